@@ -1,0 +1,1 @@
+"""From data to a live, gated chat API with one command."""

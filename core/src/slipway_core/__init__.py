@@ -1,0 +1,1 @@
+"""Slipway's contract: resources, plan, lifecycle, gates, artifact manifest."""

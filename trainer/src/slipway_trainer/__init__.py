@@ -1,0 +1,1 @@
+"""Slipway's training stages: prepare, train, evaluate, export."""
