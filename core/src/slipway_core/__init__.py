@@ -1,1 +1,3 @@
-"""Slipway's contract: resources, plan, lifecycle, gates, artifact manifest."""
+"""The contract of Slipway: resources, plan, lifecycle, gate and artifact. Pure: no torch, no Kubernetes, no I/O."""
+
+__version__ = "0.1.0"

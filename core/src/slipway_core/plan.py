@@ -1,0 +1,219 @@
+"""The plan: a run with every default filled in and every relative name resolved, frozen, with a digest.
+
+What runs is the plan. Editing the file, the defaults or the chart never changes a run under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slipway_core import uris
+from slipway_core.api import Api, Digest, Name
+from slipway_core.model_endpoint import EndpointTemplate
+from slipway_core.training_run import (
+    Batch,
+    Checkpoints,
+    Compute,
+    Evaluation,
+    Export,
+    Model,
+    Retention,
+    Serving,
+    Stage,
+    Storage,
+    TrainingRun,
+)
+
+DEFAULT_BATCH_TOKENS = 16384
+DEFAULT_VALIDATION_FRACTION = 0.05
+
+
+class RunIdentity(Api):
+    name: Name
+    namespace: Name
+    uid: str
+
+
+class Images(Api):
+    train: str = ""
+    serve: str = ""
+
+
+class Plan(Api):
+    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults."""
+
+    version: Literal[1] = 1
+    run: RunIdentity
+    digest: Digest
+    model: Model
+    stages: list[Stage]
+    compute: Compute
+    checkpoints: Checkpoints
+    retries: int
+    evaluation: Evaluation
+    export: Export
+    storage: Storage | None = None
+    serving: Serving | None = None
+    retention: Retention = Retention()
+    images: Images = Images()
+    accelerator: str | None = None
+    """compute.accelerator, or the executor's default."""
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps in the order in which they run."""
+        return ["prepare", *(stage.name for stage in self.stages), "export", "evaluate"]
+
+    def stage(self, name: str) -> Stage:
+        """Raises KeyError when the plan has no such stage."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(f"the plan has no stage {name!r}; it has {', '.join(s.name for s in self.stages)}")
+
+    def stage_before(self, name: str) -> Stage | None:
+        names = [stage.name for stage in self.stages]
+        index = names.index(name)
+        return self.stages[index - 1] if index else None
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_document(), ensure_ascii=False, indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class ExecutorDefaults:
+    """What an executor adds to a run; none of it is part of the digest."""
+
+    folder: str | None = None
+    """Where relative `file` URIs start: the folder of the YAML file locally, the examples of the image in a pod."""
+    images: Images = Images()
+    accelerator: str | None = None
+    template: EndpointTemplate | None = None
+
+
+_DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
+
+
+def resolve(
+    run: TrainingRun, defaults: ExecutorDefaults = ExecutorDefaults(), *, uid: str | None = None
+) -> Plan:
+    """Returns the plan of a run. The same run gives the same plan, byte for byte.
+
+    Fields that need a device (precision, ZeRO stage, target modules) stay `Auto`; a stage's first attempt decides
+    them on the device and writes them down.
+
+    Raises uris.UriError for a URI outside the grammar, and ValueError when the run has no uid.
+    """
+    identity = uid or run.metadata.uid
+    if not identity:
+        raise ValueError(f"run {run.name} has no uid")
+    spec = _anchored(run, defaults.folder).spec
+    fields: dict[str, Any] = {
+        "model": spec.model,
+        "stages": [_filled(stage) for stage in spec.stages],
+        "compute": spec.compute,
+        "checkpoints": spec.checkpoints,
+        "retries": spec.retries,
+        "evaluation": spec.evaluation,
+        "export": spec.export,
+    }
+    return Plan(
+        run=RunIdentity(name=run.name, namespace=run.metadata.namespace or "default", uid=identity),
+        digest=_digest(fields),
+        storage=spec.storage,
+        serving=spec.serving,
+        retention=spec.retention,
+        images=defaults.images,
+        accelerator=spec.compute.accelerator or defaults.accelerator,
+        **fields,
+    )
+
+
+def load(text: str) -> Plan:
+    """Parses `plan.json`. Raises pydantic.ValidationError, or ValueError when its digest is not that of its content."""
+    plan = Plan.model_validate_json(text, by_alias=True, by_name=False)
+    if plan.digest != (found := _digest({name: getattr(plan, name) for name in _DIGESTED})):
+        raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
+    return plan
+
+
+@dataclass(frozen=True)
+class Difference:
+    field: str
+    was: Any
+    is_: Any
+
+
+def differences(old: Plan, new: Plan) -> list[Difference]:
+    """Returns the fields that the digest covers and that differ, by their YAML path."""
+    return [
+        d
+        for name in _DIGESTED
+        for d in _differences(name, _plain(getattr(old, name)), _plain(getattr(new, name)))
+    ]
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(f"{path}.{key}", old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{index}]", a, b)
+    elif old != new:
+        yield Difference(path, old, new)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Api):
+        return value.to_document()
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    plain = {name: _plain(value) for name, value in fields.items()}
+    canonical = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _filled(stage: Stage) -> Stage:
+    update: dict[str, Any] = {}
+    if stage.epochs is None and stage.steps is None and stage.tokens is None:
+        update["epochs"] = 1.0
+    if stage.batch.tokens is None and stage.batch.sequences is None:
+        update["batch"] = Batch(tokens=DEFAULT_BATCH_TOKENS, micro_sequences=stage.batch.micro_sequences)
+    validation = stage.data.validation
+    if validation is not None and validation.fraction is None and validation.data is None:
+        filled = validation.model_copy(update={"fraction": DEFAULT_VALIDATION_FRACTION})
+        update["data"] = stage.data.model_copy(update={"validation": filled})
+    if stage.adapter is not None and stage.adapter.method == "None":
+        update["adapter"] = None
+    return stage.model_copy(update=update)
+
+
+def _anchored(run: TrainingRun, folder: str | None) -> TrainingRun:
+    """Checks every URI of the run against the grammar and makes relative `file` URIs absolute."""
+
+    def visit(value: Any, path: str) -> Any:
+        if isinstance(value, Api):
+            update = {
+                name: visit(getattr(value, name), f"{path}.{field.alias or name}")
+                for name, field in type(value).model_fields.items()
+                if getattr(value, name) is not None
+            }
+            return value.model_copy(update=update)
+        if isinstance(value, list):
+            return [visit(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        if isinstance(value, str) and path.rsplit(".", 1)[-1] in ("uri", "from"):
+            try:
+                uri = uris.parse(value)
+            except uris.UriError as error:
+                raise uris.UriError(f"{path}: {error}") from None
+            return str(uris.anchor(uri, folder)) if folder else value
+        return value
+
+    return run.model_copy(update={"spec": visit(run.spec, "spec")})

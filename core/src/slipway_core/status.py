@@ -1,0 +1,185 @@
+"""The status documents: what the resource, the CLI, the dashboard and the metrics all show.
+
+`stages`, `evaluation` and `artifact` are a record that only grows; `phase` and `conditions` are computed from it and
+from the world.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipway_core.api import Api, Digest, Text
+
+
+class Phase(StrEnum):
+    """A summary for people; conditions and stages carry the facts."""
+
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EXPORTING = "Exporting"
+    EVALUATING = "Evaluating"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "Serving"
+    COMPLETED = "Completed"
+    REJECTED = "Rejected"
+    HELD = "Held"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run does nothing more by itself."""
+        return self in (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED, Phase.HELD, Phase.FAILED)
+
+
+class StepState(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    WAITING = "Waiting"
+    """Between two attempts."""
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Verdict(StrEnum):
+    PASS = "Pass"
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+    NOT_APPLICABLE = "NotApplicable"
+    """maxRegression without a live version; it neither passes nor fails."""
+
+
+class Condition(Api):
+    type: Annotated[str, Field(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: str
+    observed_generation: int | None = None
+
+
+class Progress(Api):
+    """Where a training stage is."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    total: int = 0
+    epoch: float = 0.0
+    tokens: int = 0
+    """Trained tokens so far."""
+    loss: float | None = None
+    """Mean negative log-likelihood of a target token, in nats, over the last logged steps."""
+    validation_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    message: str | None = Field(default=None, max_length=1024)
+    """What is going on when it is not a training step: tokenizing, loading, scoring."""
+
+
+class StepStatus(Api):
+    """The record of one step: prepare, a training stage, export or evaluate."""
+
+    name: str
+    state: StepState
+    attempt: int = 0
+    """Number of the newest attempt; attempts count from 1."""
+    failures: int = 0
+    """Attempts that were counted against `retries`."""
+    stalls: int = 0
+    """Interruptions in a row that made no progress; the third one counts as a failure."""
+    started_at: str | None = None
+    finished_at: str | None = None
+    progress: Progress | None = None
+    metrics: Annotated[dict[str, float], Field(max_length=64)] = Field(default_factory=dict)
+    message: Text | None = None
+
+
+class MetricStatus(Api):
+    name: str
+    value: float | None = None
+    """None when it was not computed or is not finite; `reason` says why."""
+    threshold: str
+    """The gate as a person reads it: `<= 20`, `>= 20`, `<= live + 0.02`."""
+    verdict: Verdict
+    reason: Text | None = None
+
+
+class EvaluationStatus(Api):
+    number: int
+    """The folder `evaluation/<n>/`; a new judgement is a new number."""
+    verdict: Verdict
+    metrics: Annotated[list[MetricStatus], Field(max_length=64)] = Field(default_factory=list)
+    scored_tokens: int = 0
+    data_digest: str | None = None
+    artifact_digest: Digest | None = None
+    """The artifact that was judged; no other may go live on this verdict."""
+    baseline_digest: Digest | None = None
+    """The live version that it was compared with."""
+    recall_overlap: int = 0
+    """Prompts that stand in the training data too, as their `recall: true` says."""
+    reason: Text | None = None
+    reevaluation: Text | None = None
+    """The value of the annotation slipway.dev/reevaluate that asked for it."""
+
+
+class ArtifactStatus(Api):
+    uri: str
+    digest: Digest
+
+
+class RunEndpointStatus(Api):
+    name: str
+    url: str | None = None
+    version: int | None = None
+
+
+class RunStatus(Api):
+    observed_generation: int | None = None
+    phase: Phase = Phase.PENDING
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list)
+    plan_digest: Digest | None = None
+    stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list)
+    evaluation: EvaluationStatus | None = None
+    artifact: ArtifactStatus | None = None
+    endpoint: RunEndpointStatus | None = None
+
+    def step(self, name: str) -> StepStatus | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+class EndpointPhase(StrEnum):
+    PENDING = "Pending"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "Serving"
+    DEGRADED = "Degraded"
+    """The live version does not answer."""
+    FAILED = "Failed"
+    """No version is live and the candidate failed."""
+    STOPPED = "Stopped"
+
+
+class VersionStatus(Api):
+    version: int
+    uri: str
+    digest: Digest
+    run: str | None = None
+    state: Literal["Starting", "Ready", "Live", "Failed", "Retired"] = "Starting"
+    since: str
+    message: Text | None = None
+
+
+class EndpointStatus(Api):
+    observed_generation: int | None = None
+    phase: EndpointPhase = EndpointPhase.PENDING
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list)
+    live: VersionStatus | None = None
+    candidate: VersionStatus | None = None
+    history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list)
+    """Versions that were live or failed, newest first."""
+    url: str | None = None

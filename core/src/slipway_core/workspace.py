@@ -1,0 +1,103 @@
+"""Where everything of a run lies. The one place that knows the layout; it computes paths and touches nothing.
+
+```
+<workspace>/plan.json
+            tokenizer/                       the run's tokenizer with its chat template (prepare)
+            prepare.json                     digests, counts and reports of what was prepared
+            stages/<name>/fence              number of the attempt that may write here
+                          data/{train,validation}/  memory-mapped token shards with their digests
+                          resolved.json      what was decided on the device: precision, ZeRO stage, targets
+                          metrics.jsonl      one row a logged step
+                          checkpoints/step-00000100/
+                          model/ or adapter/ what the stage ended with, and stage.json that says so
+            evaluation/<n>/report.json       n is the number of the evaluate attempt
+            artifact/                        the model as it is served, with manifest.json
+            results/<step>-<attempt>.json    local executor only: what SLIPWAY_RESULT names
+            logs/<step>-<attempt>.log        local executor only
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer"
+
+    @property
+    def prepared(self) -> Path:
+        """Written last by prepare: while it is absent, nothing was prepared."""
+        return self.root / "prepare.json"
+
+    @property
+    def artifact(self) -> Path:
+        return self.root / "artifact"
+
+    def stage(self, stage: str) -> StageFolder:
+        return StageFolder(self.root / "stages" / stage)
+
+    def evaluation(self, number: int) -> Path:
+        return self.root / "evaluation" / str(number)
+
+    def report(self, number: int) -> Path:
+        return self.evaluation(number) / "report.json"
+
+    def fence(self, step: str) -> Path:
+        """Holds the number of the newest attempt of a step; a writer of an older one stops when it sees it."""
+        return self.root / "stages" / step / "fence"
+
+    def result(self, step: str, attempt: int) -> Path:
+        return self.root / "results" / f"{step}-{attempt}.json"
+
+    def log(self, step: str, attempt: int) -> Path:
+        return self.root / "logs" / f"{step}-{attempt}.log"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    root: Path
+
+    def data(self, split: str) -> Path:
+        """`split` is train or validation."""
+        return self.root / "data" / split
+
+    @property
+    def resolved(self) -> Path:
+        return self.root / "resolved.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
+
+    @property
+    def model(self) -> Path:
+        """Full weights in the format of Hugging Face."""
+        return self.root / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """A PEFT adapter on top of the model that the stage started from."""
+        return self.root / "adapter"
+
+    @property
+    def done(self) -> Path:
+        """Written last by train: which of model and adapter the stage ended with, and its digest."""
+        return self.root / "stage.json"
