@@ -1,0 +1,61 @@
+"""What every test shares: a quiet environment, hypothesis profiles, and a PATH without compilers."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Set before any test imports a library that reads them at import; child processes inherit them.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests run tiny models: more threads only fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The time of an example depends on the machine and its neighbours, so no profile has a deadline.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+)
+
+COMPILER = re.compile(
+    r"(.*-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|clang\+\+|icx|icpx|tcc|nvcc|ninja)(-[\d.]+)?"
+)
+
+
+@pytest.fixture(scope="session")
+def no_compiler_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH that holds all of the machine's commands but compilers and ninja.
+
+    The commands of the virtual environment are not on it (ninja is one of them): call those by their full path.
+    """
+    farm = tmp_path_factory.mktemp("no-compiler") / "bin"
+    farm.mkdir()
+    own = Path(sys.prefix, "bin").resolve()
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        if not os.path.isdir(folder) or Path(folder).resolve() == own:
+            continue
+        for entry in os.scandir(folder):
+            link = farm / entry.name
+            if not COMPILER.fullmatch(entry.name) and not link.is_symlink():
+                link.symlink_to(os.path.abspath(entry.path))
+    return str(farm)
+
+
+@pytest.fixture
+def no_compiler_env(no_compiler_path: str, tmp_path: Path) -> dict[str, str]:
+    """This environment on a machine without a compiler, and without what a compiler left in caches before."""
+    env = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX", "CUDAHOSTCXX")}
+    return env | {
+        "PATH": no_compiler_path,
+        "TORCH_EXTENSIONS_DIR": str(tmp_path / "torch_extensions"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torchinductor"),
+        "TRITON_CACHE_DIR": str(tmp_path / "triton"),
+        "VLLM_CACHE_ROOT": str(tmp_path / "vllm"),
+    }
