@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "slipway.dev"
@@ -26,7 +26,18 @@ URI_PATTERN = r"^(hf|s3|gs|pvc|file|package|run)://.+$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 Uri = Annotated[str, Field(pattern=URI_PATTERN, max_length=1024)]
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
-Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+
+
+def _checked_quantity(value: int | str) -> int | str:
+    quantity(value)
+    return value
+
+
+Quantity = Annotated[
+    int | str,
+    AfterValidator(_checked_quantity),
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN, "maxLength": 32}),
+]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Text = Annotated[str, Field(max_length=4096)]
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
@@ -44,11 +55,11 @@ class Rule:
 
 
 class RuleError(ValueError):
-    """A rule that does not hold; `documents` turns it into an error that names the field."""
+    """Rules of one object that do not hold; `documents` turns each into an error that names the field."""
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(rule.message)
-        self.rule = rule
+    def __init__(self, *rules: Rule) -> None:
+        super().__init__("; ".join(rule.message for rule in rules))
+        self.rules = rules
 
 
 class Api(BaseModel):
@@ -70,9 +81,8 @@ class Api(BaseModel):
 
     @model_validator(mode="after")
     def _obey_rules(self) -> Self:
-        for rule in self.rules:
-            if not rule.check(self):
-                raise RuleError(rule)
+        if broken := [rule for rule in self.rules if not rule.check(self)]:
+            raise RuleError(*broken)
         return self
 
     def to_document(self) -> dict[str, Any]:

@@ -74,9 +74,7 @@ def hash_folder(folder: Path) -> dict[str, FileEntry]:
             path = Path(root) / name
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink():
-                raise ArtifactError(
-                    f"{path}: is a link; an artifact holds its files itself. Copy the file there."
-                )
+                raise ArtifactError(f"{path}: is a link; an artifact holds its files itself. Copy the file there.")
             if relative != MANIFEST:
                 entries[relative] = hash_file(path)
     return dict(sorted(entries.items()))
@@ -130,9 +128,7 @@ def read(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise ArtifactError(
-            f"{path}: damaged manifest: {where}: {first['msg']}. Export the model again."
-        ) from None
+        raise ArtifactError(f"{path}: damaged manifest: {where}: {first['msg']}. Export the model again.") from None
 
 
 def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
@@ -147,26 +143,18 @@ def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
     for path in sorted(manifest.files.keys() | found.keys()):
         wanted, actual = manifest.files.get(path), found.get(path)
         if actual is None:
-            raise ArtifactError(
-                f"{folder / path}: the manifest names it and it is missing. Export the model again."
-            )
+            raise ArtifactError(f"{folder / path}: the manifest names it and it is missing. Export the model again.")
         if wanted is None:
-            raise ArtifactError(
-                f"{folder / path}: not in the manifest. Remove the file, or export the model again."
-            )
+            raise ArtifactError(f"{folder / path}: not in the manifest. Remove the file, or export the model again.")
         if wanted != actual:
             raise ArtifactError(
                 f"{folder / path}: damaged: {actual.size} bytes with sha256 {actual.sha256[:12]}…, "
                 f"the manifest says {wanted.size} bytes with {wanted.sha256[:12]}…. Export the model again."
             )
     if (computed := digest_of(found)) != manifest.digest:
-        raise ArtifactError(
-            f"{folder / MANIFEST}: its digest {manifest.digest} is not that of its files, {computed}."
-        )
+        raise ArtifactError(f"{folder / MANIFEST}: its digest {manifest.digest} is not that of its files, {computed}.")
     if expected_digest is not None and manifest.digest != expected_digest:
-        raise ArtifactError(
-            f"{folder}: has the digest {manifest.digest}, and {expected_digest} was asked for."
-        )
+        raise ArtifactError(f"{folder}: has the digest {manifest.digest}, and {expected_digest} was asked for.")
     _refuse_pickles(folder, found)
     return manifest
 
@@ -179,8 +167,6 @@ def dump(manifest: Manifest) -> str:
 def _refuse_pickles(folder: Path, files: Mapping[str, FileEntry]) -> None:
     for path in files:
         if path.endswith(PICKLE_SUFFIXES):
-            raise ArtifactError(
-                f"{folder / path}: this format can run code when it is loaded; use safetensors."
-            )
+            raise ArtifactError(f"{folder / path}: this format can run code when it is loaded; use safetensors.")
     if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
         raise ArtifactError(f"{folder}: holds no weights (*.safetensors).")

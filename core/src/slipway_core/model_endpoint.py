@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from slipway_core.api import API_VERSION, Api, Digest, Duration, Name, Quantity, Rule, ShortText, Uri
+from slipway_core.api import Api, Digest, Duration, Name, Quantity, Rule, ShortText, Uri
 from slipway_core.status import EndpointStatus
 
 
@@ -131,7 +131,7 @@ class ModelEndpointSpec(EndpointTemplate):
 
 
 class EndpointMetadata(Api):
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
     name: Name
     namespace: Name | None = None
@@ -142,7 +142,7 @@ class EndpointMetadata(Api):
 class ModelEndpoint(Api):
     """One address behind which judged models take turns."""
 
-    api_version: Literal["slipway.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["slipway.dev/v1alpha1"] = "slipway.dev/v1alpha1"
     kind: Literal["ModelEndpoint"] = "ModelEndpoint"
     metadata: EndpointMetadata
     spec: ModelEndpointSpec

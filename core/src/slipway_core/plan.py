@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 from slipway_core import uris
 from slipway_core.api import Api, Digest, Name
@@ -90,7 +90,7 @@ class ExecutorDefaults:
 
     folder: str | None = None
     """Where relative `file` URIs start: the folder of the YAML file locally, the examples of the image in a pod."""
-    images: Images = Images()
+    images: Images = field(default_factory=Images)
     accelerator: str | None = None
     template: EndpointTemplate | None = None
 
@@ -98,9 +98,7 @@ class ExecutorDefaults:
 _DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
 
 
-def resolve(
-    run: TrainingRun, defaults: ExecutorDefaults = ExecutorDefaults(), *, uid: str | None = None
-) -> Plan:
+def resolve(run: TrainingRun, defaults: ExecutorDefaults | None = None, *, uid: str | None = None) -> Plan:
     """Returns the plan of a run. The same run gives the same plan, byte for byte.
 
     Fields that need a device (precision, ZeRO stage, target modules) stay `Auto`; a stage's first attempt decides
@@ -111,6 +109,7 @@ def resolve(
     identity = uid or run.metadata.uid
     if not identity:
         raise ValueError(f"run {run.name} has no uid")
+    defaults = defaults or ExecutorDefaults()
     spec = _anchored(run, defaults.folder).spec
     fields: dict[str, Any] = {
         "model": spec.model,
@@ -150,19 +149,16 @@ class Difference:
 
 def differences(old: Plan, new: Plan) -> list[Difference]:
     """Returns the fields that the digest covers and that differ, by their YAML path."""
-    return [
-        d
-        for name in _DIGESTED
-        for d in _differences(name, _plain(getattr(old, name)), _plain(getattr(new, name)))
-    ]
+    return [d for name in _DIGESTED for d in _differences(name, _plain(getattr(old, name)), _plain(getattr(new, name)))]
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _differences(f"{path}.{key}", old.get(key), new.get(key))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+        was, is_ = cast(dict[str, Any], old), cast(dict[str, Any], new)
+        for key in sorted(was.keys() | is_.keys()):
+            yield from _differences(f"{path}.{key}", was.get(key), is_.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(cast(list[Any], old)) == len(cast(list[Any], new)):
+        for index, (a, b) in enumerate(zip(cast(list[Any], old), cast(list[Any], new), strict=True)):
             yield from _differences(f"{path}[{index}]", a, b)
     elif old != new:
         yield Difference(path, old, new)
@@ -171,7 +167,7 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[Difference]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Api):
         return value.to_document()
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    return [_plain(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def _digest(fields: dict[str, Any]) -> str:
@@ -207,7 +203,7 @@ def _anchored(run: TrainingRun, folder: str | None) -> TrainingRun:
             }
             return value.model_copy(update=update)
         if isinstance(value, list):
-            return [visit(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            return [visit(item, f"{path}[{index}]") for index, item in enumerate(cast(list[Any], value))]
         if isinstance(value, str) and path.rsplit(".", 1)[-1] in ("uri", "from"):
             try:
                 uri = uris.parse(value)

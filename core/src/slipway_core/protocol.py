@@ -83,9 +83,7 @@ def encode(result: StepResult) -> str:
         cut = result.model_copy(update={"error": StepError(kind=result.error.kind, message=message)})
         text = json.dumps(cut.to_document(), ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > RESULT_LIMIT:
-        raise ValueError(
-            f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have"
-        )
+        raise ValueError(f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have")
     return text
 
 
@@ -99,6 +97,4 @@ def decode(text: str) -> StepResult:
         cut = " (it was cut off)" if len(text.encode()) >= RESULT_LIMIT else ""
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ResultError(
-            f"the process left no valid result{cut}: {where} {first['msg']}".replace("  ", " ")
-        ) from None
+        raise ResultError(f"the process left no valid result{cut}: {where} {first['msg']}".replace("  ", " ")) from None

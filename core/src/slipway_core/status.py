@@ -93,8 +93,12 @@ class StepStatus(Api):
     """Attempts that were counted against `retries`."""
     stalls: int = 0
     """Interruptions in a row that made no progress; the third one counts as a failure."""
+    resumed_step: int = 0
+    """Training step at which the attempt before the newest one ended; progress is what goes beyond it."""
     started_at: str | None = None
+    """When the first attempt started."""
     finished_at: str | None = None
+    """When the newest attempt ended."""
     progress: Progress | None = None
     metrics: Annotated[dict[str, float], Field(max_length=64)] = Field(default_factory=dict)
     message: Text | None = None
@@ -114,7 +118,7 @@ class EvaluationStatus(Api):
     number: int
     """The folder `evaluation/<n>/`; a new judgement is a new number."""
     verdict: Verdict
-    metrics: Annotated[list[MetricStatus], Field(max_length=64)] = Field(default_factory=list)
+    metrics: Annotated[list[MetricStatus], Field(max_length=64)] = Field(default_factory=list[MetricStatus])
     scored_tokens: int = 0
     data_digest: str | None = None
     artifact_digest: Digest | None = None
@@ -136,18 +140,22 @@ class ArtifactStatus(Api):
 class RunEndpointStatus(Api):
     name: str
     url: str | None = None
+    retry: Text | None = None
+    """The value of the annotation slipway.dev/retry that was last acted on."""
     version: int | None = None
 
 
 class RunStatus(Api):
     observed_generation: int | None = None
     phase: Phase = Phase.PENDING
-    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
     plan_digest: Digest | None = None
-    stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list)
+    stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None
     endpoint: RunEndpointStatus | None = None
+    retry: Text | None = None
+    """The value of the annotation slipway.dev/retry that was last acted on."""
 
     def step(self, name: str) -> StepStatus | None:
         return next((stage for stage in self.stages if stage.name == name), None)
@@ -168,18 +176,24 @@ class VersionStatus(Api):
     version: int
     uri: str
     digest: Digest
+    revision: str = ""
+    """Hash of the digest and of every setting that makes a version; see rollout.revision_of."""
     run: str | None = None
-    state: Literal["Starting", "Ready", "Live", "Failed", "Retired"] = "Starting"
+    state: Literal["Starting", "Live", "Standby", "Failed", "Retired"] = "Starting"
+    """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation."""
     since: str
+    """When it came into this state."""
     message: Text | None = None
 
 
 class EndpointStatus(Api):
     observed_generation: int | None = None
     phase: EndpointPhase = EndpointPhase.PENDING
-    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
     live: VersionStatus | None = None
     candidate: VersionStatus | None = None
-    history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list)
+    history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list[VersionStatus])
     """Versions that were live or failed, newest first."""
     url: str | None = None
+    retry: Text | None = None
+    """The value of the annotation slipway.dev/retry that was last acted on."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from slipway_core.api import (
-    API_VERSION,
     Api,
     Duration,
     Name,
@@ -75,7 +74,8 @@ class Scratch(Api):
     hidden_size: int = Field(default=256, ge=16, le=32768)
     """Width of the residual stream."""
     heads: int = Field(default=4, ge=1, le=512)
-    """Attention heads. hiddenSize / heads is the head size; vLLM on a CPU serves 32, 64, 80, 96, 112, 128, 192 and 256."""
+    """Attention heads. hiddenSize / heads is the head size; vLLM on a CPU serves 32, 64, 80, 96, 112, 128, 192
+    and 256."""
     kv_heads: int | None = Field(default=None, ge=1, le=512)
     """Key and value heads of grouped-query attention; as many as heads when left out."""
     intermediate_size: int | None = Field(default=None, ge=16, le=131072)
@@ -229,9 +229,7 @@ class Adapter(Api):
     alpha: float = Field(default=16.0, gt=0, le=65536)
     """The adapter is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str = Field(
-        default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$"
-    )
+    target_modules: str = Field(default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$")
     """Auto (every linear layer but the output), or names of modules separated by commas: q_proj,v_proj."""
 
 
@@ -310,7 +308,7 @@ class Compute(Api):
     queue: Name | None = None
     """Kueue LocalQueue."""
     node_selector: Annotated[dict[ShortText, Text], Field(max_length=32)] = Field(default_factory=dict)
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list[Toleration])
     priority_class_name: ShortText | None = None
 
 
@@ -390,13 +388,13 @@ class Evaluation(Api):
         ),
     )
 
-    data: Annotated[list[DataSource], Field(max_length=64)] = Field(default_factory=list)
+    data: Annotated[list[DataSource], Field(max_length=64)] = Field(default_factory=list[DataSource])
     """Held-out text, {"text": …} rows, scored raw. Refused when it overlaps with the training data."""
-    prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list)
+    prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list[PromptSource])
     """Prompts that the model answers, greedily."""
     max_new_tokens: int = Field(default=256, ge=1, le=8192)
     """Longest answer to a prompt, in tokens."""
-    gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list)
+    gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list[Gate])
     """All of them must pass."""
     on_inconclusive: Literal["Hold", "Reject"] = "Hold"
     """What becomes of a run whose gates could not be judged. Held ends by the annotation slipway.dev/reevaluate."""
@@ -470,8 +468,7 @@ class TrainingRunSpec(Api):
             "self.evaluation.gates.exists(g, has(g.max) || has(g.min)))",
             "serving needs at least one gate with max or min: nothing goes live that was not judged",
             lambda self: (
-                self.serving is None
-                or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
+                self.serving is None or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
             ),
             "evaluation",
         ),
@@ -497,7 +494,7 @@ class TrainingRunSpec(Api):
 class Metadata(Api):
     """The part of Kubernetes' metadata that Slipway reads; the rest is kept as it is."""
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
     name: Name
     namespace: Name | None = None
@@ -512,7 +509,7 @@ class Metadata(Api):
 class TrainingRun(Api):
     """From data to a live endpoint, with a quality gate in between."""
 
-    api_version: Literal["slipway.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["slipway.dev/v1alpha1"] = "slipway.dev/v1alpha1"
     kind: Literal["TrainingRun"] = "TrainingRun"
     metadata: Metadata
     spec: TrainingRunSpec

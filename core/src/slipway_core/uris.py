@@ -37,9 +37,7 @@ class Uri:
 
     def __str__(self) -> str:
         tail = f"@{self.revision}" if self.revision else ""
-        middle = (
-            f"{self.authority}/{self.path}" if self.authority and self.path else self.authority or self.path
-        )
+        middle = f"{self.authority}/{self.path}" if self.authority and self.path else self.authority or self.path
         return f"{self.scheme}://{middle}{tail}"
 
     @property
@@ -64,7 +62,8 @@ def parse(text: str) -> Uri:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in _SHAPES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        hint = f" Did you mean file://{text}?" if not separator else ""
+        hub = f"hf://{text} or " if re.fullmatch(r"[\w-]+/[\w-]+", text) else ""
+        hint = f" Did you mean {hub}file://{text}?" if not separator else ""
         raise UriError(f"{text!r} does not start with one of {known}.{hint}")
     shape, example = _SHAPES[scheme]
     found = re.match(shape, rest)

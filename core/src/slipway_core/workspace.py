@@ -4,6 +4,7 @@
 <workspace>/plan.json
             tokenizer/                       the run's tokenizer with its chat template (prepare)
             prepare.json                     digests, counts and reports of what was prepared
+            evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -39,6 +40,21 @@ class Workspace:
     def prepared(self) -> Path:
         """Written last by prepare: while it is absent, nothing was prepared."""
         return self.root / "prepare.json"
+
+    @property
+    def evaluation_data(self) -> Path:
+        """Copies of the held-out documents and prompts, so that a later edit of their sources changes nothing."""
+        return self.root / "evaluation-data"
+
+    @property
+    def evaluation_documents(self) -> Path:
+        """Rows {"text"}, as they are scored."""
+        return self.evaluation_data / "documents.jsonl"
+
+    @property
+    def evaluation_prompts(self) -> Path:
+        """Rows {"conversations", "answer", "recall"}: a prompt as a conversation that the model continues."""
+        return self.evaluation_data / "prompts.jsonl"
 
     @property
     def artifact(self) -> Path:

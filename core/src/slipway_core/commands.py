@@ -1,0 +1,78 @@
+"""The command lines of the processes that an executor starts. Pure, so that both executors start the same ones."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from slipway_core.api import quantity, seconds
+from slipway_core.model_endpoint import EndpointTemplate
+
+STEP_COMMANDS: tuple[str, ...] = ("prepare", "export", "evaluate")
+_DTYPES = {"Auto": "auto", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32"}
+
+QUIET_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+"""What every process of ours gets: no usage reports of the libraries, and logs that appear when they are written."""
+
+
+def step_command(
+    step: str, *, plan: str, attempt: int, workspace: str | None = None, baseline: str | None = None
+) -> list[str]:
+    """Returns the arguments of `slipway-trainer` for one attempt of a step."""
+    command = [step if step in STEP_COMMANDS else "train", "--plan", plan, "--attempt", str(attempt)]
+    if workspace is not None:
+        command += ["--workspace", workspace]
+    if step not in STEP_COMMANDS:
+        command += ["--stage", step]
+    if baseline is not None:
+        command += ["--baseline", baseline]
+    return command
+
+
+def serve_command(
+    settings: EndpointTemplate,
+    *,
+    model: str,
+    digest: str,
+    name: str,
+    host: str,
+    port: int,
+    keys_file: str | None = None,
+    allow_anonymous: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> list[str]:
+    """Returns the arguments of `slipway-server` for one version of an endpoint."""
+    engine, limits = settings.engine, settings.limits
+    command = [
+        "--model",
+        model,
+        "--digest",
+        digest,
+        "--served-name",
+        name,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    command += ["--max-concurrent", str(limits.max_concurrent), "--max-queue", str(limits.max_queue)]
+    command += ["--max-new-tokens", str(limits.max_new_tokens)]
+    command += ["--request-timeout", str(seconds(limits.request_timeout))]
+    command += ["--drain-seconds", str(seconds(settings.rollout.drain))]
+    command += ["--dtype", _DTYPES[engine.dtype], "--tensor-parallel", str(engine.tensor_parallel)]
+    if engine.max_model_length is not None:
+        command += ["--max-model-length", str(engine.max_model_length)]
+    if device == "cuda":
+        command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
+    else:
+        command += ["--kv-cache-gib", f"{quantity(engine.kv_cache or '1Gi') / 2**30:g}"]
+    if keys_file is not None:
+        command += ["--api-keys-file", keys_file]
+    if allow_anonymous:
+        command.append("--allow-anonymous")
+    return command

@@ -1,0 +1,54 @@
+"""Conditions by the conventions of the Kubernetes API: one a type, a transition time that moves with the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+from slipway_core.status import Condition
+
+Status = Literal["True", "False", "Unknown"]
+
+
+def timestamp(moment: datetime) -> str:
+    """Returns a time as RFC 3339 in UTC, whole seconds, as the API server writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_timestamp(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def put(
+    conditions: Iterable[Condition],
+    type_: str,
+    status: Status,
+    reason: str,
+    message: str,
+    now: datetime,
+    generation: int | None = None,
+) -> list[Condition]:
+    """Returns the conditions with this one in its place. Its transition time moves only when the status does."""
+    kept = list(conditions)
+    old = next((c for c in kept if c.type == type_), None)
+    since = old.last_transition_time if old and old.status == status else timestamp(now)
+    new = Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=generation,
+    )
+    if old is None:
+        return [*kept, new]
+    return [new if c.type == type_ else c for c in kept]
+
+
+def drop(conditions: Iterable[Condition], type_: str) -> list[Condition]:
+    return [c for c in conditions if c.type != type_]
+
+
+def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    return next((c for c in conditions if c.type == type_), None)

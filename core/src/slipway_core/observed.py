@@ -1,0 +1,121 @@
+"""What an executor sees of the world, and what the lifecycle decides about it. Both are plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from slipway_core.exit_codes import ExitClass
+from slipway_core.protocol import StepResult
+from slipway_core.status import EndpointStatus, Progress, RunStatus
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a step: a Job and its pods, or a local process."""
+
+    number: int
+    state: Literal["Starting", "Running", "Ended"]
+    """Ended only when every process of it is gone: a new attempt never runs beside an old one."""
+    started_at: datetime
+    exit_class: ExitClass | None = None
+    """Set when Ended."""
+    message: str | None = None
+    """Why it ended or does not start, in the executor's words: `exit code 137 (killed, perhaps out of memory)`."""
+    result: StepResult | None = None
+    result_error: str | None = None
+    """Why there is no result although the process ended."""
+    finished_at: datetime | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """Something outside that keeps a run from going on; it becomes a condition."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The run that an endpoint was last told to serve."""
+
+    run: str
+    digest: str
+    created: str = ""
+    """creationTimestamp of that run, RFC 3339."""
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class EndpointView:
+    """A ModelEndpoint as a run sees it."""
+
+    claim: Claim | None = None
+    status: EndpointStatus = field(default_factory=EndpointStatus)
+    current: bool = True
+    """Whether the status is about what the endpoint was last told."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world of one run. It is complete: what is absent here does not exist."""
+
+    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict[str, tuple[Attempt, ...]])
+    endpoint: EndpointView | None = None
+    """None when the endpoint does not exist."""
+    queued: Blocker | None = None
+    """Set while a queue holds the current attempt back."""
+    blockers: tuple[Blocker, ...] = ()
+
+
+@dataclass(frozen=True)
+class CreateAttempt:
+    step: str
+    number: int
+    baseline: str | None = None
+    """`uri@digest` of the live version, for evaluate when a gate compares with it."""
+
+
+@dataclass(frozen=True)
+class DeleteAttempt:
+    """Stop an attempt with SIGTERM and its grace period, and remove it."""
+
+    step: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Make the endpoint serve this artifact; create it from the run's template when it does not exist."""
+
+    endpoint: str
+    uri: str
+    digest: str
+    run: str
+    retry: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do now. Absence from it never means delete."""
+
+    status: RunStatus
+    create: tuple[CreateAttempt, ...] = ()
+    delete: tuple[DeleteAttempt, ...] = ()
+    promote: Promote | None = None
+    events: tuple[Event, ...] = ()
+    look_again: timedelta | None = None
+    """When time alone changes the decision; None waits for the world to change."""

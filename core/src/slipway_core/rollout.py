@@ -1,0 +1,370 @@
+"""The life of an endpoint, as one pure function: which version runs, which one has the traffic, which one ends.
+
+Invariant A: a version starts only with a passing verdict for its digest, or with `acceptUnjudged`.
+Invariant B: traffic moves only to a version that is ready and has answered a real prompt, and the version that had
+it stays ready until the new one has stood its probation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from slipway_core import conditions
+from slipway_core.api import seconds
+from slipway_core.conditions import parse_timestamp, timestamp
+from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
+from slipway_core.observed import Event
+from slipway_core.status import Condition, EndpointPhase, EndpointStatus, VersionStatus
+
+HISTORY = 16
+"""Versions that status remembers."""
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """A version's processes or Deployment as an executor sees them."""
+
+    state: Literal["Starting", "Ready", "Unready", "Failed"]
+    """Unready: ran and does not answer now. Failed: ended, or can never start."""
+    message: str | None = None
+    answered: bool | None = None
+    """Whether a real prompt was answered; None when none was asked yet."""
+
+
+@dataclass(frozen=True)
+class EndpointObserved:
+    versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
+    """Every version that has anything running."""
+    route: int | None = None
+    """The version that gets the traffic."""
+    passed: Set[str] = frozenset()
+    """Digests of the artifacts that have a passing verdict."""
+    url: str | None = None
+    retry: str | None = None
+    """The annotation slipway.dev/retry of the endpoint."""
+
+
+@dataclass(frozen=True)
+class EndpointDecision:
+    status: EndpointStatus
+    start: tuple[VersionStatus, ...] = ()
+    """Versions that have to run; one that runs already is left alone."""
+    probe: int | None = None
+    """Version that has to be asked a real prompt."""
+    route: int | None = None
+    """Version that gets the traffic from now on; None leaves it where it is."""
+    stop: tuple[int, ...] = ()
+    """Versions to drain and end."""
+    events: tuple[Event, ...] = ()
+    look_again: timedelta | None = None
+
+
+def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> EndpointDecision:
+    """Decides what an endpoint needs now. Pure; reads in the order in which a version comes to life."""
+    draft = _Draft.of(endpoint, observed, now)
+    _honour_retry(draft)
+    _judge_live(draft)
+    _choose_candidate(draft)
+    _advance_candidate(draft)
+    _retire_standby(draft)
+    return draft.decide()
+
+
+def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
+    """Returns what tells two versions apart: the model and every setting but those that apply in place."""
+    in_place = {"port", "replicas", "autoscaling", "rollout", "route", "model", "rollback_to"}
+    frozen = settings.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=in_place)
+    canonical = json.dumps([model.digest, frozen], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _honour_retry(draft: _Draft) -> None:
+    if draft.observed.retry != draft.retry:
+        draft.retry = draft.observed.retry
+        draft.forgive = True
+
+
+def _judge_live(draft: _Draft) -> None:
+    """Keeps the live version running; a new one that fails in its probation gives way to the one before."""
+    live, standby = draft.live, draft.standby
+    if live is None:
+        return
+    view = draft.observed.versions.get(live.version)
+    sick = view is not None and view.state in ("Failed", "Unready")
+    if sick and standby is not None and draft.is_ready(standby) and _in_probation(draft, live):
+        reason = view.message if view and view.message else "it stopped answering"
+        draft.event(
+            "Warning",
+            "RolledBack",
+            f"version {live.version} failed in its probation: {reason}; version {standby.version} is back",
+        )
+        draft.retire(live, "Failed", f"failed in its probation: {reason}")
+        draft.stop.append(live.version)
+        draft.history = [v for v in draft.history if v.version != standby.version]
+        draft.live = standby.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
+        draft.route = standby.version
+        return
+    draft.start.append(live)
+    draft.route = live.version
+
+
+def _choose_candidate(draft: _Draft) -> None:
+    """Makes a candidate of the model that the spec asks for, unless it is live, on its way, or has failed already."""
+    wanted = _wanted(draft)
+    if wanted is None:
+        return
+    revision = revision_of(wanted, draft.endpoint.spec)
+    if draft.live is not None and draft.live.revision == revision:
+        if draft.candidate is not None:
+            _drop_candidate(draft, "the spec asks for the live version again")
+        return
+    if draft.candidate is not None:
+        if draft.candidate.revision == revision:
+            return
+        _drop_candidate(draft, "the spec asks for another version")
+    newest = draft.history[0] if draft.history else None
+    if newest is not None and newest.state == "Failed" and newest.revision == revision and not draft.forgive:
+        return
+    if wanted.digest not in draft.observed.passed and not wanted.accept_unjudged:
+        draft.condition(
+            "Judged", "False", "NoPassingVerdict",
+            f"{wanted.digest} has no passing verdict and is not served; let a run judge it, or set model.acceptUnjudged",
+        )  # fmt: skip
+        return
+    if wanted.accept_unjudged and wanted.digest not in draft.observed.passed:
+        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
+    else:
+        draft.condition("Judged", "True", "Passed", "the model has a passing verdict")
+    number = 1 + max((v.version for v in [*draft.history, *filter(None, [draft.live])]), default=0)
+    draft.candidate = VersionStatus(
+        version=number,
+        uri=wanted.uri,
+        digest=wanted.digest,
+        revision=revision,
+        run=wanted.run,
+        since=timestamp(draft.now),
+    )
+    draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")
+
+
+def _advance_candidate(draft: _Draft) -> None:
+    """Starts the candidate, asks it a prompt once it is ready, and gives it the traffic once it has answered."""
+    candidate = draft.candidate
+    if candidate is None:
+        return
+    rollout = draft.endpoint.spec.rollout
+    if rollout.strategy == "Recreate" and draft.live is not None:
+        _make_room(draft, draft.live)
+    view = draft.observed.versions.get(candidate.version)
+    started = parse_timestamp(candidate.since)
+    left = started + timedelta(seconds=seconds(rollout.start_timeout)) - draft.now
+    if view is not None and view.state == "Failed":
+        return _fail_candidate(draft, candidate, view.message or "its server ended")
+    if view is not None and view.answered is False:
+        return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
+    if view is not None and view.state == "Ready" and view.answered:
+        return _take_over(draft, candidate)
+    if left <= timedelta(0):
+        return _fail_candidate(draft, candidate, f"it was not ready within {rollout.start_timeout}")
+    draft.start.append(candidate)
+    draft.look(left)
+    if view is not None and view.state == "Ready":
+        draft.probe = candidate.version
+    message = (view.message if view else None) or "the server loads the model"
+    draft.candidate = candidate.model_copy(update={"message": message})
+
+
+def _take_over(draft: _Draft, candidate: VersionStatus) -> None:
+    if draft.live is not None:
+        draft.retire(draft.live, "Standby", None)
+    draft.live = candidate.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
+    draft.candidate = None
+    draft.start.append(draft.live)
+    draft.route = candidate.version
+    draft.event("Normal", "TookOver", f"version {candidate.version} answered a prompt and is live")
+
+
+def _fail_candidate(draft: _Draft, candidate: VersionStatus, reason: str) -> None:
+    draft.retire(candidate, "Failed", reason)
+    draft.stop.append(candidate.version)
+    draft.candidate = None
+    kept = f"; version {draft.live.version} stays live" if draft.live else ""
+    draft.event("Warning", "CandidateFailed", f"version {candidate.version}: {reason}{kept}")
+    if draft.live is not None and draft.live not in draft.start:
+        # Recreate stopped it to make room; the last good version comes back.
+        draft.stop = [version for version in draft.stop if version != draft.live.version]
+        draft.start.append(draft.live)
+        draft.route = draft.live.version
+
+
+def _make_room(draft: _Draft, live: VersionStatus) -> None:
+    draft.start = [v for v in draft.start if v.version != live.version]
+    if live.version in draft.observed.versions:
+        draft.stop.append(live.version)
+    draft.route = None
+
+
+def _drop_candidate(draft: _Draft, reason: str) -> None:
+    assert draft.candidate is not None
+    draft.retire(draft.candidate, "Retired", reason)
+    draft.stop.append(draft.candidate.version)
+    draft.candidate = None
+
+
+def _retire_standby(draft: _Draft) -> None:
+    """Ends the version before the live one after the probation."""
+    standby = draft.standby
+    if standby is not None:
+        live = draft.live
+        if live is None or _in_probation(draft, live):
+            draft.start.append(standby)
+        else:
+            draft.replace(standby.model_copy(update={"state": "Retired", "since": timestamp(draft.now)}))
+    needed = {v.version for v in draft.start}
+    for version in draft.observed.versions:
+        if version not in needed and version not in draft.stop:
+            draft.stop.append(version)
+
+
+def _in_probation(draft: _Draft, live: VersionStatus) -> bool:
+    probation = timedelta(seconds=seconds(draft.endpoint.spec.rollout.probation))
+    left = parse_timestamp(live.since) + probation - draft.now
+    if left > timedelta(0):
+        draft.look(left)
+    return left > timedelta(0)
+
+
+def _wanted(draft: _Draft) -> ServedModel | None:
+    spec = draft.endpoint.spec
+    if spec.rollback_to is not None:
+        known = [*filter(None, [draft.live]), *draft.history]
+        target = next((v for v in known if v.version == spec.rollback_to), None)
+        if target is not None:
+            draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
+            return ServedModel(uri=target.uri, digest=target.digest, run=target.run)
+        draft.condition(
+            "RollbackUnknown", "True", "NoSuchVersion",
+            f"spec.rollbackTo is {spec.rollback_to} and history has {sorted(v.version for v in known)}",
+        )  # fmt: skip
+        return None
+    return spec.model
+
+
+@dataclass
+class _Draft:
+    endpoint: ModelEndpoint
+    observed: EndpointObserved
+    now: datetime
+    was: EndpointStatus
+    live: VersionStatus | None
+    candidate: VersionStatus | None
+    history: list[VersionStatus]
+    conditions: list[Condition]
+    retry: str | None
+    forgive: bool = False
+    """Whether a model that failed before is tried again."""
+    start: list[VersionStatus] = field(default_factory=list[VersionStatus])
+    stop: list[int] = field(default_factory=list[int])
+    probe: int | None = None
+    route: int | None = None
+    events: list[Event] = field(default_factory=list[Event])
+    look_again: timedelta | None = None
+
+    @classmethod
+    def of(cls, endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> _Draft:
+        was = endpoint.status or EndpointStatus()
+        return cls(
+            endpoint,
+            observed,
+            now,
+            was,
+            was.live,
+            was.candidate,
+            list(was.history),
+            list(was.conditions),
+            was.retry,
+        )
+
+    @property
+    def standby(self) -> VersionStatus | None:
+        return next((v for v in self.history if v.state == "Standby"), None)
+
+    def is_ready(self, version: VersionStatus) -> bool:
+        view = self.observed.versions.get(version.version)
+        return view is not None and view.state == "Ready"
+
+    def look(self, after: timedelta) -> None:
+        self.look_again = after if self.look_again is None else min(self.look_again, after)
+
+    def event(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        self.events.append(Event(type_, reason, message))
+
+    def condition(self, type_: str, status: conditions.Status, reason: str, message: str) -> None:
+        generation = self.endpoint.metadata.generation
+        self.conditions = conditions.put(self.conditions, type_, status, reason, message, self.now, generation)
+
+    def retire(
+        self, version: VersionStatus, state: Literal["Standby", "Failed", "Retired"], message: str | None
+    ) -> None:
+        """Puts a version at the head of the history. One standby at a time: an older one is retired with it."""
+        older = [
+            v.model_copy(update={"state": "Retired"}) if state == "Standby" and v.state == "Standby" else v
+            for v in self.history
+            if v.version != version.version
+        ]
+        update = {"state": state, "since": timestamp(self.now), "message": message}
+        self.history = [version.model_copy(update=update), *older][:HISTORY]
+
+    def replace(self, version: VersionStatus) -> None:
+        self.history = [version if v.version == version.version else v for v in self.history]
+
+    def decide(self) -> EndpointDecision:
+        status = EndpointStatus(
+            observed_generation=self.endpoint.metadata.generation,
+            phase=self._phase(),
+            conditions=self._conditions(),
+            live=self.live,
+            candidate=self.candidate,
+            history=self.history,
+            url=self.observed.url,
+            retry=self.retry,
+        )
+        route = self.route if self.route != self.observed.route else None
+        return EndpointDecision(
+            status,
+            tuple(self.start),
+            self.probe,
+            route,
+            tuple(self.stop),
+            tuple(self.events),
+            self.look_again,
+        )
+
+    def _phase(self) -> EndpointPhase:
+        if self.candidate is not None:
+            return EndpointPhase.ROLLING_OUT
+        if self.live is not None:
+            taken_over = self.route == self.live.version and self.observed.route != self.route
+            return EndpointPhase.SERVING if taken_over or self.is_ready(self.live) else EndpointPhase.DEGRADED
+        failed = bool(self.history) and self.history[0].state == "Failed"
+        return EndpointPhase.FAILED if failed else EndpointPhase.PENDING
+
+    def _conditions(self) -> list[Condition]:
+        if self.live is None:
+            self.condition("Ready", "False", "NoLiveVersion", "no version is live")
+        elif self._phase() is EndpointPhase.DEGRADED:
+            view = self.observed.versions.get(self.live.version)
+            self.condition(
+                "Ready",
+                "False",
+                "NotAnswering",
+                (view.message if view else None) or "the server starts again",
+            )
+        else:
+            self.condition("Ready", "True", "Answering", f"version {self.live.version} answers")
+        return self.conditions
