@@ -1,0 +1,102 @@
+"""What can go wrong in a step, as the executor and the user hear of it: a kind, a message and an exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from slipway_core import exit_codes
+
+
+class StepFailure(Exception):
+    """A step ends with this. `kind` goes into the result, `exit_code` tells the executor what to do about it."""
+
+    kind: ClassVar[str] = "Internal"
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(StepFailure):
+    """The configuration or the data is wrong: trying again cannot help."""
+
+    kind = "BadInput"
+    exit_code = exit_codes.BAD_INPUT
+
+
+class BadConfig(InputError):
+    """A field of the plan asks for what cannot be."""
+
+    kind = "BadConfig"
+
+
+class BadData(InputError):
+    """A file, or a row of it, is not what its stage needs."""
+
+    kind = "BadData"
+
+
+class BadModel(InputError):
+    """The base model, its tokenizer or its chat template cannot be used."""
+
+    kind = "BadModel"
+
+
+class Overlap(InputError):
+    """Evaluation data stands in the training data (invariant C)."""
+
+    kind = "Overlap"
+
+
+class NoSpace(InputError):
+    """The disk is too small for what the step will write."""
+
+    kind = "NoSpace"
+
+
+class DamagedShard(InputError):
+    """Prepared data is not, byte for byte, what `prepare` wrote."""
+
+    kind = "DamagedShard"
+
+
+class BadCheckpoint(InputError):
+    """A checkpoint is not what the stage wrote."""
+
+    kind = "BadCheckpoint"
+
+
+class BadArtifact(InputError):
+    """The exported model is not what its manifest says."""
+
+    kind = "BadArtifact"
+
+
+class OutOfMemory(StepFailure):
+    """The machine or the accelerator has too little memory."""
+
+    kind = "OutOfMemory"
+
+
+class Diverged(StepFailure):
+    """The loss is no longer a number."""
+
+    kind = "Diverged"
+
+
+class Interrupted(StepFailure):
+    """Stopped by a signal; the step goes on where it was when it is started again."""
+
+    kind = "Interrupted"
+    exit_code = exit_codes.RESTARTABLE
+
+
+class Superseded(StepFailure):
+    """A newer attempt of the step owns the workspace; this one must not write any more."""
+
+    kind = "Superseded"
+    exit_code = exit_codes.RESTARTABLE
+
+
+class LostPeers(StepFailure):
+    """Another rank failed first; this one is never the cause."""
+
+    kind = "LostPeers"
+    exit_code = exit_codes.LOST_PEERS

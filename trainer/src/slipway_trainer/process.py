@@ -1,0 +1,194 @@
+"""The frame around every step: plan in, fence up, step run, result and exit code out."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from slipway_core import exit_codes, plan as plans, protocol
+from slipway_core.plan import Plan
+from slipway_core.protocol import StepError, StepResult
+from slipway_core.workspace import Workspace
+from slipway_trainer.errors import BadConfig, Interrupted, NoSpace, OutOfMemory, StepFailure, Superseded
+
+WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
+MESSAGE_LIMIT = 2048
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Body = Callable[[Plan, Workspace], StepResult]
+
+
+class Stop(enum.Enum):
+    """What SIGTERM and SIGINT do to a step."""
+
+    AT_ONCE = "at once"
+    """Raise Interrupted wherever the step is: for steps that only write through atomic renames."""
+    AT_NEXT_STEP = "at next step"
+    """Nothing here: the step installs a StopFlag and looks at it."""
+
+
+@dataclass
+class StopFlag:
+    """Set by SIGTERM or SIGINT and read by a loop that ends at a place of its own choosing."""
+
+    requested: bool = False
+    _previous: dict[int, object] = field(default_factory=dict)
+
+    def install(self) -> StopFlag:
+        for number in STOP_SIGNALS:
+            self._previous[number] = signal.signal(number, self._set)
+        return self
+
+    def restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _set(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Keeps the writers of an older attempt out of the workspace."""
+
+    path: Path
+    attempt: int
+
+    def raise_(self) -> None:
+        """Claims the step for this attempt. Raises Superseded when a newer one has it."""
+        self.check()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, f"{self.attempt}\n")
+
+    def check(self) -> None:
+        """Raises Superseded when a newer attempt has the step. Call it before what cannot be taken back."""
+        try:
+            newest = int(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        if newest > self.attempt:
+            raise Superseded(f"attempt {newest} has taken over from attempt {self.attempt}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is there in full or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def frame(
+    step: str,
+    body: Body,
+    *,
+    plan_file: Path,
+    folder: Path | None,
+    attempt: int,
+    stop: Stop = Stop.AT_ONCE,
+) -> int:
+    """Runs a step and returns its exit code; the result is in the file that SLIPWAY_RESULT names."""
+    try:
+        with _stopping(stop):
+            workspace = Workspace((folder or plan_file.parent).resolve())
+            plan = _load(plan_file)
+            if step not in plan.steps:
+                raise BadConfig(f"--stage {step}: the plan has no such step; it has {', '.join(plan.steps)}")
+            Fence(workspace.fence(step), attempt).raise_()
+            result = body(plan, workspace)
+        code = exit_codes.DONE
+    except BaseException as error:
+        failure = as_failure(error)
+        if failure is None:
+            raise
+        result = StepResult(step=step, attempt=attempt, error=step_error(failure))
+        code = failure.exit_code
+        print(f"{step}: {failure.kind}: {failure}", file=sys.stderr, flush=True)
+    _write_result(result)
+    return code
+
+
+def as_failure(error: BaseException) -> StepFailure | None:
+    """Returns what an exception means for the step; None when it is not an error at all (SystemExit)."""
+    if isinstance(error, StepFailure):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("stopped by Ctrl-C")
+    if isinstance(error, SystemExit | GeneratorExit):
+        return None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            f"{error.filename or 'the workspace'}: {error.strerror}. Free space there and start again."
+        )
+    traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory(f"out of memory: {error}" if str(error) else "out of memory")
+    where = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+    return StepFailure(f"{type(error).__name__}: {error}{place}")
+
+
+def step_error(failure: StepFailure) -> StepError:
+    message = str(failure) or type(failure).__name__
+    return StepError(
+        kind=failure.kind,
+        message=message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 8] + " … (cut)",
+    )
+
+
+def _load(plan_file: Path) -> Plan:
+    try:
+        return plans.load(plan_file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadConfig(f"{plan_file}: {where}: {first['msg']}") from None
+    except (ValueError, OSError) as error:
+        raise BadConfig(f"{plan_file}: {error}") from None
+
+
+@contextmanager
+def _stopping(stop: Stop) -> Iterator[None]:
+    if stop is Stop.AT_NEXT_STEP:
+        yield
+        return
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}; start it again and it goes on")
+
+    previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _write_result(result: StepResult) -> None:
+    path = os.environ.get(protocol.RESULT_VARIABLE)
+    if path:
+        # In place: in a pod this is the termination message, a mounted file that cannot be replaced by a rename.
+        Path(path).write_text(protocol.encode(result), encoding="utf-8")
