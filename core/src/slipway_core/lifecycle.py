@@ -29,6 +29,7 @@ from slipway_core.plan import Plan
 from slipway_core.status import (
     ArtifactStatus,
     Condition,
+    EndpointPhase,
     EvaluationStatus,
     Phase,
     RunEndpointStatus,
@@ -395,6 +396,11 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     live, candidate = view.status.live, view.status.candidate
     if live is not None and live.digest == digest:
         draft.endpoint = RunEndpointStatus(name=name, url=view.status.url, version=live.version)
+        if view.status.phase not in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT):
+            message = f"endpoint {name} has the model as version {live.version}, which does not answer yet"
+            draft.condition("Live", "False", "NotAnswering", message)
+            draft.condition("Progressing", "True", "RollingOut", message)
+            return Phase.ROLLING_OUT
         draft.condition("Live", "True", "Serving", f"endpoint {name} serves the model as version {live.version}")
         draft.condition("Progressing", "False", "Serving", "the model is live")
         return Phase.SERVING

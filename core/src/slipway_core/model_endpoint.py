@@ -135,6 +135,8 @@ class EndpointMetadata(Api):
 
     name: Name
     namespace: Name | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
     uid: str | None = None
     generation: int | None = None
 

@@ -1,0 +1,108 @@
+"""Processes that outlive the one that looks at them: identity beyond the pid, and an end that is sure."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that leads a group of its own. The start time tells it from a later process with the same pid."""
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        return cls(pid, start_ticks(pid) or 0)
+
+    def to_document(self) -> dict[str, int]:
+        return {"pid": self.pid, "startTicks": self.start_ticks}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> ProcessId:
+        return cls(int(document["pid"]), int(document["startTicks"]))
+
+
+def start_ticks(pid: int) -> int | None:
+    """Returns when a process started, in clock ticks since boot; None when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def is_alive(process: ProcessId) -> bool:
+    return process.pid > 0 and start_ticks(process.pid) == process.start_ticks
+
+
+def group_is_alive(leader: ProcessId) -> bool:
+    """Whether any process of the group is left, the leader or one that survived it."""
+    if is_alive(leader):
+        return True
+    if start_ticks(leader.pid) is not None:
+        return False  # The pid belongs to somebody else by now, so the group is gone.
+    return any(_group_of(entry.name) == leader.pid for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _group_of(pid: str) -> int | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[2])
+
+
+def signal_group(leader: ProcessId, number: signal.Signals) -> None:
+    """Sends a signal to all processes of a group, and to nobody else when it is gone."""
+    if group_is_alive(leader):
+        try:
+            os.killpg(leader.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def signal_leader(leader: ProcessId, number: signal.Signals) -> None:
+    """Sends a signal to the leader alone, which passes it on as it sees fit."""
+    if is_alive(leader):
+        try:
+            os.kill(leader.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
+    """Returns a `preexec_fn`: the kernel sends the signal to the child when its parent ends, however that ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def set_signal() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)
+
+    return set_signal
+
+
+def end(process: Popen[bytes], *, grace: float) -> int:
+    """Ends a child: SIGTERM to it, SIGKILL to its whole group after the grace period in seconds. Returns its code."""
+    leader = ProcessId.of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if leader.start_ticks:
+        signal_group(leader, signal.SIGKILL)
+    return process.wait()
