@@ -15,9 +15,7 @@ IGNORED = -100
 WIDTH_STEP = 8
 
 
-def batch(
-    shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, pad_id: int
-) -> dict[str, torch.Tensor]:
+def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, pad_id: int) -> dict[str, torch.Tensor]:
     """Returns input_ids, position_ids and labels, int64 [rows, width]; width is the longest row rounded up to 8.
 
     Positions restart with every document and there is no attention mask: that is how transformers tells documents of

@@ -32,9 +32,7 @@ Folder = Annotated[
 ]
 Attempt = Annotated[
     int,
-    typer.Option(
-        "--attempt", min=1, help="Number of the attempt, from 1; a newer one fences out an older one."
-    ),
+    typer.Option("--attempt", min=1, help="Number of the attempt, from 1; a newer one fences out an older one."),
 ]
 
 
@@ -64,9 +62,7 @@ def train(
 
         return run(plan, workspace, stage=stage, attempt=attempt)
 
-    code = process.frame(
-        stage, body, plan_file=plan, folder=workspace, attempt=attempt, stop=process.Stop.AT_NEXT_STEP
-    )
+    code = process.frame(stage, body, plan_file=plan, folder=workspace, attempt=attempt, stop=process.Stop.AT_NEXT_STEP)
     raise typer.Exit(code)
 
 

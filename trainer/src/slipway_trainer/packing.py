@@ -48,9 +48,7 @@ def pack(lengths: np.ndarray, capacity: int) -> Bins:
     if len(lengths) == 0:
         return Bins(np.zeros(1, np.int64), np.zeros(0, np.int64))
     if lengths.min() < 1 or lengths.max() > capacity:
-        raise ValueError(
-            f"lengths {lengths.min()} to {lengths.max()} do not fit into rows of 1 to {capacity}"
-        )
+        raise ValueError(f"lengths {lengths.min()} to {lengths.max()} do not fit into rows of 1 to {capacity}")
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))

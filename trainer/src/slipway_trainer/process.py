@@ -16,7 +16,8 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from slipway_core import exit_codes, plan as plans, protocol
+from slipway_core import exit_codes, protocol
+from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.protocol import StepError, StepResult
 from slipway_core.workspace import Workspace
@@ -140,9 +141,7 @@ def as_failure(error: BaseException) -> StepFailure | None:
     if isinstance(error, SystemExit | GeneratorExit):
         return None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(
-            f"{error.filename or 'the workspace'}: {error.strerror}. Free space there and start again."
-        )
+        return NoSpace(f"{error.filename or 'the workspace'}: {error.strerror}. Free space there and start again.")
     traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OutOfMemory(f"out of memory: {error}" if str(error) else "out of memory")

@@ -104,16 +104,12 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         for file in self._files():
             file.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def add(
-        self, tokens: np.ndarray, lengths: np.ndarray, weight: float, learn: np.ndarray | None = None
-    ) -> None:
+    def add(self, tokens: np.ndarray, lengths: np.ndarray, weight: float, learn: np.ndarray | None = None) -> None:
         """Appends documents: their tokens one after the other, the length of each, and what is learned (bool)."""
         if (learn is not None) != self.masked:
             raise ValueError("a masked shard needs a mask with every document, another one takes none")
