@@ -74,14 +74,12 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
     if run.spec.suspend and not draft.was.phase.finished:
         return _suspend(draft)
 
-    for name in plan.steps[:-1]:
+    for name in plan.steps:
         if phase := _advance(draft, name):
             return draft.decide(phase)
 
-    _honour_reevaluation(draft)
-    if phase := _advance(draft, "evaluate"):
+    if _must_judge_again(draft) and (phase := _advance(draft, "evaluate")):
         return draft.decide(phase)
-
     if phase := _stopped_by_the_gate(draft):
         return draft.decide(phase)
     return draft.decide(_promote(draft))
@@ -103,7 +101,8 @@ def _advance(draft: _Draft, name: str) -> Phase | None:
         draft.condition("Progressing", "True", phase.value, _progress_message(draft, name, running))
         if draft.observed.queued is not None:
             return Phase.QUEUED
-        return Phase.PENDING if running.state == "Starting" and name == "prepare" else phase
+        waits = running.state == "Starting" and draft.observed.blockers
+        return Phase.PENDING if waits and name == "prepare" else phase
 
     wait = _backoff_left(draft, record)
     if wait > timedelta(0):
@@ -335,19 +334,21 @@ def _hold(draft: _Draft, reason: str) -> Phase:
     return Phase.HELD
 
 
-def _honour_reevaluation(draft: _Draft) -> None:
+def _must_judge_again(draft: _Draft) -> bool:
     """Opens the evaluation again when a held run is asked to, or when the live version is no longer the one that
-    the model was compared with."""
+    the model was compared with. Says whether it did."""
     evaluation, record = draft.evaluation, draft.steps["evaluate"]
-    if evaluation is None or record.state not in (StepState.SUCCEEDED, StepState.FAILED):
-        return
+    if evaluation is None:
+        return False
     token = draft.run.metadata.annotations.get(REEVALUATE_ANNOTATION)
     held = evaluation.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
     asked = held and token is not None and token != evaluation.reevaluation
-    if asked or _baseline_moved(draft, evaluation):
-        cause = "asked for" if asked else "the live version changed since"
-        draft.event("Normal", "Reevaluating", f"the model is judged again: {cause}")
-        draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
+    if not asked and not _baseline_moved(draft, evaluation):
+        return False
+    cause = "asked for" if asked else "the live version changed since"
+    draft.event("Normal", "Reevaluating", f"the model is judged again: {cause}")
+    draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
+    return True
 
 
 def _reevaluation(draft: _Draft) -> str | None:

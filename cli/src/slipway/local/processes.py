@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -68,19 +69,15 @@ def _group_of(pid: str) -> int | None:
 def signal_group(leader: ProcessId, number: signal.Signals) -> None:
     """Sends a signal to all processes of a group, and to nobody else when it is gone."""
     if group_is_alive(leader):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def signal_leader(leader: ProcessId, number: signal.Signals) -> None:
     """Sends a signal to the leader alone, which passes it on as it sees fit."""
     if is_alive(leader):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(leader.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:

@@ -1,0 +1,155 @@
+"""The local executor of a run: observe, step, apply, write one status, again until there is nothing to do.
+
+It is the twin of the operator's reconcile, and decides nothing itself: policy is `lifecycle.step` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from slipway.local import endpoint_daemon
+from slipway.local.attempts import Attempts
+from slipway.local.files import write_json
+from slipway.local.state import RunFolder, State
+from slipway_core import lifecycle
+from slipway_core.conditions import timestamp
+from slipway_core.lifecycle import Policy
+from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.observed import Claim, Decision, EndpointView, Event, Observed, Promote
+from slipway_core.plan import Plan
+from slipway_core.status import EndpointPhase, Phase, RunStatus, Verdict
+from slipway_core.training_run import TrainingRun
+
+POLICY = Policy(backoff=timedelta(seconds=1), longest_backoff=timedelta(seconds=30))
+"""A person waits in front of it, and no control plane has to be spared."""
+RUN_CREATED = "slipway.dev/run-created"
+RUN_UID = "slipway.dev/run-uid"
+
+Show = Callable[[RunStatus, tuple[Event, ...]], None]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Executor:
+    """Brings one run as far as it goes. Whoever uses it holds RunFolder.lock."""
+
+    state: State
+    folder: RunFolder
+    run: TrainingRun
+    plan: Plan
+    show: Show
+    clock: Callable[[], datetime] = utc_now
+    tick: float = 0.25
+    """Seconds between two looks at the world."""
+    interrupted: bool = field(default=False, init=False)
+    attempts: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts = Attempts(self.folder.attempts, self.folder.workspace(self.run), self.clock)
+
+    def interrupt(self) -> None:
+        """Checkpoint and end; a second call kills what has not ended yet. Safe in a signal handler."""
+        if self.interrupted:
+            self.attempts.kill()
+        self.interrupted = True
+
+    def work(self) -> RunStatus:
+        """Works until the run is finished, or suspended and quiet. Returns its status.
+
+        Raises OSError when the state cannot be written (a full disk): what was written stays whole.
+        """
+        while True:
+            decision, busy = self._pass()
+            phase = decision.status.phase
+            if phase.finished or (phase is Phase.SUSPENDED and not busy):
+                return decision.status
+            time.sleep(self.tick)
+
+    def _pass(self) -> tuple[Decision, bool]:
+        """Looks once, decides once, applies it, writes the status when it changed."""
+        run = self._current_run()
+        observed = self._observe()
+        decision = lifecycle.step(run, self.plan, observed, self.clock(), POLICY)
+        self._apply(decision)
+        self.run = self.run.model_copy(update={"status": decision.status})
+        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
+        return decision, busy
+
+    def _current_run(self) -> TrainingRun:
+        """The run; an interrupted one is a suspended one until somebody starts it again."""
+        if not self.interrupted:
+            return self.run
+        return self.run.model_copy(update={"spec": self.run.spec.model_copy(update={"suspend": True})})
+
+    def _observe(self) -> Observed:
+        return Observed(attempts=self.attempts.observe(), endpoint=self._endpoint())
+
+    def _endpoint(self) -> EndpointView | None:
+        if self.plan.serving is None:
+            return None
+        folder = self.state.endpoint(self.plan.serving.endpoint)
+        if not folder.exists():
+            return None
+        endpoint = folder.load()
+        model, notes = endpoint.spec.model, endpoint.metadata.annotations
+        claim = None
+        if model is not None:
+            claim = Claim(model.run or "", model.digest, notes.get(RUN_CREATED, ""), notes.get(RUN_UID, ""))
+        status = folder.status()
+        current = status.observed_generation == endpoint.metadata.generation and status.phase != EndpointPhase.STOPPED
+        return EndpointView(claim, status, current)
+
+    def _apply(self, decision: Decision) -> None:
+        for unwanted in decision.delete:
+            self.attempts.stop(unwanted.step, unwanted.number)
+        for wanted in decision.create:
+            self.attempts.start(wanted)
+        self._keep_verdict(decision.status)
+        if decision.promote is not None:
+            self._promote(decision.promote)
+        if decision.status.phase is Phase.ROLLING_OUT and self.plan.serving is not None:
+            endpoint_daemon.ensure_daemon(self.state, self.plan.serving.endpoint)
+        if decision.events:
+            self._remember(decision.events)
+        if decision.status != (self.run.status or RunStatus()):
+            self.folder.save_status(decision.status)
+        self.show(decision.status, decision.events)
+
+    def _keep_verdict(self, status: RunStatus) -> None:
+        """Keeps a passing verdict where the endpoint finds it, for longer than the run lives."""
+        evaluation = status.evaluation
+        if evaluation is None or evaluation.verdict is not Verdict.PASS or evaluation.artifact_digest is None:
+            return
+        path = self.state.verdict(evaluation.artifact_digest)
+        if not path.exists():
+            document = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
+            write_json(path, {**document, "evaluation": evaluation.to_document()})
+
+    def _promote(self, promote: Promote) -> None:
+        """Tells the endpoint what to serve. The settings are the run's template: a local endpoint has no other."""
+        folder = self.state.endpoint(promote.endpoint)
+        assert self.plan.serving is not None
+        generation = (folder.load().metadata.generation or 0) + 1 if folder.exists() else 1
+        notes = {RUN_CREATED: self.run.metadata.creation_timestamp or "", RUN_UID: self.plan.run.uid}
+        if promote.retry is not None:
+            notes[lifecycle.RETRY_ANNOTATION] = promote.retry
+        template = {
+            name: getattr(self.plan.serving.template, name) for name in type(self.plan.serving.template).model_fields
+        }
+        spec = ModelEndpointSpec(**template, model=ServedModel(uri=promote.uri, digest=promote.digest, run=promote.run))
+        metadata = EndpointMetadata(name=promote.endpoint, annotations=notes, generation=generation)
+        folder.save(ModelEndpoint(metadata=metadata, spec=spec))
+
+    def _remember(self, events: tuple[Event, ...]) -> None:
+        self.folder.events.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.events.open("a", encoding="utf-8") as file:
+            for event in events:
+                row = {"time": timestamp(self.clock()), "type": event.type, "reason": event.reason}
+                file.write(json.dumps({**row, "message": event.message}, ensure_ascii=False) + "\n")
