@@ -1,0 +1,82 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_core import plan as plans
+from slipway_core.plan import ExecutorDefaults, Images
+from slipway_core.uris import UriError
+from tests.unit.core.runs import a_plan, a_run
+
+
+def test_E_the_same_run_gives_the_same_plan_byte_for_byte():
+    assert a_plan(a_run()).to_json() == a_plan(a_run()).to_json()
+
+
+def test_E_every_default_is_filled_in():
+    stage = a_plan(a_run()).stages[0].to_document()
+    assert stage["epochs"] == 1.0
+    assert stage["batch"] == {"tokens": 16384}
+    assert stage["optimizer"]["learningRate"] == 2e-4
+    assert stage["precision"] == "Auto", "what needs a device stays open"
+
+
+def test_E_a_plan_that_was_read_back_is_the_same_and_a_changed_one_is_refused():
+    plan = a_plan(a_run())
+    assert plans.load(plan.to_json()) == plan
+    document = json.loads(plan.to_json())
+    document["stages"][0]["optimizer"]["learningRate"] = 1.0
+    with pytest.raises(ValueError, match="was changed"):
+        plans.load(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_run(suspend=True),
+        a_run(retention={"ttlAfterFinished": "1h"}),
+        a_run(serving=False),
+        a_run(serving={"endpoint": "other"}),
+    ],
+    ids=["suspend", "retention", "no serving", "another endpoint"],
+)
+def test_the_digest_leaves_out_what_does_not_make_the_model(other):
+    assert a_plan(other).digest == a_plan(a_run()).digest
+
+
+def test_the_digest_leaves_out_what_the_executor_adds():
+    defaults = ExecutorDefaults(folder="/data", images=Images(train="train:2"), accelerator="nvidia.com/gpu")
+    assert plans.resolve(a_run(), defaults).digest == a_plan(a_run()).digest
+
+
+def test_differences_name_the_fields():
+    stages = [{"name": "learn", "epochs": 3.0, "data": {"train": [{"uri": "file://train.jsonl"}]}}]
+    found = plans.differences(a_plan(a_run()), a_plan(a_run(stages=stages, retries=7)))
+    assert [(d.field, d.was, d.is_) for d in found] == [("stages[0].epochs", 1.0, 3.0), ("retries", 3, 7)]
+    assert a_plan(a_run()).digest != a_plan(a_run(stages=stages)).digest
+
+
+def test_relative_files_start_at_the_folder_and_absolute_ones_stay():
+    data = {"train": [{"uri": "file://a/../b.jsonl"}, {"uri": "file:///abs.jsonl"}, {"uri": "package://tang"}]}
+    plan = a_plan(a_run(stages=[{"name": "learn", "data": data}]))
+    assert [s.uri for s in plan.stages[0].data.train] == ["file:///data/b.jsonl", "file:///abs.jsonl", "package://tang"]
+
+
+def test_a_uri_outside_the_grammar_is_named_with_its_field():
+    run = a_run(stages=[{"name": "learn", "data": {"train": [{"uri": "hf://only-one-part"}]}}])
+    with pytest.raises(UriError, match=r"spec\.stages\[0\]\.data\.train\[0\]\.uri: .*hf://org/name"):
+        a_plan(run)
+
+
+def test_an_adapter_of_no_method_is_no_adapter():
+    stage = {"name": "learn", "adapter": {"method": "None"}, "data": {"train": [{"uri": "file://x.jsonl"}]}}
+    assert a_plan(a_run(stages=[stage])).stages[0].adapter is None
+
+
+@given(st.floats(1e-8, 10), st.integers(0, 2**31 - 1), st.integers(8, 1 << 20))
+def test_a_plan_survives_json_whatever_its_numbers(rate, seed, length):
+    data = {"train": [{"uri": "file://train.jsonl"}]}
+    stage = {"name": "s", "seed": seed, "maxLength": length, "optimizer": {"learningRate": rate}, "data": data}
+    plan = a_plan(a_run(stages=[stage]))
+    assert plans.load(plan.to_json()) == plan
