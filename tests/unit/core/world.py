@@ -87,9 +87,7 @@ class World:
         self._change(step, state="Running", progress=Progress(step=training_step, total=100))
 
     def end(self, step: str, exit_class: ExitClass, result: StepResult | None = None, message: str = "boom") -> None:
-        self._change(
-            step, state="Ended", exit_class=exit_class, result=result, message=message, finished_at=self.now
-        )
+        self._change(step, state="Ended", exit_class=exit_class, result=result, message=message, finished_at=self.now)
 
     def succeed(self, step: str, **result) -> None:
         number = self.attempts[step][-1].number
@@ -109,7 +107,9 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def goes_live(self, digest: str = DIGEST, version: int = 1) -> None:
-        live = VersionStatus(version=version, uri="file:///live", digest=digest, state="Live", since="2026-01-01T00:00:00Z")
+        live = VersionStatus(
+            version=version, uri="file:///live", digest=digest, state="Live", since="2026-01-01T00:00:00Z"
+        )
         self._endpoint_status(live=live, phase=EndpointPhase.SERVING)
 
     def candidate_fails(self, digest: str = DIGEST) -> None:

@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from slipway.local import endpoint_daemon, view
 from slipway.local.admission import Admitted, Refused, admit, with_retry
-from slipway.local.executor import Executor
+from slipway.local.attempts import Attempts
+from slipway.local.executor import Executor, utc_now
 from slipway.local.state import RunFolder, State, StateError
 from slipway_core import documents
 from slipway_core import plan as plans
@@ -51,7 +51,7 @@ def run_file(
     state = State.below(workdir)
     with state.run(run.name).lock():
         _require_port(state, run)
-        admitted = admit(state, run, file, datetime.now(UTC))
+        admitted = admit(state, run, file, utc_now())
         return _work(state, admitted, attach=attach, as_json=as_json)
 
 
@@ -64,7 +64,7 @@ def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int
         phase = run.status.phase if run.status else Phase.PENDING
         if phase is not Phase.HELD:
             raise StateError(f"run {run.name} is {phase.value}; only a Held run is judged again")
-        now = datetime.now(UTC)
+        now = utc_now()
         annotations = {**run.metadata.annotations, REEVALUATE_ANNOTATION: timestamp(now)}
         run = run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
         run = with_retry(run, now)
@@ -79,7 +79,8 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
     if not admitted.new and not before.finished:
         console.print(f"run {admitted.run.name} goes on where it was ({before.value})", highlight=False)
     with view.choose(console) as shown:
-        executor = Executor(state, admitted.folder, admitted.run, admitted.plan, shown)
+        attempts = Attempts(admitted.folder.attempts, admitted.folder.workspace(admitted.run), utc_now)
+        executor = Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, shown)
         with _signals_to(executor, console):
             status = executor.work()
     if as_json:

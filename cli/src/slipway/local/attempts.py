@@ -47,6 +47,8 @@ class Attempts:
     workspace: Workspace
     clock: Callable[[], datetime]
     grace: float = GRACE_SECONDS
+    trainer: tuple[str, ...] = (sys.executable, "-m", "slipway_trainer.main")
+    """The command that runs a step; its arguments follow."""
     _children: dict[tuple[str, int], Popen[bytes]] = field(default_factory=dict[tuple[str, int], Popen[bytes]])
     _deadlines: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     _progress: dict[tuple[str, int], Progress] = field(default_factory=dict[tuple[str, int], Progress])
@@ -81,7 +83,7 @@ class Attempts:
         }
         with log.open("wb") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "slipway_trainer.main", *arguments],
+                [*self.trainer, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -44,15 +44,12 @@ class Executor:
     folder: RunFolder
     run: TrainingRun
     plan: Plan
+    attempts: Attempts
     show: Show
     clock: Callable[[], datetime] = utc_now
     tick: float = 0.25
     """Seconds between two looks at the world."""
     interrupted: bool = field(default=False, init=False)
-    attempts: Attempts = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.attempts = Attempts(self.folder.attempts, self.folder.workspace(self.run), self.clock)
 
     def interrupt(self) -> None:
         """Checkpoint and end; a second call kills what has not ended yet. Safe in a signal handler."""

@@ -1,0 +1,70 @@
+"""A process that behaves like `slipway-trainer` and learns nothing: for tests of the executor, which are about
+processes, signals and files. What it does is in the file that STAND_IN names: {step: [behaviour of each attempt]}.
+"""
+
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+arguments = sys.argv[1:]
+option = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+step = option.get("--stage", arguments[0])
+attempt = int(option["--attempt"])
+workspace = pathlib.Path(option["--plan"]).parent
+behaviours = json.loads(pathlib.Path(os.environ["STAND_IN"]).read_text()).get(step, ["work"])
+behaviour = behaviours[min(attempt, len(behaviours)) - 1]
+reached = workspace / f"{step}.reached"
+
+
+class Progress(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        done = int(reached.read_text()) if reached.exists() else 0
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"step": done, "total": 100}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def leave(code, **result):
+    document = {"step": step, "attempt": attempt, **result}
+    pathlib.Path(os.environ["SLIPWAY_RESULT"]).write_text(json.dumps(document))
+    os._exit(code)
+
+
+def stop(*_):
+    if behaviour == "stubborn":
+        return
+    done = int(reached.read_text()) if reached.exists() else 0
+    leave(75, progress={"step": done, "total": 100}, error={"kind": "Interrupted", "message": "stopped"})
+
+
+signal.signal(signal.SIGTERM, stop)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SLIPWAY_PROGRESS_PORT"])), Progress)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+(workspace / f"{step}-{attempt}.pid").write_text(str(os.getpid()))
+print(f"{step} attempt {attempt}: {behaviour}", flush=True)
+
+if behaviour == "crash":
+    os._exit(1)
+if behaviour == "bad data":
+    leave(2, error={"kind": "BadData", "message": "train.jsonl:3: is not JSON"})
+if behaviour in ("forever", "stubborn"):
+    while True:
+        done = int(reached.read_text()) if reached.exists() else 0
+        reached.write_text(str(done + 1))
+        time.sleep(0.05)
+if step == "export":
+    leave(0, artifact={"uri": f"file://{workspace}/artifact", "digest": "sha256:" + hashlib.sha256(b"x").hexdigest()})
+if step == "evaluate":
+    digest = "sha256:" + hashlib.sha256(b"x").hexdigest()
+    evaluation = {"number": attempt, "artifactDigest": digest, "scoredTokens": 1000}
+    leave(0, metrics={"perplexity": 30.0 if behaviour == "poor" else 10.0}, evaluation=evaluation)
+leave(0)

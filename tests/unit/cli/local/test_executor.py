@@ -1,0 +1,219 @@
+"""The local executor with real processes, real signals and real files; a stand-in plays the trainer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from slipway.local.admission import Refused, admit
+from slipway.local.attempts import Attempts
+from slipway.local.executor import Executor, utc_now
+from slipway.local.state import BusyError, State
+from slipway_core.status import Phase, StepState
+from tests.unit.core.runs import a_run
+
+STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+
+
+@pytest.fixture
+def state(tmp_path):
+    return State.below(tmp_path)
+
+
+def make(state, monkeypatch, *, grace=10.0, run=None, **behaviours):
+    script = state.root.parent / "behaviours.json"
+    script.write_text(json.dumps(behaviours))
+    monkeypatch.setenv("STAND_IN", str(script))
+    run = run or a_run(serving=False)
+    admitted = admit(state, run, state.root.parent / "run.yaml", datetime.now(UTC))
+    attempts = Attempts(
+        admitted.folder.attempts, admitted.folder.workspace(admitted.run), utc_now, grace,
+        trainer=(sys.executable, str(STAND_IN)),
+    )  # fmt: skip
+    return Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, lambda *_: None, tick=0.02)
+
+
+def until(condition, seconds=15.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@contextmanager
+def at_work(executor):
+    """Lets the executor work in a thread of its own."""
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.append(executor.work()), daemon=True)
+    thread.start()
+    yield outcome, thread
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def pid_of(executor, step, attempt=1):
+    path = executor.attempts.workspace.root / f"{step}-{attempt}.pid"
+    until(lambda: path.exists() and path.read_text())
+    return int(path.read_text())
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_run_goes_through_all_its_steps(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    status = executor.work()
+    assert status.phase is Phase.COMPLETED
+    assert [s.state for s in status.stages] == [StepState.SUCCEEDED] * 4
+    assert executor.folder.status() == status, "what is shown is what is written"
+
+
+def test_starting_a_finished_run_again_starts_nothing(state, monkeypatch):
+    make(state, monkeypatch).work()
+    again = make(state, monkeypatch, prepare=["crash"])
+    before = sorted(again.folder.attempts.iterdir())
+    assert again.work().phase is Phase.COMPLETED
+    assert sorted(again.folder.attempts.iterdir()) == before
+
+
+def test_a_crash_is_tried_again_and_counted(state, monkeypatch):
+    status = make(state, monkeypatch, prepare=["crash", "work"]).work()
+    assert status.phase is Phase.COMPLETED
+    assert (status.step("prepare").attempt, status.step("prepare").failures) == (2, 1)
+
+
+def test_bad_data_ends_the_run_with_the_reason(state, monkeypatch):
+    executor = make(state, monkeypatch, prepare=["bad data", "work"])
+    status = executor.work()
+    assert status.phase is Phase.FAILED
+    assert "train.jsonl:3: is not JSON" in status.step("prepare").message
+    mended = make(state, monkeypatch, prepare=["bad data", "work"])
+    assert mended.work().phase is Phase.COMPLETED, "starting it again asks for another try"
+
+
+def test_A_a_model_that_fails_its_gate_is_rejected_and_has_no_verdict_file(state, monkeypatch):
+    executor = make(state, monkeypatch, evaluate=["poor"])
+    status = executor.work()
+    assert status.phase is Phase.REJECTED
+    assert not state.passed(status.artifact.digest)
+
+
+def test_A_a_pass_leaves_a_verdict_that_outlives_the_run(state, monkeypatch):
+    status = make(state, monkeypatch).work()
+    assert state.passed(status.artifact.digest)
+
+
+def test_D_an_interrupt_checkpoints_and_the_next_start_goes_on(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["forever", "work"])
+    with at_work(executor) as (outcome, _):
+        pid = pid_of(executor, "learn")
+        until(lambda: executor.run.status.step("learn").progress)
+        executor.interrupt()
+    assert outcome[0].phase is Phase.SUSPENDED
+    assert gone(pid)
+    again = make(state, monkeypatch, learn=["forever", "work"])
+    status = again.work()
+    assert status.phase is Phase.COMPLETED
+    assert (status.step("learn").attempt, status.step("learn").failures) == (2, 0)
+
+
+def test_a_second_interrupt_kills_what_does_not_end(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["stubborn"], grace=600)
+    with at_work(executor) as (outcome, thread):
+        pid = pid_of(executor, "learn")
+        executor.interrupt()
+        time.sleep(0.3)
+        assert thread.is_alive()
+        executor.interrupt()
+    assert outcome[0].phase is Phase.SUSPENDED
+    assert gone(pid)
+
+
+def test_a_process_that_does_not_end_is_killed_after_its_grace(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["stubborn"], grace=0.3)
+    with at_work(executor) as (outcome, _):
+        pid = pid_of(executor, "learn")
+        executor.interrupt()
+    assert outcome[0].phase is Phase.SUSPENDED
+    assert gone(pid)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import pytest
+from tests.unit.cli.local.test_executor import make, State
+make(State.below(Path({folder!r})), pytest.MonkeyPatch(), learn=["forever", "work"]).work()
+"""
+
+
+def test_D_killing_the_executor_ends_its_stages_and_loses_nothing(state, monkeypatch, tmp_path):
+    root = str(Path(__file__).parents[4])
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER.format(root=root, folder=str(tmp_path))])
+    executor = None
+    try:
+        pid_file = state.root / "runs" / "demo"
+        until(lambda: list(pid_file.glob("*/learn-1.pid")))
+        pid = int(next(pid_file.glob("*/learn-1.pid")).read_text())
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    until(lambda: gone(pid))
+    executor = make(state, monkeypatch, learn=["forever", "work"])
+    status = executor.work()
+    assert status.phase is Phase.COMPLETED
+    assert (status.step("learn").attempt, status.step("learn").failures) == (2, 0)
+
+
+def test_killing_a_stage_is_a_failure_that_is_tried_again(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["forever", "work"])
+    with at_work(executor) as (outcome, _):
+        os.kill(pid_of(executor, "learn"), signal.SIGKILL)
+    status = outcome[0]
+    assert status.phase is Phase.COMPLETED
+    assert status.step("learn").failures == 1
+
+
+def test_E_the_same_name_with_another_plan_is_refused_and_the_fields_are_named(state, monkeypatch):
+    make(state, monkeypatch)
+    with pytest.raises(Refused, match=r"retries: 3 then, 7 now[\s\S]*slipway rm demo"):
+        make(state, monkeypatch, run=a_run(serving=False, retries=7))
+
+
+def test_two_at_once_are_refused_and_the_holder_is_named(state):
+    folder = state.run("demo")
+    with folder.lock():
+        assert folder.holder() == os.getpid()
+        with pytest.raises(BusyError, match=f"process {os.getpid()}"), folder.lock():
+            pass
+    assert folder.holder() is None
+
+
+def test_too_little_disk_is_found_before_anything_starts(state, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})())
+    with pytest.raises(Refused, match=r"1 MiB free and run demo needs about \d+ MiB"):
+        make(state, monkeypatch)
+    assert not state.run("demo").exists()
+
+
+def test_F_a_pass_that_changes_nothing_writes_nothing(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    executor.work()
+    before = {p: p.stat().st_mtime_ns for p in state.root.rglob("*") if p.is_file()}
+    make(state, monkeypatch).work()
+    changed = {p for p in state.root.rglob("*") if p.is_file() and before.get(p) != p.stat().st_mtime_ns}
+    assert changed == set()
