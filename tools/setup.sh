@@ -2,12 +2,13 @@
 # Set up .venv: the run-time set of VARIANT (cpu or cuda), the development set, and Slipway's own packages.
 #
 # Needs python3 >= 3.11 with venv, and nothing else: no root, no compiler. uv comes from PyPI, by hash.
-# Running it again costs a few hashes when nothing changed; after an interruption it goes on where it stopped.
+# Running it again costs a few hashes when nothing changed; what was downloaded once comes from uv's cache.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=.venv
 STAMP=$VENV/.slipway-setup
+UNFINISHED=$VENV/.slipway-setup-unfinished
 
 fail() {
   echo "make setup: $*" >&2
@@ -36,9 +37,9 @@ pick_variant() {
 
 variant=$(pick_variant)
 case $variant in
-  # GiB that .venv takes; the downloads (in uv's cache) are hard links to the same blocks where they can be.
-  cpu) need_gib=9 ;;
-  cuda) need_gib=16 ;;
+  # GiB that .venv takes and that travel; uv's cache and .venv are hard links to the same blocks where they can be.
+  cpu) need_gib=9 download_gib=3 ;;
+  cuda) need_gib=12 download_gib=4 ;;
   *) fail "VARIANT=$variant is not a set; use VARIANT=cpu or VARIANT=cuda" ;;
 esac
 
@@ -49,8 +50,14 @@ wanted=$(
   echo "folder $PWD"
   sha256sum requirements/{"$variant",dev,uv,build}.txt {core,trainer,serving,cli}/pyproject.toml tools/setup.sh
 )
-if [ -x $VENV/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; then
-  exit 0
+is_set_up() { [ -x $VENV/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; }
+if is_set_up; then exit 0; fi
+
+# One set-up of a checkout at a time; util-linux's flock is part of every Debian and Ubuntu.
+if command -v flock >/dev/null; then
+  exec 9<requirements/uv.txt
+  flock 9
+  if is_set_up; then exit 0; fi
 fi
 
 # --- can it work here? ---------------------------------------------------------------------------------------------
@@ -67,10 +74,11 @@ find_python() {
   done
   return 1
 }
-python=$(find_python) || fail "needs Python 3.11 or newer, found $(${PYTHON:-python3} -V 2>&1 | head -1);" \
-  "install one (Debian 12+, Ubuntu 24.04+: apt-get install python3 python3-venv) or name it: make setup PYTHON=/path/to/python3"
+what_python_is() { "${PYTHON:-python3}" -V 2>/dev/null || echo "nothing that runs as ${PYTHON:-python3}"; }
+python=$(find_python) || fail "needs Python 3.11 or newer, found $(what_python_is); install one" \
+  "(Debian 12+, Ubuntu 24.04+: apt-get install python3 python3-venv) or name it: make setup PYTHON=/path/to/python3"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-  fail "$python has no venv module; on Debian and Ubuntu: apt-get install python3-venv"
+  fail "$python has no venv module; on Debian and Ubuntu: apt-get install $(basename "$python")-venv"
 
 export UV_CACHE_DIR=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}
 # A user without a home (a container's random user id) still gets a cache, beside what it fills.
@@ -95,28 +103,27 @@ check_disk
 
 # --- install -------------------------------------------------------------------------------------------------------
 started=$SECONDS
-echo "Setting up $VENV: the $variant set, with $("$python" -V)"
+echo "Setting up $VENV: the $variant set (about $download_gib GiB to download, once), with $("$python" -V)"
 
-# One set-up of a checkout at a time; util-linux's flock is part of every Debian and Ubuntu.
-mkdir -p $VENV
-if command -v flock >/dev/null; then
-  exec 9>$VENV/.setup-lock
-  flock 9
-fi
 rm -f "$STAMP"
 
-# Made again when its Python is gone, is another one than asked for, or when the checkout was moved.
-in_place() { [ "$($VENV/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/$VENV" ] && head -1 $VENV/bin/pip 2>/dev/null | grep -qF "$PWD/$VENV/"; }
+# Made again when its Python is gone or is another one than asked for, when the checkout was moved, and when an
+# install was cut off: uv takes a package whose files were copied in part for installed.
+in_place() {
+  [ "$($VENV/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/$VENV" ] &&
+    head -1 $VENV/bin/pip 2>/dev/null | grep -qF "$PWD/$VENV/"
+}
 same_python() {
   [ -z "${PYTHON:-}" ] || [ "$($VENV/bin/python -V 2>&1)" = "$("$python" -V 2>&1)" ]
 }
-if ! { in_place && same_python && $VENV/bin/python -m pip --version >/dev/null 2>&1; }; then
+if [ -e $UNFINISHED ] || ! { in_place && same_python && $VENV/bin/python -m pip --version >/dev/null 2>&1; }; then
   "$python" -m venv --clear $VENV || fail "$python could not make $PWD/$VENV"
 fi
 
-# pip's mirror and certificate, where the machine has them, are uv's too.
-[ -n "${PIP_INDEX_URL:-}" ] && export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}
-[ -n "${PIP_CERT:-}" ] && export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
+# uv trusts what the machine trusts (an intercepting proxy's certificate), and goes where pip is told to go.
+if [ -e /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}; fi
+if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}; fi
+if [ -n "${PIP_CERT:-}" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}; fi
 
 export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1
 # DeepSpeed's index entry is a source archive: build it as plain Python, without its compiled operators.
@@ -129,12 +136,16 @@ if [ "$($VENV/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$pinned_uv" ]; 
     --only-binary :all: -r requirements/uv.txt || fail "pip could not install uv from the package index (see above)"
 fi
 
-uv_pip() { $VENV/bin/uv --quiet pip "$@" --python $VENV/bin/python; }
+quiet=--quiet
+[ -t 2 ] && quiet= # a person wants to see the downloads move
+uv_pip() { $VENV/bin/uv $quiet pip "$@" --python $VENV/bin/python; }
+touch $UNFINISHED
 uv_pip sync --require-hashes --build-constraints requirements/build.txt \
   requirements/"$variant".txt requirements/dev.txt requirements/uv.txt ||
-  fail "uv could not install the $variant set (see above); running make setup again goes on from here"
+  fail "uv could not install the $variant set (see above); downloads are kept for the next make setup"
 uv_pip install --no-deps --no-build-isolation -e core -e trainer -e serving -e cli ||
   fail "Slipway's own packages could not be installed (see above)"
 
+rm $UNFINISHED
 echo "$wanted" >"$STAMP"
 echo "Set up in $((SECONDS - started)) s ($(du -sh $VENV | cut -f1) in $VENV)"

@@ -36,7 +36,7 @@ check "generated files" generated_files
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"
 check "ruff format" "$BIN/ruff" format --check --quiet "${python_files[@]}"
 check "pyright" "$BIN/pyright"
-check "import-linter" "$BIN/lint-imports"
+check "import-linter" "$BIN/lint-imports" --no-logo
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'make verify: failed: %s\n' "${failed[*]}" >&2

@@ -6,9 +6,7 @@ import subprocess
 import pytest
 
 
-@pytest.mark.parametrize(
-    "command", ["g++", "gcc", "cc", "c++", "clang", "clang++", "ninja", "x86_64-linux-gnu-g++"]
-)
+@pytest.mark.parametrize("command", ["g++", "gcc", "cc", "c++", "clang", "clang++", "ninja", "x86_64-linux-gnu-g++"])
 def test_compilers_are_off_the_path(no_compiler_path: str, command: str) -> None:
     assert shutil.which(command, path=no_compiler_path) is None
 
@@ -20,8 +18,7 @@ def test_versioned_compilers_are_off_the_path(no_compiler_path: str) -> None:
     assert not [
         name
         for name in listed
-        if name.startswith(("gcc-", "g++-", "clang-", "clang++-"))
-        and name.split("-", 1)[1].split(".")[0].isdigit()
+        if name.startswith(("gcc-", "g++-", "clang-", "clang++-")) and name.split("-", 1)[1].split(".")[0].isdigit()
     ]
 
 

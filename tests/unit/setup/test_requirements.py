@@ -47,9 +47,7 @@ def test_development_set_agrees_with_variant(variant: str, python: str, machine:
 def test_set_pins_every_package_by_hash_and_names_no_index(name: str) -> None:
     text = (REQUIREMENTS / f"{name}.txt").read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
-    unpinned = [
-        entry.splitlines()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry
-    ]
+    unpinned = [entry.splitlines()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
     assert not unpinned
     assert "://" not in text
     assert "--index" not in text
