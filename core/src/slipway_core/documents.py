@@ -319,8 +319,12 @@ _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def _bound_sentence(context: dict[str, Any], value: Any) -> str:
-    bounds = [f"{word} {context[key]:g}" for key, word in _BOUNDS.items() if key in context]
+    bounds = [f"{word} {_plain(context[key])}" for key, word in _BOUNDS.items() if key in context]
     return f"{_show(value)} must be {' and '.join(bounds)}"
+
+
+def _plain(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
 
 
 def _kind_of(value: Any) -> str:

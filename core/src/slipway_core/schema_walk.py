@@ -181,3 +181,21 @@ def _default(model: Any, path: Path) -> str | None:
     if isinstance(default, bool):
         return "true" if default else "false"
     return str(default) if isinstance(default, int | float | str) else None
+
+
+def objects(model: type[Api]) -> list[type[Api]]:
+    """Returns every object that a resource is made of, the resource first.
+
+    Raises ValueError when two of them have the same name: generated files could not tell them apart.
+    """
+    found: dict[str, type[Api]] = {}
+    waiting = [model]
+    while waiting:
+        current = waiting.pop(0)
+        if found.setdefault(current.__name__, current) is not current:
+            raise ValueError(f"two objects are called {current.__name__}")
+        for field in current.model_fields.values():
+            inner = item(field.annotation)
+            if is_object(inner) and inner not in found.values() and inner not in waiting:
+                waiting.append(inner)
+    return list(found.values())
