@@ -13,26 +13,10 @@ check() { # NAME COMMAND...
   "$@" || failed+=("$name")
 }
 
-# Generate into a copy of the tree and compare, so that the check never writes into the tree that it checks.
-generated_files() {
-  local copy status=0
-  copy=$(mktemp -d)
-  git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c 'for f; do [ -f "$f" ] && printf "%s\0" "$f"; done' _ |
-    tar --create --null --files-from=- | tar --extract --directory "$copy"
-  (
-    cd "$copy" || exit
-    git init --quiet && git add --all && PYTHONPATH=$copy/core/src "$BIN/python" -m slipway_core.generate &&
-      git add --all --intent-to-add && git --no-pager diff --exit-code
-  ) || status=1
-  rm -rf "$copy"
-  [ $status -eq 0 ] || echo "generated files differ from the models in core/: run make generate, and commit" >&2
-  return $status
-}
-
 python_files=()
 for folder in core trainer serving cli tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
-check "generated files" generated_files
+check "generated files" "$BIN/python" -m slipway_core.generate --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"
 check "ruff format" "$BIN/ruff" format --check --quiet "${python_files[@]}"
 check "pyright" "$BIN/pyright"
