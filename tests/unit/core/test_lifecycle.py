@@ -4,6 +4,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
+from tests.unit.core.world import World, events_of
 
 from slipway_core import lifecycle
 from slipway_core.exit_codes import ExitClass
@@ -11,8 +13,6 @@ from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.observed import Blocker, Claim
 from slipway_core.protocol import EvaluationResult
 from slipway_core.status import Phase, StepState, Verdict
-from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
-from tests.unit.core.world import World, events_of
 
 ALL = ("prepare", "learn", "export", "evaluate")
 
@@ -234,6 +234,15 @@ def test_an_attempt_that_vanished_is_an_interruption():
     world.attempts["prepare"].clear()
     world.settle()
     assert [a.number for a in world.attempts["prepare"]] == [2]
+
+
+def test_attempts_that_keep_vanishing_are_a_failure():
+    world = World(a_run())
+    world.settle()
+    for _ in range(3):
+        world.attempts["prepare"].clear()
+        world.settle()
+    assert world.record("prepare").failures == 1
 
 
 def test_an_export_that_names_no_artifact_has_failed():

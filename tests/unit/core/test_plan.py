@@ -3,11 +3,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.core.runs import a_plan, a_run
 
 from slipway_core import plan as plans
 from slipway_core.plan import ExecutorDefaults, Images
 from slipway_core.uris import UriError
-from tests.unit.core.runs import a_plan, a_run
 
 
 def test_E_the_same_run_gives_the_same_plan_byte_for_byte():

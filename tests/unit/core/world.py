@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from tests.unit.core.runs import DIGEST, a_plan
+
 from slipway_core import lifecycle
 from slipway_core.exit_codes import ExitClass
 from slipway_core.observed import Attempt, Claim, Decision, EndpointView, Event, Observed
@@ -20,7 +22,6 @@ from slipway_core.status import (
     VersionStatus,
 )
 from slipway_core.training_run import TrainingRun
-from tests.unit.core.runs import DIGEST, a_plan
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.unit.core.runs import a_run
 
 from slipway.local.admission import Refused, admit
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.state import BusyError, State
 from slipway_core.status import Phase, StepState
-from tests.unit.core.runs import a_run
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 
