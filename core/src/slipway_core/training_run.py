@@ -367,7 +367,8 @@ class Evaluation(Api):
 
     rules: ClassVar = (
         Rule(
-            f"!(has(self.gates) && self.gates.exists(g, g.metric in {_TEXT_METRICS})) || has(self.data)",
+            f"!(has(self.gates) && self.gates.exists(g, g.metric in {_TEXT_METRICS})) || "
+            "(has(self.data) && self.data.size() > 0)",
             "a gate on perplexity or bits_per_byte needs evaluation.data: nothing else computes it",
             lambda self: not _needs(self, "data") or bool(self.data),
             "gates",
@@ -381,7 +382,8 @@ class Evaluation(Api):
         ),
         Rule(
             "!(has(self.gates) && self.gates.exists(g, g.metric in "
-            "['distinct_1', 'distinct_2', 'repetition_rate', 'empty_rate'])) || has(self.prompts)",
+            "['distinct_1', 'distinct_2', 'repetition_rate', 'empty_rate'])) || "
+            "(has(self.prompts) && self.prompts.size() > 0)",
             "a gate on generated text needs evaluation.prompts: nothing else computes it",
             lambda self: not _needs(self, "prompts") or bool(self.prompts),
             "gates",

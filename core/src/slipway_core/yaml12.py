@@ -172,13 +172,15 @@ class _Reader:
     def _key(self, node: Node, path: Path) -> str:
         if not isinstance(node, ScalarNode):
             raise YamlError("a key must be a text", line=node.start_mark.line + 1, path=path)
-        if node.style is None and _AMBIGUOUS.fullmatch(node.value):
-            self._refuse_ambiguous(node, (*path, node.value))
-        return node.value
+        if (key := _joined(node.value)) is None:
+            raise YamlError("a key holds a NUL or half of a surrogate pair", line=node.start_mark.line + 1, path=path)
+        if node.style is None and _AMBIGUOUS.fullmatch(key):
+            self._refuse_ambiguous(node, (*path, key))
+        return key
 
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
-        text: str = node.value
-        if not _encodable(text):
+        text = _joined(node.value)
+        if text is None:
             return self._refuse("holds a NUL or half of a surrogate pair", self.lines[path], path)
         explicit = self._text[node.start_mark.index : node.start_mark.index + 1] == "!"
         if explicit and node.tag not in (f"{_TAG}str", "!"):
@@ -216,8 +218,14 @@ class _Reader:
         self.errors.append(YamlError(message, line=line, path=path, fix=fix))
 
 
-def _encodable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+def _joined(text: str) -> str | None:
+    """Joins the surrogate pairs that JSON escapes; None for what no UTF-8 text or file name can hold."""
+    if "\0" in text:
+        return None
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None
 
 
 def shown(path: Path) -> str:
