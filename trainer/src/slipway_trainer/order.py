@@ -54,12 +54,13 @@ def _shuffle(n: int, seed: int, epoch: int, purpose: int) -> np.ndarray:
     """Returns a permutation of n: the order of splitmix64 (Steele, Lea, Flood 2014) keys."""
     start = np.uint64(0)
     for word in (seed, epoch, purpose):
-        start = _mix(np.array([start ^ np.uint64(word)]))[0]
-    keys = _mix(np.arange(n, dtype=np.uint64) + start)
+        start = mix(np.array([start ^ np.uint64(word)]))[0]
+    keys = mix(np.arange(n, dtype=np.uint64) + start)
     return np.argsort(keys, kind="stable")
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mix(x: np.ndarray) -> np.ndarray:
+    """Returns splitmix64 of each value: uint64 to uint64, one to one."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

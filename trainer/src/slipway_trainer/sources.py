@@ -1,0 +1,164 @@
+"""From a URI of the plan to files on this machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from slipway_core import uris
+from slipway_trainer.errors import BadConfig, BadData, BadModel
+from slipway_trainer.rows import SUFFIXES
+
+SAMPLES = "samples"
+RUNS_VARIABLE = "SLIPWAY_RUNS"
+"""Environment variable: the folder in which `<name>/artifact` is the artifact of run `<name>`."""
+CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
+"""Environment variable: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
+
+# What a model is loaded from. Weights in formats that run code when they are loaded are not even fetched.
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    path: Path
+    name: str
+    """As a user knows it, for errors and reports."""
+
+
+def data_files(uri: str, field: str, cache: Path) -> list[SourceFile]:
+    """Returns the data files that a URI names, sorted by name: one file, or those of a folder or glob.
+
+    Args:
+        uri: of the plan; `file` URIs are absolute.
+        field: of the plan, for errors.
+        cache: where files of an object store are put.
+
+    Raises BadData when there is none, BadConfig when the scheme cannot be used here.
+    """
+    parsed = uris.parse(uri)
+    if parsed.scheme in ("s3", "gs"):
+        return _fetched(uri, field, cache)
+    if parsed.scheme == "hf":
+        root = _hub(parsed, field, "dataset", [f"*{suffix}" for suffix in SUFFIXES])
+        return _in_folder(root, uri, field, f"{uri}/")
+    if parsed.scheme == "package":
+        return _sample(parsed.authority, uri, field)
+    if parsed.scheme == "run":
+        raise BadConfig(f"{field}: {uri} is a model, not data")
+    return _local(_local_path(parsed, field), uri, field)
+
+
+def model_folder(uri: str, field: str = "model.from") -> Path:
+    """Returns a folder with the files of a model; a hub repository is fetched into the hub's own cache.
+
+    Raises BadModel when there is none, BadConfig when the scheme cannot be used here.
+    """
+    parsed = uris.parse(uri)
+    if parsed.scheme == "hf":
+        return _hub(parsed, field, "model", list(MODEL_FILES))
+    if parsed.scheme in ("s3", "gs", "package"):
+        raise BadConfig(f"{field}: models are not fetched from {parsed.scheme}:// yet; use hf:// or file://")
+    path = _local_path(parsed, field)
+    if not path.is_dir():
+        problem = "is not a folder" if path.exists() else "there is no such folder"
+        raise BadModel(f"{field}: {uri}: {problem} ({path})")
+    return path
+
+
+def _local_path(uri: uris.Uri, field: str) -> Path:
+    if uri.scheme == "run":
+        return _root(RUNS_VARIABLE, uri, field) / uri.authority / "artifact"
+    if uri.scheme == "pvc":
+        return _root(CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
+    return Path(uri.path)
+
+
+def _root(variable: str, uri: uris.Uri, field: str) -> Path:
+    root = os.environ.get(variable)
+    if not root:
+        raise BadConfig(f"{field}: {uri}: {uri.scheme}:// means nothing here (the executor did not set {variable})")
+    return Path(root)
+
+
+def _local(path: Path, uri: str, field: str) -> list[SourceFile]:
+    if path.is_dir():
+        return _in_folder(path, uri, field, f"{path}/")
+    if path.exists():
+        return [SourceFile(path, str(path))]
+    if glob.has_magic(str(path)):
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        files = [SourceFile(file, str(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
+        if not files:
+            raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file")
+        return files
+    nearest = next((parent for parent in path.parents if parent.exists()), Path("/"))
+    where = (
+        "" if nearest == path.parent else f" ({nearest} exists, {path.relative_to(nearest).parts[0]} in it does not)"
+    )
+    raise BadData(f"{field}: {uri}: there is no such file{where}")
+
+
+def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFile]:
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise BadData(f"{field}: {uri}: the folder holds no {' or '.join(SUFFIXES)} file")
+    return [SourceFile(path, prefix + path.relative_to(folder).as_posix()) for path in found]
+
+
+def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
+    root = Path(str(resources.files("slipway_trainer"))) / SAMPLES
+    for candidate in (root / name, *(root / f"{name}{suffix}" for suffix in SUFFIXES)):
+        if candidate.is_file():
+            return [SourceFile(candidate, f"package://{candidate.name}")]
+        if candidate.is_dir():
+            return _in_folder(candidate, uri, field, f"{uri}/")
+    known = sorted({path.name.split(".")[0] for path in root.glob("*") if not path.name.startswith(("_", "."))})
+    raise BadData(f"{field}: {uri}: there is no such sample data; there is {', '.join(known) or 'none'}")
+
+
+def _hub(uri: uris.Uri, field: str, kind: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(uri.repository, repo_type=kind, revision=uri.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadConfig(
+            f"{field}: {uri}: cannot be fetched: {first}. Check the name and the network; a private or gated "
+            "repository needs HF_TOKEN"
+        ) from None
+
+
+def _fetched(uri: str, field: str, cache: Path) -> list[SourceFile]:
+    import fsspec
+
+    try:
+        system, path = fsspec.url_to_fs(uri)
+        if system.isdir(path):
+            names = [name for name in system.find(path) if name.endswith(SUFFIXES)]
+        else:
+            names = system.glob(path) if glob.has_magic(path) else [path]
+        files = []
+        for name in sorted(names):
+            target = cache / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            system.get_file(name, str(target))
+            files.append(SourceFile(target, f"{uris.parse(uri).scheme}://{name}"))
+    except ImportError as error:
+        raise BadConfig(f"{field}: {uri}: needs a package that is not installed: {error}") from None
+    except (OSError, ValueError) as error:
+        raise BadData(f"{field}: {uri}: cannot be fetched: {error}") from None
+    if not files:
+        raise BadData(f"{field}: {uri}: holds no {' or '.join(SUFFIXES)} file")
+    return files
