@@ -70,12 +70,20 @@ def template(style: Style, *, turn_end: str, starts_with_bos: bool) -> str:
         starts_with_bos: whether the tokenizer puts a BOS token before a text; the template then does it too, since
             rendered conversations are tokenised without special tokens.
     """
-    parts = {"ChatML": _CHATML, "Plain": _PLAIN, "PlainChinese": _PLAIN_CHINESE}[style]
-    parts = {name: part.replace(TURN_END, turn_end) for name, part in parts.items()} | {"END": turn_end}
+    parts = {name: part.replace(TURN_END, turn_end) for name, part in _parts(style).items()} | {"END": turn_end}
     body = re.sub(
         r"\b(SYSTEM|USER|ASSISTANT|SEPARATOR|END)\b", lambda found: _quoted(parts[found[0]]), _FRAME.rstrip("\n")
     )
     return "{{- bos_token }}\n" + body if starts_with_bos else body
+
+
+def words(style: Style) -> str:
+    """Returns what a template of ours writes around the turns, for a tokenizer to be trained on."""
+    return "\n".join(part for part in _parts(style).values()).replace(TURN_START, "").replace(TURN_END, "")
+
+
+def _parts(style: Style) -> dict[str, str]:
+    return {"ChatML": _CHATML, "Plain": _PLAIN, "PlainChinese": _PLAIN_CHINESE}[style]
 
 
 @dataclass(frozen=True)

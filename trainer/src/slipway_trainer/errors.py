@@ -69,6 +69,12 @@ class BadArtifact(InputError):
     kind = "BadArtifact"
 
 
+class BadExport(InputError):
+    """The trained model cannot be written as it would be served."""
+
+    kind = "BadExport"
+
+
 class OutOfMemory(StepFailure):
     """The machine or the accelerator has too little memory."""
 

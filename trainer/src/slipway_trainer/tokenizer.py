@@ -116,11 +116,19 @@ def renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
     )
 
 
+def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """Returns the special token with which the chat template ends an answer; None when it has none."""
+    try:
+        return renderer(tokenizer).turn_end()
+    except BadModel:
+        return None
+
+
 def end_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Returns the ids that end an answer: the template's end-of-turn token first, then EOS."""
-    turn_end = tokenizer.convert_tokens_to_ids(renderer(tokenizer).turn_end())
-    assert isinstance(turn_end, int)
-    return list(dict.fromkeys(id_ for id_ in (turn_end, tokenizer.eos_token_id) if isinstance(id_, int)))
+    turn_end = end_of_turn(tokenizer)
+    ids = [tokenizer.convert_tokens_to_ids(turn_end) if turn_end else None, tokenizer.eos_token_id]
+    return list(dict.fromkeys(id_ for id_ in ids if isinstance(id_, int)))
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
