@@ -1,0 +1,41 @@
+"""`slipway plot`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.options import HERE, Workdir
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def plot(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run; the newest one when left out.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf.")] = Path(
+        "loss.png"
+    ),
+    workdir: Workdir = HERE,
+) -> None:
+    """Draw the losses, learning rate and throughput."""
+    from slipway import metrics
+    from slipway.exits import BadInput
+    from slipway.local.state import State
+
+    if output.suffix.lower() not in SUFFIXES:
+        raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
+    folder = State.below(workdir).existing_run(name)
+    run = folder.load()
+    stages = metrics.read_run(run, folder.workspace(run))
+    if not stages:
+        raise BadInput(
+            f"run {run.name} has logged no training step yet; `slipway status {run.name}` says how far it is"
+        )
+    from slipway import plotting
+
+    phase = run.status.phase.value if run.status else ""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    plotting.draw(f"{run.name}: {phase}", stages, output)
+    print(f"{output}: {', '.join(f'{stage.name} ({stage.last_step} steps)' for stage in stages)}")

@@ -1,0 +1,32 @@
+"""`slipway run`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from slipway.options import HERE, Sets, Workdir
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a TrainingRun.")],
+    sets: Sets = None,
+    workdir: Workdir = HERE,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the model once it passed its gates.")] = True,
+    attach: Annotated[bool, typer.Option("--attach", help="Stay in front of the server; Ctrl-C stops it.")] = False,
+    output: Annotated[
+        Literal["json"] | None, typer.Option("-o", "--output", help="Print the final status as JSON.")
+    ] = None,
+) -> None:
+    """Train, judge and serve a model on this machine.
+
+    Returns once the server answers, which then runs in the background until `slipway stop`. The same command goes on
+    where it was cut off. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed, 130
+    interrupted.
+    """
+    from slipway.commands.run import run_file
+
+    code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
+    raise typer.Exit(code)

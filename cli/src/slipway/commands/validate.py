@@ -1,0 +1,35 @@
+"""`slipway validate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.options import Sets
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files; - is standard input.")],
+    sets: Sets = None,
+) -> None:
+    """Check files and name every mistake with its line and its fix."""
+    from slipway import sources
+    from slipway.exits import BadInput
+    from slipway.printing import note
+    from slipway_core import documents
+
+    failures: list[str] = []
+    for file in files:
+        try:
+            resource = documents.load(sources.read(file), str(file), overrides=sets or ())
+        except (documents.DocumentError, BadInput) as error:
+            failures.append(str(error))
+            continue
+        # Not a mistake: the file may be meant for another machine.
+        for missing in sources.missing_files(resource, file.parent):
+            note(f"{file}: note: {missing}")
+        print(f"{file}: {resource.kind} {resource.metadata.name} is valid")
+    if failures:
+        raise BadInput("\n".join(failures))

@@ -1,0 +1,99 @@
+"""The command line. Its commands import what they need when they run, so that --help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from slipway.commands.chat import chat
+from slipway.commands.doctor import doctor
+from slipway.commands.logs import logs
+from slipway.commands.plan import plan
+from slipway.commands.plot import plot
+from slipway.commands.reevaluate import reevaluate
+from slipway.commands.rm import rm
+from slipway.commands.start import run
+from slipway.commands.status import status
+from slipway.commands.stop import stop
+from slipway.commands.validate import validate
+from slipway.commands.watch import watch
+
+
+class _Group(TyperGroup):
+    """Lists the commands in the order in which one needs them, and turns errors into a paragraph and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # Whoever read the output has left; Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except Exception as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            print(f"slipway: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+            raise typer.Exit(code) from None
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Returns the exit code of an error that a user can do something about; None for a mistake of ours."""
+    from slipway import exits
+    from slipway.local.admission import Refused
+    from slipway.local.state import BusyError, StateError
+    from slipway_core.documents import DocumentError
+    from slipway_core.uris import UriError
+
+    match error:
+        case exits.CliError():
+            return error.code
+        case BusyError() | OSError():
+            return exits.FAILED
+        case DocumentError() | UriError() | StateError() | Refused():
+            return exits.BAD_INPUT
+        case _:
+            return None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"slipway {version('slipway')}")
+        raise typer.Exit
+
+
+# Without rich, help appears in a third of the time.
+app = typer.Typer(
+    cls=_Group,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def slipway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From data to a live, judged chat API.
+
+    Runs, models and endpoints of a folder are kept in its .slipway.
+    """
+
+
+for command in (run, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, rm):
+    app.command()(command)

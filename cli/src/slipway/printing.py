@@ -1,0 +1,36 @@
+"""Printing: documents for scripts, tables for people, and nothing coloured where nobody sees it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from slipway.options import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console(*, error: bool = False) -> Console:
+    """Returns a console; rich leaves colour out for a pipe, a file, NO_COLOR and a dumb terminal."""
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False, soft_wrap=not (sys.stderr if error else sys.stdout).isatty())
+
+
+def document(value: Any, format_: Format) -> None:
+    """Prints a document as JSON or YAML on standard output."""
+    if format_ is Format.JSON:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+        return
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.dump(value, sys.stdout)
+
+
+def note(message: str) -> None:
+    """Says something beside the result, where scripts do not read it."""
+    print(message, file=sys.stderr)
