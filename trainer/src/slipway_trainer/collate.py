@@ -39,7 +39,8 @@ def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, p
             start, end = end, end + len(tokens)
             inputs[row, start:end] = tokens
             positions[row, start:end] = count[: len(tokens)]
-            labels[row, start + 1 : end] = np.where(learn[1:], tokens[1:], IGNORED)
+            # Not np.where: in the unsigned type of the tokens, IGNORED would be another number.
+            labels[row, start + 1 : end][learn[1:]] = tokens[1:][learn[1:]]
         positions[row, end:] = count[: width - end]
     return {
         "input_ids": torch.from_numpy(inputs),
