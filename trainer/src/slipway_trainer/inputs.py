@@ -79,8 +79,11 @@ class Inputs:
 
     def training_files(self) -> list[tuple[Objective, InputFile]]:
         """Returns each file that a stage learns from or is validated on, once for each kind of row."""
-        found = {(stage.objective, file.source.path): file for stage in self.stages.values() for file in stage.files}
-        return [(key[0], file) for key, file in found.items()]
+        found: dict[tuple[Objective, Path], InputFile] = {}
+        for stage in self.stages.values():
+            for file in stage.files:
+                found[stage.objective, file.source.path] = file
+        return [(objective, file) for (objective, _), file in found.items()]
 
     @property
     def text_bytes(self) -> int:

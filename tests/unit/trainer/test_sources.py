@@ -1,0 +1,77 @@
+import gzip
+from pathlib import Path
+
+import pytest
+
+from slipway_trainer import sources
+from slipway_trainer.errors import BadConfig, BadData, BadModel
+
+
+def names(uri: str, cache: Path = Path("/nonexistent")) -> list[str]:
+    return [file.path.name for file in sources.data_files(uri, "stages[0].data.train[0].uri", cache)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jsonl", "a.parquet", "notes.txt", ".hidden.jsonl", "deep/c.jsonl.gz", ".git/d.jsonl"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(b"{}") if name.endswith("gz") else b"{}")
+    return tmp_path / "data"
+
+
+def test_a_file_a_folder_and_a_glob_name_their_data_files_in_order(folder):
+    assert names(f"file://{folder}/b.jsonl") == ["b.jsonl"]
+    assert names(f"file://{folder}") == ["a.parquet", "b.jsonl", "c.jsonl.gz"]
+    assert names(f"file://{folder}/*.jsonl") == ["b.jsonl"]
+    assert names(f"file://{folder}/**/*.jsonl*") == ["b.jsonl", "c.jsonl.gz"]
+
+
+def test_files_of_a_folder_are_named_so_that_a_user_finds_them(folder):
+    found = sources.data_files(f"file://{folder}", "field", folder)
+    assert [file.name for file in found][-1] == f"{folder}/deep/c.jsonl.gz"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("file:///no/such/file.jsonl", r"there is no such file \(/ exists, no in it does not\)"),
+        ("file://{}/x.jsonl", "there is no such file"),
+        ("file://{}/*.csv", r"matches no \.jsonl"),
+        ("file://{}/empty", "the folder holds no"),
+        ("package://nothing-like-it", "there is no such sample data; there is"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_field(folder, uri, message):
+    (folder / "empty").mkdir()
+    with pytest.raises(BadData, match=rf"^stages\[0\]\.data\.train\[0\]\.uri: .*{message}"):
+        names(uri.format(folder))
+
+
+def test_a_model_is_no_data():
+    with pytest.raises(BadConfig, match="is a model, not data"):
+        names("run://other")
+
+
+def test_an_object_store_without_its_package_says_so():
+    with pytest.raises((BadConfig, BadData), match=r"s3://bucket/x\.jsonl: "):
+        names("s3://bucket/x.jsonl")
+
+
+def test_a_model_folder_is_one_that_is_there(tmp_path):
+    assert sources.model_folder(f"file://{tmp_path}") == tmp_path
+    with pytest.raises(BadModel, match=r"model\.from: .*there is no such folder"):
+        sources.model_folder(f"file://{tmp_path}/none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadModel, match="is not a folder"):
+        sources.model_folder(f"file://{tmp_path}/file")
+
+
+def test_runs_and_claims_lie_where_the_executor_says(tmp_path, monkeypatch):
+    with pytest.raises(BadConfig, match="did not set SLIPWAY_RUNS"):
+        sources.model_folder("run://base")
+    (tmp_path / "base" / "artifact").mkdir(parents=True)
+    monkeypatch.setenv("SLIPWAY_RUNS", str(tmp_path))
+    monkeypatch.setenv("SLIPWAY_CLAIMS", str(tmp_path))
+    assert sources.model_folder("run://base") == tmp_path / "base" / "artifact"
+    assert sources.model_folder("pvc://base/artifact") == tmp_path / "base" / "artifact"
