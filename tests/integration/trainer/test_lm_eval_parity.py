@@ -1,0 +1,93 @@
+"""Slipway's perplexity is lm-eval's rolling log-likelihood, to six digits, on a model and text made here."""
+
+from __future__ import annotations
+
+import math
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.unit.trainer.tiny_model import TEXTS, make_servable
+
+from slipway_trainer import perplexity
+from slipway_trainer.servable import Servable
+
+WINDOW = 32
+DOCUMENTS = [
+    TEXTS[0],
+    TEXTS[2],
+    " ".join(TEXTS * 3),  # several windows, mixed languages
+    TEXTS[1] * 7,
+    "月",
+    "x",  # one token
+    " ",
+    "\n\n",
+    "",
+    "The dog.\n\n  And\tthe   fox.",
+    "emoji 🙂 and a long-ish tail of words " * 5,
+    "ab" * 16,
+    "ab" * 17,
+]
+
+
+@pytest.fixture(scope="module")
+def servable() -> Servable:
+    return make_servable(positions=WINDOW)
+
+
+@pytest.fixture(scope="module")
+def harness(servable: Servable) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=servable.model, tokenizer=servable.tokenizer, batch_size=4, device="cpu", add_bos_token=False
+    )
+
+
+def _log_likelihoods(harness: Any, documents: list[str]) -> list[float]:
+    return harness.loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in documents], disable_tqdm=True)
+
+
+def _figures(documents: list[str], log_likelihoods: list[float], tokens: int) -> dict[str, float]:
+    """lm-eval's aggregations, by its own functions."""
+    from lm_eval.api.metrics import bits_per_byte, weighted_perplexity
+
+    by_bytes = [(ll, len(text.encode())) for ll, text in zip(log_likelihoods, documents, strict=True)]
+    by_words = [(ll, len(re.split(r"\s+", text))) for ll, text in zip(log_likelihoods, documents, strict=True)]
+    return {
+        "bits_per_byte": bits_per_byte(by_bytes),
+        "byte_perplexity": weighted_perplexity(by_bytes),
+        "word_perplexity": weighted_perplexity(by_words),
+        "perplexity": math.exp(-sum(log_likelihoods) / tokens),
+    }
+
+
+def test_every_figure_equals_lm_evals_to_six_digits(servable: Servable, harness: Any) -> None:
+    tokens = sum(len(harness.tok_encode(text)) for text in DOCUMENTS)
+    expected = _figures(DOCUMENTS, _log_likelihoods(harness, DOCUMENTS), tokens)
+    found = perplexity.score(servable.model, servable.tokenizer, DOCUMENTS)
+    assert found.tokens == tokens
+    assert found.window == harness.max_length
+    metrics, missing = found.figures
+    assert missing == {}
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, rel=5e-7), name
+
+
+@pytest.mark.parametrize("text", DOCUMENTS)
+def test_every_document_has_lm_evals_log_likelihood(servable: Servable, harness: Any, text: str) -> None:
+    found = perplexity.score(servable.model, servable.tokenizer, [text])
+    assert -found.nll == pytest.approx(_log_likelihoods(harness, [text])[0], rel=1e-6)
+
+
+def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(servable: Servable) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    made = make_servable(positions=WINDOW)
+    made.tokenizer.bos_token = None
+    harness = HFLM(pretrained=made.model, tokenizer=made.tokenizer, batch_size=2, device="cpu", add_bos_token=False)
+    found = perplexity.score(made.model, made.tokenizer, DOCUMENTS)
+    assert found.prefix_token == "</s>"
+    assert -found.nll == pytest.approx(sum(_log_likelihoods(harness, DOCUMENTS)), rel=5e-7)

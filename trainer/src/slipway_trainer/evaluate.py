@@ -1,0 +1,252 @@
+"""Measures the exported model, and the live one on the same data, and writes a report with every figure and sample.
+
+It measures and does not judge: the gates are held against the result by whoever started the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipway_core import artifact
+from slipway_core.artifact import ArtifactError
+from slipway_core.plan import Plan
+from slipway_core.protocol import EvaluationResult, StepResult
+from slipway_core.workspace import Workspace
+from slipway_trainer import generation, lineage, perplexity, servable, sources
+from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel
+from slipway_trainer.generation import Answer, Prompt
+from slipway_trainer.process import Fence, write_atomically
+from slipway_trainer.servable import Servable
+
+SAMPLES = "samples.jsonl"
+SAMPLES_IN_REPORT = 20
+TEXT_METRICS = ("perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
+BASELINE = "baseline"
+"""Key of StepResult.missing that says why the live version was not measured."""
+
+Clock = Callable[[], float]
+Advance = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is measured on."""
+
+    documents: list[str]
+    prompts: list[Prompt]
+    digest: str
+    """Of both, so that two evaluations with the same digest are comparable."""
+    recall_overlap: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
+    """What `prepare` reported of the held-out data."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model did."""
+
+    metrics: dict[str, float]
+    missing: dict[str, str]
+    report: dict[str, Any]
+    answers: list[Answer] = field(default_factory=list)
+    scored_tokens: int = 0
+    window: int | None = None
+
+
+def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None = None) -> StepResult:
+    """Measures `workspace.artifact` and writes `workspace.report(attempt)`.
+
+    Args:
+        baseline: `URI@digest` of the live version. When it cannot be measured its metrics are left out and
+            `missing["baseline"]` says why, so that a gate on a regression is inconclusive and never passes.
+
+    Raises BadArtifact when the artifact is not what its manifest says, BadData when prepared data is missing.
+    """
+    folder = workspace.artifact
+    try:
+        manifest = artifact.verify(folder)
+    except ArtifactError as error:
+        raise BadArtifact(str(error)) from None
+    data = read_data(plan, workspace)
+    device, started = _device(), time.monotonic()
+    candidate = _measure_folder(folder, plan, data, device)
+    seconds = {"candidate": round(time.monotonic() - started, 3)}
+    missing, live = dict(candidate.missing), None
+    digest = _split(baseline)[1] if baseline else None
+    if baseline is not None:
+        started = time.monotonic()
+        try:
+            live = _measure_folder(
+                _baseline_folder(baseline), plan, data, device, window=candidate.window, prompts=_compares_prompts(plan)
+            )
+        except (BadArtifact, BadModel, BadConfig) as error:
+            missing[BASELINE] = f"the live version was not measured: {error}"[:1024]
+        seconds[BASELINE] = round(time.monotonic() - started, 3)
+    evaluation = EvaluationResult(
+        number=attempt,
+        artifact_digest=manifest.digest,
+        data_digest=data.digest,
+        scored_tokens=candidate.scored_tokens,
+        baseline_digest=digest,
+        baseline_metrics=live.metrics if live else {},
+        recall_overlap=data.recall_overlap,
+    )
+    report = {
+        "version": 1,
+        "run": plan.run.name,
+        "plan_digest": plan.digest,
+        "number": attempt,
+        "artifact": {"uri": f"file://{folder.resolve()}", "digest": manifest.digest},
+        "data": {"digest": data.digest, "prepared": manifest.data, **data.report},
+        "device": device.type,
+        "libraries": lineage.libraries(),
+        "seconds": seconds,
+        "metrics": candidate.metrics,
+        "missing": missing,
+        "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
+        "band": perplexity.band(candidate.metrics.get("perplexity")),
+        "candidate": candidate.report,
+        BASELINE: {"uri": baseline, "metrics": live.metrics if live else {}, **(live.report if live else {})}
+        if baseline
+        else None,
+    }
+    _write(workspace, Fence(workspace.fence("evaluate"), attempt), attempt, report, candidate.answers)
+    return StepResult(
+        step="evaluate", attempt=attempt, metrics=candidate.metrics, missing=missing, evaluation=evaluation
+    )
+
+
+def read_data(plan: Plan, workspace: Workspace) -> Data:
+    """Reads the copies of the held-out data that `prepare` made.
+
+    Raises BadData when they are missing, or are not what `prepare` wrote.
+    """
+    report = lineage.prepared(workspace)
+    documents = _rows(workspace.evaluation_documents) if plan.evaluation.data else []
+    prompts = _rows(workspace.evaluation_prompts) if plan.evaluation.prompts else []
+    summary = hashlib.sha256(json.dumps([documents, prompts], ensure_ascii=False, sort_keys=True).encode())
+    return Data(
+        documents=[row["text"] for row in documents],
+        prompts=[Prompt(row["conversations"], row.get("answer"), bool(row.get("recall"))) for row in prompts],
+        digest=f"sha256:{summary.hexdigest()}",
+        recall_overlap=int((report.get("prompts") or {}).get("recall_overlap") or 0),
+        report={name: report[name] for name in ("evaluation", "prompts") if name in report},
+    )
+
+
+def measure(model: Servable, data: Data, *, max_new_tokens: int, window: int | None = None) -> Measured:
+    """Measures one model. A figure that is not finite is left out with its reason."""
+    metrics: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
+    scored, answers = None, []
+    if data.documents:
+        started = time.monotonic()
+        scored = perplexity.score(model.model, model.tokenizer, data.documents, window=window)
+        metrics, missing = scored.figures
+        report["perplexity"] = {
+            "method": "rolling log-likelihood, every token scored once (as in lm-eval)",
+            "prefix": scored.prefix_token,
+            "window": scored.window,
+            "stride": scored.stride,
+            "documents": scored.documents,
+            "tokens": scored.tokens,
+            "bytes": scored.bytes,
+            "words": scored.words,
+            "nll": scored.nll if scored.not_finite == 0 else None,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    if data.prompts:
+        started = time.monotonic()
+        try:
+            answers = generation.answer(model, data.prompts, max_new_tokens=max_new_tokens)
+            made, absent = generation.figures(answers)
+        except ValueError as error:
+            made, absent = {}, dict.fromkeys(generation.METRICS, str(error))
+        metrics, missing = metrics | made, missing | absent
+        report["generation"] = {
+            "prompts": len(data.prompts),
+            "recall_prompts": sum(prompt.recall for prompt in data.prompts),
+            "max_new_tokens": max_new_tokens,
+            "finish_reasons": _counts([answer.finish_reason for answer in answers]),
+            "definitions": generation.DEFINITIONS,
+            "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    return Measured(
+        metrics=metrics,
+        missing=missing,
+        report=report,
+        answers=answers,
+        scored_tokens=scored.tokens - scored.not_finite if scored else 0,
+        window=scored.window if scored else None,
+    )
+
+
+def _measure_folder(
+    folder: Path, plan: Plan, data: Data, device: torch.device, *, window: int | None = None, prompts: bool = True
+) -> Measured:
+    # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
+    dtype: Any = torch.float32 if device.type == "cpu" else "auto"
+    model = servable.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
+    if window is not None:
+        # The same window for both, unless the live version takes less: its report says so then.
+        window = min(window, perplexity.longest_input(model.model.config, model.tokenizer))
+    used = data if prompts else Data(data.documents, [], data.digest)
+    return measure(model, used, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+
+
+def _baseline_folder(baseline: str) -> Path:
+    """Returns the folder of `URI@digest` after verifying all of it. Raises BadArtifact, BadModel or BadConfig."""
+    uri, digest = _split(baseline)
+    folder = sources.model_folder(uri, "--baseline")
+    try:
+        artifact.verify(folder, digest)
+    except ArtifactError as error:
+        raise BadArtifact(str(error)) from None
+    return folder
+
+
+def _split(baseline: str) -> tuple[str, str]:
+    uri, _, digest = baseline.rpartition("@")
+    if not uri or not digest.startswith("sha256:"):
+        raise BadConfig(f"--baseline {baseline}: must be URI@sha256:…, the live version's artifact and its digest")
+    return uri, digest
+
+
+def _compares_prompts(plan: Plan) -> bool:
+    """Whether a gate compares answers with the live version's; scoring text is cheap, answering prompts is not."""
+    return any(gate.max_regression is not None and gate.metric not in TEXT_METRICS for gate in plan.evaluation.gates)
+
+
+def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
+    fence.check()
+    workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
+    rows = "".join(json.dumps(answer.row, ensure_ascii=False) + "\n" for answer in answers)
+    write_atomically(workspace.evaluation(attempt) / SAMPLES, rows)
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
+    write_atomically(workspace.report(attempt), text + "\n")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path}: {error}. Start the run again to prepare its data") from None
+
+
+def _counts(values: list[Any]) -> dict[str, int]:
+    return {value: values.count(value) for value in sorted(set(values))}
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,220 @@
+"""How well a model predicts text: lm-eval's rolling log-likelihood, and the figures made of it.
+
+Every token of a document is scored exactly once. A document longer than the window is cut into windows of that many
+targets; the first one starts with a prefix token (BOS, else EOS), and the last one, which is shorter, looks back
+until its input fills the window. Text is tokenised raw: no special token is added, and none is scored that the
+text does not hold.
+
+Source: EleutherAI's lm-evaluation-harness 0.4, `lm_eval.utils.get_rolling_token_windows` and
+`HFLM.loglikelihood_rolling` with `add_bos_token=False`; tests compare the two.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+GOOD_BELOW = 20.0
+FAIR_BELOW = 50.0
+MAX_WINDOW = 2048
+"""Longest window in tokens; lm-eval's default for a model that states no limit. Logits of one window are
+[window, vocabulary] in float32, so a limit of 128k positions would not fit into memory."""
+# Tokens per CPU-second of a 5M Llama, one thread: 5.0k at 1,024, 5.1k at 2,048 and 4,096, 3.6k at 8,192.
+BATCH_TOKENS = 2048
+BATCH_LOGITS = 1 << 26
+"""Elements of the logits of one batch, so that a vocabulary of 150k takes 256 MiB and not 2 GiB."""
+_LENGTH_FIELDS = ("n_positions", "max_position_embeddings", "n_ctx")
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Window:
+    """One forward pass of the model."""
+
+    inputs: Sequence[int]
+    targets: Sequence[int]
+    """What the last `len(targets)` positions of `inputs` predict."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over all documents, from which every figure is made."""
+
+    nll: float
+    """Negative log-likelihood in nats, summed in float64 over all tokens; not finite when one of them is not."""
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of the raw text."""
+    words: int
+    """Pieces of the raw text between white space, as lm-eval counts them; few in Chinese."""
+    documents: int
+    prefix_token: str
+    window: int
+    """Longest input in tokens."""
+    not_finite: int = 0
+    """Tokens whose log-probability is NaN or infinite."""
+
+    @property
+    def stride(self) -> int:
+        """Tokens that each window scores: all of them, since windows do not overlap."""
+        return self.window
+
+    @property
+    def figures(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Returns the metrics that are finite, and for each of the others the reason why there is none.
+
+        perplexity = exp(nll / tokens), word_perplexity = exp(nll / words), byte_perplexity = exp(nll / bytes),
+        bits_per_byte = nll / (bytes ln 2).
+        """
+        names = ("perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
+        if reason := self._unusable():
+            return {}, dict.fromkeys(names, reason)
+        values = {
+            "perplexity": _exp(self.nll / self.tokens),
+            "bits_per_byte": self.nll / (self.bytes * math.log(2)),
+            "word_perplexity": _exp(self.nll / self.words),
+            "byte_perplexity": _exp(self.nll / self.bytes),
+        }
+        missing = {
+            name: "is above the largest number; read bits_per_byte instead"
+            for name, value in values.items()
+            if not math.isfinite(value)
+        }
+        return {name: value for name, value in values.items() if name not in missing}, missing
+
+    def _unusable(self) -> str | None:
+        if self.tokens == 0:
+            return f"no token was scored: the {self.documents} documents of evaluation.data hold no text"
+        if self.not_finite or not math.isfinite(self.nll):
+            return f"the log-probability of {self.not_finite} of {self.tokens} tokens is NaN or infinite"
+        return None
+
+
+def band(perplexity: float | None) -> str | None:
+    """Returns good, fair or poor; None when there is no perplexity."""
+    if perplexity is None or not math.isfinite(perplexity):
+        return None
+    return "good" if perplexity < GOOD_BELOW else "fair" if perplexity < FAIR_BELOW else "poor"
+
+
+def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the positions that a model takes, by its configuration or else its tokenizer, MAX_WINDOW at most."""
+    for source in (getattr(config, "text_config", None), config):
+        for field in _LENGTH_FIELDS:
+            if isinstance(length := getattr(source, field, None), int) and length > 0:
+                return min(length, MAX_WINDOW)
+    return min(tokenizer.model_max_length or MAX_WINDOW, MAX_WINDOW)
+
+
+def prefix_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns what the first token of a document is conditioned on. Raises ValueError when there is neither."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise ValueError("the tokenizer has neither a BOS nor an EOS token to start a document with")
+
+
+def windows(tokens: Sequence[int], prefix: int, window: int) -> Iterator[Window]:
+    """Yields the windows of a document; their targets, one after the other, are its tokens."""
+    if not tokens:
+        return
+    first = tokens[:window]
+    yield Window([prefix, *first[:-1]], first)
+    for start in range(window, len(tokens), window):
+        end = min(start + window, len(tokens))
+        yield Window(tokens[end - window - 1 : end - 1], tokens[start:end])
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    *,
+    window: int | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> Score:
+    """Scores documents. The model must be in evaluation mode; log-softmax is float32, sums are float64.
+
+    Args:
+        window: longest input in tokens; what the model takes when None.
+        advance: called with the tokens done and the tokens in all, after every batch.
+    """
+    window = window or longest_input(model.config, tokenizer)
+    prefix = prefix_token(tokenizer)
+    encoded = _encode(tokenizer, documents)
+    pieces = [piece for tokens in encoded for piece in windows(tokens, prefix, window)]
+    total = sum(len(piece.targets) for piece in pieces)
+    nll, done, not_finite = 0.0, 0, 0
+    for batch in _batches(pieces, _batch_tokens(model.config)):
+        losses = _losses(model, batch)
+        nll += float(losses.sum(dtype=torch.float64))
+        not_finite += int((~losses.isfinite()).sum())
+        done += losses.numel()
+        if advance:
+            advance(done, total)
+    return Score(
+        nll=nll,
+        tokens=total,
+        bytes=sum(len(text.encode()) for text in documents),
+        words=sum(len(re.split(r"\s+", text)) for text in documents),
+        documents=len(documents),
+        prefix_token=str(tokenizer.convert_ids_to_tokens(prefix)),
+        window=window,
+        not_finite=not_finite,
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
+    if not documents:
+        return []
+    encoded = tokenizer(list(documents), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return encoded["input_ids"]  # pyright: ignore[reportReturnType]
+
+
+def _batch_tokens(config: Any) -> int:
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None) or 1
+    return max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary))
+
+
+def _batches(pieces: list[Window], budget: int) -> Iterator[list[Window]]:
+    """Yields windows of similar length, longest first, in rectangles of at most `budget` tokens (or one row)."""
+    batch: list[Window] = []
+    for piece in sorted(pieces, key=lambda piece: -len(piece.inputs)):
+        if batch and (len(batch) + 1) * len(batch[0].inputs) > budget:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
+def _losses(model: PreTrainedModel, batch: list[Window]) -> torch.Tensor:
+    """Returns the negative log-likelihood of every target, float32 [targets of the batch]."""
+    shape = (len(batch), len(batch[0].inputs))
+    inputs = torch.zeros(shape, dtype=torch.long)
+    targets = torch.full(shape, _IGNORED, dtype=torch.long)
+    for row, piece in enumerate(batch):
+        length = len(piece.inputs)
+        inputs[row, :length] = torch.tensor(piece.inputs)
+        targets[row, length - len(piece.targets) : length] = torch.tensor(piece.targets)
+    # Padding stands at the right and attention is causal: no scored position sees it, so no mask is needed.
+    logits = model(input_ids=inputs.to(model.device), use_cache=False).logits
+    scored = targets != _IGNORED
+    return functional.cross_entropy(
+        logits[scored.to(logits.device)].float(), targets[scored].to(logits.device), reduction="none"
+    )
+
+
+def _exp(exponent: float) -> float:
+    try:
+        return math.exp(exponent)
+    except OverflowError:
+        return math.inf
