@@ -110,6 +110,10 @@ def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str
             "held-out data overlaps with the training data",
             "take the overlapping rows out of evaluation.data or of data.train",
         ),
+        "DamagedShard": (
+            "prepared data is damaged",
+            "it is found by its digest and never read; run again to prepare it again",
+        ),
         "BadData": (
             "the data is not right",
             "mend the line that is named, then run again",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slipway.exits import BadInput
-from slipway_core import schema_walk, uris
+from slipway_core import schema_walk, uris, yaml12
 from slipway_core.api import URI_PATTERN
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.training_run import TrainingRun
@@ -39,4 +39,4 @@ def missing_files(resource: TrainingRun | ModelEndpoint, folder: Path) -> Iterat
         place = Path(uris.anchor(uri, str(folder.resolve())).path)
         found = any(place.parent.glob(place.name)) if "*" in place.name else place.exists()
         if not found:
-            yield f"{'.'.join(str(part) for part in path)}: {text}: there is no {place}"
+            yield f"{yaml12.shown(path)}: {text}: there is no {place}"

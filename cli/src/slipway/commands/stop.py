@@ -21,7 +21,6 @@ def stop(
 ) -> None:
     """Stop serving, or have a run checkpoint and end. What was trained stays."""
     from slipway.exits import BadInput
-    from slipway.local.endpoint_daemon import stop_daemon
     from slipway.local.state import State
 
     state = State.below(workdir)
@@ -34,6 +33,8 @@ def stop(
         return
     live = [folder for folder in ([endpoints[name]] if name else endpoints.values()) if folder.daemon() is not None]
     for folder in live:
+        from slipway.local.endpoint_daemon import stop_daemon
+
         stop_daemon(state, folder.name)
         print(f"endpoint {folder.name} is stopped")
     if not live:

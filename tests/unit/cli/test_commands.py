@@ -1,0 +1,280 @@
+"""The commands as a person types them, on real state folders."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.unit.cli.chat_server import ChatServer, running
+from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
+from typer.testing import CliRunner
+
+from slipway.local.state import State
+from slipway.main import app
+from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SLIPWAY_API_KEY", raising=False)
+
+
+def slipway(*arguments, code=0, input=None):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
+    assert result.exit_code == code, result.output + repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def imported_by(*arguments):
+    """Returns the modules that a command has imported when it ends."""
+    script = "import sys; from slipway.main import app; app(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_help_imports_nothing_that_takes_long():
+    assert not imported_by("--help") & {"pydantic", "rich", "torch", "httpx", "matplotlib", "ruamel.yaml"}
+
+
+def test_validate_imports_no_more_than_it_needs(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    assert not imported_by("validate", "run.yaml") & {"torch", "httpx", "matplotlib", "rich.table"}
+
+
+def test_version():
+    assert slipway("--version").stdout.startswith("slipway 0.")
+
+
+def test_validate_says_what_is_valid_and_which_files_are_not_here(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    (tmp_path / "corpus.jsonl").write_text("")
+    result = slipway("validate", "run.yaml")
+    assert result.stdout == "run.yaml: TrainingRun a is valid\n"
+    assert "spec.stages[1].data.train[0].uri: file://chat.jsonl: there is no" in result.stderr
+    assert "corpus" not in result.stderr
+
+
+def test_validate_names_the_mistakes_of_all_files_and_ends_with_2(tmp_path):
+    (tmp_path / "a.yaml").write_text(YAML.format(name="a").replace("objective", "objectve"))
+    (tmp_path / "b.yaml").write_bytes(b"kind: \xff\n")
+    result = slipway("validate", "a.yaml", "b.yaml", "c.yaml", code=2)
+    assert "a.yaml:11: spec.stages[1].objectve: unknown field; did you mean objective?" in result.stderr
+    assert "b.yaml:1: is not UTF-8" in result.stderr
+    assert "c.yaml: there is no such file; . has a.yaml, b.yaml" in result.stderr
+
+
+def test_plan_fills_in_defaults_and_takes_overrides(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    plan = json.loads(slipway("plan", "run.yaml", "--set", "stages.sft.epochs=3", "-o", "json").stdout)
+    assert [stage["epochs"] for stage in plan["stages"]] == [1, 3]
+    assert plan["stages"][0]["data"]["train"][0]["uri"] == f"file://{tmp_path}/corpus.jsonl"
+    assert "batch:\n    tokens: 16384" in slipway("plan", "run.yaml").stdout
+    assert slipway("plan", "-", "-o", "json", input=YAML.format(name="b")).stdout
+    assert "--set nothing" in slipway("plan", "run.yaml", "--set", "nothing", code=2).stderr
+
+
+def test_plan_takes_a_training_run_alone(tmp_path):
+    endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "a"}, "spec": {}}
+    (tmp_path / "e.yaml").write_text(json.dumps(endpoint))
+    assert "only a TrainingRun can be run" in slipway("plan", "e.yaml", code=2).stderr
+
+
+def endpoint_serving(workdir, uri, name="chat"):
+    """Enters an endpoint that names a model; no process serves it."""
+    folder = State.below(workdir).endpoint(name)
+    model = ServedModel(uri=uri, digest=DIGEST, run="tang")
+    folder.save(ModelEndpoint(metadata=EndpointMetadata(name=name), spec=ModelEndpointSpec(model=model)))
+    return folder
+
+
+def test_status_of_an_empty_folder_says_how_to_start():
+    assert "slipway run FILE" in slipway("status").stdout
+    assert json.loads(slipway("status", "-o", "json").stdout) == {"runs": [], "endpoints": []}
+    assert "there is no 'x'" in slipway("status", "x", code=2).stderr
+
+
+def test_status_lists_runs_and_endpoints(tmp_path):
+    entered(tmp_path, status=rejected())
+    entered(tmp_path, "other")
+    endpoint_serving(tmp_path, "file:///m")
+    lines = slipway("status").stdout.splitlines()
+    tang, other = (next(line for line in lines if line.startswith(name)) for name in ("tang", "other"))
+    assert "Rejected" in tang
+    assert "2.500" in tang
+    assert "Fail" in tang
+    assert "Pending (not at work)" in other
+    assert any(line.startswith("chat") and "Stopped" in line for line in lines)
+
+
+def test_status_of_a_run_is_the_resource_with_its_status(tmp_path):
+    entered(tmp_path, status=rejected())
+    document = json.loads(slipway("status", "tang", "-o", "json").stdout)
+    assert document["kind"] == "TrainingRun"
+    assert document["status"] == rejected().to_document()
+    assert "phase: Rejected" in slipway("status", "tang", "-o", "yaml").stdout
+    page = slipway("status", "tang").stdout
+    assert "run tang: Rejected" in page
+    assert "bits_per_byte" in page
+
+
+def test_an_endpoint_is_found_by_its_name_also_where_a_run_has_it(tmp_path):
+    entered(tmp_path, "chat")
+    endpoint_serving(tmp_path, "file:///m")
+    assert json.loads(slipway("status", "chat", "-o", "json").stdout)["kind"] == "TrainingRun"
+    assert json.loads(slipway("status", "endpoint/chat", "-o", "json").stdout)["kind"] == "ModelEndpoint"
+
+
+def test_output_to_a_pipe_has_no_colours(tmp_path):
+    entered(tmp_path, status=rejected())
+    assert "\x1b" not in slipway("status", "tang").stdout
+
+
+def test_a_damaged_state_is_named_and_not_traced(tmp_path):
+    folder = entered(tmp_path)
+    (folder.root / "status.json").write_text("{")
+    assert "status.json: damaged" in slipway("status", "tang", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("phase", "code"),
+    [(Phase.COMPLETED, 0), (Phase.SERVING, 0), (Phase.REJECTED, 3), (Phase.HELD, 3), (Phase.FAILED, 1)],
+)
+def test_watch_ends_with_the_exit_code_of_the_run(tmp_path, phase, code):
+    entered(tmp_path, status=RunStatus(phase=phase))
+    assert f"run tang is {phase}" in slipway("watch", code=code).stdout
+
+
+def test_watch_does_not_wait_for_a_run_that_nobody_works_on(tmp_path):
+    entered(tmp_path, status=RunStatus(phase=Phase.TRAINING))
+    assert "nobody is at work on it" in slipway("watch", "tang", code=1).stderr
+
+
+def test_logs_are_those_of_the_newest_attempts_in_the_order_of_the_steps(tmp_path):
+    workspace = entered(tmp_path).workspace()
+    for step, attempt, text in (("pretrain", 1, "old\n"), ("pretrain", 2, "new\n"), ("prepare", 1, "read\n")):
+        workspace.log(step, attempt).parent.mkdir(exist_ok=True)
+        workspace.log(step, attempt).write_text(text)
+    expected = "==> prepare, attempt 1 <==\nread\n==> pretrain, attempt 2 <==\nnew\n"
+    assert slipway("logs", "tang").stdout == expected
+    assert slipway("logs", "tang", "-f").stdout == expected
+    assert slipway("logs", "--stage", "pretrain", "--attempt", 1).stdout == "old\n"
+    assert "it has prepare, pretrain, sft, export, evaluate" in slipway("logs", "--stage", "x", code=2).stderr
+    assert "has no log yet" in slipway("logs", "--stage", "sft", code=2).stderr
+
+
+def test_plot_writes_a_picture(tmp_path):
+    entered(tmp_path, curves={"pretrain": rows([3.0, 2.0, 1.0]), "sft": rows([1.0])})
+    result = slipway("plot", "tang", "-o", "out/loss.png")
+    assert result.stdout == "out/loss.png: pretrain (3 steps), sft (1 steps)\n"
+    assert (tmp_path / "out" / "loss.png").stat().st_size > 10_000
+    assert "use one of .png, .svg, .pdf" in slipway("plot", "-o", "loss.doc", code=2).stderr
+
+
+def test_plot_of_a_run_without_steps_says_so(tmp_path):
+    entered(tmp_path)
+    assert "has logged no training step yet" in slipway("plot", code=2).stderr
+
+
+def test_doctor_shows_figures_and_changes_and_ends_with_1_when_there_is_a_problem(tmp_path):
+    entered(tmp_path, status=rejected(), curves={"pretrain": rows([3.0] * 40)})
+    page = slipway("doctor", "tang", code=1).stdout
+    assert "✗ pretrain: the loss does not fall" in page
+    assert "shown by: 3.000 at the start" in page
+    findings = json.loads(slipway("doctor", "tang", "-o", "json", code=1).stdout)
+    assert {finding["subject"] for finding in findings} >= {"pretrain", "gate"}
+
+
+def test_doctor_looks_at_the_machine():
+    findings = json.loads(CliRunner().invoke(app, ["doctor", "-o", "json"]).stdout)
+    assert {"Python", "memory", "GPU", "compiler", "libraries"} <= {finding["subject"] for finding in findings}
+
+
+def test_a_removed_run_is_gone(tmp_path):
+    folder = entered(tmp_path)
+    assert slipway("rm", "tang").stdout == "run tang is removed\n"
+    assert not folder.root.exists()
+    assert "there is no run 'tang'" in slipway("rm", "tang", code=2).stderr
+
+
+def test_a_run_at_work_is_not_removed(tmp_path):
+    folder = entered(tmp_path)
+    with folder.lock():
+        assert f"process {os.getpid()}" in slipway("rm", "tang", code=1).stderr
+    assert folder.exists()
+
+
+def test_b_a_model_that_an_endpoint_names_outlives_its_run_and_goes_with_the_endpoint(tmp_path):
+    folder = entered(tmp_path, curves={"pretrain": rows([1.0])})
+    artifact = folder.workspace().artifact
+    artifact.mkdir()
+    (artifact / "model.safetensors").write_text("weights")
+    endpoint_serving(tmp_path, f"file://{artifact}")
+    assert "its model stays, since endpoint chat names it" in slipway("rm", "tang").stdout
+    assert (artifact / "model.safetensors").read_text() == "weights"
+    assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]
+    assert "there is no run" in slipway("rm", "tang", code=2).stderr
+
+    assert "the model of run tang is removed with it" in slipway("rm", "endpoint/chat").stdout
+    assert not folder.root.exists()
+
+
+def test_chat_asks_once_and_prints_the_answer_alone():
+    with running(ChatServer(pieces=("床前", "看月光"))) as server:
+        result = slipway("chat", server.url, "-m", "背诵", "--temperature", 0, "--system", "be brief")
+    assert result.stdout == "床前看月光\n"
+    assert server.requests[0].history[0].content == "be brief"
+
+
+def test_chat_reads_lines_from_a_pipe_until_one_leaves():
+    with running(ChatServer(pieces=("ok",))) as server:
+        result = slipway("chat", server.url, input="one\ntwo\n退出\nthree\n")
+    assert result.stdout == "ok\nok\n"
+    assert [request.message for request in server.requests] == ["one", "two"]
+
+
+def test_chat_sends_the_key_of_the_environment(monkeypatch):
+    monkeypatch.setenv("SLIPWAY_API_KEY", "secret")
+    with running(ChatServer()) as server:
+        slipway("chat", server.url, "-m", "hi")
+    assert {name.lower(): value for name, value in server.headers[0].items()}["authorization"] == "Bearer secret"
+
+
+def test_chat_with_nobody_says_what_to_do(tmp_path):
+    assert "nothing answers at http://127.0.0.1:9/" in slipway("chat", "127.0.0.1:9", "-m", "hi", code=1).stderr
+    assert "nothing serves here" in slipway("chat", code=2).stderr
+    endpoint_serving(tmp_path, "file:///m")
+    assert "chat does not serve" in slipway("chat", "chat", code=2).stderr
+    assert "--message: is empty" in slipway("chat", "127.0.0.1:9", "-m", " ", code=2).stderr
+
+
+def test_stop_with_nothing_at_work_says_so(tmp_path):
+    assert slipway("stop").stdout == "nothing serves\n"
+    entered(tmp_path)
+    assert slipway("stop", "tang").stdout == "run tang is not at work\n"
+    assert "there is no endpoint and no run 'x'" in slipway("stop", "x", code=2).stderr
+
+
+def test_an_unknown_command_or_option_ends_with_2():
+    assert slipway("validat", code=2).stderr
+    assert slipway("status", "--formt", code=2).stderr
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
+    workspace = entered(tmp_path).workspace()
+    workspace.log("prepare", 1).parent.mkdir()
+    workspace.log("prepare", 1).write_text("line\n" * 200_000)
+    command = f"{sys.executable} -m slipway logs tang | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout == "line\n"
+    assert result.stderr == ""
+
+
+def test_status_of_a_step_that_waits_shows_why(tmp_path):
+    step = StepStatus(name="pretrain", state=StepState.WAITING, attempt=2, message="lost its worker")
+    entered(tmp_path, status=RunStatus(phase=Phase.TRAINING, stages=[step]))
+    assert "lost its worker" in slipway("status", "tang").stdout
