@@ -1,0 +1,128 @@
+"""One small run as a user sees it: data in, a judged model out, behind a real vLLM; on a machine without a compiler."""
+
+import json
+import os
+import signal
+import subprocess
+
+import httpx
+import openai
+import pytest
+from tests.e2e.machine import Machine, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory, no_compiler_path):
+    folder = tmp_path_factory.mktemp("local")
+    caches = {
+        name: str(folder / "caches" / name)
+        for name in ("TORCH_EXTENSIONS_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT")
+    }
+    env = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX")}
+    with Machine.at(folder, {**env, **caches, "PATH": no_compiler_path}).cleaned_up() as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def serving(machine):
+    """The small run, from its file to a server that answers."""
+    machine.output = machine.slipway("run", "small.yaml")
+    return machine
+
+
+def test_one_command_goes_from_data_to_a_live_endpoint(serving):
+    status = serving.status()
+    assert status["phase"] == "Serving"
+    assert [s["state"] for s in status["stages"]] == ["Succeeded"] * 5
+    assert status["evaluation"]["verdict"] == "Pass"
+    assert f"{serving.url}/" in serving.output
+
+
+def test_the_stages_learn(serving):
+    for name in ("pretrain", "sft"):
+        metrics = next((serving.folder / ".slipway").glob(f"runs/small/small-*/stages/{name}/metrics.jsonl"))
+        losses = [row["loss"] for row in map(json.loads, metrics.read_text().splitlines()) if row.get("loss")]
+        assert losses[-1] < losses[0]
+
+
+def test_a_message_alone_is_answered(serving):
+    answer = serving.ask("背诵李白的《夜思》")
+    assert set(answer) == {"response", "model", "finish_reason", "usage"}
+    assert answer["usage"]["completion_tokens"] >= 1
+
+
+def test_openai_clients_stream(serving):
+    client = openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none")
+    messages = [{"role": "user", "content": "你好"}]
+    chunks = list(client.chat.completions.create(model="chat", messages=messages, stream=True, max_tokens=8))
+    assert len(chunks) > 1
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+
+
+def test_metrics_are_there_under_our_name_and_vllms(serving):
+    text = httpx.get(f"{serving.url}/metrics").text
+    assert "slipway_" in text
+    assert "vllm:" in text
+
+
+def test_chat_answers_from_the_command_line(serving):
+    assert serving.slipway("chat", "chat", "-m", "你好").strip()
+
+
+def test_the_same_command_says_that_it_is_done(serving):
+    attempts = sorted((serving.folder / ".slipway/runs/small/attempts").iterdir())
+    serving.slipway("run", "small.yaml", timeout=30)
+    assert sorted((serving.folder / ".slipway/runs/small/attempts").iterdir()) == attempts
+
+
+def test_A_a_rejected_model_leaves_the_live_one_answering(serving):
+    before = serving.ask("你好", temperature=0)
+    output = serving.slipway(
+        "run", "small.yaml", "--set", "metadata.name=worse", "--set", "stages.pretrain.steps=1",
+        "--set", "stages.sft.steps=1", "--set", "evaluation.gates[0].max=0.1", code=3,
+    )  # fmt: skip
+    assert "Rejected" in output
+    assert "still serves version 1" in output
+    assert serving.ask("你好", temperature=0)["response"] == before["response"]
+
+
+def test_B_killing_what_is_live_brings_it_back(serving):
+    """The daemon starts a server again that died, and the last good version with it."""
+    pid = until(lambda: server_pid(serving), 30, "a server")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: answers(serving), 180, "the endpoint answering again")
+    assert server_pid(serving) != pid
+
+
+def test_plot_doctor_logs_and_watch_have_something_to_say(serving, tmp_path):
+    serving.slipway("plot", "small", "-o", str(tmp_path / "loss.png"))
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert serving.slipway("logs", "small", "--stage", "pretrain").strip()
+    serving.slipway("doctor", "small")
+    serving.slipway("watch", "small", timeout=30)
+
+
+def test_stop_stops_and_the_same_command_brings_the_model_back(serving):
+    serving.slipway("stop")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{serving.url}/health")
+    serving.slipway("run", "small.yaml")
+    assert answers(serving)
+
+
+def server_pid(machine):
+    rows = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    mine = str(machine.folder)
+    found = [int(row.split()[0]) for row in rows if "slipway_serving" in row and mine in row]
+    return found[0] if found else None
+
+
+def answers(machine):
+    try:
+        return (
+            httpx.post(f"{machine.url}/chat", json={"message": "你好", "max_length": 4}, timeout=30).status_code == 200
+        )
+    except httpx.TransportError:
+        return False
