@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from slipway.commands.chat import chat
 from slipway.commands.doctor import doctor
@@ -39,30 +40,34 @@ class _Group(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except Exception as error:
-            code = _exit_code(error)
-            if code is None:
+            if isinstance(error, typer.Exit | typer.Abort | TyperException) or "SLIPWAY_DEBUG" in os.environ:
                 raise
-            print(f"slipway: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
-            raise typer.Exit(code) from None
+            raise typer.Exit(_report(error)) from None
 
 
-def _exit_code(error: Exception) -> int | None:
-    """Returns the exit code of an error that a user can do something about; None for a mistake of ours."""
+def _report(error: Exception) -> int:
+    """Says what went wrong in a paragraph and returns the exit code."""
     from slipway import exits
     from slipway.local.admission import Refused
     from slipway.local.state import BusyError, StateError
     from slipway_core.documents import DocumentError
     from slipway_core.uris import UriError
 
+    message, code = str(error), exits.FAILED
     match error:
         case exits.CliError():
-            return error.code
-        case BusyError() | OSError():
-            return exits.FAILED
+            code = error.code
+        case BusyError():
+            pass
         case DocumentError() | UriError() | StateError() | Refused():
-            return exits.BAD_INPUT
+            code = exits.BAD_INPUT
+        case OSError():
+            message = f"{error.filename}: {error.strerror}" if error.filename else message
         case _:
-            return None
+            name = type(error).__name__
+            message = f"a mistake in slipway itself: {name}: {message}\nSLIPWAY_DEBUG=1 shows where; please report it."
+    print(message, file=sys.stderr)
+    return code
 
 
 def _version(wanted: bool) -> None:

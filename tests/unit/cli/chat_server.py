@@ -62,8 +62,11 @@ def _handler(server: ChatServer):
                 self.send_header(name, value)
             self.end_headers()
             for part in parts:
-                self.wfile.write(part)
-                self.wfile.flush()
+                try:
+                    self.wfile.write(part)
+                    self.wfile.flush()
+                except BrokenPipeError:
+                    return
                 if server.wait is not None:
                     server.wait.wait(10)
 

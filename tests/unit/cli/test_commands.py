@@ -278,3 +278,19 @@ def test_status_of_a_step_that_waits_shows_why(tmp_path):
     step = StepStatus(name="pretrain", state=StepState.WAITING, attempt=2, message="lost its worker")
     entered(tmp_path, status=RunStatus(phase=Phase.TRAINING, stages=[step]))
     assert "lost its worker" in slipway("status", "tang").stdout
+
+
+def test_run_refuses_files_that_are_not_there_before_anything_starts(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    error = slipway("run", "run.yaml", code=2).stderr
+    assert "run.yaml: spec.stages[0].data.train[0].uri: file://corpus.jsonl: there is no" in error
+    assert "there is no such file" in slipway("run", "none.yaml", code=2).stderr
+    assert not (tmp_path / ".slipway").exists()
+
+
+def test_a_mistake_of_ours_is_one_paragraph_unless_it_is_to_be_traced(tmp_path, monkeypatch):
+    entered(tmp_path)
+    monkeypatch.setattr("slipway.local.state.State.runs", lambda _: 1 / 0)
+    assert "ZeroDivisionError" in slipway("status", code=1).stderr
+    monkeypatch.setenv("SLIPWAY_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(app, ["status"]).exception, ZeroDivisionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +27,22 @@ def run(
     where it was cut off. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed, 130
     interrupted.
     """
+    _require_files(file, sets or (), workdir)
     from slipway.commands.run import run_file
 
     code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
     raise typer.Exit(code)
+
+
+def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
+    """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
+    from slipway import sources
+    from slipway.exits import BadInput
+    from slipway.local.state import State
+    from slipway_core import documents
+
+    run = documents.load_run(sources.read(file), str(file), overrides=sets)
+    if not State.below(workdir).run(run.name).exists():
+        missing = [f"{file}: {sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]
+        if missing:
+            raise BadInput("\n".join(missing))
