@@ -1,7 +1,7 @@
 """Held-out text that stands in the training data (invariant C), found exactly and nearly.
 
-Texts are compared as their units (`text.units`): words, and single characters of scripts without spaces, after NFKC,
-case folding and the removal of everything but letters and digits. Four rules find an overlap:
+Texts are compared as their units (`text.units`): words, and single characters of scripts without spaces,
+after NFKC, case folding and the removal of everything but letters and digits. Four rules find an overlap:
 
 - equal: a document, or a turn of the assistant, has the same units, joined.
 - contained: the held-out text has 8 units or more, and a document or a whole conversation holds at least half of its
@@ -10,12 +10,13 @@ case folding and the removal of everything but letters and digits. Four rules fi
   whose Jaccard index with its own is 0.6 or more.
 - part: a document or a turn of the assistant has 32 5-grams or more, and 80 % of them stand in the held-out text.
 
-The index holds the grams of the held-out text alone, and the training data streams past it: an exact count decides,
-not a sketch such as MinHash, so the only errors are those of the rules. If every unit was replaced with probability
-p, a 5-gram is whole with (1 - p)^5: `contained` finds a long text for certain below p = 10 % and not above 16 %. In
-shorter texts `similar` finds one replaced unit from 9 units on and two from 17 on. What none of them finds: a
-paraphrase, a translation, the other Chinese script, and a text of fewer than 8 units inside a longer one (a quotation
-that short is no evidence). What they find that one may not mean: texts that are the same form filled in twice.
+The index holds the grams of the held-out text alone, and the training data streams past it: an exact count
+decides, not a sketch such as MinHash, so the only errors are those of the rules. If every unit was replaced
+with probability p, a 5-gram is whole with (1 - p)^5: of long texts `contained` finds all up to p = 7 %, half
+at 13 %, none from 20 % on. In shorter texts `similar` finds one replaced unit from 9 units on and two from 17
+on. What none of them finds: a paraphrase, a translation, the other Chinese script, and a text of fewer than 8
+units inside a longer one (a quotation that short is no evidence). What they find that one may not mean: texts
+that are the same form filled in twice.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -38,7 +40,8 @@ SIMILAR_UNITS, SIMILAR_LONGEST_OTHER = range(4, 41), 66
 SIMILAR_JACCARD = 0.6
 PART_GRAMS, PART_SHARE = 32, 0.8
 COMMON_GRAM = 64
-"""Held-out texts that share a gram above which it is boilerplate: indexed only where a text has nothing rarer."""
+"""Held-out texts that share a gram above which it is boilerplate: indexed only where a text has nothing
+rarer."""
 _FILTER_BITS = 22
 
 Rule = Literal["equal", "contained", "similar", "part"]
@@ -78,7 +81,7 @@ class Index:
         self._equal: dict[str, list[int]] = defaultdict(list)
         for number, text in enumerate(texts):
             self._equal["".join(text)].append(number)
-        self._ids = {unit: number for number, unit in enumerate(sorted({u for text in texts for u in text}), 1)}
+        self._ids = {unit: number for number, unit in enumerate(sorted({u for text in texts for u in text}))}
         long = {n: text for n, text in enumerate(texts) if len(text) >= CONTAINED_FROM_UNITS}
         short = {n: text for n, text in enumerate(texts) if len(text) in SIMILAR_UNITS}
         self._long = _Grams({n: self._grams(text, LONG_GRAM) for n, text in long.items()}, _contained_grams)
@@ -101,11 +104,10 @@ class Index:
 
     def _nears(self, passages: Sequence[Passage]) -> Iterator[Match]:
         lengths = np.array([len(passage.units) for passage in passages])
-        known, ids = self._ids.get, np.empty(lengths.sum(), np.uint64)
-        end = 0
-        for passage in passages:
-            start, end = end, end + len(passage.units)
-            ids[start:end] = [known(unit, 0) for unit in passage.units]
+        # Units that no held-out text has count as well: a passage has as many grams as it has.
+        known = _Numbers(self._ids)
+        numbers = map(known.__getitem__, chain.from_iterable(passage.units for passage in passages))
+        ids = np.fromiter(numbers, np.uint64, count=int(lengths.sum()))
         text = _Units(ids, lengths)
         for number, held, shared, own in self._long.candidates(text, LONG_GRAM):
             passage, theirs = passages[number], self._long.sizes[held]
@@ -125,6 +127,14 @@ class Index:
         return np.unique(_hashes(ids, size))
 
 
+class _Numbers(dict[str, int]):
+    """Gives a new unit the next number."""
+
+    def __missing__(self, unit: str) -> int:
+        number = self[unit] = len(self)
+        return number
+
+
 @dataclass(frozen=True)
 class _Units:
     """Passages one after the other, as ids of units."""
@@ -140,9 +150,10 @@ class _Units:
 class _Grams:
     """An inverted index from grams to held-out texts.
 
-    A text that shares `needed` of its n grams shares one of any n - needed + 1 of them (the prefix filter of set
-    similarity joins; Chaudhuri, Ganti, Kaushik, 2006), so it is enough to index that many, the rarest. Grams that few
-    texts have are indexed as well: the more of a text is indexed, the fewer pairs need an exact count.
+    A text that shares `needed` of its n grams shares one of any n - needed + 1 of them (the prefix filter of
+    set similarity joins; Chaudhuri, Ganti, Kaushik, 2006), so it is enough to index that many, the rarest.
+    Grams that few texts have are indexed as well: the more of a text is indexed, the fewer pairs need an
+    exact count.
     """
 
     def __init__(self, texts: dict[int, np.ndarray], needed: _Needed) -> None:
