@@ -36,7 +36,14 @@ def _checked_quantity(value: int | str) -> int | str:
 Quantity = Annotated[
     int | str,
     AfterValidator(_checked_quantity),
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN, "maxLength": 32}),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "pattern": QUANTITY_PATTERN,
+            "maxLength": 32,
+            "minimum": 0,
+        }
+    ),
 ]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Text = Annotated[str, Field(max_length=4096)]

@@ -206,7 +206,7 @@ class Schemas:
         if schema.get("x-kubernetes-int-or-string") or any(b.get("x-kubernetes-int-or-string") for b in branches):
             source = next((b for b in branches if b.get("x-kubernetes-int-or-string")), schema)
             out: Schema = {"x-kubernetes-int-or-string": True}
-            out.update({key: source[key] for key in ("pattern", "maxLength") if key in source})
+            out.update({key: source[key] for key in ("pattern", "maxLength", "minimum") if key in source})
             out.setdefault("maxLength", 32)
             return out
         if len(branches) != 1:
