@@ -2,7 +2,11 @@
 
 Invariant A: a version starts only with a passing verdict for its digest, or with `acceptUnjudged`.
 Invariant B: traffic moves only to a version that is ready and has answered a real prompt, and the version that had
-it stays ready until the new one has stood its probation.
+it stays ready until the new one has stood its probation. Recreate alone accepts a gap: it runs one version at a time,
+and puts the last good one back when its successor fails.
+
+An executor writes the status of a decision before it applies the rest: everything else is decided again from the
+status and the world when it dies in between.
 """
 
 from __future__ import annotations
@@ -29,8 +33,8 @@ HISTORY = 16
 class VersionView:
     """A version's processes or Deployment as an executor sees them."""
 
-    state: Literal["Starting", "Ready", "Unready", "Failed"]
-    """Unready: ran and does not answer now. Failed: ended, or can never start."""
+    state: Literal["Starting", "Ready", "Unready", "Failed", "Stopping"]
+    """Unready: ran and does not answer now. Failed: ended, or can never start. Stopping: told to end, not gone yet."""
     message: str | None = None
     answered: bool | None = None
     """Whether a real prompt was answered; None when none was asked yet."""
@@ -76,9 +80,12 @@ def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> 
 
 
 def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
-    """Returns what tells two versions apart: the model and every setting but those that apply in place."""
+    """Returns what tells two versions apart: the model and every setting but those that apply in place.
+
+    Settings that are at their default do not count, so that a release that adds one restarts nothing.
+    """
     in_place = {"port", "replicas", "autoscaling", "rollout", "route", "model", "rollback_to"}
-    frozen = settings.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=in_place)
+    frozen = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=in_place)
     canonical = json.dumps([model.digest, frozen], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -86,7 +93,7 @@ def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
 def _honour_retry(draft: _Draft) -> None:
     if draft.observed.retry != draft.retry:
         draft.retry = draft.observed.retry
-        draft.forgive = True
+        draft.forgive = draft.retry is not None
 
 
 def _judge_live(draft: _Draft) -> None:
@@ -95,22 +102,25 @@ def _judge_live(draft: _Draft) -> None:
     if live is None:
         return
     view = draft.observed.versions.get(live.version)
-    sick = view is not None and view.state in ("Failed", "Unready")
-    if sick and standby is not None and draft.is_ready(standby) and _in_probation(draft, live):
-        reason = view.message if view and view.message else "it stopped answering"
-        draft.event(
-            "Warning",
-            "RolledBack",
-            f"version {live.version} failed in its probation: {reason}; version {standby.version} is back",
-        )
-        draft.retire(live, "Failed", f"failed in its probation: {reason}")
-        draft.stop.append(live.version)
-        draft.history = [v for v in draft.history if v.version != standby.version]
-        draft.live = standby.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
-        draft.route = standby.version
-        return
+    sick = view is not None and view.state in ("Failed", "Unready") and not draft.makes_room
+    if sick and standby is not None and (draft.is_ready(standby) or draft.one_at_a_time):
+        return _roll_back(draft, live, standby, (view.message if view else None) or "it stopped answering")
     draft.start.append(live)
     draft.route = live.version
+
+
+def _roll_back(draft: _Draft, live: VersionStatus, standby: VersionStatus, reason: str) -> None:
+    draft.event(
+        "Warning",
+        "RolledBack",
+        f"version {live.version} failed in its probation: {reason}; version {standby.version} is back",
+    )
+    draft.retire(live, "Failed", f"failed in its probation: {reason}")
+    draft.stop.append(live.version)
+    draft.history = [v for v in draft.history if v.version != standby.version]
+    draft.live = standby.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
+    draft.start.append(draft.live)
+    draft.route = draft.live.version
 
 
 def _choose_candidate(draft: _Draft) -> None:
@@ -118,6 +128,7 @@ def _choose_candidate(draft: _Draft) -> None:
     wanted = _wanted(draft)
     if wanted is None:
         return
+    may_start = _judged(draft, wanted)
     revision = revision_of(wanted, draft.endpoint.spec)
     if draft.live is not None and draft.live.revision == revision:
         if draft.candidate is not None:
@@ -127,19 +138,31 @@ def _choose_candidate(draft: _Draft) -> None:
         if draft.candidate.revision == revision:
             return
         _drop_candidate(draft, "the spec asks for another version")
-    newest = draft.history[0] if draft.history else None
-    if newest is not None and newest.state == "Failed" and newest.revision == revision and not draft.forgive:
+    if draft.has_failed(revision) and not draft.forgive:
         return
-    if wanted.digest not in draft.observed.passed and not wanted.accept_unjudged:
-        draft.condition(
-            "Judged", "False", "NoPassingVerdict",
-            f"{wanted.digest} has no passing verdict and is not served; let a run judge it, or set model.acceptUnjudged",
-        )  # fmt: skip
-        return
-    if wanted.accept_unjudged and wanted.digest not in draft.observed.passed:
-        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
-    else:
+    if may_start:
+        _create_candidate(draft, wanted, revision)
+
+
+def _judged(draft: _Draft, wanted: ServedModel) -> bool:
+    """Shows whether the model passed its gates. Returns whether it may go live."""
+    if wanted.digest in draft.observed.passed:
         draft.condition("Judged", "True", "Passed", "the model has a passing verdict")
+        return True
+    if wanted.accept_unjudged:
+        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
+        return True
+    draft.condition(
+        "Judged",
+        "False",
+        "NoPassingVerdict",
+        f"{wanted.digest} has no passing verdict, so no version of it starts; let a run judge it, or set "
+        "model.acceptUnjudged",
+    )
+    return False
+
+
+def _create_candidate(draft: _Draft, wanted: ServedModel, revision: str) -> None:
     number = 1 + max((v.version for v in [*draft.history, *filter(None, [draft.live])]), default=0)
     draft.candidate = VersionStatus(
         version=number,
@@ -157,22 +180,25 @@ def _advance_candidate(draft: _Draft) -> None:
     candidate = draft.candidate
     if candidate is None:
         return
-    rollout = draft.endpoint.spec.rollout
-    if rollout.strategy == "Recreate" and draft.live is not None:
+    if draft.makes_room and draft.live is not None:
         _make_room(draft, draft.live)
     view = draft.observed.versions.get(candidate.version)
-    started = parse_timestamp(candidate.since)
-    left = started + timedelta(seconds=seconds(rollout.start_timeout)) - draft.now
     if view is not None and view.state == "Failed":
         return _fail_candidate(draft, candidate, view.message or "its server ended")
     if view is not None and view.answered is False:
         return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
     if view is not None and view.state == "Ready" and view.answered:
         return _take_over(draft, candidate)
+    timeout = draft.endpoint.spec.rollout.start_timeout
+    left = parse_timestamp(candidate.since) + timedelta(seconds=seconds(timeout)) - draft.now
+    if left <= timedelta(0) and view is not None:
+        return _fail_candidate(draft, candidate, f"it was not ready within {timeout}")
     if left <= timedelta(0):
-        return _fail_candidate(draft, candidate, f"it was not ready within {rollout.start_timeout}")
+        # Nothing of it runs, so its executor was away: its time begins now.
+        candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
+    else:
+        draft.look(left)
     draft.start.append(candidate)
-    draft.look(left)
     if view is not None and view.state == "Ready":
         draft.probe = candidate.version
     message = (view.message if view else None) or "the server loads the model"
@@ -203,6 +229,7 @@ def _fail_candidate(draft: _Draft, candidate: VersionStatus, reason: str) -> Non
 
 
 def _make_room(draft: _Draft, live: VersionStatus) -> None:
+    """Ends the live version before the candidate starts."""
     draft.start = [v for v in draft.start if v.version != live.version]
     if live.version in draft.observed.versions:
         draft.stop.append(live.version)
@@ -217,12 +244,12 @@ def _drop_candidate(draft: _Draft, reason: str) -> None:
 
 
 def _retire_standby(draft: _Draft) -> None:
-    """Ends the version before the live one after the probation."""
+    """Ends the version before the live one once that one has stood its probation."""
     standby = draft.standby
     if standby is not None:
-        live = draft.live
-        if live is None or _in_probation(draft, live):
-            draft.start.append(standby)
+        if draft.live is None or _in_probation(draft, draft.live) or not draft.is_ready(draft.live):
+            if not draft.one_at_a_time:
+                draft.start.append(standby)
         else:
             draft.replace(standby.model_copy(update={"state": "Retired", "since": timestamp(draft.now)}))
     needed = {v.version for v in draft.start}
@@ -241,18 +268,16 @@ def _in_probation(draft: _Draft, live: VersionStatus) -> bool:
 
 def _wanted(draft: _Draft) -> ServedModel | None:
     spec = draft.endpoint.spec
-    if spec.rollback_to is not None:
-        known = [*filter(None, [draft.live]), *draft.history]
-        target = next((v for v in known if v.version == spec.rollback_to), None)
-        if target is not None:
-            draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
-            return ServedModel(uri=target.uri, digest=target.digest, run=target.run)
+    known = [*filter(None, [draft.live]), *draft.history]
+    target = next((v for v in known if v.version == spec.rollback_to), None)
+    if spec.rollback_to is not None and target is None:
         draft.condition(
             "RollbackUnknown", "True", "NoSuchVersion",
             f"spec.rollbackTo is {spec.rollback_to} and history has {sorted(v.version for v in known)}",
         )  # fmt: skip
         return None
-    return spec.model
+    draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
+    return ServedModel(uri=target.uri, digest=target.digest, run=target.run) if target else spec.model
 
 
 @dataclass
@@ -294,9 +319,24 @@ class _Draft:
     def standby(self) -> VersionStatus | None:
         return next((v for v in self.history if v.state == "Standby"), None)
 
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a version starts only once the one before it is gone."""
+        return self.endpoint.spec.rollout.strategy == "Recreate"
+
+    @property
+    def makes_room(self) -> bool:
+        """Whether the live version is stopped on purpose, for its candidate."""
+        return self.one_at_a_time and self.candidate is not None
+
     def is_ready(self, version: VersionStatus) -> bool:
         view = self.observed.versions.get(version.version)
         return view is not None and view.state == "Ready"
+
+    def has_failed(self, revision: str) -> bool:
+        """Whether the newest version of this revision failed."""
+        newest = next((v for v in self.history if v.revision == revision), None)
+        return newest is not None and newest.state == "Failed"
 
     def look(self, after: timedelta) -> None:
         self.look_again = after if self.look_again is None else min(self.look_again, after)
@@ -337,7 +377,7 @@ class _Draft:
         route = self.route if self.route != self.observed.route else None
         return EndpointDecision(
             status,
-            tuple(self.start),
+            self._starts(),
             self.probe,
             route,
             tuple(self.stop),
@@ -345,26 +385,35 @@ class _Draft:
             self.look_again,
         )
 
+    def _starts(self) -> tuple[VersionStatus, ...]:
+        """Each version once; with Recreate none before every other one is gone."""
+        wanted = {v.version: v for v in self.start}
+        if self.one_at_a_time and any(version not in wanted for version in self.observed.versions):
+            return ()
+        return tuple(wanted.values())
+
     def _phase(self) -> EndpointPhase:
         if self.candidate is not None:
             return EndpointPhase.ROLLING_OUT
         if self.live is not None:
-            taken_over = self.route == self.live.version and self.observed.route != self.route
-            return EndpointPhase.SERVING if taken_over or self.is_ready(self.live) else EndpointPhase.DEGRADED
+            return EndpointPhase.SERVING if self.is_ready(self.live) else EndpointPhase.DEGRADED
         failed = bool(self.history) and self.history[0].state == "Failed"
         return EndpointPhase.FAILED if failed else EndpointPhase.PENDING
 
     def _conditions(self) -> list[Condition]:
         if self.live is None:
             self.condition("Ready", "False", "NoLiveVersion", "no version is live")
-        elif self._phase() is EndpointPhase.DEGRADED:
-            view = self.observed.versions.get(self.live.version)
-            self.condition(
-                "Ready",
-                "False",
-                "NotAnswering",
-                (view.message if view else None) or "the server starts again",
-            )
-        else:
+        elif self.is_ready(self.live):
             self.condition("Ready", "True", "Answering", f"version {self.live.version} answers")
+        else:
+            view = self.observed.versions.get(self.live.version)
+            starts = "it is stopped while its successor starts" if self.makes_room else "its server starts"
+            message = (view.message if view else None) or starts
+            self.condition("Ready", "False", "NotAnswering", f"version {self.live.version}: {message}")
+        self._tell_of_change()
         return self.conditions
+
+    def _tell_of_change(self) -> None:
+        before, after = conditions.find(self.was.conditions, "Ready"), conditions.find(self.conditions, "Ready")
+        if before is not None and after is not None and before.status != after.status:
+            self.event("Normal" if after.status == "True" else "Warning", after.reason, after.message)

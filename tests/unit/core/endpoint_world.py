@@ -1,0 +1,240 @@
+"""A small world to run the rollout in: an executor that applies decisions, and hands that move servers and specs.
+
+Every pass checks invariants A and B of the design, so each test that uses it proves them for its own story too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from slipway_core import rollout
+from slipway_core.lifecycle import RETRY_ANNOTATION
+from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.rollout import EndpointDecision, EndpointObserved, VersionView
+from slipway_core.status import EndpointPhase, EndpointStatus, VersionStatus
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def digest(letter: str) -> str:
+    return "sha256:" + letter * 64
+
+
+def an_endpoint(model: str | None = "a", **spec: Any) -> ModelEndpoint:
+    """An endpoint `chat` that serves the model with that letter, with a short probation."""
+    accept = {"acceptUnjudged": True} if spec.pop("accept_unjudged", False) else {}
+    served = {"model": {"uri": f"file:///models/{model}", "digest": digest(model), **accept}} if model else {}
+    document = {
+        "apiVersion": "slipway.dev/v1alpha1",
+        "kind": "ModelEndpoint",
+        "metadata": {"name": "chat", "generation": 1},
+        "spec": {"rollout": {"startTimeout": "10m", "probation": "30s", **spec.pop("rollout", {})}, **served, **spec},
+    }
+    return ModelEndpoint.model_validate(document, by_alias=True, by_name=False)
+
+
+@dataclass
+class EndpointWorld:
+    endpoint: ModelEndpoint
+    passed: set[str] = field(default_factory=lambda: {digest("a"), digest("b")})
+    now: datetime = NOON
+    versions: dict[int, VersionView] = field(default_factory=dict)
+    route: int | None = None
+    started: list[int] = field(default_factory=list)
+    """Every start of a server, in order."""
+    admitted: dict[int, str] = field(default_factory=dict)
+    """Digest of every version that ever became a candidate by right."""
+    events: list[str] = field(default_factory=list)
+    _again: set[int] = field(default_factory=set)
+
+    # ------------------------------------------------------------------------------------------------ looks
+
+    @property
+    def status(self) -> EndpointStatus:
+        return self.endpoint.status or EndpointStatus()
+
+    @property
+    def phase(self) -> EndpointPhase:
+        return self.status.phase
+
+    @property
+    def live(self) -> int | None:
+        return self.status.live.version if self.status.live else None
+
+    @property
+    def candidate(self) -> int | None:
+        return self.status.candidate.version if self.status.candidate else None
+
+    def remembered(self, version: int) -> VersionStatus:
+        return next(v for v in self.status.history if v.version == version)
+
+    def condition(self, type_: str):
+        return next((c for c in self.status.conditions if c.type == type_), None)
+
+    def running(self) -> set[int]:
+        return {number for number, view in self.versions.items() if view.state not in ("Failed", "Stopping")}
+
+    def observed(self) -> EndpointObserved:
+        return EndpointObserved(
+            dict(self.versions),
+            self.route,
+            frozenset(self.passed),
+            "http://127.0.0.1:8000",
+            self.endpoint.metadata.annotations.get(RETRY_ANNOTATION),
+        )
+
+    # ------------------------------------------------------------------------------------------------ passes
+
+    def decide(self) -> EndpointDecision:
+        return rollout.step(self.endpoint, self.observed(), self.now)
+
+    def reconcile(self) -> EndpointDecision:
+        decision = self.decide()
+        self._check(decision)
+        self.endpoint = self.endpoint.model_copy(update={"status": decision.status})
+        self.events += [event.reason for event in decision.events]
+        for version in decision.start:
+            self._start(version.version)
+        for number in decision.stop:
+            if number in self.versions:
+                self.versions[number] = VersionView("Stopping")
+                self._again.discard(number)
+        if decision.route is not None:
+            self.route = decision.route
+        return decision
+
+    def settle(self) -> EndpointDecision:
+        """Passes until nothing changes any more. What is stopped ends in between."""
+        for _ in range(20):
+            before = (self.status, dict(self.versions), self.route)
+            decision = self.reconcile()
+            self._end_stopping()
+            if before == (self.status, self.versions, self.route):
+                return decision
+        raise AssertionError("the rollout does not settle")
+
+    def _start(self, number: int) -> None:
+        view = self.versions.get(number)
+        if view is not None and view.state == "Stopping":
+            self._again.add(number)
+        elif view is None or view.state == "Failed":
+            self.versions[number] = VersionView("Starting")
+            self.started.append(number)
+
+    def _end_stopping(self) -> None:
+        for number in [n for n, view in self.versions.items() if view.state == "Stopping"]:
+            self.ends(number)
+
+    # ------------------------------------------------------------------------------------------------ hands
+
+    def ready(self, number: int) -> None:
+        self.versions[number] = replace(self.versions[number], state="Ready", message=None)
+
+    def answers(self, number: int) -> None:
+        self.versions[number] = VersionView("Ready", answered=True)
+
+    def does_not_answer(self, number: int, message: str = "it answered with 0 tokens") -> None:
+        self.versions[number] = VersionView("Ready", message, answered=False)
+
+    def hangs(self, number: int) -> None:
+        self.versions[number] = VersionView("Unready", "no answer for 10 s", self.versions[number].answered)
+
+    def crashes(self, number: int, message: str = "exit code 1: out of memory") -> None:
+        self.versions[number] = VersionView("Failed", message)
+
+    def ends(self, number: int) -> None:
+        del self.versions[number]
+        if number in self._again:
+            self._again.discard(number)
+            self._start(number)
+
+    def executor_restarts(self) -> None:
+        """Locally every server ends with the daemon, and a new daemon routes nowhere."""
+        self.versions.clear()
+        self._again.clear()
+        self.route = None
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def ask_for(self, model: str | None, **spec: Any) -> None:
+        """Replaces the spec."""
+        metadata = self.endpoint.metadata
+        metadata = metadata.model_copy(update={"generation": (metadata.generation or 0) + 1})
+        wanted = an_endpoint(model, **spec)
+        self.endpoint = wanted.model_copy(update={"metadata": metadata, "status": self.endpoint.status})
+
+    def annotate_retry(self, token: str | None) -> None:
+        notes = {RETRY_ANNOTATION: token} if token is not None else {}
+        metadata = self.endpoint.metadata.model_copy(update={"annotations": notes})
+        self.endpoint = self.endpoint.model_copy(update={"metadata": metadata})
+
+    def goes_live(self) -> int:
+        """Takes the current candidate to the traffic and through its probation."""
+        self.settle()
+        number = self.candidate
+        assert number is not None
+        self.answers(number)
+        self.settle()
+        assert self.live == number
+        self.wait(60)
+        self.settle()
+        return number
+
+    # ------------------------------------------------------------------------------------------------ invariants
+
+    def _check(self, decision: EndpointDecision) -> None:
+        status = decision.status
+        self._check_gate(decision)
+        before, after = self.status.live, status.live
+        if before is not None:
+            assert after is not None, "B: an endpoint that had a live version has none"
+        if after is None:
+            return
+        recreate = self.endpoint.spec.rollout.strategy == "Recreate"
+        if before is None or after.version != before.version:
+            self._check_take_over(decision, before, after, recreate)
+        if not recreate:
+            assert after.version not in decision.stop, "B: the live version is stopped"
+            assert after.version in {v.version for v in decision.start}, "B: the live version is not kept running"
+            self._check_traffic(decision)
+
+    def _check_gate(self, decision: EndpointDecision) -> None:
+        candidate = decision.status.candidate
+        new = [v for v in (candidate, decision.status.live) if v is not None and v.version not in self.admitted]
+        for version in new:
+            model = self.endpoint.spec.model
+            accepted = model is not None and model.accept_unjudged and model.digest == version.digest
+            assert version.digest in self.passed or accepted, "A: a version without a verdict"
+            self.admitted[version.version] = version.digest
+        for number in [*(v.version for v in decision.start), decision.route, decision.probe]:
+            assert number is None or number in self.admitted, "A: a version that was never admitted is used"
+
+    def _check_take_over(
+        self, decision: EndpointDecision, before: VersionStatus | None, after: VersionStatus, recreate: bool
+    ) -> None:
+        view = self.versions.get(after.version)
+        was_live = any(v.version == after.version and v.state == "Standby" for v in self.status.history)
+        if not was_live:
+            assert view is not None, "B: traffic goes to a version that does not run"
+            assert view.state == "Ready", "B: traffic goes to a version that is not ready"
+            assert view.answered, "B: traffic goes to a version that answered no prompt"
+        elif not recreate:
+            assert view is not None, "B: a rollback to a version that does not run"
+            assert view.state == "Ready", "B: a rollback to a version that is not ready"
+        if before is not None and not recreate and not was_live:
+            kept = {v.version for v in decision.start}
+            assert before.version in kept, "B: the last good version is not kept through the probation"
+
+    def _check_traffic(self, decision: EndpointDecision) -> None:
+        route = self.versions.get(self.route) if self.route is not None else None
+        if route is None or route.state != "Ready":
+            return
+        after = decision.route if decision.route is not None else self.route
+        assert after is not None
+        view = self.versions.get(after)
+        assert view is not None, "B: traffic moves from a ready version to nothing"
+        assert view.state == "Ready", "B: traffic moves from a ready version to one that is not"
+        assert after not in decision.stop, "B: the version with the traffic is stopped"
