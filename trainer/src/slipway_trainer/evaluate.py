@@ -130,15 +130,18 @@ def read_data(plan: Plan, workspace: Workspace) -> Data:
     Raises BadData when they are missing, or are not what `prepare` wrote.
     """
     report = lineage.prepared(workspace)
-    documents = _rows(workspace.evaluation_documents) if plan.evaluation.data else []
-    prompts = _rows(workspace.evaluation_prompts) if plan.evaluation.prompts else []
-    summary = hashlib.sha256(json.dumps([documents, prompts], ensure_ascii=False, sort_keys=True).encode())
+    copies = report["evaluation"]["copies"]
+    documents = _rows(workspace.evaluation_documents, copies) if plan.evaluation.data else []
+    prompts = _rows(workspace.evaluation_prompts, copies) if plan.evaluation.prompts else []
     return Data(
         documents=[row["text"] for row in documents],
-        prompts=[Prompt(row["conversations"], row.get("answer"), bool(row.get("recall"))) for row in prompts],
-        digest=f"sha256:{summary.hexdigest()}",
-        recall_overlap=int((report.get("prompts") or {}).get("recall_overlap") or 0),
-        report={name: report[name] for name in ("evaluation", "prompts") if name in report},
+        prompts=[
+            Prompt(row["conversations"], row.get("answer"), bool(row.get("recall")), row.get("source"))
+            for row in prompts
+        ],
+        digest=report["evaluation"]["digest"],
+        recall_overlap=int(report["prompts"]["recall_overlap"]),
+        report={name: report[name] for name in ("evaluation", "prompts")},
     )
 
 
@@ -236,12 +239,14 @@ def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, A
     write_atomically(workspace.report(attempt), text + "\n")
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
     try:
-        with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.strip()]
-    except (OSError, ValueError) as error:
-        raise BadData(f"{path}: {error}. Start the run again to prepare its data") from None
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{path}: {error.strerror}. Start the run again to prepare its data") from None
+    if hashlib.sha256(text).hexdigest() != copies.get(path.name):
+        raise BadData(f"{path}: was changed after it was prepared. Remove {path.parent.parent} and start the run again")
+    return [json.loads(line) for line in text.decode("utf-8").split("\n") if line]
 
 
 def _counts(values: list[Any]) -> dict[str, int]:

@@ -45,6 +45,8 @@ class Prompt:
     answer: str | None = None
     recall: bool = False
     """Whether the training data is meant to hold the answer."""
+    source: str | None = None
+    """File and line that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Answer:
     def row(self) -> dict[str, Any]:
         """Returns the sample as it is written to samples.jsonl."""
         wanted = {} if self.prompt.answer is None else {"wanted": self.prompt.answer, "exact": self.exact}
+        source = {} if self.prompt.source is None else {"source": self.prompt.source}
         return {
+            **source,
             "conversations": self.prompt.messages,
             "answer": self.text,
             **wanted,

@@ -1,0 +1,294 @@
+"""An artifact is complete or absent, is what was trained, and has a digest that only its content decides."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
+from tests.unit.trainer.trained_run import TrainedRun, make_run
+from transformers import GenerationConfig
+
+from slipway_core import artifact
+from slipway_trainer import export, models, servable, tokenizer
+from slipway_trainer.errors import BadExport, BadModel, NoSpace, Superseded
+from slipway_trainer.export import check_written, sample_logits, write_model
+from slipway_trainer.process import Fence
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    run = make_run(tmp_path_factory.mktemp("run"))
+    run.end_stage()
+    return run
+
+
+@pytest.fixture
+def run(prepared: TrainedRun) -> Any:
+    yield prepared
+    for folder in prepared.workspace.root.glob("artifact*"):
+        shutil.rmtree(folder)
+    prepared.workspace.fence("export").unlink(missing_ok=True)
+    prepared.workspace.stage("pretrain").resolved.unlink(missing_ok=True)
+
+
+def _keys(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(str(path), "pt") as file:
+            names |= set(file.keys())
+    return names
+
+
+def test_the_artifact_is_whole_and_computes_what_the_trained_model_computes(run: TrainedRun) -> None:
+    result = export.run(run.plan, run.workspace, attempt=1)
+    assert result.artifact is not None
+    assert result.artifact.uri == f"file://{run.workspace.artifact}"
+    manifest = artifact.verify(run.workspace.artifact, result.artifact.digest)
+    loaded = servable.load(run.workspace.artifact, dtype=torch.float32)
+    trained = models.load_final(run.plan, run.workspace)
+    assert torch.equal(sample_logits(loaded.model), sample_logits(trained))
+    assert loaded.tokenizer.chat_template == tokenizer.load(run.workspace).chat_template
+    assert manifest.run == "tiny"
+    assert manifest.plan_digest == run.plan.digest
+    assert manifest.data.keys() == {"pretrain/train"}
+    assert manifest.metrics["pretrain/loss"] == 1.5
+    assert manifest.lineage["base"]["scratch"]["maxLength"] == 128
+    assert manifest.lineage["dtype"] == "float32"
+    assert manifest.lineage["libraries"].keys() >= {"torch", "transformers"}
+    assert [path.name for path in run.workspace.root.glob("artifact*")] == ["artifact"]
+
+
+def test_the_same_weights_have_the_same_digest_wherever_and_whenever_they_are_exported(
+    run: TrainedRun, tmp_path: Path
+) -> None:
+    first = export.run(run.plan, run.workspace, attempt=1).artifact
+    shutil.rmtree(run.workspace.artifact)
+    second = export.run(run.plan, run.workspace, attempt=2).artifact
+    words = tokenizer.from_folder(run.workspace.tokenizer, "here")
+    write_model(models.load_final(run.plan, run.workspace), words, tmp_path / "elsewhere")
+    assert first is not None
+    assert second is not None
+    assert first.digest == second.digest == artifact.digest_of(artifact.hash_folder(tmp_path / "elsewhere"))
+    for path in run.workspace.artifact.glob("*.json"):
+        if path.name != artifact.MANIFEST:
+            assert str(run.workspace.root.parent) not in path.read_text(encoding="utf-8")
+
+
+def test_an_attempt_that_finds_a_whole_artifact_keeps_it(run: TrainedRun) -> None:
+    first = export.run(run.plan, run.workspace, attempt=1)
+    written = (run.workspace.artifact / "model.safetensors").stat().st_mtime_ns
+    second = export.run(run.plan, run.workspace, attempt=2)
+    assert first.artifact == second.artifact
+    assert (run.workspace.artifact / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_damaged_artifact_is_written_again(run: TrainedRun) -> None:
+    first = export.run(run.plan, run.workspace, attempt=1)
+    weights = run.workspace.artifact / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + b"\1" * 8)
+    second = export.run(run.plan, run.workspace, attempt=2)
+    assert second.artifact == first.artifact
+    artifact.verify(run.workspace.artifact)
+
+
+def test_an_artifact_of_other_weights_is_replaced(run: TrainedRun) -> None:
+    first = export.run(run.plan, run.workspace, attempt=1).artifact
+    done = run.workspace.stage("pretrain").done
+    before = done.read_text(encoding="utf-8")
+    try:
+        shutil.rmtree(run.workspace.stage("pretrain").model)
+        run.end_stage(run.model(seed=5))
+        done.write_text(before.replace("0" * 64, "1" * 64), encoding="utf-8")
+        second = export.run(run.plan, run.workspace, attempt=2).artifact
+    finally:
+        shutil.rmtree(run.workspace.stage("pretrain").model)
+        run.end_stage()
+    assert first is not None
+    assert second is not None
+    assert first.digest != second.digest
+    artifact.verify(run.workspace.artifact, second.digest)
+
+
+@pytest.mark.parametrize("moment", ["save_pretrained", "check_written", "build", "_sync", "rename"])
+def test_killed_at_any_moment_and_started_again_it_ends_the_same(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    expected = export.run(run.plan, run.workspace, attempt=1).artifact
+    shutil.rmtree(run.workspace.artifact)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "save_pretrained":
+            patch.setattr(tokenizer, "save", die)
+        elif moment == "build":
+            patch.setattr(artifact, "build", die)
+        elif moment == "rename":
+            patch.setattr(Path, "rename", die)
+        else:
+            patch.setattr(export, moment, die)
+        with pytest.raises(Killed):
+            export.run(run.plan, run.workspace, attempt=2)
+    assert not run.workspace.artifact.exists()
+    assert export.run(run.plan, run.workspace, attempt=3).artifact == expected
+    assert [path.name for path in run.workspace.root.glob("artifact*")] == ["artifact"]
+
+
+def test_a_superseded_attempt_publishes_nothing(run: TrainedRun) -> None:
+    Fence(run.workspace.fence("export"), 7).raise_()
+    with pytest.raises(Superseded):
+        export.run(run.plan, run.workspace, attempt=6)
+    assert not run.workspace.artifact.exists()
+
+
+def test_what_was_trained_in_bfloat16_is_written_in_bfloat16(run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_float32 = export.run(run.plan, run.workspace, attempt=1)
+    monkeypatch.setattr(export, "_dtype", lambda *_: torch.bfloat16)
+    shutil.rmtree(run.workspace.artifact)
+    result = export.run(run.plan, run.workspace, attempt=2)
+    assert json.loads((run.workspace.artifact / "config.json").read_text())["dtype"] == "bfloat16"
+    assert artifact.read(run.workspace.artifact).lineage["dtype"] == "bfloat16"
+    assert result.metrics["bytes"] < in_float32.metrics["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("BF16", torch.bfloat16), ("FP16", torch.float32), ("FP32", torch.float32)]
+)
+def test_the_dtype_follows_the_precision_that_was_trained_in(
+    run: TrainedRun, precision: str, dtype: torch.dtype
+) -> None:
+    decided: dict[str, Any] = {
+        "precision": precision, "zero_stage": 0, "micro_batch": 1, "gradient_checkpointing": False,
+        "attention": "sdpa", "target_modules": None, "world_size": 1, "sequences": 1, "total_rows": 1,
+        "total_steps": 1, "data_digest": "",
+    }  # fmt: skip
+    run.workspace.stage("pretrain").resolved.write_text(json.dumps(decided))
+    assert export._dtype(run.plan, run.workspace) == dtype
+
+
+def test_a_stage_that_has_not_ended_is_named(run: TrainedRun) -> None:
+    done = run.workspace.stage("pretrain").done
+    text = done.read_text()
+    done.unlink()
+    try:
+        with pytest.raises(BadModel, match="stage pretrain has not ended"):
+            export.run(run.plan, run.workspace, attempt=1)
+    finally:
+        done.write_text(text)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "SPARE_BYTES", 1 << 60)
+    with pytest.raises(NoSpace, match="MiB are free"):
+        export.run(run.plan, run.workspace, attempt=1)
+    assert not list(run.workspace.root.glob("artifact*"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_output_layer_is_written_once_and_an_untied_one_is_kept(tmp_path: Path, tied: bool) -> None:
+    words = make_tokenizer()
+    model = make_model(words, tie_word_embeddings=tied)
+    expected = sample_logits(model)
+    write_model(model, words, tmp_path / "a")
+    assert ("lm_head.weight" in _keys(tmp_path / "a")) is not tied
+    check_written(tmp_path / "a", expected, torch.float32)
+
+
+def test_large_weights_are_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "SHARD_SIZE", "100KB")
+    words = make_tokenizer()
+    model = make_model(words)
+    expected = sample_logits(model)
+    write_model(model, words, tmp_path / "a")
+    assert len(list((tmp_path / "a").glob("*.safetensors"))) > 1
+    check_written(tmp_path / "a", expected, torch.float32)
+
+
+def test_every_token_that_ends_an_answer_is_named_and_no_length_is(tmp_path: Path) -> None:
+    words = make_tokenizer()
+    model = make_model(words)
+    model.generation_config = GenerationConfig(max_new_tokens=7, max_length=9, do_sample=True, temperature=0.3)
+    write_model(model, words, tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
+    assert set(settings["eos_token_id"]) == {words.eos_token_id, words.convert_tokens_to_ids("<|im_end|>")}
+    assert settings["temperature"] == 0.3
+    assert not settings.keys() & {"max_new_tokens", "max_length"}
+    write_model(make_model(words), words, tmp_path / "b")
+    settings = json.loads((tmp_path / "b" / "generation_config.json").read_text())
+    assert (settings["do_sample"], settings["temperature"], settings["top_p"]) == (True, 0.7, 0.95)
+
+
+def test_a_greedy_base_stays_greedy(tmp_path: Path) -> None:
+    words = make_tokenizer()
+    model = make_model(words)
+    model.generation_config = GenerationConfig(do_sample=False, repetition_penalty=1.1)
+    write_model(model, words, tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
+    assert settings["repetition_penalty"] == 1.1
+    assert "temperature" not in settings
+
+
+def _damage(folder: Path, change: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(str(path))
+    change(tensors)
+    save_file(tensors, str(path), metadata={"format": "pt"})
+
+
+def _empty(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(0)
+
+
+def _lost(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+
+
+def _zeroed(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"].zero_()
+
+
+def _extra(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.9.mlp.up_proj.weight"] = torch.zeros(2, 2)
+
+
+@pytest.mark.parametrize("change", [_empty, _lost, _zeroed, _extra])
+def test_a_weight_that_was_lost_on_the_way_is_noticed(tmp_path: Path, change: Any) -> None:
+    words = make_tokenizer()
+    model = make_model(words)
+    expected = sample_logits(model)
+    write_model(model, words, tmp_path / "a")
+    _damage(tmp_path / "a", change)
+    with pytest.raises(BadExport):
+        check_written(tmp_path / "a", expected, torch.float32)
+
+
+def test_a_model_of_nan_is_written_and_left_to_its_evaluation(tmp_path: Path) -> None:
+    words = make_tokenizer()
+    model = make_model(words)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    expected = sample_logits(model)
+    write_model(model, words, tmp_path / "a")
+    check_written(tmp_path / "a", expected, torch.float32)
+    with pytest.raises(BadExport):
+        check_written(tmp_path / "a", torch.zeros_like(expected), torch.float32)
+
+
+@pytest.mark.parametrize(("hidden", "heads", "served"), [(64, 2, True), (64, 4, False), (256, 4, True)])
+def test_a_head_size_that_vllm_does_not_take_on_a_cpu_is_said(hidden: int, heads: int, served: bool) -> None:
+    config = make_model(make_tokenizer(), hidden_size=hidden, num_attention_heads=heads).config
+    warning = servable.head_size_warning(config)
+    assert (warning is None) is served
+    assert warning is None or f"is {hidden // heads}," in warning
