@@ -1,0 +1,337 @@
+"""A real engine behind the server: one start, on a machine without a compiler, shared by the tests in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.integration.serving.running_server import RunningServer, environment, wait_until_gone
+from tests.integration.serving.tiny_model import make_tiny_model
+
+from slipway_core.artifact import Manifest
+
+KEY = "sk-integration-5f2b"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+LONG = {"model": "tiny", "prompt": "the quick", "max_tokens": 1200, "temperature": 0, "ignore_eos": True}
+LONG_STREAM = {**LONG, "stream": True, "stream_options": {"include_usage": True}}
+DRAIN_SECONDS = 40
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    folder = tmp_path_factory.mktemp("tiny-model")
+    return folder, make_tiny_model(folder)
+
+
+@pytest.fixture(scope="module")
+def server(
+    model: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory, no_compiler_path: str
+) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("server")
+    keys = folder / "keys"
+    keys.write_text(f"{KEY}\n", encoding="utf-8")
+    without_compiler = environment(
+        PATH=no_compiler_path,
+        # No cache of an earlier start, so that nothing compiled or inspected before is found.
+        HOME=str(folder),
+        XDG_CACHE_HOME=str(folder / "cache"),
+        VLLM_CACHE_ROOT=str(folder / "vllm"),
+        TORCHINDUCTOR_CACHE_DIR=str(folder / "inductor"),
+    )
+    options = ["--digest", model[1].digest, "--api-keys-file", str(keys), "--max-concurrent", "2", "--max-queue", "1"]
+    options += ["--max-new-tokens", "1200", "--drain-seconds", str(DRAIN_SECONDS)]
+    running = RunningServer(folder, model[0], *options, env=without_compiler)
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, headers=HEADERS, timeout=60) as made:
+        yield made
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert found, f"no metric {name}"
+    return float(found.group(1))
+
+
+def wait_for(client: httpx.Client, name: str, value: float) -> None:
+    deadline = time.monotonic() + 20
+    while (found := metric(client, name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
+        time.sleep(0.02)
+
+
+class LongStreams:
+    """Streams of 1200 tokens each, read in threads."""
+
+    def __init__(self, server: RunningServer, count: int) -> None:
+        self._server = server
+        self._begun = threading.Semaphore(0)
+        self._pool = ThreadPoolExecutor(count)
+        self._futures = [self._pool.submit(self._read) for _ in range(count)]
+
+    def _read(self) -> tuple[int, int, bool]:
+        """Returns status code, number of tokens, and whether the end came."""
+        stream = httpx.stream(
+            "POST", f"{self._server.url}/v1/completions", json=LONG_STREAM, headers=HEADERS, timeout=120
+        )
+        with stream as response:
+            lines = [line for line in self._lines(response) if line.startswith("data: ")]
+        tokens = json.loads(lines[-2][6:])["usage"]["completion_tokens"]
+        return response.status_code, tokens, lines[-1:] == ["data: [DONE]"]
+
+    def _lines(self, response: httpx.Response) -> Iterator[str]:
+        for number, line in enumerate(response.iter_lines()):
+            if number == 0:
+                self._begun.release()
+            yield line
+
+    def wait_until_begun(self, count: int) -> None:
+        for _ in range(count):
+            assert self._begun.acquire(timeout=60)
+
+    def results(self) -> list[tuple[int, int, bool]]:
+        with self._pool:
+            return [future.result(timeout=120) for future in self._futures]
+
+
+def sse(text: str) -> list[Any]:
+    lines = [line for line in text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines[-1] == "data: [DONE]"
+    return [json.loads(line[6:]) for line in lines[:-1]]
+
+
+def test_a_message_alone_gets_a_response(client: httpx.Client) -> None:
+    answer = client.post("/chat", json={"message": "举头望明月"})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert set(body) == {"response", "model", "finish_reason", "usage"}
+    assert body["model"] == "tiny"
+    assert body["response"]
+    assert body["usage"]["completion_tokens"] <= 100
+    assert answer.headers["x-request-id"]
+
+
+def test_the_stream_says_what_the_whole_answer_says_and_so_does_the_openai_api(client: httpx.Client) -> None:
+    ask = {"message": "the lazy dog", "max_length": 24, "temperature": 0}
+    ask["history"] = [{"role": "user", "content": "fox"}, {"role": "assistant", "content": "quick"}]  # type: ignore[assignment]
+    whole = client.post("/chat", json=ask).json()
+    events = sse(client.post("/chat", json={**ask, "stream": True}).text)
+    assert "".join(event["delta"] for event in events[:-1]) == whole["response"]
+    assert len(events) > 4
+    assert events[-1] == {name: whole[name] for name in ("finish_reason", "model", "usage")}
+    messages = [*ask["history"], {"role": "user", "content": "the lazy dog"}]  # type: ignore[misc]
+    completion = {"model": "tiny", "messages": messages, "max_tokens": 24, "temperature": 0}
+    theirs = client.post("/v1/chat/completions", json=completion).json()
+    assert theirs["choices"][0]["message"]["content"] == whole["response"]
+    assert theirs["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"]
+
+
+def test_the_openai_client_streams(server: RunningServer) -> None:
+    import openai
+
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY) as client:
+        assert [model.id for model in client.models.list()] == ["tiny"]
+        stream = client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "fox"}], max_tokens=12, stream=True
+        )
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+        assert len(pieces) > 4
+        assert "".join(pieces)
+        with pytest.raises(openai.BadRequestError, match="max_tokens: 1201"):
+            client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x"}], max_tokens=1201)
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong") as stranger,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        stranger.models.list()
+
+
+def test_a_request_without_a_length_stops_at_the_servers_limit(client: httpx.Client) -> None:
+    ask = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "temperature": 0}
+    answer = client.post("/v1/chat/completions", json=ask).json()
+    assert answer["usage"]["completion_tokens"] == 1200
+
+
+def test_wrong_fields_are_named(client: httpx.Client) -> None:
+    for body, name in (
+        ({"message": 5}, "message"),
+        ({"mesage": "x"}, "mesage"),
+        ({"message": "x", "max_length": 1201}, "max_length"),
+    ):
+        answer = client.post("/chat", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, name)
+
+
+def test_a_prompt_above_the_context_is_the_clients_error(client: httpx.Client) -> None:
+    answer = client.post("/chat", json={"message": "望" * 4000})
+    assert answer.status_code == 400
+    assert "2048" in answer.json()["error"]["message"]
+
+
+def test_page_and_probes_are_open_and_the_rest_is_closed(server: RunningServer) -> None:
+    with httpx.Client(base_url=server.url, timeout=10) as stranger:
+        for path in ("/health", "/readyz", "/livez", "/metrics"):
+            assert stranger.get(path).status_code == 200, path
+        page = stranger.get("/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        # Self-contained: nothing is fetched from anywhere else.
+        assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", page.text)
+        assert stranger.post("/chat", json={"message": "x"}).status_code == 401
+        for path in ("/tokenize", "/invocations", "/generative_scoring", "/openapi.json", "/load", "/v1/systemone"):
+            assert stranger.post(path, json={}).status_code == 404, path
+            assert stranger.get(path, headers=HEADERS).status_code == 404, path
+
+
+def test_metrics_show_ours_beside_vllms(client: httpx.Client, model: tuple[Path, Manifest]) -> None:
+    before = metric(client, "slipway_generation_tokens_total")
+    usage = client.post("/chat", json={"message": "x", "max_length": 7, "temperature": 0}).json()["usage"]
+    assert metric(client, "slipway_generation_tokens_total") - before == usage["completion_tokens"]
+    text = client.get("/metrics").text
+    assert f'digest="{model[1].digest}"' in text
+    assert "vllm:generation_tokens_total" in text
+    assert metric(client, "slipway_draining") == 0
+
+
+def test_load_above_the_queue_is_answered_429_and_the_rest_is_served(
+    server: RunningServer, client: httpx.Client
+) -> None:
+    streams = LongStreams(server, 3)
+    streams.wait_until_begun(2)
+    wait_for(client, "slipway_requests_waiting", 1)
+    refused = client.post("/chat", json={"message": "x"})
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert client.get("/readyz").status_code == 200
+    assert streams.results() == [(200, 1200, True)] * 3
+    assert metric(client, "slipway_requests_running") == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_aborts_its_generation(client: httpx.Client, stream: bool) -> None:
+    before = metric(client, "slipway_generation_tokens_total")
+    if stream:
+        with client.stream("POST", "/v1/completions", json=LONG_STREAM) as response:
+            next(response.iter_lines())
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/completions", json=LONG, timeout=0.5)
+    wait_for(client, "slipway_requests_running", 0)
+    wait_for(client, "vllm:num_requests_running", 0)
+    assert 0 < metric(client, "slipway_generation_tokens_total") - before < 1200
+
+
+def test_a_hung_engine_is_not_ready_and_not_yet_dead(server: RunningServer, client: httpx.Client) -> None:
+    (engine,) = server.children()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/livez").status_code == 200
+        assert client.get("/health").status_code == 200, "why /health cannot be the probe"
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    assert client.get("/readyz").status_code == 200
+
+
+def test_keys_rotate_without_a_restart_and_never_reach_the_log(server: RunningServer, client: httpx.Client) -> None:
+    keys = server.log.parent / "keys"
+    keys.write_text(f"{KEY}\nsk-second\n", encoding="utf-8")
+    deadline = time.monotonic() + 10
+    while client.get("/v1/models", headers={"Authorization": "Bearer sk-second"}).status_code == 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert KEY not in server.output()
+    assert "sk-second" not in server.output()
+
+
+def test_a_wrong_digest_is_refused_with_code_2(model: tuple[Path, Manifest]) -> None:
+    wrong = "sha256:" + "1" * 64
+    command = [
+        sys.executable,
+        "-m",
+        "slipway_serving",
+        "--model",
+        str(model[0]),
+        "--served-name",
+        "tiny",
+        "--port",
+        "1",
+    ]
+    command[-1] = "18999"
+    ended = subprocess.run(
+        [*command, "--port", "18999", "--digest", wrong], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert wrong in ended.stderr
+    assert model[1].digest in ended.stderr
+
+
+def test_sigterm_completes_running_streams_refuses_new_requests_and_exits_0(
+    server: RunningServer, client: httpx.Client
+) -> None:
+    """The last test of the server: it ends it."""
+    streams = LongStreams(server, 3)
+    streams.wait_until_begun(2)
+    wait_for(client, "slipway_requests_waiting", 1)
+    children = server.children()
+    server.process.send_signal(signal.SIGTERM)
+    signalled = time.monotonic()
+    wait_for(client, "slipway_draining", 1)
+    assert client.get("/readyz").status_code == 503
+    refused = client.post("/chat", json={"message": "x"})
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    server.process.send_signal(signal.SIGTERM)
+    # Two ran and one waited: all were accepted, so all are served.
+    assert streams.results() == [(200, 1200, True)] * 3
+    assert server.process.wait(DRAIN_SECONDS) == 0
+    assert time.monotonic() - signalled < DRAIN_SECONDS
+    assert children
+    wait_until_gone(children, 5)
+    assert "Traceback" not in server.output()
+
+
+@pytest.mark.slow
+def test_a_killed_server_takes_its_engine_along_and_sigterm_ends_a_load(
+    model: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    killed = RunningServer(tmp_path, model[0])
+    try:
+        killed.wait_for_output("Starting to load model")
+        children = killed.children()
+        killed.process.kill()
+        killed.process.wait(10)
+        assert children
+        wait_until_gone(children, 5)
+    finally:
+        killed.stop()
+    loading = RunningServer(tmp_path, model[0])
+    try:
+        loading.wait_for_output("Initializing a V1 LLM engine")
+        children = loading.children()
+        loading.process.send_signal(signal.SIGTERM)
+        assert loading.process.wait(30) == 0
+        wait_until_gone(children, 5)
+    finally:
+        loading.stop()
