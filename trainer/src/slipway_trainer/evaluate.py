@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,8 @@ from slipway_trainer.servable import Servable
 
 SAMPLES = "samples.jsonl"
 SAMPLES_IN_REPORT = 20
-TEXT_METRICS = ("perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
 BASELINE = "baseline"
 """Key of StepResult.missing that says why the live version was not measured."""
-
-Clock = Callable[[], float]
-Advance = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -70,58 +65,47 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None 
 
     Raises BadArtifact when the artifact is not what its manifest says, BadData when prepared data is missing.
     """
-    folder = workspace.artifact
+    fence = Fence(workspace.fence("evaluate"), attempt)
+    digest = _split(baseline)[1] if baseline else None
     try:
-        manifest = artifact.verify(folder)
+        manifest = artifact.verify(workspace.artifact)
     except ArtifactError as error:
         raise BadArtifact(str(error)) from None
     data = read_data(plan, workspace)
-    device, started = _device(), time.monotonic()
-    candidate = _measure_folder(folder, plan, data, device)
-    seconds = {"candidate": round(time.monotonic() - started, 3)}
-    missing, live = dict(candidate.missing), None
-    digest = _split(baseline)[1] if baseline else None
-    if baseline is not None:
-        started = time.monotonic()
-        try:
-            live = _measure_folder(
-                _baseline_folder(baseline), plan, data, device, window=candidate.window, prompts=_compares_prompts(plan)
-            )
-        except (BadArtifact, BadModel, BadConfig) as error:
-            missing[BASELINE] = f"the live version was not measured: {error}"[:1024]
-        seconds[BASELINE] = round(time.monotonic() - started, 3)
-    evaluation = EvaluationResult(
-        number=attempt,
-        artifact_digest=manifest.digest,
-        data_digest=data.digest,
-        scored_tokens=candidate.scored_tokens,
-        baseline_digest=digest,
-        baseline_metrics=live.metrics if live else {},
-        recall_overlap=data.recall_overlap,
+    candidate = _measure_folder("candidate", workspace.artifact, plan, data)
+    live, trouble = _measure_live(baseline, plan, data, candidate.window) if baseline else (None, {})
+    result = StepResult(
+        step="evaluate",
+        attempt=attempt,
+        metrics=candidate.metrics,
+        missing=candidate.missing | trouble,
+        evaluation=EvaluationResult(
+            number=attempt,
+            artifact_digest=manifest.digest,
+            data_digest=data.digest,
+            scored_tokens=candidate.scored_tokens,
+            baseline_digest=digest,
+            baseline_metrics=live.metrics if live else {},
+            recall_overlap=data.recall_overlap,
+        ),
     )
     report = {
         "version": 1,
         "run": plan.run.name,
         "plan_digest": plan.digest,
         "number": attempt,
-        "artifact": {"uri": f"file://{folder.resolve()}", "digest": manifest.digest},
-        "data": {"digest": data.digest, "prepared": manifest.data, **data.report},
-        "device": device.type,
+        "artifact": {"uri": f"file://{workspace.artifact.resolve()}", "digest": manifest.digest},
+        "data": {"digest": data.digest, "training": manifest.data, **data.report},
         "libraries": lineage.libraries(),
-        "seconds": seconds,
-        "metrics": candidate.metrics,
-        "missing": missing,
+        "metrics": result.metrics,
+        "missing": result.missing,
         "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
-        "band": perplexity.band(candidate.metrics.get("perplexity")),
+        "band": perplexity.band(result.metrics.get("perplexity")),
         "candidate": candidate.report,
-        BASELINE: {"uri": baseline, "metrics": live.metrics if live else {}, **(live.report if live else {})}
-        if baseline
-        else None,
+        BASELINE: {"uri": baseline, "digest": digest, **(live.report if live else {})} if baseline else None,
     }
-    _write(workspace, Fence(workspace.fence("evaluate"), attempt), attempt, report, candidate.answers)
-    return StepResult(
-        step="evaluate", attempt=attempt, metrics=candidate.metrics, missing=missing, evaluation=evaluation
-    )
+    _write(workspace, fence, attempt, report, candidate.answers)
+    return result
 
 
 def read_data(plan: Plan, workspace: Workspace) -> Data:
@@ -145,13 +129,14 @@ def read_data(plan: Plan, workspace: Workspace) -> Data:
     )
 
 
-def measure(model: Servable, data: Data, *, max_new_tokens: int, window: int | None = None) -> Measured:
-    """Measures one model. A figure that is not finite is left out with its reason."""
+def measure(name: str, model: Servable, data: Data, *, max_new_tokens: int, window: int | None = None) -> Measured:
+    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the log."""
     metrics: dict[str, float] = {}
     missing: dict[str, str] = {}
     report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
     scored, answers = None, []
     if data.documents:
+        print(f"evaluate: {name}: scoring {len(data.documents)} documents", flush=True)
         started = time.monotonic()
         scored = perplexity.score(model.model, model.tokenizer, data.documents, window=window)
         metrics, missing = scored.figures
@@ -168,6 +153,7 @@ def measure(model: Servable, data: Data, *, max_new_tokens: int, window: int | N
             "seconds": round(time.monotonic() - started, 3),
         }
     if data.prompts:
+        print(f"evaluate: {name}: answering {len(data.prompts)} prompts", flush=True)
         started = time.monotonic()
         try:
             answers = generation.answer(model, data.prompts, max_new_tokens=max_new_tokens)
@@ -184,6 +170,7 @@ def measure(model: Servable, data: Data, *, max_new_tokens: int, window: int | N
             "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],
             "seconds": round(time.monotonic() - started, 3),
         }
+    report |= {"metrics": metrics, "missing": missing}
     return Measured(
         metrics=metrics,
         missing=missing,
@@ -195,8 +182,9 @@ def measure(model: Servable, data: Data, *, max_new_tokens: int, window: int | N
 
 
 def _measure_folder(
-    folder: Path, plan: Plan, data: Data, device: torch.device, *, window: int | None = None, prompts: bool = True
+    name: str, folder: Path, plan: Plan, data: Data, *, window: int | None = None, prompts: bool = True
 ) -> Measured:
+    started, device = time.monotonic(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
     model = servable.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
@@ -204,7 +192,22 @@ def _measure_folder(
         # The same window for both, unless the live version takes less: its report says so then.
         window = min(window, perplexity.longest_input(model.model.config, model.tokenizer))
     used = data if prompts else Data(data.documents, [], data.digest)
-    return measure(model, used, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+    measured = measure(name, model, used, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+    cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
+    return replace(measured, report=measured.report | cost)
+
+
+def _measure_live(baseline: str, plan: Plan, data: Data, window: int | None) -> tuple[Measured | None, dict[str, str]]:
+    """Returns what the live version did; None and the reason when it cannot be measured."""
+    # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
+    prompts = any(
+        gate.max_regression is not None and gate.metric in generation.METRICS for gate in plan.evaluation.gates
+    )
+    try:
+        folder = _baseline_folder(baseline)
+        return _measure_folder("live version", folder, plan, data, window=window, prompts=prompts), {}
+    except (BadArtifact, BadModel, BadConfig) as error:
+        return None, {BASELINE: f"the live version was not measured: {error}"[:1024]}
 
 
 def _baseline_folder(baseline: str) -> Path:
@@ -223,11 +226,6 @@ def _split(baseline: str) -> tuple[str, str]:
     if not uri or not digest.startswith("sha256:"):
         raise BadConfig(f"--baseline {baseline}: must be URI@sha256:…, the live version's artifact and its digest")
     return uri, digest
-
-
-def _compares_prompts(plan: Plan) -> bool:
-    """Whether a gate compares answers with the live version's; scoring text is cheap, answering prompts is not."""
-    return any(gate.max_regression is not None and gate.metric not in TEXT_METRICS for gate in plan.evaluation.gates)
 
 
 def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
@@ -251,7 +249,3 @@ def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
 
 def _counts(values: list[Any]) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -206,11 +206,12 @@ def _losses(model: PreTrainedModel, batch: list[Window]) -> torch.Tensor:
         inputs[row, :length] = torch.tensor(piece.inputs)
         targets[row, length - len(piece.targets) : length] = torch.tensor(piece.targets)
     # Padding stands at the right and attention is causal: no scored position sees it, so no mask is needed.
-    logits = model(input_ids=inputs.to(model.device), use_cache=False).logits
-    scored = targets != _IGNORED
-    return functional.cross_entropy(
-        logits[scored.to(logits.device)].float(), targets[scored].to(logits.device), reduction="none"
-    )
+    logits = model(input_ids=inputs.to(model.device), use_cache=False).logits.flatten(0, 1)
+    scored = (targets.flatten() != _IGNORED).nonzero()[:, 0].to(logits.device)
+    wanted = targets.flatten().to(logits.device)
+    # In parts: the log-softmax of a long window over a large vocabulary would need the memory of its logits thrice.
+    parts = scored.split(max(1, BATCH_LOGITS // logits.shape[-1]))
+    return torch.cat([functional.cross_entropy(logits[part].float(), wanted[part], reduction="none") for part in parts])
 
 
 def _exp(exponent: float) -> float:
