@@ -33,10 +33,8 @@ _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_AMBIGUOUS = re.compile(
-    r"[yYnN]|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF"
-    r"|[-+]?0[0-9_]+|[-+]?0o[0-7_]+|[-+]?0b[01_]+|[-+]?[0-9][0-9_]*_[0-9_]*"
-)
+_WORDS = re.compile(r"[yYnN]|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
+_OTHER_NUMBER = re.compile(r"[-+]?0[0-9]+|[-+]?0[xX][0-9a-fA-F]+|[-+]?0[oO][0-7]+|[-+]?0b[01]+")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -174,7 +172,7 @@ class _Reader:
             raise YamlError("a key must be a text", line=node.start_mark.line + 1, path=path)
         if (key := _joined(node.value)) is None:
             raise YamlError("a key holds a NUL or half of a surrogate pair", line=node.start_mark.line + 1, path=path)
-        if node.style is None and _AMBIGUOUS.fullmatch(key):
+        if node.style is None and _is_ambiguous(key):
             self._refuse_ambiguous(node, (*path, key))
         return key
 
@@ -192,20 +190,26 @@ class _Reader:
             return None
         if _BOOL.fullmatch(text):
             return text.lower() == "true"
-        if _AMBIGUOUS.fullmatch(text):
+        if _is_ambiguous(text):
             return self._refuse_ambiguous(node, path)
         if _NOT_FINITE.fullmatch(text):
             return self._refuse(f"{text} is not a finite number", self.lines[path], path)
         if len(text) > 64:
             return text
         if _INT.fullmatch(text):
-            return int(text, 0)
+            return self._whole(int(text, 0), text, path)
         if _FLOAT.fullmatch(text):
             number = float(text)
             if not math.isfinite(number):
                 return self._refuse(f"{text} is too large for a number", self.lines[path], path)
-            return number
+            # As kubectl hands it on: JSON has no other way to write 1e3 and 3.0 than the whole number.
+            return int(number) if number.is_integer() and abs(number) < 1e21 else number
         return text
+
+    def _whole(self, number: int, text: str, path: Path) -> int | None:
+        if -(2**63) <= number < 2**63:
+            return number
+        return self._refuse(f"{text} is too large for a whole number", self.lines[path], path)
 
     def _refuse_ambiguous(self, node: ScalarNode, path: Path) -> None:
         text = node.value
@@ -216,6 +220,19 @@ class _Reader:
 
     def _refuse(self, message: str, line: int, path: Path, fix: str = "") -> None:
         self.errors.append(YamlError(message, line=line, path=path, fix=fix))
+
+
+def _is_ambiguous(text: str) -> bool:
+    """Whether kubectl's reader (go-yaml) makes a truth value or a number of what YAML 1.2 calls a text, or another one.
+
+    Found by giving both 30,000 short random texts: underscores between digits, leading zeros, and other bases.
+    """
+    if _WORDS.fullmatch(text):
+        return True
+    digits = text.replace("_", "")
+    if text != digits and (_INT.fullmatch(digits) or _FLOAT.fullmatch(digits)):
+        return True
+    return bool(_OTHER_NUMBER.fullmatch(digits)) and not _INT.fullmatch(text)
 
 
 def _joined(text: str) -> str | None:
