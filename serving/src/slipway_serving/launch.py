@@ -1,7 +1,7 @@
 """Start vLLM's engine, put its application and ours behind one HTTP server, and end it without cutting a stream.
 
-vLLM's own `run_server` would do, but for three things: on a CPU it starts processes by spawn, which costs four times
-the time to ready (see `engine.in_one_process`); at SIGTERM it stops the engine while its port still takes requests;
+vLLM's own `run_server` would do, but for three things: on a CPU it starts processes by spawn, which doubles the time
+to ready (see `engine.in_one_process`); at SIGTERM it stops the engine while its port still takes requests;
 and it exits 0 when the engine died.
 """
 
@@ -69,7 +69,7 @@ def _load_libnuma() -> None:
         with contextlib.suppress(OSError):
             ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
             return
-    raise SettingsError("libnuma.so.1 is missing, and vLLM's CPU kernels need it: apt-get install libnuma1")
+    raise SettingsError("libnuma.so.1 is missing, and vLLM's CPU kernels need it. On Debian: apt-get install libnuma1")
 
 
 @contextlib.contextmanager
@@ -171,7 +171,7 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
         await _drain(args.slipway, died)
     http.should_exit = True
     await serving
-    if died.done() and not stop.is_set():
+    if not stop.is_set():
         logger.error("The engine died; see above for why.")
     died.cancel()
     stopped.cancel()

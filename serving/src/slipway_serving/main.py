@@ -50,7 +50,8 @@ def serve(
 ) -> None:
     """Serve a model artifact: POST /chat, the OpenAI API under /v1, a chat page at /."""
     # Until the server can drain there is nothing to lose: SIGTERM during the load ends it, and that is no failure.
-    signal.signal(signal.SIGTERM, _stop_loading)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_loading)
     settings = Settings(
         model=model,
         served_name=served_name,
@@ -132,5 +133,5 @@ def _log_to_stderr() -> None:
     log.propagate = False
 
 
-def _stop_loading(*_: Any) -> None:
-    sys.exit(0)
+def _stop_loading(number: int, _: Any) -> None:
+    sys.exit(0 if number == signal.SIGTERM else 128 + number)
