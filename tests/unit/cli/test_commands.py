@@ -163,8 +163,19 @@ def test_logs_are_those_of_the_newest_attempts_in_the_order_of_the_steps(tmp_pat
     assert slipway("logs", "tang").stdout == expected
     assert slipway("logs", "tang", "-f").stdout == expected
     assert slipway("logs", "--stage", "pretrain", "--attempt", 1).stdout == "old\n"
-    assert "it has prepare, pretrain, sft, export, evaluate" in slipway("logs", "--stage", "x", code=2).stderr
+    assert "it has prepare, pretrain, sft, export, evaluate and serve" in slipway("logs", "--stage", "x", code=2).stderr
     assert "has no log yet" in slipway("logs", "--stage", "sft", code=2).stderr
+    assert "run tang has no serving" in slipway("logs", "--stage", "serve", code=2).stderr
+
+
+def test_logs_of_an_endpoint_are_those_of_its_versions_in_order(tmp_path):
+    folder = endpoint_serving(tmp_path, "file:///m")
+    for version in (10, 9):
+        folder.version(version).mkdir(parents=True)
+        (folder.version(version) / "server.log").write_text(f"served {version}\n")
+    folder.log.write_text("relay\n")
+    expected = "==> endpoint <==\nrelay\n==> version 9 <==\nserved 9\n==> version 10 <==\nserved 10\n"
+    assert slipway("logs", "chat").stdout == expected
 
 
 def test_plot_writes_a_picture(tmp_path):

@@ -22,7 +22,9 @@ def logs(
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option("--stage", metavar="STEP", help="prepare, a stage, export or evaluate; all when left out."),
+        typer.Option(
+            "--stage", metavar="STEP", help="prepare, a stage, export, evaluate or serve; all but serve when left out."
+        ),
     ] = None,
     attempt: Annotated[int | None, typer.Option("--attempt", metavar="N", help="The newest when left out.")] = None,
     follow: Annotated[
@@ -40,10 +42,23 @@ def logs(
         _copy(lambda: _server_files(endpoint), lambda: follow and endpoint.daemon() is not None)
         return
     folder = state.existing_run(name)
+    if stage == "serve":
+        endpoint = state.endpoint(_endpoint_of(folder))
+        _copy(lambda: _server_files(endpoint), lambda: follow and endpoint.daemon() is not None)
+        return
     if not follow and not _files(folder, stage, attempt):
         where = f"step {stage}" if stage else f"run {folder.name}"
         raise BadInput(f"{where} has no log yet; `slipway status {folder.name}` says how far it is")
     _copy(lambda: _files(folder, stage, attempt), lambda: follow and folder.holder() is not None)
+
+
+def _endpoint_of(folder: RunFolder) -> str:
+    from slipway.exits import BadInput
+
+    serving = folder.load().spec.serving
+    if serving is None:
+        raise BadInput(f"--stage serve: run {folder.name} has no serving")
+    return serving.endpoint
 
 
 def _server_files(endpoint: EndpointFolder) -> list[tuple[str, Path]]:
@@ -60,7 +75,7 @@ def _files(folder: RunFolder, stage: str | None, attempt: int | None) -> list[tu
     workspace = folder.workspace(run)
     steps = ["prepare", *(s.name for s in run.spec.stages), "export", "evaluate"]
     if stage is not None and stage not in steps:
-        raise BadInput(f"--stage {stage}: run {folder.name} has no such step; it has {', '.join(steps)}")
+        raise BadInput(f"--stage {stage}: run {folder.name} has no such step; it has {', '.join(steps)} and serve")
     found: list[tuple[str, Path]] = []
     for step in [stage] if stage else steps:
         numbers = [number for number in range(1, 1000) if workspace.log(step, number).exists()]
