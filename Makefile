@@ -15,6 +15,8 @@ PYTHON_FILES := core trainer serving cli tests bench
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export VLLM_NO_USAGE_STATS := 1
+# Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup quickstart test test-unit verify generate format bench requirements clean
 

@@ -15,6 +15,8 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests run tiny models: more threads only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start import torch again and again: let them keep the bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The time of an example depends on the machine and its neighbours, so no profile has a deadline.
 hypothesis.settings.register_profile("default", deadline=None)

@@ -146,6 +146,25 @@ uv_pip sync --require-hashes --build-constraints requirements/build.txt \
 uv_pip install --no-deps --no-build-isolation -e core -e trainer -e serving -e cli ||
   fail "Slipway's own packages could not be installed (see above)"
 
+# vLLM's CPU kernels want libnuma.so.1, which no wheel brings and a small Debian lacks. Its package is fetched and
+# unpacked into .venv, by apt run as a plain user with lists of its own; the server looks there.
+needs_libnuma() {
+  [ "$variant" = cpu ] && [ ! -e $VENV/lib/libnuma.so.1 ] &&
+    ! $VENV/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null
+}
+fetch_libnuma() (
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  mkdir -p "$folder"/{state/lists/partial,cache/archives/partial}
+  cd "$folder"
+  own=(-o "Dir::State=$folder/state" -o "Dir::Cache=$folder/cache" -o Dir::State::status=/var/lib/dpkg/status)
+  apt-get -qq "${own[@]}" update && apt-get -qq "${own[@]}" download libnuma1 && dpkg-deb -x libnuma1_*.deb unpacked &&
+    cp unpacked/usr/lib/*/libnuma.so.1 "$1/lib/"
+) >/dev/null 2>&1
+if needs_libnuma && ! fetch_libnuma "$PWD/$VENV"; then
+  echo "make setup: vLLM needs libnuma.so.1 to serve on a CPU; before you serve: sudo apt-get install libnuma1" >&2
+fi
+
 rm $UNFINISHED
 echo "$wanted" >"$STAMP"
 echo "Set up in $((SECONDS - started)) s ($(du -sh $VENV | cut -f1) in $VENV)"

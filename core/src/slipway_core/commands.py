@@ -16,8 +16,10 @@ QUIET_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
 }
-"""What every process of ours gets: no usage reports of the libraries, and logs that appear when they are written."""
+"""What every process of ours gets: no usage reports of the libraries, logs that appear when they are written, and
+bytecode that is kept (importing vLLM took 24 s without it and 11 s with it)."""
 
 
 def step_command(
