@@ -107,8 +107,8 @@ def test_following_a_log_shows_what_is_added_until_the_run_rests(tmp_path):
         later = folder.workspace().log("pretrain", 1)
         later.write_text("training\n")
         assert process.stdout.readline() == "==> pretrain, attempt 1 <==\n"
-    assert process.communicate(timeout=30)[0] == "training\n"
-    assert process.returncode == 0
+    assert process.stdout.read() == "training\n"
+    assert process.wait(timeout=30) == 0
 
 
 def test_ctrl_c_ends_a_followed_log_with_130(tmp_path):
