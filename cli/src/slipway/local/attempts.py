@@ -137,18 +137,24 @@ class Attempts:
     def _still_runs(self, step: str, number: int, record: dict[str, Any]) -> bool:
         child = self._children.get((step, number))
         ended = child is not None and child.poll() is not None
+        if child is not None and not ended:
+            self._kill_when_due(step, number, ProcessId.from_document(record["process"]))
+            return True  # Only waiting for it tells that it is gone, and how it ended.
         if "process" not in record:
             return False
         process = ProcessId.from_document(record["process"])
         if not group_is_alive(process):
             return False
-        deadline = self._deadlines.get((step, number))
-        if ended and deadline is None:
+        if ended:
             # The leader is gone and some of its processes are not: give them a moment, then no more.
-            self._deadlines[step, number] = time.monotonic() + min(5.0, self.grace)
-        elif deadline is not None and time.monotonic() > deadline:
-            signal_group(process, signal.SIGKILL)
+            self._deadlines.setdefault((step, number), time.monotonic() + min(5.0, self.grace))
+        self._kill_when_due(step, number, process)
         return True
+
+    def _kill_when_due(self, step: str, number: int, process: ProcessId) -> None:
+        deadline = self._deadlines.get((step, number))
+        if deadline is not None and time.monotonic() > deadline:
+            signal_group(process, signal.SIGKILL)
 
     def _end_of(self, step: str, number: int) -> dict[str, Any]:
         child = self._children.get((step, number))

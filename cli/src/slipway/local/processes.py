@@ -37,12 +37,8 @@ class ProcessId:
 
 def start_ticks(pid: int) -> int | None:
     """Returns when a process started, in clock ticks since boot; None when it is gone or a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    fields = _stat(f"/proc/{pid}/stat")
+    return int(fields[19]) if fields and _has_threads(str(pid), fields) else None
 
 
 def is_alive(process: ProcessId) -> bool:
@@ -59,11 +55,29 @@ def group_is_alive(leader: ProcessId) -> bool:
 
 
 def _group_of(pid: str) -> int | None:
+    fields = _stat(f"/proc/{pid}/stat")
+    return int(fields[2]) if fields and _has_threads(pid, fields) else None
+
+
+def _has_threads(pid: str, fields: list[str]) -> bool:
+    """Whether a process is more than a zombie. While a large one ends, its first thread is a zombie already and the
+    others are not, and it cannot be waited for yet."""
+    if fields[0] not in ("Z", "X"):
+        return True
+    tasks = Path(f"/proc/{pid}/task")
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        threads = [_stat(f"{tasks}/{name}/stat") for name in os.listdir(tasks)]
+    except OSError:
+        return False
+    return any(thread and thread[0] not in ("Z", "X") for thread in threads)
+
+
+def _stat(path: str) -> list[str] | None:
+    """Returns the fields of a stat file behind the name, which may hold spaces; the first one is the state."""
+    try:
+        return Path(path).read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[2])
 
 
 def signal_group(leader: ProcessId, number: signal.Signals) -> None:
