@@ -17,7 +17,7 @@ from slipway.commands.plan import plan
 from slipway.commands.plot import plot
 from slipway.commands.reevaluate import reevaluate
 from slipway.commands.rm import rm
-from slipway.commands.start import run
+from slipway.commands.run import run
 from slipway.commands.status import status
 from slipway.commands.stop import stop
 from slipway.commands.validate import validate

@@ -140,8 +140,6 @@ class ArtifactStatus(Api):
 class RunEndpointStatus(Api):
     name: str
     url: str | None = None
-    retry: Text | None = None
-    """The value of the annotation slipway.dev/retry that was last acted on."""
     version: int | None = None
 
 

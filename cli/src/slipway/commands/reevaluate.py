@@ -17,6 +17,6 @@ def reevaluate(
     ] = None,
 ) -> None:
     """Judge a held run again, and take it as far as it then goes."""
-    from slipway.commands.run import reevaluate as judge_again
+    from slipway.local.session import reevaluate as judge_again
 
     raise typer.Exit(judge_again(name, workdir=workdir, as_json=output == "json"))

@@ -1,190 +1,48 @@
-"""`slipway run`: the local executor, in front of a person."""
+"""`slipway run`"""
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from rich.console import Console
+import typer
 
-from slipway.local import endpoint_daemon, view
-from slipway.local.admission import Admitted, Refused, admit, with_retry
-from slipway.local.attempts import Attempts
-from slipway.local.executor import Executor, utc_now
-from slipway.local.state import RunFolder, State, StateError
-from slipway_core import documents
-from slipway_core import plan as plans
-from slipway_core.conditions import find, timestamp
-from slipway_core.lifecycle import REEVALUATE_ANNOTATION
-from slipway_core.status import Phase, RunStatus
-from slipway_core.training_run import TrainingRun
-
-EXIT_CODES = {Phase.SERVING: 0, Phase.COMPLETED: 0, Phase.REJECTED: 3, Phase.HELD: 3, Phase.FAILED: 1}
-INVALID = 2
-INTERRUPTED = 130
+from slipway.options import HERE, Sets, Workdir
 
 
-def run_file(
-    file: Path,
-    *,
-    overrides: Sequence[str] = (),
-    workdir: Path,
-    serve: bool = True,
-    attach: bool = False,
-    as_json: bool = False,
-) -> int:
-    """Runs a file to its end and returns the exit code.
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a TrainingRun.")],
+    sets: Sets = None,
+    workdir: Workdir = HERE,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the model once it passed its gates.")] = True,
+    attach: Annotated[bool, typer.Option("--attach", help="Stay in front of the server; Ctrl-C stops it.")] = False,
+    output: Annotated[
+        Literal["json"] | None, typer.Option("-o", "--output", help="Print the final status as JSON.")
+    ] = None,
+) -> None:
+    """Train, judge and serve a model on this machine.
 
-    0 reached Serving or Completed, 3 Rejected or Held, 2 invalid input, 1 Failed, 130 interrupted.
-    Raises documents.DocumentError, Refused and StateError for what cannot be started.
+    Returns once the server answers, which then runs in the background until `slipway stop`. The same command goes on
+    where it was cut off. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed, 130
+    interrupted.
     """
-    run = documents.load(file.read_text(encoding="utf-8"), str(file), overrides=overrides)
-    if not isinstance(run, TrainingRun):
-        raise Refused(f"{file}: is a {run.kind}; `slipway run` takes a TrainingRun")
-    if not serve:
-        run = run.model_copy(update={"spec": run.spec.model_copy(update={"serving": None})})
-    state = State.below(workdir)
-    with state.run(run.name).lock():
-        _require_port(state, run)
-        admitted = admit(state, run, file, utc_now())
-        return _work(state, admitted, attach=attach, as_json=as_json)
+    _require_files(file, sets or (), workdir)
+    from slipway.local.session import run_file
+
+    code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
+    raise typer.Exit(code)
 
 
-def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int:
-    """Has a held run judged again and takes it as far as it goes. Returns the exit code of `run_file`."""
-    state = State.below(workdir)
-    folder = state.existing_run(name)
-    with folder.lock():
-        run = folder.load()
-        phase = run.status.phase if run.status else Phase.PENDING
-        if phase is not Phase.HELD:
-            raise StateError(f"run {run.name} is {phase.value}; only a Held run is judged again")
-        now = utc_now()
-        annotations = {**run.metadata.annotations, REEVALUATE_ANNOTATION: timestamp(now)}
-        run = run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
-        run = with_retry(run, now)
-        folder.save(run)
-        plan = plans.load(folder.workspace(run).plan.read_text(encoding="utf-8"))
-        return _work(state, Admitted(folder, run, plan, new=False), attach=False, as_json=as_json)
+def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
+    """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
+    from slipway import sources
+    from slipway.exits import BadInput
+    from slipway.local.state import State
+    from slipway_core import documents
 
-
-def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> int:
-    console = Console(stderr=as_json)
-    before = admitted.run.status.phase if admitted.run.status else Phase.PENDING
-    if not admitted.new and not before.finished:
-        console.print(f"run {admitted.run.name} goes on where it was ({before.value})", highlight=False)
-    with view.choose(console) as shown:
-        attempts = Attempts(admitted.folder.attempts, admitted.folder.workspace(admitted.run), utc_now)
-        executor = Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, shown)
-        with _signals_to(executor, console):
-            status = executor.work()
-    if as_json:
-        json.dump(status.to_document(), sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
-    _conclude(console, state, admitted.folder, status)
-    if executor.interrupted and not status.phase.finished:
-        console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
-        return INTERRUPTED
-    if attach and status.phase is Phase.SERVING and status.endpoint is not None:
-        return _attend(console, state, status.endpoint.name)
-    return EXIT_CODES.get(status.phase, 0)
-
-
-@contextmanager
-def _signals_to(executor: Executor, console: Console) -> Iterator[None]:
-    def interrupt(_number: int, _frame: object) -> None:
-        words = "killing what is left" if executor.interrupted else "stopping at a checkpoint; once more kills"
-        console.print(f"\n{words} …", highlight=False)
-        executor.interrupt()
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _require_port(state: State, run: TrainingRun) -> None:
-    """A port that somebody else has would only be noticed after the training."""
-    serving = run.spec.serving
-    if serving is None:
-        return
-    folder = state.endpoint(serving.endpoint)
-    if folder.exists() and folder.daemon() is not None and folder.load().spec.port == serving.template.port:
-        return
-    port = serving.template.port
-    holder = endpoint_daemon.port_in_use(port)
-    if holder is not None:
-        raise Refused(
-            f"serving.template.port: port {port} is in use by {holder}; stop that, or choose another port with "
-            f"--set serving.template.port={port + 1}, or train without serving: --no-serve"
-        )
-
-
-def _conclude(console: Console, state: State, folder: RunFolder, status: RunStatus) -> None:
-    """Says how it ended: the verdict gate by gate, then what to do next."""
-    evaluation = status.evaluation
-    if evaluation is not None:
-        console.print()
-        console.print(view.verdict_table(evaluation.metrics))
-        if evaluation.recall_overlap:
-            console.print(
-                f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",
-                style="dim",
-                highlight=False,
-            )
-    progressing = find(status.conditions, "Progressing")
-    message = progressing.message if progressing else ""
-    console.print()
-    if status.phase is Phase.SERVING and status.endpoint is not None:
-        _say_where(console, state, status.endpoint.name)
-    elif status.phase is Phase.COMPLETED:
-        console.print(f"Completed: {message}", highlight=False)
-        if status.artifact is not None:
-            console.print(
-                f"The model is in {status.artifact.uri.removeprefix('file://')}", highlight=False, soft_wrap=True
-            )
-    else:
-        console.print(f"{status.phase.value}: {message}", highlight=False, soft_wrap=True, markup=False)
-        if status.phase is Phase.FAILED:
-            console.print(f"See `slipway logs {folder.name}` and `slipway doctor {folder.name}`.", highlight=False)
-        _say_live(console, state)
-
-
-def _say_where(console: Console, state: State, name: str) -> None:
-    url = state.endpoint(name).status().url
-    body = '{"message": "你好"}'
-    console.print(f"Serving. Chat with it:  slipway chat {name}   or open {url}/", highlight=False, soft_wrap=True)
-    console.print(
-        f"  curl -s {url}/chat -H 'content-type: application/json' -d '{body}'",
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
-    console.print(
-        f"OpenAI clients: base_url={url}/v1. It stays up until `slipway stop`.", highlight=False, soft_wrap=True
-    )
-
-
-def _say_live(console: Console, state: State) -> None:
-    for endpoint in state.endpoints():
-        live = endpoint.status().live
-        if live is not None and endpoint.daemon() is not None:
-            console.print(
-                f"Endpoint {endpoint.name} still serves version {live.version} of run {live.run}.", highlight=False
-            )
-
-
-def _attend(console: Console, state: State, name: str) -> int:
-    """Stays in front of the server until Ctrl-C, then stops it."""
-    console.print("Attached: Ctrl-C stops the server.", highlight=False)
-    try:
-        while state.endpoint(name).daemon() is not None:
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        endpoint_daemon.stop_daemon(state, name)
-    return 0
+    run = documents.load_run(sources.read(file), str(file), overrides=sets)
+    if not State.below(workdir).run(run.name).exists():
+        missing = [f"{file}: {sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]
+        if missing:
+            raise BadInput("\n".join(missing))
