@@ -1,0 +1,174 @@
+"""DeepSpeed, for every case: one process or many, ZeRO 0 to 3, with or without a compiler on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import distributed, nn
+from torch._C._distributed_c10d import HashStore
+
+Precision = Literal["FP32", "BF16", "FP16"]
+
+DTYPES: dict[str, torch.dtype] = {"FP32": torch.float32, "BF16": torch.bfloat16, "FP16": torch.float16}
+TIMEOUT = datetime.timedelta(minutes=30)
+FIRST_SCALE_POWER = 16
+"""fp16: the loss is first scaled by 2 to this power; every overflow halves it."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the stage."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """Reads what torch's launcher sets; one process alone when it set nothing."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if "RANK" not in os.environ:
+            return cls()
+        return cls(*(int(os.environ[name]) for name in names))
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def connect(ranks: Ranks) -> None:
+    """Makes the process group; one process alone needs no port and no network.
+
+    DeepSpeed would compile an operator for shared memory (g++ and ninja) when its communication starts on a CPU.
+    Plain gloo does the same work at the same speed for a few ranks, so the operator is said not to be there.
+    """
+    device = ranks.device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if not distributed.is_initialized():
+        if ranks.world == 1:
+            distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        else:
+            distributed.init_process_group(backend, timeout=TIMEOUT)
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    # DeepSpeed looks for these whether or not the process group is there.
+    for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
+        os.environ.setdefault(name, str(value))
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Set before it is first read: reading it asks the compiler about every operator.
+    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}  # type: ignore[attr-defined]
+    deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+
+
+def disconnect() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def configuration(
+    *, precision: Precision, zero_stage: int, micro_batch: int, max_grad_norm: float, world: int
+) -> dict[str, Any]:
+    """Returns DeepSpeed's configuration. Clipping in plain fp32 is the loop's own, because there DeepSpeed clips
+    without telling the norm."""
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        # The loop says where a step ends: the number of micro batches is not the same in all steps.
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": micro_batch * world,
+        "gradient_clipping": 0.0 if owns_clipping(precision, zero_stage) else max_grad_norm,
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": zero_stage},
+    }
+    if zero_stage in (1, 2):
+        config["zero_optimization"] |= {
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "round_robin_gradients": False,
+        }
+    if zero_stage == 3:
+        config["zero_optimization"] |= {"stage3_param_persistence_threshold": 10_000}
+    if precision == "BF16":
+        config["bf16"] = {"enabled": True}
+        if zero_stage in (1, 2):
+            # Many micro batches add up in float32.
+            config["data_types"] = {"grad_accum_dtype": "fp32"}
+    if precision == "FP16":
+        config["fp16"] = {
+            "enabled": True,
+            "loss_scale": 0,
+            "initial_scale_power": FIRST_SCALE_POWER,
+            "loss_scale_window": 1000,
+            "hysteresis": 2,
+            "min_loss_scale": 1,
+        }
+    return config
+
+
+def owns_clipping(precision: Precision, zero_stage: int) -> bool:
+    """Whether the loop clips, rather than DeepSpeed."""
+    return precision == "FP32" and zero_stage == 0
+
+
+def initialize(module: nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any]) -> Any:
+    """Returns DeepSpeed's engine around a module whose forward returns a loss."""
+    import deepspeed
+
+    # Its bf16 optimizer prints the machine's memory four times.
+    with contextlib.redirect_stdout(io.StringIO()):
+        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+    return engine
+
+
+def gathered_state(engine: Any, *, trainable_only: bool) -> dict[str, torch.Tensor]:
+    """Returns the weights of the wrapped model on the CPU, on rank 0 in full and empty elsewhere.
+
+    Collective under ZeRO-3, which holds every weight in pieces. A tied weight is there once for each of its names.
+    """
+    import deepspeed
+
+    module = engine.module.model
+    first = distributed.get_rank() == 0
+    sharded = engine.zero_optimization_stage() == 3
+    state: dict[str, torch.Tensor] = {}
+    copies: dict[int, torch.Tensor] = {}
+    """By weight, so that a tied one is still tied."""
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if trainable_only and not parameter.requires_grad:
+            continue
+        if id(parameter) not in copies:
+            with deepspeed.zero.GatheredParameters([parameter]) if sharded else contextlib.nullcontext():
+                if first:
+                    # A copy: ZeRO's weights are views of one buffer, which safetensors takes for tied.
+                    copies[id(parameter)] = parameter.detach().cpu().clone()
+        if first:
+            state[name] = copies[id(parameter)]
+    if first and not trainable_only:
+        # Not `state_dict()` under ZeRO-3: it holds empty weights there.
+        for name, buffer in module.named_buffers():
+            owner, _, last = name.rpartition(".")
+            if last not in module.get_submodule(owner)._non_persistent_buffers_set:
+                state[name] = buffer.detach().cpu().clone()
+    return state
+
+
+def _has_backend() -> bool:
+    from deepspeed import comm
+
+    return comm.comm.cdb is not None
