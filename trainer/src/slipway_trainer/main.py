@@ -10,7 +10,7 @@ import typer
 from slipway_core.plan import Plan
 from slipway_core.protocol import StepResult
 from slipway_core.workspace import Workspace
-from slipway_trainer import process
+from slipway_trainer import process, startup
 
 app = typer.Typer(
     help="Runs one step of a run: prepare, train, export or evaluate.",
@@ -71,6 +71,7 @@ def export(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
     """Write the model as it is served."""
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
+        startup.prepare_process()
         from slipway_trainer.export import run
 
         return run(plan, workspace, attempt=attempt)
@@ -90,6 +91,7 @@ def evaluate(
     """Measure the exported model, and the live one on the same data."""
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
+        startup.prepare_process()
         from slipway_trainer.evaluate import run
 
         return run(plan, workspace, attempt=attempt, baseline=baseline)
