@@ -14,6 +14,7 @@ from slipway_core.plan import Plan
 from slipway_core.training_run import Adapter, Scratch, Stage
 from slipway_core.workspace import Workspace
 from slipway_trainer import document_attention, sources, tokenizer
+from slipway_trainer.cast_weights import cast_weights
 from slipway_trainer.errors import BadConfig, BadModel
 from slipway_trainer.merge import merge_adapter
 
@@ -239,7 +240,9 @@ def _first(plan: Plan, ws: Workspace, *, dtype: torch.dtype, seed: int) -> PreTr
     if plan.model.scratch is not None:
         torch.manual_seed(seed)
         config = scratch_config(plan.model.scratch, tokenizer.load(ws))
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        cast_weights(model, dtype)
+        return model
     assert plan.model.from_ is not None
     folder = sources.model_folder(plan.model.from_)
     return load_folder(folder, dtype=dtype, trust_remote_code=plan.model.trust_remote_code)
