@@ -107,10 +107,10 @@ class Machine:
         return output
 
     def status(self, name: str = "small") -> dict[str, Any]:
-        return json.loads(self.slipway("status", name, "-o", "json"))
+        return json.loads(self.slipway("status", name, "-o", "json")).get("status", {})
 
     def step(self, name: str, run: str = "small") -> dict[str, Any]:
-        return next((s for s in self.status(run)["stages"] if s["name"] == name), {"state": "Pending"})
+        return next((s for s in self.status(run).get("stages", []) if s["name"] == name), {"state": "Pending"})
 
     def ask(self, message: str, **fields: Any) -> dict[str, Any]:
         response = httpx.post(f"{self.url}/chat", json={"message": message, **fields}, timeout=60)

@@ -104,17 +104,18 @@ class LineView:
 
 def steps_table(status: RunStatus, now: datetime | None = None) -> Table:
     """Returns one row a step: how it stands, how far it is, how long it took."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), expand=True)
+    longest = max((len(step.name) for step in status.stages), default=0)
+    for name, width in (("mark", 1), ("step", longest), ("bar", 12), ("took", 12)):
+        table.add_column(name, no_wrap=True, width=width)
+    table.add_column("details", no_wrap=True, overflow="ellipsis", ratio=1)
     for step in status.stages:
         mark, style = _MARKS[step.state]
         progress = step.progress
         bar: ProgressBar | str = ""
         if progress is not None and progress.total and step.state is not StepState.PENDING:
-            bar = ProgressBar(total=progress.total, completed=progress.step, width=20)
-        tries = f"attempt {step.attempt}" if step.attempt > 1 else ""
-        table.add_row(
-            Text(mark, style=style), Text(step.name), bar, Text(_details(step)), Text(_took(step, now)), Text(tries)
-        )
+            bar = ProgressBar(total=progress.total, completed=progress.step, width=12)
+        table.add_row(Text(mark, style=style), Text(step.name), bar, Text(_took(step, now)), Text(_details(step)))
     return table
 
 
@@ -126,11 +127,11 @@ def describe(progress: Progress) -> str:
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")
     if progress.validation_loss is not None:
-        parts.append(f"validation {progress.validation_loss:.3f}")
+        parts.append(f"val {progress.validation_loss:.3f}")
     if progress.learning_rate is not None:
         parts.append(f"lr {progress.learning_rate:.2e}")
     if progress.tokens_per_second:
-        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"{progress.tokens_per_second:,.0f} tok/s")
     if progress.eta_seconds is not None:
         parts.append(f"{duration(progress.eta_seconds)} left")
     if progress.message:
@@ -163,9 +164,11 @@ def duration(seconds: float) -> str:
 def _details(step: StepStatus) -> str:
     if step.state is StepState.FAILED or step.state is StepState.WAITING:
         return step.message or ""
-    if step.progress is None:
-        return ""
-    return describe(step.progress.model_copy(update={"eta_seconds": None}) if step.finished_at else step.progress)
+    parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    if step.progress is not None:
+        over = {"eta_seconds": None, "learning_rate": None} if step.state is StepState.SUCCEEDED else {}
+        parts.append(describe(step.progress.model_copy(update=over)))
+    return ", ".join(part for part in parts if part)
 
 
 def _took(step: StepStatus, now: datetime | None) -> str:
