@@ -14,6 +14,8 @@ from slipway_core.training_run import Gate
 
 TEXT_METRICS = frozenset({"perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity"})
 """Scored on evaluation.data, token by token; minTokens is about these."""
+BASELINE = "baseline"
+"""Key of `missing` that says why the live version has no metrics."""
 HIGHER_IS_BETTER = frozenset({"recall_count", "recall_rate", "distinct_1", "distinct_2"})
 
 
@@ -81,7 +83,8 @@ def _judge_one(gate: Gate, measured: Measured) -> MetricStatus:
         return result(Verdict.PASS if finite >= gate.min else Verdict.FAIL)
     live = (measured.baseline or {}).get(gate.metric)
     if live is None or not math.isfinite(live):
-        return result(Verdict.INCONCLUSIVE, "the live version's value was not measured")
+        reason = (measured.missing or {}).get(BASELINE, "the live version's value was not measured")
+        return result(Verdict.INCONCLUSIVE, reason)
     loss = live - finite if gate.metric in HIGHER_IS_BETTER else finite - live
     allowed = gate.max_regression if gate.max_regression is not None else 0.0
     return result(Verdict.PASS if loss <= allowed else Verdict.FAIL, f"the live version has {_show(live)}")

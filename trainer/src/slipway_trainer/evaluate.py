@@ -16,6 +16,7 @@ import torch
 
 from slipway_core import artifact
 from slipway_core.artifact import ArtifactError
+from slipway_core.gate import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import EvaluationResult, StepResult
 from slipway_core.workspace import Workspace
@@ -27,8 +28,6 @@ from slipway_trainer.servable import Servable
 
 SAMPLES = "samples.jsonl"
 SAMPLES_IN_REPORT = 20
-BASELINE = "baseline"
-"""Key of StepResult.missing that says why the live version was not measured."""
 
 
 @dataclass(frozen=True)
