@@ -22,11 +22,12 @@ from slipway_core import conditions
 from slipway_core.api import seconds
 from slipway_core.conditions import parse_timestamp, timestamp
 from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
-from slipway_core.observed import Event
+from slipway_core.observed import Blocker, Event
 from slipway_core.status import Condition, EndpointPhase, EndpointStatus, VersionStatus
 
 HISTORY = 16
 """Versions that status remembers."""
+_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class EndpointObserved:
     url: str | None = None
     retry: str | None = None
     """The annotation slipway.dev/retry of the endpoint."""
+    blockers: tuple[Blocker, ...] = ()
+    """What keeps the executor from doing what the spec asks for; each is a condition while it lasts."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class EndpointDecision:
 def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> EndpointDecision:
     """Decides what an endpoint needs now. Pure; reads in the order in which a version comes to life."""
     draft = _Draft.of(endpoint, observed, now)
+    _show_blockers(draft)
     _honour_retry(draft)
     _judge_live(draft)
     _choose_candidate(draft)
@@ -88,6 +92,13 @@ def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
     frozen = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=in_place)
     canonical = json.dumps([model.digest, frozen], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _show_blockers(draft: _Draft) -> None:
+    shown = {*_OWN_CONDITIONS, *(blocker.type for blocker in draft.observed.blockers)}
+    draft.conditions = [c for c in draft.conditions if c.type in shown]
+    for blocker in draft.observed.blockers:
+        draft.condition(blocker.type, "True", blocker.reason, blocker.message)
 
 
 def _honour_retry(draft: _Draft) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from slipway_core import rollout
 from slipway_core.lifecycle import RETRY_ANNOTATION
 from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.observed import Blocker
 from slipway_core.rollout import EndpointDecision, EndpointObserved, VersionView
 from slipway_core.status import EndpointPhase, EndpointStatus, VersionStatus
 
@@ -47,6 +48,7 @@ class EndpointWorld:
     admitted: dict[int, str] = field(default_factory=dict)
     """Digest of every version that ever became a candidate by right."""
     events: list[str] = field(default_factory=list)
+    blockers: tuple[Blocker, ...] = ()
     _again: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------ looks
@@ -83,6 +85,7 @@ class EndpointWorld:
             frozenset(self.passed),
             "http://127.0.0.1:8000",
             self.endpoint.metadata.annotations.get(RETRY_ANNOTATION),
+            self.blockers,
         )
 
     # ------------------------------------------------------------------------------------------------ passes

@@ -8,6 +8,7 @@ from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
 
 from slipway_core import rollout
 from slipway_core.model_endpoint import EndpointTemplate, ServedModel
+from slipway_core.observed import Blocker
 from slipway_core.status import EndpointPhase
 
 
@@ -357,6 +358,18 @@ def test_recreate_puts_the_last_good_version_back_when_the_new_one_fails_in_its_
     world.crashes(2)
     world.settle()
     assert (world.live, world.running(), world.candidate) == (1, {1}, None)
+
+
+def test_a_blocker_is_a_condition_for_as_long_as_it_lasts():
+    world = a_live_world()
+    world.blockers = (Blocker("PortUnavailable", "NotOpened", "port 80 needs root"),)
+    world.settle()
+    assert world.condition("PortUnavailable").message == "port 80 needs root"
+    assert world.phase is EndpointPhase.SERVING
+    world.blockers = ()
+    world.settle()
+    assert world.condition("PortUnavailable") is None
+    assert world.condition("Ready").status == "True"
 
 
 # ------------------------------------------------------------------------------------------------------ revisions
