@@ -1,5 +1,6 @@
 """D: whatever is killed, whenever, the same command goes on and ends as if nothing had been."""
 
+import contextlib
 import json
 import os
 import random
@@ -70,10 +71,8 @@ def test_D_kills_at_random_moments_change_nothing(undisturbed, tmp_path):
             time.sleep(chance.uniform(1, 9))
         for target in [pid, process.pid] if kill % 2 == 0 else [process.pid]:
             if target is not True:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(target, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
         process.wait()
     machine.slipway("run", "small.yaml", *LONG)
     assert hit_a_checkpoint
