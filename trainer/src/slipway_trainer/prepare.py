@@ -32,13 +32,12 @@ from slipway_trainer.process import Fence, sync_folder, write_atomically
 from slipway_trainer.rows import Block
 from slipway_trainer.shards import Shards, ShardWriter
 from slipway_trainer.survey import Objective
-from slipway_trainer.text import comparable
 
 VERSION = 1
 SMALL_BYTES = 8 << 20
 """Below it a second process costs more time than it saves."""
-TOKENIZER_CHARACTERS = 128 << 20
-"""Of which a tokenizer is trained at most; more makes it slower and no better."""
+TOKENIZER_CHARACTERS = 32 << 20
+"""Of which a tokenizer is trained at most, in even shares of all data; more makes it slower and no better."""
 SPACE_PER_BYTE, SPARE_BYTES = 1.5, 64 << 20
 """A byte of text becomes at most about half a token, of 2 or 4 bytes and one for its mask."""
 CACHE = "prepare-cache"
@@ -391,11 +390,11 @@ def check_space(folder: Path, *, needed: int) -> None:
 def _tokenizer_texts(found: Inputs, style: tokenizer.Style, characters: int) -> Iterator[str]:
     """Yields every distinct text of the training data once, or an even share of them when there is very much."""
     share = min(1.0, TOKENIZER_CHARACTERS / max(1, characters))
-    limit, seen = int(share * (1 << 64)), set()
+    limit, seen = int(share * (1 << 64)), set[int]()
     frame = chat_templates.words("ChatML" if style == "Auto" else style)
 
     def distinct(text: str) -> bool:
-        key = validation_split.key(comparable(text))
+        key = validation_split.key(text)
         if key >= limit or key in seen:
             return False
         seen.add(key)
