@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.unit.trainer.trained_run import HELD_OUT, PROMPTS, TrainedRun, make_r
 from slipway_core import artifact, gate, protocol
 from slipway_core.status import Verdict
 from slipway_core.training_run import Gate
-from slipway_trainer import evaluate, export, tokenizer
+from slipway_trainer import evaluate, export, generation, tokenizer
 from slipway_trainer.errors import BadArtifact, BadConfig, BadData, Superseded
 from slipway_trainer.process import Fence
 
@@ -240,3 +242,21 @@ def test_the_live_version_keeps_its_own_end_of_turn(live: tuple[Path, str]) -> N
 
     loaded = servable.load(live[0], dtype=torch.float32)
     assert loaded.end_tokens == sorted(tokenizer.end_ids(tokenizer.from_folder(live[0], "live")))
+
+
+def test_whoever_looks_at_the_port_sees_what_is_going_on(run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    kept = generation.answer
+
+    def looking(*arguments: Any, **named: Any) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=5) as response:
+            seen.append(json.loads(response.read())["message"])
+        return kept(*arguments, **named)
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv(protocol.PROGRESS_PORT_VARIABLE, str(port))
+    monkeypatch.setattr(generation, "answer", looking)
+    evaluate.run(run.plan, run.workspace, attempt=12)
+    assert seen == ["candidate: answering 3 prompts"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from slipway_trainer import generation, lineage, perplexity, servable, sources
 from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel
 from slipway_trainer.generation import Answer, Prompt
 from slipway_trainer.process import Fence, write_atomically
+from slipway_trainer.progress import Reporter
 from slipway_trainer.servable import Servable
 
 SAMPLES = "samples.jsonl"
@@ -64,6 +66,15 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None 
 
     Raises BadArtifact when the artifact is not what its manifest says, BadData when prepared data is missing.
     """
+    reporter = Reporter("evaluate")
+    reporter.serve()
+    try:
+        return _run(plan, workspace, attempt, baseline, reporter)
+    finally:
+        reporter.close()
+
+
+def _run(plan: Plan, workspace: Workspace, attempt: int, baseline: str | None, reporter: Reporter) -> StepResult:
     fence = Fence(workspace.fence("evaluate"), attempt)
     digest = _split(baseline)[1] if baseline else None
     try:
@@ -71,8 +82,8 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None 
     except ArtifactError as error:
         raise BadArtifact(str(error)) from None
     data = read_data(plan, workspace)
-    candidate = _measure_folder("candidate", workspace.artifact, plan, data)
-    live, trouble = _measure_live(baseline, plan, data, candidate.window) if baseline else (None, {})
+    candidate = _measure_folder("candidate", workspace.artifact, plan, data, reporter)
+    live, trouble = _measure_live(baseline, plan, data, reporter, candidate.window) if baseline else (None, {})
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -128,16 +139,24 @@ def read_data(plan: Plan, workspace: Workspace) -> Data:
     )
 
 
-def measure(name: str, model: Servable, data: Data, *, max_new_tokens: int, window: int | None = None) -> Measured:
-    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the log."""
+def measure(
+    name: str, model: Servable, data: Data, reporter: Reporter, *, max_new_tokens: int, window: int | None = None
+) -> Measured:
+    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the progress."""
     metrics: dict[str, float] = {}
     missing: dict[str, str] = {}
     report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
     scored, answers = None, []
     if data.documents:
-        print(f"evaluate: {name}: scoring {len(data.documents)} documents", flush=True)
+        reporter.say(f"{name}: scoring {len(data.documents)} documents")
         started = time.monotonic()
-        scored = perplexity.score(model.model, model.tokenizer, data.documents, window=window)
+        scored = perplexity.score(
+            model.model,
+            model.tokenizer,
+            data.documents,
+            window=window,
+            advance=_advance(reporter, f"{name}: scored", "tokens"),
+        )
         metrics, missing = scored.figures
         report["perplexity"] = {
             "method": "rolling log-likelihood, every token scored once (as in lm-eval)",
@@ -152,10 +171,15 @@ def measure(name: str, model: Servable, data: Data, *, max_new_tokens: int, wind
             "seconds": round(time.monotonic() - started, 3),
         }
     if data.prompts:
-        print(f"evaluate: {name}: answering {len(data.prompts)} prompts", flush=True)
+        reporter.say(f"{name}: answering {len(data.prompts)} prompts")
         started = time.monotonic()
         try:
-            answers = generation.answer(model, data.prompts, max_new_tokens=max_new_tokens)
+            answers = generation.answer(
+                model,
+                data.prompts,
+                max_new_tokens=max_new_tokens,
+                advance=_advance(reporter, f"{name}: answered", "prompts"),
+            )
             made, absent = generation.figures(answers)
         except ValueError as error:
             made, absent = {}, dict.fromkeys(generation.METRICS, str(error))
@@ -181,7 +205,14 @@ def measure(name: str, model: Servable, data: Data, *, max_new_tokens: int, wind
 
 
 def _measure_folder(
-    name: str, folder: Path, plan: Plan, data: Data, *, window: int | None = None, prompts: bool = True
+    name: str,
+    folder: Path,
+    plan: Plan,
+    data: Data,
+    reporter: Reporter,
+    *,
+    window: int | None = None,
+    prompts: bool = True,
 ) -> Measured:
     started, device = time.monotonic(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
@@ -191,12 +222,14 @@ def _measure_folder(
         # The same window for both, unless the live version takes less: its report says so then.
         window = min(window, perplexity.longest_input(model.model.config, model.tokenizer))
     used = data if prompts else Data(data.documents, [], data.digest)
-    measured = measure(name, model, used, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+    measured = measure(name, model, used, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
     cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
     return replace(measured, report=measured.report | cost)
 
 
-def _measure_live(baseline: str, plan: Plan, data: Data, window: int | None) -> tuple[Measured | None, dict[str, str]]:
+def _measure_live(
+    baseline: str, plan: Plan, data: Data, reporter: Reporter, window: int | None
+) -> tuple[Measured | None, dict[str, str]]:
     """Returns what the live version did; None and the reason when it cannot be measured."""
     # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
     prompts = any(
@@ -204,7 +237,7 @@ def _measure_live(baseline: str, plan: Plan, data: Data, window: int | None) -> 
     )
     try:
         folder = _baseline_folder(baseline)
-        return _measure_folder("live version", folder, plan, data, window=window, prompts=prompts), {}
+        return _measure_folder("live version", folder, plan, data, reporter, window=window, prompts=prompts), {}
     except (BadArtifact, BadModel, BadConfig) as error:
         return None, {BASELINE: f"the live version was not measured: {error}"[:1024]}
 
@@ -244,6 +277,16 @@ def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
     if hashlib.sha256(text).hexdigest() != copies.get(path.name):
         raise BadData(f"{path}: was changed after it was prepared. Remove {path.parent.parent} and start the run again")
     return [json.loads(line) for line in text.decode("utf-8").split("\n") if line]
+
+
+def _advance(reporter: Reporter, what: str, unit: str) -> Callable[[int, int], None]:
+    """Returns what keeps the message of /progress up to date, without a line in the log for every batch."""
+
+    def advance(done: int, total: int) -> None:
+        message = f"{what} {done:,} of {total:,} {unit}"
+        reporter.progress = reporter.progress.model_copy(update={"message": message})
+
+    return advance
 
 
 def _counts(values: list[Any]) -> dict[str, int]:

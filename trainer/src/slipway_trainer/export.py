@@ -25,6 +25,7 @@ from slipway_trainer import lineage, models, resolved, servable, tokenizer
 from slipway_trainer.cast_weights import cast_weights
 from slipway_trainer.errors import BadArtifact, BadExport, NoSpace
 from slipway_trainer.process import Fence, sync_folder, write_atomically
+from slipway_trainer.progress import Reporter
 
 SHARD_SIZE = "5GB"
 SPARE_BYTES = 64 << 20
@@ -45,19 +46,12 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int) -> StepResult:
     Raises BadModel when a stage has not ended, NoSpace before anything is written, and BadExport when what was
     written does not compute what the model in memory computes.
     """
-    fence = Fence(workspace.fence("export"), attempt)
-    stages = lineage.stages(plan, workspace)
-    _clear(workspace)
-    manifest = _finished(plan, workspace, stages)
-    if manifest is None:
-        manifest = _export(plan, workspace, fence, attempt, stages)
-    size = sum(entry.size for entry in manifest.files.values())
-    return StepResult(
-        step="export",
-        attempt=attempt,
-        metrics={"bytes": float(size), **{k: v for k, v in manifest.metrics.items() if k == "parameters"}},
-        artifact=ArtifactStatus(uri=f"file://{workspace.artifact.resolve()}", digest=manifest.digest),
-    )
+    reporter = Reporter("export")
+    reporter.serve()
+    try:
+        return _run(plan, workspace, attempt, reporter)
+    finally:
+        reporter.close()
 
 
 def write_model(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -106,18 +100,39 @@ def check_written(folder: Path, expected: torch.Tensor, dtype: torch.dtype, *, t
         )
 
 
-def _export(plan: Plan, workspace: Workspace, fence: Fence, attempt: int, stages: dict[str, Any]) -> Manifest:
+def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> StepResult:
+    fence = Fence(workspace.fence("export"), attempt)
+    stages = lineage.stages(plan, workspace)
+    _clear(workspace)
+    manifest = _finished(plan, workspace, stages, reporter)
+    if manifest is None:
+        manifest = _export(plan, workspace, fence, attempt, stages, reporter)
+    size = sum(entry.size for entry in manifest.files.values())
+    return StepResult(
+        step="export",
+        attempt=attempt,
+        metrics={"bytes": float(size), **{k: v for k, v in manifest.metrics.items() if k == "parameters"}},
+        artifact=ArtifactStatus(uri=f"file://{workspace.artifact.resolve()}", digest=manifest.digest),
+    )
+
+
+def _export(
+    plan: Plan, workspace: Workspace, fence: Fence, attempt: int, stages: dict[str, Any], reporter: Reporter
+) -> Manifest:
     dtype = _dtype(plan, workspace)
+    reporter.say("loading the trained model, adapters merged")
     model = models.load_final(plan, workspace)
     words = tokenizer.load(workspace)
     cast_weights(model, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _require_space(workspace.root, parameters * dtype.itemsize)
     if warning := servable.head_size_warning(model.config.get_text_config()):
-        print(f"export: warning: {warning}", flush=True)
+        reporter.warn(warning)
     expected = sample_logits(model)
+    reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
     folder = workspace.root / f"artifact.tmp-{attempt}"
     write_model(model, words, folder)
+    reporter.say("checking what was written")
     # Freed before the check loads it again, so that a model needs its own size of memory once.
     del model
     check_written(folder, expected, dtype, trust_remote_code=plan.model.trust_remote_code)
@@ -141,14 +156,14 @@ def _export(plan: Plan, workspace: Workspace, fence: Fence, attempt: int, stages
     return manifest
 
 
-def _finished(plan: Plan, workspace: Workspace, stages: dict[str, Any]) -> Manifest | None:
+def _finished(plan: Plan, workspace: Workspace, stages: dict[str, Any], reporter: Reporter) -> Manifest | None:
     """Returns the manifest of an artifact that an attempt before this one has published; None to write it again."""
     if not workspace.artifact.exists():
         return None
     try:
         manifest = artifact.verify(workspace.artifact)
     except ArtifactError as error:
-        print(f"export: the artifact that is there is written again: {error}", flush=True)
+        reporter.say(f"the artifact that is there is written again: {error}")
         return None
     same = manifest.plan_digest == plan.digest and manifest.lineage.get("stages") == stages
     return manifest if same else None
