@@ -22,7 +22,7 @@ from slipway.local.state import EndpointFolder, State
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.status import EndpointPhase, EndpointStatus
 
-DAEMON = (sys.executable, "-P", str(Path(__file__).with_name("stand_in_daemon.py")))
+DAEMON = (sys.executable, "-P", str(Path(__file__).with_name("stand_in_endpoint_daemon.py")))
 WAIT_SECONDS = 30.0
 
 

@@ -29,7 +29,7 @@ class Holder:
     def __str__(self) -> str:
         if self.pid is None:
             return "another process"
-        if "slipway.local.endpoint_daemon" in self.command:
+        if any("endpoint_daemon" in word for word in self.command):
             state, name = (_option(self.command, option) for option in ("--state", "--name"))
             return f"endpoint {name} of {state} (process {self.pid}); `slipway stop {name}` frees it"
         return f"process {self.pid} ({' '.join(self.command)[:120] or 'no command line'})"

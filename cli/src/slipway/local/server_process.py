@@ -27,6 +27,8 @@ class Patience:
 
     look: float = 0.5
     """Between two questions for readiness."""
+    reply: float = 5.0
+    """For the reply to such a question."""
     unready: float = 10.0
     """For how long a server that was ready may not be before it counts as Unready."""
     hung: float = 60.0
@@ -86,8 +88,8 @@ class ServerProcess:
         """When it was ready for the first time."""
         self.state: Literal["Starting", "Ready", "Unready"] = "Starting"
         self.answered: bool | None = None
-        self.problem: str | None = None
-        """Why it is not ready, or did not answer the prompt."""
+        self._not_ready: str | None = None
+        self._no_answer: str | None = None
         self._killed_because: str | None = None
         self._watching = asyncio.create_task(self._watch())
         self._asking: asyncio.Task[None] | None = None
@@ -96,6 +98,11 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not ready, or did not answer the prompt."""
+        return self._no_answer or self._not_ready
 
     @property
     def ended(self) -> bool:
@@ -151,18 +158,18 @@ class ServerProcess:
 
     async def _watch(self) -> None:
         failed, last_ready, last_alive = 0, 0.0, 0.0
-        async with self._client(timeout=5.0) as client:
+        async with self._client(self._patience.reply) as client:
             while True:
                 status, reason = await _look(client, "/readyz")
                 now = time.monotonic()
                 if status == 200:
                     failed, last_ready, last_alive = 0, now, now
                     self.ready_at = self.ready_at or now
-                    self.state, self.problem = "Ready", None
+                    self.state, self._not_ready = "Ready", None
                 elif self.ready_at is not None:
                     failed += 1
                     if failed >= _FAILED_LOOKS and now - last_ready >= self._patience.unready:
-                        self.state, self.problem = "Unready", reason
+                        self.state, self._not_ready = "Unready", reason
                         last_alive = await self._check_alive(client, last_alive)
                 server_log.bound(self.launch.log)
                 await asyncio.sleep(self._patience.look)
@@ -183,14 +190,14 @@ class ServerProcess:
 
     async def _ask(self) -> None:
         problem = None
-        async with self._client(timeout=self._patience.answer) as client:
+        async with self._client(self._patience.answer) as client:
             for _ in range(_TRIES):
                 problem = await self._ask_once(client)
                 if problem is None:
                     self.answered = True
                     return
                 await asyncio.sleep(self._patience.look)
-        self.answered, self.problem = False, f"it was asked a prompt: {problem}"
+        self.answered, self._no_answer = False, f"it was asked a prompt: {problem}"
 
     async def _ask_once(self, client: httpx.AsyncClient) -> str | None:
         """Returns what was wrong with the answer, None when it was one."""

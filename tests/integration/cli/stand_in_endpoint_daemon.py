@@ -9,7 +9,15 @@ from slipway.local.server_process import Patience
 
 SERVER = Path(__file__).with_name("stand_in_server.py")
 QUICK = Patience(
-    look=0.05, unready=0.6, hung=1.5, answer=5.0, kill=1.0, first_restart=0.3, longest_restart=2.0, steady=5.0
+    look=0.05,
+    reply=1.0,
+    unready=1.0,
+    hung=2.0,
+    answer=5.0,
+    kill=1.0,
+    first_restart=0.3,
+    longest_restart=2.0,
+    steady=5.0,
 )
 
 
