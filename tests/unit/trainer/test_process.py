@@ -21,8 +21,8 @@ def made(tmp_path, monkeypatch) -> Workspace:
     return workspace(tmp_path / "run", plan(causal(write_rows(tmp_path / "a.jsonl", text("hello")))))
 
 
-def frame(made: Workspace, body, *, step="prepare", attempt=1, **options) -> tuple[int, StepResult]:
-    code = process.frame(step, body, plan_file=made.plan, folder=None, attempt=attempt, **options)
+def frame(made: Workspace, body, *, step="prepare", attempt=1) -> tuple[int, StepResult]:
+    code = process.frame(step, body, plan_file=made.plan, folder=None, attempt=attempt)
     return code, protocol.decode((made.root.parent / "result.json").read_text())
 
 
@@ -142,7 +142,7 @@ def test_a_step_that_stops_at_a_place_of_its_own_looks_at_a_flag(made):
         flag.restore()
         return StepResult(step="prepare", attempt=1, metrics={"requested": float(requested)})
 
-    code, result = frame(made, body, stop=process.Stop.AT_NEXT_STEP)
+    code, result = frame(made, body)
     assert (code, result.metrics) == (0, {"requested": 1.0})
 
 

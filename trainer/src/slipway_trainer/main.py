@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,9 @@ def prepare(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
     """Check the data, make the tokenizer, tokenise once."""
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
+        # This process never forks, so the tokenizer may use all processors; its helpers use one each.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        startup.prepare_process()
         from slipway_trainer.prepare import run
 
         return run(plan, workspace, attempt=attempt)
@@ -62,7 +66,7 @@ def train(
 
         return run(plan, workspace, stage=stage, attempt=attempt)
 
-    code = process.frame(stage, body, plan_file=plan, folder=workspace, attempt=attempt, stop=process.Stop.AT_NEXT_STEP)
+    code = process.frame(stage, body, plan_file=plan, folder=workspace, attempt=attempt)
     raise typer.Exit(code)
 
 

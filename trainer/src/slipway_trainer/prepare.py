@@ -29,6 +29,7 @@ from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, N
 from slipway_trainer.held_out import HeldOut, Overlaps
 from slipway_trainer.inputs import Inputs, StageInputs
 from slipway_trainer.process import Fence, sync_folder, write_atomically
+from slipway_trainer.progress import Reporter
 from slipway_trainer.rows import Block
 from slipway_trainer.shards import Shards, ShardWriter
 from slipway_trainer.survey import Objective
@@ -59,10 +60,15 @@ def run(
         Overlap: held-out data stands in the training data.
         NoSpace: the disk is too small for what will be written.
     """
-    say = say or (lambda message: print(f"prepare: {message}", flush=True))
-    if (report := finished(plan, workspace, say)) is None:
-        report = _Preparation(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say).run()
-    return StepResult(step="prepare", attempt=attempt, metrics=_metrics(report))
+    reporter = Reporter("prepare")
+    reporter.serve()
+    try:
+        say = say or reporter.say
+        if (report := finished(plan, workspace, say)) is None:
+            report = _Preparation(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say).run()
+        return StepResult(step="prepare", attempt=attempt, metrics=_metrics(report))
+    finally:
+        reporter.close()
 
 
 def finished(plan: Plan, workspace: Workspace, say: Say) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import signal
@@ -28,15 +27,6 @@ MESSAGE_LIMIT = 2048
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Body = Callable[[Plan, Workspace], StepResult]
-
-
-class Stop(enum.Enum):
-    """What SIGTERM and SIGINT do to a step."""
-
-    AT_ONCE = "at once"
-    """Raise Interrupted wherever the step is: for steps that only write through atomic renames."""
-    AT_NEXT_STEP = "at next step"
-    """Nothing here: the step installs a StopFlag and looks at it."""
 
 
 @dataclass
@@ -109,11 +99,14 @@ def frame(
     plan_file: Path,
     folder: Path | None,
     attempt: int,
-    stop: Stop = Stop.AT_ONCE,
 ) -> int:
-    """Runs a step and returns its exit code; the result is in the file that SLIPWAY_RESULT names."""
+    """Runs a step and returns its exit code; the result is in the file that SLIPWAY_RESULT names.
+
+    SIGTERM and SIGINT raise Interrupted wherever the step is, which only writes through atomic renames. A step that
+    ends at a place of its own choosing installs a StopFlag first.
+    """
     try:
-        with _stopping(stop):
+        with _interruptible():
             workspace = Workspace((folder or plan_file.parent).resolve())
             plan = _load(plan_file)
             if step not in plan.steps:
@@ -170,11 +163,7 @@ def _load(plan_file: Path) -> Plan:
 
 
 @contextmanager
-def _stopping(stop: Stop) -> Iterator[None]:
-    if stop is Stop.AT_NEXT_STEP:
-        yield
-        return
-
+def _interruptible() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}; start it again and it goes on")
 

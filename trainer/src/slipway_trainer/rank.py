@@ -40,7 +40,6 @@ def main() -> None:
         plan_file=arguments.plan,
         folder=arguments.workspace,
         attempt=arguments.attempt,
-        stop=process.Stop.AT_NEXT_STEP,
     )
     sys.stdout.flush()
     sys.stderr.flush()
