@@ -160,9 +160,8 @@ def gathered_state(engine: Any, *, trainable_only: bool) -> dict[str, torch.Tens
             continue
         if id(parameter) not in copies:
             with deepspeed.zero.GatheredParameters([parameter]) if sharded else contextlib.nullcontext():
-                if first:
-                    # A copy: ZeRO's weights are views of one buffer, which safetensors takes for tied.
-                    copies[id(parameter)] = parameter.detach().cpu().clone()
+                # A copy: ZeRO's weights are views of one buffer, which safetensors takes for tied.
+                copies[id(parameter)] = parameter.detach().cpu().clone() if first else parameter.detach()
         if first:
             state[name] = copies[id(parameter)]
     if first and not trainable_only:

@@ -91,7 +91,8 @@ class _Stage:
         words = tokenizer.load(self.ws)
         pad_id = int(words.pad_token_id)  # type: ignore[arg-type]
         stream = RowStream(shards, seed=self.settings.seed, max_length=self.settings.max_length)
-        decided = resolved.read(self.folder.resolved)
+        # Rank 0 reads it for all: another rank might read what rank 0 has written since.
+        decided = _shared(resolved.read(self.folder.resolved), self.ranks)
         precision = decided.precision if decided else precision_of(self.settings, self.ranks.device)
         model = models.load_for_stage(
             self.plan,
@@ -168,7 +169,8 @@ class _Stage:
         choice = memory.choose(
             size, self.settings, precision, Machine(device, free, self.ranks.world), extent.sequences
         )
-        choice = _agreed(choice, self.ranks)
+        # Every rank sees another amount of free memory.
+        choice = _shared(choice, self.ranks)
         adapter = self.settings.adapter
         decided = Resolved(
             precision=precision,
@@ -367,11 +369,11 @@ def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter:
     (path / "README.md").unlink(missing_ok=True)
 
 
-def _agreed(choice: memory.Choice, ranks: Ranks) -> memory.Choice:
-    """Returns rank 0's choice: every rank sees another amount of free memory."""
+def _shared(value: Any, ranks: Ranks) -> Any:
+    """Returns rank 0's value."""
     if ranks.world == 1:
-        return choice
-    listed: list[Any] = [choice]
+        return value
+    listed: list[Any] = [value]
     torch.distributed.broadcast_object_list(listed, src=0)
     return listed[0]
 
