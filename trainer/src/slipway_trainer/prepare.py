@@ -42,6 +42,7 @@ TOKENIZER_CHARACTERS = 32 << 20
 SPACE_PER_BYTE, SPARE_BYTES = 1.5, 64 << 20
 """A byte of text becomes at most about half a token, of 2 or 4 bytes and one for its mask."""
 CACHE = "prepare-cache"
+SAY_SECONDS = 10.0
 
 Say = Callable[[str], None]
 
@@ -209,8 +210,10 @@ class _Preparation:
                     paths.append(((objective, file.source.path), file.name))
                     yield objective, block
 
+        counted = _Counted("checked", self.say)
         for number, findings in enumerate(parallel.ordered(held.survey(), jobs(), workers=workers)):
             place, name = paths[number]
+            counted.add(findings.rows)
             keys[place].append(findings.keys)
             characters += findings.characters
             overlaps.add(name, findings.matches, findings.wordings)
@@ -287,9 +290,8 @@ class _Preparation:
             attempt=self.fence.attempt,
         )
 
-    @staticmethod
     def _encode(
-        encoder: Encoder, found: list[tuple[inputs.Input, str]], writers: dict[str, ShardWriter], workers: int
+        self, encoder: Encoder, found: list[tuple[inputs.Input, str]], writers: dict[str, ShardWriter], workers: int
     ) -> dict[str, Counts]:
         """Writes the rows of some sources; those that are set aside go to validation with a weight of one."""
         counts = {name: Counts() for name in writers}
@@ -302,8 +304,10 @@ class _Preparation:
                         origin.append((source, name))
                         yield block
 
+        progress = _Counted("tokenised", self.say)
         for number, outputs in enumerate(parallel.ordered(encoder, blocks(), workers=workers)):
             source, name = origin[number]
+            progress.add(sum(counted.rows for _, counted in outputs))
             for split, weight, (encoded, counted) in zip(
                 (name, "validation"), (source.weight, 1.0), outputs, strict=True
             ):
@@ -375,6 +379,19 @@ class _Preparation:
                 ]
                 detail = f" ({'; '.join(notes)})" if notes else ""
                 self.say(f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}")
+
+
+class _Counted:
+    """Says now and then how many rows are done."""
+
+    def __init__(self, what: str, say: Say) -> None:
+        self._what, self._say, self._rows, self._said = what, say, 0, time.monotonic()
+
+    def add(self, rows: int) -> None:
+        self._rows += rows
+        if time.monotonic() - self._said >= SAY_SECONDS:
+            self._said = time.monotonic()
+            self._say(f"{self._what} {self._rows:,} rows")
 
 
 def needed_bytes(found: Inputs) -> int:
