@@ -178,6 +178,8 @@ class Traffic:
 
     endpoint: LocalEndpoint
     per_second: float = 20.0
+    fields: dict[str, Any] = field(default_factory=dict)
+    """More fields of each request."""
     answers: list[str] = field(default_factory=list)
     streams: list[list[str]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -214,7 +216,7 @@ class Traffic:
 
     def _ask(self, client: httpx.Client | None) -> None:
         try:
-            answer = self.endpoint.chat(client)
+            answer = self.endpoint.chat(client, **self.fields)
             answer.raise_for_status()
             self.answers.append(answer.json()["response"])
         except (httpx.HTTPError, ValueError) as error:

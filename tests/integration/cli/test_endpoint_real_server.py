@@ -1,0 +1,71 @@
+"""The endpoint's executor with the real server and a real, tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic
+from tests.integration.serving.running_server import wait_until_gone
+from tests.integration.serving.tiny_model import make_tiny_model
+
+from slipway.local.endpoint_daemon import COMMAND
+
+SETTINGS = {"engine": {"kvCache": "64Mi"}, "rollout": {"probation": "1s", "drain": "10s", "startTimeout": "4m"}}
+LOADS_WITHIN = 240.0
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[LocalEndpoint]:
+    made = LocalEndpoint(tmp_path, daemon=COMMAND)
+    try:
+        yield made
+    finally:
+        made.clean_up()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_B_a_real_server_takes_over_from_another_and_ends_with_the_daemon(endpoint: LocalEndpoint):
+    digest = make_tiny_model(endpoint.folder / "models" / "tiny").digest
+    endpoint.passes("tiny", digest)
+    endpoint.ask_for("tiny", digest=digest, **SETTINGS)
+    endpoint.start()
+    endpoint.wait_until_live(1, LOADS_WITHIN)
+    answer = endpoint.chat(max_length=4).json()
+    assert answer["usage"]["completion_tokens"] >= 1
+    assert answer["model"] == "chat"
+    assert endpoint.get("/readyz").status_code == 200
+    assert "text/html" in endpoint.get("/").headers["content-type"]
+
+    with Traffic(endpoint, per_second=2.0, fields={"max_length": 4}) as traffic:
+        endpoint.ask_for("tiny", digest=digest, limits={"maxQueue": 31}, **SETTINGS)
+        endpoint.wait_until_live(2, LOADS_WITHIN)
+        endpoint.wait(lambda: len(endpoint.servers()) == 1, "the first version has ended", 60)
+    assert traffic.failures == []
+    assert len(traffic.answers) > 5
+
+    (server,) = endpoint.servers()
+    engines = children(server)
+    assert engines, "the engine is a process of its own"
+    endpoint.kill_daemon()
+    wait_until_gone([server, *engines], 10)
+
+
+def test_a_model_that_was_changed_after_its_verdict_is_refused_by_its_digest(endpoint: LocalEndpoint):
+    folder = endpoint.folder / "models" / "tiny"
+    digest = make_tiny_model(folder).digest
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    endpoint.passes("tiny", digest)
+    endpoint.ask_for("tiny", digest=digest)
+    endpoint.start()
+    endpoint.wait_until_failed(1)
+    message = endpoint.status.history[0].message or ""
+    assert "config.json: damaged" in message
+    assert "Export the model again" in message
