@@ -65,7 +65,7 @@ def serve_command(
     command += ["--max-concurrent", str(limits.max_concurrent), "--max-queue", str(limits.max_queue)]
     command += ["--max-new-tokens", str(limits.max_new_tokens)]
     command += ["--request-timeout", str(seconds(limits.request_timeout))]
-    command += ["--drain-seconds", str(seconds(settings.rollout.drain))]
+    command += ["--drain-seconds", str(max(1, seconds(settings.rollout.drain)))]
     command += ["--dtype", _DTYPES[engine.dtype], "--tensor-parallel", str(engine.tensor_parallel)]
     if engine.max_model_length is not None:
         command += ["--max-model-length", str(engine.max_model_length)]

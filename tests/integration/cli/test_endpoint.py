@@ -188,7 +188,9 @@ def test_servers_end_with_a_killed_daemon_and_the_next_one_brings_the_live_versi
     endpoint.kill_daemon()
     endpoint.wait(lambda: not Path(f"/proc/{server}").exists(), "the server is gone")
     assert endpoint.status.phase == EndpointPhase.STOPPED
+    endpoint.model("two", load=0.5)
     endpoint.start()
+    assert endpoint.status.phase == EndpointPhase.DEGRADED, "what the killed daemon wrote last is no longer true"
     endpoint.wait_until_live(2)
     assert endpoint.answers_with() == "two"
 
@@ -329,6 +331,12 @@ def listening_on(port: int) -> set[str]:
 def test_without_a_word_about_access_only_this_machine_reaches_it(endpoint: LocalEndpoint):
     endpoint.serve("one")
     assert listening_on(endpoint.port) == {"127.0.0.1"}
+
+
+def test_anonymous_access_that_is_asked_for_opens_it_to_everybody(endpoint: LocalEndpoint):
+    endpoint.serve("one", access={"anonymous": True})
+    endpoint.wait(lambda: listening_on(endpoint.port) == {"0.0.0.0"}, "it is open to others")
+    assert endpoint.answers_with() == "one"
 
 
 def test_keys_open_it_to_others_once_the_version_that_asks_for_them_is_live(endpoint: LocalEndpoint):

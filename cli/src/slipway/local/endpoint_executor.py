@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from slipway.local import frozen_version, ports, server_log
@@ -52,9 +54,16 @@ def slipway_server(frozen: FrozenVersion, version: VersionStatus, name: str, por
         port=port,
         keys_file=str(frozen.keys_file) if frozen.keys_file else None,
         allow_anonymous=frozen.settings.access.anonymous is True,
-        device="cuda" if Path("/dev/nvidiactl").exists() else "cpu",
+        device="cuda" if Path("/dev/nvidiactl").exists() and _has_cuda_variant() else "cpu",
     )
     return (sys.executable, "-P", "-m", "slipway_serving", *arguments)
+
+
+def _has_cuda_variant() -> bool:
+    try:
+        return bool(metadata.version("vllm"))  # The CPU variant is a distribution of another name.
+    except metadata.PackageNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -105,17 +114,18 @@ class EndpointExecutor:
         self._relay = Relay(self._target)
 
     async def open(self) -> None:
-        """Takes the port. Raises ports.PortInUse, or StateError for a port that may not be opened."""
+        """Takes the port, and makes the status true again: the last daemon may have been killed while it served.
+
+        Raises ports.PortInUse, or StateError for a port that may not be opened.
+        """
         await self._relay.listen(LOOPBACK, self._endpoint.spec.port)
+        self._forget_old_versions()
+        await self._try_pass()
 
     async def work(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set or the endpoint is removed; then drains and ends all servers."""
         while not stop.is_set() and self._file.exists():
-            try:
-                await self._pass()
-            except Exception:
-                # One bad pass must not take the live version down; the next one sees the world anew.
-                logger.exception("A pass failed; it is tried again.")
+            await self._try_pass()
             try:
                 await asyncio.wait_for(stop.wait(), self._tick)
             except TimeoutError:
@@ -123,6 +133,13 @@ class EndpointExecutor:
         await self._end()
 
     # ------------------------------------------------------------------------------------------------ one pass
+
+    async def _try_pass(self) -> None:
+        try:
+            await self._pass()
+        except Exception:
+            # One bad pass must not take the live version down; the next one sees the world anew.
+            logger.exception("A pass failed; it is tried again.")
 
     async def _pass(self) -> None:
         self._reload()
@@ -227,6 +244,14 @@ class EndpointExecutor:
             await self._listen(host)
         self._route = route
         await self._listen(host)
+
+    def _forget_old_versions(self) -> None:
+        """Removes the logs of versions that the status does not remember any more."""
+        status = self._status
+        known = {v.version for v in [status.live, status.candidate, *status.history] if v is not None}
+        for folder in (self._folder.root / "versions").glob("*"):
+            if folder.name.isdigit() and int(folder.name) not in known:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _version(self, version: VersionStatus) -> VersionServer:
         if version.version not in self._versions:
