@@ -59,14 +59,25 @@ class Rule:
     check: Callable[[Any], bool]
     field: str = ""
     """The field, by its YAML name, that an error points at; the object itself when it is empty."""
+    found: Callable[[Any], str] | None = None
+    """Returns the values that break the rule, for people; the API server says its message alone."""
+
+
+@dataclass(frozen=True)
+class BrokenRule:
+    """A rule that does not hold for one object."""
+
+    rule: Rule
+    found: str = ""
+    """The values that break it."""
 
 
 class RuleError(ValueError):
     """Rules of one object that do not hold; `documents` turns each into an error that names the field."""
 
-    def __init__(self, *rules: Rule) -> None:
-        super().__init__("; ".join(rule.message for rule in rules))
-        self.rules = rules
+    def __init__(self, *broken: BrokenRule) -> None:
+        super().__init__("; ".join(one.rule.message for one in broken))
+        self.broken = broken
 
 
 class Api(BaseModel):
@@ -88,7 +99,10 @@ class Api(BaseModel):
 
     @model_validator(mode="after")
     def _obey_rules(self) -> Self:
-        if broken := [rule for rule in self.rules if not rule.check(self)]:
+        broken = [
+            BrokenRule(rule, rule.found(self) if rule.found else "") for rule in self.rules if not rule.check(self)
+        ]
+        if broken:
             raise RuleError(*broken)
         return self
 

@@ -41,10 +41,13 @@ class Problem:
     fix: str = ""
     source: str = ""
     """File, or override, that it stands in."""
+    found: str = ""
+    """The values of several fields that do not go together."""
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line is not None and self.source else self.source
-        head = ": ".join(part for part in (place, self.field, self.message) if part)
+        message = f"{self.message} ({self.found})" if self.found else self.message
+        head = ": ".join(part for part in (place, self.field, message) if part)
         return f"{head}; {self.fix}" if self.fix else head
 
 
@@ -152,8 +155,9 @@ class _Loader:
         if path in self._problems or self._refused_below(path):
             return
         if isinstance(error, RuleError):
-            for rule in error.rules:
-                self._problem((*path, rule.field) if rule.field else path, rule.message)
+            for broken in error.broken:
+                place = (*path, broken.rule.field) if broken.rule.field else path
+                self._problem(place, broken.rule.message, found=broken.found)
             return
         message, fix = _sentence(model, path, details, self._value, self._empty)
         self._problem(path, message, fix=fix)
@@ -170,10 +174,10 @@ class _Loader:
                 self._problems.pop(path, None)
                 self._problem(path, str(error))
 
-    def _problem(self, path: Path, message: str, *, fix: str = "", line: int | None = None) -> None:
+    def _problem(self, path: Path, message: str, *, fix: str = "", line: int | None = None, found: str = "") -> None:
         source, line = self._place(path, line)
         value = schema_walk.at(self._value, path)
-        problem = Problem(message, yaml12.shown(path), value, line, fix, source)
+        problem = Problem(message, yaml12.shown(path), value, line, fix, source, found)
         known = self._problems.setdefault(path, [])
         if problem not in known:
             known.append(problem)

@@ -58,12 +58,14 @@ class Scratch(Api):
             "hiddenSize must be a multiple of heads",
             lambda self: self.hidden_size % self.heads == 0,
             "hiddenSize",
+            lambda self: f"hiddenSize {self.hidden_size}, heads {self.heads}",
         ),
         Rule(
             "!has(self.kvHeads) || (has(self.heads) ? self.heads : 4) % self.kvHeads == 0",
             "heads must be a multiple of kvHeads",
             lambda self: self.kv_heads is None or self.heads % self.kv_heads == 0,
             "kvHeads",
+            lambda self: f"heads {self.heads}, kvHeads {self.kv_heads}",
         ),
     )
 
@@ -457,6 +459,18 @@ class Retention(Api):
     """Newest artifacts of an endpoint that are kept for a rollback."""
 
 
+def _names(self: TrainingRunSpec) -> list[str]:
+    return [stage.name for stage in self.stages]
+
+
+def _too_long(self: TrainingRunSpec) -> list[str]:
+    """Returns the stages whose rows are longer than what a new model takes."""
+    scratch = self.model.scratch
+    if scratch is None:
+        return []
+    return [f"{s.name} has maxLength {s.max_length}" for s in self.stages if s.max_length > scratch.max_length]
+
+
 class TrainingRunSpec(Api):
     rules: ClassVar = (
         Rule(
@@ -464,6 +478,33 @@ class TrainingRunSpec(Api):
             "two stages have the same name",
             lambda self: len({stage.name for stage in self.stages}) == len(self.stages),
             "stages",
+            lambda self: ", ".join(sorted({s.name for s in self.stages if _names(self).count(s.name) > 1})),
+        ),
+        Rule(
+            "!has(self.model.scratch) || self.stages.all(s, (has(s.maxLength) ? s.maxLength : 512) <= "
+            "(has(self.model.scratch.maxLength) ? self.model.scratch.maxLength : 1024))",
+            "maxLength of a stage must not be above model.scratch.maxLength, the longest sequence that the model takes",
+            lambda self: not _too_long(self),
+            "stages",
+            lambda self: f"{'; '.join(_too_long(self))}; the model takes {self.model.scratch.max_length}",
+        ),
+        Rule(
+            "!has(self.model.scratch) || !has(self.serving) || !has(self.serving.template) || "
+            "!has(self.serving.template.engine) || !has(self.serving.template.engine.maxModelLength) || "
+            "self.serving.template.engine.maxModelLength <= "
+            "(has(self.model.scratch.maxLength) ? self.model.scratch.maxLength : 1024)",
+            "template.engine.maxModelLength must not be above model.scratch.maxLength, the longest sequence that the "
+            "model takes",
+            lambda self: (
+                self.model.scratch is None
+                or self.serving is None
+                or (self.serving.template.engine.max_model_length or 0) <= self.model.scratch.max_length
+            ),
+            "serving",
+            lambda self: (
+                f"maxModelLength {self.serving.template.engine.max_model_length}; "
+                f"the model takes {self.model.scratch.max_length}"
+            ),
         ),
         Rule(
             "!has(self.serving) || (has(self.evaluation) && has(self.evaluation.gates) && "

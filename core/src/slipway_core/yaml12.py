@@ -18,6 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indexes of lists, from the top."""
@@ -98,6 +99,13 @@ def _compose(text: str) -> Node:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
         raise YamlError(f"is not YAML: {error.problem or error.context}", line=line, fix=_advice(error)) from None
+    except ReaderError as error:
+        # Its own words give the place as a number of characters from the start.
+        line = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise YamlError(
+            f"is not YAML: holds the control character U+{code:04X}", line=line, fix="remove it; it is no text"
+        ) from None
     except YAMLError as error:
         raise YamlError(f"is not YAML: {' '.join(str(error).split())}") from None
     if not nodes or nodes[0] is None:

@@ -72,7 +72,17 @@ def test_a_good_run_is_read_with_its_numbers():
         ("scratch: {", "from: hf://a/b\n    scratch: {",
          "run.yaml:6: spec.model: set exactly one of from and scratch: from takes a model that exists, scratch makes "
          "a new one"),
-        ("name: sft", "name: pretrain", "run.yaml:8: spec.stages: two stages have the same name"),
+        ("name: sft", "name: pretrain", "run.yaml:8: spec.stages: two stages have the same name (pretrain)"),
+        ("layers: 2", "layers: 2, hiddenSize: 64, heads: 3",
+         "run.yaml:7: spec.model.scratch.hiddenSize: hiddenSize must be a multiple of heads (hiddenSize 64, heads 3)"),
+        ("layers: 2", "layers: 2, maxLength: 256",
+         "run.yaml:8: spec.stages: maxLength of a stage must not be above model.scratch.maxLength, the longest "
+         "sequence that the model takes (pretrain has maxLength 512; sft has maxLength 512; the model takes 256)"),
+        ("{endpoint: chat}", "{endpoint: chat, template: {engine: {maxModelLength: 4096}}}",
+         "run.yaml:20: spec.serving: template.engine.maxModelLength must not be above model.scratch.maxLength, the "
+         "longest sequence that the model takes (maxModelLength 4096; the model takes 1024)"),
+        ("name: tang", "name: ta\0ng", "run.yaml:4: is not YAML: holds the control character U+0000; remove it; it is "
+         "no text"),
         ("bits_per_byte", "bleu",
          'run.yaml:19: spec.evaluation.gates[0].metric: "bleu" is not one of perplexity, bits_per_byte, '
          "word_perplexity, byte_perplexity, recall_count, recall_rate, distinct_1, distinct_2, repetition_rate, "

@@ -123,7 +123,14 @@ BROKEN = {
             }
         ]
     },
-    "spec.stages": {"stages": [{"name": "a"}, {"name": "a"}]},
+    "spec.stages": {
+        "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
+        "stages": [{"name": "a", "maxLength": 256}, {"name": "a"}],
+    },
+    "spec.serving": {
+        "model": {"scratch": {"tokenizer": {"from": "hf://a/b"}}},
+        "serving": {"endpoint": "a", "template": {"engine": {"maxModelLength": 2048}}},
+    },
     "spec.evaluation.gates[0]": {"evaluation": {"gates": [{"metric": "perplexity"}], "data": [{"uri": "package://a"}]}},
     "spec.evaluation.gates": {
         "evaluation": {"gates": [{"metric": "recall_count", "min": 1}], "prompts": [{"uri": "package://a"}]}

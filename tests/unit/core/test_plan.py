@@ -78,5 +78,5 @@ def test_an_adapter_of_no_method_is_no_adapter():
 def test_a_plan_survives_json_whatever_its_numbers(rate, seed, length):
     data = {"train": [{"uri": "file://train.jsonl"}]}
     stage = {"name": "s", "seed": seed, "maxLength": length, "optimizer": {"learningRate": rate}, "data": data}
-    plan = a_plan(a_run(stages=[stage]))
+    plan = a_plan(a_run(stages=[stage], model={"from": "hf://org/name"}))
     assert plans.load(plan.to_json()) == plan
