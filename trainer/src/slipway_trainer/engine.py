@@ -136,9 +136,10 @@ def initialize(module: nn.Module, optimizer: torch.optim.Optimizer, config: dict
     if distributed.get_world_size() == 1 and engine.zero_optimization_stage() == 0:
         # It would copy all gradients into a buffer to add up those of one process.
         engine.enable_backward_allreduce = False
-    if type(engine.optimizer).__name__ == "FP16_UnfusedOptimizer":
+    wrapper: Any = engine.optimizer
+    if type(wrapper).__name__ == "FP16_UnfusedOptimizer":
         # It has taken a step on zero gradients to make AdamW's state, which would count as the first one.
-        engine.optimizer.optimizer.state.clear()
+        wrapper.optimizer.state.clear()
     return engine
 
 

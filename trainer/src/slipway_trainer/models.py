@@ -86,7 +86,9 @@ def merge(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """Returns the base with the adapter of a folder folded into its weights."""
     from peft import PeftModel
 
-    return merge_adapter(PeftModel.from_pretrained(base, str(adapter)))
+    merged = merge_adapter(PeftModel.from_pretrained(base, str(adapter)))
+    # An adapter freezes what it stands on; a stage that comes next may train all of it.
+    return merged.requires_grad_(True)
 
 
 def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = False) -> PreTrainedModel:

@@ -44,14 +44,14 @@ class Reporter:
         self,
         stage: str,
         *,
-        out: TextIO = sys.stdout,
+        out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stage = stage
         self.progress = Progress()
-        self.out = out
+        self.out = out or sys.stdout
         self.clock = clock
-        self.live = out.isatty()
+        self.live = self.out.isatty()
         self._shown = -1e9
         self._line_open = False
         self._server: ThreadingHTTPServer | None = None

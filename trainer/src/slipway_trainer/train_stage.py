@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -178,7 +179,7 @@ class _Stage:
             micro_batch=choice.micro_batch,
             gradient_checkpointing=choice.gradient_checkpointing,
             attention=model.config._attn_implementation,
-            target_modules=models.resolve_targets(model.get_base_model(), self.settings) if adapter else None,
+            target_modules=sorted(model.peft_config["default"].target_modules) if adapter else None,
             world_size=self.ranks.world,
             sequences=extent.sequences,
             total_rows=extent.rows,
@@ -360,13 +361,14 @@ def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter:
         model.config.use_cache = True
         model.save_pretrained(str(path), state_dict=weights)
         return
-    config = model.peft_config["default"]
-    # A path of this machine otherwise; the adapter's base is the stage before it.
-    config.base_model_name_or_path = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(str(path), state_dict=weights, save_embedding_layers=False)
     (path / "README.md").unlink(missing_ok=True)
+    config = path / "adapter_config.json"
+    # A path of this machine otherwise; the adapter's base is what the stage before it left.
+    settings = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _shared(value: Any, ranks: Ranks) -> Any:

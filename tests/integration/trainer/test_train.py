@@ -1,0 +1,526 @@
+"""A stage as one rank trains it, with real data, a real model and DeepSpeed's engine."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.integration.trainer.training import PRETRAIN, Training, make
+
+from slipway_core import exit_codes
+from slipway_trainer import checkpoint, loop, models, order, tokenizer, train
+from slipway_trainer.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
+from slipway_trainer.process import Fence
+from slipway_trainer.shards import Shards
+
+VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
+CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}
+CHAT: dict[str, Any] = {"name": "sft", "objective": "Chat", "maxLength": 64, "steps": 3, "batch": {"sequences": 2}}
+
+
+class Crash(Exception):
+    """Stands for anything that ends a process at once."""
+
+
+def crash(run: Training, *, at: int, attempt: int = 1) -> None:
+    """Trains until a step is about to be taken, and ends there."""
+    taken = loop.Training._step
+
+    def crashing(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
+        if number == at:
+            raise Crash
+        return taken(self, window, targets, rate, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Training, "_step", crashing)
+        with pytest.raises(Crash):
+            run.train(attempt=attempt)
+
+
+def step_names(run: Training) -> list[str]:
+    return sorted(path.name for path in run.folder().checkpoints.iterdir() if not path.name.startswith("."))
+
+
+def weights(run: Training, stage: str = "pretrain") -> dict[str, torch.Tensor]:
+    # Copies: the file is mapped, and tests damage it.
+    saved = load_file(run.folder(stage).model / "model.safetensors")
+    return {name: weight.clone() for name, weight in saved.items()}
+
+
+def test_a_stage_learns_and_leaves_a_model_that_loads(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"steps": 30})
+    result = run.train()
+    losses = run.losses()
+    assert losses[-1] < losses[0] - 1
+    assert result.metrics["loss"] == losses[-1]
+    assert result.metrics["tokens"] == run.metrics()[-1]["tokens"]
+    # Tied weights are there once.
+    assert "lm_head.weight" not in weights(run)
+    model = models.load_final(run.plan, run.workspace)
+    assert torch.isfinite(model(input_ids=torch.tensor([[0, 5, 6]])).logits).all()
+
+
+def test_the_first_loss_is_the_models_own_on_the_documents_one_by_one(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"steps": 1, "batch": {"sequences": 64}, "optimizer": {"learningRate": 1e-9}})
+    run.train()
+    model = models.load_composed(run.plan, run.workspace, None, seed=0).eval()
+    shards = Shards.open(run.folder().data("train"))
+    bins = order.epoch(shards, seed=0, epoch=0, max_length=32)
+    assert len(bins) < 64
+    nats = targets = 0.0
+    # The step takes 64 rows: the first epoch and the start of the next ones.
+    rows = [row for epoch in range(64) for row in _documents(shards, epoch)][:64]
+    for document in (d for row in rows for d in row):
+        tokens = torch.tensor(shards.document(int(document))[0].astype("int64"))
+        with torch.no_grad():
+            logits = model(input_ids=tokens[None]).logits[0]
+        nats += float(torch.nn.functional.cross_entropy(logits[:-1], tokens[1:], reduction="sum"))
+        targets += len(tokens) - 1
+    assert run.losses()[0] == pytest.approx(nats / targets, abs=1e-5)
+
+
+def _documents(shards: Shards, epoch: int) -> list[Any]:
+    bins = order.epoch(shards, seed=0, epoch=epoch, max_length=32)
+    return [bins.row(row) for row in range(len(bins))]
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_the_micro_batch_changes_nothing_that_is_learned(tmp_path: Path, micro: int) -> None:
+    whole = make(tmp_path / "whole")
+    parts = make(tmp_path / "parts", PRETRAIN | {"batch": {"sequences": 4, "microSequences": micro}})
+    whole.train()
+    parts.train()
+    assert parts.losses() == pytest.approx(whole.losses(), abs=1e-5)
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_stages_train_the_same(tmp_path: Path, zero: int) -> None:
+    plain = make(tmp_path / "plain")
+    sharded = make(tmp_path / "sharded", PRETRAIN | {"memory": {"zeroStage": zero}})
+    plain.train()
+    sharded.train()
+    assert sharded.losses() == pytest.approx(plain.losses(), abs=1e-5)
+    for name, weight in weights(plain).items():
+        torch.testing.assert_close(weights(sharded)[name], weight, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("zero", ["Auto", 0, 2])
+def test_bf16_learns_what_fp32_learns(tmp_path: Path, zero: Any) -> None:
+    plain = make(tmp_path / "plain")
+    half = make(tmp_path / "half", PRETRAIN | {"precision": "BF16", "memory": {"zeroStage": zero}})
+    plain.train()
+    half.train()
+    assert half.losses() == pytest.approx(plain.losses(), abs=0.02)
+    assert weights(half)["model.embed_tokens.weight"].dtype == torch.bfloat16
+
+
+def test_gradient_checkpointing_changes_nothing_that_is_learned(tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain")
+    twice = make(tmp_path / "twice", PRETRAIN | {"memory": {"gradientCheckpointing": "Enabled"}})
+    plain.train()
+    twice.train()
+    assert twice.losses() == pytest.approx(plain.losses(), abs=1e-6)
+
+
+def test_fp16_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"precision": "FP16"})
+    with pytest.raises(BadConfig, match=r"stages\[pretrain\].precision: FP16 needs a GPU"):
+        run.train()
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_resume_is_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: int) -> None:
+    stage = PRETRAIN | VALIDATED | {"steps": 9, "memory": {"zeroStage": zero}}
+    undisturbed = make(tmp_path / "undisturbed", stage, **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "killed", stage, **CHECKPOINTS)
+    for attempt, step in ((1, 2), (2, 4), (3, 8)):
+        crash(run, at=step, attempt=attempt)
+    run.train(attempt=4)
+    assert run.losses() == undisturbed.losses()
+    validated = [row["validation_loss"] for row in run.metrics()]
+    assert validated == [row["validation_loss"] for row in undisturbed.metrics()]
+    assert run.metrics()[-1]["tokens"] == undisturbed.metrics()[-1]["tokens"]
+    for name, weight in weights(undisturbed).items():
+        assert torch.equal(weights(run)[name], weight), name
+
+
+def test_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = {"adapter": {"method": "LoRA", "rank": 2, "dropout": 0.5}}
+    undisturbed = make(tmp_path / "undisturbed", PRETRAIN | adapter, **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "killed", PRETRAIN | adapter, **CHECKPOINTS)
+    crash(run, at=4)
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+
+
+def test_a_finished_stage_is_left_as_it_is(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    first = train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
+    before = (run.folder().model / "model.safetensors").stat().st_mtime_ns
+    second = train.run(run.plan, run.workspace, stage="pretrain", attempt=2)
+    assert second.metrics == first.metrics
+    assert (run.folder().model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_damaged_model_is_written_again(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
+    expected = weights(run)
+    path = run.folder().model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"oops")
+    train.run(run.plan, run.workspace, stage="pretrain", attempt=2)
+    assert all(torch.equal(weights(run)[name], weight) for name, weight in expected.items())
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"steps": 7}, **CHECKPOINTS)
+    run.train()
+    assert step_names(run) == ["step-00000006", "step-00000007"]
+
+
+def test_a_damaged_checkpoint_is_named_and_never_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = make(tmp_path / "undisturbed", **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "damaged", **CHECKPOINTS)
+    crash(run, at=6)
+    victim = run.folder().checkpoint(4) / checkpoint.WEIGHTS
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(bytes(data))
+    capsys.readouterr()
+    run.train(attempt=2)
+    told = capsys.readouterr().out
+    assert f"{victim}: damaged" in told
+    assert "going on from step 2" in told
+    assert run.losses() == undisturbed.losses()
+    assert "damaged-step-00000004" in step_names(run)
+
+
+def test_without_a_whole_checkpoint_it_starts_over_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    crash(run, at=4)
+    (run.folder().checkpoint(2) / checkpoint.STATE).write_text("{}")
+    run.train(attempt=2)
+    assert "no complete checkpoint is left: starting over" in capsys.readouterr().out
+    assert len(run.losses()) == 6
+
+
+def test_a_checkpoint_that_was_cut_off_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = make(tmp_path / "undisturbed", **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "cut", **CHECKPOINTS)
+    written = checkpoint._write_text
+
+    def killed_before_the_manifest(path: Path, text: str) -> Any:
+        if path.name == checkpoint.MANIFEST and json.loads(text)["step"] == 4:
+            # A real kill leaves no time to clean up.
+            raise KeyboardInterrupt
+        return written(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write_text", killed_before_the_manifest)
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+    assert step_names(run) == ["step-00000002"]
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+    assert not list(run.folder().checkpoints.glob(".step-*"))
+
+
+def fail_writing(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The disk is full while the checkpoint of a step is written."""
+    written = checkpoint._write
+
+    def full(path: Path, value: Any) -> Any:
+        if f"{step:08d}" in path.parent.name:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return written(path, value)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+
+
+def test_a_full_disk_costs_one_checkpoint_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = make(tmp_path / "undisturbed", **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "full", **CHECKPOINTS)
+    fail_writing(monkeypatch, 4)
+    run.train()
+    told = capsys.readouterr().out
+    assert "WARNING: step 4: the checkpoint could not be written" in told
+    assert "No space left on device" in told
+    assert run.losses() == undisturbed.losses()
+    assert step_names(run) == ["step-00000002", "step-00000006"]
+    assert not list(run.folder().checkpoints.glob(".*"))
+
+
+def test_a_disk_that_is_full_from_the_start_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    fail_writing(monkeypatch, 2)
+    with pytest.raises(NoSpace, match="No checkpoint could be written: free space there and start again"):
+        run.train()
+    assert step_names(run) == []
+
+
+def test_too_little_space_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path)
+    usage = type("Usage", (), {"free": 1 << 20})
+    monkeypatch.setattr("slipway_trainer.train_stage.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(NoSpace, match=r"checkpoints take .* MiB and 1 MiB are free"):
+        run.train()
+
+
+def test_a_stale_attempt_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    taken = loop.Training._save
+
+    def overtaken(self: Any, state: Any) -> None:
+        if state.step == 4:
+            Fence(run.workspace.fence("pretrain"), 2).raise_()
+        taken(self, state)
+
+    monkeypatch.setattr(loop.Training, "_save", overtaken)
+    with pytest.raises(Superseded, match="attempt 2 has taken over from attempt 1"):
+        run.train(attempt=1)
+    assert step_names(run) == ["step-00000002"]
+    assert not run.folder().done.exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_the_stage_and_is_never_saved(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"steps": 40, "optimizer": {"learningRate": 10, "maxGradNorm": 0}}, **CHECKPOINTS)
+    taken = loop.Training._step
+    poisoned = pytest.MonkeyPatch()
+
+    def poison(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
+        if number == 4:
+            with torch.no_grad():
+                next(self.engine.module.parameters()).fill_(math.inf)
+        return taken(self, window, targets, rate, number)
+
+    with poisoned.context() as patch:
+        patch.setattr(loop.Training, "_step", poison)
+        with pytest.raises(Diverged, match=r"the loss of step 4 is nan, at a learning rate of 10\b|9\.\d+") as found:
+            run.train()
+    assert found.value.exit_code == 1
+    assert step_names(run) == ["step-00000002"]
+
+
+def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | VALIDATED)
+    run.train()
+    measured = {row["step"]: row["validation_loss"] for row in run.metrics() if row["validation_loss"] is not None}
+    assert sorted(measured) == [2, 4, 6]
+    model = models.load_final(run.plan, run.workspace).eval()
+    shards = Shards.open(run.folder().data("validation"))
+    nats = targets = 0.0
+    for index in range(shards.n_documents):
+        tokens = torch.tensor(shards.document(index)[0].astype("int64"))
+        with torch.no_grad():
+            logits = model(input_ids=tokens[None]).logits[0]
+        nats += float(torch.nn.functional.cross_entropy(logits[:-1], tokens[1:], reduction="sum"))
+        targets += len(tokens) - 1
+    assert measured[6] == pytest.approx(nats / targets, abs=1e-5)
+
+
+def rising(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
+    """Measures these validation losses, one after the other."""
+    left = iter(losses)
+    monkeypatch.setattr("slipway_trainer.validation.ValidationSet.loss", lambda *_: next(left))
+
+
+def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoints": {"everySteps": 2, "keep": 1}}
+    until_four = make(tmp_path / "four", PRETRAIN | VALIDATED | {"steps": 10}, **settings)
+    crash(until_four, at=5)
+    run = make(tmp_path / "best", PRETRAIN | VALIDATED | {"steps": 10, "select": "Best"}, **settings)
+    rising(monkeypatch, 5.0, 4.0, 4.5, 4.6, 4.7)
+    result = run.train()
+    assert result.metrics["selected_step"] == 4
+    assert result.metrics["validation_loss"] == 4.0
+    assert step_names(run) == ["step-00000004", "step-00000010"]
+    best = torch.load(until_four.folder().checkpoint(4) / checkpoint.WEIGHTS)
+    assert torch.equal(weights(run)["model.norm.weight"], best["model.norm.weight"])
+
+
+def test_early_stop_ends_the_stage_after_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, PRETRAIN | VALIDATED | {"steps": 20, "earlyStop": {"patience": 2}})
+    rising(monkeypatch, 5.0, 4.0, 4.5, 4.6, 1.0)
+    result = run.train()
+    assert result.metrics["steps"] == 8
+    assert result.progress is not None
+    assert result.progress.total == 20
+
+
+def test_chat_learns_the_answers_alone(tmp_path: Path) -> None:
+    run = make(tmp_path, CHAT | {"steps": 1, "batch": {"sequences": 1}, "optimizer": {"learningRate": 1e-9}})
+    run.train("sft")
+    shards = Shards.open(run.folder("sft").data("train"))
+    model = models.load_composed(run.plan, run.workspace, None, seed=0).eval()
+    bins = order.epoch(shards, seed=0, epoch=0, max_length=64)
+    nats = targets = 0.0
+    for document in bins.row(0):
+        tokens, learn = shards.document(int(document))
+        ids, mask = torch.tensor(tokens.astype("int64")), torch.tensor(learn)
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0]
+        losses = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+        nats += float(losses[mask[1:]].sum())
+        targets += int(mask[1:].sum())
+    assert 0 < targets < len(ids) * len(bins.row(0))
+    assert run.losses("sft")[0] == pytest.approx(nats / targets, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+def test_an_adapter_on_a_folder_base_trains_alone_and_merges(tmp_path: Path, method: str) -> None:
+    first = make(tmp_path / "base")
+    first.train()
+    folder = first.folder().model
+    tokenizer.load(first.workspace).save_pretrained(str(folder))
+    before = weights(first)
+    adapter = {"adapter": {"method": method, "rank": 4, "dropout": 0.0}, "optimizer": {"learningRate": 1e-2}}
+    run = make(tmp_path / "lora", CHAT | {"steps": 12} | adapter, model={"from": f"file://{folder}"})
+    result = run.train("sft")
+    assert run.losses("sft")[-1] < run.losses("sft")[0] - 0.2
+    assert result.metrics["steps"] == 12
+    decided = json.loads(run.folder("sft").resolved.read_text())
+    assert decided["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    saved = json.loads((run.folder("sft").adapter / "adapter_config.json").read_text())
+    assert str(tmp_path) not in json.dumps(saved)
+    merged = models.load_final(run.plan, run.workspace).state_dict()
+    key = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(merged[key], before[key])
+    assert torch.equal(merged["model.norm.weight"], before["model.norm.weight"])
+
+
+def test_the_next_stage_starts_where_the_one_before_ended(tmp_path: Path) -> None:
+    frozen = {"steps": 1, "optimizer": {"learningRate": 1e-9, "weightDecay": 0}}
+    again = PRETRAIN | frozen | {"name": "again"}
+    adapter = PRETRAIN | {"name": "adapt", "adapter": {"method": "LoRA", "rank": 2}}
+    run = make(tmp_path, PRETRAIN, adapter, again)
+    for stage in ("pretrain", "adapt", "again"):
+        run.train(stage)
+    composed = models.load_composed(run.plan, run.workspace, "adapt").state_dict()
+    for name, weight in weights(run, "again").items():
+        torch.testing.assert_close(weight, composed[name], atol=1e-6, rtol=0)
+
+
+def test_a_stop_is_a_checkpoint_on_that_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = make(tmp_path / "undisturbed")
+    undisturbed.train()
+    run = make(tmp_path / "stopped")
+    taken = loop.Training._step
+
+    def asked(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
+        self.stop.requested = number == 3
+        return taken(self, window, targets, rate, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "_step", asked)
+        with pytest.raises(Interrupted, match="stopped at step 3 of 6") as found:
+            run.train()
+    assert found.value.exit_code == exit_codes.RESTARTABLE
+    assert step_names(run) == ["step-00000003"]
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = make(tmp_path / "undisturbed")
+    undisturbed.train()
+    run = make(tmp_path / "small", **CHECKPOINTS)
+    taken = loop.Training._step
+
+    def small(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
+        if number == 4 and self.resolved.micro_batch > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return taken(self, window, targets, rate, number)
+
+    monkeypatch.setattr(loop.Training, "_step", small)
+    train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
+    told = capsys.readouterr().out
+    assert "out of memory with 4 rows at once: going on with 2" in told
+    assert "out of memory with 2 rows at once: going on with 1" in told
+    assert run.losses() == pytest.approx(undisturbed.losses(), abs=1e-5)
+
+
+def test_out_of_memory_with_one_row_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, PRETRAIN | {"batch": {"sequences": 1}})
+
+    def small(*_: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop.Training, "_step", small)
+    with pytest.raises(OutOfMemory, match="gradientCheckpointing: Enabled"):
+        train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
+
+
+def test_what_was_decided_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    crash(run, at=4)
+    first = run.folder().resolved.read_text()
+    monkeypatch.setattr("slipway_trainer.memory.free_bytes", lambda *_: 1)
+    run.train(attempt=2)
+    assert run.folder().resolved.read_text() == first
+
+
+def test_a_target_that_matches_nothing_is_named_with_those_there_are(tmp_path: Path) -> None:
+    run = make(tmp_path, PRETRAIN | {"adapter": {"method": "LoRA", "targetModules": "q_proj,c_attn"}})
+    with pytest.raises(BadConfig, match=r"targetModules: nothing in the model is called c_attn.*q_proj"):
+        run.train()
+
+
+def test_rows_longer_than_the_model_are_refused(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    model = models.load_composed(run.plan, run.workspace, None)
+    long = run.plan.stages[0].model_copy(update={"max_length": 65})
+    with pytest.raises(BadConfig, match="maxLength: 65 is above the 64 positions of the model"):
+        models.check_length(model.config, long)
+
+
+def test_data_that_was_not_prepared_is_missed(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.workspace.prepared.unlink()
+    with pytest.raises(BadData, match="the data was not prepared"):
+        run.train()
+
+
+def test_another_seed_is_another_training(tmp_path: Path) -> None:
+    curves = []
+    for seed in (0, 1):
+        run = make(tmp_path / str(seed), PRETRAIN | {"seed": seed})
+        run.train()
+        curves.append(run.losses())
+    assert curves[0] != curves[1]
+
+
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"tokens": 300}])
+def test_epochs_and_tokens_end_where_they_should(tmp_path: Path, length: dict[str, Any]) -> None:
+    settings = {name: value for name, value in PRETRAIN.items() if name != "steps"}
+    run = make(tmp_path, settings | length)
+    run.train()
+    last = run.metrics()[-1]
+    shards = Shards.open(run.folder().data("train"))
+    if "epochs" in length:
+        assert last["epoch"] == 2.0
+        assert last["tokens"] == 2 * shards.n_tokens
+    else:
+        before = run.metrics()[-2]["tokens"]
+        assert before < 300 <= last["tokens"]

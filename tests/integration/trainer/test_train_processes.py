@@ -1,0 +1,255 @@
+"""Stages as an executor runs them: processes that are killed, stopped, and come in several."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.integration.trainer import two_ranks
+from tests.integration.trainer.training import PRETRAIN, Training, make
+
+from slipway_core import exit_codes
+from slipway_trainer import checkpoint
+from slipway_trainer.process import Fence
+
+TWO = {"compute": {"processesPerNode": 2}}
+LONG = PRETRAIN | {"steps": 4000}
+
+
+def wait_for_step(run: Training, step: int, process: subprocess.Popen[str], stage: str = "pretrain") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if run.folder(stage).metrics.read_text().count("\n") >= step:
+                return
+        except OSError:
+            pass
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    raise AssertionError(f"step {step} was not reached in time")
+
+
+def two_processes(store: Path, *runs: Training) -> None:
+    """Trains runs as two ranks that start once for all of them."""
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    roots = [str(run.workspace.root) for run in runs]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, two_ranks.__file__, str(rank), str(store), *roots],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        for rank in ranks:
+            out, _ = rank.communicate(timeout=180)
+            assert rank.returncode == 0, out
+    finally:
+        for rank in ranks:
+            rank.kill()
+
+
+@pytest.mark.slow
+def test_two_ranks_train_what_one_trains(tmp_path: Path) -> None:
+    alone = make(tmp_path / "alone")
+    alone.train()
+    validated = {"data": {"validation": {"fraction": 0.2, "everySteps": 3}}}
+    alone_validated = make(tmp_path / "alone-validated", PRETRAIN | validated)
+    alone_validated.train()
+    # Three rows a step: the second rank has one micro batch less to do, and does an empty one.
+    odd = PRETRAIN | {"batch": {"sequences": 3, "microSequences": 1}}
+    alone_odd = make(tmp_path / "alone-odd", odd)
+    alone_odd.train()
+    sharded = [make(tmp_path / str(zero), PRETRAIN | {"memory": {"zeroStage": zero}}) for zero in range(4)]
+    half = [
+        make(tmp_path / f"half-{zero}", PRETRAIN | {"precision": "BF16", "memory": {"zeroStage": zero}})
+        for zero in range(4)
+    ]
+    both = make(tmp_path / "validated", PRETRAIN | validated | {"memory": {"zeroStage": 3}})
+    odds = [make(tmp_path / f"odd-{zero}", odd | {"memory": {"zeroStage": zero}}) for zero in (1, 3)]
+    two_processes(tmp_path / "store", *sharded, *half, both, *odds)
+    for run in sharded:
+        assert run.losses() == pytest.approx(alone.losses(), abs=1e-5)
+    for run in half:
+        assert run.losses() == pytest.approx(alone.losses(), abs=0.02)
+    for run in odds:
+        assert run.losses() == pytest.approx(alone_odd.losses(), abs=1e-5)
+    found = [row["validation_loss"] for row in both.metrics() if row["validation_loss"]]
+    expected = [row["validation_loss"] for row in alone_validated.metrics() if row["validation_loss"]]
+    assert found == pytest.approx(expected, abs=1e-5)
+    weights = load_file(alone.folder().model / "model.safetensors")
+    for run in sharded:
+        saved = load_file(run.folder().model / "model.safetensors")
+        assert saved.keys() == weights.keys()
+        assert max(float((saved[name] - weight).abs().max()) for name, weight in weights.items()) < 1e-5
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_from_the_same_checkpoint(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", PRETRAIN | {"steps": 8})
+    whole.train()
+    two_to_one = []
+    for zero, precision in ((0, "FP32"), (1, "FP32"), (2, "FP32"), (1, "BF16"), (2, "BF16"), (3, "FP32")):
+        stage = PRETRAIN | {"steps": 8, "precision": precision, "memory": {"zeroStage": zero}}
+        two_to_one.append(make(tmp_path / f"{zero}-{precision}", stage, checkpoints={"everySteps": 4}))
+    same = make(tmp_path / "same", PRETRAIN | {"steps": 8, "memory": {"zeroStage": 2}}, checkpoints={"everySteps": 4})
+    two_processes(tmp_path / "store", *two_to_one, same)
+    undisturbed = same.losses()
+    for run in two_to_one:
+        back_to(run, 4)
+        if run.plan.stages[0].memory.zero_stage == 3:
+            with pytest.raises(checkpoint.BadCheckpoint, match="written by 2 processes under ZeRO-3"):
+                run.train(attempt=2)
+            continue
+        run.train(attempt=2)
+        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
+        assert run.losses() == pytest.approx(whole.losses(), abs=close)
+    one_to_two = [run for run in two_to_one if run.plan.stages[0].memory.zero_stage != 3]
+    for run in one_to_two:
+        # Written by one process at step 8; what is at step 4 was written by two.
+        back_to(run, 0)
+        run.train(attempt=3)
+        back_to(run, 4)
+        Fence(run.workspace.fence("pretrain"), 4).raise_()
+    back_to(same, 4)
+    two_processes(tmp_path / "store-2", *one_to_two, same)
+    assert same.losses() == undisturbed
+    for run in one_to_two:
+        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
+        assert run.losses() == pytest.approx(whole.losses(), abs=close)
+
+
+def back_to(run: Training, step: int) -> None:
+    """Takes back what was trained after a step."""
+    run.folder().done.unlink(missing_ok=True)
+    for path in run.folder().checkpoints.glob("step-*"):
+        if int(path.name.removeprefix("step-")) > step:
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "steps": 400,
+        "batch": {"sequences": 2},
+        "data": {"validation": {"fraction": 0.1, "everySteps": 7}},
+    }
+    checkpoints = {"checkpoints": {"everySteps": 5, "keep": 2}}
+    undisturbed = make(tmp_path / "undisturbed", PRETRAIN | settings, **checkpoints)
+    undisturbed.train()
+    run = make(tmp_path / "killed", PRETRAIN | settings, **checkpoints)
+    moments = random.Random(7)
+    reached = 0
+    for attempt in range(1, 5):
+        process = run.start(attempt=attempt)
+        try:
+            reached += moments.randint(20, 60)
+            wait_for_step(run, reached, process)
+            if attempt == 2:
+                # While a checkpoint is written.
+                deadline = time.monotonic() + 60
+                while not list(run.folder().checkpoints.glob(".step-*.tmp-*")) and time.monotonic() < deadline:
+                    pass
+            else:
+                time.sleep(moments.random() * 0.05)
+        finally:
+            process.kill()
+            process.communicate()
+        reached = len(run.metrics())
+    run.finish(attempt=5)
+    assert run.losses() == undisturbed.losses()
+    assert [r["validation_loss"] for r in run.metrics()] == [r["validation_loss"] for r in undisturbed.metrics()]
+    assert run.metrics()[-1]["tokens"] == undisturbed.metrics()[-1]["tokens"]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_on_the_same_step(tmp_path: Path) -> None:
+    run = make(tmp_path, LONG, **TWO, checkpoints={"everySteps": 100000})
+    process = run.start()
+    wait_for_step(run, 10, process)
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == exit_codes.RESTARTABLE, out
+    result = run.result()
+    assert result.error is not None
+    assert result.error.kind == "Interrupted"
+    (saved,) = run.folder().checkpoints.glob("step-*")
+    state = checkpoint.TrainState.load(saved / checkpoint.STATE)
+    assert state.step == len(run.losses())
+    assert state.world == 2
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_ranks_end_with_their_launcher_and_a_killed_rank_is_told(tmp_path: Path) -> None:
+    run = make(tmp_path, LONG, **TWO)
+    process = run.start()
+    wait_for_step(run, 3, process)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    result = run.result()
+    assert result.error is not None
+    assert "killed by SIGKILL" in result.error.message
+    process = run.start(attempt=2)
+    wait_for_step(run, len(run.metrics()) + 3, process)
+    ranks = children(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{rank}/status").exists() for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_progress_is_served_and_input_errors_pass_the_launcher(
+    tmp_path: Path, no_compiler_env: dict[str, str]
+) -> None:
+    run = make(tmp_path / "run", LONG)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = run.start(**no_compiler_env, SLIPWAY_PROGRESS_PORT=str(port))
+    try:
+        wait_for_step(run, 5, process)
+        progress = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/progress").read())
+        assert progress["step"] >= 4
+        assert progress["total"] == 4000
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        assert "slipway_train_loss " in metrics
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == exit_codes.RESTARTABLE, out
+    finally:
+        process.kill()
+        process.communicate()
+    wrong = make(tmp_path / "wrong", PRETRAIN | {"adapter": {"method": "LoRA", "targetModules": "nothing"}}, **TWO)
+    process = wrong.start(**no_compiler_env)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == exit_codes.BAD_INPUT, out
+    error = wrong.result().error
+    assert error is not None
+    assert error.kind == "BadConfig"
+    assert "nothing in the model is called nothing" in error.message
