@@ -210,6 +210,8 @@ def _anchored(run: TrainingRun, folder: str | None) -> TrainingRun:
             except uris.UriError as error:
                 raise uris.UriError(f"{path}: {error}") from None
             return str(uris.anchor(uri, folder)) if folder else value
+        if isinstance(value, str) and path.endswith(".keysFile") and folder:
+            return uris.anchor(uris.Uri("file", "", value), folder).path
         return value
 
     return run.model_copy(update={"spec": visit(run.spec, "spec")})

@@ -12,7 +12,7 @@ DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
 
 
-def a_run(*, serving: bool = True, gates: list[dict[str, Any]] | None = None, **spec: Any) -> TrainingRun:
+def a_run(*, serving: bool | dict[str, Any] = True, gates: list[dict[str, Any]] | None = None, **spec: Any) -> TrainingRun:
     """A run with one stage `learn`, one absolute gate, and an endpoint `chat`."""
     gates = [{"metric": "perplexity", "max": 20, "minTokens": 100}] if gates is None else gates
     document = {
@@ -29,7 +29,7 @@ def a_run(*, serving: bool = True, gates: list[dict[str, Any]] | None = None, **
             "model": {"scratch": {"tokenizer": {"train": {"vocabSize": 512}}}},
             "stages": [{"name": "learn", "data": {"train": [{"uri": "file://train.jsonl"}]}}],
             "evaluation": {"data": [{"uri": "file://heldout.jsonl"}], "gates": gates, **spec.pop("evaluation", {})},
-            **({"serving": {"endpoint": "chat"}} if serving else {}),
+            **({"serving": {"endpoint": "chat"} if serving is True else serving} if serving else {}),
             **spec,
         },
     }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from slipway.local import endpoint_daemon
 from slipway.local.attempts import Attempts
@@ -18,7 +19,13 @@ from slipway.local.state import RunFolder, State
 from slipway_core import lifecycle
 from slipway_core.conditions import timestamp
 from slipway_core.lifecycle import Policy
-from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.model_endpoint import (
+    EndpointMetadata,
+    EndpointTemplate,
+    ModelEndpoint,
+    ModelEndpointSpec,
+    ServedModel,
+)
 from slipway_core.observed import Claim, Decision, EndpointView, Event, Observed, Promote
 from slipway_core.plan import Plan
 from slipway_core.status import EndpointPhase, Phase, RunStatus, Verdict
@@ -97,7 +104,11 @@ class Executor:
         endpoint = folder.load()
         model, notes = endpoint.spec.model, endpoint.metadata.annotations
         claim = None
-        if model is not None:
+        # A template that was changed since is told anew: a local endpoint has no other editor.
+        ours_as_told = (
+            model is None or model.run != self.run.name or _settings(endpoint.spec) == _settings(self._template)
+        )
+        if model is not None and ours_as_told:
             claim = Claim(model.run or "", model.digest, notes.get(RUN_CREATED, ""), notes.get(RUN_UID, ""))
         status = folder.status()
         current = status.observed_generation == endpoint.metadata.generation and status.phase != EndpointPhase.STOPPED
@@ -132,17 +143,23 @@ class Executor:
     def _promote(self, promote: Promote) -> None:
         """Tells the endpoint what to serve. The settings are the run's template: a local endpoint has no other."""
         folder = self.state.endpoint(promote.endpoint)
-        assert self.plan.serving is not None
-        generation = (folder.load().metadata.generation or 0) + 1 if folder.exists() else 1
+        old = folder.load() if folder.exists() else None
         notes = {RUN_CREATED: self.run.metadata.creation_timestamp or "", RUN_UID: self.plan.run.uid}
         if promote.retry is not None:
             notes[lifecycle.RETRY_ANNOTATION] = promote.retry
-        template = {
-            name: getattr(self.plan.serving.template, name) for name in type(self.plan.serving.template).model_fields
-        }
-        spec = ModelEndpointSpec(**template, model=ServedModel(uri=promote.uri, digest=promote.digest, run=promote.run))
+        spec = ModelEndpointSpec(
+            **_settings(self._template), model=ServedModel(uri=promote.uri, digest=promote.digest, run=promote.run)
+        )
+        if old is not None and old.spec == spec and old.metadata.annotations == notes:
+            return  # It was told already, and has not said so yet.
+        generation = (old.metadata.generation or 0) + 1 if old is not None else 1
         metadata = EndpointMetadata(name=promote.endpoint, annotations=notes, generation=generation)
         folder.save(ModelEndpoint(metadata=metadata, spec=spec))
+
+    @property
+    def _template(self) -> EndpointTemplate:
+        assert self.plan.serving is not None
+        return self.plan.serving.template
 
     def _remember(self, events: tuple[Event, ...]) -> None:
         self.folder.events.parent.mkdir(parents=True, exist_ok=True)
@@ -150,3 +167,8 @@ class Executor:
             for event in events:
                 row = {"time": timestamp(self.clock()), "type": event.type, "reason": event.reason}
                 file.write(json.dumps({**row, "message": event.message}, ensure_ascii=False) + "\n")
+
+
+def _settings(template: EndpointTemplate) -> dict[str, Any]:
+    """Returns the settings of an endpoint without its model, as fields of a ModelEndpointSpec."""
+    return {name: getattr(template, name) for name in EndpointTemplate.model_fields}

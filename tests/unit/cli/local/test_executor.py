@@ -17,8 +17,9 @@ from tests.unit.core.runs import a_run
 from slipway.local.admission import Refused, admit
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
+from slipway.local.processes import ProcessId
 from slipway.local.state import BusyError, State
-from slipway_core.status import Phase, StepState
+from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 
@@ -217,3 +218,25 @@ def test_F_a_pass_that_changes_nothing_writes_nothing(state, monkeypatch):
     make(state, monkeypatch).work()
     changed = {p for p in state.root.rglob("*") if p.is_file() and before.get(p) != p.stat().st_mtime_ns}
     assert changed == set()
+
+
+def acknowledge(state, name):
+    """What a daemon does that has the model live at once."""
+    folder = state.endpoint(name)
+    endpoint = folder.load()
+    folder.save_daemon(ProcessId.of(os.getpid()))
+    model = endpoint.spec.model
+    live = VersionStatus(version=1, uri=model.uri, digest=model.digest, state="Live", since="2026-01-01T00:00:00Z")
+    generation = endpoint.metadata.generation
+    folder.save_status(EndpointStatus(observed_generation=generation, phase=EndpointPhase.SERVING, live=live))
+
+
+def test_a_template_that_changed_reaches_the_endpoint_once(state, monkeypatch):
+    monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", acknowledge)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+    assert state.endpoint("chat").load().spec.port == 8000
+    moved = a_run(serving={"endpoint": "chat", "template": {"port": 8001}})
+    for _ in range(2):
+        assert make(state, monkeypatch, run=moved).work().phase is Phase.SERVING
+        endpoint = state.endpoint("chat").load()
+        assert (endpoint.spec.port, endpoint.metadata.generation) == (8001, 2)
