@@ -245,11 +245,13 @@ def test_without_a_compiler_progress_is_served_and_input_errors_pass_the_launche
     finally:
         process.kill()
         process.communicate()
-    wrong = make(tmp_path / "wrong", PRETRAIN | {"adapter": {"method": "LoRA", "targetModules": "nothing"}}, **TWO)
-    process = wrong.start(**no_compiler_env)
+    damaged = make(tmp_path / "damaged", PRETRAIN, **TWO)
+    shard = damaged.folder().data("train") / "tokens.bin"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    process = damaged.start(**no_compiler_env)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == exit_codes.BAD_INPUT, out
-    error = wrong.result().error
+    error = damaged.result().error
     assert error is not None
-    assert error.kind == "BadConfig"
-    assert "nothing in the model is called nothing" in error.message
+    assert error.kind == "DamagedShard"
+    assert str(shard) in error.message

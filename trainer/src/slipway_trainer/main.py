@@ -62,6 +62,7 @@ def train(
     """Train one stage, from its last complete checkpoint if there is one."""
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
+        startup.prepare_process()
         from slipway_trainer.train import run
 
         return run(plan, workspace, stage=stage, attempt=attempt)

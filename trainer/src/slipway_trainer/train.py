@@ -7,9 +7,8 @@ import gc
 from slipway_core.plan import Plan
 from slipway_core.protocol import StepResult
 from slipway_core.workspace import Workspace
-from slipway_trainer import launch, startup, trained
-from slipway_trainer.errors import Interrupted, OutOfMemory
-from slipway_trainer.process import StopFlag
+from slipway_trainer import launch, trained
+from slipway_trainer.errors import OutOfMemory
 
 
 def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
@@ -20,36 +19,30 @@ def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
 
     Raises a StepFailure: see `loop.Training.train` and `models.load_for_stage`.
     """
-    stop = StopFlag().install()
-    startup.prepare_process()
-    try:
-        done = trained.finished(ws.stage(stage), stage=stage, attempt=attempt)
-        if done is not None:
-            return done
-        while True:
-            try:
-                return _once(plan, ws, stage, attempt, stop)
-            except OutOfMemory as error:
-                if not _halve(ws, stage):
-                    raise OutOfMemory(
-                        f"{error}. One row at a time does not fit either: set memory.gradientCheckpointing: Enabled, a "
-                        "smaller maxLength, memory.zeroStage: 3 with more processes, or train an adapter"
-                    ) from None
-            gc.collect()
-            if stop.requested:
-                raise Interrupted("stopped before the stage went on")
-    finally:
-        stop.restore()
+    done = trained.finished(ws.stage(stage), stage=stage, attempt=attempt)
+    if done is not None:
+        return done
+    while True:
+        try:
+            return _once(plan, ws, stage, attempt)
+        except OutOfMemory as error:
+            if not _halve(ws, stage):
+                raise OutOfMemory(
+                    f"{error}. One row at a time does not fit either: set memory.gradientCheckpointing: Enabled, a "
+                    "smaller maxLength, memory.zeroStage: 3 with more processes, or train an adapter"
+                ) from None
+        # What the failed try held is garbage only after its traceback is gone.
+        gc.collect()
 
 
-def _once(plan: Plan, ws: Workspace, stage: str, attempt: int, stop: StopFlag) -> StepResult:
+def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     where = launch.layout(plan.compute)
     if where.world > 1 or plan.stage(stage).memory.zero_stage == 3:
         return launch.run_ranks(where, plan, ws, stage=stage, attempt=attempt)
     from slipway_trainer.engine import Ranks
     from slipway_trainer.train_stage import train_stage
 
-    return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks(), stop=stop)
+    return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks())
 
 
 def _halve(ws: Workspace, stage: str) -> bool:

@@ -23,7 +23,7 @@ from slipway_trainer import engine as engines
 from slipway_trainer import launch, lineage, memory, models, optimizer, resolved, row_stream, tokenizer, trained
 from slipway_trainer.checkpoint import Checkpoints, TrainState
 from slipway_trainer.engine import DTYPES, Precision, Ranks
-from slipway_trainer.errors import BadConfig, BadData, Interrupted, LostPeers, NoSpace, OutOfMemory, StepFailure
+from slipway_trainer.errors import BadConfig, BadData, LostPeers, NoSpace, OutOfMemory, StepFailure
 from slipway_trainer.loop import Training
 from slipway_trainer.memory import Machine, ModelSize
 from slipway_trainer.next_token_loss import NextTokenLoss
@@ -42,9 +42,11 @@ def train_stage(
 ) -> StepResult:
     """Trains a stage as one rank of it. The result is that of rank 0.
 
+    From its first step on a stage ends at the end of a step, when `stop` says so: by itself that is a flag that SIGTERM
+    and SIGINT set. Before, a signal ends the process wherever it is.
+
     Raises LostPeers when another rank failed first, OutOfMemory, and what `Training.train` raises.
     """
-    stop = stop or StopFlag().install()
     reporter = Reporter(stage) if ranks.first else None
     if reporter:
         reporter.serve()
@@ -71,7 +73,7 @@ class _Stage:
         name: str,
         attempt: int,
         ranks: Ranks,
-        stop: StopFlag,
+        stop: StopFlag | None,
         reporter: Reporter | None,
     ) -> None:
         self.plan = plan
@@ -103,7 +105,6 @@ class _Stage:
             dtype=DTYPES[precision],
             target_modules=decided.target_modules if decided else None,
         )
-        self._stop_asked()
         decided = decided or self._decide(model, precision, stream, shards)
         self._check(decided, shards)
         engine = self._engine(model, decided)
@@ -112,6 +113,7 @@ class _Stage:
         )
         self._require_space(model, checkpoints)
         state, saved_step = self._resume(engine, checkpoints)
+        stop = self.stop or StopFlag().install()
         training = Training(
             stage=self.settings,
             engine=engine,
@@ -124,7 +126,7 @@ class _Stage:
             resolved=decided,
             ranks=self.ranks,
             fence=self.fence,
-            stop=self.stop,
+            stop=stop,
             pad_id=pad_id,
             reporter=self.reporter,
             metrics=Metrics(self.folder.metrics, after_step=state.step) if self.ranks.first else None,
@@ -136,6 +138,8 @@ class _Stage:
         finally:
             if training.metrics:
                 training.metrics.close()
+            if stop is not self.stop:
+                stop.restore()
         return self._end(engine, checkpoints, state, decided)
 
     def _data(self) -> tuple[Shards, Shards | None]:
@@ -310,11 +314,6 @@ class _Stage:
         return trained.result(ended, stage=self.settings.name, attempt=self.attempt).model_copy(
             update={"missing": missing}
         )
-
-    def _stop_asked(self) -> None:
-        # Nothing was trained in this attempt yet, and ranks need not agree: the launcher stops them all.
-        if self.stop.requested:
-            raise Interrupted("stopped before the first step")
 
     def _say(self, message: str | None) -> None:
         if self.reporter:
