@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from slipway_core.status import Phase
+from slipway_core import protocol
+from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.workspace import Workspace
 
 DONE = 0
 FAILED = 1
@@ -27,8 +29,29 @@ class BadInput(CliError):
         super().__init__(message, BAD_INPUT)
 
 
-def of_phase(phase: Phase) -> int:
-    """Returns the exit code of a run that went no further than this phase."""
+INPUT_ERRORS = frozenset({"BadInput", "BadConfig", "BadData", "BadModel", "Overlap"})
+"""Kinds of a step's error that say that the file, the data or the base model is wrong."""
+
+
+def of_run(status: RunStatus, workspace: Workspace) -> int:
+    """Returns the exit code of a run that went no further than its status says. One that failed because of what it
+    was given ends like a file that is refused, though the mistake shows only when the data is read."""
+    if status.phase is Phase.FAILED and any(
+        step.state is StepState.FAILED and _error_kind(workspace, step) in INPUT_ERRORS for step in status.stages
+    ):
+        return BAD_INPUT
+    return _of_phase(status.phase)
+
+
+def _error_kind(workspace: Workspace, step: StepStatus) -> str | None:
+    try:
+        result = protocol.decode(workspace.result(step.name, step.attempt).read_text(encoding="utf-8"))
+    except (OSError, protocol.ResultError):
+        return None
+    return result.error.kind if result.error else None
+
+
+def _of_phase(phase: Phase) -> int:
     match phase:
         case Phase.SERVING | Phase.COMPLETED:
             return DONE

@@ -63,11 +63,24 @@ def _report(error: Exception) -> int:
             code = exits.BAD_INPUT
         case OSError():
             message = f"{error.filename}: {error.strerror}" if error.filename else message
+            message += _remedy(error)
         case _:
             name = type(error).__name__
             message = f"a mistake in slipway itself: {name}: {message}\nSLIPWAY_DEBUG=1 shows where; please report it."
     print(message, file=sys.stderr)
     return code
+
+
+def _remedy(error: OSError) -> str:
+    import errno
+
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "; free space there, and the same command goes on from the last checkpoint"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return "; choose a folder that this user may write to with --workdir"
+        case _:
+            return ""
 
 
 def _version(wanted: bool) -> None:

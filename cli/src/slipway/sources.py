@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.exits import BadInput
 from slipway_core import schema_walk, uris, yaml12
 from slipway_core.api import URI_PATTERN
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from slipway.local.state import State
 
 
 def read(file: Path) -> str:
@@ -40,3 +44,19 @@ def missing_files(resource: TrainingRun | ModelEndpoint, folder: Path) -> Iterat
         found = any(place.parent.glob(place.name)) if "*" in place.name else place.exists()
         if not found:
             yield f"{yaml12.shown(path)}: {text}: there is no {place}"
+
+
+def missing_runs(resource: TrainingRun, state: State) -> Iterator[str]:
+    """Yields a sentence for each source that this machine has not: a run without a model, a claim of a cluster."""
+    for path, text in schema_walk.texts(type(resource), resource.to_document(), URI_PATTERN):
+        uri, place = uris.parse(text), yaml12.shown(path)
+        if uri.scheme == "pvc":
+            yield f"{place}: {text}: claims are there in a cluster alone; on this machine write file://"
+        if uri.scheme == "run":
+            folder = state.run(uri.authority)
+            if not folder.exists():
+                known = ", ".join(run.name for run in state.runs() if run.workspace().artifact.exists()) or "none"
+                yield f"{place}: {text}: there is no such run in {state.root}; runs with a model: {known}"
+            elif not folder.workspace().artifact.exists():
+                phase = folder.status().phase.value
+                yield f"{place}: {text}: that run is {phase} and has no model yet; take it to its end first"

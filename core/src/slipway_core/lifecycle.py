@@ -46,6 +46,9 @@ RETRY_ANNOTATION = "slipway.dev/retry"
 REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
 
+DAMAGED_DATA = "DamagedShard:"
+"""How the message of a step begins that found prepared data damaged."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -234,13 +237,17 @@ def _create(draft: _Draft, name: str, number: int) -> None:
     draft.condition("Progressing", "True", _phase_of(name).value, f"{name} starts (attempt {number})")
 
 
+def _after(attempts: int) -> str:
+    return f" after {attempts} attempts" if attempts > 1 else ""
+
+
 def _failed(draft: _Draft, name: str) -> Phase:
     record = draft.steps[name]
     draft.condition(
         "Progressing",
         "False",
         "StepFailed",
-        f"{name} failed after {record.attempt} attempts: {record.message}",
+        f"{name} failed{_after(record.attempt)}: {record.message}",
     )
     return Phase.FAILED
 
@@ -467,7 +474,17 @@ def _honour_retry(draft: _Draft) -> None:
             draft.steps[name] = record.model_copy(
                 update={"state": StepState.WAITING, "failures": 0, "stalls": 0, "finished_at": None}
             )
-            draft.event("Normal", "Retrying", f"{name} is tried again, as the annotation {RETRY_ANNOTATION} asks")
+            draft.event("Normal", "Retrying", f"{name} is tried again")
+            if (record.message or "").startswith(DAMAGED_DATA):
+                _prepare_again(draft)
+
+
+def _prepare_again(draft: _Draft) -> None:
+    """What prepare wrote is damaged; it checks what is there and makes anew what is not as it was."""
+    record = draft.steps["prepare"]
+    if record.state is StepState.SUCCEEDED:
+        draft.steps["prepare"] = record.model_copy(update={"state": StepState.WAITING, "finished_at": None})
+        draft.event("Normal", "Retrying", "prepare is run again: its data is damaged")
 
 
 def _show_blockers(draft: _Draft) -> None:

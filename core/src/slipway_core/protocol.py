@@ -20,6 +20,9 @@ PROGRESS_HOST_VARIABLE = "SLIPWAY_PROGRESS_HOST"
 """Environment variable: the address it binds, 127.0.0.1 when unset."""
 GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
 """Environment variable: seconds between SIGTERM and SIGKILL."""
+RUNS_VARIABLE = "SLIPWAY_RUNS"
+"""Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
+has it, is the artifact of run `<name>`."""
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
 

@@ -194,6 +194,30 @@ def test_a_failure_is_not_tried_again_before_its_backoff():
     assert [c.number for c in world.reconcile().create] == [2]
 
 
+def test_a_retry_prepares_again_what_a_stage_found_damaged():
+    world = World(a_run())
+    world.through("prepare")
+    world.fail("learn", kind="DamagedShard", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.FAILED
+    annotate(world, **{RETRY_ANNOTATION: "now"})
+    world.through("prepare")
+    assert len(world.attempts["prepare"]) == 2
+    assert len(world.attempts["learn"]) == 2
+    assert world.phase is Phase.TRAINING
+
+
+def test_a_retry_of_anything_else_prepares_nothing():
+    world = World(a_run())
+    world.through("prepare")
+    world.fail("learn", kind="BadConfig", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    annotate(world, **{RETRY_ANNOTATION: "now"})
+    world.settle()
+    assert len(world.attempts["prepare"]) == 1
+    assert len(world.attempts["learn"]) == 2
+
+
 def test_bad_input_is_never_retried():
     world = World(a_run())
     world.settle()

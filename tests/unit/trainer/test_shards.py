@@ -59,7 +59,7 @@ def test_one_flipped_bit_is_found_before_anything_is_learned(tmp_path, name):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DamagedShard, match=rf"{name}: damaged: .* bytes with sha256 .*start the run again"):
+    with pytest.raises(DamagedShard, match=rf"{name}: damaged: .* bytes with sha256 .*Start the run again"):
         Shards.open(tmp_path / "train")
 
 

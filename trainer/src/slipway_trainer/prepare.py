@@ -23,7 +23,17 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import StepResult
 from slipway_core.training_run import Stage
 from slipway_core.workspace import Workspace
-from slipway_trainer import chat_templates, held_out, inputs, parallel, rows, sources, tokenizer, validation_split
+from slipway_trainer import (
+    adapter_targets,
+    chat_templates,
+    held_out,
+    inputs,
+    parallel,
+    rows,
+    sources,
+    tokenizer,
+    validation_split,
+)
 from slipway_trainer.encode import Counts, Encoder, Split
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, NoSpace
 from slipway_trainer.held_out import HeldOut, Overlaps
@@ -43,6 +53,9 @@ SPACE_PER_BYTE, SPARE_BYTES = 1.5, 64 << 20
 """A byte of text becomes at most about half a token, of 2 or 4 bytes and one for its mask."""
 CACHE = "prepare-cache"
 SAY_SECONDS = 10.0
+
+METRICS = 40
+"""Of all stages together that the result names."""
 
 Say = Callable[[str], None]
 
@@ -108,6 +121,7 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         self._check_lengths()
+        self._check_targets()
         self._clear()
         found = inputs.collect(self.plan, self.workspace.root / CACHE)
         check_space(self.workspace.root, needed=needed_bytes(found))
@@ -155,6 +169,14 @@ class _Preparation:
             measured = validation is not None and (validation.data or validation.fraction)
             if not measured and (stage.select == "Best" or stage.early_stop is not None):
                 raise BadConfig(f"{field}: select: Best and earlyStop need validation data, and its fraction is 0")
+
+    def _check_targets(self) -> None:
+        """A target that is not there would only be found when the stages before have been trained."""
+        if any(stage.adapter is not None for stage in self.plan.stages):
+            new = self.plan.model.scratch is not None
+            names = list(adapter_targets.NEW_MODEL) if new else adapter_targets.of_folder(self._base())
+            for stage in self.plan.stages:
+                adapter_targets.check(stage, names)
 
     def _longest(self) -> tuple[int | None, str]:
         """Returns how many tokens the model takes, None when it does not say, and where that stands."""
@@ -468,13 +490,17 @@ def _report_digest(report: dict[str, Any]) -> str:
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    metrics = {
-        f"{stage}_{split}_{name}": float(details[name])
-        for stage, splits in report["stages"].items()
-        for split, details in splits.items()
-        for name in ("documents", "tokens")
-    }
-    return metrics | {
+    """What a status shows: sizes, and how many rows were not learned as they stand in their file."""
+    splits = [(f"{stage}_{split}", d) for stage, found in report["stages"].items() for split, d in found.items()]
+    unfit = [
+        (f"{place}_{name}", float(details[name]))
+        for place, details in splits
+        for name in ("split", "truncated", "skipped", "unanswered")
+        if details[name]
+    ]
+    sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
+    # A result has 4 KiB, and what was left out is worth more there than the sizes; the report has all of it.
+    return dict([*unfit, *sizes][:METRICS]) | {
         "vocabulary": float(report["tokenizer"]["vocabulary"]),
         "evaluation_documents": float(report["evaluation"]["documents"]),
         "recall_overlap": float(report["prompts"]["recall_overlap"]),

@@ -203,15 +203,20 @@ def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(raw.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
-            raise _bad(block, line, f"not UTF-8: byte 0x{raw[error.start]:02x} at {error.start + 1}") from None
+            utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+            fix = "The file looks like UTF-16; save it as UTF-8" if utf16 else "Save the file as UTF-8"
+            where = f"byte 0x{raw[error.start]:02x} at {error.start + 1}"
+            raise _bad(block, line, f"not UTF-8: {where}. {fix}") from None
         except json.JSONDecodeError as error:
+            problem = error.msg.removesuffix(" at")
             raise _bad(
-                block, line, f"not JSON: {error.msg} at column {error.colno}. The line is {_shown_line(raw)}"
+                block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
             ) from None
         except RecursionError:
             raise _bad(block, line, "not a row: brackets are nested too deeply") from None
         if not isinstance(row, dict):
-            raise _bad(block, line, f"a row must be an object {{…}}; this one is {_shown(row)}")
+            hint = ". Write one row a line, without brackets and commas around them" if isinstance(row, list) else ""
+            raise _bad(block, line, f"a row must be an object {{…}}; this one is {_shown(row)}{hint}")
         yield line, row
 
 
@@ -273,9 +278,15 @@ def _bad(block: Block, line: int, problem: str) -> BadData:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=repr)
+    text = _printable(json.dumps(value, ensure_ascii=False, default=repr))
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _shown_line(raw: bytes) -> str:
-    return ascii(raw[:50].decode("utf-8", "replace")) + ("…" if len(raw) > 50 else "")
+    text = raw.decode("utf-8", "replace")
+    return repr(_printable(text[:50])) + ("…" if len(text) > 50 else "")
+
+
+def _printable(text: str) -> str:
+    """Half a surrogate pair cannot be printed or put into a result."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -157,7 +157,7 @@ def read_digest(folder: Path) -> str | None:
 
 
 def _verified(folder: Path) -> dict:
-    advice = "Delete prepare.json in the run's folder and start the run again to prepare the data anew."
+    advice = "Start the run again: its data is then prepared anew."
     try:
         index = json.loads((folder / INDEX).read_text())
         wanted = {name: FileEntry.model_validate(entry) for name, entry in index["files"].items()}

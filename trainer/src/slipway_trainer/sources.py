@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from slipway_core import uris
+from slipway_core import protocol, uris
 from slipway_trainer.errors import BadConfig, BadData, BadModel
 from slipway_trainer.rows import SUFFIXES
 
 SAMPLES = "samples"
-RUNS_VARIABLE = "SLIPWAY_RUNS"
-"""Environment variable: the folder in which `<name>/artifact` is the artifact of run `<name>`."""
 CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
 """Environment variable: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
 
@@ -71,7 +69,8 @@ def model_folder(uri: str, field: str = "model.from") -> Path:
 
 def _local_path(uri: uris.Uri, field: str) -> Path:
     if uri.scheme == "run":
-        return _root(RUNS_VARIABLE, uri, field) / uri.authority / "artifact"
+        folder = _root(protocol.RUNS_VARIABLE, uri, field) / uri.authority
+        return next(folder.glob(f"{uri.authority}-*/artifact"), folder / "artifact")
     if uri.scheme == "pvc":
         return _root(CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
     return Path(uri.path)

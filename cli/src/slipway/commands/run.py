@@ -42,7 +42,9 @@ def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     from slipway_core import documents
 
     run = documents.load_run(sources.read(file), str(file), overrides=sets)
-    if not State.below(workdir).run(run.name).exists():
-        missing = [f"{file}: {sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]
+    state = State.below(workdir)
+    if not state.run(run.name).exists():
+        missing = [f"{sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]
+        missing += sources.missing_runs(run, state)
         if missing:
-            raise BadInput("\n".join(missing))
+            raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))

@@ -130,6 +130,8 @@ def _run_page(folder: RunFolder) -> list[RenderableType]:
     if not status.phase.finished and folder.holder() is None:
         parts.append(Text("nobody is at work on it; `slipway run` with its file goes on", style="yellow"))
     parts += ["", view.steps_table(status)]
+    if (prepare := status.step("prepare")) is not None:
+        parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
     if status.evaluation is not None:
         parts += ["", view.verdict_table(status.evaluation.metrics)]
     if status.conditions:

@@ -35,4 +35,4 @@ def watch(
         where = f"run {folder.name} is {status.phase.value} and nobody is at work on it"
         raise exits.CliError(f"{where}; `slipway run` with its file goes on")
     print(f"run {folder.name} is {status.phase.value}")
-    raise typer.Exit(exits.of_phase(status.phase))
+    raise typer.Exit(exits.of_run(status, folder.workspace()))

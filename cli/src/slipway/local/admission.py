@@ -14,7 +14,7 @@ from slipway_core import plan as plans
 from slipway_core.conditions import timestamp
 from slipway_core.lifecycle import RETRY_ANNOTATION
 from slipway_core.plan import ExecutorDefaults, Plan
-from slipway_core.status import Phase
+from slipway_core.status import Phase, StepState
 from slipway_core.training_run import Scratch, TrainingRun
 
 _MEBIBYTE = 1 << 20
@@ -35,22 +35,16 @@ class Admitted:
 def admit(state: State, run: TrainingRun, source: Path, now: datetime) -> Admitted:
     """Enters a run into the state folder, or finds it there. Whoever calls it holds the run's lock.
 
-    A run of the same name with another plan is refused, since it would mix two models in one workspace. A failed run
-    gets its retries back: starting it again is asking for that.
+    A run of the same name with another plan is refused, since it would mix two models in one workspace; but one that
+    failed on its data has learned nothing, and gives way to the file that was mended. A failed run gets its retries
+    back: starting it again is asking for that.
 
     Raises Refused.
     """
     folder = state.run(run.name)
     defaults = ExecutorDefaults(folder=str(source.resolve().parent))
     if not folder.exists():
-        uid = str(uuid.uuid4())
-        metadata = run.metadata.model_copy(update={"uid": uid, "creation_timestamp": timestamp(now), "generation": 1})
-        new = run.model_copy(update={"metadata": metadata, "status": None})
-        plan = plans.resolve(new, defaults)
-        _require_disk(plan, state.root)
-        write_atomically(folder.workspace(new).plan, plan.to_json())
-        folder.save(new)
-        return Admitted(folder, new, plan, new=True)
+        return _enter(state, folder, run, defaults, now)
 
     old = folder.load()
     kept = old.metadata.model_copy(
@@ -64,14 +58,44 @@ def admit(state: State, run: TrainingRun, source: Path, now: datetime) -> Admitt
     workspace = folder.workspace(again)
     before = plans.load(workspace.plan.read_text(encoding="utf-8"))
     if plan.digest != before.digest:
+        if _learned_nothing(old):
+            _empty(folder)
+            return _enter(state, folder, run, defaults, now)
         raise Refused(_other_plan(run.name, before, plan))
     again = with_retry(again, now)
-    _require_disk(plan, state.root)
+    if not (again.status and again.status.phase.finished) or again.metadata != old.metadata:
+        _require_disk(plan, state.root, has=_size(workspace.root))
     if plan != before:
         write_atomically(workspace.plan, plan.to_json())
     if again.metadata != old.metadata or again.spec != old.spec:
         folder.save(again)
     return Admitted(folder, again, plan, new=False)
+
+
+def _enter(state: State, folder: RunFolder, run: TrainingRun, defaults: ExecutorDefaults, now: datetime) -> Admitted:
+    uid = str(uuid.uuid4())
+    metadata = run.metadata.model_copy(update={"uid": uid, "creation_timestamp": timestamp(now), "generation": 1})
+    new = run.model_copy(update={"metadata": metadata, "status": None})
+    plan = plans.resolve(new, defaults)
+    _require_disk(plan, state.root)
+    write_atomically(folder.workspace(new).plan, plan.to_json())
+    folder.save(new)
+    return Admitted(folder, new, plan, new=True)
+
+
+def _learned_nothing(run: TrainingRun) -> bool:
+    step = run.status.step("prepare") if run.status else None
+    return step is not None and step.state is StepState.FAILED
+
+
+def _empty(folder: RunFolder) -> None:
+    """Removes all but the lock, which its holder has open. run.json goes first: without it there is no run."""
+    (folder.root / "run.json").unlink()
+    for path in folder.root.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
 
 
 def with_retry(run: TrainingRun, now: datetime) -> TrainingRun:
@@ -91,9 +115,10 @@ def _other_plan(name: str, before: Plan, plan: Plan) -> str:
     return "\n".join([head, *rows, *more, fix])
 
 
-def _require_disk(plan: Plan, folder: Path) -> None:
-    """Refuses to start what cannot end. Raises Refused with the figures."""
-    needed = disk_needed(plan)
+def _require_disk(plan: Plan, folder: Path, has: int = 0) -> None:
+    """Refuses to start what cannot end; `has` is in bytes what the run has written before. Raises Refused with the
+    figures."""
+    needed = max(disk_needed(plan) - has, _MEBIBYTE)
     place = folder
     while not place.exists():
         place = place.parent
@@ -103,6 +128,10 @@ def _require_disk(plan: Plan, folder: Path) -> None:
             f"{folder} has {free // _MEBIBYTE} MiB free and run {plan.run.name} needs about {needed // _MEBIBYTE} MiB; "
             "free space there, choose another --workdir, or lower checkpoints.keep"
         )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def disk_needed(plan: Plan) -> int:

@@ -51,6 +51,8 @@ class Attempts:
     """The command that runs a step; its arguments follow."""
     _children: dict[tuple[str, int], Popen[bytes]] = field(default_factory=dict[tuple[str, int], Popen[bytes]])
     _deadlines: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
+    _ended_by_us: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """Attempts that were sent SIGKILL from here."""
     _progress: dict[tuple[str, int], Progress] = field(default_factory=dict[tuple[str, int], Progress])
 
     def observe(self) -> dict[str, tuple[Attempt, ...]]:
@@ -80,6 +82,7 @@ class Attempts:
             protocol.RESULT_VARIABLE: str(self.workspace.result(step, number)),
             protocol.PROGRESS_PORT_VARIABLE: str(port),
             protocol.GRACE_VARIABLE: str(int(self.grace)),
+            protocol.RUNS_VARIABLE: str(self.workspace.root.parent.parent),
         }
         with log.open("wb") as output:
             child = subprocess.Popen(
@@ -108,6 +111,7 @@ class Attempts:
         for path in self.folder.glob("*.json"):
             record = read_json(path)
             if isinstance(record, dict) and "exitCode" not in record and "process" in record:
+                self._ended_by_us.add((str(record["step"]), int(record["number"])))
                 signal_group(ProcessId.from_document(record["process"]), signal.SIGKILL)
 
     def _observe_one(self, path: Path, record: dict[str, Any]) -> Attempt:
@@ -121,6 +125,9 @@ class Attempts:
             record = {**record, **self._end_of(step, number)}
             write_json(path, record)
         code = record.get("exitCode")
+        if record.get("endedByUs") and code == exit_codes.shell_code(-signal.SIGKILL):
+            # Somebody asked for it, or it was told to stop and did not: nothing is wrong with the step.
+            code = exit_codes.RESTARTABLE
         result, result_error = self._result(step, number)
         return Attempt(
             number=number,
@@ -154,6 +161,7 @@ class Attempts:
     def _kill_when_due(self, step: str, number: int, process: ProcessId) -> None:
         deadline = self._deadlines.get((step, number))
         if deadline is not None and time.monotonic() > deadline:
+            self._ended_by_us.add((step, number))
             signal_group(process, signal.SIGKILL)
 
     def _end_of(self, step: str, number: int) -> dict[str, Any]:
@@ -161,6 +169,8 @@ class Attempts:
         end: dict[str, Any] = {"finishedAt": timestamp(self.clock())}
         if child is not None and child.poll() is not None:
             end["exitCode"] = exit_codes.shell_code(child.returncode)
+        if (step, number) in self._ended_by_us:
+            end["endedByUs"] = True
         return end
 
     def _pull(self, step: str, number: int, record: dict[str, Any]) -> Progress | None:

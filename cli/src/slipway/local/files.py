@@ -10,7 +10,15 @@ from typing import Any
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by a rename. Raises OSError (a full disk, say) and leaves the old one as it was."""
+    """Replaces a file by a rename. Raises OSError that names it (a full disk, say) and leaves the old one as it was."""
+    try:
+        _replace(path, text)
+    except OSError as error:
+        # Writing to an open file says only what went wrong, not where.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

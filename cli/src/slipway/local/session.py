@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from slipway import exits
 from slipway.local import endpoint_daemon, view
 from slipway.local.admission import Admitted, Refused, admit, with_retry
 from slipway.local.attempts import Attempts
@@ -23,10 +24,6 @@ from slipway_core.conditions import find, timestamp
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION
 from slipway_core.status import Phase, RunStatus
 from slipway_core.training_run import TrainingRun
-
-EXIT_CODES = {Phase.SERVING: 0, Phase.COMPLETED: 0, Phase.REJECTED: 3, Phase.HELD: 3, Phase.FAILED: 1}
-INVALID = 2
-INTERRUPTED = 130
 
 
 def run_file(
@@ -86,13 +83,13 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
     if as_json:
         json.dump(status.to_document(), sys.stdout, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")
-    _conclude(console, state, admitted.folder, status)
     if executor.interrupted and not status.phase.finished:
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
-        return INTERRUPTED
+        return exits.INTERRUPTED
+    _conclude(console, state, admitted.folder, status)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
         return _attend(console, state, status.endpoint.name)
-    return EXIT_CODES.get(status.phase, 0)
+    return exits.of_run(status, admitted.folder.workspace(admitted.run))
 
 
 @contextmanager
@@ -150,6 +147,14 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
             console.print(
                 f"The model is in {status.artifact.uri.removeprefix('file://')}", highlight=False, soft_wrap=True
             )
+    elif status.phase is Phase.HELD and evaluation is not None:
+        console.print(f"Held: could not be judged: {evaluation.reason}", highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            f"Once its cause is mended, `slipway reevaluate {folder.name}` judges the model again. Other gates or "
+            "other data need a run of another name.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        _say_live(console, state)
     else:
         console.print(f"{status.phase.value}: {message}", highlight=False, soft_wrap=True, markup=False)
         if status.phase is Phase.FAILED:

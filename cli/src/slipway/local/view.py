@@ -67,9 +67,8 @@ class TableView:
         self._live.stop()
 
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
-        for event in events:
-            if event.type == "Warning":
-                self._console.print(Text(f"! {event.message}", style="yellow"))
+        for message in news(status, events):
+            self._console.print(Text(f"! {message}", style="yellow"))
         self._live.update(Group(steps_table(status), Text(_now(status), style="dim")), refresh=True)
 
 
@@ -89,8 +88,10 @@ class LineView:
 
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
         for event in events:
-            if event.reason != "PhaseChanged":
+            if event.reason != "PhaseChanged" and not _is_the_end(status, event):
                 self._print(event.message)
+        for note in _prepared(status, events):
+            self._print(note)
         running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
         if running is not None and time.monotonic() - self._last_line >= LINE_SECONDS:
             details = describe(running.progress) if running.progress else ""
@@ -100,6 +101,44 @@ class LineView:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         self._console.print(f"{elapsed:7.1f} s  {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+def news(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
+    """Returns what a person should hear of beside the table."""
+    heard = [event.message for event in events if event.type == "Warning" and not _is_the_end(status, event)]
+    return heard + _prepared(status, events)
+
+
+def _is_the_end(status: RunStatus, event: Event) -> bool:
+    """Whether the event says what the run's last words will say again."""
+    return status.phase is Phase.FAILED and event.reason in ("BadInput", "StepFailed")
+
+
+def _prepared(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
+    """Returns what became of rows that did not fit, when prepare has just ended."""
+    step = status.step("prepare")
+    just_now = any(event.reason == "StepSucceeded" and event.message.startswith("prepare ") for event in events)
+    return unfit_rows(step) if step is not None and just_now else []
+
+
+_FATES = {
+    "split": "longer than maxLength: split into several documents",
+    "truncated": "longer than maxLength: cut at the last answer that fits",
+    "skipped": "left out: no answer ends within maxLength",
+    "unanswered": "without an answer at the end: those turns were left out",
+}
+
+
+def unfit_rows(prepare: StepStatus) -> list[str]:
+    """Returns a sentence for each kind of row that was not learned as it stands in its file."""
+    sentences: list[str] = []
+    for name, count in prepare.metrics.items():
+        place, _, fate = name.rpartition("_")
+        stage, _, split = place.rpartition("_")
+        if fate in _FATES and count:
+            rows = f"{count:,.0f} row{'s' if count != 1 else ''}"
+            sentences.append(f"{stage}, {split} data: {rows} {_FATES[fate]}")
+    return sentences
 
 
 def steps_table(status: RunStatus, now: datetime | None = None) -> Table:

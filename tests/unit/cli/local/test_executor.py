@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def test_a_second_interrupt_kills_what_does_not_end(state, monkeypatch):
         executor.interrupt()
     assert outcome[0].phase is Phase.SUSPENDED
     assert gone(pid)
+    assert outcome[0].step("learn").failures == 0, "who asks for it is not a failure of the step"
 
 
 def test_a_process_that_does_not_end_is_killed_after_its_grace(state, monkeypatch):
@@ -202,6 +204,23 @@ def test_two_at_once_are_refused_and_the_holder_is_named(state):
         with pytest.raises(BusyError, match=f"process {os.getpid()}"), folder.lock():
             pass
     assert folder.holder() is None
+
+
+def test_a_run_that_failed_on_its_data_gives_way_to_the_mended_file(state, monkeypatch):
+    assert make(state, monkeypatch, prepare=["bad data"]).work().phase is Phase.FAILED
+    executor = make(state, monkeypatch, run=a_run(serving=False, retries=7))
+    assert executor.plan.retries == 7
+    assert executor.work().phase is Phase.COMPLETED
+
+
+def test_what_a_run_has_written_is_not_asked_for_again(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["bad data"])
+    assert executor.work().phase is Phase.FAILED
+    with (executor.attempts.workspace.root / "checkpoint").open("wb") as file:
+        file.truncate(1 << 40)
+    usage = shutil.disk_usage(state.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 << 20))
+    assert make(state, monkeypatch).work().phase is Phase.COMPLETED
 
 
 def test_too_little_disk_is_found_before_anything_starts(state, monkeypatch):
