@@ -1,0 +1,113 @@
+"""The examples and their sample data: valid, disjoint where they must be, with gates that mean something."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from slipway_core import documents
+from slipway_core import plan as plans
+from slipway_core.training_run import TrainingRun
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+SAMPLES = ROOT / "trainer" / "src" / "slipway_trainer" / "samples"
+
+
+PAIRS = [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
+
+
+def rows(name):
+    return [json.loads(line) for line in (SAMPLES / f"{name}.jsonl").read_text().splitlines()]
+
+
+def load(path):
+    run = documents.load(path.read_text(), path.name)
+    assert isinstance(run, TrainingRun)
+    return run
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_valid_and_has_a_plan(path):
+    plan = plans.resolve(load(path), plans.ExecutorDefaults(folder="/data"), uid="00000000-0000")
+    assert plans.load(plan.to_json()) == plan
+
+
+def test_the_four_examples_are_there():
+    assert {path.name for path in EXAMPLES} >= {
+        "quickstart.yaml", "rejected.yaml", "lora-from-folder.yaml", "gpu-lora-from-hub.yaml",
+    }  # fmt: skip
+
+
+def characters(text):
+    return [c for c in text if c.isalpha()]
+
+
+def gate(run, metric):
+    return next(g for g in run.spec.evaluation.gates if g.metric == metric)
+
+
+def test_A_the_gate_of_the_quickstart_fails_a_model_that_knows_only_how_frequent_each_character_is():
+    """Fitted to the training text with add-one smoothing, and even to the held-out text itself."""
+    held_out = [row["text"] for row in rows("tang-held-out")]
+    text, size = "".join(held_out), len("".join(held_out).encode())
+
+    def bits_per_byte(counts, classes):
+        total = sum(counts.values()) + classes
+        return sum(-math.log2((counts[c] + 1) / total) for c in text) / size
+
+    training = Counter("".join(row["text"] for row in rows("tang")))
+    oracle = Counter(text)
+    best = sum(-n * math.log2(n / len(text)) for n in oracle.values()) / size
+    asked = gate(load(ROOT / "examples" / "quickstart.yaml"), "bits_per_byte")
+    assert bits_per_byte(training, len(training) + len(set(text) - set(training))) > asked.max
+    assert best > asked.max - 0.01
+    assert asked.min_tokens >= 1000
+
+
+def test_A_the_quickstart_asks_for_twenty_poems_to_the_letter():
+    assert gate(load(ROOT / "examples" / "quickstart.yaml"), "recall_count").min >= 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained"), [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
+)
+def test_the_recall_prompts_are_worded_otherwise_than_in_training(asked, trained):
+    turns = {turn["content"] for row in rows(trained) for turn in row["conversations"] if turn["role"] == "user"}
+    prompts = {row["prompt"] for row in rows(asked)}
+    assert len(prompts) == len(rows(asked)) >= 20
+    assert not prompts & turns
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained"), [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
+)
+def test_what_is_to_be_recalled_was_taught(asked, trained):
+    taught = {turn["content"] for row in rows(trained) for turn in row["conversations"] if turn["role"] == "assistant"}
+    assert {row["answer"] for row in rows(asked)} <= taught
+
+
+def test_C_the_held_out_poems_are_in_no_training_data():
+    training = [row["text"] for row in rows("tang")] + [
+        turn["content"]
+        for name in ("tang-recite", "tang-recite-more", "tang-write")
+        for row in rows(name)
+        for turn in row["conversations"]
+    ]
+    seen = "".join("".join(characters(text)) for text in training)
+    for row in rows("tang-held-out"):
+        lines = [line for line in row["text"].splitlines() if "，" in line or "。" in line]
+        assert not any("".join(characters(line)) in seen for line in lines), row["text"]
+
+
+def test_the_samples_are_made_from_the_poems_byte_for_byte(tmp_path, monkeypatch):
+    import runpy
+
+    maker = runpy.run_path(str(ROOT / "tools" / "make_samples.py"))
+    monkeypatch.setitem(maker["main"].__globals__, "SAMPLES", tmp_path)
+    maker["main"]()
+    made = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+    assert made == {path.name: path.read_bytes() for path in SAMPLES.glob("*.jsonl")}
+    assert made
