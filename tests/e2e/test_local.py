@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ import openai
 import pytest
 from tests.e2e.machine import Machine, until
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -86,6 +89,27 @@ def test_A_a_rejected_model_leaves_the_live_one_answering(serving):
     assert "Rejected" in output
     assert "still serves version 1" in output
     assert serving.ask("你好", temperature=0)["response"] == before["response"]
+
+
+def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
+    """The example, with the model of the small run as its base."""
+    shutil.copy(EXAMPLES / "lora-from-folder.yaml", serving.folder)
+    rollout = serving.start(
+        "run", "lora-from-folder.yaml", "--set", "model.from=run://small", "--set", "stages.lora.epochs=0.2",
+        "--set", "evaluation.gates[0].min=0", "--set", "evaluation.gates[1].max=8",
+        "--set", f"serving.template.port={serving.port}",
+    )  # fmt: skip
+    asked = 0
+    with httpx.Client(base_url=serving.url, timeout=60) as client:
+        while rollout.poll() is None:
+            response = client.post("/chat", json={"message": "你好", "max_length": 4})
+            assert response.status_code == 200, response.text
+            asked += 1
+            time.sleep(0.5)
+    assert rollout.returncode == 0, rollout.stdout.read()
+    assert asked > 10
+    endpoint = json.loads((serving.folder / ".slipway/endpoints/chat/status.json").read_text())
+    assert (endpoint["live"]["version"], endpoint["live"]["run"]) == (2, "lora-from-folder")
 
 
 def test_B_killing_what_is_live_brings_it_back(serving):
