@@ -48,6 +48,8 @@ REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 
 DAMAGED_DATA = "DamagedShard:"
 """How the message of a step begins that found prepared data damaged."""
+DAMAGED_ARTIFACT = "BadArtifact:"
+"""How the message of an evaluation begins that found the artifact damaged."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
         if phase := _advance(draft, name):
             return draft.decide(phase)
 
-    if _must_judge_again(draft) and (phase := _advance(draft, "evaluate")):
+    if _must_judge_again(draft) and (phase := _advance(draft, "export") or _advance(draft, "evaluate")):
         return draft.decide(phase)
     if phase := _stopped_by_the_gate(draft):
         return draft.decide(phase)
@@ -354,6 +356,9 @@ def _must_judge_again(draft: _Draft) -> bool:
         return False
     cause = "asked for" if asked else "the live version changed since"
     draft.event("Normal", "Reevaluating", f"the model is judged again: {cause}")
+    if (record.message or "").startswith(DAMAGED_ARTIFACT):
+        # The weights that it is made from are still there; export writes it anew where it is not as it was.
+        draft.update("export", state=StepState.WAITING, finished_at=None)
     draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
     return True
 

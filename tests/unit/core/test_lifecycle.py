@@ -207,6 +207,21 @@ def test_a_retry_prepares_again_what_a_stage_found_damaged():
     assert world.phase is Phase.TRAINING
 
 
+def test_a_damaged_artifact_is_exported_again_before_it_is_judged_again():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.fail("evaluate", kind="BadArtifact", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.HELD
+    annotate(world, **{REEVALUATE_ANNOTATION: "now"})
+    world.settle()
+    assert len(world.attempts["export"]) == 2
+    assert len(world.attempts["evaluate"]) == 1
+    world.through("export", "evaluate")
+    assert world.record("evaluate").attempt == 2
+    assert world.promotions == 1
+
+
 def test_a_retry_of_anything_else_prepares_nothing():
     world = World(a_run())
     world.through("prepare")

@@ -57,9 +57,10 @@ def _remove_endpoint(state: State, name: str) -> None:
     if not folder.exists():
         known = ", ".join(endpoint.name for endpoint in state.endpoints()) or "none"
         raise BadInput(f"there is no endpoint {name!r} in {state.root}; there are: {known}")
+    # Its daemon holds the lock, so who waits for that would be told of a process instead of a command.
+    if folder.daemon() is not None:
+        raise BadInput(f"endpoint {name} serves; stop it first: slipway stop {name}")
     with folder.lock():
-        if folder.daemon() is not None:
-            raise BadInput(f"endpoint {name} serves; stop it first: slipway stop {name}")
         named = _artifacts(folder)
         shutil.rmtree(folder.root)
     print(f"endpoint {name} is removed")

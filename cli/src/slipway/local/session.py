@@ -86,7 +86,7 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
     if executor.interrupted and not status.phase.finished:
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
         return exits.INTERRUPTED
-    _conclude(console, state, admitted.folder, status)
+    _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
         return _attend(console, state, status.endpoint.name)
     return exits.of_run(status, admitted.folder.workspace(admitted.run))
@@ -124,7 +124,7 @@ def _require_port(state: State, run: TrainingRun) -> None:
         )
 
 
-def _conclude(console: Console, state: State, folder: RunFolder, status: RunStatus) -> None:
+def _conclude(console: Console, state: State, folder: RunFolder, status: RunStatus, *, attach: bool) -> None:
     """Says how it ended: the verdict gate by gate, then what to do next."""
     evaluation = status.evaluation
     if evaluation is not None:
@@ -140,7 +140,7 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
     message = progressing.message if progressing else ""
     console.print()
     if status.phase is Phase.SERVING and status.endpoint is not None:
-        _say_where(console, state, status.endpoint.name)
+        _say_where(console, state, status.endpoint.name, attached=attach)
     elif status.phase is Phase.COMPLETED:
         console.print(f"Completed: {message}", highlight=False)
         if status.artifact is not None:
@@ -162,17 +162,21 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
         _say_live(console, state)
 
 
-def _say_where(console: Console, state: State, name: str) -> None:
-    url = state.endpoint(name).status().url
+def _say_where(console: Console, state: State, name: str, *, attached: bool) -> None:
+    folder = state.endpoint(name)
+    url = folder.status().url
+    access = folder.load().spec.access
+    key = '-H "authorization: Bearer $SLIPWAY_API_KEY" ' if access.keys_file or access.keys_secret else ""
     body = '{"message": "你好"}'
     console.print(f"Serving. Chat with it:  slipway chat {name}   or open {url}/", highlight=False, soft_wrap=True)
     console.print(
-        f"  curl -s {url}/chat -H 'content-type: application/json' -d '{body}'",
+        f"  curl -s {url}/chat -H 'content-type: application/json' {key}-d '{body}'",
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
-    console.print(
-        f"OpenAI clients: base_url={url}/v1. It stays up until `slipway stop`.", highlight=False, soft_wrap=True
-    )
+    until = "" if attached else " It stays up until `slipway stop`."
+    console.print(f"OpenAI clients: base_url={url}/v1.{until}", highlight=False, soft_wrap=True)
+    if key:
+        console.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
 
 
 def _say_live(console: Console, state: State) -> None:
