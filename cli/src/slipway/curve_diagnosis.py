@@ -135,8 +135,13 @@ def _too_few_steps(stage: Stage, metrics: StageMetrics) -> Iterator[Finding]:
             stage.name,
             "too few optimizer steps to learn much",
             f"{metrics.last_step} steps {size}",
-            "lower batch.tokens, or raise epochs",
+            f"lower batch.{'tokens' if stage.batch.sequences is None else 'sequences'}, or raise {_extent(stage)}",
         )
+
+
+def _extent(stage: Stage) -> str:
+    """Returns the field that says how long the stage trains."""
+    return "steps" if stage.steps is not None else "tokens" if stage.tokens is not None else "epochs"
 
 
 def _still_falling(stage: Stage, metrics: StageMetrics) -> Iterator[Finding]:

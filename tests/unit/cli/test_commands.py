@@ -10,6 +10,7 @@ from tests.unit.cli.chat_server import ChatServer, running
 from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
 from typer.testing import CliRunner
 
+from slipway.local.processes import ProcessId
 from slipway.local.state import State
 from slipway.main import app
 from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint, ModelEndpointSpec, ServedModel
@@ -305,3 +306,20 @@ def test_a_mistake_of_ours_is_one_paragraph_unless_it_is_to_be_traced(tmp_path, 
     assert "ZeroDivisionError" in slipway("status", code=1).stderr
     monkeypatch.setenv("SLIPWAY_DEBUG", "1")
     assert isinstance(CliRunner().invoke(app, ["status"]).exception, ZeroDivisionError)
+
+
+def test_an_endpoint_that_serves_is_not_removed_and_the_command_that_stops_it_is_named(tmp_path):
+    folder = endpoint_serving(tmp_path, "file:///m")
+    folder.save_daemon(ProcessId.of(os.getpid()))
+    with folder.lock():
+        assert "stop it first: slipway stop chat" in slipway("rm", "endpoint/chat", code=2).stderr
+    assert folder.exists()
+
+
+def test_a_run_that_asks_for_what_is_not_on_this_machine_is_refused_before_it_is_entered(tmp_path):
+    text = YAML.format(name="a").replace("file://corpus.jsonl", "pvc://claim/corpus.jsonl")
+    (tmp_path / "run.yaml").write_text(text)
+    (tmp_path / "chat.jsonl").write_text("")
+    error = slipway("run", "run.yaml", "--no-serve", code=2).stderr
+    assert "data.train[0].uri: pvc://claim/corpus.jsonl: claims are there in a cluster alone" in error
+    assert not State.below(tmp_path).run("a").exists()
