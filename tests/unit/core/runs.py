@@ -12,7 +12,9 @@ DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
 
 
-def a_run(*, serving: bool | dict[str, Any] = True, gates: list[dict[str, Any]] | None = None, **spec: Any) -> TrainingRun:
+def a_run(
+    *, serving: bool | dict[str, Any] = True, gates: list[dict[str, Any]] | None = None, **spec: Any
+) -> TrainingRun:
     """A run with one stage `learn`, one absolute gate, and an endpoint `chat`."""
     gates = [{"metric": "perplexity", "max": 20, "minTokens": 100}] if gates is None else gates
     document = {

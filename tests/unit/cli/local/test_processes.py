@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,8 @@ def test_a_process_whose_first_thread_has_ended_is_still_alive():
     process = start(LINGERS)
     leader = ProcessId.of(process.pid)
     try:
-        until(lambda: open(f"/proc/{process.pid}/stat").read().rpartition(")")[2].split()[0] == "Z")
+        stat = Path(f"/proc/{process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
         assert process.poll() is None
         assert processes.is_alive(leader)
         assert processes.group_is_alive(leader)
