@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from slipway_trainer import collate, document_attention, models
-from slipway_trainer.next_token_loss import NextTokenLoss
+from slipway_trainer.next_token_loss import NextTokenLoss, summed_nll
 from slipway_trainer.packing import pack
 
 LENGTHS = [5, 17, 3, 30, 1, 12, 8, 22]
@@ -139,6 +139,25 @@ def test_only_learned_positions_reach_the_output_layer() -> None:
 def test_attention_by_documents_refuses_to_guess_where_they_end() -> None:
     with pytest.raises(ValueError, match="document_lengths"):
         make("llama", document_attention.NAME)(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_in_place_is_cross_entropy(dtype: torch.dtype) -> None:
+    hidden = torch.randn(700, 8, dtype=dtype)
+    targets = torch.randint(50, (700,))
+    layers = [torch.nn.Linear(8, 50, bias=False, dtype=dtype) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    expected = functional.cross_entropy(layers[0](hidden).float(), targets, reduction="sum")
+    found = summed_nll(layers[1](hidden), targets)
+    torch.testing.assert_close(found, expected)
+    (expected * 0.3).backward()
+    (found * 0.3).backward()
+    torch.testing.assert_close(layers[1].weight.grad, layers[0].weight.grad)
+    with torch.no_grad():
+        logits = layers[1](hidden)
+        before = logits.clone()
+        torch.testing.assert_close(summed_nll(logits, targets), expected)
+        assert torch.equal(logits, before)
 
 
 @pytest.mark.parametrize(

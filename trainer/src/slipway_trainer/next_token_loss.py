@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn import functional
 
 from slipway_trainer import document_attention
 
 IGNORED = -100
+CACHED_ROWS = 256
+"""Rows of logits that are worked on at once: few enough to stay in a CPU's cache between the passes."""
 
 
 class NextTokenLoss(nn.Module):
@@ -48,10 +51,39 @@ class NextTokenLoss(nn.Module):
             logits = self.model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra).logits
         finally:
             self._learned = None
-        return functional.cross_entropy(logits[0].float(), targets[learned], reduction="sum")
+        # A view: indexing would make its backward pass write all logits once more, as zeros.
+        return summed_nll(logits.view(-1, logits.shape[-1]), targets[learned])
 
     def _keep_learned(self, _module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if self._learned is None:
             return args
         hidden = args[0]
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._learned).unsqueeze(0), *args[1:])
+
+
+def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
+
+    The same as `cross_entropy(..., reduction="sum")` with a third of its memory and fewer passes over it: the gradient
+    (softmax minus one-hot) is made in the forward pass, in the place of the logits, which are not used again.
+    """
+    return _SummedNll.apply(logits.float(), targets)  # type: ignore[return-value]
+
+
+class _SummedNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        total = logits.new_zeros(())
+        wanted = ctx.needs_input_grad[0]
+        for part, chosen in zip(logits.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
+            normalizer = part.logsumexp(-1, keepdim=True)
+            picked = part.gather(1, chosen[:, None])
+            total += (normalizer - picked).sum()
+            if wanted:
+                part.sub_(normalizer).exp_().scatter_add_(1, chosen[:, None], torch.full_like(picked, -1.0))
+        ctx.gradient = logits if wanted else None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.gradient.mul_(gradients[0]), None
