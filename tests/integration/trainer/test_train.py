@@ -435,6 +435,8 @@ def test_a_stop_is_a_checkpoint_on_that_step(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(Interrupted, match="stopped at step 3 of 6") as found:
             run.train()
     assert found.value.exit_code == exit_codes.RESTARTABLE
+    assert found.value.progress is not None
+    assert (found.value.progress.step, found.value.progress.message) == (3, None)
     assert step_names(run) == ["step-00000003"]
     run.train(attempt=2)
     assert run.losses() == undisturbed.losses()

@@ -6,6 +6,7 @@ import pytest
 
 from slipway_core import exit_codes
 from slipway_core.protocol import StepError, StepResult
+from slipway_core.status import Progress
 from slipway_core.training_run import Compute
 from slipway_trainer import errors, launch
 from slipway_trainer.launch import Layout, layout
@@ -51,6 +52,14 @@ def test_the_gravest_failure_stands_for_all(results: list[StepResult], codes: li
 
 def test_rank_0_speaks_for_ranks_that_ended_well() -> None:
     assert launch._outcome({1: DONE.model_copy(update={"metrics": {}}), 0: DONE}, []) == DONE
+
+
+def test_where_rank_0_was_goes_with_the_failure() -> None:
+    reached = Progress(step=7, total=9)
+    results = {1: failed("Interrupted"), 0: failed("Interrupted").model_copy(update={"progress": reached})}
+    with pytest.raises(errors.Interrupted) as found:
+        launch._outcome(results, [75])
+    assert found.value.progress == reached
 
 
 def test_a_killed_rank_is_explained() -> None:

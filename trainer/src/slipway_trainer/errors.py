@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from slipway_core import exit_codes
+from slipway_core.status import Progress
 
 
 class StepFailure(Exception):
@@ -12,6 +13,8 @@ class StepFailure(Exception):
 
     kind: ClassVar[str] = "Internal"
     exit_code: ClassVar[int] = 1
+    progress: Progress | None = None
+    """Where a training stage was; it tells an interruption that got on from one that did not."""
 
 
 class InputError(StepFailure):

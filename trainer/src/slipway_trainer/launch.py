@@ -174,6 +174,7 @@ def _results(folder: Path, *, seconds: float, expected: int) -> dict[int, StepRe
 
 def _outcome(results: dict[int, StepResult], codes: list[int]) -> StepResult:
     failures = [as_failure(result.error.kind, result.error.message) for result in results.values() if result.error]
+    progress = next((result.progress for _, result in sorted(results.items()) if result.progress), None)
     reported = [failure.exit_code for failure in failures]
     # A rank that was killed has a code and no report. The launcher's own SIGTERM to the rest is no failure of theirs.
     killed = [code for code in codes if code not in (0, *reported, exit_codes.RESTARTABLE)]
@@ -183,7 +184,9 @@ def _outcome(results: dict[int, StepResult], codes: list[int]) -> StepResult:
         raise errors.Interrupted("stopped before the ranks had started")
     if failures:
         gravest = exit_codes.gravest_code([failure.exit_code for failure in failures])
-        raise next(failure for failure in failures if failure.exit_code == gravest)
+        worst = next(failure for failure in failures if failure.exit_code == gravest)
+        worst.progress = progress
+        raise worst
     if not results:
         raise StepFailure("the ranks ended without a word")
     return results[min(results)]

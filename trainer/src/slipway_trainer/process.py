@@ -118,7 +118,7 @@ def frame(
         failure = as_failure(error)
         if failure is None:
             raise
-        result = StepResult(step=step, attempt=attempt, error=step_error(failure))
+        result = StepResult(step=step, attempt=attempt, error=step_error(failure), progress=failure.progress)
         code = failure.exit_code
         print(f"{step}: {failure.kind}: {failure}", file=sys.stderr, flush=True)
     _write_result(result)

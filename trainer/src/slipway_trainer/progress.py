@@ -76,6 +76,10 @@ class Reporter:
         threading.Thread(target=self._server.serve_forever, name="progress", daemon=True).start()
         return self._server.server_address[1]
 
+    def reached(self) -> Progress | None:
+        """Returns where training is, without what goes on there; None before the first step is known."""
+        return self.progress.model_copy(update={"message": None}) if self.progress.total else None
+
     def say(self, message: str | None) -> None:
         """Shows what goes on when it is not a step: loading, writing a checkpoint."""
         self.progress = self.progress.model_copy(update={"message": self._with_warning(message)})

@@ -52,7 +52,8 @@ def train_stage(
         reporter.serve()
     try:
         return _Stage(plan, ws, stage, attempt, ranks, stop, reporter).run()
-    except StepFailure:
+    except StepFailure as failure:
+        failure.progress = reporter.reached() if reporter else None
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -132,7 +133,15 @@ class _Stage:
             metrics=Metrics(self.folder.metrics, after_step=state.step) if self.ranks.first else None,
             saved_step=saved_step,
         )
-        self._say(None)
+        if self.reporter:
+            self.reporter.progress = Progress(
+                step=state.step,
+                total=decided.total_steps,
+                epoch=state.epoch,
+                tokens=state.tokens,
+                loss=state.loss,
+                validation_loss=state.validation_loss,
+            )
         try:
             state = training.train(state)
         finally:
