@@ -94,11 +94,7 @@ def test_A_a_rejected_model_leaves_the_live_one_answering(serving):
 def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
     """The example, with the model of the small run as its base."""
     shutil.copy(EXAMPLES / "lora-from-folder.yaml", serving.folder)
-    rollout = serving.start(
-        "run", "lora-from-folder.yaml", "--set", "model.from=run://small", "--set", "stages.lora.epochs=0.2",
-        "--set", "evaluation.gates[0].min=0", "--set", "evaluation.gates[1].max=8",
-        "--set", f"serving.template.port={serving.port}", "--set", "serving.template.rollout.probation=2s",
-    )  # fmt: skip
+    rollout = serving.start(*lora(serving))
     asked = 0
     with httpx.Client(base_url=serving.url, timeout=60) as client:
         while rollout.poll() is None:
@@ -110,6 +106,9 @@ def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
     assert asked > 10
     endpoint = json.loads((serving.folder / ".slipway/endpoints/chat/status.json").read_text())
     assert (endpoint["live"]["version"], endpoint["live"]["run"]) == (2, "lora-from-folder")
+    regression = serving.status("lora-from-folder")["evaluation"]["metrics"][1]
+    assert regression["verdict"] == "Pass"
+    assert "the live version has" in regression["reason"]
 
 
 def test_B_killing_what_is_live_brings_it_back(serving):
@@ -132,8 +131,23 @@ def test_stop_stops_and_the_same_command_brings_the_model_back(serving):
     serving.slipway("stop")
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{serving.url}/health")
-    serving.slipway("run", "small.yaml")
+    serving.slipway(*lora(serving))
     assert answers(serving)
+
+
+def lora(machine):
+    """The command that fine-tunes the small run's model and serves it."""
+    changes = {
+        "model.from": "run://small",
+        "stages.sft.epochs": "0.1",
+        "evaluation.gates[0].max": "8",
+        "evaluation.gates[1].maxRegression": "8",
+        "evaluation.gates[2].min": "0",
+        "serving.template.port": machine.port,
+        "serving.template.rollout.probation": "2s",
+    }
+    sets = (word for path, value in changes.items() for word in ("--set", f"{path}={value}"))
+    return ("run", "lora-from-folder.yaml", *sets)
 
 
 def server_pid(machine):
