@@ -31,7 +31,7 @@ from typing import Any
 DOCUMENTS = 4000
 MAX_LENGTH = 512
 ROWS = 8
-STEPS = {"slipway": 60, "padded": 60, "trl": 60}
+STEPS = {"slipway": 40, "padded": 40, "trl": 20}
 """Optimizer steps that are timed. A padded step holds eight documents, so this is less data for it."""
 RATE = 5e-4
 TRL = "trl==1.16.0"
