@@ -10,13 +10,15 @@ import pytest
 from slipway_core import documents
 from slipway_core import plan as plans
 from slipway_core.training_run import TrainingRun
+from slipway_trainer.text import comparable
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 SAMPLES = ROOT / "trainer" / "src" / "slipway_trainer" / "samples"
 
-
-PAIRS = [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
+RECALL = pytest.mark.parametrize(
+    ("asked", "trained"), [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
+)
 
 
 def rows(name):
@@ -63,7 +65,7 @@ def test_A_the_gate_of_the_quickstart_fails_a_model_that_knows_only_how_frequent
     best = sum(-n * math.log2(n / len(text)) for n in oracle.values()) / size
     asked = gate(load(ROOT / "examples" / "quickstart.yaml"), "bits_per_byte")
     assert bits_per_byte(training, len(training) + len(set(text) - set(training))) > asked.max
-    assert best > asked.max - 0.01
+    assert best > asked.max
     assert asked.min_tokens >= 1000
 
 
@@ -71,19 +73,24 @@ def test_A_the_quickstart_asks_for_twenty_poems_to_the_letter():
     assert gate(load(ROOT / "examples" / "quickstart.yaml"), "recall_count").min >= 20
 
 
-@pytest.mark.parametrize(
-    ("asked", "trained"), [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
-)
+@RECALL
 def test_the_recall_prompts_are_worded_otherwise_than_in_training(asked, trained):
-    turns = {turn["content"] for row in rows(trained) for turn in row["conversations"] if turn["role"] == "user"}
-    prompts = {row["prompt"] for row in rows(asked)}
+    """Another question mark is no other wording: they are compared as `prepare` compares them."""
+    chats = rows(trained) + rows("tang-write") + rows("tang-recite")
+    turns = {comparable(turn["content"]) for row in chats for turn in row["conversations"] if turn["role"] == "user"}
+    prompts = {comparable(row["prompt"]) for row in rows(asked)}
     assert len(prompts) == len(rows(asked)) >= 20
     assert not prompts & turns
 
 
-@pytest.mark.parametrize(
-    ("asked", "trained"), [("tang-recall", "tang-recite"), ("tang-recall-more", "tang-recite-more")]
-)
+def test_a_poem_can_be_asked_for_as_the_readme_does():
+    """The exact question is a training wording; the gate asks otherwise."""
+    asked = [turn["content"] for row in rows("tang-recite") for turn in row["conversations"]]
+    answer = asked[asked.index("背诵李白的《夜思》") + 1]
+    assert answer == "床前明月光，\n疑是地上霜。\n举头望明月，\n低头思故乡。"
+
+
+@RECALL
 def test_what_is_to_be_recalled_was_taught(asked, trained):
     taught = {turn["content"] for row in rows(trained) for turn in row["conversations"] if turn["role"] == "assistant"}
     assert {row["answer"] for row in rows(asked)} <= taught
