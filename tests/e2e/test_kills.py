@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("SLIPWAY_KILLS", "4"))
 """Kills of one run; ten take about two minutes."""
-LONG = ("--no-serve", "--set", "stages.pretrain.steps=120", "--set", "checkpoints.everySteps=4", "--set", "retries=100")
+LONG = ("--no-serve", "--set", "stages.pretrain.steps=80", "--set", "checkpoints.everySteps=4", "--set", "retries=100")
 
 
 @pytest.fixture(scope="module")
