@@ -378,8 +378,11 @@ def _baseline(draft: _Draft) -> VersionStatus | None:
 
 
 def _baseline_moved(draft: _Draft, evaluation: EvaluationStatus) -> bool:
-    if evaluation.verdict is not Verdict.PASS or _promoted(draft):
+    if evaluation.verdict is not Verdict.PASS or _promoted(draft) or draft.was.phase is Phase.COMPLETED:
         return False
+    view = draft.observed.endpoint
+    if view is not None and view.claim is not None and _is_later(view.claim, draft):
+        return False  # The endpoint is a later run's: there is no rollout to be judged for.
     live = _baseline(draft)
     return live is not None and live.digest != evaluation.baseline_digest
 

@@ -166,6 +166,18 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     assert world.phase is Phase.REJECTED
 
 
+def test_F_a_superseded_run_is_not_judged_again_when_other_models_go_live():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    world.goes_live(OTHER_DIGEST, version=2)
+    world.endpoint = replace(world.endpoint, claim=Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.settle()
+    assert world.phase is Phase.COMPLETED
+    assert len(world.attempts["evaluate"]) == 1
+
+
 # ------------------------------------------------------------------------------------------- retries and restarts
 
 

@@ -122,13 +122,14 @@ class Executor:
         self._keep_verdict(decision.status)
         if decision.promote is not None:
             self._promote(decision.promote)
-        if decision.status.phase is Phase.ROLLING_OUT and self.plan.serving is not None:
-            endpoint_daemon.ensure_daemon(self.state, self.plan.serving.endpoint)
         if decision.events:
             self._remember(decision.events)
         if decision.status != (self.run.status or RunStatus()):
             self.folder.save_status(decision.status)
         self.show(decision.status, decision.events)
+        if decision.status.phase is Phase.ROLLING_OUT and self.plan.serving is not None:
+            # After the status: a daemon that cannot start must not take the verdict with it. The next pass tries again.
+            endpoint_daemon.ensure_daemon(self.state, self.plan.serving.endpoint)
 
     def _keep_verdict(self, status: RunStatus) -> None:
         """Keeps a passing verdict where the endpoint finds it, for longer than the run lives."""

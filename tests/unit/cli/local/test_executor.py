@@ -19,7 +19,7 @@ from slipway.local.admission import Refused, admit
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.processes import ProcessId
-from slipway.local.state import BusyError, State
+from slipway.local.state import BusyError, State, StateError
 from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
@@ -259,3 +259,18 @@ def test_a_template_that_changed_reaches_the_endpoint_once(state, monkeypatch):
         assert make(state, monkeypatch, run=moved).work().phase is Phase.SERVING
         endpoint = state.endpoint("chat").load()
         assert (endpoint.spec.port, endpoint.metadata.generation) == (8001, 2)
+
+
+def test_G_a_daemon_that_cannot_start_does_not_take_the_verdict_with_it(state, monkeypatch):
+    def refuse(*_):
+        raise StateError("port 8000 is in use")
+
+    monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", refuse)
+    executor = make(state, monkeypatch, run=a_run())
+    with pytest.raises(StateError):
+        executor.work()
+    status = executor.folder.status()
+    assert status.phase is Phase.ROLLING_OUT
+    assert status.evaluation.verdict == "Pass"
+    monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", acknowledge)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
