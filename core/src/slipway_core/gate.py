@@ -104,4 +104,4 @@ def threshold(gate: Gate) -> str:
 
 
 def _show(value: float | None) -> str:
-    return "(no value)" if value is None else f"{value:.4g}"
+    return "(no value)" if value is None else f"{value:.6g}"

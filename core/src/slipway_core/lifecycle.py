@@ -378,7 +378,7 @@ def _baseline(draft: _Draft) -> VersionStatus | None:
 
 
 def _baseline_moved(draft: _Draft, evaluation: EvaluationStatus) -> bool:
-    if evaluation.verdict is not Verdict.PASS or _promoted(draft) or draft.was.phase is Phase.COMPLETED:
+    if evaluation.verdict is not Verdict.PASS or _promoted(draft):
         return False
     view = draft.observed.endpoint
     if view is not None and view.claim is not None and _is_later(view.claim, draft):
@@ -415,6 +415,11 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
         if view.status.phase not in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT):
             message = f"endpoint {name} has the model as version {live.version}, which does not answer yet"
             draft.condition("Live", "False", "NotAnswering", message)
+            draft.condition("Progressing", "True", "RollingOut", message)
+            return Phase.ROLLING_OUT
+        if not view.current or (candidate is not None and candidate.digest == digest):
+            message = f"endpoint {name} serves the model and takes up its new settings"
+            draft.condition("Live", "True", "Serving", message)
             draft.condition("Progressing", "True", "RollingOut", message)
             return Phase.ROLLING_OUT
         draft.condition("Live", "True", "Serving", f"endpoint {name} serves the model as version {live.version}")

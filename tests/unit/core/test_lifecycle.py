@@ -542,3 +542,15 @@ class RandomWorld(RuleBasedStateMachine):
 TestRandomWorld = RandomWorld.TestCase
 TestRandomWorld.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestRandomWorld.__doc__ = "Invariants A, B and F hold in a random world."
+
+
+def test_G_new_settings_of_the_live_model_are_a_rollout_until_the_endpoint_has_taken_them_up():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    assert world.condition("Live").status == "True"

@@ -36,16 +36,18 @@ def rm(
 def _remove_run(state: State, name: str) -> None:
     folder = state.existing_run(name)
     with folder.lock():
-        workspace = folder.workspace()
-        users = _users(state, workspace.artifact)
+        # Found from the endpoints' side, so that a damaged run can be removed as well.
+        kept = {a: _users(state, a) for e in state.endpoints() for a in _artifacts(e) if folder.root in a.parents}
+        users = sorted({user for names in kept.values() for user in names})
         if not users:
             shutil.rmtree(folder.root)
             print(f"run {name} is removed")
             return
         # run.json goes first: without it the run is gone, however far the rest comes.
         (folder.root / "run.json").unlink()
-        for path in [*folder.root.iterdir(), *workspace.root.iterdir()]:
-            if path not in (workspace.root, workspace.artifact):
+        workspaces = {artifact.parent for artifact in kept}
+        for path in [*folder.root.iterdir(), *(path for workspace in workspaces for path in workspace.iterdir())]:
+            if path not in workspaces and path not in kept:
                 _remove(path)
     print(f"run {name} is removed; its model stays, since endpoint {', '.join(users)} names it")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,7 @@ def status(
 
     state = State.below(workdir)
     if name is None:
-        runs, endpoints = state.runs(), state.endpoints()
+        runs, endpoints = _readable(state.runs()), state.endpoints()
         if output is not None:
             document({"runs": [_document(r) for r in runs], "endpoints": [_document(e) for e in endpoints]}, output)
             return
@@ -54,6 +55,20 @@ def status(
     screen = console()
     for part in _run_page(found) if isinstance(found, RunFolder) else _endpoint_page(found):
         screen.print(part)
+
+
+def _readable(runs: list[RunFolder]) -> list[RunFolder]:
+    """Leaves out damaged runs, which are named on stderr: one of them must not hide the others."""
+    from slipway.local.state import StateError
+
+    found: list[RunFolder] = []
+    for run in runs:
+        try:
+            run.load()
+            found.append(run)
+        except StateError as error:
+            print(f"slipway: {error}", file=sys.stderr)
+    return found
 
 
 def find(state: State, name: str) -> RunFolder | EndpointFolder:

@@ -56,7 +56,7 @@ def admit(state: State, run: TrainingRun, source: Path, now: datetime) -> Admitt
     again = run.model_copy(update={"metadata": kept, "status": old.status})
     plan = plans.resolve(again, defaults)
     workspace = folder.workspace(again)
-    before = plans.load(workspace.plan.read_text(encoding="utf-8"))
+    before = folder.plan(again)
     if plan.digest != before.digest:
         if _learned_nothing(old):
             _empty(folder)

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from slipway.local import endpoint_daemon
 from slipway.local.attempts import Attempts
-from slipway.local.files import write_json
+from slipway.local.files import read_json, write_json
 from slipway.local.state import RunFolder, State
 from slipway_core import lifecycle
 from slipway_core.conditions import timestamp
@@ -134,12 +135,24 @@ class Executor:
     def _keep_verdict(self, status: RunStatus) -> None:
         """Keeps a passing verdict where the endpoint finds it, for longer than the run lives."""
         evaluation = status.evaluation
-        if evaluation is None or evaluation.verdict is not Verdict.PASS or evaluation.artifact_digest is None:
+        if evaluation is None or evaluation.artifact_digest is None:
             return
         path = self.state.verdict(evaluation.artifact_digest)
+        if evaluation.verdict is not Verdict.PASS:
+            self._take_back(path, evaluation.artifact_digest)
+            return
         if not path.exists():
             document = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
             write_json(path, {**document, "evaluation": evaluation.to_document()})
+
+    def _take_back(self, path: Path, digest: str) -> None:
+        """Removes this run's own passing verdict when a later judgement did not pass. What was live by it stays."""
+        document = read_json(path)
+        if not isinstance(document, dict) or document.get("run") != self.run.name:
+            return
+        served = {v.digest for e in self.state.endpoints() for v in (e.status().live, *e.status().history) if v}
+        if digest not in served:
+            path.unlink(missing_ok=True)
 
     def _promote(self, promote: Promote) -> None:
         """Tells the endpoint what to serve. The settings are the run's template: a local endpoint has no other."""

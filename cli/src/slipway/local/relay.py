@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterable
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 600.0
 """How long a client's connection may be silent between two requests."""
+FIRST_REQUEST_SECONDS = 30.0
+"""How long a new connection may take until its first request is there."""
+_SPARE_FILES = 64
+"""Descriptors that are kept for the daemon itself: its looks at the servers must never fail for want of one."""
 _BLOCK = 1 << 16
 _HEAD_BYTES = 1 << 16
 _UNREAD_BODY_SECONDS = 10.0
@@ -48,6 +53,16 @@ class Unavailable:
     """Seconds after which it is worth trying again."""
 
 
+def most_connections() -> int:
+    """Raises this process's limit of open files as far as it may, and returns the clients that fit: each takes two
+    descriptors, its own and that of its server."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(1, (soft - _SPARE_FILES) // 2) if soft != resource.RLIM_INFINITY else 1 << 20
+
+
 class Relay:
     """Listens on one address, and asks `target` for each request where it goes."""
 
@@ -58,6 +73,7 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], _Peer] = {}
         self._closing = False
+        self._most_connections = most_connections()
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -97,12 +113,16 @@ class Relay:
 
     async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         client = _Peer(h11.SERVER, reader, writer)
+        if len(self._connections) >= self._most_connections:
+            client.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = client
         try:
-            while not self._closing and await self._exchange(client):
-                pass
+            patience = FIRST_REQUEST_SECONDS
+            while not self._closing and await self._exchange(client, patience):
+                patience = IDLE_SECONDS
         except (OSError, h11.ProtocolError, TimeoutError, asyncio.CancelledError):
             client.abort()
         except Exception:
@@ -112,11 +132,11 @@ class Relay:
             del self._connections[task]
             client.close()
 
-    async def _exchange(self, client: _Peer) -> bool:
+    async def _exchange(self, client: _Peer, patience: float) -> bool:
         """Brings one request to its server and the answer back. Returns whether another one may follow."""
         client.idle = True
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(patience):
                 request = await client.next_event()
         except h11.RemoteProtocolError as error:
             await _answer(client, error.error_status_hint, f"this is no HTTP/1.1 request: {error}")

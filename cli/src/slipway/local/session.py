@@ -19,7 +19,6 @@ from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.state import RunFolder, State, StateError
 from slipway_core import documents
-from slipway_core import plan as plans
 from slipway_core.conditions import find, timestamp
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION
 from slipway_core.status import Phase, RunStatus
@@ -66,13 +65,15 @@ def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int
         run = run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})
         run = with_retry(run, now)
         folder.save(run)
-        plan = plans.load(folder.workspace(run).plan.read_text(encoding="utf-8"))
+        plan = folder.plan(run)
         return _work(state, Admitted(folder, run, plan, new=False), attach=False, as_json=as_json)
 
 
 def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> int:
     console = Console(stderr=as_json)
     before = admitted.run.status.phase if admitted.run.status else Phase.PENDING
+    if not admitted.new and before.finished and before is not Phase.FAILED:
+        console.print(f"run {admitted.run.name} was done already ({before.value}); no step runs again", highlight=False)
     if not admitted.new and not before.finished:
         console.print(f"run {admitted.run.name} goes on where it was ({before.value})", highlight=False)
     with view.choose(console) as shown:

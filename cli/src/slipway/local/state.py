@@ -30,7 +30,9 @@ from pydantic import BaseModel, ValidationError
 
 from slipway.local.files import read_json, write_json
 from slipway.local.processes import ProcessId, is_alive
+from slipway_core import plan as plans
 from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.plan import Plan
 from slipway_core.status import EndpointPhase, EndpointStatus, RunStatus
 from slipway_core.training_run import TrainingRun
 from slipway_core.workspace import Workspace
@@ -58,7 +60,7 @@ class State:
     def runs(self) -> list[RunFolder]:
         """All runs, oldest first."""
         folders = [RunFolder(path.parent) for path in (self.root / "runs").glob("*/run.json")]
-        return sorted(folders, key=lambda folder: folder.load().metadata.creation_timestamp or "")
+        return sorted(folders, key=_created)
 
     def endpoints(self) -> list[EndpointFolder]:
         return [EndpointFolder(path.parent) for path in sorted((self.root / "endpoints").glob("*/endpoint.json"))]
@@ -91,6 +93,13 @@ class State:
         return isinstance(document, dict) and document.get("digest") == digest and document.get("verdict") == "Pass"
 
 
+def _created(folder: RunFolder) -> str:
+    try:
+        return folder.load().metadata.creation_timestamp or ""
+    except StateError:
+        return ""  # A damaged run is named when it is asked for; it must not hide the others.
+
+
 @dataclass(frozen=True)
 class RunFolder:
     root: Path
@@ -120,6 +129,16 @@ class RunFolder:
     def workspace(self, run: TrainingRun | None = None) -> Workspace:
         uid = (run or self.load()).metadata.uid or ""
         return Workspace(self.root / f"{self.name}-{uid[:8]}")
+
+    def plan(self, run: TrainingRun | None = None) -> Plan:
+        """Returns the plan that the run works by. Raises StateError when it is lost or damaged."""
+        path = self.workspace(run).plan
+        try:
+            return plans.load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            fix = f"remove the run with `slipway rm {self.name}` and start it again"
+            raise StateError(f"{path}: damaged: {reason}; {fix}") from None
 
     @property
     def attempts(self) -> Path:

@@ -20,7 +20,7 @@ from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.processes import ProcessId
 from slipway.local.state import BusyError, State, StateError
-from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, VersionStatus
+from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 
@@ -274,3 +274,29 @@ def test_G_a_daemon_that_cannot_start_does_not_take_the_verdict_with_it(state, m
     assert status.evaluation.verdict == "Pass"
     monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", acknowledge)
     assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+
+
+def test_A_a_verdict_is_taken_back_when_a_later_judgement_does_not_pass(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    status = executor.work()
+    digest = status.artifact.digest
+    assert state.passed(digest)
+    worse = status.evaluation.model_copy(update={"verdict": Verdict.FAIL})
+    executor._keep_verdict(status.model_copy(update={"evaluation": worse}))
+    assert not state.passed(digest)
+
+
+def test_a_damaged_plan_is_named_with_the_way_out(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    executor.folder.workspace().plan.write_text("{")
+    with pytest.raises(StateError, match=r"plan\.json: damaged[\s\S]*slipway rm demo"):
+        make(state, monkeypatch)
+
+
+def test_a_damaged_run_does_not_hide_the_others(state, monkeypatch):
+    make(state, monkeypatch)
+    bad = state.run("bad")
+    bad.root.mkdir(parents=True)
+    (bad.root / "run.json").write_text("{")
+    assert [folder.name for folder in state.runs()] == ["bad", "demo"]
+    assert state.existing_run("demo").load().name == "demo"
