@@ -88,15 +88,25 @@ def check_amount(body: bytes, max_new_tokens: int, max_choices: int, status: int
 
 def _amounts(fields: Mapping[str, Any], max_new_tokens: int, max_choices: int) -> Iterator[tuple[str, float, int, str]]:
     for name in _NEW_TOKENS:
-        if _is_number(fields.get(name)):
-            yield name, fields[name], max_new_tokens, "new tokens"
+        if (asked := _amount(fields.get(name))) is not None:
+            yield name, asked, max_new_tokens, "new tokens"
     prompts = fields.get("prompt")
     # A list of strings, or of lists of token ids, is a batch; a list of numbers is one prompt.
     batch = len(prompts) if isinstance(prompts, list) and not all(_is_number(part) for part in prompts) else 1
     for name in ("n", "best_of"):
-        if _is_number(fields.get(name)):
-            yield name, fields[name] * batch, max_choices, "answers at a time"
+        if (asked := _amount(fields.get(name))) is not None:
+            yield name, asked * batch, max_choices, "answers at a time"
     yield "prompt", batch, max_choices, "prompts at a time"
+
+
+def _amount(value: Any) -> float | None:
+    """Returns a number as vLLM reads it: its models take "500" for 500."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from slipway.local import ports
+import pytest
+
+from slipway.local import ports, relay
 from slipway.local.relay import Backend, Relay, Unavailable
 
 Script = Callable[["Exchange"], Awaitable[None]]
@@ -372,3 +374,31 @@ def _own_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def test_B_connections_beyond_what_the_machine_has_files_for_are_closed_at_once():
+    """Silent clients must not use up the descriptors with which the daemon looks at its servers."""
+
+    async def scene(on: Stage) -> None:
+        on.relay._most_connections = 2
+        await on.behind(always(b"one"))
+        first, second = await on.connect(), await on.connect()
+        assert await on.ask(first) == b"one"
+        assert await on.ask(second) == b"one"
+        third = await on.connect()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await on.ask(third)
+        assert await on.ask(first) == b"one"
+
+    play(scene)
+
+
+def test_a_connection_that_asks_nothing_is_not_kept(monkeypatch):
+    async def scene(on: Stage) -> None:
+        monkeypatch.setattr(relay, "FIRST_REQUEST_SECONDS", 0.1)
+        await on.behind(always(b"one"))
+        silent = await on.connect()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await silent.reader.readexactly(1)
+
+    play(scene)
