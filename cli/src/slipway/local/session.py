@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from slipway import exits
-from slipway.local import endpoint_daemon, view
+from slipway.local import endpoint_daemon, frozen_version, view
 from slipway.local.admission import Admitted, Refused, admit, with_retry
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
@@ -46,6 +46,7 @@ def run_file(
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"serving": None})})
     state = State.below(workdir)
     with state.run(run.name).lock():
+        _require_access(run, file)
         _require_port(state, run)
         admitted = admit(state, run, file, utc_now())
         return _work(state, admitted, attach=attach, as_json=as_json)
@@ -108,6 +109,20 @@ def _signals_to(executor: Executor, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _require_access(run: TrainingRun, source: Path) -> None:
+    """What cannot be served on this machine would only be noticed after the training."""
+    serving = run.spec.serving
+    if serving is None:
+        return
+    frozen_version.check(serving.template)
+    keys = serving.template.access.keys_file
+    if keys is not None and not (source.resolve().parent / keys).is_file():
+        raise Refused(
+            f"serving.template.access.keysFile: there is no file {source.resolve().parent / keys}; write keys into it, "
+            f"one a line (a relative path starts at the folder of {source.name})"
+        )
+
+
 def _require_port(state: State, run: TrainingRun) -> None:
     """A port that somebody else has would only be noticed after the training."""
     serving = run.spec.serving
@@ -158,6 +173,12 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
         _say_live(console, state)
     else:
         console.print(f"{status.phase.value}: {message}", highlight=False, soft_wrap=True, markup=False)
+        if status.phase is Phase.REJECTED:
+            console.print(
+                "Train it better, or ask for less, in a run of another metadata.name; "
+                f"`slipway doctor {folder.name}` says what to change.",
+                highlight=False, soft_wrap=True, markup=False,
+            )  # fmt: skip
         if status.phase is Phase.FAILED:
             console.print(f"See `slipway logs {folder.name}` and `slipway doctor {folder.name}`.", highlight=False)
         _say_live(console, state)
