@@ -134,6 +134,46 @@ def test_fp16_is_refused_on_a_cpu(tmp_path: Path) -> None:
         run.train()
 
 
+@pytest.fixture
+def fp16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow and refused to users, but the same code as on a GPU."""
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = type(get_accelerator())
+    monkeypatch.setattr(accelerator, "is_fp16_supported", lambda _: True)
+    monkeypatch.setattr(accelerator, "supported_dtypes", lambda _: [torch.float32, torch.bfloat16, torch.float16])
+    monkeypatch.setattr("slipway_trainer.train_stage.precision_of", lambda *_: "FP16")
+
+
+@pytest.mark.usefixtures("fp16_on_a_cpu")
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_fp16_learns_what_fp32_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: int) -> None:
+    half = make(tmp_path / "half", PRETRAIN | {"memory": {"zeroStage": zero}})
+    half.train()
+    monkeypatch.undo()
+    plain = make(tmp_path / "plain")
+    plain.train()
+    assert half.losses() == pytest.approx(plain.losses(), abs=0.02)
+
+
+@pytest.mark.usefixtures("fp16_on_a_cpu")
+def test_fp16_leaves_out_steps_that_overflow_and_goes_on_with_its_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_trainer.engine.FIRST_SCALE_POWER", 24)
+    stage = PRETRAIN | {"steps": 30}
+    undisturbed = make(tmp_path / "undisturbed", stage, **CHECKPOINTS)
+    undisturbed.train()
+    norms = [row["grad_norm"] for row in undisturbed.metrics()]
+    assert norms[0] is None or norms[0] == 0
+    assert norms[-1] > 0
+    assert undisturbed.losses()[-1] < undisturbed.losses()[0] - 0.5
+    run = make(tmp_path / "killed", stage, **CHECKPOINTS)
+    crash(run, at=6)
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+
+
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_resume_is_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: int) -> None:
     stage = PRETRAIN | VALIDATED | {"steps": 9, "memory": {"zeroStage": zero}}

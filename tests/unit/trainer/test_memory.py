@@ -50,6 +50,12 @@ def test_what_the_plan_sets_is_taken() -> None:
     assert set(found.reasons.values()) == {"set in the plan"}
 
 
+def test_fp16_never_trains_without_its_loss_scale() -> None:
+    found = choose(TINY, stage(memory=Memory(zero_stage=0)), "FP16", Machine("cuda", 16 * GIB, 1), sequences=8)
+    assert found.zero_stage == 1
+    assert "the plan says 0" in found.reasons["zeroStage"]
+
+
 def test_the_micro_batch_is_no_larger_than_a_ranks_share_and_no_larger_than_fits() -> None:
     assert choose(TINY, stage(max_length=128), "FP32", Machine("cpu", 16 * GIB, 2), sequences=6).micro_batch == 3
     assert choose(TINY, stage(max_length=512), "FP32", Machine("cpu", 16 * GIB, 1), sequences=64).micro_batch == 8

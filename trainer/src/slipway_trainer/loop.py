@@ -239,7 +239,7 @@ class Training:
         tokens, seconds = (sum(values) for values in zip(*speeds, strict=True))
         speed = tokens / seconds if seconds > 0 else None
         left = (self.extent.steps - state.step) * seconds / len(speeds)
-        self.metrics.write(
+        self._write_metrics(
             {
                 "step": state.step,
                 "epoch": round(state.epoch, 6),
@@ -265,6 +265,17 @@ class Training:
             eta_seconds=left,
         )
         self.reporter.step(progress, force=measured or state.step == self.extent.steps)
+
+    def _write_metrics(self, row: dict[str, float | int | None]) -> None:
+        assert self.metrics is not None
+        try:
+            self.metrics.write(row)
+        except OSError as error:
+            # What was not written stays in the buffer and is written with the next row.
+            if self.saved_step is None:
+                raise
+            if self.reporter:
+                self.reporter.warn(f"step {row['step']}: metrics.jsonl could not be written ({error})")
 
     _fence_looked: float = -math.inf
 

@@ -112,6 +112,10 @@ def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine
 def _zero_stage(
     size: ModelSize, stage: Stage, precision: Precision, machine: Machine, usable: int, reasons: dict[str, str]
 ) -> int:
+    if precision == "FP16" and stage.memory.zero_stage == 0:
+        # Its gradients would be divided by a loss scale that the loss was never multiplied by (DeepSpeed 0.19.8).
+        reasons["zeroStage"] = "the plan says 0, but DeepSpeed scales an fp16 loss from stage 1 on"
+        return 1
     if stage.memory.zero_stage != "Auto":
         reasons["zeroStage"] = "set in the plan"
         return int(stage.memory.zero_stage)

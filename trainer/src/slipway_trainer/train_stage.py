@@ -23,7 +23,7 @@ from slipway_trainer import engine as engines
 from slipway_trainer import launch, lineage, memory, models, optimizer, resolved, row_stream, tokenizer, trained
 from slipway_trainer.checkpoint import Checkpoints, TrainState
 from slipway_trainer.engine import DTYPES, Precision, Ranks
-from slipway_trainer.errors import BadConfig, BadData, LostPeers, NoSpace, OutOfMemory, StepFailure
+from slipway_trainer.errors import BadConfig, BadData, Diverged, LostPeers, NoSpace, OutOfMemory, StepFailure
 from slipway_trainer.loop import Training
 from slipway_trainer.memory import Machine, ModelSize
 from slipway_trainer.next_token_loss import NextTokenLoss
@@ -57,9 +57,17 @@ def train_stage(
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            raise OutOfMemory(str(error).splitlines()[0]) from None
+            raise OutOfMemory(next(iter(str(error).splitlines()), "out of memory")) from None
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "No space left on device" in first_line and not isinstance(error, OSError):
+            # safetensors wraps what the system said.
+            raise NoSpace(f"{ws.stage(stage).root}: {first_line}. Free space there and start again") from None
+        if "loss scale already at minimum" in first_line:
+            raise Diverged(
+                "fp16 gradients overflow at the smallest loss scale. Lower optimizer.learningRate, or use precision: BF16"
+            ) from None
         if ranks.world > 1 and launch.is_lost_peer(error):
-            raise LostPeers(f"rank {ranks.rank} lost the others: {str(error).splitlines()[0]}") from None
+            raise LostPeers(f"rank {ranks.rank} lost the others: {first_line}") from None
         raise
     finally:
         if reporter:
