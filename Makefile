@@ -9,7 +9,7 @@ VARIANT ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 BIN := .venv/bin
-PYTHON_FILES := core trainer serving cli tests bench
+PYTHON_FILES := core trainer serving operator cli tests bench
 
 # None of the libraries phones home from a development machine.
 export DO_NOT_TRACK := 1

@@ -15,6 +15,7 @@ compile() { # NAME [OPTION...]
 
 compile uv
 compile build
+compile operator
 compile cpu --override requirements/overrides.txt
 compile cuda --override requirements/overrides.txt
 # setuptools comes with either set, at the version that its vLLM asks for.

@@ -14,7 +14,7 @@ check() { # NAME COMMAND...
 }
 
 python_files=()
-for folder in core trainer serving cli tests bench; do [ -d $folder ] && python_files+=("$folder"); done
+for folder in core trainer serving operator cli tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
 check "generated files" "$BIN/python" -m slipway_core.generate --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"

