@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -93,6 +93,8 @@ class ExecutorDefaults:
     images: Images = field(default_factory=Images)
     accelerator: str | None = None
     template: EndpointTemplate | None = None
+    runs: Mapping[str, str] | None = None
+    """Where the artifacts of other runs are, by run; `run://name` becomes that URI. None leaves it to the trainer."""
 
 
 _DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
@@ -104,13 +106,14 @@ def resolve(run: TrainingRun, defaults: ExecutorDefaults | None = None, *, uid: 
     Fields that need a device (precision, ZeRO stage, target modules) stay `Auto`; a stage's first attempt decides
     them on the device and writes them down.
 
-    Raises uris.UriError for a URI outside the grammar, and ValueError when the run has no uid.
+    Raises uris.UriError for a URI outside the grammar, KeyError for a run that `defaults.runs` does not have, and
+    ValueError when the run has no uid.
     """
     identity = uid or run.metadata.uid
     if not identity:
         raise ValueError(f"run {run.name} has no uid")
     defaults = defaults or ExecutorDefaults()
-    spec = _anchored(run, defaults.folder).spec
+    spec = _anchored(run, defaults).spec
     fields: dict[str, Any] = {
         "model": spec.model,
         "stages": [_filled(stage) for stage in spec.stages],
@@ -191,8 +194,31 @@ def _filled(stage: Stage) -> Stage:
     return stage.model_copy(update=update)
 
 
-def _anchored(run: TrainingRun, folder: str | None) -> TrainingRun:
-    """Checks every URI of the run against the grammar and makes relative `file` URIs absolute."""
+def named_runs(run: TrainingRun) -> list[str]:
+    """Returns the other runs that a run starts from: those that its `run://` URIs name.
+
+    Raises uris.UriError for a URI outside the grammar.
+    """
+    found: set[str] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in cast(dict[str, Any], value).items():
+                if key in ("uri", "from") and isinstance(inner, str):
+                    uri = uris.parse(inner)
+                    found.update([uri.authority] if uri.scheme == "run" else [])
+                visit(inner)
+        elif isinstance(value, list):
+            for item in cast(list[Any], value):
+                visit(item)
+
+    visit(run.spec.to_document())
+    return sorted(found)
+
+
+def _anchored(run: TrainingRun, defaults: ExecutorDefaults) -> TrainingRun:
+    """Checks every URI of the run against the grammar, makes relative `file` URIs absolute, and finds other runs."""
+    folder = defaults.folder
 
     def visit(value: Any, path: str) -> Any:
         if isinstance(value, Api):
@@ -209,6 +235,8 @@ def _anchored(run: TrainingRun, folder: str | None) -> TrainingRun:
                 uri = uris.parse(value)
             except uris.UriError as error:
                 raise uris.UriError(f"{path}: {error}") from None
+            if uri.scheme == "run" and defaults.runs is not None:
+                return defaults.runs[uri.authority]
             return str(uris.anchor(uri, folder)) if folder else value
         if isinstance(value, str) and path.endswith(".keysFile") and folder:
             return uris.anchor(uris.Uri("file", "", value), folder).path

@@ -80,3 +80,12 @@ def test_a_plan_survives_json_whatever_its_numbers(rate, seed, length):
     stage = {"name": "s", "seed": seed, "maxLength": length, "optimizer": {"learningRate": rate}, "data": data}
     plan = a_plan(a_run(stages=[stage], model={"from": "hf://org/name"}))
     assert plans.load(plan.to_json()) == plan
+
+
+def test_E_another_run_becomes_the_artifact_that_it_has_when_the_run_is_planned():
+    run = a_run(model={"from": "run://base"})
+    assert plans.named_runs(run) == ["base"]
+    where = {"base": "pvc://slipway-workspace/base-0123abcd/artifact"}
+    planned = plans.resolve(run, ExecutorDefaults(runs=where))
+    assert planned.model.from_ == where["base"]
+    assert plans.resolve(run, ExecutorDefaults()).model.from_ == "run://base", "the trainer finds it on one machine"

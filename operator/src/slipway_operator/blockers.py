@@ -1,0 +1,157 @@
+"""What keeps pods from starting, as conditions that name the object and the fix. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from slipway_core.conditions import parse_timestamp
+from slipway_core.observed import Blocker
+
+Manifest = dict[str, Any]
+
+_IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+def of_pods(pods: Iterable[Manifest], now: datetime, *, node_lost_after: float = 60.0) -> tuple[Blocker, ...]:
+    """Returns what keeps these pods from running, each kind once.
+
+    Args:
+        pods: of one attempt, or of one version of an endpoint.
+        now: the time, aware of its zone.
+        node_lost_after: seconds beyond its grace period that a pod may stay Terminating.
+    """
+    found: dict[str, Blocker] = {}
+    for pod in pods:
+        for blocker in _of_pod(pod, now, node_lost_after):
+            found.setdefault(blocker.type, blocker)
+    return tuple(found.values())
+
+
+def of_events(events: Iterable[Manifest]) -> tuple[Blocker, ...]:
+    """Returns what the Events of a Job or a pod say keeps it from having pods or volumes: only they tell."""
+    found: dict[str, Blocker] = {}
+    for event in events:
+        message = str(event.get("message", ""))
+        blocker = None
+        if event.get("reason") in ("FailedCreate", "FailedMount", "FailedAttachVolume"):
+            blocker = _of_message(message, str(event.get("reason")))
+        if blocker is not None:
+            found.setdefault(blocker.type, blocker)
+    return tuple(found.values())
+
+
+def shared_workspace(claim: Manifest | None, nodes: int) -> tuple[Blocker, ...]:
+    """Says when a run over several nodes has a workspace that only one of them can mount. It may still fit on one."""
+    if claim is None or nodes == 1:
+        return ()
+    modes = cast(list[str], (claim.get("spec") or {}).get("accessModes") or [])
+    if "ReadWriteMany" in modes:
+        return ()
+    message = (
+        f"compute.nodes is {nodes} and the claim {claim['metadata']['name']} has the access modes {', '.join(modes)}: "
+        "pods on different nodes cannot share it. Use a claim with ReadWriteMany (spec.storage.claimName)"
+    )
+    return (Blocker("WorkspaceNotShared", "AccessMode", message),)
+
+
+def _of_pod(pod: Manifest, now: datetime, node_lost_after: float) -> Iterable[Blocker]:
+    metadata, status = pod["metadata"], cast(Manifest, pod.get("status") or {})
+    name = metadata.get("name", "")
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return
+    if deleted := metadata.get("deletionTimestamp"):
+        # Kubernetes sets it to the end of the grace period.
+        if now - parse_timestamp(deleted) > timedelta(seconds=node_lost_after):
+            node = (pod.get("spec") or {}).get("nodeName", "its node")
+            message = (
+                f"the pod {name} does not end on {node}, which seems lost. The run goes on once the node is back, is "
+                f"deleted (kubectl delete node {node}), or has the taint node.kubernetes.io/out-of-service"
+            )
+            yield Blocker("NodeLost", "PodStaysTerminating", message)
+        return
+    for condition in cast(list[Manifest], status.get("conditions") or []):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            yield _unschedulable(name, str(condition.get("message", "")), pod)
+    for container in _containers(status):
+        waiting = cast(Manifest, (container.get("state") or {}).get("waiting") or {})
+        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        if reason in _IMAGE_REASONS:
+            yield _image(str(container.get("image", "")), reason, message)
+        elif reason in _CONFIG_REASONS:
+            yield _of_message(message, reason) or Blocker("ContainerNotCreated", reason, f"pod {name}: {message}")
+
+
+def _containers(status: Manifest) -> list[Manifest]:
+    return [
+        *cast(list[Manifest], status.get("initContainerStatuses") or []),
+        *cast(list[Manifest], status.get("containerStatuses") or []),
+    ]
+
+
+def _image(image: str, reason: str, message: str) -> Blocker:
+    fix = "check its name, the nodes' access to the registry, and imagePullSecrets (values of the chart)"
+    return Blocker("ImageUnavailable", reason, f"the image {image} cannot be pulled: {message or reason}; {fix}")
+
+
+def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
+    known = _of_message(message, "Unschedulable")
+    if known is not None:
+        return known
+    missing = re.findall(r"Insufficient ([\w./-]+)", message)
+    extended = [resource for resource in missing if "/" in resource]
+    if extended:
+        resource = extended[0]
+        wanted = _requested(pod, resource)
+        text = (
+            f"the pod {name} asks for {wanted} {resource} and no node has that many free: {message} Free or add nodes "
+            f"with {resource}, or change compute.accelerator and compute.processesPerNode"
+        )
+        return Blocker("Unschedulable", "NoAccelerator", text)
+    return Blocker("Unschedulable", "NoNodeFits", f"no node takes the pod {name}: {message}")
+
+
+def _requested(pod: Manifest, resource: str) -> str:
+    for container in cast(list[Manifest], (pod.get("spec") or {}).get("containers") or []):
+        limits = (container.get("resources") or {}).get("limits") or {}
+        if resource in limits:
+            return str(limits[resource])
+    return "some"
+
+
+def _of_message(message: str, reason: str) -> Blocker | None:
+    """Returns the blocker that a message of Kubernetes is about, by the object that it names."""
+    if found := re.search(r'persistentvolumeclaim "([^"]+)" (?:not found|is being deleted)', message):
+        text = f"the claim {found[1]} does not exist in this namespace; create it, and the run goes on by itself"
+        return Blocker("ClaimMissing", "NotFound", text)
+    if "unbound immediate PersistentVolumeClaims" in message or "waiting for" in message and "claim" in message.lower():
+        text = f"a claim has no volume yet: {message} Check its storage class (kubectl describe pvc)"
+        return Blocker("ClaimPending", "NotBound", text)
+    if found := re.search(r'secrets? "([^"]+)" not found', message):
+        text = f"the Secret {found[1]} does not exist in this namespace; create it, and it goes on by itself"
+        return Blocker("SecretMissing", "NotFound", text)
+    if found := re.search(r"couldn't find key (\S+) in Secret (\S+)", message):
+        text = f"the Secret {found[2].split('/')[-1]} has no key {found[1]}; add it, and it goes on by itself"
+        return Blocker("SecretMissing", "KeyNotFound", text)
+    if found := re.search(r'configmaps? "([^"]+)" not found', message):
+        text = f"the ConfigMap {found[1]} does not exist in this namespace; it comes back with the next look at the run"
+        return Blocker("ConfigMapMissing", "NotFound", text)
+    if found := re.search(r"exceeded quota: ([^,]+), requested: (.+?), used: (.+?), limited: (.+)", message):
+        text = (
+            f"the quota {found[1]} has no room: asked for {found[2]}, used {found[3]}, limit {found[4]}; raise it or "
+            "free some, and the run goes on by itself"
+        )
+        return Blocker("QuotaExceeded", "ResourceQuota", text)
+    if found := re.search(r'priorityclass(?:es)?\.scheduling\.k8s\.io "?([\w.-]+)"? not found|no PriorityClass with name ([\w.-]+)', message):
+        text = f"compute.priorityClassName: there is no PriorityClass {found[1] or found[2]}; create it or change the run"
+        return Blocker("PriorityClassMissing", "NotFound", text)
+    if "violates PodSecurity" in message:
+        return Blocker("PodForbidden", "PodSecurity", f"the namespace does not admit the pod: {message}")
+    if reason == "FailedCreate":
+        return Blocker("PodNotCreated", reason, message)
+    if reason in ("FailedMount", "FailedAttachVolume"):
+        return Blocker("VolumeNotMounted", reason, f"{message} Check the claim and its storage class")
+    return None
