@@ -22,6 +22,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+WORKSPACE_CLAIM: Final = "slipway-workspace"
+"""The claim that holds the workspaces of a namespace whose runs name no storage."""
+WORKSPACE_MOUNT: Final = "/workspace"
+"""Where a pod has that claim."""
+
+
+def short_uid(uid: str) -> str:
+    return uid.replace("-", "")[:8]
+
+
+def run_folder(run: str, uid: str) -> str:
+    """Folder of a run in its workspace claim."""
+    return f"{run}-{short_uid(uid)}"
 
 
 @dataclass(frozen=True)

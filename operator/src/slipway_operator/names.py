@@ -1,28 +1,35 @@
-"""Names, labels and annotations of everything that the operator makes. The one place that knows them."""
+"""Names, labels and annotations of everything that the operator makes. The one place that knows them.
+
+Those that the command line selects by are in slipway_core.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from slipway_core.api import GROUP
+from slipway_core.labels import ATTEMPT as ATTEMPT
+from slipway_core.labels import ENDPOINT as ENDPOINT
+from slipway_core.labels import LIMIT
+from slipway_core.labels import MANAGED_BY as MANAGED_BY
+from slipway_core.labels import MANAGED_BY_VALUE as MANAGED_BY_VALUE
+from slipway_core.labels import ROLE as ROLE
+from slipway_core.labels import RUN as RUN
+from slipway_core.labels import RUN_UID as RUN_UID
+from slipway_core.labels import STEP as STEP
+from slipway_core.labels import VERSION as VERSION
+from slipway_core.labels import join as join
+from slipway_core.labels import label as label
+from slipway_core.workspace import WORKSPACE_CLAIM as WORKSPACE_CLAIM
+from slipway_core.workspace import run_folder as run_folder
+from slipway_core.workspace import short_uid as short_uid
 
 MANAGER: Final = "slipway-operator"
 """Field manager of every server-side apply, and the reporting component of Events."""
 
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-MANAGED_BY_VALUE: Final = "slipway"
 CHILDREN: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 """Label selector of everything that the operator made: what it watches on the server's side."""
 
-RUN: Final = f"{GROUP}/run"
-RUN_UID: Final = f"{GROUP}/run-uid"
-ROLE: Final = f"{GROUP}/role"
-"""plan, step, verdict, cleanup, serve or upload."""
-STEP: Final = f"{GROUP}/step"
-ATTEMPT: Final = f"{GROUP}/attempt"
-ENDPOINT: Final = f"{GROUP}/endpoint"
-VERSION: Final = f"{GROUP}/version"
 DIGEST: Final = f"{GROUP}/digest"
 """Label: the first 63 hex digits of an artifact's digest, on its verdict."""
 
@@ -34,35 +41,9 @@ BASELINE: Final = f"{GROUP}/baseline"
 FROZEN: Final = f"{GROUP}/frozen"
 """Annotation of a version's Deployment: the version (VersionStatus) and its settings as they were when it was made."""
 
-WORKSPACE_CLAIM: Final = "slipway-workspace"
-
-LABEL_LIMIT: Final = 63
+LABEL_LIMIT: Final = LIMIT
 JOB_LIMIT: Final = 52
 """A Job's pods are called `<job>-<index>-<5 letters>`, and their host name `<job>-<index>` has 63 characters."""
-_HASH: Final = 8
-
-
-def join(*parts: str, limit: int = LABEL_LIMIT) -> str:
-    """Returns the parts joined by `-`; what is too long is cut and told apart by a hash of the whole."""
-    whole = "-".join(parts)
-    if len(whole) <= limit:
-        return whole
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH]
-    return f"{whole[: limit - _HASH - 1].rstrip('-.')}-{digest}"
-
-
-def label(value: str) -> str:
-    """Returns a text as a label's value: at most 63 characters, told apart by a hash when it was cut."""
-    return join(value)
-
-
-def short_uid(uid: str) -> str:
-    return uid.replace("-", "")[:8]
-
-
-def run_folder(run: str, uid: str) -> str:
-    """Folder of a run in its workspace claim."""
-    return f"{run}-{short_uid(uid)}"
 
 
 def job(run: str, step: str, attempt: int) -> str:
