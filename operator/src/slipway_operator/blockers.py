@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 from slipway_core.conditions import parse_timestamp
 from slipway_core.observed import Blocker
-
-Manifest = dict[str, Any]
+from slipway_operator.manifest import Manifest, at, items
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -48,7 +46,7 @@ def shared_workspace(claim: Manifest | None, nodes: int) -> tuple[Blocker, ...]:
     """Says when a run over several nodes has a workspace that only one of them can mount. It may still fit on one."""
     if claim is None or nodes == 1:
         return ()
-    modes = cast(list[str], (claim.get("spec") or {}).get("accessModes") or [])
+    modes: list[str] = at(claim, "spec").get("accessModes") or []
     if "ReadWriteMany" in modes:
         return ()
     message = (
@@ -59,37 +57,30 @@ def shared_workspace(claim: Manifest | None, nodes: int) -> tuple[Blocker, ...]:
 
 
 def _of_pod(pod: Manifest, now: datetime, node_lost_after: float) -> Iterable[Blocker]:
-    metadata, status = pod["metadata"], cast(Manifest, pod.get("status") or {})
+    metadata, status = pod["metadata"], at(pod, "status")
     name = metadata.get("name", "")
     if status.get("phase") in ("Succeeded", "Failed"):
         return
     if deleted := metadata.get("deletionTimestamp"):
         # Kubernetes sets it to the end of the grace period.
         if now - parse_timestamp(deleted) > timedelta(seconds=node_lost_after):
-            node = (pod.get("spec") or {}).get("nodeName", "its node")
+            node = at(pod, "spec").get("nodeName", "its node")
             message = (
                 f"the pod {name} does not end on {node}, which seems lost. The run goes on once the node is back, is "
                 f"deleted (kubectl delete node {node}), or has the taint node.kubernetes.io/out-of-service"
             )
             yield Blocker("NodeLost", "PodStaysTerminating", message)
         return
-    for condition in cast(list[Manifest], status.get("conditions") or []):
+    for condition in items(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield _unschedulable(name, str(condition.get("message", "")), pod)
-    for container in _containers(status):
-        waiting = cast(Manifest, (container.get("state") or {}).get("waiting") or {})
+    for container in [*items(status, "initContainerStatuses"), *items(status, "containerStatuses")]:
+        waiting = at(container, "state", "waiting")
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
         if reason in _IMAGE_REASONS:
             yield _image(str(container.get("image", "")), reason, message)
         elif reason in _CONFIG_REASONS:
             yield _of_message(message, reason) or Blocker("ContainerNotCreated", reason, f"pod {name}: {message}")
-
-
-def _containers(status: Manifest) -> list[Manifest]:
-    return [
-        *cast(list[Manifest], status.get("initContainerStatuses") or []),
-        *cast(list[Manifest], status.get("containerStatuses") or []),
-    ]
 
 
 def _image(image: str, reason: str, message: str) -> Blocker:
@@ -115,8 +106,8 @@ def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
 
 
 def _requested(pod: Manifest, resource: str) -> str:
-    for container in cast(list[Manifest], (pod.get("spec") or {}).get("containers") or []):
-        limits = (container.get("resources") or {}).get("limits") or {}
+    for container in items(pod, "spec", "containers"):
+        limits = at(container, "resources", "limits")
         if resource in limits:
             return str(limits[resource])
     return "some"
@@ -127,7 +118,7 @@ def _of_message(message: str, reason: str) -> Blocker | None:
     if found := re.search(r'persistentvolumeclaim "([^"]+)" (?:not found|is being deleted)', message):
         text = f"the claim {found[1]} does not exist in this namespace; create it, and the run goes on by itself"
         return Blocker("ClaimMissing", "NotFound", text)
-    if "unbound immediate PersistentVolumeClaims" in message or "waiting for" in message and "claim" in message.lower():
+    if "unbound immediate PersistentVolumeClaims" in message:
         text = f"a claim has no volume yet: {message} Check its storage class (kubectl describe pvc)"
         return Blocker("ClaimPending", "NotBound", text)
     if found := re.search(r'secrets? "([^"]+)" not found', message):
@@ -145,8 +136,13 @@ def _of_message(message: str, reason: str) -> Blocker | None:
             "free some, and the run goes on by itself"
         )
         return Blocker("QuotaExceeded", "ResourceQuota", text)
-    if found := re.search(r'priorityclass(?:es)?\.scheduling\.k8s\.io "?([\w.-]+)"? not found|no PriorityClass with name ([\w.-]+)', message):
-        text = f"compute.priorityClassName: there is no PriorityClass {found[1] or found[2]}; create it or change the run"
+    if found := re.search(
+        r'priorityclass(?:es)?\.scheduling\.k8s\.io "?([\w.-]+)"? not found|no PriorityClass with name ([\w.-]+)',
+        message,
+    ):
+        text = (
+            f"compute.priorityClassName: there is no PriorityClass {found[1] or found[2]}; create it or change the run"
+        )
         return Blocker("PriorityClassMissing", "NotFound", text)
     if "violates PodSecurity" in message:
         return Blocker("PodForbidden", "PodSecurity", f"the namespace does not admit the pod: {message}")

@@ -7,12 +7,10 @@ gets SIGTERM and then SIGKILL, and 137 says nothing about the model then.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 from slipway_core import exit_codes
 from slipway_core.exit_codes import ExitClass
-
-Manifest = dict[str, Any]
+from slipway_operator.manifest import Manifest, at, condition, items, notes
 
 _TERMINATED_BY_SIGNAL = (128 + 9, 128 + 15)
 _REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Terminated", "NodeLost")
@@ -35,12 +33,12 @@ class PodEnd:
 
 def has_ended(pod: Manifest) -> bool:
     """Whether no process of the pod runs any more."""
-    return _status(pod).get("phase") in ("Succeeded", "Failed")
+    return at(pod, "status").get("phase") in ("Succeeded", "Failed")
 
 
 def end_of(pod: Manifest) -> PodEnd:
     """Returns how a pod ended that `has_ended`."""
-    status = _status(pod)
+    status = at(pod, "status")
     state = _terminated(status)
     exit_class, message = _class(pod, status, state)
     return PodEnd(
@@ -54,9 +52,8 @@ def end_of(pod: Manifest) -> PodEnd:
 
 def index_of(pod: Manifest) -> int:
     """Returns the completion index of an Indexed Job's pod."""
-    annotations = pod["metadata"].get("annotations") or {}
     try:
-        return int(annotations.get("batch.kubernetes.io/job-completion-index", 0))
+        return int(notes(pod).get("batch.kubernetes.io/job-completion-index", 0))
     except ValueError:
         return 0
 
@@ -82,15 +79,17 @@ def _class(pod: Manifest, status: Manifest, state: Manifest | None) -> tuple[Exi
         return found, disrupted or f"the pod {name} was told to stop"
     hint = ", which the kernel also sends when a node's memory runs out" if code == _TERMINATED_BY_SIGNAL[0] else ""
     killed = f"the pod {name} was killed by signal {code - 128}{hint}"
-    return found, killed if code > 128 else f"the pod {name} ended with exit code {code}; `kubectl logs {name}` has more"
+    return (
+        found,
+        killed if code > 128 else f"the pod {name} ended with exit code {code}; `kubectl logs {name}` has more",
+    )
 
 
 def _disruption(pod: Manifest, status: Manifest) -> str | None:
     """Returns who ended the pod, when it did not end by itself."""
     name = pod["metadata"].get("name", "")
-    for condition in cast(list[Manifest], status.get("conditions") or []):
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return f"the pod {name} was disrupted: {condition.get('message') or condition.get('reason')}"
+    if found := condition(pod, "DisruptionTarget"):
+        return f"the pod {name} was disrupted: {found.get('message') or found.get('reason')}"
     if status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"):
         return f"the pod {name} was taken down: {status.get('message') or status.get('reason')}"
     if pod["metadata"].get("deletionTimestamp"):
@@ -99,15 +98,8 @@ def _disruption(pod: Manifest, status: Manifest) -> str | None:
 
 
 def _terminated(status: Manifest) -> Manifest | None:
-    for container in cast(list[Manifest], status.get("containerStatuses") or []):
-        state = container.get("state") or {}
-        if "terminated" in state:
-            return cast(Manifest, state["terminated"])
-        last = container.get("lastState") or {}
-        if "terminated" in last:
-            return cast(Manifest, last["terminated"])
+    for container in items(status, "containerStatuses"):
+        for state in ("state", "lastState"):
+            if found := at(container, state, "terminated"):
+                return found
     return None
-
-
-def _status(pod: Manifest) -> Manifest:
-    return cast(Manifest, pod.get("status") or {})

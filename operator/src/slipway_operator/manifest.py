@@ -1,0 +1,37 @@
+"""Typed looks into the API server's untyped JSON: what is absent or null is empty."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+Manifest = dict[str, Any]
+
+
+def at(manifest: Manifest | None, *path: str) -> Manifest:
+    """Returns the object at a path of field names; an empty one where there is none."""
+    found: Any = manifest
+    for name in path:
+        found = cast(Manifest, found).get(name) if isinstance(found, dict) else None
+    return cast(Manifest, found) if isinstance(found, dict) else {}
+
+
+def items(manifest: Manifest | None, *path: str) -> list[Manifest]:
+    """Returns the list of objects at a path; an empty one where there is none."""
+    found: Any = at(manifest, *path[:-1]).get(path[-1])
+    return cast(list[Manifest], found) if isinstance(found, list) else []
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return at(manifest, "metadata", "labels")
+
+
+def notes(manifest: Manifest) -> dict[str, str]:
+    return at(manifest, "metadata", "annotations")
+
+
+def condition(manifest: Manifest | None, type_: str) -> Manifest | None:
+    """Returns the condition of that type when it is True."""
+    for found in items(manifest, "status", "conditions"):
+        if found.get("type") == type_ and found.get("status") == "True":
+            return found
+    return None
