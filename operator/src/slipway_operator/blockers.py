@@ -92,7 +92,7 @@ def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
     known = _of_message(message, "Unschedulable")
     if known is not None:
         return known
-    missing = re.findall(r"Insufficient ([\w./-]+)", message)
+    missing = re.findall(r"Insufficient ([\w./-]+[\w])", message)
     extended = [resource for resource in missing if "/" in resource]
     if extended:
         resource = extended[0]

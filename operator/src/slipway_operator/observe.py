@@ -93,7 +93,7 @@ def attempt(
     started = _started(objects, now)
     number = objects.key.number
     if not objects.quiet:
-        running = _is_running(objects.first_pod)
+        running = is_running(objects.first_pod)
         return Attempt(number, "Running" if running else "Starting", started, progress=progress)
     if evicted and objects.suspended:
         message = "the queue took its quota back; it goes on when the queue admits it again"
@@ -194,7 +194,7 @@ def _failed_because(job: Manifest | None) -> str:
     return str(found.get("message") or found.get("reason")) if found else "the Job ended without a pod"
 
 
-def _is_running(pod: Manifest | None) -> bool:
+def is_running(pod: Manifest | None) -> bool:
     return at(pod, "status").get("phase") == "Running"
 
 

@@ -1,0 +1,176 @@
+"""Attempts of a run's steps as Jobs of the cluster: observed, started and stopped. The twin of the local one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_core.conditions import parse_timestamp
+from slipway_core.observed import Attempt, Blocker, CreateAttempt
+from slipway_core.plan import Plan
+from slipway_core.status import Progress
+from slipway_operator import blockers, names, observe, queue_admission
+from slipway_operator.cluster import CLAIM, JOB, POD, AlreadyExists, Cluster, Conflict
+from slipway_operator.manifest import Manifest, labels
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.rendezvous_service import rendezvous_service
+from slipway_operator.manifests.step_job import step_job
+from slipway_operator.manifests.workspace_claim import workspace_claim
+from slipway_operator.observe import AttemptKey, AttemptObjects
+from slipway_operator.pods import Pods
+from slipway_operator.settings import Settings
+from slipway_operator.world import World
+
+_PULL = timedelta(seconds=2)
+"""Between two looks at the progress of one attempt, however often something else wakes its run."""
+_PATIENCE = timedelta(seconds=8)
+"""A pod that is not there or not running after this time has its Events read, which alone say why."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a run's Jobs and pods found."""
+
+    attempts: dict[str, tuple[Attempt, ...]]
+    objects: dict[AttemptKey, AttemptObjects]
+    queued: Blocker | None
+    blockers: tuple[Blocker, ...]
+
+    @property
+    def under_way(self) -> bool:
+        return any(a.state != "Ended" for own in self.attempts.values() for a in own)
+
+
+@dataclass
+class Attempts:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    pods: Pods
+    clock: Callable[[], datetime]
+    _progress: dict[tuple[str, AttemptKey], Progress] = field(default_factory=dict[tuple[str, AttemptKey], Progress])
+    _pulled: dict[tuple[str, AttemptKey], datetime] = field(default_factory=dict[tuple[str, AttemptKey], datetime])
+    _ran: set[tuple[str, AttemptKey]] = field(default_factory=set[tuple[str, AttemptKey]])
+    """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
+    attempt is one that waits, and goes on under its own number once it is admitted again."""
+
+    async def observe(self, namespace: str, uid: str, plan: Plan) -> Seen:
+        """Looks at the run's attempts. Raises ClusterError when why a pod does not start cannot be read."""
+        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.STEP)]
+        objects = observe.group(jobs, self.world.of_run(POD, namespace, uid))
+        await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
+        found: dict[str, list[Attempt]] = {}
+        current: list[AttemptObjects] = []
+        for key in sorted(objects, key=lambda key: key.number):
+            one = objects[key]
+            evicted = (uid, key) in self._ran
+            attempt = observe.attempt(
+                one, claim=claim_of(plan), progress=self._progress.get((uid, key)), evicted=evicted, now=self.clock()
+            )
+            if attempt is not None:
+                found.setdefault(key.step, []).append(attempt)
+                current += [] if attempt.state == "Ended" else [one]
+        queued = None
+        hindrances: list[Blocker] = []
+        for one in current:
+            if one.suspended and one.job is not None:
+                queued = queued or await queue_admission.why_queued(self.cluster, one.job, plan.compute.queue)
+            else:
+                hindrances += await self._blockers(one)
+        if plan.compute.nodes > 1:
+            claim = self.world.get(CLAIM, namespace, claim_of(plan))
+            hindrances += blockers.shared_workspace(claim, plan.compute.nodes)
+        return Seen({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
+
+    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner, seen: Seen) -> None:
+        """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
+
+        Raises Conflict when a Job of that name belongs to something else, and ClusterError.
+        """
+        namespace = plan.run.namespace
+        for key, older in seen.objects.items():
+            if key.step == wanted.step and key.number < wanted.number and older.suspended:
+                # The queue would admit it again, beside its successor.
+                await self._delete(older)
+        await self._ensure_claim(plan)
+        if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
+            self.world.put(await self.cluster.apply(rendezvous_service(plan, owner, wanted.step, wanted.number)))
+        job = step_job(
+            plan,
+            owner,
+            wanted.step,
+            wanted.number,
+            settings=self.settings,
+            claim=claim_of(plan),
+            baseline=wanted.baseline,
+        )
+        try:
+            self.world.put(await self.cluster.create(job))
+        except AlreadyExists:
+            there = await self.cluster.get(JOB, namespace, job["metadata"]["name"])
+            if there is None or labels(there).get(names.RUN_UID) != owner.uid:
+                # Most likely that of a deleted run of the same name, whose pods are still ending.
+                raise Conflict(
+                    f"Job {job['metadata']['name']} exists and is not of this run; it goes on once that Job is gone"
+                ) from None
+            self.world.put(there)
+
+    async def stop(self, step: str, number: int, seen: Seen) -> None:
+        """Ends an attempt with its grace period, in which it writes a checkpoint. Asking twice asks once."""
+        one = seen.objects.get(AttemptKey(step, number))
+        if one is not None and not one.being_deleted:
+            await self._delete(one)
+
+    def forget(self, uid: str) -> None:
+        for memory in (self._progress, self._pulled):
+            for key in [key for key in memory if key[0] == uid]:
+                del memory[key]
+        self._ran = {key for key in self._ran if key[0] != uid}
+
+    async def _delete(self, one: AttemptObjects) -> None:
+        if one.job is None:
+            return
+        metadata = one.job["metadata"]
+        await self.cluster.delete(JOB, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+
+    async def _ensure_claim(self, plan: Plan) -> None:
+        if plan.storage is not None or self.world.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM) is not None:
+            return
+        claim = workspace_claim(plan.run.namespace, self.settings)
+        try:
+            self.world.put(await self.cluster.create(claim))
+        except AlreadyExists:
+            there = await self.cluster.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM)
+            if there is not None:
+                self.world.put(there)
+
+    async def _pull(self, uid: str, one: AttemptObjects) -> None:
+        pod = one.first_pod
+        if pod is None or not observe.is_running(pod):
+            return
+        self._ran.add((uid, one.key))
+        now, last = self.clock(), self._pulled.get((uid, one.key))
+        if last is not None and now - last < _PULL:
+            return
+        self._pulled[uid, one.key] = now
+        progress = await self.pods.progress(pod)
+        if progress is not None:
+            self._progress[uid, one.key] = progress
+
+    async def _blockers(self, one: AttemptObjects) -> tuple[Blocker, ...]:
+        now = self.clock()
+        found = blockers.of_pods(one.pods, now, node_lost_after=self.settings.node_lost_seconds)
+        if found or observe.is_running(one.first_pod) or one.being_deleted:
+            return found
+        silent: Manifest | None = one.first_pod or one.job
+        if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
+            return ()
+        return blockers.of_events(await self.cluster.events(silent))
+
+
+def claim_of(plan: Plan) -> str:
+    """Returns the name of the claim that holds the run's workspace."""
+    storage = plan.storage
+    return storage.claim_name if storage is not None and storage.claim_name else names.WORKSPACE_CLAIM

@@ -1,0 +1,122 @@
+"""The plan of a run: resolved once, kept in an immutable ConfigMap, and read from there ever after (invariant E)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from slipway_core import plan as plans
+from slipway_core import uris
+from slipway_core.observed import Blocker
+from slipway_core.plan import ExecutorDefaults, Plan
+from slipway_core.training_run import TrainingRun
+from slipway_operator import names
+from slipway_operator.cluster import CONFIG_MAP, TRAINING_RUN, AlreadyExists, Cluster
+from slipway_operator.manifest import Manifest, at
+from slipway_operator.manifests.plan_config_map import plan_config_map
+from slipway_operator.settings import Settings
+from slipway_operator.world import World
+
+_KEPT = 512
+"""Plans in memory; one is a few KiB, and reading it from its ConfigMap takes a millisecond."""
+
+
+@dataclass
+class Plans:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    _read: OrderedDict[str, Plan] = field(default_factory=OrderedDict[str, Plan])
+    """By the run's uid, the one used last at the end."""
+
+    async def of(self, run: TrainingRun) -> Plan | Blocker:
+        """Returns what runs, or what is in the way of planning it.
+
+        Until status names the plan's digest the spec may still be edited, so that a plan of an older spec is made anew.
+
+        Raises ClusterError.
+        """
+        uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
+        plan = self._read.get(uid)
+        if plan is None:
+            plan = await self._stored(run, namespace, uid)
+        settled = run.status is not None and run.status.plan_digest is not None
+        if plan is None or not settled:
+            fresh = self._resolve(run)
+            if isinstance(fresh, Blocker):
+                return fresh
+            if plan is not None and plan.digest != fresh.digest:
+                await self.cluster.delete(CONFIG_MAP, namespace, names.plan(run.name, uid))
+                plan = None
+            if plan is None:
+                plan = await self._keep(fresh, namespace)
+        self._read[uid] = plan
+        self._read.move_to_end(uid)
+        if len(self._read) > _KEPT:
+            self._read.popitem(last=False)
+        # What may be edited after planning is taken from the resource; the digest leaves it out.
+        return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
+
+    async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Plan | None:
+        name = names.plan(run.name, uid)
+        found = self.world.get(CONFIG_MAP, namespace, name) or await self.cluster.get(CONFIG_MAP, namespace, name)
+        return _plan_in(found)
+
+    async def _keep(self, plan: Plan, namespace: str) -> Plan:
+        manifest = plan_config_map(plan)
+        try:
+            self.world.put(await self.cluster.create(manifest))
+            return plan
+        except AlreadyExists:
+            # A pass that died, or whose answer was lost, made it.
+            there = await self.cluster.get(CONFIG_MAP, namespace, manifest["metadata"]["name"])
+            return _plan_in(there) or plan
+
+    def _resolve(self, run: TrainingRun) -> Plan | Blocker:
+        serving = run.spec.serving
+        if serving is not None and serving.template.access.keys_file is not None:
+            message = (
+                f"serving.template.access.keysFile ({serving.template.access.keys_file}) is a file of one machine; on a "
+                "cluster put the keys into a Secret and name it in access.keysSecret"
+            )
+            return Blocker("Planned", "KeysFileOnCluster", message)
+        try:
+            runs = {name: self._artifact_of(run.metadata.namespace or "", name) for name in plans.named_runs(run)}
+            missing = next((found for found in runs.values() if isinstance(found, Blocker)), None)
+            if missing is not None:
+                return missing
+            known = {name: uri for name, uri in runs.items() if isinstance(uri, str)}
+            defaults = ExecutorDefaults(
+                folder=self.settings.training.examples,
+                images=plans.Images(train=self.settings.images.train, serve=self.settings.images.serve),
+                accelerator=self.settings.training.accelerator,
+                runs=known,
+            )
+            return plans.resolve(run, defaults)
+        except uris.UriError as error:
+            return Blocker("Planned", "BadUri", str(error))
+
+    def _artifact_of(self, namespace: str, name: str) -> str | Blocker:
+        other = self.world.get(TRAINING_RUN, namespace, name)
+        uri = at(other, "status", "artifact").get("uri")
+        if other is None:
+            message = f"run://{name}: there is no TrainingRun {name} in this namespace; create it, and this run goes on"
+            return Blocker("Planned", "RunNotFound", message)
+        if not isinstance(uri, str):
+            phase = at(other, "status").get("phase", "Pending")
+            message = f"run://{name}: that run is {phase} and has no model yet; this run goes on once it has"
+            return Blocker("Planned", "RunHasNoModel", message)
+        return uri
+
+
+def _plan_in(config_map: Manifest | None) -> Plan | None:
+    text = at(config_map, "data").get("plan.json")
+    if not isinstance(text, str):
+        return None
+    try:
+        return plans.load(text)
+    except (ValidationError, ValueError):
+        # Written by a version whose models these are not. What runs is decided by the spec, which is immutable by now.
+        return None

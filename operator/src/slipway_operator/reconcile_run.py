@@ -1,0 +1,182 @@
+"""One pass over a run: observe, `lifecycle.step`, apply, write one status, tell what happened.
+
+The twin of the local executor; policy is `lifecycle.step` alone. Every action is safe to repeat: attempts are numbered
+and their Jobs are created, never changed, so that a pass that dies between two calls is picked up by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_core import conditions, lifecycle
+from slipway_core.api import seconds
+from slipway_core.conditions import parse_timestamp
+from slipway_core.lifecycle import Policy
+from slipway_core.observed import Blocker, Decision, Event, Observed
+from slipway_core.plan import Plan
+from slipway_core.status import Phase, RunStatus, StepState
+from slipway_core.training_run import TrainingRun
+from slipway_operator import observe, resources, retention
+from slipway_operator.attempts import Attempts, Seen
+from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
+from slipway_operator.manifest import Manifest
+from slipway_operator.manifests.model_endpoint import model_endpoint
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.metrics import Metrics
+from slipway_operator.planning import Plans
+from slipway_operator.pods import Pods
+from slipway_operator.settings import Settings
+from slipway_operator.soft_status import SoftWrites
+from slipway_operator.verdicts import Verdicts
+from slipway_operator.world import World
+
+log = logging.getLogger(__name__)
+
+_STARTING = timedelta(seconds=10)
+"""Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
+_BLOCKED = timedelta(seconds=15)
+_TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
+"""Events of the lifecycle that are worth one on the cluster; the others say what status says."""
+
+
+@dataclass
+class RunReconciler:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    pods: Pods
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    plans: Plans = field(init=False)
+    attempts: Attempts = field(init=False)
+    verdicts: Verdicts = field(init=False)
+    writes: SoftWrites = field(init=False)
+    policy: Policy = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.cluster, self.world, self.settings)
+        self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
+        self.verdicts = Verdicts(self.cluster, self.world, self.clock)
+        self.writes = SoftWrites(self.settings.progress_seconds, self.monotonic)
+        longest = timedelta(seconds=seconds(self.settings.longest_backoff))
+        self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
+
+    async def reconcile(self, namespace: str, name: str) -> timedelta | None:
+        """Brings a run one step on. Returns when to look again at the latest; None waits for an event.
+
+        Raises ClusterError: the pass is repeated later.
+        """
+        manifest = self.world.get(TRAINING_RUN, namespace, name)
+        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            return None
+        try:
+            run = resources.run(manifest)
+        except resources.UnreadableError as error:
+            log.error("%s", error)
+            await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
+            return None
+        left = retention.time_left(run, self.clock())
+        if left is not None and left <= timedelta(0):
+            await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
+            return None
+        planned = await self.plans.of(run)
+        if isinstance(planned, Blocker):
+            await self._write(manifest, run, self._unplanned(run, planned))
+            return _BLOCKED
+        return _soonest(left, await self._pass(manifest, run, planned))
+
+    async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
+        namespace = plan.run.namespace
+        seen = await self.attempts.observe(namespace, plan.run.uid, plan)
+        observed = Observed(seen.attempts, self._endpoint(plan), seen.queued, seen.blockers)
+        decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
+        try:
+            await self._apply(manifest, run, plan, seen, decision)
+        except (QuotaExceeded, Forbidden, Invalid) as error:
+            # Nothing that was decided is recorded: it is decided again, until the cluster takes it.
+            await self._write(manifest, run, self._refused(run, error))
+            return _BLOCKED
+        wait = await self._write(manifest, run, decision.status)
+        for event in decision.events:
+            if event.type == "Warning" or event.reason in _TOLD:
+                await self.cluster.record(manifest, event)
+        self._measure(run.status or RunStatus(), decision.status)
+        if decision.status.phase.finished:
+            self.attempts.forget(plan.run.uid)
+            self.writes.forget(plan.run.uid)
+        return _soonest(wait, decision.look_again, self._next_look(seen, decision))
+
+    async def _apply(self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: Seen, decision: Decision) -> None:
+        metadata = manifest["metadata"]
+        owner = Owner(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata["uid"])
+        for unwanted in decision.delete:
+            await self.attempts.stop(unwanted.step, unwanted.number, seen)
+        for wanted in decision.create:
+            await self.attempts.start(wanted, plan, owner, seen)
+        await self.verdicts.keep(plan, decision.status)
+        if decision.promote is not None:
+            there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, decision.promote.endpoint)
+            wanted_endpoint = model_endpoint(decision.promote, run, plan, there)
+            if wanted_endpoint is not None:
+                self.world.put(await self.cluster.apply(wanted_endpoint))
+
+    def _endpoint(self, plan: Plan):
+        if plan.serving is None:
+            return None
+        manifest = self.world.get(MODEL_ENDPOINT, plan.run.namespace, plan.serving.endpoint)
+        return observe.endpoint_view(observe.readable_endpoint(manifest))
+
+    def _unplanned(self, run: TrainingRun, blocker: Blocker) -> RunStatus:
+        was = run.status or RunStatus()
+        own = conditions.put(
+            was.conditions, blocker.type, "False", blocker.reason, blocker.message, self.clock(), run.metadata.generation
+        )
+        return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
+
+    def _refused(self, run: TrainingRun, error: Exception) -> RunStatus:
+        was = run.status or RunStatus()
+        reason = {QuotaExceeded: "QuotaExceeded", Forbidden: "Forbidden"}.get(type(error), "Invalid")
+        own = conditions.put(
+            was.conditions, "Refused", "True", reason, str(error), self.clock(), run.metadata.generation
+        )
+        return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
+
+    async def _write(self, manifest: Manifest, run: TrainingRun, status: RunStatus) -> timedelta | None:
+        """Writes the status when it changed. Returns how long a change that may wait has to."""
+        uid = run.metadata.uid or ""
+        wait = self.writes.wait(uid, run.status or RunStatus(), status)
+        if wait is None:
+            return None
+        if wait > 0:
+            return timedelta(seconds=wait)
+        self.world.put(await self.cluster.replace_status(resources.with_status(manifest, status)))
+        self.writes.written(uid)
+        return None
+
+    def _next_look(self, seen: Seen, decision: Decision) -> timedelta | None:
+        if any(attempt.state == "Running" for own in seen.attempts.values() for attempt in own):
+            return timedelta(seconds=self.settings.progress_seconds)
+        if seen.under_way or decision.create:
+            return _STARTING
+        return None
+
+    def _measure(self, was: RunStatus, status: RunStatus) -> None:
+        for step in status.stages:
+            before = was.step(step.name)
+            just_done = step.state is StepState.SUCCEEDED and (before is None or before.state is not step.state)
+            if just_done and step.started_at and step.finished_at:
+                took = parse_timestamp(step.finished_at) - parse_timestamp(step.started_at)
+                kind = step.name if step.name in ("prepare", "export", "evaluate") else "train"
+                self.metrics.stage_finished(kind, took.total_seconds())
+        evaluation, earlier = status.evaluation, was.evaluation
+        if evaluation is not None and (earlier is None or earlier.number != evaluation.number):
+            self.metrics.verdict(evaluation.verdict.value)
+
+
+def _soonest(*waits: timedelta | None) -> timedelta | None:
+    return min((wait for wait in waits if wait is not None), default=None)

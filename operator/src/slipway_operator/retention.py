@@ -1,0 +1,122 @@
+"""What a finished run leaves, and when it goes.
+
+A run's plan ConfigMap has no owner: it is the record of what lies in the workspace. Where its run is gone, whoever
+deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names stays, with
+its record, until no endpoint names it. So nothing here needs a finalizer, and an operator that was away misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from slipway_core import conditions
+from slipway_core import plan as plans
+from slipway_core.api import seconds
+from slipway_core.conditions import parse_timestamp
+from slipway_core.plan import Plan
+from slipway_core.training_run import TrainingRun
+from slipway_operator import failure_class, names
+from slipway_operator.attempts import claim_of
+from slipway_operator.cluster import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN, AlreadyExists, Cluster
+from slipway_operator.manifest import Manifest, at, condition, items, labels
+from slipway_operator.manifests.cleanup_job import cleanup_job
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.settings import Settings
+from slipway_operator.world import World
+
+_AGAIN = timedelta(seconds=30)
+
+
+def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
+    """Returns how long a run is still kept; None for a run that is not finished, or that is kept for ever."""
+    ttl, status = run.spec.retention.ttl_after_finished, run.status
+    if ttl is None or status is None or not status.phase.finished:
+        return None
+    progressing = conditions.find(status.conditions, "Progressing")
+    if progressing is None or progressing.status != "False":
+        return None
+    return parse_timestamp(progressing.last_transition_time) + timedelta(seconds=seconds(ttl)) - now
+
+
+@dataclass(frozen=True)
+class Retention:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    clock: Callable[[], datetime]
+
+    async def reconcile(self, namespace: str) -> timedelta | None:
+        """Looks after what deleted runs left in a namespace. Returns when to look again. Raises ClusterError."""
+        waiting = False
+        living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
+        for record in self.world.all(CONFIG_MAP, namespace):
+            if labels(record).get(names.ROLE) == "plan" and labels(record).get(names.RUN_UID) not in living:
+                waiting |= await self._clean(namespace, record)
+        return _AGAIN if waiting else None
+
+    async def _clean(self, namespace: str, record: Manifest) -> bool:
+        """Goes one step on with one record. Says whether there is another step that no event will tell of."""
+        name, uid = record["metadata"]["name"], labels(record).get(names.RUN_UID, "")
+        try:
+            plan = plans.load(str(at(record, "data").get("plan.json", "")))
+        except ValueError:
+            return False  # Nobody knows what it is about, so nothing is removed.
+        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
+            return True
+        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
+            return False
+        keep = self._is_named(plan)
+        job = cleanup_job(plan, _owner(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
+        there = self.world.get(JOB, namespace, job["metadata"]["name"])
+        if there is None:
+            try:
+                self.world.put(await self.cluster.create(job))
+            except AlreadyExists:
+                return True
+            return False
+        if condition(there, "Failed"):
+            await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=there["metadata"]["uid"])
+            return True
+        if condition(there, "Complete") and not keep:
+            await self._forget(namespace, uid)
+            await self.cluster.delete(CONFIG_MAP, namespace, name, uid=record["metadata"]["uid"])
+        return False
+
+    async def _is_back(self, plan: Plan) -> bool:
+        """Whether the API server has the run after all: the cache may be the one that is behind."""
+        there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
+        return there is not None and there["metadata"]["uid"] == plan.run.uid
+
+    async def _forget(self, namespace: str, uid: str) -> None:
+        """Removes the verdict of a model whose files are gone."""
+        for found in self.world.of_run(CONFIG_MAP, namespace, uid):
+            if labels(found).get(names.ROLE) == "verdict":
+                await self.cluster.delete(CONFIG_MAP, namespace, found["metadata"]["name"])
+
+    def _is_named(self, plan: Plan) -> bool:
+        """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
+        prefix = f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+        return any(
+            uri.startswith(prefix)
+            for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
+            for uri in _kept_uris(endpoint, plan.retention.keep_artifacts)
+        )
+
+
+def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
+    """Returns the artifacts of an endpoint that must stay: what it serves, starts and was told to, and its history."""
+    status = at(endpoint, "status")
+    history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
+    versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
+    return [str(version["uri"]) for version in versions if "uri" in version]
+
+
+def _owner(record: Manifest) -> Owner:
+    metadata = record["metadata"]
+    return Owner("v1", "ConfigMap", metadata["name"], metadata["uid"])
+
+
+def _of_step(pod: Manifest) -> bool:
+    return names.STEP in labels(pod)

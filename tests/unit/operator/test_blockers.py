@@ -1,0 +1,107 @@
+from datetime import UTC, datetime
+
+import pytest
+from tests.unit.operator.kube_objects import a_pod
+
+from slipway_operator import blockers
+
+NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
+
+
+def unschedulable(message):
+    return a_pod(phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+
+
+@pytest.mark.parametrize(
+    ("pod", "type_", "words"),
+    [
+        (
+            unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+            "Unschedulable",
+            "asks for 8 nvidia.com/gpu and no node has that many free",
+        ),
+        (unschedulable("0/1 nodes are available: 1 Insufficient cpu."), "Unschedulable", "no node takes the pod"),
+        (unschedulable('persistentvolumeclaim "corpus" not found'), "ClaimMissing", "the claim corpus does not exist"),
+        (unschedulable("pod has unbound immediate PersistentVolumeClaims"), "ClaimPending", "has no volume yet"),
+        (
+            a_pod(waiting={"reason": "ImagePullBackOff", "message": "not found"}),
+            "ImageUnavailable",
+            "the image slipway-train:dev cannot be pulled",
+        ),
+        (
+            a_pod(waiting={"reason": "CreateContainerConfigError", "message": 'secret "hub" not found'}),
+            "SecretMissing",
+            "the Secret hub does not exist",
+        ),
+        (
+            a_pod(
+                waiting={
+                    "reason": "CreateContainerConfigError",
+                    "message": "couldn't find key token in Secret team/hub",
+                }
+            ),
+            "SecretMissing",
+            "the Secret hub has no key token",
+        ),
+        (a_pod(deleted="2026-01-01T12:08:00Z"), "NodeLost", "kubectl delete node node-1"),
+    ],
+)
+def test_a_pod_that_cannot_go_on_names_the_object_and_the_fix(pod, type_, words):
+    (found,) = blockers.of_pods([pod], NOW)
+    assert found.type == type_
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "type_", "words"),
+    [
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=8, '
+            "used: requests.nvidia.com/gpu=2, limited: requests.nvidia.com/gpu=8",
+            "QuotaExceeded",
+            "the quota gpus has no room: asked for requests.nvidia.com/gpu=8",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: violates PodSecurity "restricted:latest": ...',
+            "PodForbidden",
+            "does not admit the pod",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: no PriorityClass with name urgent was found',
+            "PriorityClassMissing",
+            "no PriorityClass urgent",
+        ),
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "keys" : secret "keys" not found',
+            "SecretMissing",
+            "the Secret keys does not exist",
+        ),
+        ("FailedMount", "Unable to attach or mount volumes: timed out", "VolumeNotMounted", "Unable to attach"),
+    ],
+)
+def test_what_only_events_tell(reason, message, type_, words):
+    (found,) = blockers.of_events([{"reason": "Scheduled", "message": "ok"}, {"reason": reason, "message": message}])
+    assert found.type == type_
+    assert words in found.message
+
+
+def test_pods_that_run_ended_or_are_ending_in_time_are_not_blocked():
+    fine = [a_pod(), a_pod(exit_code=1), a_pod(deleted="2026-01-01T12:10:00Z"), a_pod(phase="Pending")]
+    assert blockers.of_pods(fine, NOW) == ()
+
+
+def test_a_kind_of_blocker_is_told_once():
+    pods = [unschedulable("1 Insufficient cpu"), unschedulable("1 Insufficient memory")]
+    assert len(blockers.of_pods(pods, NOW)) == 1
+
+
+def test_several_nodes_want_a_claim_that_they_can_share():
+    claim = {"metadata": {"name": "slipway-workspace"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    (found,) = blockers.shared_workspace(claim, nodes=2)
+    assert "ReadWriteMany" in found.message
+    assert blockers.shared_workspace(claim, nodes=1) == ()
+    assert blockers.shared_workspace({**claim, "spec": {"accessModes": ["ReadWriteMany"]}}, nodes=2) == ()

@@ -1,0 +1,37 @@
+from slipway_core.status import Condition, Phase, Progress, RunStatus, StepState, StepStatus
+from slipway_operator.soft_status import SoftWrites
+
+
+def a_status(*, step: int = 0, message: str = "", state: StepState = StepState.RUNNING, phase: Phase = Phase.TRAINING):
+    condition = Condition(
+        type="Progressing",
+        status="True",
+        reason="Training",
+        message=message,
+        last_transition_time="2026-01-01T00:00:00Z",
+    )
+    return RunStatus(
+        phase=phase,
+        conditions=[condition],
+        stages=[StepStatus(name="learn", state=state, progress=Progress(step=step))],
+    )
+
+
+def test_F_progress_alone_is_written_at_most_once_in_the_interval():
+    now = [100.0]
+    writes = SoftWrites(10, lambda: now[0])
+    assert writes.wait("u", a_status(), a_status()) is None
+    assert writes.wait("u", a_status(), a_status(step=1, message="step 1")) == 0
+    writes.written("u")
+    now[0] = 104.0
+    assert writes.wait("u", a_status(step=1), a_status(step=2)) == 6
+    assert writes.wait("other", a_status(step=1), a_status(step=2)) == 0
+    now[0] = 110.0
+    assert writes.wait("u", a_status(step=1), a_status(step=3)) == 0
+
+
+def test_what_happened_is_written_at_once():
+    writes = SoftWrites(10, lambda: 100.0)
+    writes.written("u")
+    assert writes.wait("u", a_status(), a_status(phase=Phase.EXPORTING)) == 0
+    assert writes.wait("u", a_status(step=1), a_status(step=2, state=StepState.SUCCEEDED)) == 0
