@@ -15,6 +15,7 @@ compile() { # NAME [OPTION...]
 
 compile uv
 compile build
+compile images
 compile operator
 compile cpu --override requirements/overrides.txt
 compile cuda --override requirements/overrides.txt
