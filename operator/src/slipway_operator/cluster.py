@@ -1,0 +1,220 @@
+"""Every call to the API server. JSON in and out; errors in our own words; no call but a read is ever repeated here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+from urllib.parse import urlencode
+
+import aiohttp
+
+from slipway_core.observed import Event
+from slipway_operator import kinds, names
+from slipway_operator.api_event import api_event
+from slipway_operator.cluster_error import AlreadyExists as AlreadyExists
+from slipway_operator.cluster_error import Busy as Busy
+from slipway_operator.cluster_error import ClusterError as ClusterError
+from slipway_operator.cluster_error import Conflict as Conflict
+from slipway_operator.cluster_error import Expired as Expired
+from slipway_operator.cluster_error import Forbidden as Forbidden
+from slipway_operator.cluster_error import Invalid as Invalid
+from slipway_operator.cluster_error import NotFound as NotFound
+from slipway_operator.cluster_error import QuotaExceeded as QuotaExceeded
+from slipway_operator.cluster_error import Unreachable as Unreachable
+from slipway_operator.cluster_error import of_response
+from slipway_operator.kinds import CLAIM as CLAIM
+from slipway_operator.kinds import CONFIG_MAP as CONFIG_MAP
+from slipway_operator.kinds import DEPLOYMENT as DEPLOYMENT
+from slipway_operator.kinds import EVENT as EVENT
+from slipway_operator.kinds import HPA as HPA
+from slipway_operator.kinds import JOB as JOB
+from slipway_operator.kinds import LEASE as LEASE
+from slipway_operator.kinds import MODEL_ENDPOINT as MODEL_ENDPOINT
+from slipway_operator.kinds import NAMESPACE as NAMESPACE
+from slipway_operator.kinds import NETWORK_POLICY as NETWORK_POLICY
+from slipway_operator.kinds import NODE as NODE
+from slipway_operator.kinds import PDB as PDB
+from slipway_operator.kinds import POD as POD
+from slipway_operator.kinds import SECRET as SECRET
+from slipway_operator.kinds import SERVICE as SERVICE
+from slipway_operator.kinds import TRAINING_RUN as TRAINING_RUN
+from slipway_operator.kinds import WORKLOAD as WORKLOAD
+from slipway_operator.kinds import Kind as Kind
+from slipway_operator.manifest import Manifest, at, items
+from slipway_operator.rate_limit import TokenBucket
+
+_log = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Objects in one answer to a list: what keeps the operator's memory flat."""
+_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+_READ_PAUSES = (0.2, 0.8)
+"""Seconds before the second and the third try of a read."""
+
+Counted = Callable[[str, str, str], None]
+"""Told of every request: its verb, its kind, and the HTTP status, or `error` where there was none."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One API server, as one client of it. Every method raises ClusterError."""
+
+    api: Any
+    """A kubernetes.aio ApiClient."""
+    limit: TokenBucket
+    clock: Callable[[], datetime]
+    counted: Counted = lambda verb, kind, code: None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Returns the object; None when there is none."""
+        try:
+            return await self._read("get", kind, kind.path(namespace, name))
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None
+    ) -> tuple[list[Manifest], str]:
+        """Returns the objects of a kind and the resourceVersion of the list. NotFound: there is no such kind."""
+        found: list[Manifest] = []
+        version = ""
+        async for page, version in self.pages(kind, namespace, selector):  # noqa: B007
+            found += page
+        return found, version
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+        """Yields a list page by page, each with the resourceVersion of the whole. Expired: it took too long."""
+        query = {"limit": str(PAGE), "labelSelector": selector or "", "fieldSelector": fields or ""}
+        while True:
+            answer = await self._read("list", kind, kind.path(namespace), query)
+            page = items(answer, "items")
+            for manifest in page:
+                # Lists leave out what all their items have in common.
+                manifest.setdefault("apiVersion", kind.api_version)
+                manifest.setdefault("kind", kind.kind)
+            metadata = at(answer, "metadata")
+            yield page, str(metadata.get("resourceVersion", ""))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = str(metadata["continue"])
+
+    async def events(self, involved: Manifest) -> list[Manifest]:
+        """Returns the Events about an object."""
+        metadata = at(involved, "metadata")
+        found: list[Manifest] = []
+        selector = f"involvedObject.uid={metadata['uid']}"
+        async for page, _ in self.pages(EVENT, metadata["namespace"], fields=selector):
+            found += page
+        return found
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Creates an object. AlreadyExists: one of that name is there."""
+        kind, namespace, _ = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("create", kind, "POST", kind.path(namespace), query, manifest)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Makes the fields of the manifest so, whoever set them before; fields that it left out since are removed."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER, "force": "true"}
+        return await self._call(
+            "apply", kind, "PATCH", kind.path(namespace, name), query, manifest, "application/apply-patch+yaml"
+        )
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, grace: int | None = None
+    ) -> None:
+        """Deletes an object and, in the background, what it owns. One that is gone already is done.
+
+        Args:
+            kind: of the object.
+            namespace: of the object.
+            name: of the object.
+            uid: of the one that is meant: another of the same name is left alone.
+            grace: seconds that a pod gets; its own where left out.
+        """
+        options: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        try:
+            await self._call("delete", kind, "DELETE", kind.path(namespace, name), {}, options)
+        except NotFound:
+            return
+        except Conflict:
+            if uid is None:
+                raise
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replaces an object. Conflict: it has changed since it was read."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("update", kind, "PUT", kind.path(namespace, name), query, manifest)
+
+    async def replace_status(self, manifest: Manifest) -> Manifest:
+        """Replaces the whole status. Conflict: the object has changed since it was read."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("update_status", kind, "PUT", kind.path(namespace, name, "status"), query, manifest)
+
+    async def record(self, involved: Manifest, event: Event) -> None:
+        """Tells an Event about an object, once a generation of it. One that cannot be written is logged and let go."""
+        try:
+            await self.create(api_event(involved, event, self.clock()))
+        except AlreadyExists:
+            return
+        except ClusterError as error:
+            _log.warning("the Event %s (%s) was not written: %s", event.reason, event.message, error)
+
+    async def _read(self, verb: str, kind: Kind, path: str, query: dict[str, str] | None = None) -> Manifest:
+        for pause in _READ_PAUSES:
+            try:
+                return await self._call(verb, kind, "GET", path, query or {})
+            except Unreachable:
+                await self.sleep(pause)
+            except Busy as busy:
+                await self.sleep(max(pause, min(busy.retry_after, 5.0)))
+        return await self._call(verb, kind, "GET", path, query or {})
+
+    async def _call(
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        await self.limit.take()
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        code = "error"
+        try:
+            await self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            given = urlencode({name: value for name, value in query.items() if value})
+            url = f"{self.api.configuration.host}{path}{'?' if given else ''}{given}"
+            answer = await self.api.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
+            content: bytes = await answer.read()
+            code = str(answer.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+        finally:
+            self.counted(verb, kind.kind, code)
+        if not 200 <= answer.status < 300:
+            raise of_response(answer.status, answer.headers, content)
+        return cast(Manifest, json.loads(content))
+
+
+def _address(manifest: Manifest) -> tuple[Kind, str | None, str]:
+    kind = kinds.of(manifest)
+    metadata = at(manifest, "metadata")
+    return kind, metadata.get("namespace"), metadata["name"]
