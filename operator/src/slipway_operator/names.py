@@ -5,6 +5,7 @@ Those that the command line selects by are in slipway_core.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from slipway_core.api import GROUP
@@ -50,6 +51,11 @@ def job(run: str, step: str, attempt: int) -> str:
     return join(run, step, str(attempt), limit=JOB_LIMIT)
 
 
+def rendezvous(run: str, step: str, attempt: int) -> str:
+    """Headless Service of a training attempt on several nodes: called like its Job where a Service may be."""
+    return _service(job(run, step, attempt))
+
+
 def plan(run: str, uid: str) -> str:
     """ConfigMap that holds plan.json; it has the uid, so that a run of the same name never reads an older plan."""
     return join(run, "plan", short_uid(uid))
@@ -60,18 +66,34 @@ def verdict(digest: str) -> str:
     return f"slipway-verdict-{digest.removeprefix('sha256:')[:32]}"
 
 
+def digest_label(digest: str) -> str:
+    """Value of the label DIGEST."""
+    return digest.removeprefix("sha256:")[:LABEL_LIMIT]
+
+
 def version(endpoint: str, number: int) -> str:
     """Deployment of a version of an endpoint."""
     return join(endpoint, f"v{number}", limit=JOB_LIMIT)
 
 
 def endpoint(name: str) -> str:
-    """Service, PodDisruptionBudget, NetworkPolicy and HorizontalPodAutoscaler of an endpoint."""
+    """PodDisruptionBudget, NetworkPolicy and HorizontalPodAutoscaler of an endpoint."""
     return name
 
 
-def cleanup(run: str, uid: str) -> str:
-    return join(run, "cleanup", short_uid(uid), limit=JOB_LIMIT)
+def service(endpoint: str) -> str:
+    """Service of an endpoint: called like it where a Service may be."""
+    return _service(endpoint)
+
+
+def cleanup(run: str, uid: str, *, keep_artifact: bool = False) -> str:
+    """Job that removes a run's folder, or all of it but the artifact; the one may follow the other."""
+    return join(run, "trim" if keep_artifact else "cleanup", short_uid(uid), limit=JOB_LIMIT)
+
+
+def _service(name: str) -> str:
+    """A Service's name starts with a letter, other than all other names; the hash keeps `7b` apart from `s-7b`."""
+    return name if name[0].isalpha() else join(f"s{hashlib.sha256(name.encode()).hexdigest()[:8]}", name)
 
 
 def step_labels(run: str, uid: str, step: str, attempt: int) -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""Who may ask an endpoint on a cluster.
+
+| access | answers |
+|---|---|
+| keysSecret | whoever has a key |
+| anonymous: true | everybody who reaches the Service |
+| left out | the same, and the endpoint's condition AccessOpen says so; the NetworkPolicy keeps it inside the cluster |
+
+On one machine, access that is left out means the loopback address; a pod that is reached by nobody but itself would
+be of no use, and the same file has to work on both.
+"""
+
+from __future__ import annotations
+
+from slipway_core.model_endpoint import EndpointTemplate
+from slipway_core.observed import Blocker
+from slipway_operator.manifests.errors import ManifestError
+
+CONDITION = "AccessOpen"
+
+
+def check(settings: EndpointTemplate) -> None:
+    """Raises ManifestError for access that cannot be had on a cluster."""
+    access = settings.access
+    if access.keys_file is not None:
+        raise ManifestError(
+            "KeysFileOnCluster",
+            f"access.keysFile: {access.keys_file!r} is a file of one machine; put the keys into a Secret, one a line "
+            "under the key `keys`, and name it with access.keysSecret",
+        )
+    if access.anonymous is False and access.keys_secret is None:
+        raise ManifestError(
+            "NoKeys",
+            "access.anonymous: false, and there are no keys, so nobody could ask; put keys into a Secret, one a line "
+            "under the key `keys`, and name it with access.keysSecret",
+        )
+
+
+def is_anonymous(settings: EndpointTemplate) -> bool:
+    """Returns whether the server answers without a key."""
+    return settings.access.keys_secret is None
+
+
+def open_access(settings: EndpointTemplate) -> Blocker | None:
+    """Returns the condition of an endpoint that answers everybody because nobody said who may ask it."""
+    if settings.access.anonymous is not None or not is_anonymous(settings):
+        return None
+    message = (
+        "access is left out: everybody in the cluster may ask this endpoint without a key; name a Secret with "
+        "access.keysSecret, or say access.anonymous: true if that is meant"
+    )
+    return Blocker(CONDITION, "NoAccessSet", message)

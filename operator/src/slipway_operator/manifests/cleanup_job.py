@@ -1,0 +1,66 @@
+"""The Job that takes a run's folder off the workspace."""
+
+from __future__ import annotations
+
+from slipway_core.plan import Plan
+from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_operator import names
+from slipway_operator.manifest import Manifest
+from slipway_operator.manifests import claims, environment, pod_security, scratch
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.settings import Settings
+
+_TRIES = 3
+_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
+
+
+def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, keep_artifact: bool = False) -> Manifest:
+    """Returns the Job. What it does may be done again, from wherever a killed one left it.
+
+    Args:
+        plan: of the run whose folder goes.
+        owner: the plan's ConfigMap, which is deleted once the folder is gone, and takes this Job with it.
+        settings: of the operator.
+        claim: the PersistentVolumeClaim of the workspace.
+        keep_artifact: leaves the model that an endpoint serves, or may serve again.
+    """
+    run = plan.run
+    labels = names.run_labels(run.name, run.uid, "cleanup")
+    arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{names.run_folder(run.name, run.uid)}"]
+    pod: Manifest = {
+        **pod_security.no_cluster_access(),
+        "restartPolicy": "Never",
+        "securityContext": pod_security.pod_security(),
+        "containers": [
+            {
+                "name": "trainer",
+                "image": plan.images.train or settings.images.train,
+                "imagePullPolicy": settings.images.pull_policy,
+                "args": [*arguments, "--keep-artifact"] if keep_artifact else arguments,
+                "env": environment.values(scratch.variables()),
+                "resources": {"requests": dict(_REQUESTS)},
+                "securityContext": pod_security.container_security(),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [*claims.mounts(claim, ()), *scratch.mounts()],
+            }
+        ],
+        "volumes": [*claims.volumes(claim, ()), *scratch.volumes(settings.training.shared_memory)],
+    }
+    # A claim that one node holds is reached from there alone.
+    if plan.compute.node_selector:
+        pod["nodeSelector"] = dict(plan.compute.node_selector)
+    if plan.compute.tolerations:
+        pod["tolerations"] = [toleration.to_document() for toleration in plan.compute.tolerations]
+    if settings.images.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": secret} for secret in settings.images.pull_secrets]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.cleanup(run.name, run.uid, keep_artifact=keep_artifact),
+            "namespace": run.namespace,
+            "labels": labels,
+            "ownerReferences": [owner.reference()],
+        },
+        "spec": {"backoffLimit": _TRIES, "template": {"metadata": {"labels": labels}, "spec": pod}},
+    }

@@ -1,0 +1,76 @@
+"""How a model gets into a serving pod: its claim is mounted, or an init container fetches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway_core import uris
+from slipway_core.status import VersionStatus
+from slipway_operator.manifest import Manifest
+from slipway_operator.manifests import credentials, environment, pod_security, scratch
+from slipway_operator.manifests.credentials import Source
+from slipway_operator.manifests.errors import ManifestError
+
+MODEL = "/model"
+VOLUME = "model"
+FETCHED = ("s3", "gs", "hf")
+"""Schemes of what is fetched."""
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a pod template gets so that the model is at /model."""
+
+    volume: Manifest
+    mount: Manifest
+    fetch: Manifest | None = None
+    """The init container."""
+
+
+def is_fetched(uri: str) -> bool:
+    return uris.parse(uri).scheme in FETCHED
+
+
+def model_parts(version: VersionStatus, *, image: str, pull_policy: str, secret: str | None) -> ModelParts:
+    """Returns the model's part of a pod.
+
+    Args:
+        version: its uri and digest.
+        image: that has `slipway-fetch`.
+        pull_policy: of the image.
+        secret: credentials of a private source.
+
+    Raises ManifestError for a URI that means nothing on a cluster.
+    """
+    uri = uris.parse(version.uri)
+    mount = {"name": VOLUME, "mountPath": MODEL, "readOnly": True}
+    if uri.scheme == "pvc":
+        claim = {"claimName": uri.authority, "readOnly": True}
+        return ModelParts(
+            volume={"name": VOLUME, "persistentVolumeClaim": claim}, mount={**mount, "subPath": uri.path.strip("/")}
+        )
+    if uri.scheme not in FETCHED:
+        raise ManifestError(
+            "UriOnCluster",
+            f"model.uri: {version.uri} is not to be had on a cluster; copy the artifact to a claim and name it as "
+            "pvc://CLAIM/PATH, or to an object store",
+        )
+    return ModelParts(
+        volume={"name": VOLUME, "emptyDir": {}}, mount=mount, fetch=_fetch(version, image, pull_policy, secret)
+    )
+
+
+def _fetch(version: VersionStatus, image: str, pull_policy: str, secret: str | None) -> Manifest:
+    secrets = credentials.container_part([Source(version.uri, secret)])
+    return {
+        "name": "fetch",
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": ["slipway-fetch"],
+        "args": ["--uri", version.uri, "--digest", version.digest, "--to", MODEL],
+        "env": [*environment.values(scratch.variables()), *secrets["env"]],
+        "envFrom": secrets["envFrom"],
+        "securityContext": pod_security.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": VOLUME, "mountPath": MODEL}, *scratch.mounts()],
+    }

@@ -1,0 +1,48 @@
+"""What each step of a run reads from outside of its workspace, and with which Secret: no step gets more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slipway_core.plan import Plan
+from slipway_operator.manifests.credentials import Source
+
+
+def of(plan: Plan, step: str, baseline: str | None = None) -> list[Source]:
+    """Returns the sources of a step.
+
+    Data is read once, by prepare; stages and export start from the base model; evaluate reads what prepare kept, and
+    the live version.
+
+    Args:
+        plan: of the run.
+        step: one of plan.steps.
+        baseline: `uri@digest` of the live version.
+    """
+    match step:
+        case "prepare":
+            return [*_model(plan), *_tokenizer(plan), *_data(plan)]
+        case "evaluate":
+            return [Source(baseline.rpartition("@")[0])] if baseline is not None else []
+        case _:
+            return list(_model(plan))
+
+
+def _model(plan: Plan) -> Iterator[Source]:
+    if plan.model.from_ is not None:
+        yield Source(plan.model.from_, plan.model.credentials)
+
+
+def _tokenizer(plan: Plan) -> Iterator[Source]:
+    scratch = plan.model.scratch
+    if scratch is not None and scratch.tokenizer.from_ is not None:
+        yield Source(scratch.tokenizer.from_, plan.model.credentials)
+
+
+def _data(plan: Plan) -> Iterator[Source]:
+    for stage in plan.stages:
+        validation = stage.data.validation
+        for source in [*stage.data.train, *((validation.data if validation else None) or [])]:
+            yield Source(source.uri, source.credentials)
+    for source in [*plan.evaluation.data, *plan.evaluation.prompts]:
+        yield Source(source.uri, source.credentials)
