@@ -33,9 +33,13 @@ INPUT_ERRORS = frozenset({"BadInput", "BadConfig", "BadData", "BadModel", "Overl
 """Kinds of a step's error that say that the file, the data or the base model is wrong."""
 
 
-def of_run(status: RunStatus, workspace: Workspace) -> int:
+def of_run(status: RunStatus, workspace: Workspace | None = None) -> int:
     """Returns the exit code of a run that went no further than its status says. One that failed because of what it
-    was given ends like a file that is refused, though the mistake shows only when the data is read."""
+    was given ends like a file that is refused, though the mistake shows only when the data is read.
+
+    Args:
+        workspace: where its steps left their results; without it their messages in the status say why they failed.
+    """
     if status.phase is Phase.FAILED and any(
         step.state is StepState.FAILED and _error_kind(workspace, step) in INPUT_ERRORS for step in status.stages
     ):
@@ -43,12 +47,22 @@ def of_run(status: RunStatus, workspace: Workspace) -> int:
     return _of_phase(status.phase)
 
 
-def _error_kind(workspace: Workspace, step: StepStatus) -> str | None:
+def _error_kind(workspace: Workspace | None, step: StepStatus) -> str | None:
+    if workspace is None:
+        return error_of(step).kind
     try:
         result = protocol.decode(workspace.result(step.name, step.attempt).read_text(encoding="utf-8"))
     except (OSError, protocol.ResultError):
         return None
     return result.error.kind if result.error else None
+
+
+def error_of(step: StepStatus) -> protocol.StepError:
+    """Returns the error of a step that failed as its status tells it: `BadData: rows.jsonl:3: …`."""
+    kind, colon, message = (step.message or "").partition(": ")
+    if not colon or not kind.isalnum():
+        return protocol.StepError(kind="", message=(step.message or "it left no reason")[:2048])
+    return protocol.StepError(kind=kind[:64], message=message[:2048])
 
 
 def _of_phase(phase: Phase) -> int:

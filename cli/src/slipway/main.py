@@ -16,10 +16,12 @@ from slipway.commands.logs import logs
 from slipway.commands.plan import plan
 from slipway.commands.plot import plot
 from slipway.commands.reevaluate import reevaluate
+from slipway.commands.resume import resume
 from slipway.commands.rm import rm
 from slipway.commands.run import run
 from slipway.commands.status import status
 from slipway.commands.stop import stop
+from slipway.commands.submit import submit
 from slipway.commands.validate import validate
 from slipway.commands.watch import watch
 
@@ -109,9 +111,17 @@ def slipway(
 ) -> None:
     """From data to a live, judged chat API.
 
-    Runs, models and endpoints of a folder are kept in its .slipway.
+    Runs, models and endpoints of a folder are kept in its .slipway; those of a cluster are its resources.
     """
 
 
-for command in (run, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, rm):
+for command in (
+    run, submit, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, rm,
+):  # fmt: skip
     app.command()(command)
+
+
+def kubectl_plugin() -> None:
+    """`kubectl slipway`: the same commands, about the cluster where nothing else is said."""
+    os.environ.setdefault("SLIPWAY_LOCAL", "0")
+    app(prog_name="kubectl slipway")

@@ -46,6 +46,11 @@ def read_run(run: TrainingRun, workspace: Workspace) -> list[StageMetrics]:
 def read_stage(name: str, path: Path) -> StageMetrics:
     """Reads one file; one that is not there has no rows."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return parse_stage(name, text)
+
+
+def parse_stage(name: str, text: str) -> StageMetrics:
+    """Reads the text of a `metrics.jsonl`."""
     return stage_metrics(name, _rows(text.splitlines()))
 
 

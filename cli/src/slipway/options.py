@@ -26,6 +26,23 @@ Workdir = Annotated[
     ),
 ]
 HERE = Path(".")
+Local = Annotated[
+    bool | None,
+    typer.Option(
+        "--local/--cluster",
+        envvar="SLIPWAY_LOCAL",
+        help="The .slipway folder, or the current kube context. Left out: the folder when it holds the run, or any "
+        "run where none is named, else the cluster.",
+        show_default=False,
+    ),
+]
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="A context of the kubeconfig; implies --cluster.")
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", metavar="NAME", help="A namespace of the cluster; implies --cluster."),
+]
 
 
 class Format(StrEnum):

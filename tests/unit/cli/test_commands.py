@@ -22,6 +22,8 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("SLIPWAY_API_KEY", raising=False)
+    # A cluster that this machine happens to know is none of the tests' business.
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
 
 
 def slipway(*arguments, code=0, input=None):

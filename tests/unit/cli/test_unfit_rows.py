@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from slipway.local import view
+from slipway import view
 from slipway_core.observed import Event
 from slipway_core.status import Phase, RunStatus, StepState, StepStatus
 

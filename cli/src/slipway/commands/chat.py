@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.options import HERE, Workdir
+from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 if TYPE_CHECKING:
+    from slipway.choice import Wanted
     from slipway.conversation import Conversation
+    from slipway.place import Reached
 
 
 def chat(
@@ -27,6 +29,9 @@ def chat(
     ] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1)] = None,
     workdir: Workdir = HERE,
+    local: Local = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Talk with a served model.
 
@@ -38,23 +43,32 @@ def chat(
     import httpx
 
     from slipway.chat_client import ChatClient
+    from slipway.choice import Wanted
     from slipway.conversation import Conversation
 
-    url = _address(target, workdir)
     key = os.environ.get("SLIPWAY_API_KEY")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     # A small model on a busy CPU takes its time before the first word.
     timeout = httpx.Timeout(connect=5, read=600, write=30, pool=5)
     settings = {"max_length": max_length, "temperature": temperature, "top_p": top_p}
-    # trust_env: a proxy of the environment has no way to this machine's loopback address.
-    with httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not _is_local(url)) as http:
+    with (
+        _reach(target, Wanted(workdir, local, context, namespace)) as server,
+        # trust_env: a proxy of the environment has no way to this machine's loopback address.
+        httpx.Client(
+            base_url=server.url,
+            headers=headers,
+            timeout=timeout,
+            transport=server.transport,
+            trust_env=not _is_local(server.url),
+        ) as http,
+    ):
         talk = Conversation(ChatClient(http), _write, settings)
         if system:
             talk.history.append({"role": "system", "content": system})
         if message is not None:
             _ask_once(talk, message)
         else:
-            _talk(talk, url)
+            _talk(talk, server.title)
 
 
 def _ask_once(talk: Conversation, message: str) -> None:
@@ -69,7 +83,7 @@ def _ask_once(talk: Conversation, message: str) -> None:
         raise CliError(str(error)) from None
 
 
-def _talk(talk: Conversation, url: str) -> None:
+def _talk(talk: Conversation, title: str) -> None:
     terminal = sys.stdin.isatty()
     if terminal:
         import contextlib
@@ -78,7 +92,7 @@ def _talk(talk: Conversation, url: str) -> None:
             import readline  # noqa: F401  line editing and a history of lines for input()
         from slipway.conversation import HELP
 
-        print(f"{url}  {HELP}")
+        print(f"{title}  {HELP}")
     while True:
         try:
             line = input("> " if terminal else "")
@@ -105,27 +119,16 @@ def _is_local(url: str) -> bool:
     return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
 
 
-def _address(target: str | None, workdir: Path) -> str:
-    """Returns the URL of a server. Raises BadInput that says what serves."""
-    from slipway.exits import BadInput, CliError
-    from slipway.local.state import State
+def _reach(target: str | None, wanted: Wanted) -> AbstractContextManager[Reached]:
+    """Opens a way to an address or to what serves in a place. Raises BadInput that says what serves."""
+    from slipway.choice import choose
+    from slipway.place import Reached
 
+    url = None
     if target is not None and "://" in target:
-        return target.rstrip("/") + "/"
-    if target is not None and (":" in target or target == "localhost"):
-        return f"http://{target.rstrip('/')}/"
-    state = State.below(workdir)
-    serving = {folder.name: folder for folder in state.endpoints() if folder.daemon() is not None}
-    name = target
-    if target is not None and target not in serving and state.run(target).exists():
-        endpoint = state.run(target).status().endpoint
-        name = endpoint.name if endpoint else target
-    if name is None and len(serving) == 1:
-        name = next(iter(serving))
-    if name in serving:
-        url = serving[name].status().url
-        if url is None:
-            raise CliError(f"endpoint {name} is still starting; `slipway status {name}` shows when it is live")
-        return url.rstrip("/") + "/"
-    known = f"these serve: {', '.join(serving)}" if serving else "nothing serves here; `slipway run FILE` changes that"
-    raise BadInput(f"{name} does not serve; {known}" if name else f"name an endpoint or an address; {known}")
+        url = target.rstrip("/") + "/"
+    elif target is not None and (":" in target or target == "localhost"):
+        url = f"http://{target.rstrip('/')}/"
+    if url is not None:
+        return nullcontext(Reached(url, url))
+    return choose(wanted, target).reach(target)

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from slipway.options import HERE, Workdir
+from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from slipway.choice import Wanted
     from slipway.finding import Finding
-    from slipway.local.state import State
 
 _DEFAULT_PORT = 8000
 
 
 def doctor(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A run; the machine when left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A run; the machine, or the cluster, when left out.")
+    ] = None,
     workdir: Workdir = HERE,
     output: Annotated[
         Literal["json"] | None, typer.Option("-o", "--output", help="Print the findings for a script.")
     ] = None,
+    local: Local = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Say what is wrong and what to change.
 
-    Looks at the machine, or at a run: out of memory, a loss that does not fall, diverges or overfits, poor or repeating
-    generations. Ends with exit code 1 when it has found a problem.
+    Looks at the machine, a cluster, or a run: out of memory, a loss that does not fall, diverges or overfits, poor or
+    repeating generations. Ends with exit code 1 when it has found a problem.
     """
     from slipway import exits
+    from slipway.choice import Wanted
     from slipway.finding import Level
-    from slipway.local.state import State
     from slipway.options import Format
     from slipway.printing import console, document
 
-    state = State.below(workdir)
-    findings = _of_run(state, name) if name is not None else _of_machine(state)
+    wanted = Wanted(workdir, local, context, namespace)
+    findings = _of_run(wanted, name) if name is not None else _of_place(wanted)
     if output == "json":
         document([finding.to_document() for finding in findings], Format.JSON)
     else:
@@ -45,24 +51,37 @@ def doctor(
         raise typer.Exit(exits.FAILED)
 
 
-def _of_machine(state: State) -> list[Finding]:
-    from slipway import machine
+def _of_place(wanted: Wanted) -> list[Finding]:
+    """Looks at this machine, unless a cluster is asked for."""
+    if wanted.context is None and wanted.namespace is None and wanted.local is not False:
+        return _of_machine(wanted.workdir)
+    from slipway.choice import cluster
+    from slipway.cluster import diagnosis
 
+    return diagnosis.diagnose(lambda: cluster(wanted))
+
+
+def _of_machine(workdir: Path) -> list[Finding]:
+    from slipway import machine
+    from slipway.local.state import State
+
+    state = State.below(workdir)
     endpoints = {folder.load().spec.port: folder for folder in state.endpoints()}
     own = [port for port, folder in endpoints.items() if folder.daemon() is not None]
     return machine.diagnose(machine.examine(state.root, {_DEFAULT_PORT, *endpoints}), own_ports=own)
 
 
-def _of_run(state: State, name: str) -> list[Finding]:
+def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     from slipway import run_diagnosis
+    from slipway.choice import choose
     from slipway.finding import Finding, Level
     from slipway_core.status import RunStatus
 
-    folder = state.existing_run(name)
-    run = folder.load()
-    status = run.status or RunStatus()
-    found = run_diagnosis.diagnose(run_diagnosis.gather(run, status, folder.workspace(run)))
-    return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {status.phase.value}")]
+    place = choose(wanted, name)
+    run = place.run(name)
+    phase = (run.status or RunStatus()).phase
+    found = run_diagnosis.diagnose(place.evidence(run))
+    return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {phase.value}")]
 
 
 def _print(screen: Console, findings: list[Finding]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.options import HERE, Workdir
+from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -18,17 +18,19 @@ def plot(
         "loss.png"
     ),
     workdir: Workdir = HERE,
+    local: Local = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Draw the losses, learning rate and throughput."""
-    from slipway import metrics
+    from slipway.choice import Wanted, choose
     from slipway.exits import BadInput
-    from slipway.local.state import State
 
     if output.suffix.lower() not in SUFFIXES:
         raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
-    folder = State.below(workdir).existing_run(name)
-    run = folder.load()
-    stages = metrics.read_run(run, folder.workspace(run))
+    place = choose(Wanted(workdir, local, context, namespace), name)
+    run = place.run(name)
+    stages = place.curves(run)
     if not stages:
         raise BadInput(
             f"run {run.name} has logged no training step yet; `slipway status {run.name}` says how far it is"

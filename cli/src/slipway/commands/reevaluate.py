@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from slipway.options import HERE, Workdir
+from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 
 def reevaluate(
@@ -15,8 +15,12 @@ def reevaluate(
     output: Annotated[
         Literal["json"] | None, typer.Option("-o", "--output", help="Print the final status as JSON.")
     ] = None,
+    local: Local = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Judge a held run again, and take it as far as it then goes."""
-    from slipway.local.session import reevaluate as judge_again
+    from slipway.choice import Wanted, choose
 
-    raise typer.Exit(judge_again(name, workdir=workdir, as_json=output == "json"))
+    place = choose(Wanted(workdir, local, context, namespace), name)
+    raise typer.Exit(place.reevaluate(name, as_json=output == "json"))

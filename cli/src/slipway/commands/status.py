@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slipway.options import HERE, Format, Workdir
+from slipway.options import HERE, Context, Format, Local, Namespace, Workdir
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from slipway.local.state import EndpointFolder, RunFolder, State
+    from slipway.place import Place
+    from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint
     from slipway_core.status import VersionStatus
+    from slipway_core.training_run import Metadata, TrainingRun
 
 
 def status(
@@ -27,84 +28,72 @@ def status(
     output: Annotated[
         Format | None, typer.Option("-o", "--output", help="Print the resource with its status for a script.")
     ] = None,
+    everywhere: Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces of the cluster.")] = False,
+    local: Local = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Show how runs and endpoints are."""
-    from slipway.local.state import State
+    from slipway.choice import Wanted, choose
+    from slipway.exits import BadInput
     from slipway.printing import console, document
 
-    state = State.below(workdir)
-    if name is None:
-        runs, endpoints = _readable(state.runs()), state.endpoints()
+    wanted = Wanted(workdir, False if everywhere and local is None else local, context, namespace)
+    place = choose(wanted, name)
+    if everywhere:
+        if name is not None or namespace is not None:
+            raise BadInput("-A: lists all namespaces; leave out NAME and -n")
+        place = place.everywhere()
+    if name is not None:
+        found = place.find(name)
         if output is not None:
-            document({"runs": [_document(r) for r in runs], "endpoints": [_document(e) for e in endpoints]}, output)
+            document(found.to_document(), output)
             return
-        screen = console()
-        if not runs and not endpoints:
-            screen.print(f"{state.root} holds no run; start one with `slipway run FILE`")
-        if runs:
-            screen.print(_runs_table(runs))
-        if endpoints:
-            screen.print(*([""] if runs else []), _endpoints_table(endpoints), sep="\n")
+        _print(console(), _page(place, found))
         return
-    found = find(state, name)
+    runs, endpoints = place.runs(), place.endpoints()
     if output is not None:
-        document(_document(found), output)
+        document({"runs": [r.to_document() for r in runs], "endpoints": [e.to_document() for e in endpoints]}, output)
         return
-    from slipway.local.state import RunFolder
-
     screen = console()
-    for part in _run_page(found) if isinstance(found, RunFolder) else _endpoint_page(found):
+    if not runs and not endpoints:
+        screen.print(f"{place.title} holds no run; start one with `{place.start}`")
+    if runs:
+        screen.print(_runs_table(place, runs, spaces=everywhere))
+    if endpoints:
+        screen.print(*([""] if runs else []), _endpoints_table(endpoints, spaces=everywhere), sep="\n")
+
+
+def _print(screen: Console, parts: list[RenderableType]) -> None:
+    for part in parts:
         screen.print(part)
 
 
-def _readable(runs: list[RunFolder]) -> list[RunFolder]:
-    """Leaves out damaged runs, which are named on stderr: one of them must not hide the others."""
-    from slipway.local.state import StateError
+def _page(place: Place, found: TrainingRun | ModelEndpoint) -> list[RenderableType]:
+    from slipway_core.training_run import TrainingRun
 
-    found: list[RunFolder] = []
-    for run in runs:
-        try:
-            run.load()
-            found.append(run)
-        except StateError as error:
-            print(f"slipway: {error}", file=sys.stderr)
-    return found
+    return _run_page(place, found) if isinstance(found, TrainingRun) else _endpoint_page(found)
 
 
-def find(state: State, name: str) -> RunFolder | EndpointFolder:
-    """Returns the run or the endpoint of that name. Raises BadInput that lists what there is."""
-    from slipway.exits import BadInput
-
-    bare = name.removeprefix("endpoint/")
-    if bare == name and state.run(name).exists():
-        return state.run(name)
-    if state.endpoint(bare).exists():
-        return state.endpoint(bare)
-    runs = ", ".join(folder.name for folder in state.runs()) or "none"
-    endpoints = ", ".join(folder.name for folder in state.endpoints()) or "none"
-    raise BadInput(f"there is no {name!r} in {state.root}; runs: {runs}; endpoints: {endpoints}")
+def _full_name(metadata: Metadata | EndpointMetadata, spaces: bool) -> str:
+    return f"{metadata.namespace}/{metadata.name}" if spaces and metadata.namespace else metadata.name
 
 
-def _document(folder: RunFolder | EndpointFolder) -> dict[str, Any]:
-    return folder.load().to_document()
-
-
-def _runs_table(folders: list[RunFolder]) -> Table:
+def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table:
     from rich.table import Table
 
     from slipway_core.status import RunStatus, StepState
 
     table = Table("run", "phase", "step", "progress", "loss", "verdict", "endpoint", "age", box=None, pad_edge=False)
-    for folder in folders:
-        run = folder.load()
+    for run in runs:
         status = run.status or RunStatus()
         step = next((s for s in status.stages if s.state in (StepState.RUNNING, StepState.WAITING)), None)
         progress = step.progress if step else None
         loss = next((s.progress.loss for s in reversed(status.stages) if s.progress and s.progress.loss), None)
         # A run that is not finished and that nobody works on looks alive in its phase alone.
-        idle = "" if status.phase.finished or folder.holder() is not None else " (not at work)"
+        idle = "" if status.phase.finished or place.idle(run) is None else " (not at work)"
         table.add_row(
-            run.name,
+            _full_name(run.metadata, spaces),
             f"{status.phase.value}{idle}",
             step.name if step else "",
             f"{progress.step}/{progress.total}" if progress and progress.total else "",
@@ -116,14 +105,16 @@ def _runs_table(folders: list[RunFolder]) -> Table:
     return table
 
 
-def _endpoints_table(folders: list[EndpointFolder]) -> Table:
+def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
     from rich.table import Table
 
+    from slipway_core.status import EndpointStatus
+
     table = Table("endpoint", "phase", "version", "run", "candidate", "url", box=None, pad_edge=False)
-    for folder in folders:
-        status = folder.status()
+    for endpoint in endpoints:
+        status = endpoint.status or EndpointStatus()
         table.add_row(
-            folder.name,
+            _full_name(endpoint.metadata, spaces),
             status.phase.value,
             str(status.live.version) if status.live else "",
             (status.live.run or "") if status.live else "",
@@ -133,17 +124,16 @@ def _endpoints_table(folders: list[EndpointFolder]) -> Table:
     return table
 
 
-def _run_page(folder: RunFolder) -> list[RenderableType]:
+def _run_page(place: Place, run: TrainingRun) -> list[RenderableType]:
     from rich.text import Text
 
-    from slipway.local import view
+    from slipway import view
     from slipway_core.status import RunStatus
 
-    run = folder.load()
     status = run.status or RunStatus()
     parts: list[RenderableType] = [Text(f"run {run.name}: {status.phase.value}", style="bold")]
-    if not status.phase.finished and folder.holder() is None:
-        parts.append(Text("nobody is at work on it; `slipway run` with its file goes on", style="yellow"))
+    if not status.phase.finished and (idle := place.idle(run)):
+        parts.append(Text(idle, style="yellow"))
     parts += ["", view.steps_table(status)]
     if (prepare := status.step("prepare")) is not None:
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
@@ -162,13 +152,15 @@ def _run_page(folder: RunFolder) -> list[RenderableType]:
     return parts
 
 
-def _endpoint_page(folder: EndpointFolder) -> list[RenderableType]:
+def _endpoint_page(endpoint: ModelEndpoint) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    status = folder.status()
+    from slipway_core.status import EndpointStatus
+
+    status = endpoint.status or EndpointStatus()
     parts: list[RenderableType] = [
-        Text(f"endpoint {folder.name}: {status.phase.value}  {status.url or ''}", style="bold")
+        Text(f"endpoint {endpoint.metadata.name}: {status.phase.value}  {status.url or ''}", style="bold")
     ]
     versions = [version for version in (status.candidate, status.live, *status.history) if version is not None]
     if versions:
@@ -196,7 +188,7 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
 
 def _age(timestamp: str | None) -> str:
-    from slipway.local import view
+    from slipway import view
     from slipway_core.conditions import parse_timestamp
 
     if timestamp is None:

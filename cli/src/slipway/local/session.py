@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipway import exits
-from slipway.local import endpoint_daemon, frozen_version, view
+from slipway import exits, view
+from slipway.local import endpoint_daemon, frozen_version
 from slipway.local.admission import Admitted, Refused, admit, with_retry
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now

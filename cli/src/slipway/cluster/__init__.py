@@ -1,0 +1,1 @@
+"""Runs and endpoints in a namespace of a Kubernetes cluster, reached through kubectl."""

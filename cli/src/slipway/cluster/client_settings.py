@@ -1,0 +1,76 @@
+"""What the chart tells whoever uses the cluster: the ConfigMap `slipway-client` in kube-public.
+
+Its key `client.yaml` holds what the command line needs to make pods and the workspace claim as the operator does:
+
+```yaml
+images: {train: slipway-train:dev, pullPolicy: IfNotPresent, pullSecrets: []}
+workspace: {storageClass: standard, size: 50Gi, accessModes: [ReadWriteOnce]}
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound
+
+NAMESPACE = "kube-public"
+CONFIG_MAP = "slipway-client"
+KEY = "client.yaml"
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    image: str
+    """The train image."""
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    storage_class: str | None = None
+    """The cluster's default class when None."""
+    size: str = "50Gi"
+    access_modes: tuple[str, ...] = ("ReadWriteOnce",)
+
+
+def read(kubectl: Kubectl, image: str | None = None) -> ClientSettings:
+    """Returns the settings of the cluster.
+
+    Args:
+        image: taken instead of the cluster's train image, which then need not be known.
+
+    Raises ClusterError when there are none and no image is given, or when they cannot be used.
+    """
+    try:
+        text = kubectl.in_namespace(NAMESPACE).get("configmap", CONFIG_MAP).get("data", {}).get(KEY, "")
+    except (NotFound, Forbidden):
+        if image is not None:
+            return ClientSettings(image)
+        raise ClusterError(
+            f"this user sees no ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}, in which Slipway's chart names the "
+            "train image; name it with --image"
+        ) from None
+    return parse(text, image)
+
+
+def parse(text: str, image: str | None = None) -> ClientSettings:
+    """Reads `client.yaml`; keys that are not known here are left to newer versions. Raises ClusterError."""
+    try:
+        document: Any = YAML(typ="safe", pure=True).load(text) or {}
+        images, workspace = document.get("images") or {}, document.get("workspace") or {}
+        defaults = ClientSettings(image or images["train"])
+        return replace(
+            defaults,
+            pull_policy=images.get("pullPolicy") or defaults.pull_policy,
+            pull_secrets=tuple(images.get("pullSecrets") or ()),
+            storage_class=workspace.get("storageClass") or None,
+            size=str(workspace.get("size") or defaults.size),
+            access_modes=tuple(workspace.get("accessModes") or defaults.access_modes),
+        )
+    except (YAMLError, AttributeError, KeyError, TypeError):
+        raise ClusterError(
+            f"ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}: {KEY} names no images.train; install the chart again, "
+            "or name the image with --image"
+        ) from None

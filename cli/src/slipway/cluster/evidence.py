@@ -1,0 +1,70 @@
+"""What a run has left to judge it by: curves and reports from its workspace, errors from its status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slipway import exits
+from slipway.cluster import workspace_files
+from slipway.cluster.kubectl import Kubectl
+from slipway.metrics import StageMetrics, parse_stage
+from slipway.run_diagnosis import Evidence
+from slipway_core.status import RunStatus, StepState
+from slipway_core.training_run import TrainingRun
+
+Say = Callable[[str], None]
+
+
+def curves(kubectl: Kubectl, run: TrainingRun, say: Say) -> list[StageMetrics]:
+    """Returns the curves of every stage that has logged something."""
+    if not _has_trained(run):
+        return []
+    return _curves(run, workspace_files.read(kubectl, run, list(_metrics(run).values()), say))
+
+
+def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
+    """Reads what a run has left so far; what is missing or damaged is left out."""
+    status = run.status or RunStatus()
+    errors = {
+        step.name: exits.error_of(step) for step in status.stages if step.state in (StepState.FAILED, StepState.WAITING)
+    }
+    if not any(step.attempt for step in status.stages):
+        return Evidence(run, status, errors=errors)
+    workspace = workspace_files.workspace_of(run)
+    report = workspace.report(status.evaluation.number) if status.evaluation else None
+    paths = [*_metrics(run).values(), workspace.prepared, *([report] if report else [])]
+    files = workspace_files.read(kubectl, run, paths, say)
+    return Evidence(
+        run,
+        status,
+        _curves(run, files),
+        _json(files.get(report)) if report else None,
+        _json(files.get(workspace.prepared)),
+        errors,
+    )
+
+
+def _has_trained(run: TrainingRun) -> bool:
+    status = run.status or RunStatus()
+    return any(step.attempt for stage in run.spec.stages if (step := status.step(stage.name)) is not None)
+
+
+def _metrics(run: TrainingRun) -> dict[str, Path]:
+    workspace = workspace_files.workspace_of(run)
+    return {stage.name: workspace.stage(stage.name).metrics for stage in run.spec.stages}
+
+
+def _curves(run: TrainingRun, files: Mapping[Path, bytes]) -> list[StageMetrics]:
+    parsed = [parse_stage(name, files.get(path, b"").decode(errors="replace")) for name, path in _metrics(run).items()]
+    return [stage for stage in parsed if stage.last_step]
+
+
+def _json(content: bytes | None) -> Mapping[str, Any] | None:
+    try:
+        document = json.loads(content or b"null")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

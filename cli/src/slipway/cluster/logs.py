@@ -1,0 +1,174 @@
+"""Logs of pods: those of a run's steps, attempt after attempt, and those of an endpoint's versions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound
+from slipway.exits import BadInput
+from slipway.place import LogRequest, Write, check_step, steps_of
+from slipway_core import labels
+from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.training_run import TrainingRun
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+_SECONDS = 1.0
+"""Between two looks at which pods there are."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One pod whose log is shown."""
+
+    pod: str
+    container: str
+    title: str
+    prefix: str
+    """Tells its lines from those of others."""
+    order: tuple[Any, ...]
+    started: bool
+    """Whether its container has run, so that there is a log."""
+
+
+def of_run(run: TrainingRun, pods: Sequence[dict[str, Any]], wanted: LogRequest) -> list[Source]:
+    """Returns the pods that were asked for, in the order of the steps; the newest attempt of each where none is."""
+    steps = steps_of(run)
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {step: [] for step in steps}
+    for pod in pods:
+        noted = pod["metadata"].get("labels", {})
+        step, attempt = noted.get(labels.STEP), noted.get(labels.ATTEMPT, "")
+        if step in found and attempt.isdigit() and wanted.step in (None, step):
+            found[step].append((int(attempt), pod))
+    sources: list[Source] = []
+    for step, attempts in found.items():
+        newest = max((number for number, _ in attempts), default=0)
+        number = wanted.attempt if wanted.attempt is not None else newest
+        chosen = [pod for attempt, pod in attempts if attempt == number]
+        indices = {pod["metadata"].get("labels", {}).get(INDEX, "0") for pod in chosen}
+        for pod in chosen:
+            index = pod["metadata"].get("labels", {}).get(INDEX, "0")
+            node = f", pod {index}" if len(indices) > 1 else ""
+            order = (steps.index(step), number, int(index), pod["metadata"].get("creationTimestamp", ""))
+            prefix = f"{step}-{number}{f'/{index}' if node else ''}"
+            title = f"{step}, attempt {number}{node}"
+            sources.append(Source(pod["metadata"]["name"], "trainer", title, prefix, order, _started(pod, "trainer")))
+    return sorted(sources, key=lambda source: source.order)
+
+
+def of_endpoint(pods: Sequence[dict[str, Any]]) -> list[Source]:
+    """Returns the pods of an endpoint in the order of its versions."""
+    sources: list[Source] = []
+    for pod in pods:
+        version, name = pod["metadata"].get("labels", {}).get(labels.VERSION, "0"), pod["metadata"]["name"]
+        order = (int(version) if version.isdigit() else 0, pod["metadata"].get("creationTimestamp", ""), name)
+        title, prefix = f"version {version}, pod {name}", f"v{version}/{name.rpartition('-')[2]}"
+        sources.append(Source(name, "server", title, prefix, order, _started(pod, "server")))
+    return sorted(sources, key=lambda source: source.order)
+
+
+def _started(pod: dict[str, Any], container: str) -> bool:
+    for status in pod.get("status", {}).get("containerStatuses", ()):
+        if status["name"] == container:
+            return "waiting" not in status.get("state", {}) or bool(status.get("restartCount"))
+    return False
+
+
+@dataclass
+class Copy:
+    """Copies the logs of pods to one output."""
+
+    kubectl: Kubectl
+    write: Write
+    sleep: Callable[[float], None] = time.sleep
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: dict[str, threading.Thread] = field(default_factory=dict[str, threading.Thread])
+
+    def run(self, run: TrainingRun, wanted: LogRequest, at_work: Callable[[], bool]) -> None:
+        """Copies the logs of a run's steps. Raises BadInput when there are none to copy."""
+        check_step(wanted, run)
+        chosen = {labels.RUN_UID: run.metadata.uid or ""}
+
+        def sources() -> list[Source]:
+            return of_run(run, self.kubectl.list("pods", labels=chosen), wanted)
+
+        if wanted.follow:
+            self._follow(sources, at_work)
+        elif not self._once(sources()):
+            where = f"step {wanted.step} of run {run.name}" if wanted.step else f"run {run.name}"
+            raise BadInput(
+                f"{where} has no pod with a log: none has started yet, or they are gone; "
+                f"`slipway status {run.name}` says how far it is"
+            )
+
+    def endpoint(self, endpoint: ModelEndpoint, wanted: LogRequest) -> None:
+        """Copies the logs of an endpoint's servers; followed, until nothing serves any more."""
+        name = endpoint.metadata.name
+        chosen = {labels.ENDPOINT: labels.label(name), labels.ROLE: "serve"}
+
+        def sources() -> list[Source]:
+            return of_endpoint(self.kubectl.list("pods", labels=chosen))
+
+        if wanted.follow:
+            self._follow(sources, lambda: bool(sources()))
+        elif not self._once(sources()):
+            raise BadInput(f"endpoint {name} has no pod with a log; `slipway status endpoint/{name}` says how it is")
+
+    def _once(self, sources: list[Source]) -> bool:
+        started = [source for source in sources if source.started]
+        for source in started:
+            if len(started) > 1:
+                self.write(f"==> {source.title} <==\n")
+            text = self.kubectl.run("logs", source.pod, "--container", source.container, timeout="0")
+            self.write(text.decode(errors="replace"))
+        return bool(started)
+
+    def _follow(self, sources: Callable[[], list[Source]], at_work: Callable[[], bool]) -> None:
+        while True:
+            more = at_work()
+            for source in sources():
+                if source.started and source.pod not in self._threads:
+                    # A daemon: Ctrl-C must not wait for a pod that says nothing.
+                    thread = threading.Thread(target=self._pipe, args=(source,), daemon=True)
+                    self._threads[source.pod] = thread
+                    thread.start()
+            if not more:
+                break
+            self.sleep(_SECONDS)
+        for thread in self._threads.values():
+            thread.join()
+
+    def _pipe(self, source: Source) -> None:
+        for line in self._lines(source):
+            with self._lock:
+                self.write(f"{source.prefix} | {line}")
+
+    def _lines(self, source: Source) -> Iterator[str]:
+        """Yields the lines of a pod until its container ends; a connection that breaks is taken up where it was."""
+        since: list[str] = []
+        while True:
+            with self.kubectl.stream(
+                "logs", source.pod, "-c", source.container, "-f", "--timestamps", *since
+            ) as process:
+                assert process.stdout is not None
+                for raw in process.stdout:
+                    stamp, _, line = raw.decode(errors="replace").partition(" ")
+                    if since and stamp <= since[0].partition("=")[2]:
+                        continue
+                    since = [f"--since-time={stamp}"]
+                    yield line if line.endswith("\n") else line + "\n"
+                ended = process.wait() == 0
+            if ended or not self._is_running(source):
+                return
+            self.sleep(_SECONDS)
+
+    def _is_running(self, source: Source) -> bool:
+        try:
+            return self.kubectl.get("pod", source.pod).get("status", {}).get("phase") == "Running"
+        except NotFound:
+            return False
+        except ClusterError:
+            return True  # The API server is away for a moment.

@@ -1,0 +1,47 @@
+"""`slipway submit`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.options import Context, Namespace, Sets
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a TrainingRun; - is standard input.")],
+    sets: Sets = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Look on until the run ends, with the exit codes of run.")
+    ] = False,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="IMAGE", help="Of the pod that takes the files; the cluster's train image."),
+    ] = None,
+    context: Context = None,
+    namespace: Namespace = None,
+) -> None:
+    """Send the local files that a run names to a cluster, and run it there.
+
+    Data goes to the workspace claim once, named by its content; the run is applied with pvc:// in the place of file://.
+    """
+    from slipway.choice import Wanted, cluster
+    from slipway.cluster import submission
+    from slipway.exits import BadInput
+
+    run = submission.load(file, sets or ())
+    own = run.metadata.namespace
+    if own is not None and namespace is not None and own != namespace:
+        raise BadInput(f"{file}: metadata.namespace is {own}, and -n says {namespace}; leave out one of them")
+    place = cluster(Wanted(context=context, namespace=namespace or own))
+    submission.submit(place.kubectl, run, file.parent, image=image)
+    options = f"-n {place.kubectl.namespace}" + (f" --context {context}" if context else "")
+    print(f"run {run.name} is submitted to {place.title}")
+    if not wait:
+        print(f"slipway watch {run.name} {options}")
+        return
+    from slipway.watching import attend
+
+    raise typer.Exit(attend(place, run.name))
