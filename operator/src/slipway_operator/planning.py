@@ -15,6 +15,8 @@ from slipway_core.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cluster import CONFIG_MAP, TRAINING_RUN, AlreadyExists, Cluster
 from slipway_operator.manifest import Manifest, at
+from slipway_operator.manifests import access
+from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.plan_config_map import plan_config_map
 from slipway_operator.settings import Settings
 from slipway_operator.world import World
@@ -75,14 +77,9 @@ class Plans:
             return _plan_in(there) or plan
 
     def _resolve(self, run: TrainingRun) -> Plan | Blocker:
-        serving = run.spec.serving
-        if serving is not None and serving.template.access.keys_file is not None:
-            message = (
-                f"serving.template.access.keysFile ({serving.template.access.keys_file}) is a file of one machine; on a "
-                "cluster put the keys into a Secret and name it in access.keysSecret"
-            )
-            return Blocker("Planned", "KeysFileOnCluster", message)
         try:
+            if run.spec.serving is not None:
+                access.check(run.spec.serving.template)
             runs = {name: self._artifact_of(run.metadata.namespace or "", name) for name in plans.named_runs(run)}
             missing = next((found for found in runs.values() if isinstance(found, Blocker)), None)
             if missing is not None:
@@ -95,6 +92,8 @@ class Plans:
                 runs=known,
             )
             return plans.resolve(run, defaults)
+        except ManifestError as error:
+            return Blocker("Planned", error.reason, f"serving.template.{error}")
         except uris.UriError as error:
             return Blocker("Planned", "BadUri", str(error))
 

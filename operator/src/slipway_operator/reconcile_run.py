@@ -16,19 +16,21 @@ from slipway_core import conditions, lifecycle
 from slipway_core.api import seconds
 from slipway_core.conditions import parse_timestamp
 from slipway_core.lifecycle import Policy
-from slipway_core.observed import Blocker, Decision, Event, Observed
+from slipway_core.observed import Blocker, Decision, EndpointView, Event, Observed
 from slipway_core.plan import Plan
-from slipway_core.status import Phase, RunStatus, StepState
+from slipway_core.status import RunStatus, StepState
 from slipway_core.training_run import TrainingRun
-from slipway_operator import observe, resources, retention
+from slipway_operator import observe, resources
 from slipway_operator.attempts import Attempts, Seen
 from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
 from slipway_operator.manifest import Manifest
-from slipway_operator.manifests.model_endpoint import model_endpoint
+from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.metrics import Metrics
 from slipway_operator.planning import Plans
 from slipway_operator.pods import Pods
+from slipway_operator.promotion import Promotion
+from slipway_operator.retention import Retention, time_left
 from slipway_operator.settings import Settings
 from slipway_operator.soft_status import SoftWrites
 from slipway_operator.verdicts import Verdicts
@@ -55,6 +57,8 @@ class RunReconciler:
     plans: Plans = field(init=False)
     attempts: Attempts = field(init=False)
     verdicts: Verdicts = field(init=False)
+    promotion: Promotion = field(init=False)
+    retention: Retention = field(init=False)
     writes: SoftWrites = field(init=False)
     policy: Policy = field(init=False)
 
@@ -62,6 +66,8 @@ class RunReconciler:
         self.plans = Plans(self.cluster, self.world, self.settings)
         self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
         self.verdicts = Verdicts(self.cluster, self.world, self.clock)
+        self.promotion = Promotion(self.cluster, self.world)
+        self.retention = Retention(self.cluster, self.world, self.settings, self.clock)
         self.writes = SoftWrites(self.settings.progress_seconds, self.monotonic)
         longest = timedelta(seconds=seconds(self.settings.longest_backoff))
         self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
@@ -72,7 +78,9 @@ class RunReconciler:
         Raises ClusterError: the pass is repeated later.
         """
         manifest = self.world.get(TRAINING_RUN, namespace, name)
-        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+        if manifest is None:
+            return await self.retention.reconcile(namespace, name)
+        if "deletionTimestamp" in manifest["metadata"]:
             return None
         try:
             run = resources.run(manifest)
@@ -80,7 +88,7 @@ class RunReconciler:
             log.error("%s", error)
             await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
             return None
-        left = retention.time_left(run, self.clock())
+        left = time_left(run, self.clock())
         if left is not None and left <= timedelta(0):
             await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
             return None
@@ -97,7 +105,7 @@ class RunReconciler:
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
         try:
             await self._apply(manifest, run, plan, seen, decision)
-        except (QuotaExceeded, Forbidden, Invalid) as error:
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
             # Nothing that was decided is recorded: it is decided again, until the cluster takes it.
             await self._write(manifest, run, self._refused(run, error))
             return _BLOCKED
@@ -112,20 +120,16 @@ class RunReconciler:
         return _soonest(wait, decision.look_again, self._next_look(seen, decision))
 
     async def _apply(self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: Seen, decision: Decision) -> None:
-        metadata = manifest["metadata"]
-        owner = Owner(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata["uid"])
+        owner = Owner.of(manifest)
         for unwanted in decision.delete:
             await self.attempts.stop(unwanted.step, unwanted.number, seen)
         for wanted in decision.create:
             await self.attempts.start(wanted, plan, owner, seen)
         await self.verdicts.keep(plan, decision.status)
         if decision.promote is not None:
-            there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, decision.promote.endpoint)
-            wanted_endpoint = model_endpoint(decision.promote, run, plan, there)
-            if wanted_endpoint is not None:
-                self.world.put(await self.cluster.apply(wanted_endpoint))
+            await self.promotion.tell(decision.promote, run, plan)
 
-    def _endpoint(self, plan: Plan):
+    def _endpoint(self, plan: Plan) -> EndpointView | None:
         if plan.serving is None:
             return None
         manifest = self.world.get(MODEL_ENDPOINT, plan.run.namespace, plan.serving.endpoint)
@@ -134,13 +138,19 @@ class RunReconciler:
     def _unplanned(self, run: TrainingRun, blocker: Blocker) -> RunStatus:
         was = run.status or RunStatus()
         own = conditions.put(
-            was.conditions, blocker.type, "False", blocker.reason, blocker.message, self.clock(), run.metadata.generation
+            was.conditions,
+            blocker.type,
+            "False",
+            blocker.reason,
+            blocker.message,
+            self.clock(),
+            run.metadata.generation,
         )
         return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
 
     def _refused(self, run: TrainingRun, error: Exception) -> RunStatus:
         was = run.status or RunStatus()
-        reason = {QuotaExceeded: "QuotaExceeded", Forbidden: "Forbidden"}.get(type(error), "Invalid")
+        reason = error.reason if isinstance(error, ManifestError) else type(error).__name__
         own = conditions.put(
             was.conditions, "Refused", "True", reason, str(error), self.clock(), run.metadata.generation
         )

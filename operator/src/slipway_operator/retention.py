@@ -47,12 +47,17 @@ class Retention:
     settings: Settings
     clock: Callable[[], datetime]
 
-    async def reconcile(self, namespace: str) -> timedelta | None:
-        """Looks after what deleted runs left in a namespace. Returns when to look again. Raises ClusterError."""
+    async def reconcile(self, namespace: str, run: str | None = None) -> timedelta | None:
+        """Looks after what deleted runs left in a namespace: all of them, or those of one name.
+
+        Returns when to look again. Raises ClusterError.
+        """
         waiting = False
         living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
         for record in self.world.all(CONFIG_MAP, namespace):
-            if labels(record).get(names.ROLE) == "plan" and labels(record).get(names.RUN_UID) not in living:
+            own = labels(record)
+            meant = run is None or own.get(names.RUN) in (run, names.label(run))
+            if own.get(names.ROLE) == "plan" and own.get(names.RUN_UID) not in living and meant:
                 waiting |= await self._clean(namespace, record)
         return _AGAIN if waiting else None
 
@@ -68,7 +73,7 @@ class Retention:
         if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
             return False
         keep = self._is_named(plan)
-        job = cleanup_job(plan, _owner(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
+        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
         there = self.world.get(JOB, namespace, job["metadata"]["name"])
         if there is None:
             try:
@@ -91,8 +96,8 @@ class Retention:
 
     async def _forget(self, namespace: str, uid: str) -> None:
         """Removes the verdict of a model whose files are gone."""
-        for found in self.world.of_run(CONFIG_MAP, namespace, uid):
-            if labels(found).get(names.ROLE) == "verdict":
+        for found in self.world.all(CONFIG_MAP, namespace):
+            if labels(found).get(names.ROLE) == "verdict" and at(found, "data").get("runUid") == uid:
                 await self.cluster.delete(CONFIG_MAP, namespace, found["metadata"]["name"])
 
     def _is_named(self, plan: Plan) -> bool:
@@ -111,11 +116,6 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
     history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
     versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
     return [str(version["uri"]) for version in versions if "uri" in version]
-
-
-def _owner(record: Manifest) -> Owner:
-    metadata = record["metadata"]
-    return Owner("v1", "ConfigMap", metadata["name"], metadata["uid"])
 
 
 def _of_step(pod: Manifest) -> bool:

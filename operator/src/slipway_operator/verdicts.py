@@ -1,4 +1,4 @@
-"""Passing verdicts as ConfigMaps, one a digest: they outlive the run, and are what lets a version start (invariant A)."""
+"""Passing verdicts as ConfigMaps, one a digest: they outlive the run, and let a version start (invariant A)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slipway_core.plan import Plan
 from slipway_core.status import RunStatus, Verdict
 from slipway_operator import names
 from slipway_operator.cluster import CONFIG_MAP, MODEL_ENDPOINT, AlreadyExists, Cluster
-from slipway_operator.manifest import at, items, labels
+from slipway_operator.manifest import at, items
 from slipway_operator.manifests.verdict_config_map import verdict_config_map
 from slipway_operator.world import World
 
@@ -29,7 +29,7 @@ class Verdicts:
         namespace, name = plan.run.namespace, names.verdict(artifact.digest)
         there = self.world.get(CONFIG_MAP, namespace, name)
         if evaluation.verdict is not Verdict.PASS:
-            own = there is not None and labels(there).get(names.RUN_UID) == plan.run.uid
+            own = at(there, "data").get("runUid") == plan.run.uid
             if own and artifact.digest not in served_digests(self.world, namespace):
                 await self.cluster.delete(CONFIG_MAP, namespace, name)
             return
@@ -57,6 +57,11 @@ def served_digests(world: World, namespace: str) -> set[str]:
     found: set[str] = set()
     for endpoint in world.all(MODEL_ENDPOINT, namespace):
         status = at(endpoint, "status")
-        versions = [at(status, "live"), at(status, "candidate"), *items(status, "history"), at(endpoint, "spec", "model")]
+        versions = [
+            at(status, "live"),
+            at(status, "candidate"),
+            *items(status, "history"),
+            at(endpoint, "spec", "model"),
+        ]
         found |= {str(version["digest"]) for version in versions if "digest" in version}
     return found

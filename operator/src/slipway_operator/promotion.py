@@ -1,0 +1,50 @@
+"""Takes a model that passed to its endpoint: the endpoint is told what to serve, and rolls it out by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway_core.observed import Promote
+from slipway_core.plan import Plan
+from slipway_core.training_run import TrainingRun
+from slipway_operator import observe
+from slipway_operator.cluster import MODEL_ENDPOINT, AlreadyExists, Cluster
+from slipway_operator.manifest import Manifest, at, notes
+from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.model_endpoint import model_endpoint
+from slipway_operator.world import World
+
+
+@dataclass(frozen=True)
+class Promotion:
+    cluster: Cluster
+    world: World
+
+    async def tell(self, promote: Promote, run: TrainingRun, plan: Plan) -> None:
+        """Makes the endpoint from the run's template, or tells the one that exists; one that was told is left alone.
+
+        Raises ManifestError for settings that cannot be had on a cluster, and ClusterError.
+        """
+        there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
+        existing = observe.readable_endpoint(there)
+        if there is not None and existing is None:
+            raise ManifestError("UnreadableEndpoint", f"ModelEndpoint {promote.endpoint} cannot be read; mend it first")
+        wanted = model_endpoint(promote, run, plan, existing)
+        if existing is not None:
+            if there is not None and not _says(there, wanted):
+                self.world.put(await self.cluster.apply(wanted))
+            return
+        try:
+            self.world.put(await self.cluster.create(wanted))
+        except AlreadyExists:
+            # Another run made it a moment ago. The next pass sees whose it is: the later run has it.
+            found = await self.cluster.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
+            if found is not None:
+                self.world.put(found)
+
+
+def _says(there: Manifest, wanted: Manifest) -> bool:
+    """Whether the endpoint was told this already, and has not answered yet."""
+    model = {name: value for name, value in at(there, "spec", "model").items() if name != "acceptUnjudged"}
+    told = notes(there)
+    return model == at(wanted, "spec", "model") and all(told.get(k) == v for k, v in notes(wanted).items())
