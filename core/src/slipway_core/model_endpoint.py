@@ -16,6 +16,8 @@ class ServedModel(Api):
     """Digest of the artifact's manifest; what is served is verified against it."""
     run: Name | None = None
     """The run that made it."""
+    credentials: ShortText | None = None
+    """Secret with the key `token` (hf) or AWS variables (s3). It is asked for where the model is fetched."""
     accept_unjudged: bool = False
     """Serve a model without a passing verdict; a condition shows it for ever."""
 
@@ -61,7 +63,7 @@ class Access(Api):
     )
 
     anonymous: bool | None = None
-    """Answer without a key. Left out: on the loopback address alone."""
+    """Answer without a key. Left out: on the loopback address alone; on a cluster, to whoever is in the cluster."""
     keys_secret: ShortText | None = None
     """Secret whose key `keys` holds bearer keys, one a line."""
     keys_file: ShortText | None = None
