@@ -402,7 +402,7 @@ def _promote(draft: _Draft) -> Phase:
         if view is not None and view.claim is not None and _is_later(view.claim, draft):
             return _superseded(draft, view.claim)
         draft.promote = Promote(serving.endpoint, artifact.uri, artifact.digest, draft.run.name, draft.retry)
-        draft.condition("Live", "Unknown", "Promoted", f"endpoint {serving.endpoint} was told to serve the model")
+        draft.condition("Live", "False", "RollingOut", f"endpoint {serving.endpoint} was told to serve the model")
         draft.condition("Progressing", "True", "RollingOut", f"endpoint {serving.endpoint} rolls the model out")
         return Phase.ROLLING_OUT
     return _rollout_phase(draft, view, artifact.digest, serving.endpoint)

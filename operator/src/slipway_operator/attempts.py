@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from slipway_core.conditions import parse_timestamp
 from slipway_core.observed import Attempt, Blocker, CreateAttempt
@@ -19,7 +20,6 @@ from slipway_operator.manifests.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.step_job import step_job
 from slipway_operator.manifests.workspace_claim import workspace_claim
 from slipway_operator.observe import AttemptKey, AttemptObjects
-from slipway_operator.pods import Pods
 from slipway_operator.settings import Settings
 from slipway_operator.world import World
 
@@ -27,6 +27,10 @@ _PULL = timedelta(seconds=2)
 """Between two looks at the progress of one attempt, however often something else wakes its run."""
 _PATIENCE = timedelta(seconds=8)
 """A pod that is not there or not running after this time has its Events read, which alone say why."""
+
+
+class TellsProgress(Protocol):
+    async def progress(self, pod: Manifest) -> Progress | None: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Attempts:
     cluster: Cluster
     world: World
     settings: Settings
-    pods: Pods
+    pods: TellsProgress
     clock: Callable[[], datetime]
     _progress: dict[tuple[str, AttemptKey], Progress] = field(default_factory=dict[tuple[str, AttemptKey], Progress])
     _pulled: dict[tuple[str, AttemptKey], datetime] = field(default_factory=dict[tuple[str, AttemptKey], datetime])

@@ -21,14 +21,13 @@ from slipway_core.plan import Plan
 from slipway_core.status import RunStatus, StepState
 from slipway_core.training_run import TrainingRun
 from slipway_operator import observe, resources
-from slipway_operator.attempts import Attempts, Seen
+from slipway_operator.attempts import Attempts, Seen, TellsProgress
 from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.metrics import Metrics
 from slipway_operator.planning import Plans
-from slipway_operator.pods import Pods
 from slipway_operator.promotion import Promotion
 from slipway_operator.retention import Retention, time_left
 from slipway_operator.settings import Settings
@@ -50,7 +49,7 @@ class RunReconciler:
     cluster: Cluster
     world: World
     settings: Settings
-    pods: Pods
+    pods: TellsProgress
     metrics: Metrics
     clock: Callable[[], datetime]
     monotonic: Callable[[], float] = time.monotonic

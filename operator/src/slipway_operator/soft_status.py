@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from slipway_core.status import Condition, RunStatus, StepState
 
-_TALKATIVE = "Progressing"
-"""The condition whose message says how far a step is."""
+_TALKATIVE = ("Progressing", "Live")
+"""Conditions whose message says how far a step or a rollout is; their status and reason say what it is."""
 
 
 @dataclass
@@ -45,4 +45,4 @@ def settled(status: RunStatus) -> RunStatus:
 
 
 def _quiet(condition: Condition) -> Condition:
-    return condition.model_copy(update={"message": ""}) if condition.type == _TALKATIVE else condition
+    return condition.model_copy(update={"message": ""}) if condition.type in _TALKATIVE else condition
