@@ -8,6 +8,7 @@ from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import claims, environment, pod_security, scratch
 from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.placement import placement
 from slipway_operator.settings import Settings
 
 _TRIES = 3
@@ -29,6 +30,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
     arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{names.run_folder(run.name, run.uid)}"]
     pod: Manifest = {
         **pod_security.no_cluster_access(),
+        **placement(plan.compute, settings.images.pull_secrets),
         "restartPolicy": "Never",
         "securityContext": pod_security.pod_security(),
         "containers": [
@@ -46,13 +48,6 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
         ],
         "volumes": [*claims.volumes(claim, ()), *scratch.volumes(settings.training.shared_memory)],
     }
-    # A claim that one node holds is reached from there alone.
-    if plan.compute.node_selector:
-        pod["nodeSelector"] = dict(plan.compute.node_selector)
-    if plan.compute.tolerations:
-        pod["tolerations"] = [toleration.to_document() for toleration in plan.compute.tolerations]
-    if settings.images.pull_secrets:
-        pod["imagePullSecrets"] = [{"name": secret} for secret in settings.images.pull_secrets]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -17,5 +17,5 @@ def from_field(name: str, path: str) -> Manifest:
 
 
 def from_secret(name: str, secret: str, key: str) -> Manifest:
-    """Returns a variable that has the value of a Secret's key; without the Secret the pod does not start and says so."""
+    """Returns a variable that has the value of a Secret's key; without it the pod does not start, and says so."""
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}

@@ -7,10 +7,10 @@ from slipway_operator.manifest import Manifest
 
 _CACHES = {
     "HOME": "/tmp",
-    "XDG_CACHE_HOME": "/tmp/cache",
-    "HF_HOME": "/tmp/huggingface",
-    "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
-    "TRITON_CACHE_DIR": "/tmp/triton",
+    "XDG_CACHE_HOME": "/tmp/.cache",
+    "HF_HOME": "/tmp/.cache/huggingface",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/torchinductor",
+    "TRITON_CACHE_DIR": "/tmp/.cache/triton",
 }
 
 

@@ -1,0 +1,78 @@
+"""The container of a step: what the process is told, by its arguments and its environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from slipway_core import protocol
+from slipway_core.api import seconds
+from slipway_core.commands import STEP_COMMANDS, step_command
+from slipway_core.plan import Plan
+from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_operator import names
+from slipway_operator.manifest import Manifest
+from slipway_operator.manifests import claims, credentials, environment, pod_security, scratch
+from slipway_operator.manifests.credentials import Source
+from slipway_operator.manifests.plan_config_map import PLAN_KEY
+from slipway_operator.manifests.step_resources import step_resources
+from slipway_operator.settings import Settings
+
+CONTAINER: Final = "trainer"
+PROGRESS_PORT: Final = 9400
+MASTER_PORT: Final = 29400
+PLAN_FOLDER: Final = "/etc/slipway/plan"
+PLAN_MOUNT: Final = {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True}
+_INDEX = "metadata.labels['batch.kubernetes.io/job-completion-index']"
+_TERMINATION_LOG = "/dev/termination-log"
+
+
+def step_container(
+    plan: Plan, step: str, attempt: int, *, sources: list[Source], settings: Settings, baseline: str | None
+) -> Manifest:
+    """Returns the container without its mounts.
+
+    Raises ManifestError when two Secrets of the sources contradict each other.
+    """
+    secrets = credentials.container_part(sources)
+    folder = f"{WORKSPACE_MOUNT}/{names.run_folder(plan.run.name, plan.run.uid)}"
+    return {
+        "name": CONTAINER,
+        "image": plan.images.train or settings.images.train,
+        "imagePullPolicy": settings.images.pull_policy,
+        "args": step_command(
+            step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=folder, baseline=baseline
+        ),
+        "env": [*_environment(settings), *_rendezvous(plan, step, attempt), *secrets["env"]],
+        "envFrom": secrets["envFrom"],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "resources": step_resources(plan, step, settings),
+        "securityContext": pod_security.container_security(),
+        "terminationMessagePath": _TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+    }
+
+
+def _environment(settings: Settings) -> list[Manifest]:
+    variables = {
+        **scratch.variables(),
+        protocol.RESULT_VARIABLE: _TERMINATION_LOG,
+        protocol.PROGRESS_PORT_VARIABLE: str(PROGRESS_PORT),
+        protocol.GRACE_VARIABLE: str(seconds(settings.training.grace)),
+        "SLIPWAY_CLAIMS": claims.CLAIMS,
+    }
+    return [
+        *environment.values(variables),
+        environment.from_field(protocol.PROGRESS_HOST_VARIABLE, "status.podIP"),
+    ]
+
+
+def _rendezvous(plan: Plan, step: str, attempt: int) -> list[Manifest]:
+    """Where the other pods are. Without it all ranks start in this one."""
+    if step in STEP_COMMANDS or plan.compute.nodes == 1:
+        return []
+    run = plan.run
+    master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step, attempt)}"
+    return [
+        environment.from_field("SLIPWAY_NODE_RANK", _INDEX),
+        *environment.values({"SLIPWAY_MASTER_ADDR": master, "SLIPWAY_MASTER_PORT": str(MASTER_PORT)}),
+    ]
