@@ -71,6 +71,8 @@ helm() { GOBIN=$out go install -trimpath -ldflags="-s -w -X helm.sh/helm/v4/inte
 kwok() { GOBIN=$out go install -trimpath -ldflags='-s -w' "sigs.k8s.io/kwok/cmd/kwok@v$KWOK_VERSION"; }
 kind() { GOBIN=$out go install -trimpath -ldflags='-s -w' "sigs.k8s.io/kind@v$KIND_VERSION"; }
 buildkit() { module_build github.com/moby/buildkit "v$BUILDKIT_VERSION" github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl; }
+# The S3 server of the tests.
+gofakes3() { GOBIN=$out go install -trimpath -ldflags='-s -w' "github.com/johannesboyne/gofakes3/cmd/gofakes3@v$GOFAKES3_VERSION"; }
 kueue() {
   module_build sigs.k8s.io/kueue "v$KUEUE_VERSION" sigs.k8s.io/kueue/cmd/kueue
   # Its CRDs and webhooks are in the module, not in the binary.
@@ -89,7 +91,8 @@ one() {
     kind) build kind "$KIND_VERSION" kind ;;
     kueue) build kueue "$KUEUE_VERSION" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
-    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit, not '$1'" ;;
+    gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
+    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit gofakes3, not '$1'" ;;
   esac
 }
 

@@ -18,6 +18,8 @@ MANIFEST = "manifest.json"
 WEIGHT_SUFFIXES = (".safetensors",)
 # Formats that run code when they are loaded; an artifact with one of them is refused.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
+# What a model is loaded from. Weights in formats that run code when they are loaded are not even fetched.
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
 _BLOCK = 1 << 20
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]

@@ -86,7 +86,7 @@ def metrics(stages: dict[str, Any]) -> dict[str, float]:
 def _digest(folder: Path) -> str:
     files = {
         path.name: artifact.hash_file(path)
-        for pattern in sources.MODEL_FILES
+        for pattern in artifact.MODEL_FILES
         for path in sorted(folder.glob(pattern))
         if path.is_file() and path.name != artifact.MANIFEST
     }

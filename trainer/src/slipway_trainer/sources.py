@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from slipway_core import protocol, uris
+from slipway_core import artifact, protocol, uris
 from slipway_trainer.errors import BadConfig, BadData, BadModel
 from slipway_trainer.rows import SUFFIXES
 
 SAMPLES = "samples"
 CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
 """Environment variable: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
-
-# What a model is loaded from. Weights in formats that run code when they are loaded are not even fetched.
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def model_folder(uri: str, field: str = "model.from") -> Path:
     """
     parsed = uris.parse(uri)
     if parsed.scheme == "hf":
-        return _hub(parsed, field, "model", list(MODEL_FILES))
+        return _hub(parsed, field, "model", list(artifact.MODEL_FILES))
     if parsed.scheme in ("s3", "gs", "package"):
         raise BadConfig(f"{field}: models are not fetched from {parsed.scheme}:// yet; use hf:// or file://")
     path = _local_path(parsed, field)

@@ -1,0 +1,41 @@
+"""The command `slipway-fetch`: the init container of a server whose model is not on a volume."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway_core import exit_codes
+from slipway_core.artifact import ArtifactError
+from slipway_serving.fetch import FetchError, fetch, summary
+from slipway_serving.model_source import SourceError, open_source
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+FAILED = 1
+"""Exit code of what may be otherwise at another time; wrong input ends with exit_codes.BAD_INPUT."""
+
+
+@app.command()
+def run(
+    uri: Annotated[str, typer.Option(help="s3://bucket/path, gs://bucket/path or hf://org/name[@revision].")],
+    to: Annotated[Path, typer.Option(help="Empty folder that the model goes into.")],
+    digest: Annotated[str | None, typer.Option(help="Digest that the model must have (sha256:HEX).")] = None,
+    accept_unjudged: Annotated[
+        bool, typer.Option(help="Take a model without a manifest and without a digest.")
+    ] = False,
+) -> None:
+    """Fetch a model, verify every byte of it, and print its digest."""
+    try:
+        manifest = fetch(
+            open_source(uri), uri, to, digest=digest, accept_unjudged=accept_unjudged, now=datetime.now(UTC)
+        )
+    except (FetchError, ArtifactError) as error:
+        typer.echo(f"slipway-fetch: {error}", err=True)
+        raise typer.Exit(exit_codes.BAD_INPUT) from None
+    except (SourceError, OSError) as error:
+        typer.echo(f"slipway-fetch: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(summary(manifest))
