@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import torch
 
+from slipway_trainer import engine
 from slipway_trainer.engine import Ranks, configuration, owns_clipping
 
 
@@ -44,3 +46,22 @@ def test_ranks_are_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.delenv("RANK")
     assert Ranks.from_environment() == Ranks()
+
+
+@pytest.mark.parametrize(
+    ("device", "built_for", "built", "used"),
+    [
+        ("cpu", "cpu", True, True),
+        ("cpu", "cpu", False, False),
+        ("cuda", "cpu", True, False),
+        ("cpu", "cuda", True, False),
+    ],
+)
+def test_the_operator_for_shared_memory_is_used_where_it_was_built_ahead_and_compiled_nowhere(
+    device: str, built_for: str, built: bool, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepspeed import git_version_info
+
+    monkeypatch.setattr(git_version_info, "accelerator_name", built_for)
+    monkeypatch.setitem(git_version_info.installed_ops, "deepspeed_shm_comm", built)
+    assert engine.built_ahead(torch.device(device)) is used

@@ -18,6 +18,7 @@ Precision = Literal["FP32", "BF16", "FP16"]
 
 DTYPES: dict[str, torch.dtype] = {"FP32": torch.float32, "BF16": torch.bfloat16, "FP16": torch.float16}
 TIMEOUT = datetime.timedelta(minutes=30)
+_SHARED_MEMORY = "deepspeed_shm_comm"
 FIRST_SCALE_POWER = 16
 """fp16: the loss is first scaled by 2 to this power; every overflow halves it."""
 
@@ -51,8 +52,9 @@ class Ranks:
 def connect(ranks: Ranks) -> None:
     """Makes the process group; one process alone needs no port and no network.
 
-    DeepSpeed would compile an operator for shared memory (g++ and ninja) when its communication starts on a CPU.
-    Plain gloo does the same work at the same speed for a few ranks, so the operator is said not to be there.
+    DeepSpeed would compile an operator for shared memory (g++ and ninja) when its communication starts on a CPU. It is
+    used where it was built ahead, as in the train image; elsewhere plain gloo does the same work at the same speed for
+    a few ranks, so the operator is said not to be there.
     """
     device = ranks.device
     if device.type == "cuda":
@@ -71,8 +73,17 @@ def connect(ranks: Ranks) -> None:
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Set before it is first read: reading it asks the compiler about every operator.
-    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}  # type: ignore[attr-defined]
-    deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+    deepspeed.ops.__compatible_ops__ = {_SHARED_MEMORY: built_ahead(device)}  # type: ignore[attr-defined]
+    # It prints that the operator was built, whenever it has loaded it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+
+
+def built_ahead(device: torch.device) -> bool:
+    """Whether DeepSpeed was installed with its operator for shared memory, which serves CPUs alone."""
+    from deepspeed.git_version_info import accelerator_name, installed_ops
+
+    return device.type == accelerator_name == "cpu" and installed_ops.get(_SHARED_MEMORY, False)
 
 
 def disconnect() -> None:
