@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,22 @@ def short_uid(uid: str) -> str:
 def run_folder(run: str, uid: str) -> str:
     """Folder of a run in its workspace claim."""
     return f"{run}-{short_uid(uid)}"
+
+
+def is_run_folder(name: str) -> bool:
+    """Whether a folder of a claim may be a run's, by its name."""
+    return re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?-[0-9a-f]{8}", name) is not None
+
+
+_ENTRIES = frozenset(
+    ("plan.json", "tokenizer", "prepare.json", "evaluation-data", "stages", "evaluation", "artifact", "results", "logs")
+)
+
+
+def is_entry(name: str) -> bool:
+    """Whether a run makes something of this name in its workspace: a part of the layout above, or what becomes one
+    by a rename (hidden, or called after it with the number of the attempt)."""
+    return name.startswith(".") or re.sub(r"\.(tmp|old)-[0-9]+$", "", name) in _ENTRIES
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import StepResult
 from slipway_core.workspace import Workspace
 from slipway_trainer import process, startup
+from slipway_trainer.errors import StepFailure
 
 app = typer.Typer(
     help="Runs one step of a run: prepare, train, export or evaluate.",
@@ -102,6 +103,21 @@ def evaluate(
         return run(plan, workspace, attempt=attempt, baseline=baseline)
 
     raise typer.Exit(process.frame("evaluate", body, plan_file=plan, folder=workspace, attempt=attempt))
+
+
+@app.command()
+def cleanup(
+    workspace: Annotated[Path, typer.Option("--workspace", help="The run's folder.")],
+    keep_artifact: Annotated[bool, typer.Option("--keep-artifact", help="Leave the model that was exported.")] = False,
+) -> None:
+    """Remove what a deleted run left on its workspace."""
+    from slipway_trainer.cleanup import remove
+
+    try:
+        remove(workspace, keep_artifact=keep_artifact)
+    except StepFailure as error:
+        typer.echo(f"cleanup: {error.kind}: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
 if __name__ == "__main__":
