@@ -1,0 +1,25 @@
+{{/* The file of slipway_operator.settings, key by key; one that it does not know stops the operator at its start. */}}
+{{- define "slipway.config" -}}
+{{- $operator := .Values.operator -}}
+images:
+  train: {{ include "slipway.image" (list . "train") }}
+  serve: {{ include "slipway.image" (list . "serve") }}
+  pullPolicy: {{ .Values.images.pullPolicy }}
+  pullSecrets: {{ .Values.images.pullSecrets | toJson }}
+workspace: {{ .Values.defaults.workspace | toYaml | nindent 2 }}
+training: {{ .Values.defaults.training | toYaml | nindent 2 }}
+serving: {{ .Values.defaults.serving | toYaml | nindent 2 }}
+lease:
+  namespace: {{ .Release.Namespace }}
+  {{- $operator.leaderElection | toYaml | nindent 2 }}
+client: {{ $operator.client | toYaml | nindent 2 }}
+watchNamespaces: {{ .Values.watchNamespaces | toJson }}
+port: {{ $operator.port }}
+podUrl: {{ $operator.podUrl | quote }}
+resync: {{ $operator.resync }}
+progressSeconds: {{ $operator.progressSeconds }}
+nodeLostSeconds: {{ $operator.nodeLostSeconds }}
+backoff: {{ $operator.backoff }}
+longestBackoff: {{ $operator.longestBackoff }}
+rolloutBackoffSeconds: {{ $operator.rolloutBackoffSeconds }}
+{{- end -}}
