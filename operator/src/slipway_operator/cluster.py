@@ -24,6 +24,7 @@ from slipway_operator.cluster_error import Expired as Expired
 from slipway_operator.cluster_error import Forbidden as Forbidden
 from slipway_operator.cluster_error import Invalid as Invalid
 from slipway_operator.cluster_error import NotFound as NotFound
+from slipway_operator.cluster_error import NotLeading as NotLeading
 from slipway_operator.cluster_error import QuotaExceeded as QuotaExceeded
 from slipway_operator.cluster_error import Unreachable as Unreachable
 from slipway_operator.cluster_error import of_response
@@ -69,6 +70,8 @@ class Cluster:
     limit: TokenBucket
     clock: Callable[[], datetime]
     counted: Counted = lambda verb, kind, code: None
+    may_write: Callable[[], bool] = lambda: True
+    """Asked right before every write: whether this replica still leads."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -198,6 +201,8 @@ class Cluster:
         await self.limit.take()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         code = "error"
+        if method != "GET" and not self.may_write():
+            raise NotLeading(f"{method} {path}: not written, this replica does not lead any more")
         try:
             await self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             given = urlencode({name: value for name, value in query.items() if value})

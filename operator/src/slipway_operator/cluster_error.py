@@ -49,6 +49,10 @@ class Expired(ClusterError):
     """The list that is being paged is too old: begin again."""
 
 
+class NotLeading(ClusterError):
+    """Another replica may lead by now, so nothing was written."""
+
+
 class Unreachable(ClusterError):
     """No answer, or none that says anything. A write may have been done nevertheless."""
 

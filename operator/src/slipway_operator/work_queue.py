@@ -7,10 +7,11 @@ just created. So that a steady stream of events does not hold the new ones back 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,6 +44,8 @@ class WorkQueue:
     """Ready keys and since when, in the order of their turn."""
     _new: OrderedDict[Key, float] = field(default_factory=OrderedDict[Key, float])
     _turn: int = 0
+    _moved_at: float | None = None
+    """When a key was taken last; None while nobody takes any."""
     _in_work: set[Key] = field(default_factory=set[Key])
     _again: set[Key] = field(default_factory=set[Key])
     """In work, and to be looked at once more after it."""
@@ -90,6 +93,8 @@ class WorkQueue:
                 raise
         self._in_work.add(key)
         self._due.pop(key, None)
+        if self._moved_at is not None:
+            self._moved_at = self.monotonic()
         return key
 
     def done(self, key: Key) -> None:
@@ -127,6 +132,21 @@ class WorkQueue:
         """Returns the seconds that the key which waits longest has been ready; 0 when none waits."""
         firsts = [next(iter(line.values())) for line in (self._woken, self._new) if line]
         return max(0.0, self.monotonic() - min(firsts)) if firsts else 0.0
+
+    def stalled(self) -> float:
+        """Returns the seconds that keys are ready and none is taken. A long line that moves has not stalled."""
+        if self._moved_at is None:
+            return 0.0
+        return min(self.oldest(), self.monotonic() - self._moved_at)
+
+    @contextlib.contextmanager
+    def served(self) -> Generator[None]:
+        """Says that workers take keys from now on."""
+        self._moved_at = self.monotonic()
+        try:
+            yield
+        finally:
+            self._moved_at = None
 
     def _next(self) -> Key | None:
         self._turn += 1

@@ -1,0 +1,66 @@
+"""The way to the API server, for our own calls and for Kopf's watches: a pod's service account, or a kubeconfig."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import kopf
+from kubernetes.aio import client, config
+
+_USER_AGENT = "slipway-operator"
+
+
+class NoCluster(Exception):
+    """The operator does not know where its API server is; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    configuration: Any
+    """A kubernetes.aio Configuration, which renews its own token."""
+
+    def api_client(self) -> Any:
+        """Returns a client; close it with `await client.close()`."""
+        made = cast(Any, client.ApiClient(self.configuration))
+        made.user_agent = _USER_AGENT
+        return made
+
+    async def kopf_session(self, trace: aiohttp.TraceConfig) -> kopf.AiohttpSession:
+        """Returns the session of Kopf's watches, with the token of now: Kopf asks again once it is refused."""
+        own = self.configuration
+        headers = {"User-Agent": _USER_AGENT}
+        auth = await own.auth_settings()
+        if "BearerToken" in auth:
+            headers["Authorization"] = auth["BearerToken"]["value"]
+        rest = cast(Any, client.ApiClient(own)).rest_client
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=rest.ssl_context),
+            headers=headers,
+            trace_configs=[trace],
+            read_bufsize=2**21,
+        )
+        return kopf.AiohttpSession(server=own.host, aiohttp_session=session)
+
+
+async def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+    """Finds the API server. Raises NoCluster."""
+    configuration = cast(Any, client.Configuration())
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    try:
+        if named is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            cast(Any, config).load_incluster_config(client_configuration=configuration)
+        else:
+            await cast(Any, config).load_kube_config(
+                config_file=str(named or config.KUBE_CONFIG_DEFAULT_LOCATION),
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except (config.ConfigException, OSError) as error:
+        where = named or f"a pod's service account, and {config.KUBE_CONFIG_DEFAULT_LOCATION}"
+        raise NoCluster(f"no API server: looked for {where}: {error}") from error
+    return Connection(configuration)
