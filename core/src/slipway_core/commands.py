@@ -47,8 +47,12 @@ def serve_command(
     keys_file: str | None = None,
     allow_anonymous: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
+    linger: float | None = None,
 ) -> list[str]:
-    """Returns the arguments of `slipway-server` for one version of an endpoint."""
+    """Returns the arguments of `slipway-server` for one version of an endpoint.
+
+    `linger`: seconds for which a server that is told to end still answers, before its drain.
+    """
     engine, limits = settings.engine, settings.limits
     command = [
         "--model",
@@ -66,6 +70,8 @@ def serve_command(
     command += ["--max-new-tokens", str(limits.max_new_tokens)]
     command += ["--request-timeout", str(seconds(limits.request_timeout))]
     command += ["--drain-seconds", str(max(1, seconds(settings.rollout.drain)))]
+    if linger is not None:
+        command += ["--linger-seconds", f"{linger:g}"]
     command += ["--dtype", _DTYPES[engine.dtype], "--tensor-parallel", str(engine.tensor_parallel)]
     if engine.max_model_length is not None:
         command += ["--max-model-length", str(engine.max_model_length)]

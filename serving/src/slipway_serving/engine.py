@@ -89,9 +89,9 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
         "--dtype": _dtype(settings, on_cpu),
         "--tensor-parallel-size": engine.tensor_parallel,
         "--gpu-memory-utilization": engine.gpu_memory_utilization,
-        "--disable-access-log-for-endpoints": "/health,/readyz,/livez,/metrics",
+        "--disable-access-log-for-endpoints": "/health,/readyz,/livez,/promptz,/metrics",
         # Should the engine get the signal as well, it finishes what runs, as the server does.
-        "--shutdown-timeout": max(1, round(settings.drain_seconds)),
+        "--shutdown-timeout": max(1, round(settings.linger_seconds + settings.drain_seconds)),
     }
     gib = engine.kv_cache_gib or (CPU_KV_CACHE_GIB if on_cpu else None)
     if gib is not None:

@@ -7,10 +7,8 @@ and it exits 0 when the engine died.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import platform
 import signal
@@ -24,18 +22,15 @@ from typing import Any
 import uvicorn
 
 from slipway_core.artifact import Manifest
-from slipway_serving import __version__, engine
+from slipway_serving import __version__, engine, http_server
 from slipway_serving.admission import Admission
 from slipway_serving.api_keys import ApiKeys
+from slipway_serving.departure import Departure
+from slipway_serving.http_server import HttpServer
 from slipway_serving.metrics import ServerMetrics
 from slipway_serving.server import Server
 from slipway_serving.settings import Settings, SettingsError
 
-logger = logging.getLogger(__name__)
-
-_ENGINE_LOOK_SECONDS = 1.0
-# What closing connections and stopping the engine take, out of the drain time.
-_STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -55,7 +50,8 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
         admission = Admission(settings.limits.max_concurrent, settings.limits.max_queue)
         metrics.watch(admission)
         metrics.set_model(model=settings.served_name, digest=manifest.digest, run=manifest.run, version=__version__)
-        args.slipway = Server(settings=settings, manifest=manifest, keys=keys, admission=admission, metrics=metrics)
+        departure = Departure(settings.linger_seconds)
+        args.slipway = Server(settings, manifest, keys, admission, metrics, departure)
         import uvloop
 
         return uvloop.run(_serve(client, args, sock))
@@ -101,7 +97,7 @@ def _engine(
     try:
         yield client, args, metrics
     finally:
-        client.shutdown(timeout=_STOP_SECONDS)
+        client.shutdown(timeout=http_server.STOP_SECONDS)
 
 
 def _import_for_the_fork(model: Path) -> None:
@@ -133,14 +129,6 @@ def _become_the_engine(parent: int, threads: int, sock: socket.socket) -> None:
     torch.set_num_threads(threads)
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
     from vllm import envs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -158,40 +146,5 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    http = app.state.server = _HttpServer(config)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(http.serve(sockets=[sock]))
-    died = asyncio.create_task(_engine_died(client))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait((serving, died, stopped), return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
-        await _drain(args.slipway, died)
-    http.should_exit = True
-    await serving
-    if not stop.is_set():
-        logger.error("The engine died; see above for why.")
-    died.cancel()
-    stopped.cancel()
-    return 0 if stop.is_set() else 1
-
-
-async def _engine_died(client: Any) -> None:
-    while not client.errored:  # noqa: ASYNC110 (vLLM has no event to wait for)
-        await asyncio.sleep(_ENGINE_LOOK_SECONDS)
-
-
-async def _drain(server: Server, died: asyncio.Task[None]) -> None:
-    """Lets what runs and waits come to its end, within the drain time; who comes now is sent away (503)."""
-    server.admission.drain()
-    seconds = server.settings.drain_seconds
-    logger.warning(
-        "Draining: %d run, %d wait, at most %g s.", server.admission.running, server.admission.waiting, seconds
-    )
-    idle = asyncio.create_task(server.admission.idle(max(seconds - _STOP_SECONDS, seconds / 2)))
-    await asyncio.wait((idle, died), return_when=asyncio.FIRST_COMPLETED)
-    if idle.done() and not idle.result():
-        logger.warning("Drain time is over: %d requests are cut.", server.admission.running + server.admission.waiting)
-    idle.cancel()
+    http = app.state.server = HttpServer(config)
+    return await http_server.serve(http, args.slipway, sock, lambda: client.errored)

@@ -39,7 +39,12 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are answered 429.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens a request may ask for.")] = 1024,
     request_timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a request may take.")] = None,
-    drain_seconds: Annotated[float, typer.Option(min=1, help="Seconds from SIGTERM to the end.")] = 30,
+    drain_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds from SIGTERM, or from the end of the linger, to the end.")
+    ] = 30,
+    linger_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds after SIGTERM in which requests are still answered.")
+    ] = 0,
     max_model_length: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer together.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share the model.")] = 1,
@@ -61,6 +66,7 @@ def serve(
         api_keys_file=api_keys_file,
         allow_anonymous=allow_anonymous,
         drain_seconds=drain_seconds,
+        linger_seconds=linger_seconds,
         limits=Limits(
             max_concurrent=max_concurrent,
             max_queue=max_queue,

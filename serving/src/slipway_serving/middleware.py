@@ -169,6 +169,9 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._code = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
+            if self._server.departure.under_way:
+                # The server closes the connection after it, and the client's next one goes to another pod.
+                headers.append((b"connection", b"close"))
             self._streams = any(
                 name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
             )

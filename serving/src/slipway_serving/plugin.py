@@ -1,7 +1,8 @@
-"""Slipway's routes, as vLLM's plugin of endpoints: `/chat`, `/readyz`, `/livez` and the chat page at `/`."""
+"""Slipway's routes, as vLLM's plugin of endpoints: `/chat`, `/readyz`, `/livez`, `/promptz` and the chat page."""
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from importlib import resources
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.datastructures import State
 
 from slipway_serving import chat
+from slipway_serving.first_prompt import PROMPT, FirstPrompt
 from slipway_serving.health import EngineProbe
 from slipway_serving.refusal import Refusal, error_object
 from slipway_serving.server import Server
@@ -37,7 +39,7 @@ class SlipwayEndpoints:
             return HTMLResponse(page, headers=headers)
 
         async def readyz(request: Request) -> JSONResponse:
-            if server.admission.draining:
+            if server.departure.under_way or server.admission.draining:
                 return _state(False, "draining")
             ready = await request.app.state.slipway_probe.answers()
             return _state(ready, None if ready else "the engine does not answer within 1 s")
@@ -46,16 +48,22 @@ class SlipwayEndpoints:
             alive = await request.app.state.slipway_probe.alive()
             return _state(alive, None if alive else "the engine is dead, or has not answered for 60 s")
 
+        async def promptz(request: Request) -> JSONResponse:
+            problem = await request.app.state.slipway_first_prompt.problem()
+            return _state(problem is None, problem)
+
         async def post_chat(request: Request) -> Response:
             return await _answer(request, server)
 
         app.add_api_route("/", chat_page, methods=["GET"], include_in_schema=False)
         app.add_api_route("/readyz", readyz, methods=["GET"])
         app.add_api_route("/livez", livez, methods=["GET"])
+        app.add_api_route("/promptz", promptz, methods=["GET"])
         app.add_api_route("/chat", post_chat, methods=["POST"])
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         state.slipway_probe = EngineProbe(engine_client.get_weight_version)
+        state.slipway_first_prompt = FirstPrompt(lambda: _new_tokens(state, args.slipway))
 
 
 def _state(good: bool, reason: str | None) -> JSONResponse:
@@ -71,12 +79,9 @@ async def _answer(request: Request, server: Server) -> Response:
 
 
 async def _complete(asked: chat.ChatRequest, raw_request: Request, server: Server) -> Response:
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse
     from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-    settings = server.settings
-    arguments = chat.completion_arguments(asked, settings.served_name, settings.limits.max_new_tokens)
     serving = raw_request.app.state.openai_serving_chat
 
     # vLLM's own guard: a client that leaves cancels the call, and so aborts its generation.
@@ -84,7 +89,7 @@ async def _complete(asked: chat.ChatRequest, raw_request: Request, server: Serve
     async def ask(completion: Any, raw_request: Request) -> Any:
         return await serving.create_chat_completion(completion, raw_request)
 
-    answer = await ask(ChatCompletionRequest(**arguments), raw_request=raw_request)
+    answer = await ask(_completion(asked, server), raw_request=raw_request)
     if answer is None:  # nobody is there to read it
         return Response(status_code=499)
     if isinstance(answer, ErrorResponse):
@@ -95,3 +100,27 @@ async def _complete(asked: chat.ChatRequest, raw_request: Request, server: Serve
             chat.events(answer), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
         )
     return JSONResponse(chat.response(answer.model_dump()))
+
+
+def _completion(asked: chat.ChatRequest, server: Server) -> Any:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    settings = server.settings
+    arguments = chat.completion_arguments(asked, settings.served_name, settings.limits.max_new_tokens)
+    return ChatCompletionRequest(**arguments)
+
+
+async def _new_tokens(state: State, server: Server) -> int:
+    """Answers the first prompt as /chat would, in a place like any other request. Returns the number of new tokens."""
+    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+
+    async with server.admission.place(_never):
+        answer = await state.openai_serving_chat.create_chat_completion(_completion(PROMPT, server))
+    if isinstance(answer, ErrorResponse):
+        raise Refusal(answer.error.code, "engine", answer.error.message)
+    return chat.response(answer.model_dump())["usage"]["completion_tokens"]
+
+
+async def _never() -> None:
+    """The first prompt's client never leaves."""
+    await asyncio.Event().wait()

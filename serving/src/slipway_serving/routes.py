@@ -30,6 +30,7 @@ ROUTES = (
     Route("GET", "/health", "/health", needs_key=False),
     Route("GET", "/readyz", "/readyz", needs_key=False),
     Route("GET", "/livez", "/livez", needs_key=False),
+    Route("GET", "/promptz", "/promptz", needs_key=False),
     Route("GET", "/metrics", "/metrics", needs_key=False),
     Route("POST", "/chat", "/chat", generates=True),
     Route("GET", "/v1/models", "/v1/models"),

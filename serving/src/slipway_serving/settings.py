@@ -49,6 +49,8 @@ class Settings:
     api_keys_file: Path | None = None
     allow_anonymous: bool = False
     drain_seconds: float = 30.0
+    linger_seconds: float = 0.0
+    """From SIGTERM to the drain; requests are still answered."""
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 

@@ -27,6 +27,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 LONG = {"model": "tiny", "prompt": "the quick", "max_tokens": 1200, "temperature": 0, "ignore_eos": True}
 LONG_STREAM = {**LONG, "stream": True, "stream_options": {"include_usage": True}}
 DRAIN_SECONDS = 40
+LINGER_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def server(
     )
     options = ["--digest", model[1].digest, "--api-keys-file", str(keys), "--max-concurrent", "2", "--max-queue", "1"]
     options += ["--max-new-tokens", "1200", "--drain-seconds", str(DRAIN_SECONDS)]
+    options += ["--linger-seconds", str(LINGER_SECONDS)]
     running = RunningServer(folder, model[0], *options, env=without_compiler)
     try:
         running.wait_until_ready()
@@ -203,6 +205,15 @@ def test_page_and_probes_are_open_and_the_rest_is_closed(server: RunningServer) 
             assert stranger.get(path, headers=HEADERS).status_code == 404, path
 
 
+def test_it_proves_itself_without_a_key_and_by_one_generation(server: RunningServer, client: httpx.Client) -> None:
+    before = metric(client, "slipway_generation_tokens_total")
+    with httpx.Client(base_url=server.url, timeout=60) as stranger:
+        for _ in range(5):
+            answer = stranger.get("/promptz")
+            assert (answer.status_code, answer.json()) == (200, {"ok": True, "reason": None})
+    assert 1 <= metric(client, "slipway_generation_tokens_total") - before <= 8
+
+
 def test_metrics_show_ours_beside_vllms(client: httpx.Client, model: tuple[Path, Manifest]) -> None:
     before = metric(client, "slipway_generation_tokens_total")
     usage = client.post("/chat", json={"message": "x", "max_length": 7, "temperature": 0}).json()["usage"]
@@ -287,7 +298,7 @@ def test_a_wrong_digest_is_refused_with_code_2(model: tuple[Path, Manifest]) -> 
     assert model[1].digest in ended.stderr
 
 
-def test_sigterm_completes_running_streams_refuses_new_requests_and_exits_0(
+def test_sigterm_lingers_completes_running_streams_refuses_new_requests_and_exits_0(
     server: RunningServer, client: httpx.Client
 ) -> None:
     """The last test of the server: it ends it."""
@@ -297,7 +308,12 @@ def test_sigterm_completes_running_streams_refuses_new_requests_and_exits_0(
     children = server.children()
     server.process.send_signal(signal.SIGTERM)
     signalled = time.monotonic()
+    while client.get("/readyz").status_code == 200:
+        time.sleep(0.02)
+    lingering = client.get("/v1/models")
+    assert (lingering.status_code, lingering.headers["connection"]) == (200, "close")
     wait_for(client, "slipway_draining", 1)
+    assert time.monotonic() - signalled >= LINGER_SECONDS
     assert client.get("/readyz").status_code == 503
     refused = client.post("/chat", json={"message": "x"})
     assert refused.status_code == 503
@@ -305,8 +321,8 @@ def test_sigterm_completes_running_streams_refuses_new_requests_and_exits_0(
     server.process.send_signal(signal.SIGTERM)
     # Two ran and one waited: all were accepted, so all are served.
     assert streams.results() == [(200, 1200, True)] * 3
-    assert server.process.wait(DRAIN_SECONDS) == 0
-    assert time.monotonic() - signalled < DRAIN_SECONDS
+    assert server.process.wait(LINGER_SECONDS + DRAIN_SECONDS) == 0
+    assert time.monotonic() - signalled < LINGER_SECONDS + DRAIN_SECONDS
     assert children
     wait_until_gone(children, 5)
     assert "Traceback" not in server.output()

@@ -120,7 +120,7 @@ async def running(bench: Bench, requests: int) -> AsyncIterator[list[asyncio.Tas
 # --- the open list and access ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/readyz", "/livez", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/health", "/readyz", "/livez", "/promptz", "/metrics"])
 def test_probes_metrics_and_the_page_need_no_key(tmp_path: Path, path: str) -> None:
     async def scenario() -> None:
         bench = Bench(settings(tmp_path, keys=True, host="0.0.0.0"))

@@ -66,7 +66,9 @@ def test_options_reach_the_engine(model: Path) -> None:
     options = EngineOptions(
         max_model_length=256, dtype="bfloat16", tensor_parallel=2, gpu_memory_utilization=0.5, kv_cache_gib=0.25
     )
-    chosen = settings(model, engine=options, limits=Limits(max_concurrent=3, max_new_tokens=7), drain_seconds=12)
+    chosen = settings(
+        model, engine=options, limits=Limits(max_concurrent=3, max_new_tokens=7), drain_seconds=12, linger_seconds=5
+    )
     arguments = engine.arguments(chosen, on_cpu=True)
     assert option(arguments, "--max-model-len") == "256"
     assert option(arguments, "--dtype") == "bfloat16"
@@ -75,7 +77,7 @@ def test_options_reach_the_engine(model: Path) -> None:
     assert option(arguments, "--kv-cache-memory-bytes") == str(2**28)
     assert option(arguments, "--max-num-seqs") == "3"
     assert json.loads(option(arguments, "--override-generation-config")) == {"max_new_tokens": 7}
-    assert option(arguments, "--shutdown-timeout") == "12"
+    assert option(arguments, "--shutdown-timeout") == "17"
     assert option(arguments, "--load-format") == "safetensors"
 
 
