@@ -1,0 +1,122 @@
+"""The rights that the chart gives, one by one (invariant H), and that they are those of the calls that are made."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+from tests.unit.chart.rendering import CASES, NAMESPACE, ROOT, Helm, Manifest
+
+from slipway_operator import kinds
+from slipway_operator.kinds import Kind
+
+OPERATOR = "slipway-operator"
+RIGHTS = {
+    "slipway.dev/trainingruns": "delete get list watch",
+    "slipway.dev/trainingruns/status": "update",
+    "slipway.dev/modelendpoints": "create get list patch watch",
+    "slipway.dev/modelendpoints/status": "update",
+    "batch/jobs": "create delete get list watch",
+    "pods": "get list watch",
+    "configmaps": "create delete get list watch",
+    "services": "create delete get list patch watch",
+    "apps/deployments": "create delete get list patch watch",
+    "persistentvolumeclaims": "create get list watch",
+    "policy/poddisruptionbudgets": "create delete get patch",
+    "networking.k8s.io/networkpolicies": "create delete get patch",
+    "autoscaling/horizontalpodautoscalers": "create delete get patch",
+    "events": "create list",
+}
+QUEUE_RIGHTS = {"kueue.x-k8s.io/workloads": "list"}
+
+
+def rights(role: Manifest) -> dict[str, str]:
+    """The verbs of each resource; no resource stands in two rules."""
+    found: dict[str, str] = {}
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                name = f"{group}/{resource}".removeprefix("/")
+                assert name not in found
+                found[name] = " ".join(sorted(rule["verbs"]))
+    return found
+
+
+def test_invariant_h_the_cluster_role_has_these_rights_and_no_other(helm: Helm) -> None:
+    chart = helm.render()
+    assert rights(chart.one("ClusterRole", OPERATOR, None)) == RIGHTS
+    binding = chart.one("ClusterRoleBinding", OPERATOR, None)
+    assert binding["roleRef"]["name"] == OPERATOR
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": OPERATOR, "namespace": NAMESPACE}]
+
+
+def test_invariant_h_reading_a_queue_is_a_right_that_must_be_asked_for(helm: Helm) -> None:
+    chart = helm.render({"kueue": {"enabled": True}})
+    assert rights(chart.one("ClusterRole", OPERATOR, None)) == RIGHTS | QUEUE_RIGHTS
+
+
+def test_invariant_h_watched_namespaces_give_roles_there_and_nothing_cluster_wide(helm: Helm) -> None:
+    chart = helm.render({"watchNamespaces": ["team-a", "team-b"]})
+    for namespace in ("team-a", "team-b"):
+        assert rights(chart.one("Role", OPERATOR, namespace)) == RIGHTS
+        binding = chart.one("RoleBinding", OPERATOR, namespace)
+        assert binding["roleRef"]["kind"] == "Role"
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": OPERATOR, "namespace": NAMESPACE}]
+    assert chart.all("ClusterRoleBinding") == []
+
+
+def test_invariant_h_the_lease_is_the_only_one_that_the_operator_may_touch(helm: Helm) -> None:
+    role = helm.render().one("Role", "slipway-operator-lease")
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (["leases"], None, ["create"]),
+        (["leases"], ["slipway-operator"], ["get", "update"]),
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_invariant_h_no_role_has_a_wildcard_or_reaches_secrets_or_into_pods(helm: Helm, case) -> None:
+    chart = helm.render(None, case)
+    for role in (*chart.all("ClusterRole"), *chart.all("Role")):
+        for rule in role["rules"]:
+            assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+            assert not {"secrets", "pods/exec", "pods/attach", "pods/portforward"} & {*rule["resources"]}
+            assert not {"escalate", "bind", "impersonate"} & {*rule["verbs"]}
+
+
+def test_users_roles_bind_nobody_and_can_be_left_out(helm: Helm) -> None:
+    chart = helm.render()
+    view, edit = (rights(chart.one("ClusterRole", f"slipway-{what}", None)) for what in ("view", "edit"))
+    assert view == dict.fromkeys(view, "get list watch")
+    assert edit.keys() == view.keys() == {"slipway.dev/modelendpoints", "slipway.dev/trainingruns"}
+    assert [binding["metadata"]["name"] for binding in chart.all("ClusterRoleBinding")] == [OPERATOR]
+    without = helm.render({"rbac": {"userRoles": False, "create": False}})
+    assert without.all("ClusterRole") == []
+    assert [role["metadata"]["name"] for role in without.all("Role")] == ["slipway-client", "slipway-test"]
+
+
+def resource(kind: Kind) -> str:
+    return f"{kind.group}/{kind.plural}".removeprefix("/")
+
+
+def test_what_is_watched_may_be_listed_and_watched() -> None:
+    for kind in (*kinds.OWN, *kinds.CHILDREN):
+        assert {"list", "watch"} <= {*RIGHTS[resource(kind)].split()}, kind.kind
+
+
+def calls() -> Iterator[tuple[str, str, str]]:
+    """(file, verb, resource) of every call to the cluster that names its kind."""
+    verbs = {"get": "get", "list": "list", "pages": "list", "delete": "delete"}
+    for path in sorted((ROOT / "operator" / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=owner, attr=method), args=[ast.Name(id=name), *_]):
+                    kind = getattr(kinds, name, None)
+                    if method in verbs and isinstance(kind, Kind) and ast.unparse(owner).endswith("cluster"):
+                        yield path.name, verbs[method], resource(kind)
+
+
+def test_every_call_that_names_its_kind_is_allowed() -> None:
+    allowed = RIGHTS | QUEUE_RIGHTS | {"coordination.k8s.io/leases": "create get update"}
+    made = list(calls())
+    assert len(made) > 10
+    refused = [call for call in made if call[1] not in allowed.get(call[2], "").split()]
+    assert refused == []

@@ -1,0 +1,101 @@
+"""The file that the chart writes is the one that the operator reads, and values reach all of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from tests.unit.chart.rendering import CASES, NAMESPACE, Helm, Rendered
+
+from slipway_operator import settings
+from slipway_operator.settings import Settings
+
+DIGEST = "sha256:" + "5" * 64
+RESOURCES = {"requests": {"cpu": "3"}, "limits": {"memory": "7Gi", "nvidia.com/gpu": 2}}
+OTHER = {
+    "images": {
+        "registry": "registry.example.com/slipway",
+        "train": {"repository": "train", "tag": "1.2.3"},
+        "serve": {"digest": DIGEST, "tag": "ignored"},
+        "pullPolicy": "Always",
+        "pullSecrets": ["one", "two"],
+    },
+    "watchNamespaces": ["team-a"],
+    "defaults": {
+        "workspace": {"storageClass": "shared", "size": "1Ti", "accessModes": ["ReadWriteMany"]},
+        "training": {
+            "accelerator": "nvidia.com/gpu",
+            "resources": RESOURCES,
+            "grace": "5m",
+            "sharedMemory": "16Gi",
+            "examples": "/examples",
+        },
+        "serving": {"accelerator": "amd.com/gpu", "resources": RESOURCES, "device": "cuda", "linger": "9s"},
+    },
+    "operator": {
+        "replicas": 1,
+        "leaderElection": {"enabled": False, "name": "other", "durationSeconds": 30, "renewSeconds": 7.5},
+        "port": 9090,
+        "client": {"qps": 20.5, "burst": 40, "workers": 4},
+        "podUrl": "http://127.0.0.1:1/{namespace}/{pod}/{port}",
+        "resync": "1h30m",
+        "progressSeconds": 30,
+        "nodeLostSeconds": 90,
+        "backoff": "1s",
+        "longestBackoff": "2s",
+        "rolloutBackoffSeconds": 0.5,
+    },
+}
+
+
+def loaded(chart: Rendered, folder: Path, namespace: str = NAMESPACE) -> Settings:
+    path = folder / "config.yaml"
+    path.write_text(chart.one("ConfigMap", "slipway-operator", namespace)["data"]["config.yaml"])
+    return settings.load(path)
+
+
+def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_the_charts_defaults_are_the_operators_own(helm: Helm, tmp_path: Path) -> None:
+    images = {"train": {"tag": "dev"}, "serve": {"tag": "dev"}}
+    assert loaded(helm.render({"images": images}), tmp_path) == Settings()
+
+
+def test_every_setting_is_reached_through_values(helm: Helm, tmp_path: Path) -> None:
+    default, other = dict(leaves(Settings())), dict(leaves(loaded(helm.render(OTHER), tmp_path)))
+    out_of_reach = [name for name in default if default[name] == other[name] and name != "lease.namespace"]
+    assert out_of_reach == []
+    assert other["images.train"] == "registry.example.com/slipway/train:1.2.3"
+    assert other["images.serve"] == f"registry.example.com/slipway/slipway-serve@{DIGEST}"
+    assert other["training.resources.limits"] == RESOURCES["limits"]
+    assert other["client.qps"] == 20.5
+
+
+def test_the_lease_is_in_the_releases_namespace(helm: Helm, tmp_path: Path) -> None:
+    assert loaded(helm.render(namespace="elsewhere"), tmp_path, "elsewhere").lease.namespace == "elsewhere"
+
+
+def test_an_image_without_a_tag_has_the_charts_version(helm: Helm, tmp_path: Path) -> None:
+    assert loaded(helm.render(), tmp_path).images.train == "slipway-train:0.1.0"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_the_file_of_each_case_loads(helm: Helm, case: Path, tmp_path: Path) -> None:
+    assert loaded(helm.render({"fullnameOverride": "slipway"}, case), tmp_path).images.train
+
+
+def test_a_changed_setting_restarts_the_operator(helm: Helm) -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        pod = helm.render(values).one("Deployment", "slipway-operator")["spec"]["template"]
+        return pod["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum({}) == checksum({"monitoring": {"dashboard": {"enabled": True}}})
+    assert checksum({}) != checksum({"defaults": {"training": {"grace": "61s"}}})

@@ -1,0 +1,61 @@
+"""Wrong values are refused with the place and what is allowed, and every value says what it is."""
+
+import re
+
+import pytest
+from tests.unit.chart.rendering import CASES, CHART, Helm
+
+REFUSED = [
+    ({"operator": {"replics": 3}}, "/operator", "additional properties 'replics' not allowed"),
+    ({"operator": {"replicas": "two"}}, "/operator/replicas", "got string, want integer"),
+    ({"operator": {"resync": "ten minutes"}}, "/operator/resync", "'ten minutes' does not match pattern"),
+    ({"operator": {"port": 0}}, "/operator/port", "minimum: got 0, want 1"),
+    ({"operator": {"client": {"workers": 0}}}, "/operator/client/workers", "minimum: got 0, want 1"),
+    ({"images": {"train": {"digest": "abc"}}}, "/images/train/digest", "'abc' does not match pattern"),
+    ({"images": {"pullPolicy": "Sometimes"}}, "/images/pullPolicy", "'IfNotPresent', 'Always', 'Never'"),
+    ({"images": {"pullSecrets": [{"name": "x"}]}}, "/images/pullSecrets/0", "got object, want string"),
+    ({"watchNamespaces": "team-a"}, "/watchNamespaces", "got string, want array"),
+    ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0", "'Team A' does not match pattern"),
+    ({"defaults": {"serving": {"device": "gpu"}}}, "/defaults/serving/device", "must be one of 'cpu', 'cuda'"),
+    ({"defaults": {"training": {"accelerator": "gpu"}}}, "/defaults/training/accelerator", "does not match pattern"),
+    ({"defaults": {"workspace": {"size": "50 GB"}}}, "/defaults/workspace/size", "'50 GB' does not match pattern"),
+    ({"defaults": {"workspace": {"accessModes": ["RWX"]}}}, "/defaults/workspace/accessModes/0", "'ReadWriteMany'"),
+    (
+        {"defaults": {"training": {"resources": {"limits": {"memory": "lots"}}}}},
+        "/defaults/training/resources/limits/memory",
+        "'lots' does not match pattern",
+    ),
+    ({"monitoring": {"podMonitor": {"enabled": "yes"}}}, "/monitoring/podMonitor/enabled", "want boolean"),
+]
+
+
+@pytest.mark.parametrize(("values", "place", "reason"), REFUSED, ids=[place for _, place, _ in REFUSED])
+def test_a_wrong_value_is_refused_with_its_place_and_the_reason(helm: Helm, values, place: str, reason: str) -> None:
+    said = helm.refusal(values)
+    assert f"at '{place}'" in said
+    assert reason in said
+
+
+def test_two_replicas_without_an_election_are_refused_with_the_fix(helm: Helm) -> None:
+    said = helm.refusal({"operator": {"leaderElection": {"enabled": False}}})
+    assert "operator.replicas is 2" in said
+    assert "set operator.replicas to 1" in said
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_lint_finds_nothing(helm: Helm, case) -> None:
+    done = helm.run("lint", CHART, "--strict", "--values", case)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_value_has_a_comment() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    bare = []
+    for number, line in enumerate(lines):
+        is_leaf = re.match(r" *\w+: \S", line)
+        if is_leaf and not lines[number - 1].lstrip().startswith("#"):
+            above = next(n for n in range(number - 1, -1, -1) if indents[n] < indents[number])
+            if not lines[above - 1].lstrip().startswith("# --"):
+                bare.append(line.strip())
+    assert bare == []
