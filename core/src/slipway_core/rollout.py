@@ -39,6 +39,10 @@ class VersionView:
     message: str | None = None
     answered: bool | None = None
     """Whether a real prompt was answered; None when none was asked yet."""
+    waits: bool = False
+    """It cannot begin for want of something outside: a place on a node, a claim. Its time to start stands still."""
+    began: datetime | None = None
+    """When it had all that it needs to start; its time to start counts from there where that is later."""
 
 
 @dataclass(frozen=True)
@@ -200,20 +204,34 @@ def _advance_candidate(draft: _Draft) -> None:
         return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
     if view is not None and view.state == "Ready" and view.answered:
         return _take_over(draft, candidate)
-    timeout = draft.endpoint.spec.rollout.start_timeout
-    left = parse_timestamp(candidate.since) + timedelta(seconds=seconds(timeout)) - draft.now
-    if left <= timedelta(0) and view is not None:
-        return _fail_candidate(draft, candidate, f"it was not ready within {timeout}")
-    if left <= timedelta(0):
+    left = _time_to_start(draft, candidate, view)
+    if left is not None and left <= timedelta(0) and view is not None:
+        timeout = draft.endpoint.spec.rollout.start_timeout
+        why = f": {view.message}" if view.message else ""
+        return _fail_candidate(draft, candidate, f"it was not ready within {timeout}{why}")
+    if left is not None and left <= timedelta(0):
         # Nothing of it runs, so its executor was away: its time begins now.
         candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
-    else:
+    elif left is not None:
         draft.look(left)
     draft.start.append(candidate)
     if view is not None and view.state == "Ready":
         draft.probe = candidate.version
     message = (view.message if view else None) or "the server loads the model"
     draft.candidate = candidate.model_copy(update={"message": message})
+
+
+def _time_to_start(draft: _Draft, candidate: VersionStatus, view: VersionView | None) -> timedelta | None:
+    """Returns what is left of a candidate's start timeout; None while it waits for something outside.
+
+    A live version that was stopped for it is not kept waiting: it comes back in time.
+    """
+    if view is not None and view.waits and not (draft.makes_room and draft.live is not None):
+        return None
+    begun = parse_timestamp(candidate.since)
+    if view is not None and view.began is not None:
+        begun = max(begun, view.began)
+    return begun + timedelta(seconds=seconds(draft.endpoint.spec.rollout.start_timeout)) - draft.now
 
 
 def _take_over(draft: _Draft, candidate: VersionStatus) -> None:

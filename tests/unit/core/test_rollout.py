@@ -9,6 +9,7 @@ from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
 from slipway_core import rollout
 from slipway_core.model_endpoint import EndpointTemplate, ServedModel
 from slipway_core.observed import Blocker
+from slipway_core.rollout import VersionView
 from slipway_core.status import EndpointPhase
 
 
@@ -219,6 +220,38 @@ def test_a_candidate_has_its_whole_start_timeout_after_its_executor_was_away():
     world.answers(1)
     world.settle()
     assert world.live == 1
+
+
+def test_B_a_candidate_that_cannot_be_placed_waits_beside_the_live_version_for_as_long_as_it_takes():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.versions[2] = VersionView("Starting", "no node fits", waits=True)
+    world.wait(24 * 3600)
+    assert world.settle().look_again is None
+    assert (world.live, world.candidate, world.status.candidate.message) == (1, 2, "no node fits")
+    world.versions[2] = VersionView("Starting", began=world.now)
+    world.wait(599)
+    world.settle()
+    assert world.candidate == 2, "its time to start begins when it has a place"
+    world.wait(1)
+    world.settle()
+    assert (world.live, world.candidate) == (1, None)
+    assert world.remembered(2).message == "it was not ready within 10m"
+
+
+def test_recreate_puts_the_last_good_version_back_when_the_candidate_finds_no_place_in_time():
+    world = EndpointWorld(an_endpoint("a", rollout={"strategy": "Recreate"}))
+    world.goes_live()
+    world.ask_for("b", rollout={"strategy": "Recreate"})
+    world.settle()
+    world.versions[2] = VersionView("Starting", "no node fits", waits=True)
+    world.wait(600)
+    world.settle()
+    assert (world.candidate, world.remembered(2).message) == (None, "it was not ready within 10m: no node fits")
+    world.ready(1)
+    world.settle()
+    assert (world.live, world.phase) == (1, EndpointPhase.SERVING)
 
 
 # ----------------------------------------------------------------------------------------- what is asked, and again
