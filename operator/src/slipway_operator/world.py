@@ -121,9 +121,9 @@ class World:
         if kind == MODEL_ENDPOINT.kind:
             return Key("ModelEndpoint", namespace, name)
         if uid := own.get(names.RUN_UID):
-            return Key(
-                "TrainingRun", namespace, self._named(TRAINING_RUN, namespace, _UID, uid) or own.get(names.RUN, "")
-            )
+            run = self._named(TRAINING_RUN, namespace, _UID, uid)
+            # What a deleted run left is looked after together.
+            return Key("TrainingRun", namespace, run) if run else Key("Namespace", namespace, namespace)
         if label := own.get(names.ENDPOINT):
             return Key("ModelEndpoint", namespace, self._named(MODEL_ENDPOINT, namespace, _LABEL, label) or label)
         return Key("Namespace", namespace, namespace) if own.get(names.MANAGED_BY) == names.MANAGED_BY_VALUE else None

@@ -1,0 +1,111 @@
+import asyncio
+
+from aiohttp.test_utils import TestClient, TestServer
+from tests.unit.operator.cached import an_object
+
+from slipway_operator import kinds
+from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN
+from slipway_operator.health import Health, application
+from slipway_operator.metrics import Gauges, Metrics
+from slipway_operator.watch_ages import WatchAges
+from slipway_operator.work_queue import Key, WorkQueue
+from slipway_operator.world import World
+
+KINDS = (*kinds.OWN, *kinds.CHILDREN)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def all_ask(watches: WatchAges, *, but: str = "") -> None:
+    for kind in KINDS:
+        if kind.plural != but:
+            watches.asked(kind.path())
+
+
+def test_a_watch_that_asks_no_more_is_dead_and_the_others_are_not():
+    clock = Clock()
+    watches = WatchAges(KINDS, clock)
+    all_ask(watches)
+    for clock.now in (60.0, 120.0, 180.0, 240.0):
+        all_ask(watches, but="pods")
+    assert watches.dead() == ["Pod"]
+    assert watches.ages()["Pod"] == 240.0
+    assert watches.ages()["Job"] == 0.0
+
+
+def test_of_several_namespaces_the_most_silent_one_counts():
+    clock = Clock()
+    watches = WatchAges(KINDS, clock)
+    watches.asked("/api/v1/namespaces/a/pods")
+    watches.asked("/api/v1/namespaces/b/pods")
+    clock.now = 240.0
+    watches.asked("/api/v1/namespaces/a/pods")
+    assert "Pod" in watches.dead()
+
+
+def test_watches_that_never_started_are_dead_after_a_while_and_not_ready_before():
+    clock = Clock()
+    watches = WatchAges(KINDS, clock)
+    health = Health(WorkQueue(clock), watches)
+    assert health.ails() == []
+    assert health.lacks() == ["the watches have not started"]
+    all_ask(watches)
+    assert health.lacks() == []
+    clock.now = 300.0
+    assert len(health.ails()) == len(KINDS)
+
+
+def test_a_queue_that_nobody_takes_from_is_ill():
+    clock = Clock()
+    watches, queue = WatchAges(KINDS, clock), WorkQueue(clock)
+    with queue.served():
+        queue.add(Key("TrainingRun", "team", "demo"))
+        clock.now = 190.0
+        all_ask(watches)
+        assert Health(queue, watches).ails() == ["1 objects wait for a pass, and none began for 190 s"]
+
+
+def test_the_endpoints_answer_what_the_process_knows():
+    async def scenario():
+        clock = Clock()
+        world, queue, watches, metrics = World(), WorkQueue(clock), WatchAges(KINDS, clock), Metrics()
+        metrics.include(Gauges(world, queue, watches, lambda: True))
+        world.put(an_object(TRAINING_RUN, "a", status={"phase": "Training"}))
+        world.put(an_object(TRAINING_RUN, "b"))
+        world.put(an_object(MODEL_ENDPOINT, "chat", status={"phase": "Serving"}))
+        metrics.stage_finished("train", 42.0)
+        metrics.verdict("Pass")
+        metrics.gate_to_live(30.0)
+        metrics.requested("create", "Job", "201")
+        metrics.reconciled("TrainingRun", 0.003)
+        metrics.reconcile_failed("TrainingRun")
+        async with TestClient(TestServer(application(Health(queue, watches), metrics))) as client:
+            assert (await client.get("/healthz")).status == 200
+            assert (await client.get("/readyz")).status == 503
+            clock.now = 300.0
+            ill = await client.get("/healthz")
+            assert (ill.status, "the watch of Pod has ended or hangs" in await ill.text()) == (503, True)
+            text = await (await client.get("/metrics")).text()
+        for line in (
+            'slipway_operator_runs{phase="Training"} 1.0',
+            'slipway_operator_runs{phase="Pending"} 1.0',
+            'slipway_operator_runs{phase="Failed"} 0.0',
+            'slipway_operator_endpoints{phase="Serving"} 1.0',
+            'slipway_operator_stage_seconds_bucket{le="60.0",step="train"} 1.0',
+            'slipway_operator_verdicts_total{verdict="Pass"} 1.0',
+            "slipway_operator_gate_to_live_seconds_sum 30.0",
+            'slipway_operator_api_requests_total{code="201",kind="Job",verb="create"} 1.0',
+            'slipway_operator_reconcile_seconds_count{kind="TrainingRun"} 1.0',
+            'slipway_operator_reconcile_errors_total{kind="TrainingRun"} 1.0',
+            "slipway_operator_queue_depth 0.0",
+            "slipway_operator_leader 1.0",
+            'slipway_operator_watch_age_seconds{kind="Job"} 300.0',
+        ):
+            assert line in text.splitlines()
+
+    asyncio.run(scenario())
