@@ -139,12 +139,13 @@ def _container(endpoint: ModelEndpoint, version: VersionStatus, settings: Settin
         keys_file=f"{KEYS_FOLDER}/{KEYS_KEY}" if keys else None,
         allow_anonymous=access.is_anonymous(spec),
         device=settings.serving.device,
+        linger=seconds(settings.serving.linger),
     )
     return {
         "name": CONTAINER,
         "image": settings.images.serve,
         "imagePullPolicy": settings.images.pull_policy,
-        "args": [*command, "--linger-seconds", str(seconds(settings.serving.linger))],
+        "args": command,
         "env": environment.values(scratch.variables()),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": _resources(spec, settings),
