@@ -4,6 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.sh"
 . "$here/cache.sh"
+. "$here/lib/archive.sh"
 export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOTOOLCHAIN=local
 mkdir -p "$BIN"
 
@@ -81,6 +82,13 @@ kueue() {
   chmod -R u+w "$out/kueue-config"
 }
 
+# The image of a pod's sandbox.
+pause() {
+  mkdir root
+  go build -trimpath -ldflags='-s -w' -o root/pause "$here/pause/main.go"
+  archive root "slipway.dev/pause:$PAUSE_VERSION" "$out/pause.tar" '{"Entrypoint":["/pause"],"User":"65535:65535"}'
+}
+
 one() {
   case $1 in
     kubernetes) build kubernetes "$KUBERNETES_VERSION" kubernetes ;;
@@ -92,9 +100,10 @@ one() {
     kueue) build kueue "$KUEUE_VERSION" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
-    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit gofakes3, not '$1'" ;;
+    pause) build pause "$PAUSE_VERSION" pause ;;
+    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit gofakes3 pause, not '$1'" ;;
   esac
 }
 
-[ "${1:-all}" = all ] && set -- kubernetes etcd kwok helm coredns buildkit
+[ "${1:-all}" = all ] && set -- kubernetes etcd kwok helm coredns buildkit pause
 for name; do one "$name"; done

@@ -1,6 +1,8 @@
 # Where the test cluster keeps what it built, and how it speaks. Sourced, not run.
 CACHE=${SLIPWAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway}/testcluster
 BIN=$CACHE/bin
+# The node's state: one a machine, whichever checkout starts it, because its image store is large.
+NODE=$CACHE/node
 say() { printf 'testcluster: %s\n' "$*"; }
 die() { printf 'testcluster: %s\n' "$*" >&2; exit 1; }
 mkdir -p "$CACHE"

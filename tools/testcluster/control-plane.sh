@@ -39,7 +39,7 @@ up() {
 
   trap '[ $? = 0 ] || stop_what_started' EXIT
   start_etcd "$etcd" "$peer"
-  identities "https://127.0.0.1:$api" 127.0.0.1
+  identities "https://127.0.0.1:$api"
   # An address of the documentation: no node runs here, so nobody reaches the Service `kubernetes`.
   start_apiserver 127.0.0.1 "$api" "$etcd" --authorization-mode=Node,RBAC --advertise-address=192.0.2.1 \
     --endpoint-reconciler-type=none
@@ -64,6 +64,12 @@ status() {
   echo "export KUBECONFIG=$STATE/admin.kubeconfig"
 }
 
+# again NAME: restarts it, and waits until the API server answers.
+again() {
+  restart "${1:-}"
+  await "$1" 60 api_ready
+}
+
 down() {
   # shellcheck disable=SC2046  # names have no spaces
   stop $(names | grep -vxE 'apiserver|etcd') apiserver etcd
@@ -77,6 +83,7 @@ case $command in
   up | down | status | restart)
     [ -n "${2:-}" ] || { usage >&2; die "$command wants the folder of the state"; }
     STATE=$(realpath -m "$2"); shift 2
+    [ "$command" = restart ] && command=again
     "$command" "$@" ;;
   help | -h | --help) usage ;;
   *) usage >&2; die "control-plane.sh does not know '$command'" ;;

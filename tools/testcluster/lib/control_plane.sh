@@ -2,21 +2,21 @@
 SERVICE_RANGE=10.96.0.0/16
 OPERATOR=slipway-system:slipway-operator
 
-# identities SERVER API_ADDRESS: one certificate and one kubeconfig for everybody who speaks to the API server.
+# identities SERVER: one certificate and one kubeconfig for everybody who speaks to the API server.
 identities() {
-  local server=$1 account=${OPERATOR/:/ } pids=() name pid
+  local server=$1 pids=() name pid
   local masters=/O=system:masters/CN
   authority
   # Started together: each is two short processes.
   certificate apiserver /CN=kube-apiserver \
-    "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$2" & pids+=($!)
+    "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:10.244.0.1" & pids+=($!)
   certificate admin "$masters=admin" & pids+=($!)
   certificate kwok "$masters=kwok" & pids+=($!)
   certificate kueue "$masters=kueue" & pids+=($!)
   certificate controller-manager /CN=system:kube-controller-manager & pids+=($!)
   certificate scheduler /CN=system:kube-scheduler & pids+=($!)
   # The user and the groups that the operator's service account has in a pod: what the chart's roles give it is tested.
-  certificate operator "/O=system:serviceaccounts/O=system:serviceaccounts:${account% *}/CN=system:serviceaccount:$OPERATOR" & pids+=($!)
+  certificate operator "/O=system:serviceaccounts/O=system:serviceaccounts:${OPERATOR%:*}/CN=system:serviceaccount:$OPERATOR" & pids+=($!)
   for pid in "${pids[@]}"; do wait "$pid" || die "openssl could not make a certificate in $STATE/pki"; done
   for name in admin kwok kueue controller-manager scheduler operator; do kubeconfig "$name" "$server"; done
 }
@@ -29,24 +29,9 @@ start_etcd() {
     --initial-cluster "slipway=http://127.0.0.1:$2"
 }
 
-# Every write, by user, verb and resource; no read.
-audit_policy() {
-  cat >"$STATE/audit-policy.yaml" <<'YAML'
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-omitManagedFields: true
-rules:
-- level: Metadata
-  verbs: [create, update, patch, delete, deletecollection]
-- level: None
-YAML
-}
-
 # start_apiserver ADDRESS PORT ETCD_PORT FLAGS...
 start_apiserver() {
   local address=$1 port=$2 etcd=$3; shift 3
-  audit_policy
   start apiserver "$BIN/kube-apiserver" --bind-address="$address" --secure-port="$port" \
     --etcd-servers="http://127.0.0.1:$etcd" --service-cluster-ip-range="$SERVICE_RANGE" \
     --client-ca-file="$STATE/pki/ca.crt" \
@@ -54,7 +39,7 @@ start_apiserver() {
     --service-account-key-file="$STATE/pki/service-accounts.key" \
     --service-account-signing-key-file="$STATE/pki/service-accounts.key" \
     --service-account-issuer=https://kubernetes.default.svc --allow-privileged=true \
-    --audit-policy-file="$STATE/audit-policy.yaml" --audit-log-path="$STATE/log/audit.jsonl" \
+    --audit-policy-file="$here/audit-policy.yaml" --audit-log-path="$STATE/log/audit.jsonl" \
     --audit-log-maxsize=1000 "$@"
 }
 

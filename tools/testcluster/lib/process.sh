@@ -29,16 +29,17 @@ pid_of() { cut -d' ' -f1 "$STATE/process/$1.pid"; }
 # names: what was started here, running or not.
 names() { find "$STATE/process" -name '*.pid' -printf '%f\n' 2>/dev/null | sed 's/\.pid$//' | sort; }
 
-# stop NAME...: SIGTERM to all of them at once, SIGKILL to one that is still there after 20 s.
+# stop NAME...: SIGTERM to all of them at once, SIGKILL to what is left of one after 5 s: kube-apiserver waits for
+# its clients' watches to end, a minute if need be.
 stop() {
   local name tries
   for name; do running "$name" && kill "$(pid_of "$name")" 2>/dev/null; done
   for name; do
-    for ((tries = 0; tries < 200; tries++)); do
+    for ((tries = 0; tries < 50; tries++)); do
       running "$name" || break
       sleep 0.1
     done
-    running "$name" && kill -KILL "$(pid_of "$name")" 2>/dev/null
+    running "$name" && kill -KILL -- "-$(pid_of "$name")" 2>/dev/null
     rm -f "$STATE/process/$name.pid"
   done
 }

@@ -1,0 +1,58 @@
+# The bridge of the node's pods, and what masks their addresses on the way out. Sourced, not run.
+BRIDGE=slipway0
+NODE_ADDRESS=10.244.0.1
+POD_RANGE=10.244.0.0/24
+
+# The bridge carries the checkout that the node belongs to, so that no file can outlive it.
+owner() { cat "/sys/class/net/$BRIDGE/ifalias" 2>/dev/null; }
+
+network_up() {
+  mkdir -p "$NODE/cni"
+  # No ipMasq and no portmap: both would leave chains in iptables behind for every pod that ends with the node.
+  cat >"$NODE/cni/10-slipway.conflist" <<JSON
+{"cniVersion": "0.4.0", "name": "slipway", "plugins": [
+  {"type": "bridge", "bridge": "$BRIDGE", "isGateway": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "dataDir": "$NODE/addresses", "ranges": [[{"subnet": "$POD_RANGE"}]],
+            "routes": [{"dst": "0.0.0.0/0"}]}}]}
+JSON
+  if [ ! -e "/sys/class/net/$BRIDGE" ]; then
+    # A bridge without a MAC of its own takes its ports', and pods lose the node for a while when that one goes.
+    ip link add "$BRIDGE" address 02:53:4c:57:00:01 type bridge
+    ip link set "$BRIDGE" alias "$1"
+    ip address add "$NODE_ADDRESS/24" dev "$BRIDGE"
+    ip link set "$BRIDGE" up
+  fi
+  nft -f - <<NFT
+table ip slipway
+delete table ip slipway
+table ip slipway {
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    ip saddr $POD_RANGE ip daddr != $POD_RANGE masquerade
+  }
+}
+NFT
+  [ -f "$NODE/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward >"$NODE/ip_forward"
+  echo 1 >/proc/sys/net/ipv4/ip_forward
+}
+
+# Pods of one bridge answer each other directly: the answer of a Service only comes back from its own address when the
+# kernel filters bridges as well. Where it cannot, kube-proxy masks the asker.
+bridge_filter() { { echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables; } 2>/dev/null; }
+
+network_down() {
+  local file space
+  # libcni's own record of what it attached: which network namespaces are ours, beside those of other engines.
+  for file in /var/lib/cni/results/slipway-*; do
+    [ -e "$file" ] || continue
+    space=$(grep -oE '/var/run/netns/cni-[0-9a-f-]+' "$file" | head -1) || true
+    [ -z "$space" ] || ip netns delete "${space##*/}" 2>/dev/null || true
+    rm -f "$file"
+  done
+  ip link delete "$BRIDGE" 2>/dev/null || true
+  for table in 'ip slipway' 'ip kube-proxy' 'ip6 kube-proxy'; do
+    # shellcheck disable=SC2086  # family and name
+    nft delete table $table 2>/dev/null || true
+  done
+  [ ! -f "$NODE/ip_forward" ] || cat "$NODE/ip_forward" >/proc/sys/net/ipv4/ip_forward
+}
