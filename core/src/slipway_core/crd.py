@@ -34,7 +34,7 @@ def training_run(model: type[Api]) -> dict[str, Any]:
     columns = [
         _column("Phase", ".status.phase"),
         _column("Stage", '.status.stages[?(@.state=="Running")].name'),
-        _column("Step", '.status.stages[?(@.state=="Running")].progress.step', "integer"),
+        _column("Progress", '.status.stages[?(@.state=="Running")].progress.step', "integer"),
         _column("Of", '.status.stages[?(@.state=="Running")].progress.total', "integer"),
         _column("Loss", '.status.stages[?(@.state=="Running")].progress.loss', "number"),
         _column("Verdict", ".status.evaluation.verdict"),

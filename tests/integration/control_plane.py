@@ -1,0 +1,106 @@
+"""A real API server for a test session: etcd, the control plane, and KWOK in the place of nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.integration.api_client import ApiClient, eventually
+
+from slipway_operator.kinds import Kind
+
+ROOT = Path(__file__).parents[2]
+STAGES = ROOT / "tests/integration/operator/kwok/stages.yaml"
+_SCRIPT = ROOT / "tools/testcluster/control-plane.sh"
+_BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "slipway/testcluster/bin")
+_DEFINITIONS = Kind(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
+)
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    state: Path
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state / "admin.kubeconfig"
+
+    @property
+    def operator_kubeconfig(self) -> Path:
+        """Of the operator's service account: what the chart's roles do not give it, it has not."""
+        return self.state / "operator.kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.state / "log/audit.jsonl"
+
+    @cached_property
+    def api(self) -> ApiClient:
+        """The API server, as its administrator."""
+        return ApiClient(self.kubeconfig)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Returns what kubectl prints. Raises CalledProcessError with what it complains about."""
+        command = [_BIN / "kubectl", "--kubeconfig", self.kubeconfig, *arguments]
+        return subprocess.run(command, input=stdin, text=True, capture_output=True, check=True, timeout=60).stdout
+
+    def writes(self) -> list[dict[str, Any]]:
+        """Returns the audit log: every write that was answered, in order."""
+        return [json.loads(line) for line in self.audit_log.read_text().splitlines() if line]
+
+
+@contextmanager
+def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlPlane]:
+    """Starts one in a folder of its own, with our CRDs and the operator's roles, and stops it in the end."""
+    plane = ControlPlane(state)
+    _script("up", state, "--kwok-config", STAGES, "--nodes", nodes, "--qps", qps)
+    try:
+        _define(plane)
+        _permit(plane)
+        yield plane
+    finally:
+        if "api" in vars(plane):
+            plane.api.close()
+        _script("down", state)
+
+
+def helm_template(*templates: str) -> list[dict[str, Any]]:
+    """Returns what some templates of the chart become with its default values."""
+    only = [argument for template in templates for argument in ("--show-only", f"templates/{template}")]
+    command = [_BIN / "helm", "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
+    text = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _define(plane: ControlPlane) -> None:
+    for file in sorted((ROOT / "charts/slipway/crds-generated").glob("*.yaml")):
+        plane.api.apply(yaml.safe_load(file.read_text()))
+    for name in ("trainingruns.slipway.dev", "modelendpoints.slipway.dev"):
+        eventually(lambda name=name: _established(plane, name), f"{name} is established")
+
+
+def _established(plane: ControlPlane, name: str) -> bool:
+    found = plane.api.get(_DEFINITIONS, None, name) or {}
+    conditions = found.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
+def _permit(plane: ControlPlane) -> None:
+    plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "slipway-system"}})
+    for manifest in helm_template("operator-role.yaml", "lease-role.yaml"):
+        plane.api.apply(manifest, manifest["metadata"].get("namespace"))
+
+
+def _script(*arguments: object) -> None:
+    done = subprocess.run([_SCRIPT, *map(str, arguments)], text=True, capture_output=True, timeout=900)
+    if done.returncode:
+        raise RuntimeError(f"{_SCRIPT.name} {arguments[0]}: {done.stderr[-2000:]}")

@@ -1,0 +1,247 @@
+"""For every rule of the two resources: what breaks it, and the nearest thing that keeps it.
+
+Both are overrides, as of `slipway run --set`, of a run or an endpoint that is good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slipway_core import overrides, schema_walk, yaml12
+from slipway_core.api import Rule
+from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.training_run import TrainingRun
+
+RUN = """\
+apiVersion: slipway.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: a-run}
+spec:
+  model: {from: hf://org/name}
+  stages:
+  - {name: learn, data: {train: [{uri: package://tang}]}}
+  evaluation:
+    data: [{uri: package://tang-held-out}]
+    gates: [{metric: perplexity, max: 20}]
+"""
+ENDPOINT = """\
+apiVersion: slipway.dev/v1alpha1
+kind: ModelEndpoint
+metadata: {name: an-endpoint}
+spec: {port: 8000}
+"""
+_SCRATCH = "model={scratch: {tokenizer: {train: {vocabSize: 512}}}}"
+_SERVING = "serving={endpoint: chat}"
+
+
+@dataclass(frozen=True)
+class Case:
+    holder: str
+    """The object that has the rule."""
+    words: str
+    """How its message begins."""
+    breaks: tuple[str, ...]
+    keeps: tuple[str, ...]
+
+
+RUN_CASES = (
+    Case(
+        "TrainingRunSpec",
+        "two stages have the same name",
+        ("stages=[{name: a, data: {train: [{uri: package://t}]}}, {name: a, data: {train: [{uri: package://t}]}}]",),
+        ("stages=[{name: a, data: {train: [{uri: package://t}]}}, {name: b, data: {train: [{uri: package://t}]}}]",),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "maxLength of a stage must not be above",
+        (_SCRATCH, "model.scratch.maxLength=256", "stages.learn.maxLength=257"),
+        (_SCRATCH, "model.scratch.maxLength=256", "stages.learn.maxLength=256"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "template.engine.maxModelLength must not be above",
+        (_SCRATCH, _SERVING, "serving.template={engine: {maxModelLength: 1025}}"),
+        (_SCRATCH, _SERVING, "serving.template={engine: {maxModelLength: 1024}}"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "serving needs at least one gate",
+        (_SERVING, "evaluation.gates=[{metric: perplexity, maxRegression: 0.1}]"),
+        (_SERVING, "evaluation.gates=[{metric: perplexity, max: 0.1}]"),
+    ),
+    Case("Model", "set exactly one of from and scratch", ("model={chatTemplate: Plain}",), (_SCRATCH,)),
+    Case(
+        "Stage",
+        "set at most one of epochs, steps and tokens",
+        ("stages.learn.epochs=0.5", "stages.learn.tokens=1000"),
+        ("stages.learn.epochs=0.5",),
+    ),
+    Case("Stage", "prepare, export and evaluate", ("stages.learn.name=export",), ("stages.learn.name=exports",)),
+    Case(
+        "Stage",
+        "select: Best and earlyStop need",
+        ("stages.learn.select=Best",),
+        ("stages.learn.select=Best", "stages.learn.data.validation={fraction: 0.1}"),
+    ),
+    Case("Evaluation", "a gate on perplexity", ("evaluation.data=",), ("evaluation.data=[{uri: file://held-out}]",)),
+    Case(
+        "Evaluation",
+        "a gate on recall_count",
+        ("evaluation.gates=[{metric: recall_rate, min: 1}]", "evaluation.prompts=[{uri: package://p}]"),
+        ("evaluation.gates=[{metric: recall_rate, min: 1}]", "evaluation.prompts=[{uri: package://p, recall: true}]"),
+    ),
+    Case(
+        "Evaluation",
+        "a gate on generated text",
+        ("evaluation.gates=[{metric: distinct_1, min: 1}]",),
+        ("evaluation.gates=[{metric: distinct_1, min: 1}]", "evaluation.prompts=[{uri: package://p}]"),
+    ),
+    Case(
+        "Export", "serving an adapter that is not merged", ("export.mergeAdapter=false",), ("export.mergeAdapter=true",)
+    ),
+    Case("Export", "quantization is not built yet", ("export.quantization=FP8",), ("export.quantization=None",)),
+    Case("Storage", "set exactly one of claimName and uri", ("storage={}",), ("storage={claimName: a}",)),
+    Case("Storage", "storage.uri is not built yet", ("storage={uri: 's3://a/b'}",), ("storage={claimName: a}",)),
+    Case(
+        "Scratch",
+        "hiddenSize must be a multiple of heads",
+        (_SCRATCH, "model.scratch.hiddenSize=250"),
+        (_SCRATCH, "model.scratch.hiddenSize=252"),
+    ),
+    Case(
+        "Scratch",
+        "heads must be a multiple of kvHeads",
+        (_SCRATCH, "model.scratch.kvHeads=3"),
+        (_SCRATCH, "model.scratch.kvHeads=2"),
+    ),
+    Case(
+        "Tokenizer",
+        "set exactly one of train and from",
+        (_SCRATCH, "model.scratch.tokenizer.from=hf://a/b"),
+        (_SCRATCH, "model.scratch.tokenizer={from: hf://a/b}"),
+    ),
+    Case(
+        "Batch",
+        "set at most one of tokens and sequences",
+        ("stages.learn.batch={tokens: 512, sequences: 1}",),
+        ("stages.learn.batch={sequences: 1}",),
+    ),
+    Case(
+        "Memory", "zeroStage must be", ("stages.learn.memory={zeroStage: 4}",), ("stages.learn.memory={zeroStage: 3}",)
+    ),
+    Case(
+        "Memory",
+        "offload is not built yet",
+        ("stages.learn.memory={offload: All}",),
+        ("stages.learn.memory={offload: None}",),
+    ),
+    Case(
+        "Adapter",
+        "this adapter method is not built yet",
+        ("stages.learn.adapter={method: QLoRA}",),
+        ("stages.learn.adapter={method: DoRA}",),
+    ),
+    Case(
+        "Gate",
+        "set exactly one of max, min and maxRegression",
+        ("evaluation.gates=[{metric: perplexity, max: 2, min: 1}]",),
+        ("evaluation.gates=[{metric: perplexity, max: 2}, {metric: perplexity, min: 1}]",),
+    ),
+    Case(
+        "Validation",
+        "set at most one of fraction and data",
+        ("stages.learn.data.validation={fraction: 0.1, data: [{uri: package://a}]}",),
+        ("stages.learn.data.validation={data: [{uri: package://a}]}",),
+    ),
+    Case(
+        "EndpointTemplate",
+        "set replicas or autoscaling",
+        (_SERVING, "serving.template={replicas: 1, autoscaling: {maxReplicas: 2}}"),
+        (_SERVING, "serving.template={autoscaling: {maxReplicas: 2}}"),
+    ),
+    Case(
+        "EndpointTemplate",
+        "route is not built yet",
+        (_SERVING, "serving.template={route: {host: chat.example.org}}"),
+        (_SERVING, "serving.template={port: 80}"),
+    ),
+    Case(
+        "Autoscaling",
+        "minReplicas must not be above maxReplicas",
+        (_SERVING, "serving.template={autoscaling: {minReplicas: 3, maxReplicas: 2}}"),
+        (_SERVING, "serving.template={autoscaling: {minReplicas: 2, maxReplicas: 2}}"),
+    ),
+    Case(
+        "Access",
+        "set anonymous or keys",
+        (_SERVING, "serving.template={access: {anonymous: true, keysSecret: keys}}"),
+        (_SERVING, "serving.template={access: {anonymous: false, keysSecret: keys}}"),
+    ),
+)
+ENDPOINT_CASES = (
+    Case(
+        "ModelEndpointSpec",
+        "set replicas or autoscaling",
+        ("replicas=1", "autoscaling={maxReplicas: 2}"),
+        ("autoscaling={maxReplicas: 2}",),
+    ),
+    Case("ModelEndpointSpec", "route is not built yet", ("route={host: chat.example.org}",), ("replicas=0",)),
+    Case(
+        "Autoscaling",
+        "minReplicas must not be above maxReplicas",
+        ("autoscaling={minReplicas: 3, maxReplicas: 2}",),
+        ("autoscaling={minReplicas: 2, maxReplicas: 2}",),
+    ),
+    Case(
+        "Access",
+        "set anonymous or keys",
+        ("access={anonymous: true, keysFile: keys}",),
+        ("access={anonymous: true}",),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """A rule of a resource with its case."""
+
+    rule: Rule
+    holder: str
+    base: str
+    case: Case | None
+
+    @property
+    def broken(self) -> dict[str, Any]:
+        return changed(self.base, *self._found.breaks)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        return changed(self.base, *self._found.keeps)
+
+    @property
+    def _found(self) -> Case:
+        assert self.case, f"rule_cases.py has no case for the rule of {self.holder}: {self.rule.message}"
+        return self.case
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {self.rule.message[:40]}"
+
+
+def every_rule() -> list[RuleCase]:
+    """Returns every rule there is, with its case or without one."""
+    found: list[RuleCase] = []
+    for model, base, cases in ((TrainingRun, RUN, RUN_CASES), (ModelEndpoint, ENDPOINT, ENDPOINT_CASES)):
+        for holder in schema_walk.objects(model):
+            for rule in holder.rules:
+                own = (c for c in cases if c.holder == holder.__name__ and rule.message.startswith(c.words))
+                found.append(RuleCase(rule, holder.__name__, base, next(own, None)))
+    return found
+
+
+def changed(base: str, *assignments: str) -> dict[str, Any]:
+    """Returns the document with some of its values replaced."""
+    document = yaml12.read(base).value
+    for assignment in assignments:
+        overrides.apply(document, assignment)
+    return document
