@@ -9,7 +9,7 @@ VARIANT ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 BIN := .venv/bin
-PYTHON_FILES := core trainer serving operator cli tests bench
+PYTHON_FILES := core trainer serving operator cli charts tests bench
 
 # None of the libraries phones home from a development machine.
 export DO_NOT_TRACK := 1
@@ -18,7 +18,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test test-unit verify generate format bench requirements clean
+.PHONY: help setup quickstart test test-unit verify generate format bench requirements cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -51,6 +51,24 @@ bench: setup ## Compare training speed with transformers' Trainer and TRL, in on
 
 requirements: setup ## Compile requirements/*.in into pinned *.txt (UPGRADE=1 moves the pins)
 	@tools/requirements.sh
+
+cluster-up: ## Start a one-node Kubernetes: kind with Docker, else processes of this machine (root)
+	@tools/testcluster/cluster.sh up
+
+cluster-down: ## Stop it and remove all that it made; built images stay where Docker is not
+	@tools/testcluster/cluster.sh down
+
+cluster-status: ## Say what of it runs, the node's state, versions, and disk
+	@tools/testcluster/cluster.sh status
+
+images: ## Build the three images (VARIANT=cpu|cuda; Docker, or BuildKit into the test cluster's node)
+	@VARIANT='$(VARIANT)' tools/images.sh
+
+deploy: ## Install or upgrade Slipway in the cluster with these images (KUBECONFIG=, TAG=, VARIANT=, VALUES=)
+	@VARIANT='$(VARIANT)' tools/deploy.sh up
+
+undeploy: ## Uninstall Slipway; CRDs, runs and endpoints stay
+	@tools/deploy.sh down
 
 clean: ## Remove .venv and caches; runs and models in .slipway stay
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -14,13 +14,14 @@ check() { # NAME COMMAND...
 }
 
 python_files=()
-for folder in core trainer serving operator cli tests bench; do [ -d $folder ] && python_files+=("$folder"); done
+for folder in core trainer serving operator cli charts tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
 check "generated files" "$BIN/python" -m slipway_core.generate --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"
 check "ruff format" "$BIN/ruff" format --check --quiet "${python_files[@]}"
 check "pyright" "$BIN/pyright"
 check "import-linter" "$BIN/lint-imports" --no-logo
+check "chart" tools/verify_chart.sh
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'make verify: failed: %s\n' "${failed[*]}" >&2

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Install or upgrade Slipway in a cluster with the images that `make images` built, and wait until it is ready.
+# Usage: deploy.sh up | down
+#   KUBECONFIG=FILE   the cluster; else the test cluster of this checkout (make cluster-up)
+#   TAG=dev           tag of the images
+#   VARIANT=cpu|cuda  what the images were built for
+#   VALUES=FILE       more values for the chart
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tools/testcluster/cache.sh
+
+NAMESPACE=slipway-system
+OWN=.slipway-cluster/kubeconfig
+TAG=${TAG:-dev}
+
+fail() {
+  echo "make deploy: $*" >&2
+  exit 1
+}
+
+# Never a cluster that nobody named: kubectl's default may be somebody's production.
+if [ -z "${KUBECONFIG:-}" ]; then
+  [ -f $OWN ] || fail "there is no cluster: run make cluster-up, or name one with KUBECONFIG=FILE"
+  export KUBECONFIG=$PWD/$OWN
+fi
+kubectl=$BIN/kubectl
+[ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
+tools/testcluster/build.sh helm
+"$kubectl" version >/dev/null 2>&1 || fail "the API server of $KUBECONFIG does not answer; is the cluster up? make cluster-status"
+
+values=(--set "images.operator.tag=$TAG" --set "images.train.tag=$TAG" --set "images.serve.tag=$TAG")
+case ${VARIANT:-cpu} in
+  cpu) ;;
+  cuda) values+=(--set defaults.training.accelerator=nvidia.com/gpu --set defaults.serving.accelerator=nvidia.com/gpu
+    --set defaults.serving.device=cuda) ;;
+  *) fail "VARIANT=$VARIANT is not a set; use VARIANT=cpu or VARIANT=cuda" ;;
+esac
+[ -z "${VALUES:-}" ] || values+=(--values "$VALUES")
+
+up() {
+  "$kubectl" create namespace $NAMESPACE --dry-run=client --output yaml | "$kubectl" apply --server-side --filename - >/dev/null
+  "$kubectl" label namespace $NAMESPACE --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
+  # An image built anew has the same tag: only pods that are made anew run it.
+  if ! "$BIN/helm" upgrade --install slipway charts/slipway --namespace $NAMESPACE --wait --timeout 3m \
+    --set-string "operator.podAnnotations.slipway\.dev/deployed=$(date -u +%Y%m%dT%H%M%SZ)" "${values[@]}"; then
+    "$kubectl" --namespace $NAMESPACE get pods >&2
+    "$kubectl" --namespace $NAMESPACE get events --field-selector type=Warning --sort-by .lastTimestamp 2>/dev/null | tail -5 >&2
+    fail "Slipway did not become ready; kubectl -n $NAMESPACE logs deployment/slipway-operator says more"
+  fi
+  echo
+  echo "export KUBECONFIG=$KUBECONFIG"
+}
+
+down() {
+  "$BIN/helm" uninstall slipway --namespace $NAMESPACE --ignore-not-found --wait
+  echo "The CRDs stay, and with them runs and live endpoints. To remove those as well:"
+  echo "  kubectl delete crd trainingruns.slipway.dev modelendpoints.slipway.dev"
+}
+
+case ${1:-} in
+  up | down) "$1" ;;
+  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2 ;;
+esac
