@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-RUNS = f"https://kubernetes.default.svc/apis/slipway.dev/v1alpha1/namespaces/{os.environ['NAMESPACE']}/trainingruns"
+ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+SERVER = os.environ.get("SERVER", "https://kubernetes.default.svc")
+RUNS = f"{SERVER}/apis/slipway.dev/v1alpha1/namespaces/{os.environ['NAMESPACE']}/trainingruns"
 GOOD = {
     "apiVersion": "slipway.dev/v1alpha1",
     "kind": "TrainingRun",
