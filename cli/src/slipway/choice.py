@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +61,9 @@ def cluster(wanted: Wanted) -> ClusterPlace:
     from slipway.cluster.kubectl import connect
     from slipway.cluster.place import ClusterPlace
 
-    return ClusterPlace(connect(wanted.context, wanted.namespace))
+    kubectl = connect(wanted.context, wanted.namespace)
+    _leave_nothing_behind()
+    return ClusterPlace(kubectl)
 
 
 def _by_options(wanted: Wanted) -> bool | None:
@@ -86,6 +91,19 @@ def _current(wanted: Wanted, state: State) -> ClusterPlace | None:
     from slipway.cluster.place import ClusterPlace
 
     try:
-        return ClusterPlace(connect(wanted.context, wanted.namespace), also_searched=str(state.root))
+        kubectl = connect(wanted.context, wanted.namespace)
     except NoCluster:
         return None
+    _leave_nothing_behind()
+    return ClusterPlace(kubectl, also_searched=str(state.root))
+
+
+def _leave_nothing_behind() -> None:
+    """Has signals that end the process unwind it first: a port-forward or a pod must not outlive the command."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)

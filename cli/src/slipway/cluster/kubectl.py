@@ -42,6 +42,10 @@ class NotFound(ClusterError):
     """There is no such object."""
 
 
+class NoNamespace(ClusterError):
+    """The namespace does not exist."""
+
+
 class AlreadyExists(ClusterError):
     """There is such an object already."""
 
@@ -109,7 +113,8 @@ class Kubectl:
         arguments = ("get", kind, name, "--watch", "--output-watch-events", "-o", "json")
         with self.stream(*arguments) as process:
             assert process.stdout is not None
-            for event in documents(process.stdout):
+            for line in process.stdout:
+                event = json.loads(line)
                 if event["type"] == "DELETED":
                     raise NotFound(f"{kind.partition('.')[0]} {name} was deleted", exits.FAILED)
                 if event["type"] != "ERROR":
@@ -158,19 +163,6 @@ def check(process: subprocess.Popen[bytes], kubectl: Kubectl) -> None:
     said = process.stderr.read().decode(errors="replace")
     if process.wait() != 0:
         raise error_of(said, kubectl)
-
-
-def documents(stream: IO[bytes]) -> Iterator[Any]:
-    """Yields JSON documents that follow each other without anything between them but space."""
-    decoder, text = json.JSONDecoder(), ""
-    for line in stream:
-        text += line.decode()
-        # kubectl indents what it prints: a document ends where a line starts with its brace.
-        if not line.startswith(b"}"):
-            continue
-        document, _ = decoder.raw_decode(text.lstrip())
-        text = ""
-        yield document
 
 
 def find_binary() -> str:
@@ -223,7 +215,10 @@ _UNREACHABLE = re.compile(
 )
 _BESIDE = re.compile(r"[EIWF]\d{4} |Warning: ")
 """Log lines of kubectl's own libraries, and warnings."""
-_UNKNOWN_KIND = re.compile(r"doesn't have a resource type|no matches for kind|could not find the requested resource")
+_UNKNOWN_KIND = re.compile(
+    r"doesn't have a resource type \"(trainingruns|modelendpoints)|no matches for kind .*slipway\.dev|"
+    r"could not find the requested resource"
+)
 
 
 def error_of(said: str, kubectl: Kubectl) -> ClusterError:
@@ -231,10 +226,12 @@ def error_of(said: str, kubectl: Kubectl) -> ClusterError:
     lines = [line for line in said.strip().splitlines() if not _BESIDE.match(line)]
     text = " ".join(lines) if lines else said.strip()
     text = re.sub(r"^(error: )?(Error from server( \(\w+\))?: )?", "", text) or "kubectl failed and gave no reason"
-    if "slipway.dev" in said + text and _UNKNOWN_KIND.search(said):
+    if _UNKNOWN_KIND.search(said):
         return NotInstalled(f"Slipway is not installed in the cluster of context {kubectl.context}: {_INSTALL}")
     if re.search(r'namespaces? "[^"]+" not found', said):
-        return NotFound(f"{text}; make it with `kubectl create namespace`, or choose another with -n", exits.BAD_INPUT)
+        return NoNamespace(
+            f"{text}; make it with `kubectl create namespace`, or choose another with -n", exits.BAD_INPUT
+        )
     if "(NotFound)" in said:
         return NotFound(text, exits.BAD_INPUT)
     if "(AlreadyExists)" in said:

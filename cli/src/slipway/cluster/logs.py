@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,7 @@ class Copy:
     sleep: Callable[[float], None] = time.sleep
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: dict[str, threading.Thread] = field(default_factory=dict[str, threading.Thread])
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, subprocess.Popen[bytes]])
 
     def run(self, run: TrainingRun, wanted: LogRequest, at_work: Callable[[], bool]) -> None:
         """Copies the logs of a run's steps. Raises BadInput when there are none to copy."""
@@ -127,19 +129,27 @@ class Copy:
         return bool(started)
 
     def _follow(self, sources: Callable[[], list[Source]], at_work: Callable[[], bool]) -> None:
-        while True:
-            more = at_work()
-            for source in sources():
-                if source.started and source.pod not in self._threads:
-                    # A daemon: Ctrl-C must not wait for a pod that says nothing.
-                    thread = threading.Thread(target=self._pipe, args=(source,), daemon=True)
-                    self._threads[source.pod] = thread
-                    thread.start()
-            if not more:
-                break
-            self.sleep(_SECONDS)
-        for thread in self._threads.values():
-            thread.join()
+        try:
+            while True:
+                more = at_work()
+                self._begin(sources())
+                if not more:
+                    break
+                self.sleep(_SECONDS)
+            for thread in self._threads.values():
+                thread.join()
+        finally:
+            # Ctrl-C and a pipe that closed end the threads with us, but not what they started.
+            for process in list(self._processes.values()):
+                process.terminate()
+
+    def _begin(self, sources: list[Source]) -> None:
+        for source in sources:
+            if source.started and source.pod not in self._threads:
+                # A daemon: Ctrl-C must not wait for a pod that says nothing.
+                thread = threading.Thread(target=self._pipe, args=(source,), daemon=True)
+                self._threads[source.pod] = thread
+                thread.start()
 
     def _pipe(self, source: Source) -> None:
         for line in self._lines(source):
@@ -153,6 +163,7 @@ class Copy:
             with self.kubectl.stream(
                 "logs", source.pod, "-c", source.container, "-f", "--timestamps", *since
             ) as process:
+                self._processes[source.pod] = process
                 assert process.stdout is not None
                 for raw in process.stdout:
                     stamp, _, line = raw.decode(errors="replace").partition(" ")

@@ -155,7 +155,7 @@ class ClusterPlace:
             return
         phase = (found.status or RunStatus()).phase
         if phase.finished or found.spec.suspend:
-            yield f"run {found.name} is not at work ({phase.value})"
+            yield f"run {found.name} is not at work ({'stopped already' if found.spec.suspend else phase.value})"
             return
         self.kubectl.patch(RUNS, found.name, {"spec": {"suspend": True}})
         yield f"run {found.name} stops at a checkpoint; `slipway resume {found.name}` takes it up again"
@@ -272,9 +272,7 @@ class ClusterPlace:
             return None
         try:
             return self.kubectl.get(kind, name)
-        except NotFound as error:
-            if "namespace" in str(error):
-                raise
+        except NotFound:
             return None
 
     @property

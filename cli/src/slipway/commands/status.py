@@ -85,6 +85,7 @@ def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table
     from slipway_core.status import RunStatus, StepState
 
     table = Table("run", "phase", "step", "progress", "loss", "verdict", "endpoint", "age", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for run in runs:
         status = run.status or RunStatus()
         step = next((s for s in status.stages if s.state in (StepState.RUNNING, StepState.WAITING)), None)
@@ -111,6 +112,7 @@ def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
     from slipway_core.status import EndpointStatus
 
     table = Table("endpoint", "phase", "version", "run", "candidate", "url", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for endpoint in endpoints:
         status = endpoint.status or EndpointStatus()
         table.add_row(

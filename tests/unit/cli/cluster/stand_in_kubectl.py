@@ -1,0 +1,111 @@
+"""A kubectl whose cluster is a folder: pods run at once, and what is executed in one runs here, in its own workspace.
+
+`$KUBECTL_STATE/workspace` is the claim; `objects.json` what was created and not deleted; `calls.jsonl` every call.
+`refuse.json` maps the first words of a call to what kubectl says on stderr when it fails.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+STATE = Path(os.environ["KUBECTL_STATE"])
+CONFIG = {"current-context": "test", "contexts": [{"name": "test", "context": {"namespace": "team"}}]}
+
+
+def main(arguments):
+    words = stripped(arguments)
+    with (STATE / "calls.jsonl").open("a") as calls:
+        calls.write(json.dumps(arguments) + "\n")
+    refusals = json.loads((STATE / "refuse.json").read_text()) if (STATE / "refuse.json").exists() else {}
+    for start, said in refusals.items():
+        if " ".join(words).startswith(start):
+            sys.exit(said)
+    match words:
+        case ["config", "view", *_]:
+            print(json.dumps(CONFIG))
+        case ["create" | "apply", *options]:
+            create(json.load(sys.stdin), dry="--dry-run=server" in options)
+        case ["get", kind, name, *options]:
+            get(kind, name, options)
+        case ["port-forward", _, ports, *_]:
+            forward(int(ports.partition(":")[0]), int((STATE / "pod_port").read_text()))
+        case ["delete", kind, name, *_]:
+            save({key: value for key, value in load().items() if key != f"{kind}/{name}"})
+        case ["exec", *_]:
+            execute(arguments[arguments.index("--") + 1 :])
+        case _:
+            sys.exit(f"error: no stand-in for {words}")
+
+
+def stripped(arguments):
+    """The command and its arguments, without what every call has."""
+    words, rest = [], iter(arguments)
+    for word in rest:
+        if word in ("--context", "--namespace", "--request-timeout", "-o", "--selector", "--field-manager"):
+            next(rest)
+        else:
+            words.append(word)
+    return words
+
+
+def load():
+    path = STATE / "objects.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def save(objects):
+    (STATE / "objects.json").write_text(json.dumps(objects))
+
+
+def create(manifest, *, dry):
+    metadata = manifest["metadata"]
+    metadata["name"] = metadata.get("name") or metadata["generateName"] + "abcde"
+    if manifest["kind"] == "Pod":
+        manifest["status"] = {"phase": os.environ.get("KUBECTL_NEW_POD", "Running")}
+    if not dry:
+        save({**load(), f"{manifest['kind'].lower()}/{metadata['name']}": manifest})
+    print(json.dumps(manifest))
+
+
+def get(kind, name, options):
+    if kind.startswith("-") or name.startswith("-"):
+        print(json.dumps({"items": []}))
+        return
+    found = load().get(f"{kind}/{name}")
+    if found is None and "--ignore-not-found" not in options:
+        sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')
+    if found is not None:
+        print(json.dumps(found))
+
+
+def forward(port, to):
+    """Relays every connection to the server that stands for the pod."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        (STATE / "forward.pid").write_text(str(os.getpid()))
+        print(f"Forwarding from 127.0.0.1:{port} -> {to}", flush=True)
+        while True:
+            connection, _ = server.accept()
+            upstream = socket.create_connection(("127.0.0.1", to))
+            for source, sink in ((connection, upstream), (upstream, connection)):
+                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+
+def pump(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def execute(command):
+    """Runs it with the folder in the place of the claim."""
+    here = [word.replace("/workspace", str(STATE / "workspace")) for word in command]
+    sys.exit(subprocess.run(here, check=False).returncode)
+
+
+main(sys.argv[1:])

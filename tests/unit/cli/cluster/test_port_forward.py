@@ -1,0 +1,61 @@
+"""A chat through a port-forward, which outlives the pod at its other end."""
+
+import os
+import signal
+import time
+
+import httpx
+import pytest
+from tests.unit.cli.chat_server import ChatServer, running
+
+from slipway.chat_client import ChatClient
+from slipway.cluster.kubectl import ClusterError
+from slipway.cluster.port_forward import ForwardedTransport, PortForward
+
+
+def ask(client, message):
+    answer = client.ask(message)
+    return "".join(answer.pieces)
+
+
+def leads_to(cluster, server):
+    (cluster.root / "pod_port").write_text(str(httpx.URL(server.url).port))
+
+
+@pytest.fixture
+def client(cluster):
+    def open_client(forward):
+        transport = ForwardedTransport(forward, sleep=lambda seconds: None)
+        return ChatClient(httpx.Client(base_url=f"http://127.0.0.1:{forward.port}/", transport=transport))
+
+    return open_client
+
+
+def test_a_chat_goes_on_with_the_pod_that_took_over(cluster, client):
+    with running(ChatServer(pieces=("old",))) as old, running(ChatServer(pieces=("new",))) as new:
+        leads_to(cluster, old)
+        with PortForward(cluster.kubectl, "chat", 8000) as forward:
+            talk = client(forward)
+            assert ask(talk, "hi") == "old"
+            leads_to(cluster, new)
+            os.kill(int((cluster.root / "forward.pid").read_text()), signal.SIGKILL)
+            assert ask(talk, "hi") == "new"
+
+
+def test_the_forward_ends_with_the_chat(cluster, client):
+    with running(ChatServer()) as server:
+        leads_to(cluster, server)
+        with PortForward(cluster.kubectl, "chat", 8000) as forward:
+            assert forward.is_open
+        time.sleep(0.1)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{forward.port}/", trust_env=False)
+
+
+def test_what_keeps_it_from_opening_is_said(cluster):
+    cluster.refuse("port-forward", "error: unable to forward port because pod is not running. Current status=Pending")
+    with (
+        pytest.raises(ClusterError, match="endpoint chat cannot be reached: .*Current status=Pending"),
+        PortForward(cluster.kubectl, "chat", 8000),
+    ):
+        pass
