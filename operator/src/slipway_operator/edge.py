@@ -12,12 +12,15 @@ from typing import Any, cast
 import kopf
 
 from slipway_operator import kinds, names
-from slipway_operator.cluster import PAGE
 from slipway_operator.manifest import Manifest
+from slipway_operator.no_storage import NoEssence, NoProgress
 from slipway_operator.wake import woken
 from slipway_operator.watch_ages import WATCH_SECONDS
 from slipway_operator.work_queue import WorkQueue
 from slipway_operator.world import World
+
+_CHUNK = 100
+"""Objects in one answer to Kopf's list. It holds several answers of every kind at once, each object in a task."""
 
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
@@ -68,13 +71,15 @@ def kopf_settings() -> kopf.OperatorSettings:
     for kind in kinds.CHILDREN:
         # On the server's side: a cluster's other pods never reach the operator.
         settings.watching.label_selectors[kind.group, _version(kind), kind.plural] = names.CHILDREN
-    settings.watching.chunk_size = PAGE
+    settings.watching.chunk_size = _CHUNK
     settings.watching.server_timeout = WATCH_SECONDS
     # A worker for an object lives as long; with the default of 5 s a thousand events are a thousand tasks for 5 s.
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.5
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 60
+    settings.persistence.diffbase_storage = NoEssence()
+    settings.persistence.progress_storage = NoProgress()
     settings.posting.enabled = False
     settings.peering.standalone = True
     # Its kinds are there before it starts, and its role need not see all namespaces and all definitions.

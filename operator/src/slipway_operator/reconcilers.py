@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from slipway_operator.cluster import Cluster
 from slipway_operator.metrics import Metrics
+from slipway_operator.pods import Pods
+from slipway_operator.reconcile_endpoint import EndpointReconciler
+from slipway_operator.reconcile_run import RunReconciler
 from slipway_operator.retention import Retention
 from slipway_operator.settings import Settings
 from slipway_operator.workers import Reconcile
@@ -22,16 +23,14 @@ def reconcilers(
 
     What they remember of a process is theirs: they are made anew each time that this replica begins to lead.
     """
-    pods: Any = importlib.import_module("slipway_operator.pods").Pods(settings)
-    runs: Any = importlib.import_module("slipway_operator.reconcile_run")
-    endpoints: Any = importlib.import_module("slipway_operator.reconcile_endpoint")
+    pods = Pods(settings)
     retention = Retention(cluster, world, settings, clock)
 
     async def look_after(namespace: str, _: str) -> timedelta | None:
         return await retention.reconcile(namespace)
 
     return {
-        "TrainingRun": runs.RunReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
-        "ModelEndpoint": endpoints.EndpointReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
+        "TrainingRun": RunReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
+        "ModelEndpoint": EndpointReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
         "Namespace": look_after,
     }
