@@ -1,6 +1,7 @@
 {{/*
 What the operator may do where it looks after runs, a rule a resource and each verb for a call that it makes.
-Secrets are not among them: the kubelet mounts them, and what is missing shows in a pod's own events.
+Secrets are not among them: the kubelet mounts them, and what is missing shows in a pod's own events. What has an owner
+is deleted by Kubernetes' garbage collector.
 */}}
 {{- define "slipway.operatorRules" -}}
 - apiGroups: [slipway.dev]
@@ -26,7 +27,7 @@ Secrets are not among them: the kubelet mounts them, and what is missing shows i
   verbs: [create, delete, get, list, watch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [create, delete, get, list, patch, watch]
+  verbs: [create, get, list, patch, watch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, delete, get, list, patch, watch]
@@ -35,10 +36,10 @@ Secrets are not among them: the kubelet mounts them, and what is missing shows i
   verbs: [create, get, list, watch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [create, delete, get, patch]
+  verbs: [create, get, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [create, delete, get, patch]
+  verbs: [create, get, patch]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [create, delete, get, patch]

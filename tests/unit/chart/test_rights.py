@@ -1,6 +1,7 @@
 """The rights that the chart gives, one by one (invariant H), and that they are those of the calls that are made."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -18,15 +19,16 @@ RIGHTS = {
     "batch/jobs": "create delete get list watch",
     "pods": "get list watch",
     "configmaps": "create delete get list watch",
-    "services": "create delete get list patch watch",
+    "services": "create get list patch watch",
     "apps/deployments": "create delete get list patch watch",
     "persistentvolumeclaims": "create get list watch",
-    "policy/poddisruptionbudgets": "create delete get patch",
-    "networking.k8s.io/networkpolicies": "create delete get patch",
+    "policy/poddisruptionbudgets": "create get patch",
+    "networking.k8s.io/networkpolicies": "create get patch",
     "autoscaling/horizontalpodautoscalers": "create delete get patch",
     "events": "create list",
 }
 QUEUE_RIGHTS = {"kueue.x-k8s.io/workloads": "list"}
+LEASE_RIGHTS = {"coordination.k8s.io/leases": "create get update"}
 
 
 def rights(role: Manifest) -> dict[str, str]:
@@ -93,6 +95,11 @@ def test_users_roles_bind_nobody_and_can_be_left_out(helm: Helm) -> None:
     assert [role["metadata"]["name"] for role in without.all("Role")] == ["slipway-client", "slipway-test"]
 
 
+def test_the_documentation_has_the_same_table() -> None:
+    rows = re.findall(r"^\| `([\w./-]+)` \| ([a-z, ]+) \|", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
+    assert {name: verbs.replace(",", "") for name, verbs in rows} == RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS
+
+
 def resource(kind: Kind) -> str:
     return f"{kind.group}/{kind.plural}".removeprefix("/")
 
@@ -115,7 +122,7 @@ def calls() -> Iterator[tuple[str, str, str]]:
 
 
 def test_every_call_that_names_its_kind_is_allowed() -> None:
-    allowed = RIGHTS | QUEUE_RIGHTS | {"coordination.k8s.io/leases": "create get update"}
+    allowed = RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS
     made = list(calls())
     assert len(made) > 10
     refused = [call for call in made if call[1] not in allowed.get(call[2], "").split()]
