@@ -10,4 +10,4 @@ BUILDKIT_VERSION=0.26.2
 GOFAKES3_VERSION=1.2.0
 PAUSE_VERSION=1
 GO_VERSION=1.26.1
-DEBIAN_PACKAGES=(containerd runc containernetworking-plugins nftables iptables conntrack ethtool socat iproute2 mmdebstrap openssl procps)
+DEBIAN_PACKAGES=(containerd runc containernetworking-plugins nftables iptables conntrack ethtool socat iproute2 mmdebstrap openssl procps prometheus)
