@@ -1,0 +1,135 @@
+"""Questions to pods over real HTTP: a stand-in on 127.0.0.1 answers for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from slipway_operator.pods import Pods
+from slipway_operator.settings import Settings
+
+Manifest = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def a_pod(uid: str = "u1", **more: Any) -> Manifest:
+    return {
+        "metadata": {"name": "chat-v1-x", "namespace": "team", "uid": uid},
+        "spec": {"containers": [{"name": "server", "ports": [{"name": "http", "containerPort": 8123}]}]},
+        "status": {"podIP": "10.1.2.3"},
+        **more,
+    }
+
+
+@asynccontextmanager
+async def asking(handler: Handler) -> AsyncIterator[tuple[Pods, list[str]]]:
+    """Pods whose requests all reach the handler, and the paths that were asked, with pod and port in front."""
+    asked: list[str] = []
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return await handler(request)
+
+    server = web.AppRunner(application := web.Application())
+    application.router.add_route("*", "/{path:.*}", noted)
+    await server.setup()
+    site = web.TCPSite(server, "127.0.0.1", 0)
+    await site.start()
+    assert server.addresses
+    base = f"http://127.0.0.1:{server.addresses[0][1]}"
+
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    try:
+        yield Pods(Settings(pod_url=f"{base}/{{namespace}}/{{pod}}/{{ip}}/{{port}}"), no_pause), asked
+    finally:
+        await server.cleanup()
+
+
+def saying(document: Any, status: int = 200) -> Handler:
+    async def say(_: web.Request) -> web.StreamResponse:
+        return web.json_response(document, status=status)
+
+    return say
+
+
+async def told(pods: Pods, pod: Manifest) -> tuple[bool | None, str]:
+    """What passes learn that look again and again."""
+    async with asyncio.timeout(10):
+        while (answer := await pods.answers(pod))[0] is None:  # noqa: ASYNC110 (a pass does the same)
+            await asyncio.sleep(0.01)
+    return answer
+
+
+def test_progress_is_what_rank_0_says_with_what_we_do_not_know_left_out():
+    async def scenario() -> None:
+        async with asking(saying({"step": 7, "total": 9, "learningRate": 0.1, "later": "field"})) as (pods, asked):
+            progress = await pods.progress(a_pod())
+            assert progress is not None
+            assert (progress.step, progress.total, progress.learning_rate) == (7, 9, 0.1)
+            assert asked == ["/team/chat-v1-x/10.1.2.3/9400/progress"]
+
+    asyncio.run(scenario())
+
+
+def test_garbage_an_error_silence_or_no_address_are_no_progress():
+    async def silent(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def scenario() -> None:
+        for handler in (saying({"step": "many"}), saying([1]), saying({"step": 1}, 500), silent):
+            async with asking(handler) as (pods, _), asyncio.timeout(5):
+                assert await pods.progress(a_pod()) is None
+        async with asking(saying({"step": 1})) as (pods, asked):
+            assert await pods.progress(a_pod(status={})) is None
+            assert asked == []
+
+    asyncio.run(scenario())
+
+
+def test_a_prompt_is_asked_beside_the_passes_once_however_many_look():
+    async def scenario() -> None:
+        goes = asyncio.Event()
+
+        async def late(_: web.Request) -> web.StreamResponse:
+            await goes.wait()
+            return web.json_response({"ok": True, "reason": None})
+
+        async with asking(late) as (pods, asked):
+            for _ in range(5):
+                async with asyncio.timeout(1):
+                    assert await pods.answers(a_pod()) == (None, "")
+                await asyncio.sleep(0.02)
+            goes.set()
+            assert await told(pods, a_pod()) == (True, "")
+            assert asked == ["/team/chat-v1-x/10.1.2.3/8123/promptz"]
+
+    asyncio.run(scenario())
+
+
+def test_a_prompt_that_fails_is_asked_three_times_and_its_reason_told():
+    async def scenario() -> None:
+        async with asking(saying({"ok": False, "reason": "the answer has no token"}, 503)) as (pods, asked):
+            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the answer has no token")
+            assert len(asked) == 3
+        async with asking(saying("nothing", 404)) as (pods, _):
+            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the pod chat-v1-x says HTTP 404")
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_that_cannot_be_reached_did_not_answer_and_another_is_asked_anew():
+    async def scenario() -> None:
+        async with asking(saying({"ok": True})) as (pods, _):
+            answered, why = await told(pods, a_pod(status={}))
+            assert answered is False
+            assert "the operator does not reach the pod chat-v1-x" in why
+            assert await told(pods, a_pod("u2")) == (True, "")
+
+    asyncio.run(scenario())
