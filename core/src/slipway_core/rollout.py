@@ -178,7 +178,9 @@ def _judged(draft: _Draft, wanted: ServedModel) -> bool:
 
 
 def _create_candidate(draft: _Draft, wanted: ServedModel, revision: str) -> None:
-    number = 1 + max((v.version for v in [*draft.history, *filter(None, [draft.live])]), default=0)
+    # What runs counts too: where a status was lost, its number may be that of another model.
+    known = [*(v.version for v in [*draft.history, *filter(None, [draft.live])]), *draft.observed.versions]
+    number = 1 + max(known, default=0)
     draft.candidate = VersionStatus(
         version=number,
         uri=wanted.uri,

@@ -1,0 +1,265 @@
+"""One pass over an endpoint: observe, `rollout.step`, write one status, apply, tell what happened.
+
+The twin of the local endpoint executor; policy is `rollout.step` alone. The status of a decision is written before the
+rest of it is applied, so that whoever comes after a crash knows what was decided: everything else is decided again from
+the status and the world.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_core import rollout
+from slipway_core.conditions import parse_timestamp
+from slipway_core.lifecycle import RETRY_ANNOTATION
+from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.observed import Blocker, Event
+from slipway_core.rollout import EndpointDecision, EndpointObserved
+from slipway_core.status import EndpointStatus, Verdict, VersionStatus
+from slipway_operator import names, resources
+from slipway_operator.cluster import (
+    CONFIG_MAP,
+    MODEL_ENDPOINT,
+    SERVICE,
+    Cluster,
+    Forbidden,
+    Invalid,
+    QuotaExceeded,
+)
+from slipway_operator.manifest import Manifest, at
+from slipway_operator.manifests import access
+from slipway_operator.manifests.autoscaler import autoscaler
+from slipway_operator.manifests.endpoint_object import endpoint_object
+from slipway_operator.manifests.endpoint_service import endpoint_service, routed_version
+from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.network_policy import network_policy
+from slipway_operator.manifests.pod_disruption_budget import pod_disruption_budget
+from slipway_operator.manifests.verdict_config_map import DIGEST_KEY, VERDICT_KEY
+from slipway_operator.metrics import Metrics
+from slipway_operator.owned import Owned, TakenError
+from slipway_operator.settings import Settings
+from slipway_operator.soft_endpoint_status import SoftEndpointWrites
+from slipway_operator.versions import Answers, Seen, Versions
+from slipway_operator.world import World
+
+log = logging.getLogger(__name__)
+
+Action = Callable[[], Awaitable[None]]
+
+_ASKING = timedelta(seconds=1)
+"""Between two looks at a candidate that is being asked a prompt."""
+_STARTING = timedelta(seconds=10)
+"""Between two looks at one that starts: why it does not is told by Events, which nobody watches."""
+_REFUSED = timedelta(seconds=15)
+"""Between two tries of what the API server does not take."""
+_AT_ONCE = timedelta(0)
+
+
+@dataclass
+class EndpointReconciler:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    pods: Answers
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    versions: Versions = field(init=False)
+    owned: Owned = field(init=False)
+    writes: SoftEndpointWrites = field(init=False)
+    _refused: dict[str, Blocker] = field(default_factory=dict[str, Blocker])
+    """What the API server did not take of an endpoint, by its uid; it is a condition for as long as that lasts."""
+
+    def __post_init__(self) -> None:
+        self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.clock)
+        self.owned = Owned(self.cluster, self.world, self.clock)
+        self.writes = SoftEndpointWrites(self.monotonic)
+
+    async def reconcile(self, namespace: str, name: str) -> timedelta | None:
+        """Brings an endpoint one step on. Returns when to look again at the latest; None waits for an event.
+
+        Raises ClusterError: the pass is repeated later.
+        """
+        manifest = self.world.get(MODEL_ENDPOINT, namespace, name)
+        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            # Its children go by their ownerReferences, the pods with their linger and drain.
+            self._forget(namespace, name, manifest)
+            return None
+        try:
+            endpoint = resources.endpoint(manifest)
+        except resources.UnreadableError as error:
+            log.error("%s", error)
+            await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
+            return None
+        return await self._pass(manifest, endpoint)
+
+    async def _pass(self, manifest: Manifest, endpoint: ModelEndpoint) -> timedelta | None:
+        seen = await self.versions.observe(endpoint, manifest)
+        await self._ask_candidate(endpoint, seen)
+        decision = rollout.step(endpoint, self._observed(manifest, endpoint, seen), self.clock())
+        wait = await self._write(manifest, endpoint.status, decision.status)
+        decided = endpoint.model_copy(update={"status": decision.status})
+        await self._tell(manifest, endpoint.status, decision)
+        refused = await self._try_apply(manifest, decided, decision, seen)
+        return _soonest(wait, refused, decision.look_again, seen.look_again, _next_look(decision, seen))
+
+    # ------------------------------------------------------------------------------------------------ observe
+
+    async def _ask_candidate(self, endpoint: ModelEndpoint, seen: Seen) -> None:
+        """Has a candidate that is ready asked, or reads its answer: `rollout.step` decides upon it."""
+        candidate = (endpoint.status or EndpointStatus()).candidate
+        view = seen.views.get(candidate.version) if candidate is not None else None
+        if candidate is not None and view is not None and view.state == "Ready":
+            await self.versions.ask(seen, candidate.version)
+
+    def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: Seen) -> EndpointObserved:
+        metadata = manifest["metadata"]
+        blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
+        return EndpointObserved(
+            versions=seen.views,
+            route=routed_version(self._service(endpoint)),
+            passed=frozenset(digest for digest in _digests(endpoint) if self._verdict(metadata["namespace"], digest)),
+            url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
+            retry=endpoint.metadata.annotations.get(RETRY_ANNOTATION),
+            blockers=tuple(blocker for blocker in blockers if blocker is not None),
+        )
+
+    def _verdict(self, namespace: str, digest: str) -> Manifest | None:
+        """Returns the data of the passing verdict on exactly this artifact."""
+        data = at(self.world.get(CONFIG_MAP, namespace, names.verdict(digest)), "data")
+        passed = data.get(DIGEST_KEY) == digest and data.get(VERDICT_KEY) == Verdict.PASS.value
+        return data if passed else None
+
+    # ------------------------------------------------------------------------------------------------ write and tell
+
+    async def _write(self, manifest: Manifest, was: EndpointStatus | None, status: EndpointStatus) -> timedelta | None:
+        """Writes the status when it changed. Returns how long a change that may wait has to."""
+        uid = manifest["metadata"]["uid"]
+        wait = self.writes.wait(uid, was, status)
+        if wait is None:
+            return None
+        if wait > 0:
+            return timedelta(seconds=wait)
+        self.world.put(await self.cluster.replace_status(resources.with_status(manifest, status)))
+        self.writes.written(uid)
+        return None
+
+    async def _tell(self, manifest: Manifest, was: EndpointStatus | None, decision: EndpointDecision) -> None:
+        for event in decision.events:
+            if event.type == "Warning" or event.reason == "TookOver":
+                await self.cluster.record(manifest, event)
+            if event.reason == "TookOver":
+                self._measure(manifest["metadata"]["namespace"], was or EndpointStatus(), decision.status)
+
+    def _measure(self, namespace: str, was: EndpointStatus, status: EndpointStatus) -> None:
+        """Notes how long a model that passed took to its first request; one that was live before had no gate now."""
+        live = status.live
+        before = {version.digest for version in [*was.history, *filter(None, [was.live])]}
+        if live is None or live.digest in before:
+            return
+        judged = (self._verdict(namespace, live.digest) or {}).get("judgedAt")
+        if judged:
+            self.metrics.gate_to_live((self.clock() - parse_timestamp(str(judged))).total_seconds())
+
+    # ------------------------------------------------------------------------------------------------ apply
+
+    async def _try_apply(
+        self, manifest: Manifest, endpoint: ModelEndpoint, decision: EndpointDecision, seen: Seen
+    ) -> timedelta | None:
+        """Applies a decision. What the API server does not take is a condition from the next pass on."""
+        uid = manifest["metadata"]["uid"]
+        refusals: list[Blocker] = []
+        for action in self._actions(endpoint, decision, seen):
+            try:
+                await action()
+            except (ManifestError, TakenError, QuotaExceeded, Forbidden, Invalid) as error:
+                # The rest is applied nevertheless: what is to be stopped may be what the quota waits for.
+                refusals.append(Blocker("Refused", _reason(error), str(error)))
+        before = self._refused.pop(uid, None)
+        if refusals:
+            self._refused[uid] = refusals[0]
+            return _REFUSED if before == refusals[0] else _AT_ONCE
+        return _AT_ONCE if before is not None else None
+
+    def _actions(self, endpoint: ModelEndpoint, decision: EndpointDecision, seen: Seen) -> Iterator[Action]:
+        """Yields what to do, in order: a version runs before it gets the traffic, and ends after it lost it."""
+        live, service = decision.status.live, self._service(endpoint)
+        if decision.start:
+            yield lambda: self.owned.ensure(network_policy(endpoint))
+        for version in decision.start:
+            yield lambda version=version: self.versions.start(endpoint, version, seen)
+        route = routed_version(service) if decision.route is None else decision.route
+        yield lambda: self.owned.ensure(endpoint_service(endpoint, route))
+        if live is not None:
+            yield lambda: self._keep_beside(endpoint, live, seen)
+        for number in decision.stop:
+            yield lambda number=number: self._stop(endpoint, number, decision, seen)
+
+    async def _stop(self, endpoint: ModelEndpoint, number: int, decision: EndpointDecision, seen: Seen) -> None:
+        """Ends a version, unless the Service still sends to it because it could not be changed (invariant B)."""
+        live = decision.status.live
+        makes_room = live is not None and live.version == number
+        if makes_room or routed_version(self._service(endpoint)) != number:
+            await self.versions.stop(number, seen)
+
+    def _service(self, endpoint: ModelEndpoint) -> Manifest | None:
+        metadata = endpoint.metadata
+        return self.world.get(SERVICE, metadata.namespace or "", names.service(metadata.name))
+
+    async def _keep_beside(self, endpoint: ModelEndpoint, live: VersionStatus, seen: Seen) -> None:
+        """What belongs to the version with the traffic: its replicas, its autoscaler, its disruption budget."""
+        await self.owned.ensure(pod_disruption_budget(endpoint, live.version))
+        scaling = autoscaler(endpoint, live.version)
+        if scaling is not None:
+            await self.owned.ensure(scaling)
+            return
+        name = names.endpoint(endpoint.metadata.name)
+        await self.owned.remove(endpoint_object("autoscaling/v2", "HorizontalPodAutoscaler", name, endpoint))
+        await self.versions.scale(endpoint, live.version, seen)
+
+    def _forget(self, namespace: str, name: str, manifest: Manifest | None) -> None:
+        self.versions.forget(namespace, name)
+        self.owned.forget(namespace, names.endpoint(name))
+        uid = str(at(manifest, "metadata").get("uid", ""))
+        self.writes.forget(uid)
+        self._refused.pop(uid, None)
+
+
+def _digests(endpoint: ModelEndpoint) -> set[str]:
+    """Every model that could be asked for now."""
+    status, model = endpoint.status or EndpointStatus(), endpoint.spec.model
+    known = {version.digest for version in [status.live, status.candidate, *status.history] if version is not None}
+    return known | ({model.digest} if model is not None else set())
+
+
+def _next_look(decision: EndpointDecision, seen: Seen) -> timedelta | None:
+    candidate = decision.status.candidate
+    if decision.probe is not None:
+        return _ASKING
+    if candidate is not None and candidate.version in {version.version for version in decision.start}:
+        return _STARTING
+    live = decision.status.live
+    starting = live is not None and live.version in seen.views and seen.views[live.version].state != "Ready"
+    return _STARTING if starting else None
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ManifestError():
+            return error.reason
+        case TakenError():
+            return "NameTaken"
+        case QuotaExceeded():
+            return "QuotaExceeded"
+        case Forbidden():
+            return "Forbidden"
+        case _:
+            return "Invalid"
+
+
+def _soonest(*waits: timedelta | None) -> timedelta | None:
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -1,0 +1,216 @@
+"""An endpoint on an API server in memory, with hands that do what controllers and kubelet would do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.unit.operator.fake_cluster import FakeCluster
+
+from slipway_core.conditions import timestamp
+from slipway_operator import kinds, names
+from slipway_operator.manifests.endpoint_service import routed_version
+from slipway_operator.reconcile_endpoint import EndpointReconciler
+from slipway_operator.settings import Settings
+
+NAMESPACE, NAME = "default", "chat"
+Manifest = dict[str, Any]
+
+
+def digest(letter: str) -> str:
+    return "sha256:" + letter * 64
+
+
+@dataclass
+class FakePods:
+    """Answers of servers, by the version that the pod is of; a version that is not in it has not answered yet."""
+
+    said: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def answers(self, pod: Manifest) -> tuple[bool | None, str]:
+        self.asked.append(pod["metadata"]["name"])
+        return self.said.get(int(pod["metadata"]["labels"][names.VERSION]), (None, ""))
+
+
+@dataclass
+class FakeMetrics:
+    live_after: list[float] = field(default_factory=list)
+
+    def gate_to_live(self, seconds: float) -> None:
+        self.live_after.append(seconds)
+
+
+@dataclass
+class ServedWorld:
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    settings: Settings = field(default_factory=Settings)
+    now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    pods: FakePods = field(default_factory=FakePods)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
+
+    def __post_init__(self) -> None:
+        self.cluster.clock = lambda: self.now
+        self.start_operator()
+
+    def start_operator(self) -> None:
+        """A new operator process: nothing but the cluster is remembered."""
+        self.reconciler = EndpointReconciler(
+            self.cluster,  # type: ignore[arg-type]
+            self.cluster.world,
+            self.settings,
+            self.pods,
+            self.metrics,  # type: ignore[arg-type]
+            lambda: self.now,
+            lambda: self.now.timestamp(),
+        )
+
+    # ------------------------------------------------------------------------------------------- what people do
+
+    def serve(self, model: str = "a", **spec: Any) -> None:
+        """Asks for the model of that letter, with the settings that are given and no others."""
+        accept = {"acceptUnjudged": True} if spec.pop("unjudged", False) else {}
+        served = {"uri": spec.pop("uri", f"pvc://models/{model}"), "digest": digest(model), **accept}
+        there = self.cluster.objects.get((kinds.MODEL_ENDPOINT.kind, NAMESPACE, NAME), {})
+        self.cluster.put(
+            {
+                "apiVersion": "slipway.dev/v1alpha1",
+                "kind": "ModelEndpoint",
+                "metadata": {"name": NAME, **there.get("metadata", {})},
+                "spec": {"access": {"anonymous": True}, **spec, "model": served},
+                **({"status": there["status"]} if "status" in there else {}),
+            }
+        )
+
+    def annotate(self, **notes: str) -> None:
+        endpoint = self.endpoint
+        own = {f"slipway.dev/{name}": value for name, value in notes.items()}
+        self.cluster.put({**endpoint, "metadata": {**endpoint["metadata"], "annotations": own}})
+
+    def passes(self, *models: str) -> None:
+        """A run's gate lets these models through now."""
+        for model in models:
+            manifest = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": names.verdict(digest(model))},
+                "data": {"digest": digest(model), "verdict": "Pass", "judgedAt": timestamp(self.now)},
+            }
+            self.cluster.put(manifest)
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    # -------------------------------------------------------------------------------- what the cluster does
+
+    def pod_of(
+        self, version: int, index: int = 0, *, ready: bool = False, placed: bool = True, **status: Any
+    ) -> Manifest:
+        """A pod of a version, with a server that runs unless told otherwise."""
+        name = f"{names.version(NAME, version)}-abc-{index}"
+        old = self.cluster.objects.get((kinds.POD.kind, NAMESPACE, name), {})
+        began = old.get("metadata", {}).get("creationTimestamp", timestamp(self.now))
+        conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": timestamp(self.now)}]
+        scheduled = {"type": "PodScheduled", "status": str(placed), "lastTransitionTime": began}
+        running = [{"name": "server", "image": "i", "state": {"running": {"startedAt": began}}}] if placed else []
+        base = {"phase": "Running" if placed else "Pending", "podIP": "10.0.0.1", "containerStatuses": running}
+        extra = status.pop("conditions", [])
+        return self.cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "labels": names.version_labels(NAME, version)},
+                "spec": {"containers": [{"name": "server"}]},
+                "status": {**base, **status, "conditions": [*conditions, *(extra or [scheduled])]},
+            }
+        )
+
+    def becomes_ready(self, version: int) -> None:
+        deployment = self.deployment(version)
+        replicas = deployment["spec"]["replicas"]
+        for index in range(replicas):
+            self.pod_of(version, index, ready=True)
+        status = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            "availableReplicas": replicas,
+            "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}],
+        }
+        self.cluster.set_status(kinds.DEPLOYMENT, NAMESPACE, deployment["metadata"]["name"], status)
+
+    def answers(self, version: int) -> None:
+        self.pods.said[version] = (True, "")
+
+    def ends(self, version: int, code: int, said: str = "", restarts: int = 0, **terminated: Any) -> None:
+        """The server of a version's pod ended."""
+        ended = {"exitCode": code, "message": said, "startedAt": timestamp(self.now), **terminated}
+        own = {"name": "server", "image": "i", "restartCount": restarts, "state": {"terminated": ended}}
+        self.pod_of(version, containerStatuses=[own])
+
+    def has_no_place(self, version: int, message: str = "0/1 nodes are available: 1 Insufficient memory.") -> None:
+        unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self.pod_of(version, placed=False, conditions=[unplaced])
+
+    def pods_are_gone(self, version: int) -> None:
+        for pod in self.cluster.all(kinds.POD):
+            if pod["metadata"]["labels"][names.VERSION] == str(version):
+                self.cluster.remove(kinds.POD, NAMESPACE, pod["metadata"]["name"])
+
+    # ----------------------------------------------------------------------------------------------- passes
+
+    def reconcile(self) -> timedelta | None:
+        return asyncio.run(self.reconciler.reconcile(NAMESPACE, NAME))
+
+    def settle(self, passes: int = 8) -> timedelta | None:
+        """Passes until one changes nothing."""
+        for _ in range(passes):
+            before = len(self.cluster.writes)
+            again = self.reconcile()
+            if len(self.cluster.writes) == before and again != timedelta(0):
+                return again
+        raise AssertionError(f"still writing after {passes} passes: {self.cluster.writes[-6:]}")
+
+    def goes_live(self, version: int = 1) -> None:
+        """From a candidate to the version with the traffic, with its probation behind it."""
+        self.settle()
+        self.becomes_ready(version)
+        self.answers(version)
+        self.settle()
+        self.wait(31)
+        self.settle()
+        assert self.live == version
+
+    # ------------------------------------------------------------------------------------------------ looks
+
+    @property
+    def endpoint(self) -> Manifest:
+        return self.cluster.one(kinds.MODEL_ENDPOINT, NAME)
+
+    @property
+    def status(self) -> Manifest:
+        return self.endpoint["status"]
+
+    @property
+    def live(self) -> int | None:
+        return self.status.get("live", {}).get("version")
+
+    @property
+    def candidate(self) -> int | None:
+        return self.status.get("candidate", {}).get("version")
+
+    @property
+    def route(self) -> int | None:
+        return routed_version(self.cluster.one(kinds.SERVICE, NAME))
+
+    def condition(self, type_: str) -> Manifest | None:
+        return next((c for c in self.status["conditions"] if c["type"] == type_), None)
+
+    def remembered(self, version: int) -> Manifest:
+        return next(v for v in self.status["history"] if v["version"] == version)
+
+    def deployment(self, version: int) -> Manifest:
+        return self.cluster.one(kinds.DEPLOYMENT, names.version(NAME, version))
+
+    def deployed(self) -> list[int]:
+        return sorted(int(d["metadata"]["labels"][names.VERSION]) for d in self.cluster.all(kinds.DEPLOYMENT))
