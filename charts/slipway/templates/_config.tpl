@@ -6,13 +6,13 @@ images:
   serve: {{ include "slipway.image" (list . "serve") }}
   pullPolicy: {{ .Values.images.pullPolicy }}
   pullSecrets: {{ .Values.images.pullSecrets | toJson }}
-workspace: {{ .Values.defaults.workspace | toYaml | nindent 2 }}
-training: {{ .Values.defaults.training | toYaml | nindent 2 }}
-serving: {{ .Values.defaults.serving | toYaml | nindent 2 }}
+workspace: {{- .Values.defaults.workspace | toYaml | nindent 2 }}
+training: {{- .Values.defaults.training | toYaml | nindent 2 }}
+serving: {{- .Values.defaults.serving | toYaml | nindent 2 }}
 lease:
   namespace: {{ .Release.Namespace }}
   {{- $operator.leaderElection | toYaml | nindent 2 }}
-client: {{ $operator.client | toYaml | nindent 2 }}
+client: {{- $operator.client | toYaml | nindent 2 }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}
