@@ -74,11 +74,19 @@ kind() { GOBIN=$out go install -trimpath -ldflags='-s -w' "sigs.k8s.io/kind@v$KI
 buildkit() { module_build github.com/moby/buildkit "v$BUILDKIT_VERSION" github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl; }
 # The S3 server of the tests.
 gofakes3() { GOBIN=$out go install -trimpath -ldflags='-s -w' "github.com/johannesboyne/gofakes3/cmd/gofakes3@v$GOFAKES3_VERSION"; }
+# With certificates that others made, its command reads those of its metrics from /etc: from the environment here.
 kueue() {
-  module_build sigs.k8s.io/kueue "v$KUEUE_VERSION" sigs.k8s.io/kueue/cmd/kueue
+  local source
+  go mod init testcluster.invalid/kueue
+  go get "sigs.k8s.io/kueue@v$KUEUE_VERSION"
+  source=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kueue)
+  sed 's|"/etc/kueue/metrics/certs"|os.Getenv("KUEUE_METRICS_CERTS")|' "$source/cmd/kueue/main.go" >main.go
+  grep -q KUEUE_METRICS_CERTS main.go
+  go mod tidy
+  go build -trimpath -ldflags='-s -w' -o "$out/kueue" .
   # Its CRDs and webhooks are in the module, not in the binary.
   rm -rf "$BIN/kueue-config"
-  cp -r "$(go env GOMODCACHE)/sigs.k8s.io/kueue@v$KUEUE_VERSION/config" "$out/kueue-config"
+  cp -r "$source/config" "$out/kueue-config"
   chmod -R u+w "$out/kueue-config"
 }
 
@@ -97,7 +105,7 @@ one() {
     helm) build helm "$HELM_VERSION" helm ;;
     kwok) build kwok "$KWOK_VERSION" kwok ;;
     kind) build kind "$KIND_VERSION" kind ;;
-    kueue) build kueue "$KUEUE_VERSION" kueue ;;
+    kueue) build kueue "$KUEUE_VERSION-certificates" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
     pause) build pause "$PAUSE_VERSION" pause ;;

@@ -25,7 +25,7 @@ up_in_docker() {
 }
 
 status_in_docker() {
-  [ -x "$BIN/kind" ] && exists || { say "no cluster is up; 'make cluster-up' starts one"; return 1; }
+  [ -x "$BIN/kind" ] && exists || { say "no cluster is up; 'make cluster-up' starts one"; return 0; }
   say "kind's cluster $name"
   docker ps --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}} {{.Image}} {{.Status}}'
   docker exec "$name-control-plane" kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes

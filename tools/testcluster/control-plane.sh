@@ -48,7 +48,7 @@ up() {
   [ -n "$kwok" ] && start_kwok "$kwok_config"
   [ "${nodes:-0}" -gt 0 ] && kwok_nodes "$nodes" | "$BIN/kubectl" --kubeconfig "$STATE/admin.kubeconfig" apply --server-side -f - >/dev/null
   await controller-manager 30 default_account_ready
-  running scheduler || give_up "scheduler ended at its start"
+  running scheduler || give_up scheduler "ended at its start"
   [ -z "$kwok" ] || await kwok 30 kwok_watches
   say "ready after $SECONDS s"
   echo "export KUBECONFIG=$STATE/admin.kubeconfig"

@@ -40,7 +40,7 @@ node_identities() {
 }
 
 up() {
-  local etcd peer
+  local etcd peer name
   need_root up
   own_it
   need_packages "${DEBIAN_PACKAGES[@]}"
@@ -66,7 +66,7 @@ up() {
   start storage bash "$here/storage.sh" "$BIN/kubectl" "$NODE/storage.kubeconfig" "$NODE/volumes"
   await kubelet 60 node_ready
   await controller-manager 30 default_account_ready
-  for name in proxy coredns storage scheduler; do running "$name" || give_up "$name ended at its start"; done
+  for name in proxy coredns storage scheduler; do running "$name" || give_up "$name" "ended at its start"; done
 
   mkdir -p "$(dirname "$kubeconfig_file")"
   install -m 600 "$NODE/admin.kubeconfig" "$kubeconfig_file"
@@ -76,7 +76,7 @@ up() {
 
 status() {
   local name other
-  other=$(owner) || { say "no node is up on this machine; 'make cluster-up' starts one"; return 1; }
+  other=$(owner) || { say "no node is up on this machine; 'make cluster-up' starts one"; return 0; }
   say "the node of $other, Kubernetes $KUBERNETES_VERSION, etcd $ETCD_VERSION, CoreDNS $COREDNS_VERSION, $(containerd --version | awk '{ print "containerd " $3 }')"
   for name in $(names); do
     if running "$name"; then say "$name runs (pid $(pid_of "$name"))"; else say "$name has ended: $NODE/log/$name.log"; fi
@@ -101,8 +101,7 @@ down() {
   stop apiserver etcd
   awk -v below="$NODE/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount -l
   network_down
-  remove_cgroups
-  find /var/log/containers -xtype l -lname "$NODE/*" -delete 2>/dev/null || true
+  remove_kubelet_traces
   rm -f "$kubeconfig_file"
   [ -d "$NODE" ] || return 0
   find "$NODE" -mindepth 1 -maxdepth 1 ! -name log ! -name images -exec rm -rf {} +

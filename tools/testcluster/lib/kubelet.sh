@@ -48,6 +48,8 @@ node_ready() {
 
 start_proxy() {
   local mask=true
+  # It ends when somebody touches its configuration.
+  running proxy && return 0
   bridge_filter && mask=false
   cat >"$NODE/proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -66,8 +68,11 @@ YAML
   start proxy "$BIN/kube-proxy" --config="$NODE/proxy.yaml"
 }
 
-remove_cgroups() {
+# remove_kubelet_traces: the paths that no setting of kubelet moves, and its cgroups.
+remove_kubelet_traces() {
   local folder
+  find /var/log/containers -lname "$NODE/*" -delete 2>/dev/null || true
+  rmdir /var/log/containers /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null || true
   for folder in $(cgroup_folders); do
     [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done

@@ -41,14 +41,16 @@ NFT
 bridge_filter() { { echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables; } 2>/dev/null; }
 
 network_down() {
-  local file space
+  local file space container table
   # libcni's own record of what it attached: which network namespaces are ours, beside those of other engines.
   for file in /var/lib/cni/results/slipway-*; do
     [ -e "$file" ] || continue
     space=$(grep -oE '/var/run/netns/cni-[0-9a-f-]+' "$file" | head -1) || true
     [ -z "$space" ] || ip netns delete "${space##*/}" 2>/dev/null || true
-    rm -f "$file"
+    container=${file##*/slipway-}
+    rm -f "$file" "/var/lib/cni/results/cni-loopback-${container%-*}-lo"
   done
+  rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
   ip link delete "$BRIDGE" 2>/dev/null || true
   for table in 'ip slipway' 'ip kube-proxy' 'ip6 kube-proxy'; do
     # shellcheck disable=SC2086  # family and name

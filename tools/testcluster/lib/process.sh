@@ -58,16 +58,15 @@ await() {
   local name=$1 limit=$2 deadline; shift 2
   deadline=$((SECONDS + limit))
   until "$@" >/dev/null 2>&1; do
-    running "$name" || give_up "$name ended at its start"
-    [ $SECONDS -lt $deadline ] || give_up "$name was not ready after $limit s"
+    running "$name" || give_up "$name" "ended at its start"
+    [ $SECONDS -lt $deadline ] || give_up "$name" "was not ready after $limit s"
     sleep 0.1
   done
 }
 
+# give_up NAME WHAT: ends the script with the last lines that NAME printed.
 give_up() {
-  local log
-  for log in "$STATE/log/${1%% *}.log"; do
-    [ -f "$log" ] && { echo "--- the last lines of $log" >&2; tail -15 "$log" >&2; }
-  done
-  die "$1"
+  local log=$STATE/log/$1.log
+  [ ! -f "$log" ] || { echo "--- the last lines of $log" >&2; tail -15 "$log" >&2; }
+  die "$1 $2"
 }
