@@ -33,8 +33,7 @@ up() {
   done
   nodes=${nodes:-${kwok:+1}}
   "$here/build.sh" kubernetes etcd kwok
-  mkdir -p "$STATE/log"
-  [ -f "$STATE/ports" ] || free_ports 3 >"$STATE/ports"
+  [ -f "$STATE/ports" ] || fresh 3
   read -r api etcd peer <"$STATE/ports"
 
   trap '[ $? = 0 ] || stop_what_started' EXIT

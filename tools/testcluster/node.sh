@@ -46,8 +46,7 @@ up() {
   need_packages "${DEBIAN_PACKAGES[@]}"
   "$here/build.sh" kubernetes etcd coredns pause
   local begin=$SECONDS
-  mkdir -p "$NODE/log"
-  [ -f "$NODE/ports" ] || free_ports 2 >"$NODE/ports"
+  [ -f "$NODE/ports" ] || fresh 2
   read -r etcd peer <"$NODE/ports"
 
   network_up "$checkout"

@@ -32,16 +32,23 @@ table ip slipway {
   }
 }
 NFT
-  [ -f "$NODE/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward >"$NODE/ip_forward"
-  echo 1 >/proc/sys/net/ipv4/ip_forward
+  switch_on net/ipv4/ip_forward
+}
+
+# switch_on SETTING: of the kernel; network_down gives it back what it had.
+switch_on() {
+  local kept=$NODE/kernel/$1
+  [ -f "/proc/sys/$1" ] || return 1
+  [ -f "$kept" ] || { mkdir -p "${kept%/*}" && cat "/proc/sys/$1" >"$kept"; }
+  echo 1 >"/proc/sys/$1"
 }
 
 # Pods of one bridge answer each other directly: the answer of a Service only comes back from its own address when the
 # kernel filters bridges as well. Where it cannot, kube-proxy masks the asker.
-bridge_filter() { { echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables; } 2>/dev/null; }
+bridge_filter() { switch_on net/bridge/bridge-nf-call-iptables; }
 
 network_down() {
-  local file space container table
+  local file space container table setting
   # libcni's own record of what it attached: which network namespaces are ours, beside those of other engines.
   for file in /var/lib/cni/results/slipway-*; do
     [ -e "$file" ] || continue
@@ -56,5 +63,7 @@ network_down() {
     # shellcheck disable=SC2086  # family and name
     nft delete table $table 2>/dev/null || true
   done
-  [ ! -f "$NODE/ip_forward" ] || cat "$NODE/ip_forward" >/proc/sys/net/ipv4/ip_forward
+  for setting in $(cd "$NODE/kernel" 2>/dev/null && find . -type f); do
+    cat "$NODE/kernel/$setting" >"/proc/sys/$setting" 2>/dev/null || true
+  done
 }

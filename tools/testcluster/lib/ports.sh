@@ -15,3 +15,10 @@ while len(held) < int(sys.argv[1]):
 print(*(candidate.getsockname()[1] for candidate in held))
 PYTHON
 }
+
+# fresh COUNT: $STATE/ports with as many, and no log of what was there before: its audit log would be counted too.
+fresh() {
+  mkdir -p "$STATE/log"
+  rm -f "$STATE"/log/*.log "$STATE"/log/*.jsonl
+  free_ports "$1" >"$STATE/ports"
+}
