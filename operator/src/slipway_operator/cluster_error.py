@@ -75,6 +75,8 @@ def of_response(status: int, headers: Mapping[str, str], body: bytes) -> Cluster
             return Expired(message)
         case 400 | 405 | 413 | 415 | 422:
             return Invalid(message)
+        case 403 if "status unknown for quota" in message:
+            return Busy(message, _BUSY_SECONDS)  # A quota that was just made has not been counted yet.
         case 403:
             return QuotaExceeded(message) if "exceeded quota" in message else Forbidden(message)
         case 429 | 503 | 504:

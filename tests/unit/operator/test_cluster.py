@@ -62,6 +62,7 @@ def test_a_kind_that_the_operator_does_not_know_is_named():
         (400, "BadRequest", "json: cannot unmarshal", Invalid),
         (403, "Forbidden", "exceeded quota: pods, requested: pods=1, used: pods=1, limited: pods=1", QuotaExceeded),
         (403, "Forbidden", 'jobs.batch is forbidden: User "x" cannot create', Forbidden),
+        (403, "Forbidden", "status unknown for quota: q, resources: pods", Busy),
         (429, "TooManyRequests", "Too many requests", Busy),
         (503, "ServiceUnavailable", "etcdserver: leader changed", Busy),
         (500, "InternalError", "an error on the server", Unreachable),
