@@ -18,7 +18,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test test-unit verify generate format bench requirements cluster-up cluster-down cluster-status images deploy undeploy clean
+.PHONY: help setup quickstart test e2e test-unit verify generate format bench requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -32,6 +32,9 @@ quickstart: setup ## Set up, then train, judge and serve a small model on this m
 
 test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)
+	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/e2e.sh
 
 test-unit: setup ## Run the unit tests that take seconds
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(PYTEST_ARGS)

@@ -23,12 +23,14 @@ if [ -z "${KUBECONFIG:-}" ]; then
   [ -f $OWN ] || fail "there is no cluster: run make cluster-up, or name one with KUBECONFIG=FILE"
   export KUBECONFIG=$PWD/$OWN
 fi
+own_values=()
+[ "$KUBECONFIG" != "$PWD/$OWN" ] || own_values=(--values tools/testcluster/values.yaml)
 kubectl=$BIN/kubectl
 [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
 tools/testcluster/build.sh helm
 "$kubectl" version >/dev/null 2>&1 || fail "the API server of $KUBECONFIG does not answer; is the cluster up? make cluster-status"
 
-values=(--set "images.operator.tag=$TAG" --set "images.train.tag=$TAG" --set "images.serve.tag=$TAG")
+values=("${own_values[@]}" --set "images.operator.tag=$TAG" --set "images.train.tag=$TAG" --set "images.serve.tag=$TAG")
 case ${VARIANT:-cpu} in
   cpu) ;;
   cuda) values+=(--set defaults.training.accelerator=nvidia.com/gpu --set defaults.serving.accelerator=nvidia.com/gpu
