@@ -5,7 +5,7 @@ Nothing of Kopf beyond its watches is used: no finalizers, no annotations, no ha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,8 +16,8 @@ from slipway_operator.manifest import Manifest
 from slipway_operator.no_storage import NoEssence, NoProgress
 from slipway_operator.wake import woken
 from slipway_operator.watch_ages import WATCH_SECONDS
-from slipway_operator.work_queue import WorkQueue
-from slipway_operator.world import World
+from slipway_operator.work_queue import Key, WorkQueue
+from slipway_operator.world import World, version_of
 
 _CHUNK = 100
 """Objects in one answer to Kopf's list. It holds several answers of every kind at once, each object in a task."""
@@ -41,13 +41,23 @@ class Edge:
                 # Somebody's pass removed it already, or it was never seen: it may still be what a pass waits for.
                 before = manifest
             news = woken(self.world, before, None)
-        elif not self.world.put(manifest):
-            return
-        else:
+        elif self.world.put(manifest):
             news = woken(self.world, before, manifest)
+        elif before is not None and version_of(before) == version_of(manifest):
+            news = self._news_of_a_pass(manifest)
+        else:
+            return
         new = type_ != "MODIFIED" and kind in kinds.OWN
         for key in news:
             self.queue.add(key, new=new)
+
+    def _news_of_a_pass(self, manifest: Manifest) -> Iterable[Key]:
+        """Yields who else reads what a pass wrote and put into the world itself: the runs of an endpoint, and the
+        endpoint that a run told what to serve."""
+        writer = self.world.owner(manifest)
+        for key in woken(self.world, None, manifest):
+            if key != writer or key.kind == kinds.MODEL_ENDPOINT.kind:
+                yield key
 
 
 def registry(edge: Edge, login: Login) -> kopf.OperatorRegistry:
