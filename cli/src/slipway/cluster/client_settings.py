@@ -50,7 +50,7 @@ def read(kubectl: Kubectl, image: str | None = None) -> ClientSettings:
             return ClientSettings(image)
         raise ClusterError(
             f"this user sees no ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}, in which Slipway's chart names the "
-            "train image; name it with --image"
+            "train image; have it installed with clientSettings.enabled, or name an image to submit with --image"
         ) from None
     return parse(text, image)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway import exits
 from slipway.cluster import workspace_files
-from slipway.cluster.kubectl import Kubectl
+from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.metrics import StageMetrics, parse_stage
 from slipway.run_diagnosis import Evidence
 from slipway_core.status import RunStatus, StepState
@@ -36,7 +36,12 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
     workspace = workspace_files.workspace_of(run)
     report = workspace.report(status.evaluation.number) if status.evaluation else None
     paths = [*_metrics(run).values(), workspace.prepared, *([report] if report else [])]
-    files = workspace_files.read(kubectl, run, paths, say)
+    try:
+        files = workspace_files.read(kubectl, run, paths, say)
+    except ClusterError as error:
+        # What the status alone tells is worth hearing too.
+        say(f"the files of run {run.name} cannot be read: {error}")
+        files = {}
     return Evidence(
         run,
         status,

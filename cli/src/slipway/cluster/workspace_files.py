@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str
             pass  # It has ended just now.
     if not _exists(kubectl, claim_of(run)):
         return b""
-    settings = client_settings.read(kubectl)
+    settings = client_settings.read(kubectl, _image_of(kubectl, run))
     reader = HelperPod("read", claim_of(run), writes=False, lifetime=_LIFETIME)
     with helper_pod.running(kubectl, reader, settings, say) as pod:
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
@@ -71,6 +72,14 @@ def _at_work(kubectl: Kubectl, run: TrainingRun) -> str | None:
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
         if ready and "deletionTimestamp" not in pod["metadata"]:
             return pod["metadata"]["name"]
+    return None
+
+
+def _image_of(kubectl: Kubectl, run: TrainingRun) -> str | None:
+    """Returns the train image that the run's plan pins: nodes have it already."""
+    for config in kubectl.list("configmaps", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "plan"}):
+        plan = json.loads(config.get("data", {}).get("plan.json", "{}"))
+        return plan.get("images", {}).get("train") or None
     return None
 
 

@@ -76,11 +76,11 @@ def test_settings_of_the_chart_are_read_and_an_image_of_ones_own_wins():
     settings = client_settings.parse(text)
     assert settings == ClientSettings("a:1", "Never", ("s",), None, "9Gi", ("RWX",))
     assert client_settings.parse(text, "b:2").image == "b:2"
-    with pytest.raises(ClusterError, match="names no images.train"):
+    with pytest.raises(ClusterError, match=r"names no images\.train"):
         client_settings.parse("images: {}")
 
 
 def test_without_the_charts_settings_the_image_has_to_be_named(cluster):
-    with pytest.raises(ClusterError, match="name it with --image"):
+    with pytest.raises(ClusterError, match="name an image to submit with --image"):
         client_settings.read(cluster.kubectl)
     assert client_settings.read(cluster.kubectl, "a:1").image == "a:1"

@@ -55,7 +55,7 @@ def test_the_forward_ends_with_the_chat(cluster, client):
 def test_what_keeps_it_from_opening_is_said(cluster):
     cluster.refuse("port-forward", "error: unable to forward port because pod is not running. Current status=Pending")
     with (
-        pytest.raises(ClusterError, match="endpoint chat cannot be reached: .*Current status=Pending"),
+        pytest.raises(ClusterError, match=r"endpoint chat cannot be reached: .*Current status=Pending"),
         PortForward(cluster.kubectl, "chat", 8000),
     ):
         pass
