@@ -30,6 +30,8 @@ def main(arguments):
             print(json.dumps(CONFIG))
         case ["create" | "apply", *options]:
             create(json.load(sys.stdin), dry="--dry-run=server" in options)
+        case ["get", _]:
+            print(json.dumps({"items": []}))
         case ["get", kind, name, *options]:
             get(kind, name, options)
         case ["port-forward", _, ports, *_]:
@@ -73,9 +75,6 @@ def create(manifest, *, dry):
 
 
 def get(kind, name, options):
-    if kind.startswith("-") or name.startswith("-"):
-        print(json.dumps({"items": []}))
-        return
     found = load().get(f"{kind}/{name}")
     if found is None and "--ignore-not-found" not in options:
         sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')

@@ -1,0 +1,51 @@
+"""Curves and reports of a run, from its workspace in the cluster."""
+
+import json
+
+from tests.unit.cli.evidence import run_named
+
+from slipway.cluster import evidence
+from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.workspace import Workspace, run_folder
+
+SETTINGS = "images: {train: a:1}"
+
+
+def trained(cluster):
+    """A run whose first stage logged two steps in its claim."""
+    steps = [
+        StepStatus(name="pretrain", state=StepState.SUCCEEDED, attempt=1),
+        StepStatus(name="sft", state=StepState.FAILED, attempt=1, message="BadData: chat.jsonl:3: no role"),
+    ]
+    run = run_named().model_copy(update={"status": RunStatus(phase=Phase.FAILED, stages=steps)})
+    metrics = Workspace(cluster.workspace / run_folder(run.name, run.metadata.uid)).stage("pretrain").metrics
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("".join(json.dumps({"step": n, "loss": 3.0 - n}) + "\n" for n in (1, 2)))
+    return run
+
+
+def test_a_finished_runs_curves_are_read_in_a_pod_that_is_gone_afterwards(cluster):
+    run = trained(cluster)
+    cluster.save(
+        **{
+            "persistentvolumeclaim/slipway-workspace": {},
+            "configmap/slipway-client": {"data": {"client.yaml": SETTINGS}},
+        }
+    )
+    curves = evidence.curves(cluster.kubectl, run, print)
+    assert [(stage.name, stage.last_step) for stage in curves] == [("pretrain", 2)]
+    assert not any(key.startswith("pod/") for key in cluster.objects)
+
+
+def test_what_the_status_tells_is_judged_when_the_files_are_out_of_reach(cluster):
+    cluster.save(**{"persistentvolumeclaim/slipway-workspace": {}})
+    said = []
+    found = evidence.gather(cluster.kubectl, trained(cluster), said.append)
+    assert found.errors["sft"].kind == "BadData"
+    assert found.curves == []
+    assert "cannot be read" in said[0]
+
+
+def test_a_run_that_has_not_trained_costs_no_pod(cluster):
+    assert evidence.curves(cluster.kubectl, run_named(), print) == []
+    assert not cluster.calls("create")

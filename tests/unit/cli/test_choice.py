@@ -1,0 +1,54 @@
+"""Which place a command is about."""
+
+from pathlib import Path
+
+import pytest
+from tests.unit.cli.cluster import folder_cluster
+from tests.unit.cli.evidence import entered
+
+from slipway.choice import Wanted, choose
+from slipway.cluster.place import ClusterPlace
+from slipway.exits import BadInput
+from slipway.local.place import LocalPlace
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_cluster.make(tmp_path / "cluster", monkeypatch)
+
+
+def test_the_folder_that_holds_the_run_is_meant(tmp_path):
+    entered(tmp_path)
+    assert isinstance(choose(Wanted(), "tang"), LocalPlace)
+    assert isinstance(choose(Wanted()), LocalPlace)
+
+
+def test_what_the_folder_has_not_is_looked_for_in_the_current_context(tmp_path, capsys):
+    entered(tmp_path)
+    place = choose(Wanted(), "other")
+    assert isinstance(place, ClusterPlace)
+    assert "namespace team of context test" in capsys.readouterr().err
+    with pytest.raises(BadInput, match=r"there is no run 'other' in namespace team .*, nor in /.*\.slipway"):
+        place.run("other")
+
+
+@pytest.mark.parametrize("wanted", [Wanted(context="a"), Wanted(namespace="a"), Wanted(local=False)])
+def test_an_option_that_names_a_cluster_decides(tmp_path, wanted):
+    entered(tmp_path)
+    assert isinstance(choose(wanted, "tang"), ClusterPlace)
+
+
+@pytest.mark.parametrize("wanted", [Wanted(local=True), Wanted(Path("elsewhere"))])
+def test_an_option_that_names_a_folder_decides(wanted):
+    assert isinstance(choose(wanted, "tang"), LocalPlace)
+
+
+def test_without_a_cluster_it_is_the_folder(monkeypatch):
+    monkeypatch.setenv("SLIPWAY_KUBECTL", "/nonexistent")
+    assert isinstance(choose(Wanted(), "tang"), LocalPlace)
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(BadInput, match="--local and --context"):
+        choose(Wanted(local=True, context="a"))
