@@ -18,11 +18,13 @@ from slipway_operator.kinds import ALL, Kind
 
 Manifest = dict[str, Any]
 _DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", namespaced=False)
 _KNOWN = {
     kind.kind: kind
     for kind in (
         *ALL,
         _DEFINITION,
+        VOLUME,
         Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False),
         Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
         Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),

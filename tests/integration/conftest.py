@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.control_plane import ControlPlane, started
-
-from slipway_operator.kinds import NAMESPACE
+from tests.integration.fresh_namespace import fresh_namespace
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +21,5 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh namespace, called after the test, so that logs say whose an object was."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
-    name = f"{words}-{uuid.uuid4().hex[:6]}"
-    control_plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    control_plane.api.delete(NAMESPACE, None, name)
+    with fresh_namespace(control_plane.api, f"{words}-{uuid.uuid4().hex[:6]}") as name:
+        yield name

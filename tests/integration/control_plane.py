@@ -74,9 +74,10 @@ def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlP
 
 
 def helm_template(*templates: str) -> list[dict[str, Any]]:
-    """Returns what some templates of the chart become with its default values."""
+    """Returns what some templates of the chart become with Kueue enabled."""
     only = [argument for template in templates for argument in ("--show-only", f"templates/{template}")]
     command = [_BIN / "helm", "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
+    command += ["--set", "kueue.enabled=true"]
     text = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60).stdout
     return [document for document in yaml.safe_load_all(text) if document]
 

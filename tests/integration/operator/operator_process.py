@@ -1,0 +1,102 @@
+"""The operator as a process of its own, with the rights that the chart gives its service account."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from tests.integration.api_client import eventually
+
+QUICK = {
+    "progressSeconds": 1,
+    "backoff": "1s",
+    "longestBackoff": "2s",
+    "rolloutBackoffSeconds": 1,
+    "nodeLostSeconds": 1,
+    "lease": {"enabled": False},
+}
+"""Settings under which a test need not wait for what a person would not notice."""
+
+
+@dataclass
+class OperatorProcess:
+    kubeconfig: Path
+    folder: Path
+    """Its settings and its log."""
+    settings: dict[str, Any]
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Starts it, and waits until its watches have. Raises AssertionError with the end of its log."""
+        self.spawn()
+        try:
+            eventually(self.is_ready, "the operator is ready", 40)
+        except AssertionError:
+            raise AssertionError(f"the operator is not ready: {self.log[-3000:]}") from None
+
+    def spawn(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or _free_port()
+        config = self.folder / "config.yaml"
+        config.write_text(yaml.safe_dump({**QUICK, "port": self.port, **self.settings}))
+        command = [
+            sys.executable,
+            "-c",
+            "from slipway_operator.main import main; main()",
+            "--config",
+            config,
+            "--kubeconfig",
+            self.kubeconfig,
+        ]
+        env = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+        with (self.folder / "operator.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the operator ended with {self.process.returncode}")
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is said."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM. Returns how it ended."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the operator did not end within 20 s of SIGTERM") from None
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "operator.log").read_text(errors="replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -1,0 +1,228 @@
+"""Every phase of a run, through the operator's own process on a real API server."""
+
+import pytest
+from tests.integration.api_client import eventually
+from tests.integration.operator.runs_on_cluster import SPEC, STEPS, verdicts
+
+from slipway_operator import names
+from slipway_operator.kinds import CONFIG_MAP, JOB
+
+
+def test_a_run_goes_from_its_data_to_a_live_endpoint(runs, pods_say):
+    run = runs.apply("well")
+    status = run.reaches("Serving")
+    assert [(one["name"], one["state"], one["attempt"]) for one in status["stages"]] == [
+        (step, "Succeeded", 1) for step in STEPS
+    ]
+    assert status["evaluation"]["verdict"] == "Pass"
+    folder = names.run_folder(run.name, run.uid)
+    assert status["artifact"]["uri"] == f"pvc://{names.WORKSPACE_CLAIM}/{folder}/artifact"
+    endpoint = runs.endpoint()
+    assert endpoint.live["digest"] == status["artifact"]["digest"]
+    assert endpoint.live["run"] == run.name
+    assert endpoint.routed == "1"
+    assert [(pod.startswith("chat-v1-"), path) for _, pod, path in pods_say.asked if path == "promptz"][-1:] == [
+        (True, "promptz")
+    ]
+    assert [one["data"]["digest"] for one in verdicts(run.api, run.namespace)] == [status["artifact"]["digest"]]
+    plan = run.api.get(CONFIG_MAP, run.namespace, names.plan(run.name, run.uid))
+    assert plan["immutable"]
+
+
+def test_a_run_without_serving_is_completed(runs):
+    run = runs.apply("no-serving", endpoint=None)
+    run.reaches("Completed")
+    assert runs.endpoint().manifest == {}
+
+
+@pytest.mark.parametrize(
+    ("step", "phase"),
+    [("prepare", "Preparing"), ("learn", "Training"), ("export", "Exporting"), ("evaluate", "Evaluating")],
+)
+def test_a_run_is_in_the_phase_of_its_step(runs, step, phase):
+    run = runs.apply(f"hold-{step}-1-x", endpoint=None)
+    run.pod(step).runs()
+    run.reaches(phase)
+
+
+def test_progress_of_rank_0_reaches_status(runs, pods_say):
+    run = runs.apply("hold-learn-1-x", endpoint=None)
+    pods_say.say_progress(run.namespace, "hold-learn-1-x-learn-1", step=40, total=100, loss=2.5)
+    pod = run.pod("learn").runs()
+    run.reaches("Training")
+
+    eventually(lambda: run.record("learn").get("progress", {}).get("step") == 40, "step 40 is in status")
+    assert run.condition("Progressing")["message"] == "learn runs (attempt 1, step 40 of 100)"
+    pod.ends(0, pod.result(progress={"step": 100, "total": 100}))
+    assert run.reaches("Completed")
+    assert run.record("learn")["progress"]["step"] == 100
+
+
+def test_a_model_that_fails_its_gate_is_rejected_and_serves_nothing(runs):
+    run = runs.apply("hold-evaluate-1-bad")
+    pod = run.pod("evaluate")
+    pod.ends(0, pod.evaluation(perplexity=99))
+    status = run.reaches("Rejected")
+    assert status["evaluation"]["verdict"] == "Fail"
+    assert "perplexity" in run.condition("Passed")["message"]
+    assert runs.endpoint().manifest == {}
+    assert verdicts(run.api, run.namespace) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "message", "reason"),
+    [
+        ("nothing", lambda pod: "", "the process left no result"),
+        ("garbage", lambda pod: "\x00not json", "the process left no valid result"),
+        ("cut", lambda pod: pod.evaluation(perplexity=9).ljust(4096, "x"), "it was cut off"),
+        ("another step", lambda pod: '{"step": "prepare", "attempt": 1}', "left the result of prepare, attempt 1"),
+        ("no evaluation", lambda pod: pod.result(metrics={"perplexity": 9}), "the evaluation reported nothing"),
+        ("no metric", lambda pod: pod.evaluation(bits_per_byte=1), "perplexity"),
+        ("too few tokens", lambda pod: pod.evaluation(perplexity=9, scored_tokens=99), "99"),
+        (
+            "another model",
+            lambda pod: pod.evaluation(perplexity=9, digest="sha256:" + "b" * 64),
+            "not of the artifact",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_A_what_is_no_whole_result_is_inconclusive_and_held(runs, what, message, reason):
+    run = runs.apply("hold-evaluate-1-x")
+    pod = run.pod("evaluate")
+    pod.ends(0, message(pod))
+    status = run.reaches("Held")
+    assert status["evaluation"]["verdict"] == "Inconclusive"
+    assert reason in status["evaluation"]["reason"]
+    assert runs.endpoint().manifest == {}
+
+
+def test_a_held_run_is_judged_again_when_it_is_asked_to(runs):
+    run = runs.apply("hold-evaluate-1-x")
+    run.pod("evaluate").ends(0, "")
+    run.reaches("Held")
+    run.annotate("reevaluate", "again")
+    status = run.reaches("Serving")
+    assert status["evaluation"]["number"] == 2
+
+
+def test_an_inconclusive_run_is_rejected_where_it_says_so(runs):
+
+    run = runs.apply("hold-evaluate-1-x", evaluation={**SPEC["evaluation"], "onInconclusive": "Reject"})
+    run.pod("evaluate").ends(0, "")
+    run.reaches("Rejected")
+
+
+def test_a_suspended_run_stops_its_step_and_goes_on_afterwards(runs):
+    run = runs.apply("hold-learn-1-x", endpoint=None)
+    run.pod("learn").runs()
+    run.reaches("Training")
+    run.edit(suspend=True)
+    run.reaches("Suspended")
+    assert [job for job in run.jobs("learn") if "deletionTimestamp" not in job["metadata"]] == []
+    run.edit(suspend=False)
+    run.reaches("Completed")
+    assert run.record("learn")["attempt"] == 2
+    assert run.record("learn")["failures"] == 0
+
+
+def test_a_run_that_begins_suspended_makes_nothing(runs):
+    run = runs.apply("later", endpoint=None, suspend=True)
+    run.reaches("Suspended")
+    assert run.jobs() == []
+    run.edit(suspend=False)
+    run.reaches("Completed")
+
+
+def test_a_run_of_a_queue_is_queued_until_its_job_is_admitted(runs):
+
+    run = runs.apply("queued", endpoint=None, compute={"queue": "team-a"})
+    run.reaches("Queued")
+    assert "this cluster has no Kueue" in run.shows("Queued", "NoKueue")
+    for step in STEPS:
+        [job] = eventually(lambda step=step: run.jobs(step), f"the Job of {step}")
+        run.api.merge(JOB, run.namespace, job["metadata"]["name"], {"spec": {"suspend": False}})
+    run.reaches("Completed")
+    assert not run.condition("Queued")
+
+
+def test_bad_input_fails_at_once(runs):
+    run = runs.apply("hold-prepare-1-x")
+    pod = run.pod("prepare")
+    pod.ends(2, pod.result(error={"kind": "Overlap", "message": "evaluation data stands in the training data"}))
+    status = run.reaches("Failed")
+    assert run.record("prepare")["attempt"] == 1
+    assert "evaluation data stands in the training data" in run.condition("Progressing")["message"]
+    assert "BadInput" in {event["reason"] for event in run.events()}
+    assert status["stages"][0]["failures"] == 0
+
+
+def test_a_failed_run_is_tried_again_when_it_is_asked_to(runs):
+    run = runs.apply("hold-learn-1-x", endpoint=None, retries=0)
+    run.pod("learn").ends(1)
+    run.reaches("Failed")
+    run.annotate("retry", "1")
+    run.reaches("Completed")
+    assert run.record("learn")["attempt"] == 2
+
+
+def test_failures_are_counted_and_tried_again(runs):
+    run = runs.apply("hold-learn-2-oom", endpoint=None, retries=2)
+    run.pod("learn").runs().ends(137, reason="OOMKilled")
+    run.pod("learn", 2).ends(1)
+    run.reaches("Completed")
+    record = run.record("learn")
+    assert (record["attempt"], record["failures"]) == (3, 2)
+
+
+def test_an_evaluation_that_always_crashes_is_inconclusive(runs):
+    run = runs.apply("hold-evaluate-1-x", retries=0)
+    run.pod("evaluate").ends(1)
+    status = run.reaches("Held")
+    assert "the evaluation failed" in status["evaluation"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda pod: pod.ends(75),
+        lambda pod: pod.ends(76),
+        lambda pod: pod.ends(137, disrupted="EvictionByEvictionAPI"),
+        lambda pod: pod.ends(143, of_pod="Evicted"),
+        lambda pod: pod.evicted(),
+        lambda pod: pod.goes(),
+    ],
+    ids=["stopped", "lost-peers", "disrupted", "evicted-by-node", "drained", "gone"],
+)
+def test_D_an_interruption_is_tried_again_and_not_counted(runs, end):
+    run = runs.apply("hold-learn-1-x", endpoint=None, retries=0)
+    end(run.pod("learn").runs())
+    run.reaches("Completed")
+    record = run.record("learn")
+    assert (record["attempt"], record["failures"]) == (2, 0)
+
+
+def test_three_interruptions_in_a_row_without_progress_are_a_failure(runs):
+    run = runs.apply("hold-learn-3-x", endpoint=None, retries=0)
+    for attempt in (1, 2, 3):
+        run.pod("learn", attempt).ends(75)
+    run.reaches("Failed")
+    assert "interrupted 3 times without progress" in run.condition("Progressing")["message"]
+
+
+def test_ranks_over_two_pods_end_with_the_gravest_of_their_exits(runs):
+    run = runs.apply("hold-learn-1-x", endpoint=None, compute={"nodes": 2}, retries=0)
+    first, second = run.pod("learn", index=0).runs(), run.pod("learn", index=1).runs()
+    second.ends(75)
+    first.ends(2, first.result(error={"kind": "BadData", "message": "row 3 is no JSON"}))
+    run.reaches("Failed")
+    assert "row 3 is no JSON" in run.record("learn")["message"]
+
+
+def test_lost_peers_of_one_pod_do_not_hide_the_cause_in_the_other(runs):
+    run = runs.apply("hold-learn-1-x", endpoint=None, compute={"nodes": 2}, retries=1)
+    first, second = run.pod("learn", index=0).runs(), run.pod("learn", index=1).runs()
+    second.ends(137, reason="OOMKilled")
+    first.ends(76)
+    run.reaches("Completed")
+    assert run.record("learn")["failures"] == 1
