@@ -72,6 +72,7 @@ YAML
 remove_kubelet_traces() {
   local folder
   find /var/log/containers -lname "$NODE/*" -delete 2>/dev/null || true
+  [ ! -f "$NODE/process/kubelet.command" ] || rm -f /var/lib/kubelet/device-plugins/kubelet.sock
   rmdir /var/log/containers /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null || true
   for folder in $(cgroup_folders); do
     [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null || true
