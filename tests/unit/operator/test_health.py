@@ -109,3 +109,13 @@ def test_the_endpoints_answer_what_the_process_knows():
             assert line in text.splitlines()
 
     asyncio.run(scenario())
+
+
+def test_the_first_error_and_the_first_step_are_a_rise_from_nothing():
+    text = Metrics().text().decode().splitlines()
+    for line in (
+        'slipway_operator_verdicts_total{verdict="Inconclusive"} 0.0',
+        'slipway_operator_stage_seconds_count{step="evaluate"} 0.0',
+        'slipway_operator_reconcile_errors_total{kind="ModelEndpoint"} 0.0',
+    ):
+        assert line in text
