@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from slipway_operator import kinds
-from slipway_operator.cluster import AlreadyExists, Cluster, Conflict
+from slipway_operator.cluster import Cluster, Conflict
 from slipway_operator.kinds import CHILDREN, Kind
 from slipway_operator.manifest import Manifest, items
 from slipway_operator.world import World
@@ -35,18 +35,14 @@ class Owned:
         Raises TakenError for one that belongs to nobody of ours, Conflict for one whose owner is being deleted, and
         ClusterError.
         """
-        there = await self.find(manifest)
-        if there is None:
-            try:
-                self._keep(await self.cluster.create(manifest))
-                return
-            except AlreadyExists:
-                kind, namespace, name = _address(manifest)
-                there = await self.cluster.get(kind, namespace, name)
-                if there is None:
-                    raise Conflict(f"{kind.kind} {name} has just gone") from None
-        check_owner(there, manifest)
-        self._keep(there if holds(there, manifest) else await self.cluster.apply(manifest))
+        # The cache has only what has our labels: an object of somebody else has to be looked for.
+        there = await self.find(manifest) or await self.cluster.get(*_address(manifest))
+        if there is not None:
+            check_owner(there, manifest)
+        if there is None or not holds(there, manifest):
+            # Applied also when it is made: of what was created, an apply takes nothing away again, such as a port.
+            there = await self.cluster.apply(manifest)
+        self._keep(there)
 
     async def remove(self, manifest: Manifest) -> None:
         """Has no such object of this owner there."""

@@ -103,8 +103,11 @@ class EndpointReconciler:
         decision = rollout.step(endpoint, self._observed(manifest, endpoint, seen), self.clock())
         wait = await self._write(manifest, endpoint.status, decision.status)
         decided = endpoint.model_copy(update={"status": decision.status})
-        await self._tell(manifest, endpoint.status, decision)
-        refused = await self._try_apply(manifest, decided, decision, seen)
+        try:
+            refused = await self._try_apply(manifest, decided, decision, seen)
+        finally:
+            # After the traffic has moved, and also when a call failed: the next pass does not decide it again.
+            await self._tell(manifest, endpoint.status, decision)
         return _soonest(wait, refused, decision.look_again, seen.look_again, _next_look(decision, seen))
 
     # ------------------------------------------------------------------------------------------------ observe

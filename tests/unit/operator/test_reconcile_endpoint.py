@@ -414,6 +414,8 @@ def test_a_port_applies_in_place():
     world.settle()
     assert world.cluster.one(kinds.SERVICE, NAME)["spec"]["ports"][0]["port"] == 9000
     assert (world.candidate, world.status["url"]) == (None, "http://chat.default.svc:9000")
+    # A port of a Service that was created and not applied would stay beside the new one, and have its name.
+    assert world.cluster.written("create", kinds.SERVICE) == []
 
 
 def test_rollback_serves_a_model_of_the_history_as_a_new_version():
