@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from slipway_core.conditions import parse_timestamp
 from slipway_core.observed import Blocker
-from slipway_operator.manifest import Manifest, at, items
+from slipway_operator import names
+from slipway_operator.manifest import Manifest, at, items, labels
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -66,7 +67,7 @@ def _of_pod(pod: Manifest, now: datetime, node_lost_after: float) -> Iterable[Bl
         if now - parse_timestamp(deleted) > timedelta(seconds=node_lost_after):
             node = at(pod, "spec").get("nodeName", "its node")
             message = (
-                f"the pod {name} does not end on {node}, which seems lost. The run goes on once the node is back, is "
+                f"the pod {name} does not end on {node}, which seems lost. It goes on once the node is back, is "
                 f"deleted (kubectl delete node {node}), or has the taint node.kubernetes.io/out-of-service"
             )
             yield Blocker("NodeLost", "PodStaysTerminating", message)
@@ -99,10 +100,16 @@ def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
         wanted = _requested(pod, resource)
         text = (
             f"the pod {name} asks for {wanted} {resource} and no node has that many free: {message} Free or add nodes "
-            f"with {resource}, or change compute.accelerator and compute.processesPerNode"
+            f"with {resource}, or change {_asked_by(pod)}"
         )
         return Blocker("Unschedulable", "NoAccelerator", text)
     return Blocker("Unschedulable", "NoNodeFits", f"no node takes the pod {name}: {message}")
+
+
+def _asked_by(pod: Manifest) -> str:
+    """The fields that a pod has its accelerators from."""
+    serves = labels(pod).get(names.ROLE) == "serve"
+    return "engine.tensorParallel" if serves else "compute.accelerator and compute.processesPerNode"
 
 
 def _requested(pod: Manifest, resource: str) -> str:
@@ -116,7 +123,7 @@ def _requested(pod: Manifest, resource: str) -> str:
 def _of_message(message: str, reason: str) -> Blocker | None:
     """Returns the blocker that a message of Kubernetes is about, by the object that it names."""
     if found := re.search(r'persistentvolumeclaim "([^"]+)" (?:not found|is being deleted)', message):
-        text = f"the claim {found[1]} does not exist in this namespace; create it, and the run goes on by itself"
+        text = f"the claim {found[1]} does not exist in this namespace; create it, and it goes on by itself"
         return Blocker("ClaimMissing", "NotFound", text)
     if "unbound immediate PersistentVolumeClaims" in message:
         text = f"a claim has no volume yet: {message} Check its storage class (kubectl describe pvc)"
@@ -133,7 +140,7 @@ def _of_message(message: str, reason: str) -> Blocker | None:
     if found := re.search(r"exceeded quota: ([^,]+), requested: (.+?), used: (.+?), limited: (.+)", message):
         text = (
             f"the quota {found[1]} has no room: asked for {found[2]}, used {found[3]}, limit {found[4]}; raise it or "
-            "free some, and the run goes on by itself"
+            "free some, and it goes on by itself"
         )
         return Blocker("QuotaExceeded", "ResourceQuota", text)
     if found := re.search(
