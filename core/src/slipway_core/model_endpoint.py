@@ -84,7 +84,7 @@ class Rollout(Api):
     """Auto and BlueGreen start the candidate beside the live version. Recreate stops the live version first and
     accepts the downtime."""
     start_timeout: Duration = "15m"
-    """How long a candidate may take until it is ready."""
+    """How long a candidate may take until it is ready, from when it has a place on a node."""
     probation: Duration = "30s"
     """How long the last version stays ready after a take-over, to come back when the new one fails."""
     drain: Duration = "30s"
