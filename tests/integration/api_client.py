@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 import tempfile
 import time
@@ -62,7 +63,7 @@ class ApiClient:
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         self.server: str = cluster["server"]
         self._http = httpx.Client(
-            base_url=self.server, verify=_tls(cluster, user), timeout=30, limits=httpx.Limits(max_connections=16)
+            base_url=self.server, verify=tls_of(cluster, user), timeout=30, limits=httpx.Limits(max_connections=16)
         )
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
@@ -77,6 +78,13 @@ class ApiClient:
     def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Manifest]:
         answer = self._call("GET", kind.path(namespace), params={"labelSelector": selector, "resourceVersion": "0"})
         return answer["items"]
+
+    def versions(self, kind: Kind, namespace: str) -> list[Manifest]:
+        """Returns every version that there was of the objects of a kind since their namespace was made, in order."""
+        made = self._call("GET", f"/api/v1/namespaces/{namespace}")["metadata"]["resourceVersion"]
+        params = {"watch": "1", "resourceVersion": made, "timeoutSeconds": "1"}
+        with self._http.stream("GET", kind.path(namespace), params=params) as answer:
+            return [json.loads(line)["object"] for line in answer.iter_lines() if line]
 
     def create(self, manifest: Manifest, namespace: str | None = None, *, dry_run: bool = False) -> Manifest:
         """Creates an object, as strict about unknown fields as kubectl is."""
@@ -141,7 +149,8 @@ def _kind(manifest: Manifest) -> Kind:
     return _KNOWN[manifest["kind"]]
 
 
-def _tls(cluster: Manifest, user: Manifest) -> ssl.SSLContext:
+def tls_of(cluster: Manifest, user: Manifest) -> ssl.SSLContext:
+    """Returns the way of a kubeconfig's cluster and user to know each other."""
     context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
     with tempfile.NamedTemporaryFile(suffix=".pem") as both:
         # The ssl module reads a certificate and its key from a file alone.

@@ -18,11 +18,20 @@ def pods_say() -> Iterator[PodStandIn]:
 
 
 @pytest.fixture(scope="module")
+def operator_settings() -> dict[str, object]:
+    """What a file's operator is to have beyond what all have."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def operator(
-    control_plane: ControlPlane, pods_say: PodStandIn, tmp_path_factory: pytest.TempPathFactory
+    control_plane: ControlPlane,
+    pods_say: PodStandIn,
+    operator_settings: dict[str, object],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
     folder = tmp_path_factory.mktemp("operator")
-    process = OperatorProcess(control_plane.operator_kubeconfig, folder, {"podUrl": pods_say.url})
+    process = OperatorProcess(control_plane.operator_kubeconfig, folder, {"podUrl": pods_say.url, **operator_settings})
     process.start()
     yield process
     assert process.alive, f"the operator ended on its own: {process.log[-3000:]}"
