@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -30,6 +30,8 @@ from slipway_trainer.validation import ValidationSet, empty_batch
 SPEED_STEPS = 20
 """Steps that the shown speed is the mean of."""
 FENCE_SECONDS = 1.0
+
+Figure = TypeVar("Figure", float, float | None)
 
 
 @dataclass(frozen=True)
@@ -256,13 +258,13 @@ class Training:
         progress = Progress(
             step=state.step,
             total=self.extent.steps,
-            epoch=state.epoch,
+            epoch=_readable(state.epoch),
             tokens=state.tokens,
-            loss=state.loss,
-            validation_loss=state.validation_loss,
-            learning_rate=rate,
-            tokens_per_second=speed,
-            eta_seconds=left,
+            loss=_readable(state.loss),
+            validation_loss=_readable(state.validation_loss),
+            learning_rate=_readable(rate),
+            tokens_per_second=_readable(speed),
+            eta_seconds=_readable(left),
         )
         self.reporter.step(progress, force=measured or state.step == self.extent.steps)
 
@@ -284,6 +286,11 @@ class Training:
         if self.clock() - self._fence_looked >= FENCE_SECONDS:
             self._fence_looked = self.clock()
             self.fence.check()
+
+
+def _readable(value: Figure) -> Figure:
+    """Returns a figure as people and tables read it, with six digits; metrics.jsonl has all of them."""
+    return value if value is None else float(f"{value:.6g}")  # type: ignore[return-value]
 
 
 def _advanced(state: TrainState, window: Window, loss: float, tokens: int) -> TrainState:
