@@ -7,6 +7,7 @@ versions answered. Standard library alone: it runs in any image with Python.
 
 import http.client
 import json
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ import time
 
 HOST, PORT, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 stop = threading.Event()
+with open("/tmp/client.pid", "w") as file:
+    file.write(str(os.getpid()))
 lock = threading.Lock()
 asked = {"short": 0, "stream": 0}
 failed = []

@@ -47,13 +47,13 @@ def traffic(kube: Kube, endpoint: str, port: int, image: str) -> Iterator[Report
 
 
 def _pod(name: str, endpoint: str, port: int, image: str) -> Document:
-    command = f"echo $$ > /tmp/client.pid; exec python3 /client/client.py {endpoint} {port} {LONGEST_SECONDS}"
+    command = ["python3", "/client/client.py", endpoint, str(port), str(LONGEST_SECONDS)]
     security = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     container = {
         "name": "client",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["/bin/sh", "-c", command],
+        "command": command,
         "securityContext": security,
         "volumeMounts": [{"name": "script", "mountPath": "/client"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
