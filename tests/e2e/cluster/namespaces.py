@@ -8,21 +8,18 @@ from contextlib import contextmanager
 from tests.e2e.cluster.kube import Kube
 
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-DRAIN_SECONDS = 180
-"""What a deletion takes at the most: a server drains, and the claim goes after the last pod that has it."""
+GONE_SECONDS = 180
+"""What a namespace takes to go at the most: its servers drain, and its claims go after the last pod that has them."""
 
 
 @contextmanager
 def namespace(name: str, program: str) -> Iterator[Kube]:
-    """Makes it anew, and removes it with all that is in it."""
+    """Makes it anew. Afterwards it goes with all that is in it, while the next test begins."""
     there = Kube(name, program)
-    _remove(there)
+    delete = ("delete", "namespace", name, "--ignore-not-found")
+    there.run(*delete, "--wait", seconds=GONE_SECONDS)
     there.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _RESTRICTED}})
     try:
         yield there
     finally:
-        _remove(there)
-
-
-def _remove(there: Kube) -> None:
-    there.run("delete", "namespace", there.namespace, "--ignore-not-found", "--wait", seconds=DRAIN_SECONDS)
+        there.run(*delete, "--wait=false")

@@ -126,7 +126,7 @@ class Disturbed:
 
 
 @pytest.fixture(scope="module")
-def disturbed(place: Kube, submitted: str) -> Iterator[Disturbed]:
+def disturbed(place: Kube, submitted: str) -> Disturbed:
     place.apply(runs.one_stage("disturbed", steps=3000))
     reached = wait(lambda: trained(place, "disturbed"), "the run to train", 180, lambda: place.why("disturbed"))
     before, plan = alive(place), place.status("trainingrun", "disturbed")["planDigest"]
@@ -138,7 +138,7 @@ def disturbed(place: Kube, submitted: str) -> Iterator[Disturbed]:
             restart_containerd()
         restarted = alive(place)
         run = place.wait_for_phase("disturbed", "Completed", seconds=400)
-        yield Disturbed(run, plan, before, upgraded, restarted)
+    return Disturbed(run, plan, before, upgraded, restarted)
 
 
 def trained(place: Kube, run: str) -> int:
