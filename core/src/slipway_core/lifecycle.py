@@ -401,6 +401,8 @@ def _promote(draft: _Draft) -> Phase:
     if view is None or not _promoted(draft):
         if view is not None and view.claim is not None and _is_later(view.claim, draft):
             return _superseded(draft, view.claim)
+        if _is_over(draft, serving.endpoint, view):
+            return _let_go(draft, serving.endpoint, view)
         draft.promote = Promote(serving.endpoint, artifact.uri, artifact.digest, draft.run.name, draft.retry)
         draft.condition("Live", "False", "RollingOut", f"endpoint {serving.endpoint} was told to serve the model")
         draft.condition("Progressing", "True", "RollingOut", f"endpoint {serving.endpoint} rolls the model out")
@@ -447,9 +449,34 @@ def _promoted(draft: _Draft) -> bool:
     view, artifact = draft.observed.endpoint, draft.artifact
     if view is None or view.claim is None or artifact is None:
         return False
-    return (
-        view.claim.run == draft.run.name and view.claim.digest == artifact.digest and view.status.retry == draft.retry
-    )
+    # A retry that somebody asked of the endpoint itself is none of a run that asked for none.
+    tried = draft.retry is None or view.status.retry == draft.retry
+    return view.claim.run == draft.run.name and view.claim.digest == artifact.digest and tried
+
+
+def _is_over(draft: _Draft, endpoint: str, view: EndpointView | None) -> bool:
+    """Whether the run had its time with this endpoint: what people did to the endpoint since then stays done.
+
+    A run that serves tells an endpoint again that has no model, or that of an older run, told in the same moment.
+    """
+    was = draft.was
+    if was.endpoint is None or was.endpoint.name != endpoint or was.retry != draft.retry:
+        return False
+    by_hand = view is None or (view.claim is not None and view.claim.uid == draft.plan.run.uid)
+    return was.phase in (Phase.COMPLETED, Phase.FAILED) or (was.phase is Phase.SERVING and by_hand)
+
+
+def _let_go(draft: _Draft, endpoint: str, view: EndpointView | None) -> Phase:
+    draft.endpoint = draft.was.endpoint
+    if draft.was.phase is not Phase.SERVING:
+        return draft.was.phase
+    again = f"set the annotation {RETRY_ANNOTATION} to a new value to have it serve this model again"
+    if view is None:
+        draft.condition("Live", "False", "EndpointDeleted", f"endpoint {endpoint} was deleted; {again}")
+    else:
+        draft.condition("Live", "False", "Replaced", f"endpoint {endpoint} was told to serve another model; {again}")
+    draft.condition("Progressing", "False", "Completed", f"the model was live on {endpoint} and is not any more")
+    return Phase.COMPLETED
 
 
 def _is_later(claim: Claim, draft: _Draft) -> bool:
@@ -501,14 +528,14 @@ def _prepare_again(draft: _Draft) -> None:
 
 
 def _show_blockers(draft: _Draft) -> None:
-    types = {blocker.type for blocker in draft.observed.blockers}
+    queued = draft.observed.queued
+    shown = (*draft.observed.blockers, *([queued] if queued is not None else []))
+    types = {blocker.type for blocker in shown}
     for condition in list(draft.conditions):
         if condition.type not in _OWN_CONDITIONS and condition.type not in types:
             draft.conditions = conditions.drop(draft.conditions, condition.type)
-    for blocker in draft.observed.blockers:
+    for blocker in shown:
         draft.condition(blocker.type, "True", blocker.reason, blocker.message)
-    if draft.observed.queued is not None:
-        draft.condition("Queued", "True", draft.observed.queued.reason, draft.observed.queued.message)
 
 
 _OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import settings
@@ -10,7 +11,7 @@ from tests.unit.core.world import World, events_of
 from slipway_core import lifecycle
 from slipway_core.exit_codes import ExitClass
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.observed import Blocker, Claim
+from slipway_core.observed import Blocker, Claim, EndpointView
 from slipway_core.protocol import EvaluationResult
 from slipway_core.status import Phase, StepState, Verdict
 
@@ -388,6 +389,84 @@ def test_what_the_endpoint_said_before_it_was_told_is_not_about_this_run():
     assert world.phase is Phase.ROLLING_OUT
 
 
+def test_an_endpoint_that_was_deleted_stays_deleted_once_the_model_was_live():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.COMPLETED, 1)
+    assert world.condition("Live").reason == "EndpointDeleted"
+    annotate(world, **{RETRY_ANNOTATION: "again"})
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+def test_an_endpoint_that_is_deleted_while_a_model_rolls_out_is_made_again():
+    world = World(a_run())
+    world.through(*ALL)
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+def test_a_run_that_is_over_never_comes_back_when_the_endpoint_is_gone():
+    world = World(a_run())
+    world.endpoint = EndpointView(Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.through(*ALL)
+    before = world.run.status
+    assert world.phase is Phase.COMPLETED
+    world.endpoint = None
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 0)
+
+    world = World(a_run())
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    before = world.run.status
+    world.endpoint = None
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_what_somebody_told_an_endpoint_by_hand_is_not_undone():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    own = world.endpoint.claim
+    world.endpoint = replace(world.endpoint, claim=replace(own, run="", digest=OTHER_DIGEST))
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.COMPLETED, 1)
+    assert world.condition("Live").reason == "Replaced"
+
+
+def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    before = world.run.status
+    world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_a_model_of_an_endpoint_is_told_to_another_one_when_serving_changes():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    other = world.plan.serving.model_copy(update={"endpoint": "other"})
+    world.plan = world.plan.model_copy(update={"serving": other})
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
 # ------------------------------------------------------------------------------------------- conditions, events
 
 
@@ -407,6 +486,15 @@ def test_a_queued_attempt_shows_as_queued():
     world.settle()
     queued = replace(world.observed(), queued=Blocker("Queued", "QuotaExceeded", "team-a has no GPU left"))
     assert lifecycle.step(world.run, world.plan, queued, world.now).status.phase is Phase.QUEUED
+
+
+def test_F_a_run_that_stays_queued_has_the_same_status_however_often_it_is_looked_at():
+    world = World(a_run())
+    world.settle()
+    queued = replace(world.observed(), queued=Blocker("Queued", "QuotaExceeded", "team-a has no GPU left"))
+    first = lifecycle.step(world.run, world.plan, queued, world.now).status
+    later = world.run.model_copy(update={"status": first})
+    assert lifecycle.step(later, world.plan, queued, world.now + timedelta(minutes=5)).status == first
 
 
 def test_every_change_of_phase_is_an_event():

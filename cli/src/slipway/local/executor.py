@@ -101,7 +101,8 @@ class Executor:
             return None
         folder = self.state.endpoint(self.plan.serving.endpoint)
         if not folder.exists():
-            return None
+            # Whoever starts a run again asks for its endpoint too, if `slipway rm` took that away.
+            return EndpointView()
         endpoint = folder.load()
         model, notes = endpoint.spec.model, endpoint.metadata.annotations
         claim = None

@@ -250,6 +250,14 @@ def acknowledge(state, name):
     folder.save_status(EndpointStatus(observed_generation=generation, phase=EndpointPhase.SERVING, live=live))
 
 
+def test_starting_a_run_again_brings_back_an_endpoint_that_was_removed(state, monkeypatch):
+    monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", acknowledge)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+    shutil.rmtree(state.endpoint("chat").root)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+    assert state.endpoint("chat").exists()
+
+
 def test_a_template_that_changed_reaches_the_endpoint_once(state, monkeypatch):
     monkeypatch.setattr("slipway.local.endpoint_daemon.ensure_daemon", acknowledge)
     assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
