@@ -3,9 +3,10 @@
 # start_kwok CONFIG: Stages of the file; kwok's own, where everything succeeds at once, for an empty CONFIG.
 start_kwok() {
   local config=()
+  # Without a Lease the nodes of kwok 0.7 are heard of once, count as lost after 50 s, and take all their pods with them.
   [ -n "$1" ] && config=(--config="$1")
   start kwok "$BIN/kwok" --kubeconfig="$STATE/kwok.kubeconfig" --manage-all-nodes=true --node-ip=127.0.0.1 \
-    --cidr=10.64.0.1/10 "${config[@]}"
+    --node-lease-duration-seconds=40 --cidr=10.64.0.1/10 "${config[@]}"
 }
 
 # It has read its configuration by then; a file that it cannot read has ended it.
