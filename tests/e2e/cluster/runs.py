@@ -28,7 +28,7 @@ def two_nodes(name: str = "pair", endpoint: str = "chat") -> Document:
                     "name": "pretrain",
                     "data": {"train": [{"uri": "package://tang"}]},
                     "maxLength": 128,
-                    "steps": 150,
+                    "steps": 800,
                     "batch": {"sequences": 4},
                     "optimizer": {"learningRate": 3e-3},
                 },
@@ -42,7 +42,7 @@ def two_nodes(name: str = "pair", endpoint: str = "chat") -> Document:
                 },
             ],
             "compute": {"nodes": 2},
-            "checkpoints": {"everySteps": 10, "keep": 2},
+            "checkpoints": {"everySteps": 50, "keep": 2},
             "evaluation": {
                 "data": [{"uri": "package://tang-held-out"}],
                 "gates": [{"metric": "bits_per_byte", "max": 8, "minTokens": 1000}],
