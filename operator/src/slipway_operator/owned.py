@@ -38,7 +38,11 @@ class Owned:
         # The cache has only what has our labels: an object of somebody else has to be looked for.
         there = await self.find(manifest) or await self.cluster.get(*_address(manifest))
         if there is not None:
-            check_owner(there, manifest)
+            try:
+                check_owner(there, manifest)
+            except (TakenError, Conflict):
+                self._read.pop(_key(there), None)  # No watch may tell that it is gone.
+                raise
         if there is None or not holds(there, manifest):
             # Applied also when it is made: of what was created, an apply takes nothing away again, such as a port.
             there = await self.cluster.apply(manifest)
@@ -58,7 +62,7 @@ class Owned:
         kind, namespace, name = _address(manifest)
         if kind in CHILDREN:
             return self.world.get(kind, namespace, name)
-        key, now = (kind.kind, namespace, name), self.clock()
+        key, now = _key(manifest), self.clock()
         last = self._read.get(key)
         if last is None or now - last >= _RELOOK:
             found = await self.cluster.get(kind, namespace, name)
@@ -80,7 +84,7 @@ class Owned:
 
     def _keep(self, manifest: Manifest) -> None:
         self.world.put(manifest)
-        self._read[(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])] = self.clock()
+        self._read[_key(manifest)] = self.clock()
 
 
 def holds(there: Any, wanted: Any) -> bool:
@@ -116,6 +120,10 @@ def has_owner_of(there: Manifest, wanted: Manifest) -> bool:
     """Returns whether an object is of the owner that a manifest names."""
     uids = {owner.get("uid") for owner in items(wanted, "metadata", "ownerReferences")}
     return any(owner.get("uid") in uids for owner in items(there, "metadata", "ownerReferences"))
+
+
+def _key(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
 
 
 def _address(manifest: Manifest) -> tuple[Kind, str, str]:

@@ -73,6 +73,8 @@ class EndpointReconciler:
     writes: SoftEndpointWrites = field(init=False)
     _refused: dict[str, Blocker] = field(default_factory=dict[str, Blocker])
     """What the API server did not take of an endpoint, by its uid; it is a condition for as long as that lasts."""
+    _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Of the endpoint that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
         self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.clock)
@@ -87,8 +89,11 @@ class EndpointReconciler:
         manifest = self.world.get(MODEL_ENDPOINT, namespace, name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             # Its children go by their ownerReferences, the pods with their linger and drain.
-            self._forget(namespace, name, manifest)
+            self._forget(namespace, name)
             return None
+        if self._uids.get((namespace, name)) != manifest["metadata"]["uid"]:
+            self._forget(namespace, name)
+            self._uids[namespace, name] = manifest["metadata"]["uid"]
         try:
             endpoint = resources.endpoint(manifest)
         except resources.UnreadableError as error:
@@ -224,10 +229,11 @@ class EndpointReconciler:
         await self.owned.remove(endpoint_object("autoscaling/v2", "HorizontalPodAutoscaler", name, endpoint))
         await self.versions.scale(endpoint, live.version, seen)
 
-    def _forget(self, namespace: str, name: str, manifest: Manifest | None) -> None:
-        self.versions.forget(namespace, name)
+    def _forget(self, namespace: str, name: str) -> None:
+        """Lets go of an endpoint that is gone; one of the same name may be there already."""
+        uid = self._uids.pop((namespace, name), "")
+        self.versions.forget(uid)
         self.owned.forget(namespace, names.endpoint(name))
-        uid = str(at(manifest, "metadata").get("uid", ""))
         self.writes.forget(uid)
         self._refused.pop(uid, None)
 

@@ -48,8 +48,9 @@ class Versions:
     settings: Settings
     pods: Answers
     clock: Callable[[], datetime]
-    _known: dict[tuple[str, str], Manifest] = field(default_factory=dict[tuple[str, str], Manifest])
-    """The Deployment of each version that has the traffic, to make it again as it was when somebody deletes it."""
+    _known: dict[str, Manifest] = field(default_factory=dict[str, Manifest])
+    """The Deployment of each version that has the traffic, to make it again as it was when somebody deletes it; by the
+    uid of its endpoint."""
 
     async def observe(self, endpoint: ModelEndpoint, manifest: Manifest) -> Seen:
         """Raises ClusterError where the Events of a silent pod cannot be read."""
@@ -119,8 +120,9 @@ class Versions:
         await self.cluster.delete(DEPLOYMENT, metadata["namespace"], metadata["name"], uid=metadata["uid"])
         self.world.remove(one.deployment)
 
-    def forget(self, namespace: str, name: str) -> None:
-        self._known.pop((namespace, name), None)
+    def forget(self, uid: str) -> None:
+        """Lets go of an endpoint that is gone."""
+        self._known.pop(uid, None)
 
     def _objects(self, manifest: Manifest) -> dict[int, VersionObjects]:
         metadata = manifest["metadata"]
@@ -158,7 +160,7 @@ class Versions:
         status = endpoint.status or EndpointStatus()
         live = status.live
         replicas = _replicas_to_start(endpoint.spec, seen.objects.get(live.version) if live is not None else None)
-        known = self._known.get((endpoint.metadata.namespace or "", endpoint.metadata.name))
+        known = self._known.get(endpoint.metadata.uid or "")
         if known is not None and frozen_settings(known, version) is not None and _number(known) == version.version:
             return scaled(known, replicas)
         return version_deployment(endpoint, version, settings=self.settings, replicas=replicas)
@@ -166,7 +168,7 @@ class Versions:
     def _remember(self, manifest: Manifest, status: EndpointStatus, objects: dict[int, VersionObjects]) -> None:
         one = objects.get(status.live.version) if status.live is not None else None
         if one is not None and one.deployment is not None:
-            self._known[manifest["metadata"]["namespace"], manifest["metadata"]["name"]] = one.deployment
+            self._known[manifest["metadata"]["uid"]] = one.deployment
 
 
 def replicas_of(spec: EndpointTemplate) -> int | None:
