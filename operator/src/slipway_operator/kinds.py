@@ -43,7 +43,7 @@ LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 PDB: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 HPA: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-WORKLOAD: Final = Kind("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
+WORKLOAD: Final = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads")
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
 

@@ -29,9 +29,9 @@ def notes(manifest: Manifest) -> dict[str, str]:
     return at(manifest, "metadata", "annotations")
 
 
-def condition(manifest: Manifest | None, type_: str) -> Manifest | None:
-    """Returns the condition of that type when it is True."""
+def condition(manifest: Manifest | None, type_: str, status: str = "True") -> Manifest | None:
+    """Returns the condition of that type when it has that status."""
     for found in items(manifest, "status", "conditions"):
-        if found.get("type") == type_ and found.get("status") == "True":
+        if found.get("type") == type_ and found.get("status") == status:
             return found
     return None

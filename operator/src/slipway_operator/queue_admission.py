@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_core.observed import Blocker
 from slipway_operator.cluster import WORKLOAD, Cluster, Forbidden, NotFound
-from slipway_operator.manifest import Manifest, items
+from slipway_operator.manifest import Manifest, condition, items
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"
 
@@ -12,16 +12,40 @@ _JOB_UID = "kueue.x-k8s.io/job-uid"
 async def why_queued(cluster: Cluster, job: Manifest, queue: str | None) -> Blocker:
     """Returns the condition Queued of a Job that is suspended, in Kueue's words where it has said something."""
     metadata = job["metadata"]
+    if queue is None:
+        # Kueue suspends Jobs without a queue too where it is told to manage all of them.
+        message = f"the Job {metadata['name']} was suspended and compute.queue is left out; name a LocalQueue there"
+        return Blocker("Queued", "NoQueue", message)
     try:
         workloads, _ = await cluster.list(WORKLOAD, metadata["namespace"], f"{_JOB_UID}={metadata['uid']}")
     except NotFound:
-        message = f"compute.queue is {queue} and this cluster has no Kueue; install it, or leave compute.queue out"
+        message = (
+            f"compute.queue is {queue} and this cluster has no Kueue that serves {WORKLOAD.api_version}; "
+            "install it (0.15 or later), or leave compute.queue out"
+        )
         return Blocker("Queued", "NoKueue", message)
     except Forbidden:
-        return Blocker("Queued", "Waiting", f"queue {queue} has not admitted it yet (kubectl describe workloads)")
-    for workload in workloads:
-        for condition in items(workload, "status", "conditions"):
-            if condition.get("type") == "QuotaReserved" and condition.get("status") == "False":
-                reason = str(condition.get("reason") or "Waiting")
-                return Blocker("Queued", reason, f"queue {queue}: {condition.get('message')}")
+        message = (
+            f"queue {queue} has not admitted it, and the operator may not read why: set kueue.enabled of its chart, "
+            "and see whether the cluster has Kueue (kubectl describe workloads)"
+        )
+        return Blocker("Queued", "Waiting", message)
+    return next((of_workload(workload, queue) for workload in workloads), _unseen(queue))
+
+
+def of_workload(workload: Manifest, queue: str) -> Blocker:
+    """Returns what keeps a Workload from being admitted."""
+    if refused := condition(workload, "QuotaReserved", "False"):
+        return Blocker("Queued", str(refused.get("reason") or "Waiting"), f"queue {queue}: {refused.get('message')}")
+    if not condition(workload, "QuotaReserved"):
+        return _unseen(queue)
+    for check in items(workload, "status", "admissionChecks"):
+        if check.get("state") != "Ready":
+            said = check.get("message") or check.get("state")
+            message = f"queue {queue} has room for it and waits for the admission check {check.get('name')}: {said}"
+            return Blocker("Queued", "AdmissionCheck", message)
+    return Blocker("Queued", "Waiting", f"queue {queue} has room for it and is about to start it")
+
+
+def _unseen(queue: str) -> Blocker:
     return Blocker("Queued", "Waiting", f"queue {queue} has not looked at it yet; is there a LocalQueue {queue}?")
