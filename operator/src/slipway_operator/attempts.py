@@ -91,13 +91,14 @@ class Attempts:
     async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner, seen: Seen) -> None:
         """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
 
-        Raises Conflict when a Job of that name belongs to something else, and ClusterError.
+        Raises Conflict when a Job of that name belongs to something else, or when a queue admitted an earlier attempt
+        again in the meantime; and ClusterError.
         """
         namespace = plan.run.namespace
         for key, older in seen.objects.items():
             if key.step == wanted.step and key.number < wanted.number and older.suspended:
-                # The queue would admit it again, beside its successor.
-                await self._delete(older)
+                # The queue would admit it again, beside its successor. One that it has admitted since is left alone.
+                await self._delete(older, as_seen=True)
         await self._ensure_claim(plan)
         if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
             self.world.put(await self.cluster.apply(rendezvous_service(plan, owner, wanted.step, wanted.number)))
@@ -133,11 +134,14 @@ class Attempts:
                 del memory[key]
         self._ran = {key for key in self._ran if key[0] != uid}
 
-    async def _delete(self, one: AttemptObjects) -> None:
+    async def _delete(self, one: AttemptObjects, *, as_seen: bool = False) -> None:
         if one.job is None:
             return
         metadata = one.job["metadata"]
-        await self.cluster.delete(JOB, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        version = metadata["resourceVersion"] if as_seen else None
+        await self.cluster.delete(
+            JOB, metadata["namespace"], metadata["name"], uid=metadata["uid"], resource_version=version
+        )
 
     async def _ensure_claim(self, plan: Plan) -> None:
         if plan.storage is not None or self.world.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM) is not None:

@@ -133,7 +133,14 @@ class Cluster:
         )
 
     async def delete(
-        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, grace: int | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace: int | None = None,
     ) -> None:
         """Deletes an object and, in the background, what it owns. One that is gone already is done.
 
@@ -142,11 +149,13 @@ class Cluster:
             namespace: of the object.
             name: of the object.
             uid: of the one that is meant: another of the same name is left alone.
+            resource_version: of the one that was read. Conflict: it has changed since.
             grace: seconds that a pod gets; its own where left out.
         """
         options: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in preconditions.items() if value is not None}:
+            options["preconditions"] = given
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         try:
@@ -154,7 +163,7 @@ class Cluster:
         except NotFound:
             return
         except Conflict:
-            if uid is None:
+            if uid is None or resource_version is not None:
                 raise
 
     async def replace(self, manifest: Manifest) -> Manifest:

@@ -20,6 +20,7 @@ from slipway_operator.manifest import Manifest, at, condition, labels
 
 WORKSPACE = "/workspace"
 """Where a pod has the workspace claim."""
+_TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,13 @@ def attempt(
     if not objects.quiet:
         running = is_running(objects.first_pod)
         return Attempt(number, "Running" if running else "Starting", started, progress=progress)
-    if evicted and objects.suspended:
-        message = "the queue took its quota back; it goes on when the queue admits it again"
-        return _ended(number, started, ExitClass.INTERRUPTED, message, None, None, now, progress)
     ends = [failure_class.end_of(pod) for pod in objects.pods]
+    if objects.suspended:
+        # Its pods have their say, as long as they are there; the Job itself has not failed.
+        if any(end.exit_class is not ExitClass.DONE for end in ends):
+            return _judge(objects, ends, claim, started, now, progress)
+        if evicted and len(ends) < at(job, "spec").get("completions", 1):
+            return _ended(number, started, ExitClass.INTERRUPTED, _TAKEN_BACK, None, None, now, progress)
     if objects.finished is None and job is not None and not (objects.being_deleted and ends):
         # Pods that have ended wait for the Job's own word: it may still owe some of its indexes a pod.
         return Attempt(number, "Running" if ends else "Starting", started, progress=progress)
@@ -150,7 +154,9 @@ def _judge(
     result, error = _result(speaker, objects.key, claim)
     finished = max((end.finished_at for end in ends if end.finished_at), default=None)
     moment = parse_timestamp(finished) if finished else now
-    return _ended(number, started, found, speaker.message or None, result, error, moment, progress)
+    taken_back = objects.suspended and found in (ExitClass.INTERRUPTED, ExitClass.LOST_PEERS)
+    message = _TAKEN_BACK if taken_back else speaker.message or None
+    return _ended(number, started, found, message, result, error, moment, progress)
 
 
 def _ended(

@@ -87,6 +87,21 @@ def test_an_object_is_made_once_read_and_deleted(control_plane: ControlPlane, na
     on(control_plane.kubeconfig, scenario)
 
 
+def test_an_object_that_changed_since_it_was_read_is_not_deleted_as_it_was_read(
+    control_plane: ControlPlane, namespace: str
+):
+    async def scenario(cluster: Cluster) -> None:
+        read = (await cluster.create(a_config_map(namespace, word="one")))["metadata"]
+        changed = (await cluster.replace(a_config_map(namespace, word="two")))["metadata"]
+        with pytest.raises(Conflict):
+            await cluster.delete(CONFIG_MAP, namespace, "a", uid=read["uid"], resource_version=read["resourceVersion"])
+        assert await cluster.get(CONFIG_MAP, namespace, "a") is not None
+        await cluster.delete(CONFIG_MAP, namespace, "a", uid=read["uid"], resource_version=changed["resourceVersion"])
+        assert await cluster.get(CONFIG_MAP, namespace, "a") is None
+
+    on(control_plane.kubeconfig, scenario)
+
+
 def test_a_list_comes_whole_though_it_comes_in_pages(
     control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -89,13 +89,22 @@ class FakeCluster:
         return copy.deepcopy(there) if changed == there else self._store(key, changed)
 
     async def delete(
-        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, grace: int | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace: int | None = None,
     ) -> None:
         key = (kind.kind, namespace, name)
         self._attempt(Write("delete", kind.kind, name))
         there = self.objects.get(key)
         if there is None or uid not in (None, there["metadata"]["uid"]):
             return
+        if resource_version not in (None, there["metadata"]["resourceVersion"]):
+            raise Conflict(f"{key[0]} {name}: the object has been modified")
         self.remove(kind, namespace, name)
 
     async def record(self, involved: Manifest, event: Event) -> None:

@@ -97,6 +97,19 @@ def test_a_job_that_a_queue_holds_starts_and_one_that_it_took_back_was_interrupt
     assert (found.state, found.exit_class) == ("Ended", ExitClass.INTERRUPTED)
 
 
+def test_D_pods_of_an_attempt_that_a_queue_took_back_have_their_say_while_they_are_there():
+    checkpoint = a_pod(exit_code=75, deleted=GONE, message=a_result(progress={"step": 7, "total": 9}))
+    found = seen(a_job(suspend=True), checkpoint)
+    assert (found.state, found.exit_class) == ("Ended", ExitClass.INTERRUPTED)
+    assert found.result.progress.step == 7
+    assert "the queue took its quota back" in found.message
+    assert seen(a_job(suspend=True), a_pod(exit_code=2, deleted=GONE)).exit_class is ExitClass.BAD_INPUT
+
+
+def test_an_attempt_that_was_done_when_a_queue_took_it_back_waits_for_the_word_of_its_job():
+    assert seen(a_job(suspend=True), a_pod(exit_code=0, deleted=GONE), evicted=True).state == "Running"
+
+
 def test_objects_are_grouped_by_their_labels():
     objects = observe.group([a_job("a"), a_job("a", 2)], [a_pod("a", 2), a_pod("b")])
     assert set(objects) == {AttemptKey("a", 1), AttemptKey("a", 2), AttemptKey("b", 1)}

@@ -174,6 +174,40 @@ def test_suspend_deletes_the_attempt_and_waits_for_its_pods():
     assert world.job("prepare")["metadata"]["labels"][names.ATTEMPT] == "2"
 
 
+def test_D_an_attempt_that_a_queue_took_back_is_deleted_before_the_next_one_is_made():
+    world = a_run_taken_back_by_its_queue()
+    world.settle()
+    assert [job["metadata"]["labels"][names.ATTEMPT] for job in world.jobs("prepare")] == ["2"]
+    assert world.record("prepare")["failures"] == 0
+    assert world.phase == "Queued"
+
+
+def test_D_an_attempt_that_its_queue_admits_again_at_that_moment_gets_no_successor_beside_it():
+    world = a_run_taken_back_by_its_queue()
+    job = world.job("prepare")
+    # No watch has told of it yet.
+    key = ("Job", "default", job["metadata"]["name"])
+    admitted = {**job, "metadata": {**job["metadata"], "resourceVersion": "999"}, "spec": {"suspend": False}}
+    world.cluster.objects[key] = admitted
+    with pytest.raises(Conflict):
+        world.reconcile()
+    assert world.jobs("prepare") == [admitted]
+
+
+def a_run_taken_back_by_its_queue() -> RunWorld:
+    """Its first attempt had a process, and is suspended."""
+    world = RunWorld(spec={"compute": {"queue": "team"}})
+    world.settle()
+    job = world.job("prepare")
+    world.cluster.put({**job, "spec": {**job["spec"], "suspend": False}})
+    pod = world.pod_of(job)
+    world.settle()
+    assert world.phase == "Preparing"
+    world.cluster.put({**job, "spec": {**job["spec"], "suspend": True}})
+    world.cluster.remove(kinds.POD, "default", pod["metadata"]["name"])
+    return world
+
+
 def test_progress_is_written_at_most_every_ten_seconds():
     world = RunWorld()
     world.settle()
