@@ -7,7 +7,7 @@ import json
 import ssl
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class ApiClient:
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         self.server: str = cluster["server"]
         self._http = httpx.Client(
-            base_url=self.server, verify=tls_of(cluster, user), timeout=30, limits=httpx.Limits(max_connections=16)
+            base_url=self.server, verify=tls_of(cluster, user), timeout=30, limits=httpx.Limits(max_connections=32)
         )
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
@@ -85,6 +85,13 @@ class ApiClient:
         params = {"watch": "1", "resourceVersion": made, "timeoutSeconds": "1"}
         with self._http.stream("GET", kind.path(namespace), params=params) as answer:
             return [json.loads(line)["object"] for line in answer.iter_lines() if line]
+
+    def watch(self, kind: Kind, namespace: str) -> Iterator[Manifest]:
+        """Yields each object that there is, and each new version of one, without end."""
+        while True:
+            with self._http.stream("GET", kind.path(namespace), params={"watch": "1"}, timeout=None) as answer:
+                for line in answer.iter_lines():
+                    yield json.loads(line)["object"]
 
     def create(self, manifest: Manifest, namespace: str | None = None, *, dry_run: bool = False) -> Manifest:
         """Creates an object, as strict about unknown fields as kubectl is."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.integration.api_client import eventually
 
 OPERATOR = "system:serviceaccount:slipway-system:slipway-operator"
 
@@ -47,3 +50,19 @@ def writes(audit_log: Path, namespace: str | None = None) -> Iterator[Write]:
 def by_operator(found: Iterable[Write]) -> list[Write]:
     """Returns the operator's writes; its Lease is left out."""
     return [one for one in found if one.actor == OPERATOR and one.resource != "leases"]
+
+
+def settled(audit_log: Path, namespace: str, quiet: float = 3.0) -> list[Write]:
+    """Waits until the operator has written nothing in a namespace for some seconds. Returns all that it wrote there."""
+    known: list[Write] = []
+    since = time.monotonic()
+
+    def is_quiet() -> bool:
+        nonlocal known, since
+        found = by_operator(writes(audit_log, namespace))
+        if len(found) != len(known):
+            known, since = found, time.monotonic()
+        return time.monotonic() - since > quiet
+
+    eventually(is_quiet, f"the operator is quiet in {namespace}", 60, every=0.25)
+    return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class DeadlyProxy:
             yield own
         finally:
             self._on(loop, runner.cleanup())
+            self._on(loop, _let_go())
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -71,22 +72,40 @@ class DeadlyProxy:
     async def _forward(self, session: aiohttp.ClientSession, server: str, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read()
-        async with session.request(request.method, f"{server}{request.raw_path}", headers=headers, data=body) as answer:
-            if request.method != "GET" and answer.status < 300:
-                await answer.read()
-                write = f"{request.method} {request.path}"
-                self.writes.append(write)
-                if self.dies_after(write):
-                    self.kill()
-                    raise web.HTTPGone
+        async with session.request(
+            request.method,
+            f"{server}{request.raw_path}",
+            headers=headers,
+            data=body or None,
+            skip_auto_headers=("Content-Type",),
+        ) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
+            if request.method != "GET":
+                return self._write_done(request, answer.status, kept, await answer.read())
             response = web.StreamResponse(status=answer.status, headers=kept)
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
+            with suppress(ConnectionError):  # It was killed while it was told.
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
             return response
+
+    def _write_done(self, request: web.Request, status: int, headers: dict[str, str], body: bytes) -> web.Response:
+        write = f"{request.method} {request.path}"
+        if status < 300:
+            self.writes.append(write)
+            if self.dies_after(write):
+                self.kill()
+        return web.Response(status=status, headers=headers, body=body)
 
     @staticmethod
     def _on(loop: asyncio.AbstractEventLoop, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+
+async def _let_go() -> None:
+    """Ends what still passes on a watch: nobody is left to be told."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -82,7 +82,9 @@ class Run:
         try:
             eventually(lambda: self.phase == phase, phase, seconds)
         except AssertionError:
-            raise AssertionError(f"{self.name} is {self.phase} and not {phase}: {self.status}") from None
+            endpoints = [one.get("status") for one in self.api.list(MODEL_ENDPOINT, self.namespace)]
+            told = f"{self.name} is {self.phase} and not {phase}: {self.status}; endpoints: {endpoints}"
+            raise AssertionError(told) from None
         return self.status
 
     def shows(self, condition: str, reason: str, status: str = "True", seconds: float = 30) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import httpx
 import pytest
 from tests.integration.api_client import eventually
-from tests.integration.operator.audit import by_operator, writes
+from tests.integration.operator.audit import by_operator, settled, writes
 
 from slipway_operator.kinds import TRAINING_RUN
 
@@ -25,24 +25,9 @@ def passes(operator, kind):
     return float(found[1]) if found else 0.0
 
 
-def settled(control_plane, namespace, quiet=3.0):
-    """Waits until the operator has written nothing in a namespace for a while. Returns all that it wrote there."""
-    known, since = [], time.monotonic()
-
-    def is_quiet():
-        nonlocal known, since
-        found = by_operator(writes(control_plane.audit_log, namespace))
-        if len(found) != len(known):
-            known, since = found, time.monotonic()
-        return time.monotonic() - since > quiet
-
-    eventually(is_quiet, f"the operator is quiet in {namespace}", 60, every=0.25)
-    return known
-
-
 def test_F_a_whole_run_takes_fewer_than_30_writes(runs, control_plane):
     runs.apply("well").reaches("Serving")
-    found = settled(control_plane, runs.namespace)
+    found = settled(control_plane.audit_log, runs.namespace)
     told = "\n".join(f"{one.verb} {one.resource} {one.name} {one.code}" for one in found)
     assert len(found) < 30, told
     assert all(one.done for one in found), told
@@ -51,7 +36,7 @@ def test_F_a_whole_run_takes_fewer_than_30_writes(runs, control_plane):
 def test_F_each_status_that_is_written_says_something_new_and_a_pass_writes_one_at_most(runs, operator, control_plane):
     before = passes(operator, "TrainingRun")
     runs.apply("well").reaches("Serving")
-    found = Counter(one.resource for one in settled(control_plane, runs.namespace))
+    found = Counter(one.resource for one in settled(control_plane.audit_log, runs.namespace))
     statuses = [manifest.get("status") for manifest in runs.api.versions(TRAINING_RUN, runs.namespace)]
     # A write that changes nothing makes no new version, so that no watch tells of it.
     assert found["trainingruns/status"] == len(statuses) - 1
@@ -64,7 +49,7 @@ def test_F_when_nothing_changes_nothing_is_written(runs, operator, control_plane
     held = runs.apply("hold-evaluate-1-x", endpoint=None)
     held.pod("evaluate").ends(0, "")
     held.reaches("Held")
-    before = len(settled(control_plane, runs.namespace))
+    before = len(settled(control_plane.audit_log, runs.namespace))
     looks = passes(operator, "TrainingRun")
     # Events that say nothing new, and several resyncs.
     runs.api.merge(TRAINING_RUN, runs.namespace, "well", {"metadata": {"annotations": {"team": "a"}}})
@@ -78,7 +63,7 @@ def test_F_waiting_for_a_step_writes_nothing_and_progress_at_most_each_second(ru
     run = runs.apply("hold-learn-1-x", endpoint=None)
     run.pod("learn").runs()
     run.reaches("Training")
-    settled(control_plane, runs.namespace)
+    settled(control_plane.audit_log, runs.namespace)
     started = time.monotonic()
     before = len(by_operator(writes(control_plane.audit_log, runs.namespace)))
     for step in range(1, 16):
