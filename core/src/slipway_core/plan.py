@@ -136,9 +136,13 @@ def resolve(run: TrainingRun, defaults: ExecutorDefaults | None = None, *, uid: 
 
 
 def load(text: str) -> Plan:
-    """Parses `plan.json`. Raises pydantic.ValidationError, or ValueError when its digest is not that of its content."""
+    """Parses `plan.json`. Raises pydantic.ValidationError, or ValueError when its digest is not that of its content.
+
+    The digest is that of the words themselves: a release that adds a field with a default reads older plans too.
+    """
     plan = Plan.model_validate_json(text, by_alias=True, by_name=False)
-    if plan.digest != (found := _digest({name: getattr(plan, name) for name in _DIGESTED})):
+    written: dict[str, Any] = json.loads(text)
+    if plan.digest != (found := _digest({name: written.get(name) for name in _DIGESTED})):
         raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
     return plan
 

@@ -37,23 +37,29 @@ class Plans:
         """Returns what runs, or what is in the way of planning it.
 
         Until status names the plan's digest the spec may still be edited, so that a plan of an older spec is made anew.
+        From then on nothing but that plan runs: its ConfigMap comes back when somebody deletes it, and where the same
+        plan cannot be made any more, nothing goes on (invariant E).
 
         Raises ClusterError.
         """
         uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
-        plan = self._read.get(uid)
-        if plan is None:
-            plan = await self._stored(run, namespace, uid)
-        settled = run.status is not None and run.status.plan_digest is not None
-        if plan is None or not settled:
+        settled = run.status.plan_digest if run.status is not None else None
+        stored = await self._stored(run, namespace, uid)
+        plan = self._read.get(uid) or _plan_in(stored)
+        if plan is not None and settled not in (None, plan.digest):
+            plan = None  # Somebody put another one there.
+        if plan is None or settled is None:
             fresh = self._resolve(run)
             if isinstance(fresh, Blocker):
-                return fresh
-            if plan is not None and plan.digest != fresh.digest:
+                return fresh if settled is None else _lost(run, stored, fresh.message)
+            if settled not in (None, fresh.digest):
+                return _lost(run, stored, "this operator's defaults make another one")
+            if stored is not None and (plan is None or plan.digest != fresh.digest):
                 await self.cluster.delete(CONFIG_MAP, namespace, names.plan(run.name, uid))
-                plan = None
-            if plan is None:
-                plan = await self._keep(fresh, namespace)
+                plan = stored = None
+            plan = plan or fresh
+        if stored is None:
+            plan = await self._keep(plan, namespace)
         self._read[uid] = plan
         self._read.move_to_end(uid)
         if len(self._read) > _KEPT:
@@ -61,10 +67,15 @@ class Plans:
         # What may be edited after planning is taken from the resource; the digest leaves it out.
         return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
 
-    async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Plan | None:
+    def forget(self, uid: str) -> None:
+        self._read.pop(uid, None)
+
+    async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Manifest | None:
         name = names.plan(run.name, uid)
-        found = self.world.get(CONFIG_MAP, namespace, name) or await self.cluster.get(CONFIG_MAP, namespace, name)
-        return _plan_in(found)
+        found = self.world.get(CONFIG_MAP, namespace, name)
+        if found is None and uid not in self._read:
+            found = await self.cluster.get(CONFIG_MAP, namespace, name)
+        return found
 
     async def _keep(self, plan: Plan, namespace: str) -> Plan:
         manifest = plan_config_map(plan)
@@ -110,6 +121,16 @@ class Plans:
         return uri
 
 
+def _lost(run: TrainingRun, stored: Manifest | None, why: str) -> Blocker:
+    name = names.plan(run.name, run.metadata.uid or "")
+    fault = "is gone" if stored is None else "cannot be read by this version of the operator"
+    message = (
+        f"the ConfigMap {name}, which holds this run's plan, {fault}, and the same plan cannot be made again: {why}. "
+        "Put it back from a backup, or delete this run and create it anew"
+    )
+    return Blocker("Planned", "PlanLost", message)
+
+
 def _plan_in(config_map: Manifest | None) -> Plan | None:
     text = at(config_map, "data").get("plan.json")
     if not isinstance(text, str):
@@ -117,5 +138,5 @@ def _plan_in(config_map: Manifest | None) -> Plan | None:
     try:
         return plans.load(text)
     except (ValidationError, ValueError):
-        # Written by a version whose models these are not. What runs is decided by the spec, which is immutable by now.
+        # Written by a version whose models these are not.
         return None

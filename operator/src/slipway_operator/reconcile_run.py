@@ -91,10 +91,14 @@ class RunReconciler:
         if left is not None and left <= timedelta(0):
             await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
             return None
-        planned = await self.plans.of(run)
+        try:
+            planned = await self.plans.of(run)
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
+            await self._write(manifest, run, self._refused(run, error))
+            return _soonest(left, _BLOCKED)
         if isinstance(planned, Blocker):
             await self._write(manifest, run, self._unplanned(run, planned))
-            return _BLOCKED
+            return _soonest(left, _BLOCKED)
         return _soonest(left, await self._pass(manifest, run, planned))
 
     async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -29,6 +30,18 @@ def test_E_a_plan_that_was_read_back_is_the_same_and_a_changed_one_is_refused():
     document["stages"][0]["optimizer"]["learningRate"] = 1.0
     with pytest.raises(ValueError, match="was changed"):
         plans.load(json.dumps(document))
+
+
+def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest():
+    document = json.loads(a_plan(a_run()).to_json())
+    del document["checkpoints"]["keep"], document["stages"][0]["seed"]
+    fields = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
+    older = json.dumps(
+        {name: document.get(name) for name in fields}, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
+    document["digest"] = "sha256:" + hashlib.sha256(older.encode()).hexdigest()
+    plan = plans.load(json.dumps(document))
+    assert (plan.digest, plan.checkpoints.keep) == (document["digest"], 3)
 
 
 @pytest.mark.parametrize(
