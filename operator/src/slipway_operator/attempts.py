@@ -42,10 +42,6 @@ class Seen:
     queued: Blocker | None
     blockers: tuple[Blocker, ...]
 
-    @property
-    def under_way(self) -> bool:
-        return any(a.state != "Ended" for own in self.attempts.values() for a in own)
-
 
 @dataclass
 class Attempts:

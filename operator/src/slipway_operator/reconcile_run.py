@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _STARTING = timedelta(seconds=10)
 """Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
+_QUEUED = timedelta(minutes=2)
+"""Between two looks, at the most, at an attempt that its queue lets wait: each asks Kueue why. Admission is an event."""
 _BLOCKED = timedelta(seconds=15)
 _TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
 """Events of the lifecycle that are worth one on the cluster; the others say what status says."""
@@ -172,9 +174,13 @@ class RunReconciler:
         return None
 
     def _next_look(self, seen: Seen, decision: Decision) -> timedelta | None:
-        if any(attempt.state == "Running" for own in seen.attempts.values() for attempt in own):
+        under_way = [a for own in seen.attempts.values() for a in own if a.state != "Ended"]
+        if any(attempt.state == "Running" for attempt in under_way):
             return timedelta(seconds=self.settings.progress_seconds)
-        if seen.under_way or decision.create:
+        if seen.queued is not None:
+            waited = self.clock() - min(attempt.started_at for attempt in under_way)
+            return min(max(_STARTING, waited / 4), _QUEUED)
+        if under_way or decision.create:
             return _STARTING
         return None
 

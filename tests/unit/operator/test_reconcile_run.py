@@ -194,6 +194,16 @@ def test_D_an_attempt_that_its_queue_admits_again_at_that_moment_gets_no_success
     assert world.jobs("prepare") == [admitted]
 
 
+def test_a_queue_is_asked_why_less_often_the_longer_it_lets_a_run_wait():
+    world = RunWorld(spec={"compute": {"queue": "team"}})
+    assert world.reconcile() == timedelta(seconds=10)
+    assert world.reconcile() == timedelta(seconds=10)
+    world.now += timedelta(minutes=2)
+    assert world.reconcile() == timedelta(seconds=30)
+    world.now += timedelta(hours=9)
+    assert world.reconcile() == timedelta(minutes=2)
+
+
 def a_run_taken_back_by_its_queue() -> RunWorld:
     """Its first attempt had a process, and is suspended."""
     world = RunWorld(spec={"compute": {"queue": "team"}})
