@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _STARTING = timedelta(seconds=10)
 """Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
 _QUEUED = timedelta(minutes=2)
-"""Between two looks, at the most, at an attempt that its queue lets wait: each asks Kueue why. Admission is an event."""
+"""Between two looks at an attempt that waits in a queue, at the most. Each asks Kueue why; admission is an event."""
 _BLOCKED = timedelta(seconds=15)
 _TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
 """Events of the lifecycle that are worth one on the cluster; the others say what status says."""
