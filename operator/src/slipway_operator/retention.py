@@ -19,14 +19,29 @@ from slipway_core.plan import Plan
 from slipway_core.training_run import TrainingRun
 from slipway_operator import failure_class, names
 from slipway_operator.attempts import claim_of
-from slipway_operator.cluster import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN, AlreadyExists, Cluster
+from slipway_operator.cluster import (
+    CLAIM,
+    CONFIG_MAP,
+    JOB,
+    MODEL_ENDPOINT,
+    POD,
+    TRAINING_RUN,
+    AlreadyExists,
+    Cluster,
+    Conflict,
+    Forbidden,
+    Invalid,
+)
 from slipway_operator.manifest import Manifest, at, condition, items, labels
 from slipway_operator.manifests.cleanup_job import cleanup_job
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.settings import Settings
+from slipway_operator.verdicts import served_digests
 from slipway_operator.world import World
 
 _AGAIN = timedelta(seconds=30)
+_PATIENCE = timedelta(minutes=10)
+"""A cleanup Job that has not ended after this time may wait for a claim that is gone."""
 
 
 def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
@@ -50,31 +65,48 @@ class Retention:
     async def reconcile(self, namespace: str, run: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, or those of one name.
 
-        Returns when to look again. Raises ClusterError.
+        Returns when to look again. Raises ClusterError: the first one, after what one record is refused for did not
+        keep the others waiting.
         """
-        waiting = False
+        waiting, refused = False, None
         living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
         for record in self.world.all(CONFIG_MAP, namespace):
             own = labels(record)
             meant = run is None or own.get(names.RUN) in (run, names.label(run))
             if own.get(names.ROLE) == "plan" and own.get(names.RUN_UID) not in living and meant:
-                waiting |= await self._clean(namespace, record)
+                try:
+                    waiting |= await self._clean(namespace, record)
+                except (Forbidden, Invalid, Conflict) as error:
+                    refused = refused or error
+        if refused is not None:
+            raise refused
         return _AGAIN if waiting else None
 
     async def _clean(self, namespace: str, record: Manifest) -> bool:
         """Goes one step on with one record. Says whether there is another step that no event will tell of."""
-        name, uid = record["metadata"]["name"], labels(record).get(names.RUN_UID, "")
+        uid = labels(record).get(names.RUN_UID, "")
+        under_way = self._under_way(namespace, uid)
+        if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
+            return False  # Its end is told.
         try:
             plan = plans.load(str(at(record, "data").get("plan.json", "")))
         except ValueError:
             return False  # Nobody knows what it is about, so nothing is removed.
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return True
-        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
-            return False
         keep = self._is_named(plan)
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
         there = self.world.get(JOB, namespace, job["metadata"]["name"])
+        if keep and condition(there, "Complete"):
+            return False
+        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
+            return False
+        if await self.cluster.get(CLAIM, namespace, claim_of(plan)) is None:
+            # The folder went with its claim, and a pod that mounts it would wait for ever.
+            await self._drop(namespace, record)
+            return False
+        if under_way is not None:
+            return False
         if there is None:
             try:
                 self.world.put(await self.cluster.create(job))
@@ -84,21 +116,41 @@ class Retention:
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=there["metadata"]["uid"])
             return True
-        if condition(there, "Complete") and not keep:
-            await self._forget(namespace, uid)
-            await self.cluster.delete(CONFIG_MAP, namespace, name, uid=record["metadata"]["uid"])
+        if condition(there, "Complete"):
+            await self._drop(namespace, record)
         return False
+
+    def _under_way(self, namespace: str, uid: str) -> Manifest | None:
+        """Returns the cleanup Job of a run that has not ended."""
+        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.ROLE) == "cleanup"]
+        ended = ("Complete", "Failed")
+        return next((job for job in jobs if not any(condition(job, how) for how in ended)), None)
 
     async def _is_back(self, plan: Plan) -> bool:
         """Whether the API server has the run after all: the cache may be the one that is behind."""
         there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
         return there is not None and there["metadata"]["uid"] == plan.run.uid
 
-    async def _forget(self, namespace: str, uid: str) -> None:
-        """Removes the verdict of a model whose files are gone."""
-        for found in self.world.all(CONFIG_MAP, namespace):
-            if labels(found).get(names.ROLE) == "verdict" and at(found, "data").get("runUid") == uid:
-                await self.cluster.delete(CONFIG_MAP, namespace, found["metadata"]["name"])
+    async def _drop(self, namespace: str, record: Manifest) -> None:
+        """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
+
+        The same model may have passed in two runs, and has one verdict.
+        """
+        runs = self.world.all(TRAINING_RUN, namespace)
+        maps = self.world.all(CONFIG_MAP, namespace)
+        others = [found for found in maps if labels(found).get(names.ROLE) == "plan" and found is not record]
+        kept = {run["metadata"]["uid"] for run in runs} | {labels(found).get(names.RUN_UID) for found in others}
+        needed = served_digests(self.world, namespace) | {at(run, "status", "artifact").get("digest") for run in runs}
+        for found in maps:
+            if labels(found).get(names.ROLE) == "verdict":
+                run, digest = at(found, "data").get("runUid"), at(found, "data").get("digest")
+                if run and run not in kept and digest not in needed:
+                    await self._delete(found)
+        await self._delete(record)
+
+    async def _delete(self, config_map: Manifest) -> None:
+        metadata = config_map["metadata"]
+        await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
     def _is_named(self, plan: Plan) -> bool:
         """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
@@ -116,6 +168,10 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
     history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
     versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
     return [str(version["uri"]) for version in versions if "uri" in version]
+
+
+def _made_at(manifest: Manifest) -> datetime:
+    return parse_timestamp(manifest["metadata"]["creationTimestamp"])
 
 
 def _of_step(pod: Manifest) -> bool:
