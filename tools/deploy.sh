@@ -24,7 +24,8 @@ if [ -z "${KUBECONFIG:-}" ]; then
   export KUBECONFIG=$PWD/$OWN
 fi
 own_values=()
-[ "$KUBECONFIG" != "$PWD/$OWN" ] || own_values=(--values tools/testcluster/values.yaml)
+# The node's own copy of the file, or a relative path to it, is the same cluster.
+! cmp -s "$KUBECONFIG" $OWN || own_values=(--values tools/testcluster/values.yaml)
 kubectl=$BIN/kubectl
 [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
 tools/testcluster/build.sh helm
