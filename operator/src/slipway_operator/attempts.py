@@ -11,8 +11,8 @@ from typing import Protocol
 from slipway_core.conditions import parse_timestamp
 from slipway_core.observed import Attempt, Blocker, CreateAttempt
 from slipway_core.plan import Plan
-from slipway_core.status import Progress
-from slipway_operator import blockers, names, observe, queue_admission
+from slipway_core.status import Progress, RunStatus, StepState
+from slipway_operator import blockers, failure_class, names, observe, queue_admission
 from slipway_operator.cluster import CLAIM, JOB, POD, AlreadyExists, Cluster, Conflict
 from slipway_operator.manifest import Manifest, labels
 from slipway_operator.manifests.owner import Owner
@@ -20,6 +20,7 @@ from slipway_operator.manifests.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.step_job import step_job
 from slipway_operator.manifests.workspace_claim import workspace_claim
 from slipway_operator.observe import AttemptKey, AttemptObjects
+from slipway_operator.owned import check_owner
 from slipway_operator.settings import Settings
 from slipway_operator.world import World
 
@@ -44,30 +45,42 @@ class Seen:
 
 
 @dataclass
+class _Memory:
+    """What is remembered of the attempts of a run that is under way."""
+
+    progress: dict[AttemptKey, Progress] = field(default_factory=dict[AttemptKey, Progress])
+    pulled: dict[AttemptKey, datetime] = field(default_factory=dict[AttemptKey, datetime])
+    ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
+    """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
+    attempt is one that waits, and goes on under its own number once it is admitted again."""
+
+
+@dataclass
 class Attempts:
     cluster: Cluster
     world: World
     settings: Settings
     pods: TellsProgress
     clock: Callable[[], datetime]
-    _progress: dict[tuple[str, AttemptKey], Progress] = field(default_factory=dict[tuple[str, AttemptKey], Progress])
-    _pulled: dict[tuple[str, AttemptKey], datetime] = field(default_factory=dict[tuple[str, AttemptKey], datetime])
-    _ran: set[tuple[str, AttemptKey]] = field(default_factory=set[tuple[str, AttemptKey]])
-    """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
-    attempt is one that waits, and goes on under its own number once it is admitted again."""
+    _memories: dict[str, _Memory] = field(default_factory=dict[str, "_Memory"])
+    """By the uid of a run."""
 
     async def observe(self, namespace: str, uid: str, plan: Plan) -> Seen:
         """Looks at the run's attempts. Raises ClusterError when why a pod does not start cannot be read."""
         jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.STEP)]
         objects = observe.group(jobs, self.world.of_run(POD, namespace, uid))
         await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
+        memory = self._memories.get(uid) or _Memory()
         found: dict[str, list[Attempt]] = {}
         current: list[AttemptObjects] = []
         for key in sorted(objects, key=lambda key: key.number):
             one = objects[key]
-            evicted = (uid, key) in self._ran
             attempt = observe.attempt(
-                one, claim=claim_of(plan), progress=self._progress.get((uid, key)), evicted=evicted, now=self.clock()
+                one,
+                claim=claim_of(plan),
+                progress=memory.progress.get(key),
+                evicted=key in memory.ran,
+                now=self.clock(),
             )
             if attempt is not None:
                 found.setdefault(key.step, []).append(attempt)
@@ -76,7 +89,7 @@ class Attempts:
         hindrances: list[Blocker] = []
         for one in current:
             if one.suspended and one.job is not None:
-                queued = queued or await queue_admission.why_queued(self.cluster, one.job, plan.compute.queue)
+                queued = queued or await queue_admission.why_queued(self.cluster, one.job)
             else:
                 hindrances += await self._blockers(one)
         if plan.compute.nodes > 1:
@@ -84,17 +97,15 @@ class Attempts:
             hindrances += blockers.shared_workspace(claim, plan.compute.nodes)
         return Seen({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
 
-    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner, seen: Seen) -> None:
+    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> None:
         """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
 
-        Raises Conflict when a Job of that name belongs to something else, or when a queue admitted an earlier attempt
-        again in the meantime; and ClusterError.
+        Raises TakenError when a Job of that name is somebody else's, Conflict when it is going or when an earlier
+        attempt still has a process, and ClusterError.
         """
         namespace = plan.run.namespace
-        for key, older in seen.objects.items():
-            if key.step == wanted.step and key.number < wanted.number and older.suspended:
-                # The queue would admit it again, beside its successor. One that it has admitted since is left alone.
-                await self._delete(older, as_seen=True)
+        if wanted.number > 1:
+            await self._ensure_quiet(namespace, owner.uid, wanted)
         await self._ensure_claim(plan)
         if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
             self.world.put(await self.cluster.apply(rendezvous_service(plan, owner, wanted.step, wanted.number)))
@@ -111,11 +122,9 @@ class Attempts:
             self.world.put(await self.cluster.create(job))
         except AlreadyExists:
             there = await self.cluster.get(JOB, namespace, job["metadata"]["name"])
-            if there is None or labels(there).get(names.RUN_UID) != owner.uid:
-                # Most likely that of a deleted run of the same name, whose pods are still ending.
-                raise Conflict(
-                    f"Job {job['metadata']['name']} exists and is not of this run; it goes on once that Job is gone"
-                ) from None
+            if there is None or "deletionTimestamp" in there["metadata"]:
+                raise Conflict(f"Job {job['metadata']['name']} is just going") from None
+            check_owner(there, job)
             self.world.put(there)
 
     async def stop(self, step: str, number: int, seen: Seen) -> None:
@@ -124,11 +133,30 @@ class Attempts:
         if one is not None and not one.being_deleted:
             await self._delete(one)
 
+    async def withdraw(self, status: RunStatus, seen: Seen) -> None:
+        """Deletes the Jobs that a queue holds back and no step waits for: it would admit them again some day, beside a
+        successor or after the end of the run.
+
+        Raises Conflict when a queue has just admitted one of them again, and ClusterError.
+        """
+        for key, one in seen.objects.items():
+            record = status.step(key.step)
+            awaited = record is not None and record.state is StepState.RUNNING and record.attempt == key.number
+            if one.suspended and not one.being_deleted and not awaited:
+                await self._delete(one, as_seen=True)
+
     def forget(self, uid: str) -> None:
-        for memory in (self._progress, self._pulled):
-            for key in [key for key in memory if key[0] == uid]:
-                del memory[key]
-        self._ran = {key for key in self._ran if key[0] != uid}
+        self._memories.pop(uid, None)
+
+    async def _ensure_quiet(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+        """Raises Conflict when an earlier attempt has a process after all: the cache may know less of pods than of
+        Jobs, and no two attempts run at once."""
+        selector = f"{names.RUN_UID}={uid},{names.STEP}={wanted.step}"
+        pods, _ = await self.cluster.list(POD, namespace, selector)
+        for pod in pods:
+            if labels(pod).get(names.ATTEMPT) != str(wanted.number) and not failure_class.has_ended(pod):
+                self.world.put(pod)
+                raise Conflict(f"the pod {pod['metadata']['name']} of an earlier attempt has not ended yet")
 
     async def _delete(self, one: AttemptObjects, *, as_seen: bool = False) -> None:
         if one.job is None:
@@ -154,14 +182,15 @@ class Attempts:
         pod = one.first_pod
         if pod is None or not observe.is_running(pod):
             return
-        self._ran.add((uid, one.key))
-        now, last = self.clock(), self._pulled.get((uid, one.key))
+        memory = self._memories.setdefault(uid, _Memory())
+        memory.ran.add(one.key)
+        now, last = self.clock(), memory.pulled.get(one.key)
         if last is not None and now - last < _PULL:
             return
-        self._pulled[uid, one.key] = now
+        memory.pulled[one.key] = now
         progress = await self.pods.progress(pod)
         if progress is not None:
-            self._progress[uid, one.key] = progress
+            memory.progress[one.key] = progress
 
     async def _blockers(self, one: AttemptObjects) -> tuple[Blocker, ...]:
         now = self.clock()

@@ -23,10 +23,11 @@ from slipway_core.training_run import TrainingRun
 from slipway_operator import observe, resources
 from slipway_operator.attempts import Attempts, Seen, TellsProgress
 from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
-from slipway_operator.manifest import Manifest
+from slipway_operator.manifest import Manifest, at
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.metrics import Metrics
+from slipway_operator.owned import TakenError
 from slipway_operator.planning import Plans
 from slipway_operator.promotion import Promotion
 from slipway_operator.retention import Retention, time_left
@@ -62,6 +63,8 @@ class RunReconciler:
     retention: Retention = field(init=False)
     writes: SoftWrites = field(init=False)
     policy: Policy = field(init=False)
+    _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.cluster, self.world, self.settings)
@@ -79,10 +82,13 @@ class RunReconciler:
         Raises ClusterError: the pass is repeated later.
         """
         manifest = self.world.get(TRAINING_RUN, namespace, name)
+        if self._uids.get((namespace, name)) != at(manifest, "metadata").get("uid"):
+            self._forget(namespace, name)
         if manifest is None:
             return await self.retention.reconcile(namespace, name)
         if "deletionTimestamp" in manifest["metadata"]:
             return None
+        self._uids[namespace, name] = manifest["metadata"]["uid"]
         try:
             run = resources.run(manifest)
         except resources.UnreadableError as error:
@@ -110,7 +116,7 @@ class RunReconciler:
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
         try:
             await self._apply(manifest, run, plan, seen, decision)
-        except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
             # Nothing that was decided is recorded: it is decided again, until the cluster takes it.
             await self._write(manifest, run, self._refused(run, error))
             return _BLOCKED
@@ -128,8 +134,9 @@ class RunReconciler:
         owner = Owner.of(manifest)
         for unwanted in decision.delete:
             await self.attempts.stop(unwanted.step, unwanted.number, seen)
+        await self.attempts.withdraw(decision.status, seen)
         for wanted in decision.create:
-            await self.attempts.start(wanted, plan, owner, seen)
+            await self.attempts.start(wanted, plan, owner)
         await self.verdicts.keep(plan, decision.status)
         if decision.promote is not None:
             await self.promotion.tell(decision.promote, run, plan)
@@ -155,7 +162,13 @@ class RunReconciler:
 
     def _refused(self, run: TrainingRun, error: Exception) -> RunStatus:
         was = run.status or RunStatus()
-        reason = error.reason if isinstance(error, ManifestError) else type(error).__name__
+        match error:
+            case ManifestError():
+                reason = error.reason
+            case TakenError():
+                reason = "NameTaken"
+            case _:
+                reason = type(error).__name__
         own = conditions.put(
             was.conditions, "Refused", "True", reason, str(error), self.clock(), run.metadata.generation
         )
@@ -172,6 +185,13 @@ class RunReconciler:
         self.world.put(await self.cluster.replace_status(resources.with_status(manifest, status)))
         self.writes.written(uid)
         return None
+
+    def _forget(self, namespace: str, name: str) -> None:
+        """Lets go of a run that is gone; one of the same name may be there already."""
+        uid = self._uids.pop((namespace, name), "")
+        self.attempts.forget(uid)
+        self.plans.forget(uid)
+        self.writes.forget(uid)
 
     def _next_look(self, seen: Seen, decision: Decision) -> timedelta | None:
         under_way = [a for own in seen.attempts.values() for a in own if a.state != "Ended"]

@@ -138,9 +138,9 @@ def test_F_a_job_that_exists_is_adopted_and_that_of_another_run_is_waited_for():
         "spec": {},
     }
     other.cluster.put(foreign)
-    with pytest.raises(Conflict, match="not of this run"):
-        other.reconcile()
-    assert "status" not in other.run
+    assert other.reconcile() is not None
+    assert other.condition("Refused")["reason"] == "NameTaken"
+    assert "Job demo-prepare-1" in other.condition("Refused")["message"]
     other.cluster.remove(kinds.JOB, "default", "demo-prepare-1")
     other.settle()
     assert other.phase == "Preparing"
