@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from slipway_core.observed import Blocker
 from slipway_operator.cluster import WORKLOAD, Cluster, Forbidden, NotFound
-from slipway_operator.manifest import Manifest, condition, items
+from slipway_operator.manifest import Manifest, condition, items, labels
+from slipway_operator.manifests.step_job import QUEUE_LABEL
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"
 
 
-async def why_queued(cluster: Cluster, job: Manifest, queue: str | None) -> Blocker:
+async def why_queued(cluster: Cluster, job: Manifest) -> Blocker:
     """Returns the condition Queued of a Job that is suspended, in Kueue's words where it has said something."""
     metadata = job["metadata"]
+    # Kueue gives a Job without one the LocalQueue `default` of its namespace, where there is one.
+    queue = labels(job).get(QUEUE_LABEL)
     if queue is None:
-        # Kueue suspends Jobs without a queue too where it is told to manage all of them.
-        message = f"the Job {metadata['name']} was suspended and compute.queue is left out; name a LocalQueue there"
+        message = f"the Job {metadata['name']} is suspended and no queue has it; resume it, or name one in compute.queue"
         return Blocker("Queued", "NoQueue", message)
     try:
         workloads, _ = await cluster.list(WORKLOAD, metadata["namespace"], f"{_JOB_UID}={metadata['uid']}")

@@ -52,8 +52,8 @@ def quota(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def queue(control_plane: ControlPlane, namespace: str, quota: str) -> str:
-    return _local_queue(control_plane, namespace, quota)
+def queue(control_plane: ControlPlane, namespace: str, quota: str) -> None:
+    _local_queue(control_plane, namespace, quota)
 
 
 def test_of_two_runs_the_second_is_queued_with_the_reason_and_goes_on_when_there_is_room(runs, queue):
@@ -92,6 +92,16 @@ def test_a_queue_that_does_not_exist_is_named_and_the_run_goes_on_once_it_does(r
     assert run.phase == "Queued"
     _local_queue(control_plane, run.namespace, quota)
     run.reaches("Completed", 60)
+
+
+def test_a_run_that_names_no_queue_waits_in_the_default_queue_of_its_namespace(runs, quota, queue, control_plane):
+    _local_queue(control_plane, runs.namespace, quota, "default")
+    first = runs.apply("hold-learn-1-x", endpoint=None, compute=QUEUE)
+    pod = first.pod("learn").runs()
+    second = runs.apply("second", endpoint=None)
+    assert "queue default: " in second.shows("Queued", "Pending")
+    pod.ends(0, pod.result())
+    second.reaches("Completed", 60)
 
 
 def test_D_an_eviction_is_an_interruption_and_the_next_attempt_passes_the_queue_too(runs, queue):
@@ -200,10 +210,9 @@ def writes_about(plane: ControlPlane, run: Run) -> int:
     return len([one for one in by_operator(writes(plane.audit_log, run.namespace)) if run.name in one.name])
 
 
-def _local_queue(plane: ControlPlane, namespace: str, quota: str) -> str:
-    metadata = {"name": QUEUE["queue"], "namespace": namespace}
+def _local_queue(plane: ControlPlane, namespace: str, quota: str, name: str = QUEUE["queue"]) -> None:
+    metadata = {"name": name, "namespace": namespace}
     _apply(plane, {"apiVersion": _API, "kind": "LocalQueue", "metadata": metadata, "spec": {"clusterQueue": quota}})
-    return QUEUE["queue"]
 
 
 def _apply(plane: ControlPlane, manifest: Manifest) -> None:

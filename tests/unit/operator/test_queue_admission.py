@@ -11,6 +11,12 @@ from slipway_operator.queue_admission import why_queued
 _RESERVED = {"type": "QuotaReserved", "status": "True"}
 
 
+def a_queued_job(queue="team"):
+    job = a_job(suspend=True)
+    job["metadata"]["labels"] |= {"kueue.x-k8s.io/queue-name": queue} if queue else {}
+    return job
+
+
 def a_workload(job, *conditions, **status):
     return {
         "apiVersion": kinds.WORKLOAD.api_version,
@@ -38,13 +44,13 @@ def why(*workloads, queue="team"):
     cluster = FakeCluster()
     for workload in workloads:
         cluster.put(workload)
-    return asyncio.run(why_queued(cluster, a_job(suspend=True), queue))
+    return asyncio.run(why_queued(cluster, a_queued_job(queue)))
 
 
 def why_not(error):
     cluster = Deaf()
     cluster.error = error
-    return asyncio.run(why_queued(cluster, a_job(suspend=True), "team"))
+    return asyncio.run(why_queued(cluster, a_queued_job()))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_a_cluster_without_kueue_is_told_apart_from_one_where_the_operator_may_n
     assert "kueue.enabled" in why_not(Forbidden("workloads is forbidden")).message
 
 
-def test_a_job_that_somebody_suspended_without_a_queue_names_the_field():
+def test_a_job_that_somebody_suspended_and_no_queue_has_names_the_field():
     found = why(queue=None)
     assert found.reason == "NoQueue"
-    assert "compute.queue is left out" in found.message
+    assert "name one in compute.queue" in found.message
