@@ -23,7 +23,8 @@ class Promotion:
     async def tell(self, promote: Promote, run: TrainingRun, plan: Plan) -> None:
         """Makes the endpoint from the run's template, or tells the one that exists; one that was told is left alone.
 
-        Raises ManifestError for settings that cannot be had on a cluster, and ClusterError.
+        Raises ManifestError for settings that cannot be had on a cluster, Conflict for an endpoint that was deleted
+        meanwhile, and ClusterError.
         """
         there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
         existing = observe.readable_endpoint(there)
@@ -32,7 +33,7 @@ class Promotion:
         wanted = model_endpoint(promote, run, plan, existing)
         if existing is not None:
             if there is not None and not _says(there, wanted):
-                self.world.put(await self.cluster.apply(wanted))
+                self.world.put(await self.cluster.apply(_to(there, wanted)))
             return
         try:
             self.world.put(await self.cluster.create(wanted))
@@ -41,6 +42,12 @@ class Promotion:
             found = await self.cluster.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
             if found is not None:
                 self.world.put(found)
+
+
+def _to(there: Manifest, wanted: Manifest) -> Manifest:
+    """Returns what is applied to exactly this endpoint. One that was deleted at this moment would be made by it, open
+    to all and without anything else of the run's template; with a uid that is a Conflict."""
+    return {**wanted, "metadata": {**wanted["metadata"], "uid": there["metadata"]["uid"]}}
 
 
 def _says(there: Manifest, wanted: Manifest) -> bool:

@@ -71,6 +71,9 @@ class FakeCluster:
     async def apply(self, manifest: Manifest) -> Manifest:
         key = self._try("apply", manifest)
         there = self.objects.get(key)
+        meant = manifest["metadata"].get("uid")
+        if meant not in (None, there["metadata"]["uid"] if there else None):
+            raise Conflict(f"{key[0]} {key[2]}: uid mismatch: {meant} is not there")
         if there is None:
             return self._store(key, manifest)
         merged = _merge(there, {name: value for name, value in manifest.items() if name != "status"})
