@@ -1,4 +1,4 @@
-"""Which changes of an endpoint's status may wait: the words about a version that starts, and nothing else."""
+"""Which changes of an endpoint's status may wait: words about a version that starts, or of a condition."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slipway_core.status import EndpointStatus
+from slipway_operator.soft_status import wordless
 
 _INTERVAL = 10.0
 
@@ -35,7 +36,8 @@ class SoftEndpointWrites:
 
 
 def settled(status: EndpointStatus) -> EndpointStatus:
-    """Returns the status without what is said while a candidate starts."""
+    """Returns the status without what is said while a candidate starts, and without the words of conditions."""
+    quiet = status.model_copy(update={"conditions": wordless(status.conditions)})
     if status.candidate is None:
-        return status
-    return status.model_copy(update={"candidate": status.candidate.model_copy(update={"message": None})})
+        return quiet
+    return quiet.model_copy(update={"candidate": status.candidate.model_copy(update={"message": None})})

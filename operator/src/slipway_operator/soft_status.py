@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from slipway_core.status import Condition, RunStatus, StepState
 
-_TALKATIVE = ("Progressing", "Live")
-"""Conditions whose message says how far a step or a rollout is; their status and reason say what it is."""
-
 
 @dataclass
 class SoftWrites:
-    """Remembers when the progress of each run was written last."""
+    """Remembers when the status of each run was written last."""
 
     interval: float
-    """Seconds between two writes of nothing but progress."""
+    """Seconds between two writes of nothing but progress and words."""
     monotonic: Callable[[], float]
     _last: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -36,13 +33,17 @@ class SoftWrites:
 
 
 def settled(status: RunStatus) -> RunStatus:
-    """Returns the status without what moves while a step runs: its progress, and the words about it."""
+    """Returns the status without what moves while a step runs: its progress, and the words of conditions.
+
+    Words may hold numbers that never rest: how far a step is, how many nodes have no room, how much of a quota is used.
+    """
     stages = [
         stage.model_copy(update={"progress": None}) if stage.state is StepState.RUNNING else stage
         for stage in status.stages
     ]
-    return status.model_copy(update={"stages": stages, "conditions": [_quiet(c) for c in status.conditions]})
+    return status.model_copy(update={"stages": stages, "conditions": wordless(status.conditions)})
 
 
-def _quiet(condition: Condition) -> Condition:
-    return condition.model_copy(update={"message": ""}) if condition.type in _TALKATIVE else condition
+def wordless(conditions: Iterable[Condition]) -> list[Condition]:
+    """Returns the conditions without their messages: status and reason say what it is."""
+    return [condition.model_copy(update={"message": ""}) for condition in conditions]

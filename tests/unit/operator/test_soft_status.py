@@ -1,4 +1,7 @@
-from slipway_core.status import Condition, Phase, Progress, RunStatus, StepState, StepStatus
+import pytest
+
+from slipway_core.status import Condition, EndpointStatus, Phase, Progress, RunStatus, StepState, StepStatus
+from slipway_operator import soft_endpoint_status, soft_status
 from slipway_operator.soft_status import SoftWrites
 
 
@@ -35,3 +38,17 @@ def test_what_happened_is_written_at_once():
     writes.written("u")
     assert writes.wait("u", a_status(), a_status(phase=Phase.EXPORTING)) == 0
     assert writes.wait("u", a_status(step=1), a_status(step=2, state=StepState.SUCCEEDED)) == 0
+
+
+@pytest.mark.parametrize("settle", [soft_status.settled, soft_endpoint_status.settled])
+def test_F_numbers_in_the_words_of_a_condition_wait_and_another_reason_does_not(settle):
+    def status(message: str, reason: str = "NoNodeFits"):
+        kind = RunStatus if settle is soft_status.settled else EndpointStatus
+        since = "2026-01-01T00:00:00Z"
+        told = Condition(
+            type="Unschedulable", status="True", reason=reason, message=message, last_transition_time=since
+        )
+        return kind(conditions=[told])
+
+    assert settle(status("0/50 nodes: 12 Insufficient cpu")) == settle(status("0/51 nodes: 13 Insufficient cpu"))
+    assert settle(status("0/50 nodes")) != settle(status("0/50 nodes", "NoAccelerator"))
