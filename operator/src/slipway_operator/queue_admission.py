@@ -16,7 +16,7 @@ async def why_queued(cluster: Cluster, job: Manifest) -> Blocker:
     # Kueue gives a Job without one the LocalQueue `default` of its namespace, where there is one.
     queue = labels(job).get(QUEUE_LABEL)
     if queue is None:
-        message = f"the Job {metadata['name']} is suspended and no queue has it; resume it, or name one in compute.queue"
+        message = f"the Job {metadata['name']} is suspended and in no queue; resume it, or name one in compute.queue"
         return Blocker("Queued", "NoQueue", message)
     try:
         workloads, _ = await cluster.list(WORKLOAD, metadata["namespace"], f"{_JOB_UID}={metadata['uid']}")
