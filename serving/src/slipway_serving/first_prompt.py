@@ -14,7 +14,7 @@ from slipway_serving.chat import ChatRequest
 from slipway_serving.refusal import Refusal
 
 # Greedy and short: an engine that answers these tokens answers others.
-PROMPT = ChatRequest(message="Hello", max_length=8, temperature=0)
+PROMPT = ChatRequest(message="Hello", max_length=8, temperature=0, top_p=None)
 # An engine may still compile something for its first answer.
 _ANSWER_WITHIN = 120.0
 _PAUSE = 5.0
