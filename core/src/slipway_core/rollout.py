@@ -150,9 +150,10 @@ def _choose_candidate(draft: _Draft) -> None:
             _drop_candidate(draft, "the spec asks for the live version again")
         return
     if draft.candidate is not None:
-        if draft.candidate.revision == revision:
+        if draft.candidate.revision == revision and may_start:
             return
-        _drop_candidate(draft, "the spec asks for another version")
+        same = draft.candidate.revision == revision
+        _drop_candidate(draft, "its verdict was taken back" if same else "the spec asks for another version")
     if draft.has_failed(revision) and not draft.forgive:
         return
     if may_start:

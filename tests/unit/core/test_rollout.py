@@ -91,6 +91,20 @@ def test_A_a_rollback_needs_a_verdict_like_any_other_version():
     assert world.condition("Judged").reason == "NoPassingVerdict"
 
 
+def test_A_a_candidate_whose_verdict_is_taken_back_does_not_take_over():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.passed.discard(digest("b"))
+    world.ready(2)
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.candidate, world.route) == (1, None, 1)
+    assert world.remembered(2).message == "its verdict was taken back"
+    world.passed.add(digest("b"))
+    assert world.goes_live() == 3
+
+
 def test_a_lost_verdict_takes_no_live_version_away():
     world = a_live_world()
     world.passed.clear()
