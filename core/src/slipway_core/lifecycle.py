@@ -46,6 +46,9 @@ RETRY_ANNOTATION = "slipway.dev/retry"
 REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
 
+_WHY_LIMIT = 3072
+"""Characters of a step's message; a text of a status has 4096."""
+
 DAMAGED_DATA = "DamagedShard:"
 """How the message of a step begins that found prepared data damaged."""
 DAMAGED_ARTIFACT = "BadArtifact:"
@@ -164,7 +167,8 @@ def _enter(draft: _Draft, name: str, attempt: Attempt) -> None:
     reached = attempt.result.progress if attempt.result and attempt.result.progress else attempt.progress
     if reached is not None:
         draft.update(name, progress=reached)
-    draft.update(name, finished_at=timestamp(attempt.finished_at or draft.now))
+    # A node's clock that is ahead must not prolong the pause before the next attempt.
+    draft.update(name, finished_at=timestamp(min(attempt.finished_at or draft.now, draft.now)))
     message = _why(attempt)
     match attempt.exit_class or ExitClass.FAILED:
         case ExitClass.DONE:
@@ -557,7 +561,9 @@ def _why(attempt: Attempt) -> str:
     error = attempt.result.error if attempt.result else None
     if error is not None:
         return f"{error.kind}: {error.message}"
-    return attempt.message or attempt.result_error or "it said nothing"
+    why = attempt.message or attempt.result_error or "it said nothing"
+    # A container that could not be made may say 4 KiB of why, and the words around it have to fit a status too.
+    return why if len(why) <= _WHY_LIMIT else f"{why[: _WHY_LIMIT - 1]}…"
 
 
 def _progress_message(draft: _Draft, name: str, attempt: Attempt) -> str:

@@ -157,7 +157,8 @@ def _only_just_unready(pod: Manifest, now: datetime) -> bool:
     since = parse_timestamp(ready["lastTransitionTime"])
     started = max((_moment(at(own, "state", "running")) or since for own in _servers(pod)), default=since)
     # A server that was started since then has not been ready yet.
-    return started < since and now - since < _UNREADY_AFTER
+    # Of a node whose clock is far ahead nobody knows how long ago that was.
+    return started < since and abs(now - since) < _UNREADY_AFTER
 
 
 def unready_again_after(objects: VersionObjects, now: datetime) -> timedelta | None:

@@ -297,6 +297,28 @@ def test_attempts_that_keep_vanishing_are_a_failure():
     assert world.record("prepare").failures == 1
 
 
+def test_a_clock_that_is_ahead_prolongs_no_pause():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    ahead = world.now + timedelta(hours=3)
+    world.attempts["prepare"][-1] = replace(world.attempts["prepare"][-1], finished_at=ahead)
+    world.settle()
+    assert world.record("prepare").state is StepState.WAITING
+    world.wait(11)
+    world.settle()
+    assert world.record("prepare").attempt == 2
+
+
+def test_what_an_attempt_says_fits_into_status_however_long_it_is():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn", "export")
+    world.end("evaluate", ExitClass.FAILED, message="x" * 5000)
+    world.settle()
+    assert world.phase is Phase.HELD
+    assert type(world.run.status).model_validate(world.run.status.model_dump()) == world.run.status
+
+
 def test_an_export_that_names_no_artifact_has_failed():
     world = World(a_run(retries=0))
     world.through("prepare", "learn")
