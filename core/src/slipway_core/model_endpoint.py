@@ -11,7 +11,10 @@ from slipway_core.status import EndpointStatus
 
 
 class ServedModel(Api):
+    """What is served. A run that passed writes it; a hand-made one needs a verdict, or acceptUnjudged."""
+
     uri: Uri
+    """Where the artifact is: pvc://claim/path, s3://, gs:// or hf://."""
     digest: Digest
     """Digest of the artifact's manifest; what is served is verified against it."""
     run: Name | None = None
@@ -23,6 +26,8 @@ class ServedModel(Api):
 
 
 class Autoscaling(Api):
+    """Follows the load with the number of replicas, by a HorizontalPodAutoscaler."""
+
     rules: ClassVar = (
         Rule(
             "(has(self.minReplicas) ? self.minReplicas : 1) <= self.maxReplicas",
@@ -33,10 +38,13 @@ class Autoscaling(Api):
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
     max_replicas: int = Field(ge=1, le=1000)
+    """Replicas at most."""
     target_cpu_percent: int = Field(default=80, ge=1, le=100)
 
 
 class Engine(Api):
+    """How vLLM runs the model."""
+
     max_model_length: int | None = Field(default=None, ge=16)
     """Longest prompt and answer together, in tokens; the model's own limit when left out."""
     dtype: Literal["Auto", "BF16", "FP16", "FP32"] = "Auto"
@@ -49,11 +57,17 @@ class Engine(Api):
 
 
 class ServingResources(Api):
+    """CPU and memory of a serving pod."""
+
     requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What a node must have free: {cpu: "4", memory: 16Gi}."""
     limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What a pod may use at most."""
 
 
 class Access(Api):
+    """Who may ask the endpoint."""
+
     rules: ClassVar = (
         Rule(
             "!(has(self.anonymous) && self.anonymous && (has(self.keysSecret) || has(self.keysFile)))",
@@ -71,6 +85,8 @@ class Access(Api):
 
 
 class Limits(Api):
+    """How much one replica takes on at once."""
+
     max_concurrent: int = Field(default=8, ge=1, le=4096)
     """Requests that the engine works on at once."""
     max_queue: int = Field(default=32, ge=0, le=65536)
@@ -80,6 +96,8 @@ class Limits(Api):
 
 
 class Rollout(Api):
+    """How a new version takes over from the live one."""
+
     strategy: Literal["Auto", "BlueGreen", "Recreate"] = "Auto"
     """Auto and BlueGreen start the candidate beside the live version. Recreate stops the live version first and
     accepts the downtime."""
@@ -92,6 +110,8 @@ class Rollout(Api):
 
 
 class Route(Api):
+    """How the endpoint is reached from outside of the cluster."""
+
     host: ShortText
     """Host name of an HTTPRoute or Ingress."""
 

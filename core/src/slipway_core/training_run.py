@@ -34,6 +34,8 @@ class TokenizerTraining(Api):
 
 
 class Tokenizer(Api):
+    """Where a new model has its tokenizer from."""
+
     rules: ClassVar = (
         Rule(
             "has(self.train) != has(self.from)",
@@ -142,6 +144,8 @@ class Validation(Api):
 
 
 class StageData(Api):
+    """What the stage learns, and what it is measured on meanwhile."""
+
     train: Annotated[list[DataSource], Field(min_length=1, max_length=64)]
     """Training data. Rows are {"text": …} for CausalLM and {"conversations": [{"role", "content"}, …]} for Chat."""
     validation: Validation | None = None
@@ -149,6 +153,8 @@ class StageData(Api):
 
 
 class EarlyStop(Api):
+    """Ends a stage that no longer gets better."""
+
     patience: int = Field(default=3, ge=1, le=1000)
     """Measurements without a lower validation loss after which the stage ends."""
 
@@ -174,6 +180,8 @@ class Batch(Api):
 
 
 class Optimizer(Api):
+    """How the weights follow the gradients."""
+
     name: Literal["AdamW"] = "AdamW"
     learning_rate: float = Field(default=2e-4, gt=0, le=10)
     """Peak learning rate."""
@@ -193,6 +201,8 @@ class Optimizer(Api):
 
 
 class Memory(Api):
+    """How a model that is large for its devices fits into them."""
+
     rules: ClassVar = (
         Rule(
             "!has(self.zeroStage) || self.zeroStage == 'Auto' || self.zeroStage in [0, 1, 2, 3]",
@@ -217,6 +227,8 @@ class Memory(Api):
 
 
 class Adapter(Api):
+    """Trains a few new weights beside the model instead of all of its own."""
+
     rules: ClassVar = (
         Rule(
             "!has(self.method) || self.method in ['None', 'LoRA', 'DoRA']",
@@ -259,6 +271,7 @@ class Stage(Api):
     )
 
     name: Name
+    """Names the stage in status, logs and the workspace; the same name is not given twice."""
     objective: Literal["CausalLM", "Chat"] = "CausalLM"
     """CausalLM learns every token of {"text": …} rows, Chat the assistant's tokens of {"conversations": …} rows."""
     data: StageData
@@ -285,16 +298,26 @@ class Stage(Api):
 
 
 class Resources(Api):
+    """CPU and memory of a pod."""
+
     requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What a node must have free: {cpu: "4", memory: 16Gi}."""
     limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What a pod may use at most."""
 
 
 class Toleration(Api):
+    """A taint of nodes on which the pods may run."""
+
     key: ShortText | None = None
+    """Key of the taint; every taint when left out with operator Exists."""
     operator: Literal["Exists", "Equal"] = "Equal"
     value: str | None = Field(default=None, max_length=63)
+    """Value of the taint, with operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; every effect when left out."""
     toleration_seconds: int | None = None
+    """How long a pod stays on a node that gets the taint; for ever when left out."""
 
 
 class Compute(Api):
@@ -307,14 +330,20 @@ class Compute(Api):
     accelerator: ShortText | None = None
     """Extended resource such as nvidia.com/gpu. Left out: what torch finds, or the chart's default."""
     resources: Resources | None = None
+    """Of each pod; the chart's default when left out."""
     queue: Name | None = None
     """Kueue LocalQueue."""
     node_selector: Annotated[dict[ShortText, Text], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list[Toleration])
+    """Taints on which the pods may run."""
     priority_class_name: ShortText | None = None
+    """PriorityClass of the pods."""
 
 
 class Checkpoints(Api):
+    """When the state of a training is written, and how much of it is kept."""
+
     every_steps: int = Field(default=200, ge=1)
     """Optimizer steps between two checkpoints."""
     keep: int = Field(default=3, ge=1, le=1000)
@@ -325,9 +354,11 @@ class PromptSource(Api):
     """Rows are {"prompt": …} or {"conversations": …}, with {"answer": …} when the answer is to be compared."""
 
     uri: Uri
+    """A file, folder or glob of .jsonl, .jsonl.gz, .jsonl.zst or .parquet."""
     recall: bool = False
     """These prompts ask for something that the training data holds, so they may overlap with it."""
     credentials: ShortText | None = None
+    """Secret for a private source. Locally, the environment is used."""
 
 
 class Gate(Api):
@@ -342,6 +373,7 @@ class Gate(Api):
     )
 
     metric: MetricName
+    """What is measured: text metrics on data, recall and generated text on prompts."""
     max: float | None = None
     """The metric must not be above it."""
     min: float | None = None
@@ -405,6 +437,8 @@ class Evaluation(Api):
 
 
 class Export(Api):
+    """How the trained model is written for serving."""
+
     rules: ClassVar = (
         Rule(
             "!has(self.mergeAdapter) || self.mergeAdapter",
@@ -432,6 +466,8 @@ class Serving(Api):
 
 
 class Storage(Api):
+    """Where the workspace of the run lies; left out, the claim slipway-workspace of its namespace."""
+
     rules: ClassVar = (
         Rule(
             "has(self.claimName) != has(self.uri)",
@@ -453,6 +489,8 @@ class Storage(Api):
 
 
 class Retention(Api):
+    """What is kept of a run that is finished, and for how long."""
+
     ttl_after_finished: Duration | None = None
     """How long a finished run is kept; for ever when left out. An artifact that an endpoint names is kept."""
     keep_artifacts: int = Field(default=5, ge=1, le=1000)
