@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from slipway_core import plan as plans
 from slipway_core import uris
 from slipway_core.observed import Blocker
-from slipway_core.plan import ExecutorDefaults, Plan
+from slipway_core.plan import ExecutorDefaults, Plan, RunIdentity
 from slipway_core.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cluster import CONFIG_MAP, TRAINING_RUN, AlreadyExists, Cluster
@@ -46,8 +46,10 @@ class Plans:
         settled = run.status.plan_digest if run.status is not None else None
         stored = await self._stored(run, namespace, uid)
         plan = self._read.get(uid) or _plan_in(stored)
-        if plan is not None and settled not in (None, plan.digest):
-            plan = None  # Somebody put another one there.
+        identity = RunIdentity(name=run.name, namespace=namespace, uid=uid)
+        if plan is not None and (plan.run != identity or settled not in (None, plan.digest)):
+            # Somebody put another one there. Its Jobs would be made where it says, in another namespace perhaps.
+            plan = None
         if plan is None or settled is None:
             fresh = self._resolve(run)
             if isinstance(fresh, Blocker):

@@ -92,6 +92,8 @@ class Retention:
             plan = plans.load(str(at(record, "data").get("plan.json", "")))
         except ValueError:
             return False  # Nobody knows what it is about, so nothing is removed.
+        if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
+            return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return True
         keep = self._is_named(plan)
@@ -172,6 +174,10 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
 
 def _made_at(manifest: Manifest) -> datetime:
     return parse_timestamp(manifest["metadata"]["creationTimestamp"])
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
 
 
 def _of_step(pod: Manifest) -> bool:

@@ -55,6 +55,20 @@ def test_E_another_plan_under_the_name_of_a_runs_plan_is_not_run():
     assert plan_of(world)["data"] == text
 
 
+def test_H_a_plan_that_names_another_namespace_makes_nothing_there():
+    world = RunWorld()
+    world.settle()
+    config_map = plan_of(world)
+    forged = config_map["data"]["plan.json"].replace('"namespace": "default"', '"namespace": "other-team"')
+    assert forged != config_map["data"]["plan.json"]
+    world.cluster.put({**config_map, "data": {"plan.json": forged}})
+    world.end("prepare")
+    world.start_operator()
+    world.settle()
+    assert {job["metadata"]["namespace"] for job in world.cluster.all(kinds.JOB)} == {"default"}
+    assert plan_of(world)["data"] == config_map["data"]
+
+
 def test_a_plan_that_the_quota_has_no_room_for_is_a_condition():
     world = RunWorld()
     world.cluster.fail_next("create", kinds.CONFIG_MAP, QuotaExceeded("exceeded quota: configmaps"))

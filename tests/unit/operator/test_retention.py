@@ -1,6 +1,7 @@
 """What deleted runs leave: cleaned up one by one, whatever becomes of the others, and no verdict that is needed."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -73,6 +74,19 @@ def test_what_one_record_is_refused_for_keeps_no_other_waiting():
     assert (len(world.jobs()), len(other.jobs())) == (0, 1)
     look_after(world)
     assert len(world.jobs()) == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("namespace", "other-team"), ("uid", "f" * 36), ("name", "other")])
+def test_H_a_record_that_is_about_another_run_cleans_nothing(field: str, value: str):
+    world = RunWorld()
+    world.settle()
+    (record,) = roles(world, "plan")
+    plan = json.loads(record["data"]["plan.json"])
+    plan["run"][field] = value
+    world.cluster.put({**record, "data": {"plan.json": json.dumps(plan)}})
+    delete(world)
+    look_after(world)
+    assert world.cluster.all(kinds.JOB) == []
 
 
 def test_a_cleanup_that_is_under_way_is_not_asked_about():
