@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,6 +27,8 @@ from slipway_operator.world import World
 
 _PULL = timedelta(seconds=2)
 """Between two looks at the progress of one attempt, however often something else wakes its run."""
+_LONGEST_PULL = timedelta(minutes=1)
+"""Between two of a pod that says nothing: each may take its second, and a thousand of them would hold up all passes."""
 _PATIENCE = timedelta(seconds=8)
 """A pod that is not there or not running after this time has its Events read, which alone say why."""
 
@@ -49,7 +52,9 @@ class _Memory:
     """What is remembered of the attempts of a run that is under way."""
 
     progress: dict[AttemptKey, Progress] = field(default_factory=dict[AttemptKey, Progress])
-    pulled: dict[AttemptKey, datetime] = field(default_factory=dict[AttemptKey, datetime])
+    next_pull: dict[AttemptKey, datetime] = field(default_factory=dict[AttemptKey, datetime])
+    silences: Counter[AttemptKey] = field(default_factory=Counter[AttemptKey])
+    """How often in a row a pod said nothing."""
     ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
     """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
     attempt is one that waits, and goes on under its own number once it is admitted again."""
@@ -184,13 +189,14 @@ class Attempts:
             return
         memory = self._memories.setdefault(uid, _Memory())
         memory.ran.add(one.key)
-        now, last = self.clock(), memory.pulled.get(one.key)
-        if last is not None and now - last < _PULL:
+        now, due = self.clock(), memory.next_pull.get(one.key)
+        if due is not None and now < due:
             return
-        memory.pulled[one.key] = now
         progress = await self.pods.progress(pod)
         if progress is not None:
             memory.progress[one.key] = progress
+        silences = memory.silences[one.key] = 0 if progress is not None else memory.silences[one.key] + 1
+        memory.next_pull[one.key] = now + min(_PULL * 2 ** min(silences, 10), _LONGEST_PULL)
 
     async def _blockers(self, one: AttemptObjects) -> tuple[Blocker, ...]:
         now = self.clock()

@@ -17,8 +17,9 @@ from slipway_operator.work_queue import Key
 from slipway_operator.world import World
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
-_OVER = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.REJECTED})
-"""Phases of a run that no endpoint changes any more."""
+_LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
+"""Phases of a run that an endpoint may change, or that a pass may leave for one of those. The thousand runs that still
+train look at the endpoint when they get there."""
 
 
 def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
@@ -32,7 +33,7 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
     kind, namespace = manifest["kind"], at(manifest, "metadata").get("namespace", "")
     if kind == MODEL_ENDPOINT.kind:
         for run in world.runs_for(namespace, manifest["metadata"]["name"]):
-            if at(run, "status").get("phase") not in _OVER:
+            if at(run, "status").get("phase") in _LOOKS_AT_ENDPOINT:
                 yield Key("TrainingRun", namespace, run["metadata"]["name"])
         # What it named may have to stay no longer.
         yield Key("Namespace", namespace, namespace)

@@ -19,6 +19,8 @@ from slipway_operator.cluster_error import Busy, Conflict
 
 _TURNS = 4
 """One turn in so many is for new keys."""
+_STALE = 1000
+"""Entries of the heap that may be out of date."""
 _FIRST_RETRY = 0.25
 _LONGEST_RETRY = 60.0
 _CONFLICT_RETRY = 0.05
@@ -78,6 +80,10 @@ class WorkQueue:
         if at < self._due.get(key, float("inf")):
             self._due[key] = at
             heapq.heappush(self._heap, (at, key))
+            if len(self._heap) > _STALE + 2 * len(self._due):
+                # What is out of date leaves the heap at its time, which may be the end of a run's retention.
+                self._heap = [(due, delayed) for delayed, due in self._due.items()]
+                heapq.heapify(self._heap)
             self._set_timer()
 
     async def get(self) -> Key:

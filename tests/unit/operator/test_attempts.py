@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.operator.run_world import RunWorld
 
+from slipway_core.status import Progress
 from slipway_operator import kinds, names
 from slipway_operator.cluster_error import Conflict
 
@@ -79,3 +80,24 @@ def test_nothing_is_remembered_of_runs_that_are_gone():
     reconciler = world.reconciler
     assert (reconciler.attempts._memories, reconciler.plans._read) == ({}, {})
     assert (reconciler.writes._last, reconciler._uids) == ({}, {})
+
+
+def test_a_pod_that_says_nothing_is_asked_less_often():
+    world = RunWorld()
+    world.settle()
+    world.pod_of(world.job("prepare"))
+    asked = []
+
+    async def silence(pod):
+        asked.append(world.now)
+
+    world.pods.progress = silence
+    for _ in range(60):
+        world.reconcile()
+        world.now += timedelta(seconds=10)
+    assert 8 <= len(asked) <= 16
+    world.pods.progress = type(world.pods).progress.__get__(world.pods)
+    world.pods.said = Progress(step=3, total=9)
+    world.now += timedelta(seconds=61)
+    world.reconcile()
+    assert world.record("prepare")["progress"]["step"] == 3

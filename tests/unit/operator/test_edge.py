@@ -8,7 +8,9 @@ from slipway_operator.edge import Edge
 from slipway_operator.work_queue import Key, WorkQueue
 from slipway_operator.world import World
 
-RUN = an_object(TRAINING_RUN, "demo", uid=RUN_UID, spec={"serving": {"endpoint": "chat"}})
+RUN = an_object(
+    TRAINING_RUN, "demo", uid=RUN_UID, spec={"serving": {"endpoint": "chat"}}, status={"phase": "RollingOut"}
+)
 DIGEST = "sha256:" + "a" * 64
 
 

@@ -87,7 +87,12 @@ def test_an_endpoint_wakes_the_runs_that_may_still_learn_from_it():
     def a_run(name: str, phase: str):
         return an_object(TRAINING_RUN, name, spec={"serving": {"endpoint": "chat"}}, status={"phase": phase})
 
-    runs = [a_run("rolls", "RollingOut"), a_run("serves", "Serving"), a_run("is-over", "Completed")]
+    runs = [
+        a_run("rolls", "RollingOut"),
+        a_run("serves", "Serving"),
+        a_run("is-over", "Completed"),
+        a_run("trains", "Training"),
+    ]
     found = wakes(None, an_object(MODEL_ENDPOINT, "chat"), *runs)
     assert found == [
         Key("ModelEndpoint", "team", "chat"),

@@ -111,6 +111,21 @@ def test_delayed_keys_come_in_the_order_of_their_time():
     asyncio.run(scenario())
 
 
+def test_delays_that_are_out_of_date_are_not_kept_until_their_time():
+    async def scenario():
+        queue = a_queue()
+        for _ in range(5000):
+            queue.add_after(A, 7 * 86400)
+            queue.add(A)
+            await taken(queue, 1)
+        assert len(queue._heap) < 1100
+        queue.add_after(A, 7 * 86400)
+        queue.add_after(B, 0.01)
+        assert await taken(queue, 1) == [B]
+
+    asyncio.run(scenario())
+
+
 def test_a_pass_that_an_event_asked_for_takes_the_place_of_a_delayed_one():
     async def scenario():
         queue = a_queue()
