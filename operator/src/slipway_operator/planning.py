@@ -13,7 +13,7 @@ from slipway_core.observed import Blocker
 from slipway_core.plan import ExecutorDefaults, Plan, RunIdentity
 from slipway_core.training_run import TrainingRun
 from slipway_operator import names
-from slipway_operator.cluster import CONFIG_MAP, TRAINING_RUN, AlreadyExists, Cluster
+from slipway_operator.cluster import CONFIG_MAP, JOB, TRAINING_RUN, AlreadyExists, Cluster
 from slipway_operator.manifest import Manifest, at
 from slipway_operator.manifests import access
 from slipway_operator.manifests.errors import ManifestError
@@ -57,6 +57,8 @@ class Plans:
             if settled not in (None, fresh.digest):
                 return _lost(run, stored, "this operator's defaults make another one")
             if stored is not None and (plan is None or plan.digest != fresh.digest):
+                if settled is None:
+                    await self._stop_jobs(namespace, uid)
                 await self.cluster.delete(CONFIG_MAP, namespace, names.plan(run.name, uid))
                 plan = stored = None
             plan = plan or fresh
@@ -71,6 +73,12 @@ class Plans:
 
     def forget(self, uid: str) -> None:
         self._read.pop(uid, None)
+
+    async def _stop_jobs(self, namespace: str, uid: str) -> None:
+        """Ends what a pass that could not write its status made of an older spec."""
+        for job in self.world.of_run(JOB, namespace, uid):
+            await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
+            self.world.remove(job)
 
     async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Manifest | None:
         name = names.plan(run.name, uid)

@@ -1,9 +1,10 @@
 """What runs is the plan that status names, whatever happens to its ConfigMap (invariant E)."""
 
+import pytest
 from tests.unit.operator.run_world import RunWorld
 
 from slipway_operator import kinds, names
-from slipway_operator.cluster_error import QuotaExceeded
+from slipway_operator.cluster_error import Conflict, QuotaExceeded
 
 
 def plan_of(world: RunWorld):
@@ -53,6 +54,19 @@ def test_E_another_plan_under_the_name_of_a_runs_plan_is_not_run():
     world.start_operator()
     world.settle()
     assert plan_of(world)["data"] == text
+
+
+def test_E_nothing_that_an_older_spec_made_runs_with_the_plan_of_a_newer_one():
+    world = RunWorld()
+    world.cluster.fail_next("update_status", kinds.TRAINING_RUN, Conflict("edited meanwhile"))
+    with pytest.raises(Conflict):
+        world.reconcile()
+    first = world.job("prepare")
+    world.edit(compute={"nodeSelector": {"disk": "fast"}})
+    world.settle()
+    (job,) = world.jobs()
+    assert job["metadata"]["uid"] != first["metadata"]["uid"]
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "fast"}
 
 
 def test_H_a_plan_that_names_another_namespace_makes_nothing_there():
