@@ -32,9 +32,13 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         yield owner
     kind, namespace = manifest["kind"], at(manifest, "metadata").get("namespace", "")
     if kind == MODEL_ENDPOINT.kind:
+        told = at(manifest, "spec", "model").get("run")
         for run in world.runs_for(namespace, manifest["metadata"]["name"]):
-            if at(run, "status").get("phase") in _LOOKS_AT_ENDPOINT:
-                yield Key("TrainingRun", namespace, run["metadata"]["name"])
+            name = run["metadata"]["name"]
+            # The run that it was told of last is told of all, also when it was over: a rollout that failed may be
+            # tried again, and a version that was replaced may come back.
+            if name == told or at(run, "status").get("phase") in _LOOKS_AT_ENDPOINT:
+                yield Key("TrainingRun", namespace, name)
         # What it named may have to stay no longer.
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind and after is None:

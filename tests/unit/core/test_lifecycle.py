@@ -280,6 +280,19 @@ def test_three_interruptions_without_progress_are_one_failure():
     assert world.phase is Phase.TRAINING
 
 
+def test_D_an_attempt_that_was_killed_together_with_its_executor_made_the_progress_that_status_knows():
+    world = World(a_run())
+    world.through("prepare")
+    for reached in (10, 20, 30, 40):
+        world.reach("learn", reached)
+        world.settle()
+        world._change("learn", progress=None)  # What the executor had heard is gone with it.
+        world.end("learn", ExitClass.INTERRUPTED)
+        world.settle()
+        assert world.record("learn").resumed_step == reached
+    assert world.record("learn").failures == 0
+
+
 def test_an_attempt_that_vanished_is_an_interruption():
     world = World(a_run())
     world.settle()
@@ -475,6 +488,18 @@ def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
     world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
     world.settle()
     assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_in_the_end():
+    world = World(a_run())
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
+    world.goes_live()
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
 
 
 def test_a_model_of_an_endpoint_is_told_to_another_one_when_serving_changes():

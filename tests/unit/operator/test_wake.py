@@ -102,6 +102,13 @@ def test_an_endpoint_wakes_the_runs_that_may_still_learn_from_it():
     ]
 
 
+def test_an_endpoint_wakes_the_run_that_it_was_told_of_last_whatever_its_phase():
+    serving = {"serving": {"endpoint": "chat"}}
+    runs = [an_object(TRAINING_RUN, name, spec=serving, status={"phase": "Failed"}) for name in ("last", "earlier")]
+    found = wakes(None, an_object(MODEL_ENDPOINT, "chat", spec={"model": {"run": "last"}}), *runs)
+    assert [key.name for key in found if key.kind == "TrainingRun"] == ["last"]
+
+
 def test_a_deleted_run_wakes_what_looks_after_what_it_left():
     run = an_object(TRAINING_RUN, "demo", uid=RUN_UID)
     assert wakes(run, None) == [RUN, SPACE]
