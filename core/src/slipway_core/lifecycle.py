@@ -164,7 +164,9 @@ def _adopt(draft: _Draft, name: str, attempt: Attempt) -> None:
 
 def _enter(draft: _Draft, name: str, attempt: Attempt) -> None:
     """Enters one ended attempt by the class of its exit."""
-    reached = attempt.result.progress if attempt.result and attempt.result.progress else attempt.progress
+    told = attempt.result.progress if attempt.result and attempt.result.progress else attempt.progress
+    # A process that was killed leaves no word, and an executor that was killed with it has heard none.
+    reached = told or draft.steps[name].progress
     if reached is not None:
         draft.update(name, progress=reached)
     # A node's clock that is ahead must not prolong the pause before the next attempt.

@@ -120,8 +120,9 @@ def taken_over(kube: Kube, system: Kube, live):
     wait(lambda: attempt(kube, "pair", "pretrain") >= 2, "the second attempt", 180, lambda: kube.why("pair"))
     with traffic(kube, "chat", PORT, SERVE_IMAGE) as report:
         run = kube.wait_for_phase("pair", "Serving", seconds=900)
-        # The last version is drained after its probation: that too must lose nothing.
-        wait(lambda: len(kube.list("deployments", "slipway.dev/endpoint=chat")) == 1, "the last version to end", 240)
+        # The last version is drained after its probation, and its clients move: that too must lose nothing.
+        wait(lambda: len(kube.list("pods", "slipway.dev/endpoint=chat")) == 1, "the last version to end", 300)
+        time.sleep(10)
     return {"run": run, "report": report}
 
 
