@@ -36,6 +36,8 @@ class Resync:
             changed, missed = await self._kind(kind)
             for key in changed:
                 self.queue.add(key)
+                for run in self._told_by(key):
+                    self.queue.add(run)
             if missed and not first:
                 _log.info("%d %s were not as the watch had told", missed, kind.plural)
         for key in self._everything() if first else self._under_way():
@@ -55,6 +57,12 @@ class Resync:
                 continue
             return sweep.finish(str(min(versions))), sweep.missed
         raise Expired(f"the list of {kind.plural} took longer than the API server keeps one, three times")
+
+    def _told_by(self, key: Key) -> Iterable[Key]:
+        """Yields the runs that an endpoint is news for, those that serve included: nothing else looks at them again."""
+        if key.kind == MODEL_ENDPOINT.kind:
+            for run in self.world.runs_for(key.namespace, key.name):
+                yield Key("TrainingRun", key.namespace, run["metadata"]["name"])
 
     def _everything(self) -> Iterable[Key]:
         for manifest in (*self.world.all(TRAINING_RUN), *self.world.all(MODEL_ENDPOINT)):
