@@ -73,6 +73,8 @@ def of_response(status: int, headers: Mapping[str, str], body: bytes) -> Cluster
             return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
         case 410:
             return Expired(message)
+        case 422 if "metadata.uid: Invalid value" in message:
+            return Conflict(message)  # Another object has the name by now.
         case 400 | 405 | 413 | 415 | 422:
             return Invalid(message)
         case 403 if "status unknown for quota" in message:

@@ -137,6 +137,23 @@ def test_an_apply_takes_its_fields_from_whoever_had_them_and_leaves_the_others(
     on(control_plane.kubeconfig, scenario)
 
 
+def test_an_apply_to_one_object_makes_no_other_of_its_name(control_plane: ControlPlane, namespace: str):
+    async def scenario(cluster: Cluster) -> None:
+        made = await cluster.create(a_config_map(namespace, "one"))
+        meant = {**a_config_map(namespace, "one"), "data": {"mine": "2"}}
+        meant["metadata"]["uid"] = made["metadata"]["uid"]
+        assert (await cluster.apply(meant))["metadata"]["uid"] == made["metadata"]["uid"]
+        await cluster.delete(CONFIG_MAP, namespace, "one")
+        with pytest.raises(Conflict):
+            await cluster.apply(meant)
+        assert await cluster.get(CONFIG_MAP, namespace, "one") is None
+        await cluster.create(a_config_map(namespace, "one"))
+        with pytest.raises(Conflict):
+            await cluster.apply(meant)
+
+    on(control_plane.kubeconfig, scenario)
+
+
 def test_a_status_is_replaced_unless_the_object_has_changed(control_plane: ControlPlane, namespace: str):
     async def scenario(cluster: Cluster) -> None:
         read = await cluster.create(a_run(namespace))
