@@ -159,12 +159,13 @@ def alive(place: Kube) -> dict[str, int]:
 
 @contextmanager
 def upgrade(setting: str) -> Iterator[None]:
-    """Upgrades the chart with one value changed, and goes back to the release before it."""
-    helm("upgrade", "slipway", str(CHART), "--reuse-values", "--set", setting)
+    """Upgrades the chart with one value changed, and goes back to the release that was there, whatever became of it."""
+    (deployed,) = [r for r in json.loads(helm("history", "slipway", "-o", "json")) if r["status"] == "deployed"]
     try:
+        helm("upgrade", "slipway", str(CHART), "--reuse-values", "--set", setting)
         yield
     finally:
-        helm("rollback", "slipway")
+        helm("rollback", "slipway", str(deployed["revision"]))
 
 
 def helm(*arguments: str) -> str:
