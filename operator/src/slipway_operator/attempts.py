@@ -23,6 +23,7 @@ from slipway_operator.manifests.workspace_claim import workspace_claim
 from slipway_operator.observe import AttemptKey, AttemptObjects
 from slipway_operator.owned import check_owner
 from slipway_operator.settings import Settings
+from slipway_operator.warning_events import WarningEvents
 from slipway_operator.world import World
 
 _PULL = timedelta(seconds=2)
@@ -69,6 +70,10 @@ class Attempts:
     clock: Callable[[], datetime]
     _memories: dict[str, _Memory] = field(default_factory=dict[str, "_Memory"])
     """By the uid of a run."""
+    warnings: WarningEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.warnings = WarningEvents(self.cluster, self.clock)
 
     async def observe(self, namespace: str, uid: str, plan: Plan) -> Seen:
         """Looks at the run's attempts. Raises ClusterError when why a pod does not start cannot be read."""
@@ -206,7 +211,7 @@ class Attempts:
         silent: Manifest | None = one.first_pod or one.job
         if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
             return ()
-        return blockers.of_events(await self.cluster.events(silent))
+        return blockers.of_events(await self.warnings.about(silent))
 
 
 def claim_of(plan: Plan) -> str:

@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 """Objects in one answer to a list: what keeps the operator's memory flat."""
+_WARNINGS: Final = "type=Warning,reason!=FailedScheduling,reason!=Failed,reason!=BackOff"
+"""Field selector; what it leaves out is in the status of the pod, and by far the most."""
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _READ_PAUSES = (0.2, 0.8)
 """Seconds before the second and the third try of a read."""
@@ -109,12 +111,10 @@ class Cluster:
                 return
             query["continue"] = str(metadata["continue"])
 
-    async def events(self, involved: Manifest) -> list[Manifest]:
-        """Returns the Events about an object."""
-        metadata = at(involved, "metadata")
+    async def warnings(self, namespace: str) -> list[Manifest]:
+        """Returns the Events of a namespace that warn of what its objects' own status does not say."""
         found: list[Manifest] = []
-        selector = f"involvedObject.uid={metadata['uid']}"
-        async for page, _ in self.pages(EVENT, metadata["namespace"], fields=selector):
+        async for page, _ in self.pages(EVENT, namespace, fields=_WARNINGS):
             found += page
         return found
 

@@ -21,6 +21,7 @@ from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.observe_version import VersionObjects
 from slipway_operator.owned import check_owner
 from slipway_operator.settings import Settings
+from slipway_operator.warning_events import WarningEvents
 from slipway_operator.world import World
 
 _PATIENCE = timedelta(seconds=8)
@@ -51,6 +52,10 @@ class Versions:
     _known: dict[str, Manifest] = field(default_factory=dict[str, Manifest])
     """The Deployment of each version that has the traffic, to make it again as it was when somebody deletes it; by the
     uid of its endpoint."""
+    warnings: WarningEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.warnings = WarningEvents(self.cluster, self.clock)
 
     async def observe(self, endpoint: ModelEndpoint, manifest: Manifest) -> Seen:
         """Raises ClusterError where the Events of a silent pod cannot be read."""
@@ -147,7 +152,7 @@ class Versions:
         if found:
             return found
         silent = observe_version.silent_pod(one, now, _PATIENCE)
-        return blockers.of_events(await self.cluster.events(silent)) if silent is not None else ()
+        return blockers.of_events(await self.warnings.about(silent)) if silent is not None else ()
 
     def _unbuildable(self, endpoint: ModelEndpoint, candidate: VersionStatus) -> str | None:
         try:

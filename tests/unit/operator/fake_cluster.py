@@ -58,9 +58,8 @@ class FakeCluster:
         ]
         return found, str(next(self._versions))
 
-    async def events(self, involved: Manifest) -> list[Manifest]:
-        uid = at(involved, "metadata").get("uid")
-        return [event for event in self.all(EVENT) if at(event, "involvedObject").get("uid") == uid]
+    async def warnings(self, namespace: str) -> list[Manifest]:
+        return [event for event in self.all(EVENT) if at(event, "metadata").get("namespace") == namespace]
 
     async def create(self, manifest: Manifest) -> Manifest:
         key = self._try("create", manifest)

@@ -1,0 +1,55 @@
+"""Warnings are listed for a namespace at once, however many of its pods are silent."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from slipway_operator.warning_events import WarningEvents
+
+
+class Server:
+    def __init__(self):
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.events = {}
+        self.lists = []
+
+    async def warnings(self, namespace):
+        self.lists.append(namespace)
+        await asyncio.sleep(0)
+        return [{"involvedObject": {"uid": uid}, "message": said} for uid, said in self.events.items()]
+
+
+def about(server, *asked, told=None):
+    told = told or WarningEvents(server, lambda: server.now)
+
+    async def ask():
+        named = [told.about({"metadata": {"namespace": space, "uid": uid}}) for space, uid in asked]
+        return [[event["message"] for event in found] for found in await asyncio.gather(*named)]
+
+    return asyncio.run(ask())
+
+
+def test_all_silent_objects_of_a_namespace_share_one_list():
+    server = Server()
+    server.events = {"a": "no claim", "b": "no quota"}
+    assert about(server, ("team", "a"), ("team", "b"), ("team", "c")) == [["no claim"], ["no quota"], []]
+    assert server.lists == ["team"]
+
+
+def test_a_list_is_as_good_as_new_for_ten_seconds():
+    server = Server()
+    told = WarningEvents(server, lambda: server.now)
+    about(server, ("team", "a"), told=told)
+    server.events = {"a": "no claim"}
+    server.now += timedelta(seconds=9)
+    assert about(server, ("team", "a"), told=told) == [[]]
+    server.now += timedelta(seconds=1)
+    assert about(server, ("team", "a"), told=told) == [["no claim"]]
+
+
+def test_what_was_listed_of_a_namespace_is_forgotten_when_nobody_asks():
+    server = Server()
+    told = WarningEvents(server, lambda: server.now)
+    about(server, ("team", "a"), told=told)
+    server.now += timedelta(minutes=5)
+    about(server, ("other", "a"), told=told)
+    assert set(told._told) == {"other"}
