@@ -421,7 +421,12 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     if live is not None and live.digest == digest:
         draft.endpoint = RunEndpointStatus(name=name, url=view.status.url, version=live.version)
         if view.status.phase not in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT):
-            message = f"endpoint {name} has the model as version {live.version}, which does not answer yet"
+            has = f"endpoint {name} has the model as version {live.version}, which does not answer"
+            if draft.was.phase is Phase.SERVING and view.current:
+                # Stopped, or degraded: the endpoint says which. The run itself is over and begins no rollout.
+                draft.condition("Live", "False", "NotAnswering", f"{has} now")
+                return Phase.SERVING
+            message = f"{has} yet"
             draft.condition("Live", "False", "NotAnswering", message)
             draft.condition("Progressing", "True", "RollingOut", message)
             return Phase.ROLLING_OUT

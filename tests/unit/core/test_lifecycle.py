@@ -13,7 +13,7 @@ from slipway_core.exit_codes import ExitClass
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.observed import Blocker, Claim, EndpointView
 from slipway_core.protocol import EvaluationResult
-from slipway_core.status import Phase, StepState, Verdict
+from slipway_core.status import EndpointPhase, Phase, StepState, Verdict
 
 ALL = ("prepare", "learn", "export", "evaluate")
 
@@ -488,6 +488,24 @@ def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
     world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
     world.settle()
     assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_is_stopped_or_does_not_answer():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    since = world.condition("Progressing")
+    world.wait(60)
+    world.endpoint = replace(
+        world.endpoint, status=world.endpoint.status.model_copy(update={"phase": EndpointPhase.DEGRADED})
+    )
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.SERVING, "NotAnswering")
+    assert world.condition("Progressing") == since, "its time to live goes on"
+    world.goes_live()
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
 
 
 def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_in_the_end():
