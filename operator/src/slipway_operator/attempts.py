@@ -28,10 +28,12 @@ from slipway_operator.world import World
 
 _PULL = timedelta(seconds=2)
 """Between two looks at the progress of one attempt, however often something else wakes its run."""
-_LONGEST_PULL = timedelta(minutes=1)
+_LONGEST_PULL = timedelta(seconds=30)
 """Between two of a pod that says nothing: each may take its second, and a thousand of them would hold up all passes."""
 _PATIENCE = timedelta(seconds=8)
 """A pod that is not there or not running after this time has its Events read, which alone say why."""
+_STARTS = 4
+"""Silences that are no news: a trainer takes its time to import and to load before it says anything."""
 
 
 class TellsProgress(Protocol):
@@ -201,7 +203,7 @@ class Attempts:
         if progress is not None:
             memory.progress[one.key] = progress
         silences = memory.silences[one.key] = 0 if progress is not None else memory.silences[one.key] + 1
-        memory.next_pull[one.key] = now + min(_PULL * 2 ** min(silences, 10), _LONGEST_PULL)
+        memory.next_pull[one.key] = now + min(_PULL * 2 ** min(max(0, silences - _STARTS), 10), _LONGEST_PULL)
 
     async def _blockers(self, one: AttemptObjects) -> tuple[Blocker, ...]:
         now = self.clock()
