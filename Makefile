@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 VARIANT ?=
 PYTHON ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 BIN := .venv/bin
 PYTHON_FILES := core trainer serving operator cli charts tests bench
 
@@ -18,7 +19,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test e2e test-unit verify generate format bench requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
+.PHONY: help setup quickstart test e2e test-unit verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -51,6 +52,9 @@ format: setup ## Format the Python files, and fix what ruff can fix
 
 bench: setup ## Compare training speed with transformers' Trainer and TRL, in one run
 	@$(BIN)/python bench/train_throughput.py
+
+bench-control-plane: setup ## Compare what 1,000 runs cost an API server with as many bare Jobs (about 10 minutes)
+	@$(BIN)/python -m bench.control_plane $(BENCH_ARGS)
 
 requirements: setup ## Compile requirements/*.in into pinned *.txt (UPGRADE=1 moves the pins)
 	@tools/requirements.sh

@@ -1,6 +1,6 @@
 """What the operator costs a cluster: runs created at once on a real API server, beside as many bare Indexed Jobs.
 
-    python -m bench.control_plane [--runs 1000] [--qps 200]
+    make bench-control-plane       # or: python -m bench.control_plane [--runs 1000] [--qps 200]
 
 One control plane (tools/testcluster), pods by KWOK that leave believable termination messages, serving left out. First
 as many bare Indexed Jobs are created as the runs will make, with the very pods of their steps, then the runs. Both come
