@@ -420,7 +420,7 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     live, candidate = view.status.live, view.status.candidate
     if live is not None and live.digest == digest:
         draft.endpoint = RunEndpointStatus(name=name, url=view.status.url, version=live.version)
-        if view.status.phase not in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT):
+        if not _answers(view):
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
             if draft.was.phase is Phase.SERVING and view.current:
                 # Stopped, or degraded: the endpoint says which. The run itself is over and begins no rollout.
@@ -453,6 +453,14 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     draft.condition("Live", "False", "RollingOut", message)
     draft.condition("Progressing", "True", "RollingOut", message)
     return Phase.ROLLING_OUT
+
+
+def _answers(view: EndpointView) -> bool:
+    """Whether the live version gets the requests. It does while a candidate is on its way, and a rollout without one
+    is traffic that has not moved yet."""
+    status = view.status
+    rolls_on = status.phase is EndpointPhase.ROLLING_OUT and status.candidate is not None
+    return status.phase is EndpointPhase.SERVING or rolls_on
 
 
 def _promoted(draft: _Draft) -> bool:

@@ -27,6 +27,8 @@ from slipway_core.status import Condition, EndpointPhase, EndpointStatus, Versio
 
 HISTORY = 16
 """Versions that status remembers."""
+_MOVING = timedelta(seconds=1)
+"""Between telling the traffic to move and looking whether it has."""
 _OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown")
 
 
@@ -407,6 +409,8 @@ class _Draft:
             retry=self.retry,
         )
         route = self.route if self.route != self.observed.route else None
+        if self._traffic_moves:
+            self.look(_MOVING)
         return EndpointDecision(
             status,
             self._starts(),
@@ -424,8 +428,13 @@ class _Draft:
             return ()
         return tuple(wanted.values())
 
+    @property
+    def _traffic_moves(self) -> bool:
+        """Whether the live version could answer requests and they do not go to it yet."""
+        return self.live is not None and self.is_ready(self.live) and self.observed.route != self.live.version
+
     def _phase(self) -> EndpointPhase:
-        if self.candidate is not None:
+        if self.candidate is not None or self._traffic_moves:
             return EndpointPhase.ROLLING_OUT
         if self.live is not None:
             return EndpointPhase.SERVING if self.is_ready(self.live) else EndpointPhase.DEGRADED
@@ -435,6 +444,12 @@ class _Draft:
     def _conditions(self) -> list[Condition]:
         if self.live is None:
             self.condition("Ready", "False", "NoLiveVersion", "no version is live")
+        elif self._traffic_moves:
+            # What was decided is written before it is applied: whoever dies in between has said nothing untrue.
+            routed = self.observed.versions.get(self.observed.route or 0)
+            answers = routed is not None and routed.state == "Ready"
+            message = f"the traffic moves to version {self.live.version}"
+            self.condition("Ready", "True" if answers else "False", "TrafficMoves", message)
         elif self.is_ready(self.live):
             self.condition("Ready", "True", "Answering", f"version {self.live.version} answers")
         else:

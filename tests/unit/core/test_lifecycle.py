@@ -490,6 +490,19 @@ def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
     assert (world.run.status, world.promotions) == (before, 1)
 
 
+def test_a_run_does_not_serve_before_the_traffic_has_moved_to_its_model():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    view = world.endpoint
+    world.endpoint = replace(view, status=view.status.model_copy(update={"phase": EndpointPhase.ROLLING_OUT}))
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "False")
+    world.endpoint = view
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+
+
 def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_is_stopped_or_does_not_answer():
     world = World(a_run())
     world.through(*ALL)

@@ -31,6 +31,8 @@ def test_the_first_version_starts_is_asked_and_takes_the_traffic():
     assert world.settle().probe == 1
     world.answers(1)
     assert world.reconcile().route == 1
+    assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.ROLLING_OUT)
+    world.settle()
     assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.SERVING)
     assert world.condition("Ready").status == "True"
     assert world.status.url == "http://127.0.0.1:8000"
@@ -129,12 +131,36 @@ def test_B_a_candidate_runs_beside_the_live_version_and_takes_over_when_it_answe
     assert world.remembered(1).state == "Standby"
 
 
+def test_an_endpoint_does_not_say_that_it_serves_before_the_traffic_has_moved():
+    """The status of a decision is written before the rest is applied: an executor may die in between."""
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    world.answers(1)
+    world.reconcile()
+    world.route = None
+    assert world.reconcile().look_again == timedelta(seconds=1)
+    assert (world.live, world.phase) == (1, EndpointPhase.ROLLING_OUT)
+    assert (world.condition("Ready").status, world.condition("Ready").reason) == ("False", "TrafficMoves")
+    world.settle()
+    assert (world.route, world.phase) == (1, EndpointPhase.SERVING)
+
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.reconcile()
+    assert (world.live, world.phase) == (2, EndpointPhase.ROLLING_OUT)
+    assert world.condition("Ready").status == "True", "version 1 answers in the meantime"
+    world.settle()
+    assert (world.live, world.phase) == (2, EndpointPhase.SERVING)
+    assert [event for event in world.events if event == "TrafficMoves"] == []
+
+
 def test_B_the_last_version_ends_after_the_probation():
     world = a_live_world()
     world.ask_for("b")
     world.settle()
     world.answers(2)
-    assert world.reconcile().look_again == timedelta(seconds=30)
+    assert world.settle().look_again == timedelta(seconds=30)
     world.wait(29)
     world.settle()
     assert world.running() == {1, 2}
