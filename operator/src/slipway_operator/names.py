@@ -48,7 +48,10 @@ JOB_LIMIT: Final = 52
 
 
 def job(run: str, step: str, attempt: int) -> str:
-    return join(run, step, str(attempt), limit=JOB_LIMIT)
+    """Job of an attempt. A step with a dash in its name gets a hash: the stage `chat-sft` of the run `demo` is another
+    than the stage `sft` of the run `demo-chat`."""
+    told_apart = [hashlib.sha256(f"{run}/{step}".encode()).hexdigest()[:6]] if "-" in step else []
+    return join(run, step, *told_apart, str(attempt), limit=JOB_LIMIT)
 
 
 def rendezvous(run: str, step: str, attempt: int) -> str:

@@ -97,6 +97,12 @@ def test_two_names_stay_two(one: str, other: str) -> None:
         assert names.version(one, 1) != names.version(other, 1)
 
 
+@pytest.mark.parametrize("end", ["", "-long" * 20])
+def test_a_dash_in_a_name_does_not_make_two_jobs_one(end: str) -> None:
+    assert names.job("demo-chat", f"sft{end}", 1) != names.job("demo", f"chat-sft{end}", 1)
+    assert names.job("demo", "sft", 1) == "demo-sft-1"
+
+
 @pytest.mark.parametrize("name", ["s-7b", "s", "chat"])
 def test_a_service_is_called_like_its_endpoint_where_it_may_be(name: str) -> None:
     assert names.service(name) == name
