@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +13,13 @@ from typing import Any
 
 import yaml
 from tests.integration.api_client import ApiClient, eventually
+from tests.programs import program
 
 from slipway_operator.kinds import Kind
 
 ROOT = Path(__file__).parents[2]
 STAGES = ROOT / "tests/integration/operator/kwok/stages.yaml"
 _SCRIPT = ROOT / "tools/testcluster/control-plane.sh"
-_BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "slipway/testcluster/bin")
 _DEFINITIONS = Kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
@@ -50,7 +49,7 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Returns what kubectl prints. Raises CalledProcessError with what it complains about."""
-        command = [_BIN / "kubectl", "--kubeconfig", self.kubeconfig, *arguments]
+        command = [program("kubectl"), "--kubeconfig", self.kubeconfig, *arguments]
         return subprocess.run(command, input=stdin, text=True, capture_output=True, check=True, timeout=60).stdout
 
     def writes(self) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlP
 def helm_template(*templates: str) -> list[dict[str, Any]]:
     """Returns what some templates of the chart become with Kueue enabled."""
     only = [argument for template in templates for argument in ("--show-only", f"templates/{template}")]
-    command = [_BIN / "helm", "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
+    command = [program("helm"), "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
     command += ["--set", "kueue.enabled=true"]
     text = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60).stdout
     return [document for document in yaml.safe_load_all(text) if document]

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.cluster.kube import Kube, program
+from tests.e2e.cluster.kube import Kube
+from tests.programs import program
 
 SYSTEM = "slipway-system"
 NAMESPACE = "default"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -101,12 +99,3 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def program(name: str) -> str:
-    """The binary that the test cluster brings, or else the machine's own."""
-    cache = Path(os.environ.get("SLIPWAY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "slipway"))
-    built = cache.expanduser() / "testcluster" / "bin" / name
-    found = str(built) if built.exists() else shutil.which(name)
-    assert found, f"{name} is needed: make cluster-up builds it"
-    return found

@@ -24,9 +24,10 @@ import httpx
 import pytest
 import yaml
 from tests.e2e.cluster import runs
-from tests.e2e.cluster.kube import Document, Kube, program, wait
+from tests.e2e.cluster.kube import Document, Kube, wait
 from tests.e2e.cluster.namespaces import namespace
 from tests.e2e.cluster.traffic import traffic
+from tests.programs import program
 from tests.unit.chart.rendering import CHART
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

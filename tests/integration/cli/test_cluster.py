@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.integration.control_plane import _BIN
+from tests.programs import program
 from tests.unit.cli.evidence import YAML
 from typer.testing import CliRunner
 
@@ -15,7 +15,7 @@ from slipway_operator.kinds import TRAINING_RUN
 def _here(tmp_path, monkeypatch, control_plane):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
-    monkeypatch.setenv("SLIPWAY_KUBECTL", str(_BIN / "kubectl"))
+    monkeypatch.setenv("SLIPWAY_KUBECTL", program("kubectl"))
     text = YAML.format(name="tang")
     for file in ("corpus", "chat", "heldout"):
         text = text.replace(f"file://{file}.jsonl", "package://tang")
