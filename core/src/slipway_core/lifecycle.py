@@ -8,6 +8,8 @@ attempts are numbered, so one that exists already is adopted, never made twice.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -45,6 +47,8 @@ RETRY_ANNOTATION = "slipway.dev/retry"
 """A new value gives a failed run its retries back."""
 REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
+_TOKEN_LIMIT = 253
+"""Characters of an annotation's value that a status holds as it is; an annotation may have 256 KiB."""
 
 _WHY_LIMIT = 3072
 """Characters of a step's message; a text of a status has 4096."""
@@ -91,6 +95,14 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
     if phase := _stopped_by_the_gate(draft):
         return draft.decide(phase)
     return draft.decide(_promote(draft))
+
+
+def request_token(annotations: Mapping[str, str], name: str) -> str | None:
+    """Returns the value of an annotation that asks for something, as a status remembers it: a hash of a long one."""
+    value = annotations.get(name)
+    if value is None or len(value) <= _TOKEN_LIMIT:
+        return value
+    return hashlib.sha256(value.encode()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------- steps
@@ -202,9 +214,10 @@ def _completed(draft: _Draft, name: str, attempt: Attempt) -> None:
 
 
 def _interrupted(draft: _Draft, name: str, message: str, reached: int) -> None:
-    """An interruption is not counted, unless several in a row made no progress."""
+    """An interruption is not counted, unless several in a row made no progress; what somebody suspends never is."""
     record = draft.steps[name]
-    stalls = 0 if reached > record.resumed_step else record.stalls + 1
+    meant = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
+    stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
     draft.update(name, state=StepState.WAITING, message=message, resumed_step=max(reached, record.resumed_step))
     if stalls >= draft.policy.stalls:
         _count_failure(draft, name, f"interrupted {stalls} times without progress: {message}")
@@ -355,9 +368,9 @@ def _must_judge_again(draft: _Draft) -> bool:
     evaluation, record = draft.evaluation, draft.steps["evaluate"]
     if evaluation is None:
         return False
-    token = draft.run.metadata.annotations.get(REEVALUATE_ANNOTATION)
+    wish = request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
     held = evaluation.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
-    asked = held and token is not None and token != evaluation.reevaluation
+    asked = held and wish is not None and wish != evaluation.reevaluation
     if not asked and not _baseline_moved(draft, evaluation):
         return False
     cause = "asked for" if asked else "the live version changed since"
@@ -370,7 +383,7 @@ def _must_judge_again(draft: _Draft) -> bool:
 
 
 def _reevaluation(draft: _Draft) -> str | None:
-    return draft.run.metadata.annotations.get(REEVALUATE_ANNOTATION)
+    return request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
 
 
 def _baseline(draft: _Draft) -> VersionStatus | None:
@@ -524,10 +537,10 @@ def _suspend(draft: _Draft) -> Decision:
 
 
 def _honour_retry(draft: _Draft) -> None:
-    token = draft.run.metadata.annotations.get(RETRY_ANNOTATION)
-    if token is None or token == draft.retry:
+    wish = request_token(draft.run.metadata.annotations, RETRY_ANNOTATION)
+    if wish is None or wish == draft.retry:
         return
-    draft.retry = token
+    draft.retry = wish
     for name, record in draft.steps.items():
         if record.state is StepState.FAILED:
             draft.steps[name] = record.model_copy(

@@ -190,6 +190,7 @@ def _create_candidate(draft: _Draft, wanted: ServedModel, revision: str) -> None
         digest=wanted.digest,
         revision=revision,
         run=wanted.run,
+        accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
         since=timestamp(draft.now),
     )
     draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")
@@ -311,7 +312,9 @@ def _wanted(draft: _Draft) -> ServedModel | None:
         )  # fmt: skip
         return None
     draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
-    return ServedModel(uri=target.uri, digest=target.digest, run=target.run) if target else spec.model
+    if target is None:
+        return spec.model
+    return ServedModel(uri=target.uri, digest=target.digest, run=target.run, accept_unjudged=target.accept_unjudged)
 
 
 @dataclass

@@ -177,6 +177,8 @@ class VersionStatus(Api):
     revision: str = ""
     """Hash of the digest and of every setting that makes a version; see rollout.revision_of."""
     run: str | None = None
+    accept_unjudged: bool = False
+    """Whether the spec accepted it without a verdict; a rollback to it needs none either."""
     state: Literal["Starting", "Live", "Standby", "Failed", "Retired"] = "Starting"
     """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation."""
     since: str

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from slipway_core import rollout
 from slipway_core.conditions import parse_timestamp
-from slipway_core.lifecycle import RETRY_ANNOTATION
+from slipway_core.lifecycle import RETRY_ANNOTATION, request_token
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.observed import Blocker, Event
 from slipway_core.rollout import EndpointDecision, EndpointObserved
@@ -132,7 +132,7 @@ class EndpointReconciler:
             route=routed_version(self._service(endpoint)),
             passed=frozenset(digest for digest in _digests(endpoint) if self._verdict(metadata["namespace"], digest)),
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
-            retry=endpoint.metadata.annotations.get(RETRY_ANNOTATION),
+            retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
         )
 

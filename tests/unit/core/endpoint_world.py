@@ -47,6 +47,8 @@ class EndpointWorld:
     """Every start of a server, in order."""
     admitted: dict[int, str] = field(default_factory=dict)
     """Digest of every version that ever became a candidate by right."""
+    accepted: set[str] = field(default_factory=set)
+    """Digest of every model that some spec accepted without a verdict."""
     events: list[str] = field(default_factory=list)
     blockers: tuple[Blocker, ...] = ()
     _again: set[int] = field(default_factory=set)
@@ -205,11 +207,13 @@ class EndpointWorld:
             self._check_traffic(decision)
 
     def _check_gate(self, decision: EndpointDecision) -> None:
+        model = self.endpoint.spec.model
+        if model is not None and model.accept_unjudged:
+            self.accepted.add(model.digest)
         candidate = decision.status.candidate
         new = [v for v in (candidate, decision.status.live) if v is not None and v.version not in self.admitted]
         for version in new:
-            model = self.endpoint.spec.model
-            accepted = model is not None and model.accept_unjudged and model.digest == version.digest
+            accepted = version.digest in self.accepted
             assert version.digest in self.passed or accepted, "A: a version without a verdict"
             self.admitted[version.version] = version.digest
         for number in [*(v.version for v in decision.start), decision.route, decision.probe]:

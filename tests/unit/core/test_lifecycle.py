@@ -220,6 +220,24 @@ def test_a_retry_prepares_again_what_a_stage_found_damaged():
     assert world.phase is Phase.TRAINING
 
 
+@pytest.mark.parametrize("annotation", [RETRY_ANNOTATION, REEVALUATE_ANNOTATION])
+def test_an_annotation_longer_than_a_status_holds_is_honoured_once(annotation):
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.fail("evaluate", kind="BadInput", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.HELD
+    for letter in "ab":
+        annotate(world, **{annotation: letter * 5000})
+        before = len(world.attempts["evaluate"])
+        world.settle()
+        assert len(world.attempts["evaluate"]) == before + 1
+        world.fail("evaluate", kind="BadInput", exit_class=ExitClass.BAD_INPUT)
+        world.settle()
+        assert len(world.attempts["evaluate"]) == before + 1
+        assert type(world.run.status).model_validate_json(world.run.status.model_dump_json(by_alias=True))
+
+
 def test_a_damaged_artifact_is_exported_again_before_it_is_judged_again():
     world = World(a_run())
     world.through("prepare", "learn", "export")
@@ -370,6 +388,17 @@ def test_suspend_stops_the_attempt_and_goes_on_where_it_was():
     assert world.phase is Phase.TRAINING
     assert [a.number for a in world.attempts["learn"]] == [1, 2]
     assert world.record("learn").failures == 0
+
+
+def test_suspending_again_and_again_before_the_first_checkpoint_is_no_failure():
+    world = World(a_run())
+    world.through("prepare")
+    for _ in range(4):
+        suspend(world, True)
+        world.settle()
+        suspend(world, False)
+        world.settle()
+    assert (world.phase, world.record("learn").failures, world.record("learn").stalls) == (Phase.TRAINING, 0, 0)
 
 
 def test_suspending_a_finished_run_changes_nothing():

@@ -93,6 +93,18 @@ def test_A_a_rollback_needs_a_verdict_like_any_other_version():
     assert world.condition("Judged").reason == "NoPassingVerdict"
 
 
+def test_A_a_rollback_to_a_version_that_was_accepted_without_a_verdict_needs_none():
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=True))
+    world.goes_live()
+    world.ask_for("b")
+    world.goes_live()
+    assert not world.status.live.accept_unjudged
+    world.ask_for("b", rollbackTo=1)
+    assert world.goes_live() == 3
+    assert (world.status.live.digest, world.status.live.accept_unjudged) == (digest("c"), True)
+    assert world.condition("Judged").reason == "AcceptedUnjudged"
+
+
 def test_A_a_candidate_whose_verdict_is_taken_back_does_not_take_over():
     world = a_live_world()
     world.ask_for("b")

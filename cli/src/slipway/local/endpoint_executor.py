@@ -28,7 +28,7 @@ from slipway_core import conditions, rollout
 from slipway_core.api import seconds
 from slipway_core.commands import serve_command
 from slipway_core.conditions import timestamp
-from slipway_core.lifecycle import RETRY_ANNOTATION
+from slipway_core.lifecycle import RETRY_ANNOTATION, request_token
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.observed import Blocker, Event
 from slipway_core.rollout import EndpointDecision, EndpointObserved
@@ -189,7 +189,7 @@ class EndpointExecutor:
             route=self._route,
             passed=frozenset(digest for digest in self._digests() if self._state.passed(digest)),
             url=f"http://127.0.0.1:{address[1]}" if address else None,
-            retry=self._endpoint.metadata.annotations.get(RETRY_ANNOTATION),
+            retry=request_token(self._endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(self._problems.values()),
         )
 
