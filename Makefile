@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 VARIANT ?=
 PYTHON ?=
 PYTEST_ARGS ?=
+# Processes of `make test`; each has an API server of its own. The files of the suite take turns between them.
+WORKERS ?= 2
 BENCH_ARGS ?=
 BIN := .venv/bin
 PYTHON_FILES := core trainer serving operator cli charts tests bench
@@ -19,7 +21,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test e2e test-unit verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
+.PHONY: help setup quickstart test test-unit verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -31,8 +33,8 @@ setup: ## Set up .venv (no root, no compiler; VARIANT=cpu|cuda, PYTHON=/path/to/
 quickstart: setup ## Set up, then train, judge and serve a small model on this machine
 	@$(BIN)/slipway run examples/quickstart.yaml
 
-test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)
 	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/e2e.sh

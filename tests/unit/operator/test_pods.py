@@ -34,7 +34,7 @@ async def asking(handler: Handler) -> AsyncIterator[tuple[Pods, list[str]]]:
         asked.append(request.path)
         return await handler(request)
 
-    server = web.AppRunner(application := web.Application())
+    server = web.AppRunner(application := web.Application(), shutdown_timeout=0.1)
     application.router.add_route("*", "/{path:.*}", noted)
     await server.setup()
     site = web.TCPSite(server, "127.0.0.1", 0)
