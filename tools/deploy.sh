@@ -38,6 +38,8 @@ case ${VARIANT:-cpu} in
     --set defaults.serving.device=cuda) ;;
   *) fail "VARIANT=$VARIANT is not a set; use VARIANT=cpu or VARIANT=cuda" ;;
 esac
+# kind's storage knows ReadWriteOnce alone; its one node is where all pods are, so they share it.
+[[ $("$kubectl" config current-context) != kind-* ]] || values+=(--set 'defaults.workspace.accessModes={ReadWriteOnce}')
 [ -z "${VALUES:-}" ] || values+=(--values "$VALUES")
 
 up() {
