@@ -53,7 +53,7 @@ up() {
     fail "Slipway did not become ready; kubectl -n $NAMESPACE logs deployment/slipway-operator says more"
   fi
   echo
-  echo "export KUBECONFIG=$KUBECONFIG"
+  exports "$KUBECONFIG"
 }
 
 down() {

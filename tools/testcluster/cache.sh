@@ -5,4 +5,9 @@ BIN=$CACHE/bin
 NODE=$CACHE/node
 say() { printf 'testcluster: %s\n' "$*"; }
 die() { printf 'testcluster: %s\n' "$*" >&2; exit 1; }
+# exports KUBECONFIG: what to type to reach the cluster; PATH too where the machine has no kubectl.
+exports() {
+  echo "export KUBECONFIG=$1"
+  command -v kubectl >/dev/null || [ ! -x "$BIN/kubectl" ] || echo "export PATH=\$PATH:$BIN"
+}
 mkdir -p "$CACHE"

@@ -21,7 +21,7 @@ up_in_docker() {
     # kind takes paths of its configuration from where it is called.
     (cd "$checkout" && kind create --config kind-config.yaml --kubeconfig "$kubeconfig" --wait 120s)
   fi
-  echo "export KUBECONFIG=$kubeconfig"
+  exports "$kubeconfig"
 }
 
 status_in_docker() {

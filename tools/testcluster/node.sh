@@ -70,7 +70,7 @@ up() {
   mkdir -p "$(dirname "$kubeconfig_file")"
   install -m 600 "$NODE/admin.kubeconfig" "$kubeconfig_file"
   say "the node is ready after $((SECONDS - begin)) s"
-  echo "export KUBECONFIG=$kubeconfig_file"
+  exports "$kubeconfig_file"
 }
 
 status() {
