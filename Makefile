@@ -34,7 +34,7 @@ quickstart: setup ## Set up, then train, judge and serve a small model on this m
 	@$(BIN)/slipway run examples/quickstart.yaml
 
 test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@tools/test.sh $(WORKERS) $(PYTEST_ARGS)
 
 e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)
 	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/e2e.sh

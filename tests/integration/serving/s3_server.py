@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
-
-
-def binary() -> Path:
-    """Returns the server's binary, which is built from its Go module once and kept in the test cluster's cache."""
-    cache = os.environ.get("SLIPWAY_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "slipway"
-    )
-    found = Path(cache, "testcluster/bin/gofakes3")
-    if not found.exists():
-        subprocess.run([ROOT / "tools/testcluster/build.sh", "gofakes3"], check=True)
-    return found
+from tests.programs import build, program
 
 
 @contextmanager
@@ -30,7 +17,8 @@ def s3_server(bucket: str) -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [binary(), "-backend", "memory", "-host", f"127.0.0.1:{port}", "-initialbucket", bucket]
+    build("gofakes3")
+    command = [program("gofakes3"), "-backend", "memory", "-host", f"127.0.0.1:{port}", "-initialbucket", bucket]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
