@@ -9,7 +9,7 @@ export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOTOOLCHAIN=local
 mkdir -p "$BIN"
 
 go_tool() {
-  if command -v go >/dev/null && go version | grep -qE 'go1\.(2[5-9]|[3-9])'; then return; fi
+  if command -v go >/dev/null && go version | grep -qE 'go1\.(2[6-9]|[3-9][0-9])'; then return; fi
   (
     flock 8
     [ ! -x "$CACHE/go/bin/go" ] || exit 0
@@ -22,7 +22,7 @@ go_tool() {
 
 # build NAME VERSION COMMAND...: COMMAND writes its binaries into the folder $out; they appear in $BIN all at once.
 build() {
-  local name=$1 version=$2 start=$SECONDS work lock; shift 2
+  local name=$1 version=$2 start=$SECONDS work lock status; shift 2
   [ -f "$BIN/.$name-$version" ] && return 0
   # Whoever comes while another builds it waits for that one.
   exec {lock}>"$CACHE/.lock-$name"
@@ -32,7 +32,16 @@ build() {
   say "building $name $version (once)"
   work=$(mktemp -d "$CACHE/build.XXXXXX")
   mkdir "$work/out" "$work/src"
-  (cd "$work/src" && out="$work/out" "$@") >"$CACHE/build-$name.log" 2>&1 || { tail -20 "$CACHE/build-$name.log" >&2; rm -rf "$work"; die "$name could not be built; the whole log is $CACHE/build-$name.log"; }
+  # Not in a condition: there, a shell goes on after what failed.
+  set +e
+  (set -e; cd "$work/src"; out="$work/out"; "$@") >"$CACHE/build-$name.log" 2>&1
+  status=$?
+  set -e
+  if [ $status != 0 ]; then
+    tail -20 "$CACHE/build-$name.log" >&2
+    chmod -R u+w "$work"; rm -rf "$work"
+    die "$name could not be built; the whole log is $CACHE/build-$name.log"
+  fi
   mv -f "$work"/out/* "$BIN/"
   chmod -R u+w "$work"; rm -rf "$work"
   touch "$BIN/.$name-$version"

@@ -10,10 +10,15 @@ need_packages() {
   command -v apt-get >/dev/null || die "install these packages first: ${missing[*]}"
   [ "$(id -u)" = 0 ] || die "install these packages first: apt-get install ${missing[*]}"
   say "installing ${missing[*]}"
-  # Debian's own switch against services that start when they are installed.
-  local policy=/usr/sbin/policy-rc.d ours=
-  [ -e "$policy" ] || { ours=yes; printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; }
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$CACHE/packages.log" 2>&1 ||
-    { [ -z "$ours" ] || rm -f "$policy"; tail -5 "$CACHE/packages.log" >&2; die "apt-get could not install ${missing[*]}"; }
-  [ -z "$ours" ] || rm -f "$policy"
+  (
+    # Debian's own switch against services that start when they are installed; somebody else's stays.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      trap 'rm -f "$policy"' EXIT
+      trap 'exit 1' INT TERM HUP
+      printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"
+    fi
+    # Nothing that is there is removed for it: Docker's own packages conflict with Debian's containerd.
+    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove "${missing[@]}"
+  ) >"$CACHE/packages.log" 2>&1 || { tail -5 "$CACHE/packages.log" >&2; die "apt-get could not install ${missing[*]}"; }
 }
