@@ -1,4 +1,4 @@
-"""Labels of what Slipway makes in a cluster: the operator writes them, the command line selects by them."""
+"""Labels and names of what Slipway makes in a cluster: the operator writes them, the command line finds it by them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,9 @@ def join(*parts: str, limit: int = LIMIT) -> str:
 def label(value: str) -> str:
     """Returns a text as a label's value: at most 63 characters, told apart by a hash when it was cut."""
     return join(value)
+
+
+def service(name: str) -> str:
+    """Returns the name of an endpoint's Service: called like it where a Service may be. A Service's name starts with a
+    letter, other than all other names; the hash keeps `7b` apart from `s-7b`."""
+    return name if name[0].isalpha() else join(f"s{hashlib.sha256(name.encode()).hexdigest()[:_HASH]}", name)

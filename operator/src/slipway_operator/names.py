@@ -1,6 +1,6 @@
 """Names, labels and annotations of everything that the operator makes. The one place that knows them.
 
-Those that the command line selects by are in slipway_core.
+Those that the command line finds things by are in slipway_core.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from slipway_core.labels import STEP as STEP
 from slipway_core.labels import VERSION as VERSION
 from slipway_core.labels import join as join
 from slipway_core.labels import label as label
+from slipway_core.labels import service as service
 from slipway_core.workspace import WORKSPACE_CLAIM as WORKSPACE_CLAIM
 from slipway_core.workspace import run_folder as run_folder
 from slipway_core.workspace import short_uid as short_uid
@@ -56,7 +57,7 @@ def job(run: str, step: str, attempt: int) -> str:
 
 def rendezvous(run: str, step: str, attempt: int) -> str:
     """Headless Service of a training attempt on several nodes: called like its Job where a Service may be."""
-    return _service(job(run, step, attempt))
+    return service(job(run, step, attempt))
 
 
 def plan(run: str, uid: str) -> str:
@@ -84,19 +85,9 @@ def endpoint(name: str) -> str:
     return name
 
 
-def service(endpoint: str) -> str:
-    """Service of an endpoint: called like it where a Service may be."""
-    return _service(endpoint)
-
-
 def cleanup(run: str, uid: str, *, keep_artifact: bool = False) -> str:
     """Job that removes a run's folder, or all of it but the artifact; the one may follow the other."""
     return join(run, "trim" if keep_artifact else "cleanup", short_uid(uid), limit=JOB_LIMIT)
-
-
-def _service(name: str) -> str:
-    """A Service's name starts with a letter, other than all other names; the hash keeps `7b` apart from `s-7b`."""
-    return name if name[0].isalpha() else join(f"s{hashlib.sha256(name.encode()).hexdigest()[:8]}", name)
 
 
 def step_labels(run: str, uid: str, step: str, attempt: int) -> dict[str, str]:

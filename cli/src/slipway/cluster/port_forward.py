@@ -1,4 +1,4 @@
-"""A port of this machine that leads to a Service, and is opened again when the pod behind it was replaced."""
+"""A port of this machine that leads to an endpoint, and is opened again when the pod behind it was replaced."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Self
 import httpx
 
 from slipway.cluster.kubectl import ClusterError, Kubectl, error_of
+from slipway_core import labels
 
 HOST = "127.0.0.1"
 OPEN_SECONDS = 15.0
@@ -27,8 +28,8 @@ _PAUSE = 1.0
 class PortForward:
     """`kubectl port-forward` as a context manager; `port` stays the same when it is opened again."""
 
-    def __init__(self, kubectl: Kubectl, service: str, service_port: int) -> None:
-        self._kubectl, self._service, self._service_port = kubectl, service, service_port
+    def __init__(self, kubectl: Kubectl, endpoint: str, endpoint_port: int) -> None:
+        self._kubectl, self._endpoint, self._endpoint_port = kubectl, endpoint, endpoint_port
         self._stream: AbstractContextManager[subprocess.Popen[bytes]] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -50,8 +51,8 @@ class PortForward:
     def open(self) -> None:
         """Opens it, anew when it is open. Raises ClusterError that says why it cannot be."""
         self.close()
-        ports = f"{self.port}:{self._service_port}"
-        self._stream = self._kubectl.stream("port-forward", f"service/{self._service}", ports, "--address", HOST)
+        service, ports = labels.service(self._endpoint), f"{self.port}:{self._endpoint_port}"
+        self._stream = self._kubectl.stream("port-forward", f"service/{service}", ports, "--address", HOST)
         self._process = self._stream.__enter__()
         assert self._process.stdout is not None
         if _says(self._process, rb"Forwarding from", OPEN_SECONDS):
@@ -61,7 +62,7 @@ class PortForward:
             said = self._process.stderr.read().decode(errors="replace")
         self.close()
         why = str(error_of(said, self._kubectl)) if said else f"kubectl opened no port in {OPEN_SECONDS:g} s"
-        raise ClusterError(f"endpoint {self._service} cannot be reached: {why}")
+        raise ClusterError(f"endpoint {self._endpoint} cannot be reached: {why}")
 
     def close(self) -> None:
         stream, self._stream, self._process = self._stream, None, None

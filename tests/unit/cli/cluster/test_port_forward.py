@@ -59,3 +59,11 @@ def test_what_keeps_it_from_opening_is_said(cluster):
         PortForward(cluster.kubectl, "chat", 8000),
     ):
         pass
+
+
+@pytest.mark.parametrize(("endpoint", "service"), [("chat", "chat"), ("7b-chat", "se14c5e17-7b-chat")])
+def test_it_leads_to_the_service_that_the_operator_made_for_the_endpoint(cluster, endpoint, service):
+    with running(ChatServer()) as server:
+        leads_to(cluster, server)
+        with PortForward(cluster.kubectl, endpoint, 8000):
+            assert f"service/{service}" in cluster.calls("port-forward")[0]
