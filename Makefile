@@ -74,10 +74,10 @@ images: ## Build the three images (VARIANT=cpu|cuda; Docker, or BuildKit into th
 	@VARIANT='$(VARIANT)' tools/images.sh
 
 deploy: ## Install or upgrade Slipway in the cluster with these images (KUBECONFIG=, TAG=, VARIANT=, VALUES=)
-	@VARIANT='$(VARIANT)' tools/deploy.sh up
+	@VARIANT='$(VARIANT)' KUBECONFIG_FROM='$(origin KUBECONFIG)' tools/deploy.sh up
 
 undeploy: ## Uninstall Slipway; CRDs, runs and endpoints stay
-	@tools/deploy.sh down
+	@KUBECONFIG_FROM='$(origin KUBECONFIG)' tools/deploy.sh down
 
 clean: ## Remove .venv and caches; runs and models in .slipway stay
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

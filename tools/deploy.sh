@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install or upgrade Slipway in a cluster with the images that `make images` built, and wait until it is ready.
 # Usage: deploy.sh up | down
-#   KUBECONFIG=FILE   the cluster; else the test cluster of this checkout (make cluster-up)
+#   KUBECONFIG=FILE   the cluster; else the test cluster of this checkout (make cluster-up). One that a shell exports is
+#                     not enough (KUBECONFIG_FROM=environment): it is there for every command, and may be production
 #   TAG=dev           tag of the images
 #   VARIANT=cpu|cuda  what the images were built for
 #   VALUES=FILE       more values for the chart
@@ -23,15 +24,19 @@ if [ -z "${KUBECONFIG:-}" ]; then
   [ -f $OWN ] || fail "there is no cluster: run make cluster-up, or name one with KUBECONFIG=FILE"
   export KUBECONFIG=$PWD/$OWN
 fi
+if [ "${KUBECONFIG_FROM:-}" = environment ] && ! cmp -s "$KUBECONFIG" $OWN; then
+  fail "KUBECONFIG=$KUBECONFIG is exported and not this checkout's test cluster. To mean it, name it: make deploy KUBECONFIG=$KUBECONFIG. Else unset it"
+fi
 own_values=()
 # The node's own copy of the file, or a relative path to it, is the same cluster.
 ! cmp -s "$KUBECONFIG" $OWN || own_values=(--values tools/testcluster/values.yaml)
 kubectl=$BIN/kubectl
 [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
-tools/testcluster/build.sh helm
 "$kubectl" version >/dev/null 2>&1 || fail "the API server of $KUBECONFIG does not answer; is the cluster up? make cluster-status"
+tools/testcluster/build.sh helm
 
-values=("${own_values[@]}" --set "images.operator.tag=$TAG" --set "images.train.tag=$TAG" --set "images.serve.tag=$TAG")
+values=("${own_values[@]}")
+for image in operator train serve; do values+=(--set-string "images.$image.tag=$TAG"); done
 case ${VARIANT:-cpu} in
   cpu) ;;
   cuda) values+=(--set defaults.training.accelerator=nvidia.com/gpu --set defaults.serving.accelerator=nvidia.com/gpu
@@ -43,6 +48,7 @@ esac
 [ -z "${VALUES:-}" ] || values+=(--values "$VALUES")
 
 up() {
+  echo "make deploy: into $("$kubectl" config current-context) of $KUBECONFIG"
   "$kubectl" create namespace $NAMESPACE --dry-run=client --output yaml | "$kubectl" apply --server-side --filename - >/dev/null
   "$kubectl" label namespace $NAMESPACE --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
   # An image built anew has the same tag: only pods that are made anew run it.

@@ -30,6 +30,10 @@ for name; do [ -f "Dockerfile.$name" ] || fail "there is no image $name; there i
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' core/pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 arguments=("VARIANT=$VARIANT" "VERSION=$version" "REVISION=$revision")
+# Known to every Dockerfile, and in no layer.
+for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
+  [ -z "${!name:-}" ] || arguments+=("$name=${!name}")
+done
 secrets=()
 # Inside a build the machine's own certificates must be trusted (an intercepting proxy's).
 [ -f $CERTIFICATES ] && secrets+=(--secret "id=certificates,src=$CERTIFICATES")
@@ -39,6 +43,8 @@ secrets=()
 with_docker() { # NAME
   local given=()
   [ -n "${BASE_IMAGE:-}" ] && given+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
+  # The Dockerfiles want a newer frontend (secrets as variables) than many daemons bring.
+  given+=(--build-arg BUILDKIT_SYNTAX=docker/dockerfile:1)
   DOCKER_BUILDKIT=1 docker build --quiet --file "Dockerfile.$1" --tag "slipway-$1:$TAG" "${secrets[@]}" "${given[@]}" \
     "${arguments[@]/#/--build-arg=}" . >/dev/null
 }
@@ -81,13 +87,18 @@ prepare_buildkit() {
 # --- build ---------------------------------------------------------------------------------------------------------
 if docker info >/dev/null 2>&1; then
   build=with_docker
+  daemon=$(docker version --format '{{.Server.Version}}')
+  [ "${daemon%%.*}" -ge 23 ] || fail "Docker $daemon is too old for these Dockerfiles; use 23 or newer"
 else
   build=with_buildkit
   prepare_buildkit
 fi
+built=()
 for name; do
   started=$SECONDS
   $build "$name"
+  built+=("slipway-$name:$TAG")
   echo "slipway-$name:$TAG ($VARIANT) is built ($((SECONDS - started)) s)"
 done
+[ $build = with_buildkit ] || tools/testcluster/cluster.sh load "${built[@]}"
 if [ $build = with_buildkit ]; then buildctl prune --keep-storage $((CACHE_GB * 1000)) >/dev/null; fi

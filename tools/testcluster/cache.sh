@@ -8,6 +8,8 @@ die() { printf 'testcluster: %s\n' "$*" >&2; exit 1; }
 # exports KUBECONFIG: what to type to reach the cluster; PATH too where the machine has no kubectl.
 exports() {
   echo "export KUBECONFIG=$1"
-  command -v kubectl >/dev/null || [ ! -x "$BIN/kubectl" ] || echo "export PATH=\$PATH:$BIN"
+  local folder=$BIN
+  [ -z "${SUDO_UID:-}" ] || folder=${1%/*}
+  command -v kubectl >/dev/null || [ ! -x "$folder/kubectl" ] || echo "export PATH=\$PATH:$folder"
 }
 mkdir -p "$CACHE"

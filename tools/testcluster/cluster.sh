@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The cluster of this checkout: kind where a Docker daemon answers, a node of processes otherwise.
-# Usage: cluster.sh up | down | status
+# Usage: cluster.sh up | down | status | load IMAGE...
+#   load   gives the cluster images of the Docker daemon; BuildKit puts them into the other kind of node by itself
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
@@ -10,6 +11,7 @@ kubeconfig=$checkout/.slipway-cluster/kubeconfig
 name=slipway-$(cksum <<<"$checkout" | cut -c1-6)
 
 kind() { "$BIN/kind" "$1" cluster --name "$name" "${@:2}"; }
+images=(slipway-train:dev slipway-serve:dev slipway-operator:dev)
 exists() { "$BIN/kind" get clusters 2>/dev/null | grep -qxF "$name"; }
 
 up_in_docker() {
@@ -21,7 +23,16 @@ up_in_docker() {
     # kind takes paths of its configuration from where it is called.
     (cd "$checkout" && kind create --config kind-config.yaml --kubeconfig "$kubeconfig" --wait 120s)
   fi
+  # kind brings no kubectl; its node has one.
+  command -v kubectl >/dev/null || [ -x "$BIN/kubectl" ] || docker cp --quiet "$name-control-plane:/usr/bin/kubectl" "$BIN/kubectl"
+  local image
+  for image in "${images[@]}"; do ! docker image inspect "$image" >/dev/null 2>&1 || load_in_docker "$image"; done
   exports "$kubeconfig"
+}
+
+load_in_docker() { # IMAGE...
+  [ -x "$BIN/kind" ] && exists || return 0
+  "$BIN/kind" load docker-image "$@" --name "$name"
 }
 
 status_in_docker() {
@@ -30,6 +41,9 @@ status_in_docker() {
   docker ps --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}} {{.Image}} {{.Status}}'
   docker exec "$name-control-plane" kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes
   docker exec "$name-control-plane" du -sh /var/lib/containerd
+  docker exec "$name-control-plane" kubectl --kubeconfig /etc/kubernetes/admin.conf wait --for condition=Ready nodes --all --timeout 1s >/dev/null ||
+    die "$name is not Ready"
+  say "$name is Ready"
 }
 
 down_in_docker() {
@@ -38,10 +52,10 @@ down_in_docker() {
 }
 
 command=${1:-}
-case $command in up | down | status) ;; *) die "cluster.sh knows up, down and status, not '$command'" ;; esac
+case $command in up | down | status | load) shift ;; *) die "cluster.sh knows up, down, status and load, not '$command'" ;; esac
 # A docker client is often there without its daemon.
 if docker info >/dev/null 2>&1; then
-  "${command}_in_docker"
-else
+  "${command}_in_docker" "$@"
+elif [ "$command" != load ]; then
   exec "$here/node.sh" "$command"
 fi

@@ -15,6 +15,9 @@ checkout=$(cd "$here/../.." && pwd)
 . "$here/cache.sh"
 STATE=$NODE
 for part in process ports pki control_plane packages containerd network kubelet dns; do . "$here/lib/$part.sh"; done
+# Behind a proxy, what is on this machine stays on it: Go exempts the loopback address alone.
+NOT_BY_PROXY=$POD_RANGE,$SERVICE_RANGE,.svc,.cluster.local,localhost,127.0.0.1
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$NOT_BY_PROXY no_proxy=${no_proxy:+$no_proxy,}$NOT_BY_PROXY
 kubeconfig_file=$checkout/.slipway-cluster/kubeconfig
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -29,6 +32,14 @@ own_it() {
 
 need_root() { [ "$(id -u)" = 0 ] || die "a node without Docker wants root on Linux: run 'sudo make cluster-$1', or start a Docker daemon"; }
 
+# With sudo, the cluster is for who called it: they reach neither root's files nor root's cache.
+hand_over() {
+  [ -n "${SUDO_UID:-}" ] || return 0
+  local folder=${kubeconfig_file%/*}
+  install -m 755 "$BIN/kubectl" "$folder/kubectl"
+  chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$folder"
+}
+
 node_identities() {
   identities "https://$NODE_ADDRESS:6443"
   certificate kubelet "/O=system:nodes/CN=system:node:$NODE_NAME" "DNS:$NODE_NAME,IP:$NODE_ADDRESS"
@@ -39,9 +50,16 @@ node_identities() {
   for name in kubelet proxy coredns storage; do kubeconfig "$name" "https://$NODE_ADDRESS:6443"; done
 }
 
+# One command at a time. What it starts does not hold the lock: see start.
+alone() {
+  exec 9>"$CACHE/.lock-node"
+  flock -n 9 || die "another make cluster-up or cluster-down is at work on this machine; try again when it has ended"
+}
+
 up() {
   local etcd peer name
   need_root up
+  alone
   own_it
   need_packages "${DEBIAN_PACKAGES[@]}"
   "$here/build.sh" kubernetes etcd coredns pause
@@ -69,8 +87,10 @@ up() {
 
   mkdir -p "$(dirname "$kubeconfig_file")"
   install -m 600 "$NODE/admin.kubeconfig" "$kubeconfig_file"
+  hand_over
   say "the node is ready after $((SECONDS - begin)) s"
   exports "$kubeconfig_file"
+  [ -z "${HTTPS_PROXY:-${https_proxy:-}}" ] || echo "export NO_PROXY=$NO_PROXY no_proxy=$no_proxy"
 }
 
 status() {
@@ -93,6 +113,7 @@ again() {
 
 down() {
   need_root down
+  alone
   own_it
   # shellcheck disable=SC2046  # names have no spaces
   stop $(names | grep -vxE 'containerd|apiserver|etcd') || true
@@ -101,7 +122,7 @@ down() {
   awk -v below="$NODE/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount -l
   network_down
   remove_kubelet_traces
-  rm -f "$kubeconfig_file"
+  rm -f "$kubeconfig_file" "${kubeconfig_file%/*}/kubectl"
   [ -d "$NODE" ] || return 0
   find "$NODE" -mindepth 1 -maxdepth 1 ! -name log ! -name images -exec rm -rf {} +
   [ "${1:-}" != --images ] || rm -rf "$NODE/images"

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.cluster.kube import Kube
+from tests.e2e.cluster.namespaces import namespace
 from tests.programs import program
 
 SYSTEM = "slipway-system"
-NAMESPACE = "default"
+NAMESPACE = "slipway-e2e"
+"""Not `default`, where whoever has the cluster may have a quickstart of their own."""
 
 
 @pytest.fixture(scope="session")
-def kube() -> Kube:
-    """The namespace in which the tests have their runs."""
+def kube() -> Iterator[Kube]:
+    """The namespace in which the tests have their runs: a fresh one, as strict as may be."""
     found = Kube(NAMESPACE, program("kubectl"))
     answer = subprocess.run([found.program, "get", "crd", "trainingruns.slipway.dev"], capture_output=True, text=True)
     if answer.returncode:
         pytest.fail(f"no cluster with Slipway: make cluster-up images deploy ({answer.stderr.strip()})", pytrace=False)
-    return found
+    with namespace(NAMESPACE, found.program) as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ start() {
   running "$name" && return 0
   mkdir -p "$STATE/process" "$STATE/log"
   printf '%q ' "$@" >"$STATE/process/$name.command"
-  setsid nohup "$@" >>"$STATE/log/$name.log" 2>&1 </dev/null &
+  setsid nohup "$@" >>"$STATE/log/$name.log" 2>&1 </dev/null 9>&- &
   echo "$! $(start_time $!)" >"$STATE/process/$name.pid"
   STARTED+=("$name")
 }

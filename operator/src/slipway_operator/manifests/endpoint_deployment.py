@@ -110,6 +110,7 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
         image=settings.images.serve,
         pull_policy=settings.images.pull_policy,
         secret=spec.model.credentials if spec.model is not None else None,
+        resources=_of_the_node(_resources(spec, settings)),
     )
     pod: Manifest = {
         **pod_security.no_cluster_access(),
@@ -172,6 +173,12 @@ def _resources(spec: EndpointTemplate, settings: Settings) -> Manifest:
         requests.pop(settings.serving.accelerator, None)
         limits[settings.serving.accelerator] = str(spec.engine.tensor_parallel)
     return {"requests": requests, "limits": limits}
+
+
+def _of_the_node(resources: Manifest) -> Manifest:
+    """What the init container asks for: a quota wants it of each container, and the pod needs no more for it."""
+    plain = ("cpu", "memory", "ephemeral-storage")
+    return {kind: {name: amount for name, amount in some.items() if name in plain} for kind, some in resources.items()}
 
 
 def _keys_volume(spec: EndpointTemplate) -> list[Manifest]:

@@ -31,7 +31,9 @@ def is_fetched(uri: str) -> bool:
     return uris.parse(uri).scheme in FETCHED
 
 
-def model_parts(version: VersionStatus, *, image: str, pull_policy: str, secret: str | None) -> ModelParts:
+def model_parts(
+    version: VersionStatus, *, image: str, pull_policy: str, secret: str | None, resources: Manifest
+) -> ModelParts:
     """Returns the model's part of a pod.
 
     Args:
@@ -39,6 +41,7 @@ def model_parts(version: VersionStatus, *, image: str, pull_policy: str, secret:
         image: that has `slipway-fetch`.
         pull_policy: of the image.
         secret: credentials of a private source.
+        resources: requests and limits of the init container.
 
     Raises ManifestError for a URI that means nothing on a cluster.
     """
@@ -55,9 +58,8 @@ def model_parts(version: VersionStatus, *, image: str, pull_policy: str, secret:
             f"model.uri: {version.uri} is not to be had on a cluster; copy the artifact to a claim and name it as "
             "pvc://CLAIM/PATH, or to an object store",
         )
-    return ModelParts(
-        volume={"name": VOLUME, "emptyDir": {}}, mount=mount, fetch=_fetch(version, image, pull_policy, secret)
-    )
+    fetch = {**_fetch(version, image, pull_policy, secret), "resources": resources}
+    return ModelParts(volume={"name": VOLUME, "emptyDir": {}}, mount=mount, fetch=fetch)
 
 
 def _fetch(version: VersionStatus, image: str, pull_policy: str, secret: str | None) -> Manifest:

@@ -149,6 +149,13 @@ def test_a_model_elsewhere_is_fetched_and_the_server_holds_no_secret(uri: str, t
     assert server(made)["volumeMounts"][0]["readOnly"] is True
 
 
+def test_a_quota_on_cpu_and_memory_takes_a_model_that_is_fetched() -> None:
+    resources = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi", "example.com/nic": "1"}}
+    made = a_deployment(an_endpoint(resources=resources), a_version(uri="s3://models/chat"))
+    (fetch,) = pod(made)["initContainers"]
+    assert fetch["resources"] == {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi"}}
+
+
 @pytest.mark.parametrize("uri", ["file:///models/chat", "run://demo", "package://tang"])
 def test_a_model_that_a_cluster_cannot_have_is_refused(uri: str) -> None:
     with pytest.raises(ManifestError, match="pvc://CLAIM/PATH"):
