@@ -1,6 +1,7 @@
 """A kubectl whose cluster is a folder: pods run at once, and what is executed in one runs here, in its own workspace.
 
-`$KUBECTL_STATE/workspace` is the claim; `objects.json` what was created and not deleted; `calls.jsonl` every call.
+`$KUBECTL_STATE/workspace` is the claim; `objects.json` what was created and not deleted; `calls.jsonl` every call. A pod
+logs without an end.
 `refuse.json` maps the first words of a call to what kubectl says on stderr when it fails.
 """
 
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 STATE = Path(os.environ["KUBECTL_STATE"])
@@ -30,14 +32,16 @@ def main(arguments):
             print(json.dumps(CONFIG))
         case ["create" | "apply", *options]:
             create(json.load(sys.stdin), dry="--dry-run=server" in options)
-        case ["get", _]:
-            print(json.dumps({"items": []}))
+        case ["get", kind]:
+            print(json.dumps({"items": listed(kind, option(arguments, "--selector"))}))
         case ["get", kind, name, *options]:
             get(kind, name, options)
+        case ["logs", *_]:
+            talk()
         case ["port-forward", _, ports, *_]:
             forward(int(ports.partition(":")[0]), int((STATE / "pod_port").read_text()))
         case ["delete", kind, name, *_]:
-            save({key: value for key, value in load().items() if key != f"{kind}/{name}"})
+            save({key: value for key, value in load().items() if key != f"{bare(kind)}/{name}"})
         case ["exec", *_]:
             execute(arguments[arguments.index("--") + 1 :])
         case _:
@@ -53,6 +57,30 @@ def stripped(arguments):
         else:
             words.append(word)
     return words
+
+
+def option(arguments, name):
+    return arguments[arguments.index(name) + 1] if name in arguments else ""
+
+
+def bare(kind):
+    """`trainingruns.slipway.dev` and `pods` as the objects are kept: `trainingrun`, `pod`."""
+    return kind.partition(".")[0].removesuffix("s").lower()
+
+
+def listed(kind, selector):
+    wanted = dict(part.split("=") for part in selector.split(",") if part)
+    return [
+        found
+        for key, found in load().items()
+        if key.startswith(f"{bare(kind)}/") and wanted.items() <= found.get("metadata", {}).get("labels", {}).items()
+    ]
+
+
+def talk():
+    for number in range(10_000):
+        print(f"2026-01-02T03:04:05.{number:09}Z line {number}", flush=True)
+        time.sleep(0.01)
 
 
 def load():
@@ -75,7 +103,7 @@ def create(manifest, *, dry):
 
 
 def get(kind, name, options):
-    found = load().get(f"{kind}/{name}")
+    found = load().get(f"{bare(kind)}/{name}")
     if found is None and "--ignore-not-found" not in options:
         sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')
     if found is not None:

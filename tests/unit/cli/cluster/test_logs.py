@@ -1,9 +1,16 @@
-"""Which pods' logs are shown, and in which order."""
+"""Which pods' logs are shown, and in which order; and what following them lives through."""
+
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.cli.evidence import run_named
+from tests.unit.cli.evidence import UID, run_named
 
 from slipway.cluster import logs
+from slipway.cluster.kubectl import Unreachable
 from slipway.exits import BadInput
 from slipway.place import LogRequest, check_step
 
@@ -11,9 +18,9 @@ RUNNING = {"running": {}}
 WAITING = {"waiting": {"reason": "ContainerCreating"}}
 
 
-def pod(name, step, attempt, index=0, state=RUNNING):
+def pod(name, step, attempt, index=0, state=RUNNING, restarts=0):
     noted = {"slipway.dev/step": step, "slipway.dev/attempt": str(attempt), logs.INDEX: str(index)}
-    status = {"containerStatuses": [{"name": "trainer", "state": state}]}
+    status = {"phase": "Running", "containerStatuses": [{"name": "trainer", "state": state, "restartCount": restarts}]}
     return {"metadata": {"name": name, "labels": noted}, "status": status}
 
 
@@ -49,3 +56,124 @@ def test_versions_of_an_endpoint_come_in_their_order_as_numbers():
 def test_a_step_that_the_run_has_not_is_refused_with_those_it_has():
     with pytest.raises(BadInput, match="it has prepare, pretrain, sft, export, evaluate and serve"):
         check_step(LogRequest("tang", "x"), run_named())
+
+
+def line(second, words):
+    return f"2026-01-02T03:04:{second:02}.000000000Z {words}\n".encode()
+
+
+@dataclass
+class Stream:
+    """A `kubectl logs -f` that ends: with its container, or because its connection broke."""
+
+    stdout: list[bytes]
+    broken: bool = False
+
+    def wait(self):
+        return 1 if self.broken else 0
+
+    def terminate(self):
+        pass
+
+
+@dataclass
+class Pods:
+    """A cluster at which one looks again and again; the run is at work until the last look."""
+
+    looks: list[object]
+    """Lists of pods, or what goes wrong instead."""
+    streams: list[Stream]
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    looked: int = 0
+
+    def at_work(self):
+        """Begins a look; which pods there are is asked after it."""
+        self.looked += 1
+        return self.looked < len(self.looks)
+
+    def list(self, kind, *, labels):
+        seen = self.looks[min(self.looked, len(self.looks)) - 1]
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    def get(self, kind, name):
+        return next(pod for pod in self.list("pods", labels={}) if pod["metadata"]["name"] == name)
+
+    @contextmanager
+    def stream(self, *arguments):
+        self.asked.append(arguments)
+        yield self.streams.pop(0)
+
+
+def followed(pods, write=None):
+    """Returns the lines that are shown until the run rests."""
+    shown = []
+    copy = logs.Copy(pods, write or shown.append, sleep=lambda seconds: time.sleep(0.02))
+    copy.run(run_named(), LogRequest("tang", follow=True), pods.at_work)
+    return [text.partition(" | ")[2].rstrip("\n") for text in shown]
+
+
+A = pod("a", "prepare", 1)
+
+
+def test_a_reader_that_leaves_ends_it():
+    def gone(text):
+        raise BrokenPipeError
+
+    pods = Pods([[A]] * 100, [Stream([line(1, "one"), line(2, "two")])])
+    with pytest.raises(BrokenPipeError):
+        followed(pods, gone)
+    assert pods.looked < 100
+
+
+def test_a_reader_that_leaves_hears_no_complaint(cluster):
+    run = run_named()
+    talking = {**A, "metadata": {"name": "a", "labels": {**A["metadata"]["labels"], "slipway.dev/run-uid": UID}}}
+    cluster.save(**{"trainingrun/tang": run.to_document(), "pod/a": talking})
+    command = [sys.executable, "-m", "slipway", "logs", "-f", "tang", "-n", "team"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
+        assert following.stdout.readline() == b"prepare-1 | line 0\n"
+        following.stdout.close()
+        assert following.wait(20) == 141
+        assert following.stderr.read() == b""
+
+
+def test_a_line_whose_stamp_goes_back_is_shown_too():
+    stream = Stream([line(2, "one"), line(1, "two"), line(2, "three")])
+    assert followed(Pods([[A], [A]], [stream])) == ["one", "two", "three"]
+
+
+def test_a_connection_that_breaks_is_taken_up_without_a_line_twice_or_too_few():
+    streams = [
+        Stream([line(1, "one"), line(2, "two"), line(3, "half of")[:-4]], broken=True),
+        Stream([line(2, "two"), line(3, "half of a line"), line(2, "stepped back")]),
+    ]
+    pods = Pods([[A], [A]], streams)
+    assert followed(pods) == ["one", "two", "half of a line", "stepped back"]
+    assert "--since-time=2026-01-02T03:04:02.000000000Z" in pods.asked[1]
+
+
+def test_a_connection_that_breaks_within_a_stamp_does_not_ask_for_that():
+    streams = [Stream([line(1, "one"), line(2, "two")[:9]], broken=True), Stream([line(1, "one"), line(2, "two")])]
+    assert followed(Pods([[A], [A]], streams)) == ["one", "two"]
+
+
+def test_a_container_that_started_again_is_followed_again():
+    again = pod("a", "prepare", 1, restarts=1)
+    streams = [Stream([line(1, "first")]), Stream([line(5, "second")])]
+    assert followed(Pods([[A], [A], [again], [again]], streams)) == ["first", "second"]
+
+
+def test_a_broken_connection_to_a_container_that_started_again_is_left_to_the_next_look():
+    again = pod("a", "prepare", 1, restarts=1)
+    streams = [Stream([line(1, "first")], broken=True), Stream([line(5, "second")])]
+    pods = Pods([[A], [again], [again]], streams)
+    pods.get = lambda kind, name: again
+    assert followed(pods) == ["first", "second"]
+
+
+def test_a_cluster_that_is_away_for_a_moment_is_asked_again(capsys):
+    pods = Pods([[A], Unreachable("it is away"), [A, pod("b", "pretrain", 1)]], [Stream([line(1, "one")]) for _ in "ab"])
+    assert followed(pods) == ["one", "one"]
+    assert "it is away; still trying" in capsys.readouterr().err
