@@ -101,8 +101,9 @@ def _cleared(folder: Path) -> Path:
 def _named(manifest: Manifest, offered: Mapping[str, int], uri: str) -> list[str]:
     for name in manifest.files:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.parts[0] == INCOMING:
-            raise FetchError(f"{uri}: its manifest names {name!r}, which leaves the folder; this is no artifact")
+        # "." and "" have no parts: they name the folder itself.
+        if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (INCOMING,)):
+            raise FetchError(f"{uri}: its manifest names {name!r}, which is no file of its folder; this is no artifact")
         if name.endswith(artifact.PICKLE_SUFFIXES):
             raise FetchError(f"{uri}: {name}: this format can run code when it is loaded; use safetensors")
         if name not in offered:

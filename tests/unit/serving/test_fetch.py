@@ -118,12 +118,12 @@ def test_A_a_model_that_nobody_judged_is_taken_only_when_that_is_said(stored: Fo
         fetched(stored, tmp_path / "moved on", digest=manifest.digest)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", ".incoming/x"])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", ".incoming/x", ".", "", "./"])
 def test_H_a_manifest_cannot_write_outside_its_folder(name: str, stored: Folder, tmp_path: Path) -> None:
     manifest = json.loads(artifact.dump(exported(stored)))
     manifest["files"][name] = manifest["files"]["config.json"]
     (stored.root / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(FetchError, match="leaves the folder"):
+    with pytest.raises(FetchError, match="no file of its folder; this is no artifact"):
         fetched(stored, tmp_path / "model")
 
 
