@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from slipway.cluster import helper_pod
@@ -109,7 +110,7 @@ def _send(kubectl: Kubectl, pod: str, one: Input, sent: Callable[[Input, int], N
 
 def _failure(one: Input, said: str, kubectl: Kubectl) -> ClusterError:
     if "did NOT match" in said or "FAILED" in said:
-        return ClusterError(f"{one.uri}: changed while it was sent; submit again")
+        return _changed(one.uri)
     if "No space left" in said:
         return ClusterError(f"{one.uri}: the workspace claim is full; make it larger or remove old runs")
     lines = [line for line in said.splitlines() if not line.startswith("command terminated")]
@@ -117,17 +118,23 @@ def _failure(one: Input, said: str, kubectl: Kubectl) -> ClusterError:
     return ClusterError(f"{one.uri}: was not sent: {why}; submit again")
 
 
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it was read."""
+def _changed(what: object) -> ClusterError:
+    return ClusterError(f"{what}: changed while it was sent; submit again")
 
-    def __init__(self, inner: IO[bytes], heard: Callable[[int], None]) -> None:
-        self._inner, self._heard = inner, heard
+
+class _Counted(io.RawIOBase):
+    """A file that tells how much of it was read. Of one that ends too early tar would say no name."""
+
+    def __init__(self, path: Path, inner: IO[bytes], heard: Callable[[int], None]) -> None:
+        self._path, self._inner, self._heard = path, inner, heard
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._inner.read(size)
+        if len(data) < size:
+            raise _changed(self._path)
         self._heard(len(data))
         return data
 
@@ -142,8 +149,8 @@ def write_archive(out: IO[bytes], one: Input, sent: Callable[[Input, int], None]
         for file in one.files:
             with file.path.open("rb") as content:
                 if os.fstat(content.fileno()).st_size != file.size:
-                    raise ClusterError(f"{file.path}: changed while it was sent; submit again")
-                heard = _Counted(content, lambda count: sent(one, count))
+                    raise _changed(file.path)
+                heard = _Counted(file.path, content, lambda count: sent(one, count))
                 _add(tar, file.name, heard, file.size)
 
 

@@ -55,6 +55,14 @@ def test_a_file_that_grows_meanwhile_is_noticed_before_it_is_sent(cluster, data,
     assert list((cluster.workspace / "inputs").iterdir()) == []
 
 
+def test_a_file_that_shrinks_while_it_is_sent_is_named(cluster, data, tmp_path):
+    file = tmp_path / "data" / "a.jsonl"
+    with pytest.raises(ClusterError, match=r"data/a\.jsonl: changed while it was sent; submit again"):
+        send(cluster, data, sent=lambda one, count: file.write_bytes(b""))
+    assert not (cluster.workspace / data.folder).exists()
+    assert cluster.objects == {}
+
+
 def test_a_connection_that_breaks_is_named_and_the_pod_is_gone(cluster, data):
     cluster.refuse("exec --stdin", "error: unexpected EOF")
     with pytest.raises(ClusterError, match=r"file://data: was not sent: .*unexpected EOF; submit again"):
