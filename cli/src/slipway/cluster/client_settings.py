@@ -41,14 +41,16 @@ def read(kubectl: Kubectl, image: str | None = None) -> ClientSettings:
     Args:
         image: taken instead of the cluster's train image, which then need not be known.
 
-    Raises ClusterError when there are none and no image is given, or when they cannot be used.
+    Raises ClusterError when there are none and no image is given, or when they cannot be used; Forbidden when this user
+    may not read them, which is so for most users where the chart made none.
     """
     try:
         text = kubectl.in_namespace(NAMESPACE).get("configmap", CONFIG_MAP).get("data", {}).get(KEY, "")
-    except (NotFound, Forbidden):
+    except (NotFound, Forbidden) as error:
         if image is not None:
             return ClientSettings(image)
-        raise ClusterError(
+        kind = Forbidden if isinstance(error, Forbidden) else ClusterError
+        raise kind(
             f"this user sees no ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}, in which Slipway's chart names the "
             "train image; have it installed with clientSettings.enabled, or name an image to submit with --image"
         ) from None

@@ -70,7 +70,7 @@ def _client_settings(kubectl: Kubectl) -> Iterator[Finding]:
     try:
         settings = client_settings.read(kubectl)
     except Forbidden as error:
-        yield Finding(Level.NOTE, "train image", "it is not known here", str(error))
+        yield Finding(Level.NOTE, "train image", "it is not known to this user", fix=str(error))
     except ClusterError as error:
         yield Finding(Level.PROBLEM, "train image", "submit does not know which image takes files", fix=str(error))
     else:
