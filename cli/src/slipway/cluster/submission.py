@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway import sources
 from slipway.cluster import client_settings, inputs, upload, workspace_files
 from slipway.cluster.inputs import Input
-from slipway.cluster.kubectl import Kubectl
+from slipway.cluster.kubectl import Kubectl, NotFound
+from slipway.cluster.resources import RUNS
 from slipway.exits import BadInput
 from slipway.printing import console, note
 from slipway_core import documents
+from slipway_core.status import Phase
 from slipway_core.training_run import TrainingRun
 from slipway_core.workspace import WORKSPACE_CLAIM
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 MANAGER = "slipway-submit"
 """Field manager of the server-side apply."""
+_DONE = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
 
 
 def load(file: Path, overrides: Sequence[str]) -> TrainingRun:
@@ -36,7 +40,48 @@ def load(file: Path, overrides: Sequence[str]) -> TrainingRun:
     return run
 
 
-def submit(kubectl: Kubectl, run: TrainingRun, folder: Path, *, image: str | None = None) -> None:
+@dataclass(frozen=True)
+class Submitted:
+    """What became of it. It is not read as a run: a cluster whose Slipway is newer may have noted more in it."""
+
+    name: str
+    phase: str
+    """The status as it was when it was applied."""
+    suspended: bool
+    new: bool
+    changed: bool
+    """Whether it is another than it was: in its spec, or in an annotation, which may ask for something."""
+
+    def told(self, where: str, options: str) -> str:
+        """Returns what a person is told, as `slipway run` does where that is the same.
+
+        Args:
+            where: the title of the place.
+            options: of the command line, which lead there.
+        """
+        there = f"run {self.name} is there already and"
+        if self.new:
+            return f"run {self.name} is submitted to {where}"
+        if self.changed:
+            return f"run {self.name} is changed in {where}"
+        if self.phase in _DONE:
+            return f"run {self.name} was done already ({self.phase}); no step runs again"
+        if self.suspended:
+            return f"{there} stopped; `slipway resume {self.name} {options}` takes it up again"
+        if self.phase == Phase.FAILED:
+            return f"{there} Failed; `slipway resume {self.name} {options}` tries it again"
+        if self.phase == Phase.HELD:
+            return f"{there} Held; `slipway reevaluate {self.name} {options}` judges it again"
+        return f"{there} {self.phase}"
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is something to watch."""
+        rests = self.suspended or self.phase in (*_DONE, Phase.FAILED, Phase.HELD)
+        return self.new or self.changed or not rests
+
+
+def submit(kubectl: Kubectl, run: TrainingRun, folder: Path, *, image: str | None = None) -> Submitted:
     """Sends the local files that the run names, and applies it.
 
     Args:
@@ -48,6 +93,7 @@ def submit(kubectl: Kubectl, run: TrainingRun, folder: Path, *, image: str | Non
     found = inputs.find(run, folder)
     claim = workspace_files.claim_of(run)
     document = inputs.rewritten(run, claim, found)
+    before = _existing(kubectl, run.name)
     # What the API server refuses it refuses before gigabytes were sent.
     _apply(kubectl, document, "--dry-run=server")
     if found:
@@ -59,11 +105,31 @@ def submit(kubectl: Kubectl, run: TrainingRun, folder: Path, *, image: str | Non
         kept = len({one.folder for one in found.values()}) - len(new)
         size = sum(one.size for one in new)
         note(f"{len(new)} of its inputs sent ({size:,} bytes), {kept} were in the cluster already")
-    _apply(kubectl, document)
+    return _submitted(before, _apply(kubectl, document))
 
 
-def _apply(kubectl: Kubectl, document: dict[str, object], *options: str) -> None:
-    kubectl.json("apply", "--server-side", "--field-manager", MANAGER, *options, "-f", "-", input=document)
+def _existing(kubectl: Kubectl, name: str) -> dict[str, Any] | None:
+    try:
+        return kubectl.get(RUNS, name)
+    except NotFound:
+        return None
+
+
+def _submitted(before: dict[str, Any] | None, after: dict[str, Any]) -> Submitted:
+    metadata, was = after["metadata"], before["metadata"] if before else {}
+    # The API server counts the changes of a spec.
+    same = all(was.get(part) == metadata.get(part) for part in ("uid", "generation", "annotations"))
+    return Submitted(
+        metadata["name"],
+        after.get("status", {}).get("phase") or Phase.PENDING,
+        bool(after["spec"].get("suspend")),
+        new=was.get("uid") != metadata["uid"],
+        changed=not same,
+    )
+
+
+def _apply(kubectl: Kubectl, document: dict[str, Any], *options: str) -> dict[str, Any]:
+    return kubectl.json("apply", "--server-side", "--field-manager", MANAGER, *options, "-f", "-", input=document)
 
 
 @contextmanager

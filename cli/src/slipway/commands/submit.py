@@ -36,11 +36,12 @@ def submit(
     if own is not None and namespace is not None and own != namespace:
         raise BadInput(f"{file}: metadata.namespace is {own}, and -n says {namespace}; leave out one of them")
     place = cluster(Wanted(context=context, namespace=namespace or own))
-    submission.submit(place.kubectl, run, file.parent, image=image)
+    submitted = submission.submit(place.kubectl, run, file.parent, image=image)
     options = f"-n {place.kubectl.namespace}" + (f" --context {context}" if context else "")
-    print(f"run {run.name} is submitted to {place.title}")
+    print(submitted.told(place.title, options))
     if not wait:
-        print(f"slipway watch {run.name} {options}")
+        if submitted.moves:
+            print(f"slipway watch {run.name} {options}")
         return
     from slipway.watching import attend
 

@@ -1,8 +1,7 @@
 """A kubectl whose cluster is a folder: pods run at once, and what is executed in one runs here, in its own workspace.
 
-`$KUBECTL_STATE/workspace` is the claim; `objects.json` what was created and not deleted; `calls.jsonl` every call. A pod
-logs without an end.
-`refuse.json` maps the first words of a call to what kubectl says on stderr when it fails.
+`$KUBECTL_STATE/workspace` is the claim; `objects.json` what was created and not deleted; `calls.jsonl` every call.
+`refuse.json` maps the first words of a call to what kubectl says on stderr when it fails. A pod logs without an end.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ def main(arguments):
         case ["config", "view", *_]:
             print(json.dumps(CONFIG))
         case ["create" | "apply", *options]:
-            create(json.load(sys.stdin), dry="--dry-run=server" in options)
+            create(json.load(sys.stdin), dry="--dry-run=server" in options, again=words[0] == "apply")
         case ["get", kind]:
             print(json.dumps({"items": listed(kind, option(arguments, "--selector"))}))
         case ["get", kind, name, *options]:
@@ -92,14 +91,28 @@ def save(objects):
     (STATE / "objects.json").write_text(json.dumps(objects))
 
 
-def create(manifest, *, dry):
+def create(manifest, *, dry, again):
     metadata = manifest["metadata"]
     metadata["name"] = metadata.get("name") or metadata["generateName"] + "abcde"
+    key = f"{manifest['kind'].lower()}/{metadata['name']}"
+    old = load().get(key) if again else None
+    metadata.update({"uid": os.urandom(8).hex(), "generation": 1})
+    if old is not None:
+        manifest = merged(old, manifest)
     if manifest["kind"] == "Pod":
         manifest["status"] = {"phase": os.environ.get("KUBECTL_NEW_POD", "Running")}
     if not dry:
-        save({**load(), f"{manifest['kind'].lower()}/{metadata['name']}": manifest})
+        save({**load(), key: manifest})
     print(json.dumps(manifest))
+
+
+def merged(old, new):
+    """What an apply leaves of an object: the fields that others set, and another generation when the spec changed."""
+    spec = {**old["spec"], **new["spec"]}
+    kept = {name: old["metadata"][name] for name in ("uid", "generation")}
+    metadata = {**old["metadata"], **new["metadata"], **kept}
+    metadata["generation"] += spec != old["spec"]
+    return {**old, **new, "spec": spec, "metadata": metadata}
 
 
 def get(kind, name, options):

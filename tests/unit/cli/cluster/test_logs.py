@@ -174,6 +174,7 @@ def test_a_broken_connection_to_a_container_that_started_again_is_left_to_the_ne
 
 
 def test_a_cluster_that_is_away_for_a_moment_is_asked_again(capsys):
-    pods = Pods([[A], Unreachable("it is away"), [A, pod("b", "pretrain", 1)]], [Stream([line(1, "one")]) for _ in "ab"])
+    streams = [Stream([line(1, "one")]), Stream([line(1, "one")])]
+    pods = Pods([[A], Unreachable("it is away"), [A, pod("b", "pretrain", 1)]], streams)
     assert followed(pods) == ["one", "one"]
     assert "it is away; still trying" in capsys.readouterr().err
