@@ -399,7 +399,9 @@ def _baseline(draft: _Draft) -> VersionStatus | None:
 def _baseline_moved(draft: _Draft, evaluation: EvaluationStatus) -> bool:
     if evaluation.verdict is not Verdict.PASS or _promoted(draft):
         return False
-    view = draft.observed.endpoint
+    view, serving = draft.observed.endpoint, draft.plan.serving
+    if serving is not None and _is_over(draft, serving.endpoint, view):
+        return False  # What goes live there now is somebody else's choice, and no rollout follows.
     if view is not None and view.claim is not None and _is_later(view.claim, draft):
         return False  # The endpoint is a later run's: there is no rollout to be judged for.
     live = _baseline(draft)
@@ -494,7 +496,8 @@ def _is_over(draft: _Draft, endpoint: str, view: EndpointView | None) -> bool:
     was = draft.was
     if was.endpoint is None or was.endpoint.name != endpoint or was.retry != draft.retry:
         return False
-    by_hand = view is None or (view.claim is not None and view.claim.uid == draft.plan.run.uid)
+    # Who edits the model by hand leaves the run's annotations; an endpoint that was made by hand has none.
+    by_hand = view is None or (view.claim is not None and view.claim.uid in ("", draft.plan.run.uid))
     return was.phase in (Phase.COMPLETED, Phase.FAILED) or (was.phase is Phase.SERVING and by_hand)
 
 
