@@ -42,6 +42,8 @@ BASELINE: Final = f"{GROUP}/baseline"
 """Annotation of an evaluate Job: the live version that it compares with, `uri@digest`."""
 FROZEN: Final = f"{GROUP}/frozen"
 """Annotation of a version's Deployment: the version (VersionStatus) and its settings as they were when it was made."""
+FROZEN_OF: Final = f"{FROZEN}-v"
+"""How annotations of an endpoint's Service begin that have the same of a version, which may have no Deployment now."""
 
 LABEL_LIMIT: Final = LIMIT
 JOB_LIMIT: Final = 52

@@ -43,7 +43,7 @@ from slipway_operator.metrics import Metrics
 from slipway_operator.owned import Owned, TakenError
 from slipway_operator.settings import Settings
 from slipway_operator.soft_endpoint_status import SoftEndpointWrites
-from slipway_operator.versions import Answers, Seen, Versions
+from slipway_operator.versions import Answers, Seen, Versions, may_come_back
 from slipway_operator.world import World
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,9 @@ class EndpointReconciler:
         for version in decision.start:
             yield lambda version=version: self.versions.start(endpoint, version, seen)
         route = routed_version(service) if decision.route is None else decision.route
-        yield lambda: self.owned.ensure(endpoint_service(endpoint, route))
+        kept = may_come_back(decision.status)
+        frozen = {number: text for number, text in seen.frozen.items() if number in kept}
+        yield lambda: self.owned.ensure(endpoint_service(endpoint, route, frozen))
         if live is not None:
             yield lambda: self._keep_beside(endpoint, live, seen)
         for number in decision.stop:

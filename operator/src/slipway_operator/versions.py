@@ -3,7 +3,7 @@ version server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -14,9 +14,10 @@ from slipway_core.observed import Blocker
 from slipway_core.rollout import VersionView
 from slipway_core.status import EndpointStatus, VersionStatus
 from slipway_operator import blockers, names, observe_version
-from slipway_operator.cluster import DEPLOYMENT, POD, AlreadyExists, Cluster, Conflict
-from slipway_operator.manifest import Manifest, at, items, labels
-from slipway_operator.manifests.endpoint_deployment import frozen_settings, scaled, version_deployment
+from slipway_operator.cluster import DEPLOYMENT, POD, SERVICE, AlreadyExists, Cluster, Conflict
+from slipway_operator.manifest import Manifest, at, items, labels, notes
+from slipway_operator.manifests.endpoint_deployment import as_frozen, scaled, version_deployment
+from slipway_operator.manifests.endpoint_service import frozen_versions
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.observe_version import VersionObjects
 from slipway_operator.owned import check_owner
@@ -39,6 +40,8 @@ class Seen:
     objects: dict[int, VersionObjects]
     views: dict[int, VersionView]
     blockers: tuple[Blocker, ...]
+    frozen: Mapping[int, str] = field(default_factory=dict[int, str])
+    """What versions were made of, as their Deployments say, or the Service of those that have none."""
     look_again: timedelta | None = None
 
 
@@ -49,9 +52,9 @@ class Versions:
     settings: Settings
     pods: Answers
     clock: Callable[[], datetime]
-    _known: dict[str, Manifest] = field(default_factory=dict[str, Manifest])
-    """The Deployment of each version that has the traffic, to make it again as it was when somebody deletes it; by the
-    uid of its endpoint."""
+    _known: dict[str, dict[int, Manifest]] = field(default_factory=dict[str, dict[int, Manifest]])
+    """The Deployments of the versions that may have to be made again, byte for byte; by the uid of their endpoint. A
+    new process has only their settings, from the Service."""
     warnings: WarningEvents = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +81,8 @@ class Versions:
         candidate = status.candidate
         if candidate is not None and candidate.version not in views and (why := self._unbuildable(endpoint, candidate)):
             views[candidate.version] = VersionView("Failed", why)
-        self._remember(manifest, status, objects)
-        return Seen(objects, views, tuple(found.values()), look_again)
+        self._remember(manifest["metadata"]["uid"], status, objects)
+        return Seen(objects, views, tuple(found.values()), self._frozen(manifest, objects), look_again)
 
     async def ask(self, seen: Seen, number: int) -> None:
         """Asks a ready version a prompt, or reads the answer; it is in the view afterwards."""
@@ -165,15 +168,32 @@ class Versions:
         status = endpoint.status or EndpointStatus()
         live = status.live
         replicas = _replicas_to_start(endpoint.spec, seen.objects.get(live.version) if live is not None else None)
-        known = self._known.get(endpoint.metadata.uid or "")
-        if known is not None and frozen_settings(known, version) is not None and _number(known) == version.version:
+        known = self._known.get(endpoint.metadata.uid or "", {}).get(version.version)
+        if known is not None and as_frozen(endpoint, version, _frozen_of(known)) is not None:
             return scaled(known, replicas)
-        return version_deployment(endpoint, version, settings=self.settings, replicas=replicas)
+        made_of = as_frozen(endpoint, version, seen.frozen.get(version.version, ""))
+        return version_deployment(made_of or endpoint, version, settings=self.settings, replicas=replicas)
 
-    def _remember(self, manifest: Manifest, status: EndpointStatus, objects: dict[int, VersionObjects]) -> None:
-        one = objects.get(status.live.version) if status.live is not None else None
-        if one is not None and one.deployment is not None:
-            self._known[manifest["metadata"]["uid"]] = one.deployment
+    def _frozen(self, manifest: Manifest, objects: Mapping[int, VersionObjects]) -> dict[int, str]:
+        metadata = manifest["metadata"]
+        service = self.world.get(SERVICE, metadata["namespace"], names.service(metadata["name"]))
+        kept = frozen_versions(service) if service is not None and _is_of(service, metadata["uid"]) else {}
+        there = {number: one.deployment for number, one in objects.items() if one.deployment is not None}
+        return kept | {number: text for number, deployment in there.items() if (text := _frozen_of(deployment))}
+
+    def _remember(self, uid: str, status: EndpointStatus, objects: Mapping[int, VersionObjects]) -> None:
+        known = self._known.get(uid, {})
+        now = {number: one.deployment for number, one in objects.items() if one.deployment is not None}
+        self._known[uid] = {
+            number: deployment for number, deployment in {**known, **now}.items() if number in may_come_back(status)
+        }
+
+
+def may_come_back(status: EndpointStatus) -> set[int]:
+    """Returns the versions that may have to be made again as they were: the live one, and the one before it until the
+    live one has stood its probation."""
+    standby = [version for version in status.history if version.state == "Standby"]
+    return {version.version for version in [status.live, *standby] if version is not None}
 
 
 def replicas_of(spec: EndpointTemplate) -> int | None:
@@ -214,9 +234,13 @@ def _number(manifest: Manifest) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def _is_of(deployment: Manifest, uid: str) -> bool:
+def _frozen_of(deployment: Manifest) -> str:
+    return notes(deployment).get(names.FROZEN, "")
+
+
+def _is_of(manifest: Manifest, uid: str) -> bool:
     """Whether it is not of an endpoint of the same name that was deleted."""
-    return uid in [owner.get("uid") for owner in items(deployment, "metadata", "ownerReferences")]
+    return uid in [owner.get("uid") for owner in items(manifest, "metadata", "ownerReferences")]
 
 
 def _age(manifest: Manifest) -> datetime:

@@ -72,7 +72,8 @@ class ServedWorld:
     def serve(self, model: str = "a", **spec: Any) -> None:
         """Asks for the model of that letter, with the settings that are given and no others."""
         accept = {"acceptUnjudged": True} if spec.pop("unjudged", False) else {}
-        served = {"uri": spec.pop("uri", f"pvc://models/{model}"), "digest": digest(model), **accept}
+        secret = {"credentials": spec.pop("credentials")} if "credentials" in spec else {}
+        served = {"uri": spec.pop("uri", f"pvc://models/{model}"), "digest": digest(model), **accept, **secret}
         there = self.cluster.objects.get((kinds.MODEL_ENDPOINT.kind, NAMESPACE, NAME), {})
         self.cluster.put(
             {

@@ -333,6 +333,49 @@ def test_recreate_ends_the_live_version_first_and_puts_it_back_when_its_successo
     assert (world.deployed(), world.route, world.live) == ([1], 1, 1)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_B_the_version_that_recreate_puts_back_has_the_settings_that_it_had_also_under_a_new_leader(restart):
+    recreate = {"rollout": {"strategy": "Recreate"}}
+    world = a_live_world(**recreate, engine={"maxModelLength": 64})
+    before = world.deployment(1)
+    world.serve("a", **recreate, engine={"maxModelLength": 99999})
+    world.settle()
+    world.pods_are_gone(1)
+    world.settle()
+    assert world.deployed() == [2]
+    if restart:
+        world.start_operator()
+    world.ends(2, 2, "slipway-server: too long")
+    world.settle()
+    world.pods_are_gone(2)
+    world.settle()
+    assert (world.deployed(), world.live) == ([1], 1)
+    assert world.deployment(1)["spec"] == before["spec"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_B_the_version_that_comes_back_in_the_probation_of_recreate_has_the_settings_that_it_had(restart):
+    recreate = {"rollout": {"strategy": "Recreate"}}
+    world = a_live_world(**recreate, engine={"maxModelLength": 64})
+    before = world.deployment(1)
+    world.serve("a", **recreate, engine={"maxModelLength": 128})
+    world.settle()
+    world.pods_are_gone(1)
+    world.settle()
+    world.becomes_ready(2)
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.remembered(1)["state"]) == (2, "Standby")
+    if restart:
+        world.start_operator()
+    world.ends(2, 139)
+    world.settle()
+    world.pods_are_gone(2)
+    world.settle()
+    assert (world.deployed(), world.live) == ([1], 1)
+    assert world.deployment(1)["spec"] == before["spec"]
+
+
 # --------------------------------------------------------------------------------------------- frozen, and in place
 
 
@@ -355,6 +398,27 @@ def test_E_a_live_deployment_that_somebody_deletes_comes_back_as_it_was():
     after = world.deployment(1)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
+def test_E_a_live_deployment_that_somebody_deletes_while_no_operator_runs_comes_back_with_its_settings():
+    world = a_live_world(uri="s3://models/a", engine={"maxModelLength": 64}, credentials="store")
+    before = world.deployment(1)
+    world.serve("b", engine={"maxModelLength": 128})
+    world.cluster.remove(kinds.DEPLOYMENT, NAMESPACE, names.version(NAME, 1))
+    world.start_operator()
+    world.settle()
+    after = world.deployment(1)
+    assert after["spec"] == before["spec"], "its settings, and the Secret that it is fetched with"
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
+def test_F_what_a_version_was_made_of_is_kept_with_the_service_in_no_write_of_its_own():
+    world = a_live_world()
+    before = world.cluster.written("apply", kinds.SERVICE)
+    assert len(before) == 2
+    world.serve("b")
+    world.goes_live(2)
+    assert len(world.cluster.written("apply", kinds.SERVICE)) == 3
 
 
 def test_replicas_apply_in_place_and_a_candidate_has_as_many_before_it_takes_over():

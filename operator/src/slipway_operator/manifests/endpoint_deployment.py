@@ -1,21 +1,22 @@
 """The Deployment of one version of an endpoint, frozen: it is made once, and only its replicas change.
 
-What it was made from is in an annotation, so that it can be made again byte for byte when somebody deletes it, whatever
-the endpoint says by then.
+What it was made from is in an annotation, so that it can be made again when somebody deletes it, whatever the endpoint
+says by then.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from slipway_core.api import seconds
 from slipway_core.commands import serve_command
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint
+from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
 from slipway_core.status import VersionStatus
 from slipway_operator import names
-from slipway_operator.manifest import Manifest, notes
+from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import access, environment, pod_security, scratch
 from slipway_operator.manifests.endpoint_object import endpoint_object
 from slipway_operator.manifests.probes import probes
@@ -38,7 +39,7 @@ def version_deployment(
     """Returns the Deployment of a version with the settings that endpoint.spec has.
 
     Args:
-        endpoint: as it is when the version is made, or with the settings that `frozen_settings` found.
+        endpoint: as it is when the version is made, or as `as_frozen` returns it.
         version: its number, uri, digest and revision; the rest of it changes nothing here.
         settings: of the operator.
         replicas: None leaves them to an autoscaler.
@@ -50,7 +51,7 @@ def version_deployment(
     name = names.version(endpoint.metadata.name, version.version)
     manifest = endpoint_object("apps/v1", "Deployment", name, endpoint)
     manifest["metadata"]["labels"] = labels
-    manifest["metadata"]["annotations"] = {names.FROZEN: _frozen(endpoint.spec, version)}
+    manifest["metadata"]["annotations"] = {names.FROZEN: _frozen(endpoint, version)}
     spec: Manifest = {
         "selector": {"matchLabels": labels},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -63,15 +64,21 @@ def version_deployment(
     return {**manifest, "spec": spec}
 
 
-def frozen_settings(deployment: Manifest, version: VersionStatus) -> EndpointTemplate | None:
-    """Returns the settings that a version was made with; None when this Deployment is not of that version."""
+def as_frozen(endpoint: ModelEndpoint, version: VersionStatus, frozen: str) -> ModelEndpoint | None:
+    """Returns the endpoint with the settings that a version was made with; None when `frozen`, the annotation of a
+    Deployment, is of another version."""
     try:
-        frozen = json.loads(notes(deployment).get(names.FROZEN, "null"))
-        if not isinstance(frozen, dict) or frozen["revision"] != version.revision:
+        found: Any = json.loads(frozen)
+        made_of = cast(Manifest, found) if isinstance(found, dict) else {}
+        if made_of["revision"] != version.revision:
             return None
-        return EndpointTemplate.model_validate(frozen["settings"], by_alias=True, by_name=False)
+        settings = EndpointTemplate.model_validate(made_of["settings"], by_alias=True, by_name=False)
+        update = {name: getattr(settings, name) for name in EndpointTemplate.model_fields}
+        if "credentials" in made_of:  # Releases before had none there.
+            update["model"] = ServedModel(uri=version.uri, digest=version.digest, credentials=made_of["credentials"])
     except (ValueError, KeyError, ValidationError):
         return None
+    return endpoint.model_copy(update={"spec": endpoint.spec.model_copy(update=update)})
 
 
 def scaled(deployment: Manifest, replicas: int) -> Manifest:
@@ -90,14 +97,16 @@ def scaled(deployment: Manifest, replicas: int) -> Manifest:
     }
 
 
-def _frozen(settings: EndpointTemplate, version: VersionStatus) -> str:
+def _frozen(endpoint: ModelEndpoint, version: VersionStatus) -> str:
     """The settings in full: a default that a later release changes must not reach a version that runs."""
-    template = EndpointTemplate(**{name: getattr(settings, name) for name in EndpointTemplate.model_fields})
+    spec = endpoint.spec
+    template = EndpointTemplate(**{name: getattr(spec, name) for name in EndpointTemplate.model_fields})
     document = {
         "version": version.version,
         "uri": version.uri,
         "digest": version.digest,
         "revision": version.revision,
+        "credentials": spec.model.credentials if spec.model is not None else None,
         "settings": template.to_document(),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.unit.operator.manifests.samples import DIGEST, a_deployment, a_versio
 
 from slipway_operator import names
 from slipway_operator.manifests import access
-from slipway_operator.manifests.endpoint_deployment import frozen_settings, scaled
+from slipway_operator.manifests.endpoint_deployment import as_frozen, scaled
 from slipway_operator.manifests.errors import ManifestError
 
 
@@ -20,6 +21,10 @@ def pod(deployment: dict[str, Any]) -> dict[str, Any]:
 def server(deployment: dict[str, Any]) -> dict[str, Any]:
     (found,) = pod(deployment)["containers"]
     return found
+
+
+def frozen(deployment: dict[str, Any]) -> str:
+    return deployment["metadata"]["annotations"][names.FROZEN]
 
 
 def option(deployment: dict[str, Any], name: str) -> str | None:
@@ -39,21 +44,29 @@ def test_invariant_e_what_applies_in_place_starts_no_pod_again(in_place: dict[st
 
 
 def test_invariant_e_a_version_can_be_made_again_from_its_deployment() -> None:
-    old = an_endpoint(limits={"maxQueue": 3}, engine={"dtype": "FP32"})
-    made = a_deployment(old)
-    settings = frozen_settings(made, a_version())
-    assert settings is not None
-    edited = an_endpoint(limits={"maxQueue": 4})
-    again = edited.model_copy(
-        update={"spec": edited.spec.model_copy(update={k: getattr(settings, k) for k in type(settings).model_fields})}
-    )
-    assert a_deployment(again) == made
+    version = a_version(uri="s3://models/chat")
+    old = an_endpoint(limits={"maxQueue": 3}, engine={"dtype": "FP32"}, model={"credentials": "a"})
+    made = a_deployment(old, version)
+    edited = an_endpoint(limits={"maxQueue": 4}, model={"credentials": "b"})
+    again = as_frozen(edited, version, frozen(made))
+    assert again is not None
+    assert a_deployment(again, version) == made
 
 
-@pytest.mark.parametrize("note", ["", "null", "[]", "{}", '{"revision": "another"}', '{"revision": "c0ffee"}'])
+def test_a_version_of_a_release_that_froze_no_credentials_is_fetched_with_those_of_now() -> None:
+    version = a_version(uri="s3://models/chat")
+    made = a_deployment(an_endpoint(limits={"maxQueue": 3}, model={"credentials": "a"}), version)
+    older = {name: value for name, value in json.loads(frozen(made)).items() if name != "credentials"}
+    again = as_frozen(an_endpoint(model={"credentials": "a"}), version, json.dumps(older))
+    assert again is not None
+    assert a_deployment(again, version) == made
+
+
+@pytest.mark.parametrize(
+    "note", ["", "null", "[]", "{}", '{"revision": "another"}', '{"revision": "c0ffee"}', "0", '"c0ffee"']
+)
 def test_a_deployment_of_something_else_gives_no_settings(note: str) -> None:
-    deployment = {"metadata": {"annotations": {names.FROZEN: note}}}
-    assert frozen_settings(deployment, a_version()) is None
+    assert as_frozen(an_endpoint(), a_version(), note) is None
 
 
 def test_only_replicas_change_when_it_is_scaled() -> None:

@@ -8,7 +8,7 @@ from tests.unit.operator.manifests.samples import a_deployment, a_version, an_en
 from slipway_core.status import EndpointStatus
 from slipway_operator import names
 from slipway_operator.manifests.autoscaler import autoscaler
-from slipway_operator.manifests.endpoint_service import endpoint_service, routed_version
+from slipway_operator.manifests.endpoint_service import endpoint_service, frozen_versions, routed_version
 from slipway_operator.manifests.network_policy import network_policy
 from slipway_operator.manifests.pod_disruption_budget import pod_disruption_budget
 
@@ -28,6 +28,14 @@ def test_invariant_a_it_sends_to_nobody_until_a_version_has_the_traffic() -> Non
     assert service["spec"]["selector"][names.VERSION] == "none"
     assert routed_version(service) is None
     assert routed_version(None) is None
+
+
+def test_invariant_e_the_service_keeps_what_its_versions_are_made_of() -> None:
+    made_of = {2: '{"version":2}', 11: '{"version":11}'}
+    service = endpoint_service(an_endpoint(), 11, made_of)
+    service["metadata"]["annotations"] |= {"slipway.dev/frozen": "{}", "somebody.else/frozen-v7": "{}"}
+    assert frozen_versions(service) == made_of
+    assert "annotations" not in endpoint_service(an_endpoint(), 11)["metadata"]
 
 
 def test_invariant_b_an_eviction_leaves_one_that_answers() -> None:
