@@ -46,7 +46,8 @@ Quantity = Annotated[
     ),
 ]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-Text = Annotated[str, Field(max_length=4096)]
+TEXT_LIMIT = 4096
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-from slipway_core.status import Condition
+from slipway_core.status import CONDITION_LIMIT, Condition, fit
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -37,7 +37,7 @@ def put(
         type=type_,
         status=status,
         reason=reason,
-        message=message,
+        message=fit(message, CONDITION_LIMIT),
         last_transition_time=since,
         observed_generation=generation,
     )

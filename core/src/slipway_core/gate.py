@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from slipway_core.status import MetricStatus, Verdict
+from slipway_core.status import MetricStatus, Verdict, fit
 from slipway_core.training_run import Gate
 
 TEXT_METRICS = frozenset({"perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity"})
@@ -64,7 +64,8 @@ def _judge_one(gate: Gate, measured: Measured) -> MetricStatus:
     finite = value if value is not None and math.isfinite(value) else None
 
     def result(verdict: Verdict, reason: str | None = None) -> MetricStatus:
-        return MetricStatus(name=gate.metric, value=finite, threshold=threshold(gate), verdict=verdict, reason=reason)
+        told = None if reason is None else fit(reason)
+        return MetricStatus(name=gate.metric, value=finite, threshold=threshold(gate), verdict=verdict, reason=told)
 
     if gate.max_regression is not None and measured.baseline is None:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")

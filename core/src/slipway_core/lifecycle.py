@@ -29,6 +29,7 @@ from slipway_core.observed import (
 )
 from slipway_core.plan import Plan
 from slipway_core.status import (
+    METRICS_LIMIT,
     ArtifactStatus,
     Condition,
     EndpointPhase,
@@ -40,6 +41,7 @@ from slipway_core.status import (
     StepStatus,
     Verdict,
     VersionStatus,
+    fit,
 )
 from slipway_core.training_run import TrainingRun
 
@@ -49,9 +51,6 @@ REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
 _TOKEN_LIMIT = 253
 """Characters of an annotation's value that a status holds as it is; an annotation may have 256 KiB."""
-
-_WHY_LIMIT = 3072
-"""Characters of a step's message; a text of a status has 4096."""
 
 DAMAGED_DATA = "DamagedShard:"
 """How the message of a step begins that found prepared data damaged."""
@@ -208,9 +207,16 @@ def _completed(draft: _Draft, name: str, attempt: Attempt) -> None:
         draft.artifact = ArtifactStatus(uri=artifact.uri, digest=artifact.digest)
     if name == "evaluate":
         _judge(draft, attempt)
-    metrics = dict(attempt.result.metrics) if attempt.result else {}
+    metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
     draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0)
     draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
+
+
+def _recorded(draft: _Draft, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns as many metrics as a record holds, first those that gates name."""
+    named = {one.metric for one in draft.plan.evaluation.gates}
+    first = sorted(metrics, key=lambda name: name not in named)
+    return {name: metrics[name] for name in first[:METRICS_LIMIT]}
 
 
 def _interrupted(draft: _Draft, name: str, message: str, reached: int) -> None:
@@ -304,7 +310,7 @@ def _judge(draft: _Draft, attempt: Attempt) -> None:
         artifact_digest=evaluation.artifact_digest,
         baseline_digest=evaluation.baseline_digest,
         recall_overlap=evaluation.recall_overlap,
-        reason=judgement.reason or None,
+        reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
     )
     draft.event(
@@ -326,7 +332,7 @@ def _inconclusive(draft: _Draft, number: int, reason: str) -> None:
         number=number,
         verdict=Verdict.INCONCLUSIVE,
         artifact_digest=draft.artifact.digest if draft.artifact else None,
-        reason=reason,
+        reason=fit(reason),
         reevaluation=_reevaluation(draft),
     )
     draft.event("Warning", "Judged", f"Inconclusive: {reason}")
@@ -592,9 +598,7 @@ def _why(attempt: Attempt) -> str:
     error = attempt.result.error if attempt.result else None
     if error is not None:
         return f"{error.kind}: {error.message}"
-    why = attempt.message or attempt.result_error or "it said nothing"
-    # A container that could not be made may say 4 KiB of why, and the words around it have to fit a status too.
-    return why if len(why) <= _WHY_LIMIT else f"{why[: _WHY_LIMIT - 1]}…"
+    return attempt.message or attempt.result_error or "it said nothing"
 
 
 def _progress_message(draft: _Draft, name: str, attempt: Attempt) -> str:
@@ -646,6 +650,8 @@ class _Draft:
         self.events.append(Event("Warning" if type_ == "Warning" else "Normal", reason, message))
 
     def update(self, name: str, **fields: object) -> None:
+        if isinstance(message := fields.get("message"), str):
+            fields["message"] = fit(message)
         self.steps[name] = self.steps[name].model_copy(update=fields)
 
     def decide(self, phase: Phase) -> Decision:

@@ -23,7 +23,7 @@ from slipway_core.api import seconds
 from slipway_core.conditions import parse_timestamp, timestamp
 from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
 from slipway_core.observed import Blocker, Event
-from slipway_core.status import Condition, EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.status import Condition, EndpointPhase, EndpointStatus, VersionStatus, fit
 
 HISTORY = 16
 """Versions that status remembers."""
@@ -224,7 +224,7 @@ def _advance_candidate(draft: _Draft) -> None:
     if view is not None and view.state == "Ready":
         draft.probe = candidate.version
     message = (view.message if view else None) or "the server loads the model"
-    draft.candidate = candidate.model_copy(update={"message": message})
+    draft.candidate = candidate.model_copy(update={"message": fit(message)})
 
 
 def _time_to_start(draft: _Draft, candidate: VersionStatus, view: VersionView | None) -> timedelta | None:
@@ -394,7 +394,8 @@ class _Draft:
             for v in self.history
             if v.version != version.version
         ]
-        update = {"state": state, "since": timestamp(self.now), "message": message}
+        told = None if message is None else fit(message)
+        update = {"state": state, "since": timestamp(self.now), "message": told}
         self.history = [version.model_copy(update=update), *older][:HISTORY]
 
     def replace(self, version: VersionStatus) -> None:

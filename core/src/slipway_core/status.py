@@ -11,7 +11,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway_core.api import Api, Digest, Text
+from slipway_core.api import TEXT_LIMIT, Api, Digest, Text
+
+CONDITION_LIMIT = 32768
+"""Characters of a condition's message, as in every condition of Kubernetes."""
+METRICS_LIMIT = 64
+"""Metrics that the record of one step holds."""
+
+
+def fit(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Returns a text as a status can hold it, its end cut off: a status that breaks a limit is never written at all.
+
+    Whatever somebody else said (a scheduler, a kubelet, a process) goes through here where it enters a record.
+    """
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class Phase(StrEnum):
@@ -58,7 +71,7 @@ class Condition(Api):
     type: Annotated[str, Field(max_length=316)]
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
-    message: Annotated[str, Field(max_length=32768)] = ""
+    message: Annotated[str, Field(max_length=CONDITION_LIMIT)] = ""
     last_transition_time: str
     observed_generation: int | None = None
 
@@ -100,7 +113,7 @@ class StepStatus(Api):
     finished_at: str | None = None
     """When the newest attempt ended."""
     progress: Progress | None = None
-    metrics: Annotated[dict[str, float], Field(max_length=64)] = Field(default_factory=dict)
+    metrics: Annotated[dict[str, float], Field(max_length=METRICS_LIMIT)] = Field(default_factory=dict)
     message: Text | None = None
 
 

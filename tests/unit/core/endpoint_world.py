@@ -192,6 +192,7 @@ class EndpointWorld:
 
     def _check(self, decision: EndpointDecision) -> None:
         status = decision.status
+        EndpointStatus.model_validate(status.model_dump())  # What breaks a limit, the API server refuses.
         self._check_gate(decision)
         before, after = self.status.live, status.live
         if before is not None:

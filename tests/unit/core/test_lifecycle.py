@@ -350,6 +350,46 @@ def test_what_an_attempt_says_fits_into_status_however_long_it_is():
     assert type(world.run.status).model_validate(world.run.status.model_dump()) == world.run.status
 
 
+def test_a_result_that_cannot_be_read_fits_into_status_however_long_the_reason_is():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn")
+    world.end("export", ExitClass.DONE)
+    world._change("export", result_error="x" * 5000)
+    world.settle()
+    assert (world.phase, len(world.record("export").message)) == (Phase.FAILED, 4096)
+
+
+def test_the_reasons_of_many_gates_fit_into_status_together():
+    metrics = ("perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
+    relative = [{"metric": metric, "maxRegression": 1} for metric in metrics]
+    world = World(a_run(gates=[{"metric": "perplexity", "max": 20}, *relative]))
+    a_live_other_version(world)
+    world.through("prepare", "learn", "export")
+    result = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, baseline_digest=OTHER_DIGEST)
+    world.succeed("evaluate", metrics=dict.fromkeys(metrics, 10.0), missing={"baseline": "x" * 1024}, evaluation=result)
+    world.settle()
+    assert world.phase is Phase.HELD
+    assert world.run.status.evaluation.reason.startswith("perplexity 10 <= live + 1: xxx")
+
+
+def test_the_reason_of_one_metric_fits_into_status():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={}, missing={"perplexity": "x" * 5000})
+    world.settle()
+    assert world.phase is Phase.HELD
+
+
+def test_of_too_many_metrics_those_that_gates_name_are_kept():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={**{f"metric_{n}": 1.0 for n in range(80)}, "perplexity": 10.0})
+    world.settle()
+    kept = world.record("evaluate").metrics
+    assert (len(kept), kept["perplexity"], kept["metric_0"]) == (64, 10.0, 1.0)
+    assert world.phase is Phase.ROLLING_OUT
+
+
 def test_an_export_that_names_no_artifact_has_failed():
     world = World(a_run(retries=0))
     world.through("prepare", "learn")
@@ -586,6 +626,14 @@ def test_a_blocker_is_a_condition_while_it_lasts():
     world.run = world.run.model_copy(update={"status": decision.status})
     world.settle()
     assert world.condition("Unschedulable") is None
+
+
+def test_the_words_of_a_blocker_fit_into_a_condition():
+    world = World(a_run())
+    world.settle()
+    blocked = replace(world.observed(), blockers=(Blocker("Unschedulable", "NoGpu", "x" * 65536),))
+    decision = lifecycle.step(world.run, world.plan, blocked, world.now)
+    assert any(c.type == "Unschedulable" and c.message.endswith("…") for c in decision.status.conditions)
 
 
 def test_a_queued_attempt_shows_as_queued():

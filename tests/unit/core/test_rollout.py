@@ -203,6 +203,19 @@ def test_B_a_candidate_that_fails_leaves_the_live_version_alone(happens, says):
     assert "CandidateFailed" in world.events
 
 
+def test_what_is_said_of_a_candidate_fits_into_status_however_long_it_is():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    words = "0/400 nodes are available: " + "1 node(s) had untolerated taint {team: a}, " * 200
+    world.versions[2] = VersionView("Starting", words, waits=True)
+    world.settle()
+    assert world.status.candidate.message.startswith("0/400 nodes are available")
+    world.crashes(2, words)
+    world.settle()
+    assert len(world.remembered(2).message) == 4096
+
+
 @pytest.mark.parametrize("happens", ["crashes", "hangs"])
 def test_B_a_version_that_fails_in_its_probation_gives_way_to_the_last_one(happens):
     world = a_live_world()

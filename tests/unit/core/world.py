@@ -18,6 +18,7 @@ from slipway_core.status import (
     EndpointStatus,
     Phase,
     Progress,
+    RunStatus,
     StepStatus,
     VersionStatus,
 )
@@ -163,6 +164,8 @@ class World:
         return [tell]
 
     def _save(self, decision: Decision) -> None:
+        """As the API server does: what breaks a limit of the schema is refused."""
+        RunStatus.model_validate(decision.status.model_dump())
         self.run = self.run.model_copy(update={"status": decision.status})
 
 
