@@ -14,6 +14,7 @@ from tests.unit.operator.kube_objects import a_result
 from slipway_core.conditions import timestamp
 from slipway_core.status import Progress
 from slipway_operator import kinds, names
+from slipway_operator.cluster_error import Conflict
 from slipway_operator.reconcile_run import RunReconciler
 from slipway_operator.settings import Settings
 
@@ -100,6 +101,15 @@ class RunWorld:
             if len(self.cluster.writes) == before:
                 return
         raise AssertionError(f"still writing after {passes} passes: {self.cluster.writes[-6:]}")
+
+    def persist(self) -> None:
+        """Settles as the workers do, which repeat a pass that raises Conflict."""
+        for _ in range(6):
+            try:
+                return self.settle()
+            except Conflict:
+                continue
+        raise AssertionError("there is a conflict in every pass")
 
     @property
     def run(self) -> Manifest:

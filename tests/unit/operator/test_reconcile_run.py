@@ -90,7 +90,7 @@ def test_E_an_edit_before_the_run_is_planned_makes_the_plan_anew_and_one_after_i
         world.reconcile()
     world.edit(retries=7)
     world.start_operator()
-    world.settle()
+    world.persist()
     (plan,) = [cm for cm in world.cluster.all(kinds.CONFIG_MAP) if cm["metadata"]["labels"][names.ROLE] == "plan"]
     assert '"retries": 7' in plan["data"]["plan.json"]
     digest = world.run["status"]["planDigest"]

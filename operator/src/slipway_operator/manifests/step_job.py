@@ -59,10 +59,9 @@ def step_job(
         "name": names.job(plan.run.name, step, attempt),
         "namespace": plan.run.namespace,
         "labels": own.labels,
+        "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: baseline} if baseline is not None else {}),
         "ownerReferences": [owner.reference()],
     }
-    if baseline is not None:
-        metadata["annotations"] = {names.BASELINE: baseline}
     spec: Manifest = {
         "completionMode": "Indexed",
         "completions": own.pods,
