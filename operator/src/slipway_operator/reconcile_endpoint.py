@@ -20,7 +20,7 @@ from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.observed import Blocker, Event
 from slipway_core.rollout import EndpointDecision, EndpointObserved
 from slipway_core.status import EndpointStatus, Verdict, VersionStatus
-from slipway_operator import names, resources
+from slipway_operator import names, refusal, resources
 from slipway_operator.cluster import (
     CONFIG_MAP,
     MODEL_ENDPOINT,
@@ -186,7 +186,7 @@ class EndpointReconciler:
                 await action()
             except (ManifestError, TakenError, QuotaExceeded, Forbidden, Invalid) as error:
                 # The rest is applied nevertheless: what is to be stopped may be what the quota waits for.
-                refusals.append(Blocker("Refused", _reason(error), str(error)))
+                refusals.append(Blocker(refusal.CONDITION, refusal.reason(error), str(error)))
         before = self._refused.pop(uid, None)
         if refusals:
             self._refused[uid] = refusals[0]
@@ -256,20 +256,6 @@ def _next_look(decision: EndpointDecision, seen: Seen) -> timedelta | None:
     live = decision.status.live
     starting = live is not None and live.version in seen.views and seen.views[live.version].state != "Ready"
     return _STARTING if starting else None
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case ManifestError():
-            return error.reason
-        case TakenError():
-            return "NameTaken"
-        case QuotaExceeded():
-            return "QuotaExceeded"
-        case Forbidden():
-            return "Forbidden"
-        case _:
-            return "Invalid"
 
 
 def _soonest(*waits: timedelta | None) -> timedelta | None:

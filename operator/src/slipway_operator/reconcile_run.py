@@ -20,7 +20,7 @@ from slipway_core.observed import Blocker, Decision, EndpointView, Event, Observ
 from slipway_core.plan import Plan
 from slipway_core.status import RunStatus, StepState
 from slipway_core.training_run import TrainingRun
-from slipway_operator import observe, resources
+from slipway_operator import observe, refusal, resources
 from slipway_operator.attempts import Attempts, Seen, TellsProgress
 from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
 from slipway_operator.manifest import Manifest, at
@@ -30,6 +30,7 @@ from slipway_operator.metrics import Metrics
 from slipway_operator.owned import TakenError
 from slipway_operator.planning import Plans
 from slipway_operator.promotion import Promotion
+from slipway_operator.refusal import Refusal
 from slipway_operator.retention import Retention, time_left
 from slipway_operator.settings import Settings
 from slipway_operator.soft_status import SoftWrites
@@ -102,7 +103,9 @@ class RunReconciler:
         try:
             planned = await self.plans.of(run)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
-            await self._write(manifest, run, self._refused(run, error))
+            refused = Refusal(refusal.reason(error), str(error))
+            status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
+            await self._write(manifest, run, status)
             return _soonest(left, _BLOCKED)
         if isinstance(planned, Blocker):
             await self._write(manifest, run, self._unplanned(run, planned))
@@ -114,32 +117,40 @@ class RunReconciler:
         seen = await self.attempts.observe(namespace, plan.run.uid, plan)
         observed = Observed(seen.attempts, self._endpoint(plan), seen.queued, seen.blockers)
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
-        try:
-            await self._apply(manifest, run, plan, seen, decision)
-        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
-            # Nothing that was decided is recorded: it is decided again, until the cluster takes it.
-            await self._write(manifest, run, self._refused(run, error))
-            return _BLOCKED
-        wait = await self._write(manifest, run, decision.status)
+        refused = await self._apply(manifest, run, plan, seen, decision)
+        # One that was refused is decided again, until the cluster takes it.
+        status = decision.status if refused is None else refusal.status_after(run, decision, refused, self.clock())
+        wait = await self._write(manifest, run, status)
         for event in decision.events:
             if event.type == "Warning" or event.reason in _TOLD:
                 await self.cluster.record(manifest, event)
-        self._measure(run.status or RunStatus(), decision.status)
-        if decision.status.phase.finished:
+        self._measure(run.status or RunStatus(), status)
+        if refused is not None:
+            return _soonest(wait, decision.look_again, _BLOCKED)
+        if status.phase.finished:
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
         return _soonest(wait, decision.look_again, self._next_look(seen, decision))
 
-    async def _apply(self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: Seen, decision: Decision) -> None:
+    async def _apply(
+        self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: Seen, decision: Decision
+    ) -> Refusal | None:
+        """Applies a decision, up to what the cluster does not take."""
         owner = Owner.of(manifest)
-        for unwanted in decision.delete:
-            await self.attempts.stop(unwanted.step, unwanted.number, seen)
-        await self.attempts.withdraw(decision.status, seen)
-        for wanted in decision.create:
-            await self.attempts.start(wanted, plan, owner)
-        await self.verdicts.keep(plan, decision.status)
-        if decision.promote is not None:
-            await self.promotion.tell(decision.promote, run, plan)
+        created = 0
+        try:
+            for unwanted in decision.delete:
+                await self.attempts.stop(unwanted.step, unwanted.number, seen)
+            await self.attempts.withdraw(decision.status, seen)
+            for wanted in decision.create:
+                await self.attempts.start(wanted, plan, owner)
+                created += 1
+            await self.verdicts.keep(plan, decision.status)
+            if decision.promote is not None:
+                await self.promotion.tell(decision.promote, run, plan)
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
+            return Refusal(refusal.reason(error), str(error), decision.create[created:], decision.promote)
+        return None
 
     def _endpoint(self, plan: Plan) -> EndpointView | None:
         if plan.serving is None:
@@ -157,20 +168,6 @@ class RunReconciler:
             blocker.message,
             self.clock(),
             run.metadata.generation,
-        )
-        return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
-
-    def _refused(self, run: TrainingRun, error: Exception) -> RunStatus:
-        was = run.status or RunStatus()
-        match error:
-            case ManifestError():
-                reason = error.reason
-            case TakenError():
-                reason = "NameTaken"
-            case _:
-                reason = type(error).__name__
-        own = conditions.put(
-            was.conditions, "Refused", "True", reason, str(error), self.clock(), run.metadata.generation
         )
         return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
 

@@ -163,6 +163,13 @@ class RunWorld:
         condition = {"type": "Failed" if code else "Complete", "status": "True", "reason": "R"}
         self.cluster.set_status(kinds.JOB, "default", job["metadata"]["name"], {"conditions": [condition]})
 
+    def loses(self, step: str) -> None:
+        """The Jobs and pods of a step go, as by a drain and somebody who tidies up."""
+        for kind in (kinds.JOB, kinds.POD):
+            for found in self.cluster.all(kind):
+                if found["metadata"]["labels"].get(names.STEP) == step:
+                    self.cluster.remove(kind, "default", found["metadata"]["name"])
+
     def train(self) -> None:
         """Up to the evaluation."""
         self.settle()
@@ -175,10 +182,13 @@ class RunWorld:
         self.settle()
 
     def evaluate(self, perplexity: float = 10.0) -> None:
+        self.end_evaluation(perplexity)
+        self.settle()
+
+    def end_evaluation(self, perplexity: float = 10.0) -> None:
         number = int(self.job("evaluate")["metadata"]["labels"][names.ATTEMPT])
         evaluation = {"number": number, "artifactDigest": DIGEST, "scoredTokens": 1000}
         self.end("evaluate", result={"metrics": {"perplexity": perplexity}, "evaluation": evaluation})
-        self.settle()
 
     def serve(self) -> None:
         """The endpoint takes up what it was told."""

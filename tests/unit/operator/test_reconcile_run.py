@@ -5,7 +5,7 @@ from tests.unit.operator.run_world import DIGEST, RunWorld
 
 from slipway_core.status import Progress
 from slipway_operator import kinds, names
-from slipway_operator.cluster_error import Conflict, QuotaExceeded
+from slipway_operator.cluster_error import Conflict, Forbidden, Invalid, QuotaExceeded
 
 
 def test_a_run_goes_from_its_plan_to_a_live_endpoint():
@@ -155,6 +155,74 @@ def test_a_quota_that_has_no_room_is_a_condition_and_the_run_goes_on_by_itself()
     world.settle()
     assert world.phase == "Preparing"
     assert world.condition("Refused") is None
+
+
+@pytest.mark.parametrize("refused", [Forbidden("denied by the webhook"), QuotaExceeded("exceeded quota: endpoints")])
+def test_G_a_verdict_is_recorded_while_the_endpoint_is_refused_and_outlives_the_pod(refused):
+    world = RunWorld()
+    world.train()
+    for _ in range(2):
+        world.cluster.fail_next("create", kinds.MODEL_ENDPOINT, refused)
+    world.end_evaluation()
+    world.reconcile()
+    assert world.run["status"]["evaluation"]["verdict"] == "Pass"
+    assert (world.phase, world.record("evaluate")["state"]) == ("RollingOut", "Succeeded")
+    assert world.condition("Refused")["message"] == str(refused)
+    for type_ in ("Live", "Progressing"):
+        assert world.condition(type_)["message"].startswith("endpoint chat cannot be told to serve the model: ")
+    assert world.cluster.told() == ["Judged"]
+    writes, again = len(world.cluster.written("update_status", kinds.TRAINING_RUN)), world.reconcile()
+    assert again == timedelta(seconds=15)
+    assert len(world.cluster.written("update_status", kinds.TRAINING_RUN)) == writes
+    world.loses("evaluate")
+    world.settle()
+    assert len(world.jobs("evaluate")) == 0, "judged once"
+    assert world.condition("Refused") is None
+    world.serve()
+    assert world.phase == "Serving"
+
+
+def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refused():
+    world = RunWorld()
+    world.settle()
+    world.end("prepare")
+    for _ in range(2):
+        world.cluster.fail_next("create", kinds.JOB, QuotaExceeded("exceeded quota: jobs"))
+    world.reconcile()
+    assert world.record("prepare")["state"] == "Succeeded"
+    assert world.record("learn") == {
+        "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "resumedStep": 0, "metrics": {}
+    }  # fmt: skip
+    assert world.condition("Progressing")["message"] == "learn cannot start: exceeded quota: jobs"
+    before = len(world.cluster.written("update_status", kinds.TRAINING_RUN))
+    world.now += timedelta(seconds=15)
+    world.reconcile()
+    assert len(world.cluster.written("update_status", kinds.TRAINING_RUN)) == before
+    world.loses("prepare")
+    world.settle()
+    assert [job["metadata"]["name"] for job in world.jobs()] == ["demo-learn-1"]
+    assert (world.phase, world.condition("Refused")) == ("Training", None)
+
+
+def test_D_an_interruption_counts_once_while_its_successor_is_refused():
+    world = RunWorld()
+    world.settle()
+    world.end("prepare", code=75, result={"error": {"kind": "Interrupted", "message": "stopped"}})
+    for _ in range(5):
+        world.cluster.fail_next("create", kinds.JOB, Forbidden("denied"))
+        world.reconcile()
+    record = world.record("prepare")
+    assert (record["state"], record["attempt"], record["stalls"], record["failures"]) == ("Waiting", 1, 1, 0)
+    world.settle()
+    assert world.record("prepare")["attempt"] == 2
+
+
+def test_E_a_spec_whose_first_job_is_refused_may_be_mended():
+    world = RunWorld()
+    world.cluster.fail_next("create", kinds.JOB, Invalid("spec.template: Invalid value"))
+    world.reconcile()
+    assert world.condition("Refused")["reason"] == "Invalid"
+    assert "planDigest" not in world.run["status"], "the spec is immutable from then on"
 
 
 def test_suspend_deletes_the_attempt_and_waits_for_its_pods():
