@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from slipway.cluster import pod_start
+from slipway.cluster.claim_user import ClaimUser, find_user
 from slipway.cluster.client_settings import ClientSettings
 from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway_core import labels
@@ -16,14 +18,33 @@ from slipway_core.workspace import WORKSPACE_MOUNT
 USER = 65532
 """UID and GID of every pod of Slipway, so that what one writes another one reads."""
 CONTAINER = "helper"
-START_SECONDS = 300.0
-"""How long it may take until the pod runs: an image to pull, a node to come."""
-_HOPELESS = ("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError")
-_PATIENT = ("ErrImagePull", "ImagePullBackOff")
-"""Reasons that may pass; shown, and given up after a while."""
-_PULL_SECONDS = 30.0
 
 Role = Literal["upload", "read"]
+
+_WAIT = """\
+trap 'exit 0' TERM
+idle=0
+while [ "$idle" -lt "$3" ]; do
+  sleep "$2" & wait $!
+  idle=$((idle + 1))
+  set -- "$1" "$2" "$3" "$1"/[0-9]*
+  [ $# -le 4 ] || idle=0
+done
+"""
+"""Waits until nothing was executed in the pod for some looks in a row: the claim comes free of a command line that was
+killed, or whose connection was lost, and an upload may take its time. The shell is PID 1, and the only process while
+nothing is executed; without a trap it would not hear SIGTERM."""
+
+
+def wait_command(processes: str = "/proc", seconds: float = 60, looks: int = 5) -> list[str]:
+    """Returns what the pod runs.
+
+    Args:
+        processes: the folder that has one for every process of the pod.
+        seconds: between two looks.
+        looks: after how many without a process it ends.
+    """
+    return ["sh", "-c", _WAIT, "sh", processes, f"{seconds:g}", str(looks)]
 
 
 @dataclass(frozen=True)
@@ -34,9 +55,14 @@ class HelperPod:
     claim: str
     writes: bool
     lifetime: int
-    """Seconds after which the cluster ends it, should nobody be there to delete it."""
+    """Seconds after which the cluster ends it, whatever is executed in it."""
 
-    def manifest(self, settings: ClientSettings) -> dict[str, Any]:
+    def manifest(self, settings: ClientSettings, user: ClaimUser | None = None) -> dict[str, Any]:
+        """Returns the pod.
+
+        Args:
+            user: a pod that has the claim, next to which this one is put where it fits.
+        """
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -50,6 +76,7 @@ class HelperPod:
                 "restartPolicy": "Never",
                 "activeDeadlineSeconds": self.lifetime,
                 "terminationGracePeriodSeconds": 5,
+                **(_beside(user) if user else {}),
                 "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
                 "securityContext": {
                     "runAsNonRoot": True,
@@ -65,8 +92,7 @@ class HelperPod:
                         "name": CONTAINER,
                         "image": settings.image,
                         "imagePullPolicy": settings.pull_policy,
-                        # The shell is PID 1 and would not hear SIGTERM without a trap.
-                        "command": ["sh", "-c", f"trap 'exit 0' TERM; sleep {self.lifetime} & wait"],
+                        "command": wait_command(),
                         "resources": {
                             "requests": {"cpu": "50m", "memory": "64Mi"},
                             "limits": {"memory": "512Mi"},
@@ -91,6 +117,17 @@ class HelperPod:
         }
 
 
+def _beside(user: ClaimUser) -> dict[str, Any]:
+    """Puts a pod on the node of another where it fits: many a volume is on one node at a time. Since others are not, it
+    is only preferred. The taints of that node let it in as they let the other in."""
+    there = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [user.node]}]}
+    preferred = [{"weight": 100, "preference": there}]
+    return {
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
+        "tolerations": [dict(toleration) for toleration in user.tolerations],
+    }
+
+
 @contextmanager
 def running(
     kubectl: Kubectl,
@@ -106,49 +143,14 @@ def running(
 
     Raises ClusterError that names what keeps it from running.
     """
-    name = kubectl.json("create", "-f", "-", input=pod.manifest(settings))["metadata"]["name"]
+    user = None
+    with suppress(ClusterError):
+        user = find_user(kubectl, pod.claim)  # Where it would best be is worth no failure.
+    name = kubectl.json("create", "-f", "-", input=pod.manifest(settings, user))["metadata"]["name"]
     try:
-        _await(kubectl, name, say, sleep)
+        pod_start.await_running(kubectl, name, pod.claim, say, sleep)
         yield name
     finally:
-        # It ends by itself after its lifetime, and what went wrong before matters more.
+        # It ends by itself in the end, and what went wrong before matters more.
         with suppress(ClusterError):
             kubectl.run("delete", "pod", name, "--wait=false", "--ignore-not-found")
-
-
-def _await(kubectl: Kubectl, name: str, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
-    waited, seen = 0.0, ""
-    while True:
-        pod = kubectl.get("pod", name)
-        phase = pod.get("status", {}).get("phase")
-        if phase == "Running":
-            return
-        reason, why = blocker(pod)
-        if phase in ("Failed", "Succeeded"):
-            raise ClusterError(f"pod {name} ended before it was used: {why or phase}")
-        if reason in _HOPELESS or (reason in _PATIENT and waited >= _PULL_SECONDS) or waited >= START_SECONDS:
-            raise ClusterError(f"pod {name} does not start: {why or 'it gave no reason'}{_fix(reason)}")
-        if why and why != seen:
-            say(f"pod {name} waits: {why}")
-            seen = why
-        sleep(0.5)
-        waited += 0.5
-
-
-def blocker(pod: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns reason and message of what keeps a pod from running; nothing while it simply starts."""
-    status = pod.get("status", {})
-    for container in status.get("containerStatuses", ()):
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return waiting["reason"], f"{waiting['reason']}: {waiting.get('message', container.get('image', ''))}"
-    for condition in status.get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason", ""), condition.get("message", "")
-    return status.get("reason", ""), status.get("message", "")
-
-
-def _fix(reason: str) -> str:
-    if "Image" in reason:
-        return "; name an image that the nodes can pull with --image"
-    return ""

@@ -1,4 +1,7 @@
-"""The short-lived pod: what the cluster may hold against it, and what is told of one that does not start."""
+"""The short-lived pod: what the cluster may hold against it, where it goes, and when it ends."""
+
+import subprocess
+import time
 
 import pytest
 
@@ -24,51 +27,64 @@ def test_it_is_restricted_and_ends_by_itself():
     assert manifest["metadata"]["labels"]["slipway.dev/role"] == "read"
 
 
-def waiting(reason, message="no"):
-    state = {"waiting": {"reason": reason, "message": message}}
-    return {"status": {"phase": "Pending", "containerStatuses": [{"name": "helper", "state": state}]}}
+def a_pod(name, phase, claim, **spec):
+    """A pod that mounts a claim."""
+    volume = {"name": "workspace", "persistentVolumeClaim": {"claimName": claim}}
+    return {"metadata": {"name": name}, "spec": {"volumes": [volume], **spec}, "status": {"phase": phase}}
 
 
-UNSCHEDULABLE = {
-    "status": {
-        "conditions": [
-            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: no memory"}
-        ]
-    }
-}
+def test_it_goes_where_the_claim_is_when_that_is_possible(cluster):
+    tainted = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    there = [
+        a_pod("other", "Running", "else", nodeName="a"),
+        a_pod("ended", "Failed", "it", nodeName="b"),
+        a_pod("queued", "Pending", "it"),
+        a_pod("starts", "Pending", "it", nodeName="c"),
+        a_pod("runs", "Running", "it", nodeName="d", tolerations=tainted),
+    ]
+    cluster.save(**{f"pod/{pod['metadata']['name']}": pod for pod in there})
+    with helper_pod.running(cluster.kubectl, HelperPod("read", "it", False, 60), SETTINGS, print) as name:
+        spec = cluster.objects[f"pod/{name}"]["spec"]
+    [preferred] = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["d"]}]
+    assert spec["tolerations"] == tainted
 
 
-def test_what_keeps_it_from_running_is_read_from_its_status():
-    assert helper_pod.blocker(UNSCHEDULABLE) == ("Unschedulable", "0/1 nodes: no memory")
-    assert helper_pod.blocker(waiting("ErrImagePull")) == ("ErrImagePull", "ErrImagePull: no")
-    assert helper_pod.blocker(waiting("ContainerCreating")) == ("", "")
+def test_it_goes_anywhere_when_nobody_has_the_claim_or_that_cannot_be_seen(cluster):
+    for _ in range(2):
+        with helper_pod.running(cluster.kubectl, HelperPod("read", "it", False, 60), SETTINGS, print) as name:
+            assert "affinity" not in cluster.objects[f"pod/{name}"]["spec"]
+        cluster.refuse("get pods", "Error from server (Forbidden): pods is forbidden")
 
 
-@pytest.mark.parametrize(
-    ("status", "told"),
-    [
-        (UNSCHEDULABLE, "does not start: 0/1 nodes: no memory"),
-        (waiting("ErrImageNeverPull"), "name an image that the nodes can pull with --image"),
-        (waiting("ImagePullBackOff"), "ImagePullBackOff"),
-        ({"status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}, "ended before it was used: disk"),
-    ],
-)
-def test_one_that_does_not_start_is_named_and_removed(cluster, monkeypatch, status, told):
-    pod = HelperPod("upload", "slipway-workspace", writes=True, lifetime=60)
-    said = []
-    monkeypatch.setattr(helper_pod, "START_SECONDS", 2)
-    monkeypatch.setattr(helper_pod, "_PULL_SECONDS", 1)
+@pytest.fixture
+def waits(tmp_path):
+    """What the pod runs, in which a look for processes takes no minute."""
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    (tmp_path / "proc" / "self").mkdir()
+    with subprocess.Popen(helper_pod.wait_command(str(tmp_path / "proc"), 0.05, 3)) as process:
+        yield process
+        process.kill()
 
-    def becomes(_seconds):
-        cluster.save(**{"pod/slipway-upload-abcde": {"metadata": {}, **status}})
 
-    monkeypatch.setenv("KUBECTL_NEW_POD", "Pending")
-    with (
-        pytest.raises(ClusterError, match=told),
-        helper_pod.running(cluster.kubectl, pod, SETTINGS, said.append, becomes),
-    ):
-        pass
-    assert cluster.objects == {}
+def test_it_ends_by_itself_when_nothing_is_executed_in_it_any_more(waits, tmp_path):
+    assert waits.wait(10) == 0
+
+
+def test_it_stays_as_long_as_something_is_executed_in_it(waits, tmp_path):
+    uploads = tmp_path / "proc" / "77"
+    uploads.mkdir()
+    with pytest.raises(subprocess.TimeoutExpired):
+        waits.wait(1)
+    uploads.rmdir()
+    assert waits.wait(10) == 0
+
+
+def test_it_ends_at_once_when_it_is_deleted(waits, tmp_path):
+    (tmp_path / "proc" / "77").mkdir()
+    time.sleep(0.3)
+    waits.terminate()
+    assert waits.wait(2) == 0
 
 
 def test_settings_of_the_chart_are_read_and_an_image_of_ones_own_wins():
