@@ -23,6 +23,8 @@ PROGRESS_PORT = 9400
 _PROGRESS_SECONDS = 1.0
 _PROMPT_SECONDS = 150.0
 """The server gives its engine two minutes for the first answer and says then what was wrong."""
+_CONNECT_SECONDS = 5.0
+"""For a connection to a pod: one that takes longer is a matter of the network, not of the server."""
 _PROMPTS = 3
 _PROMPT_PAUSE = 6.0
 """Between two prompts: a server tells a failure for 5 s before it tries again."""
@@ -34,6 +36,24 @@ _KEPT = 64
 _SERVING_PORT = 8000
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a prompt came to."""
+
+    good: bool | None
+    """None where the server said nothing: whether the model answers is not known."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt to a pod that is under way, or whose answer nobody has come for yet."""
+
+    answer: asyncio.Task[_Answer]
+    unheard: str = ""
+    """Why the prompt before it got no answer."""
+
+
 @dataclass
 class Pods:
     """Belongs to one event loop."""
@@ -41,7 +61,7 @@ class Pods:
     settings: Settings
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
-    _prompts: dict[str, asyncio.Task[str | None]] = field(default_factory=dict[str, asyncio.Task[str | None]])
+    _prompts: dict[str, _Prompt] = field(default_factory=dict[str, _Prompt])
     """By the uid of the pod."""
 
     async def progress(self, pod: Manifest) -> Progress | None:
@@ -54,7 +74,8 @@ class Pods:
         return _progress(body) if status == 200 else None
 
     async def answers(self, pod: Manifest) -> tuple[bool | None, str]:
-        """Returns whether the server of a pod answered a prompt, and why not. None while it has not been told yet.
+        """Returns whether the server of a pod answered a prompt, and why not. None while it has not been told yet, or
+        cannot be reached: it is asked until it says something, for a network that is down is no fault of the model.
 
         The first call asks; the call that is told the answer forgets it.
         """
@@ -62,41 +83,48 @@ class Pods:
         prompt = self._prompts.get(uid)
         if prompt is None:
             self._let_go()
-            self._prompts[uid] = asyncio.create_task(self._prompt(pod))
+            self._prompts[uid] = _Prompt(asyncio.create_task(self._ask(pod)))
             return None, ""
-        if not prompt.done():
-            return None, ""
-        problem = self._prompts.pop(uid).result()
-        return problem is None, problem or ""
+        if not prompt.answer.done():
+            return None, prompt.unheard
+        answer = prompt.answer.result()
+        if answer.good is None:
+            self._prompts[uid] = _Prompt(asyncio.create_task(self._ask(pod)), answer.why)
+        else:
+            del self._prompts[uid]
+        return answer.good, answer.why
 
     def _let_go(self) -> None:
-        done = [uid for uid, prompt in self._prompts.items() if prompt.done()]
+        done = [uid for uid, prompt in self._prompts.items() if prompt.answer.done()]
         for uid in done[: max(0, len(done) - _KEPT)]:
             del self._prompts[uid]
 
-    async def _prompt(self, pod: Manifest) -> str | None:
-        """Returns what was wrong with the answer; None when it was one."""
-        problem = None
+    async def _ask(self, pod: Manifest) -> _Answer:
+        """Asks until an answer is good, or was not three times in a row; one that is not heard ends it."""
+        answer = _Answer(None)
         for number in range(_PROMPTS):
             if number:
                 await self.sleep(_PROMPT_PAUSE)
-            problem = await self._prompt_once(pod)
-            if problem is None:
-                return None
-        return f"it was asked a prompt: {problem}"
+            answer = await self._ask_once(pod)
+            if answer.good is not False:
+                return answer
+        return _Answer(False, f"it was asked a prompt: {answer.why}")
 
-    async def _prompt_once(self, pod: Manifest) -> str | None:
+    async def _ask_once(self, pod: Manifest) -> _Answer:
         name = pod["metadata"].get("name", "")
+        unreached = f"the operator does not reach the pod {name}"
         try:
             status, body = await self._get(pod, serving_port(pod), "/promptz", _PROMPT_SECONDS)
+        except (aiohttp.ClientError, _NoAddress) as error:  # A connection that takes too long is one of these.
+            return _Answer(None, f"{unreached}: {error or type(error).__name__}")
         except TimeoutError:
-            return f"no answer of the pod {name} within {_PROMPT_SECONDS:g} s"
-        except (aiohttp.ClientError, OSError, _NoAddress) as error:
-            return f"the operator does not reach the pod {name}: {error or type(error).__name__}"
+            return _Answer(False, f"no answer of the pod {name} within {_PROMPT_SECONDS:g} s")
+        except OSError as error:
+            return _Answer(None, f"{unreached}: {error or type(error).__name__}")
         said = _object(body)
         if status == 200 and said.get("ok") is True:
-            return None
-        return str(said.get("reason") or f"the pod {name} says HTTP {status}")
+            return _Answer(True)
+        return _Answer(False, str(said.get("reason") or f"the pod {name} says HTTP {status}"))
 
     async def _get(self, pod: Manifest, port: int, path: str, seconds: float) -> tuple[int, bytes]:
         metadata, ip = pod["metadata"], at(pod, "status").get("podIP")
@@ -106,9 +134,10 @@ class Pods:
         base = self.settings.pod_url.format(
             namespace=metadata.get("namespace"), pod=metadata.get("name"), ip=host, port=port
         )
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
         # A session for each question: a pod is asked seldom, and a kept connection to one that ended is of no use.
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+            aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"{base}{path}", allow_redirects=False) as answer,
         ):
             try:

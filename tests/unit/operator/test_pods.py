@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+import pytest
 from aiohttp import web
 
 from slipway_operator.pods import Pods
@@ -124,12 +126,65 @@ def test_a_prompt_that_fails_is_asked_three_times_and_its_reason_told():
     asyncio.run(scenario())
 
 
-def test_a_pod_that_cannot_be_reached_did_not_answer_and_another_is_asked_anew():
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ClientConnectionError("Connection refused"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ConnectionTimeoutError("Connection timeout to host"),
+        OSError("no route to host"),
+    ],
+)
+def test_B_a_network_that_is_down_is_no_answer_of_the_model_and_the_pod_is_asked_until_it_says_something(
+    error, monkeypatch
+):
+    async def scenario() -> None:
+        async with asking(saying({"ok": True})) as (pods, asked):
+            get, down = pods._get, [True]
+
+            async def perhaps(*arguments: Any) -> tuple[int, bytes]:
+                if down[0]:
+                    raise error
+                return await get(*arguments)
+
+            monkeypatch.setattr(pods, "_get", perhaps)
+            assert await pods.answers(a_pod()) == (None, "")
+            for _ in range(20):
+                await asyncio.sleep(0)
+                answered, why = await pods.answers(a_pod())
+                assert answered is None
+            assert why.startswith("the operator does not reach the pod chat-v1-x: ")
+            down[0] = False
+            assert await told(pods, a_pod()) == (True, "")
+            assert len(asked) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_without_an_address_is_asked_once_it_has_one():
     async def scenario() -> None:
         async with asking(saying({"ok": True})) as (pods, _):
-            answered, why = await told(pods, a_pod(status={}))
-            assert answered is False
-            assert "the operator does not reach the pod chat-v1-x" in why
-            assert await told(pods, a_pod("u2")) == (True, "")
+            await pods.answers(a_pod(status={}))
+            await asyncio.sleep(0.01)
+            answered, why = await pods.answers(a_pod(status={}))
+            assert answered is None
+            assert why == "the operator does not reach the pod chat-v1-x: it has no address yet"
+            assert await told(pods, a_pod()) == (True, "")
+
+    asyncio.run(scenario())
+
+
+def test_B_a_server_that_accepts_and_never_answers_did_not_answer(monkeypatch):
+    monkeypatch.setattr("slipway_operator.pods._PROMPT_SECONDS", 0.05)
+
+    async def silent(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def scenario() -> None:
+        async with asking(silent) as (pods, asked):
+            answered, why = await told(pods, a_pod())
+            assert (answered, len(asked)) == (False, 3)
+            assert why == "it was asked a prompt: no answer of the pod chat-v1-x within 0.05 s"
 
     asyncio.run(scenario())

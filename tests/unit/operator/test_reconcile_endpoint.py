@@ -199,6 +199,22 @@ def test_B_a_candidate_that_does_not_answer_fails_with_what_it_said():
     assert world.remembered(2)["message"] == "it was asked a prompt: the answer has no token"
 
 
+def test_B_a_candidate_that_cannot_be_reached_says_so_and_fails_when_its_time_to_start_is_over():
+    world = a_live_world()
+    world.serve("b")
+    world.settle()
+    world.becomes_ready(2)
+    world.pods.said[2] = (None, "the operator does not reach the pod chat-v2-abc-0: Connection refused")
+    world.wait(11)
+    world.settle()
+    assert world.candidate == 2
+    assert world.status["candidate"]["message"] == world.pods.said[2][1]
+    world.wait(15 * 60)
+    world.settle()
+    assert (world.live, world.candidate, world.route) == (1, None, 1)
+    assert "Connection refused" in world.remembered(2)["message"]
+
+
 def test_B_a_candidate_that_finds_no_place_waits_however_long_it_takes():
     world = a_live_world()
     world.serve("b")
