@@ -19,6 +19,7 @@ NEEDED = (
     ("patch", ENDPOINTS, "stop endpoints"),
     ("create", "pods", "submit local files"),
     ("create", "pods/exec", "submit local files and plot"),
+    ("list", "events", "be told why a pod does not start"),
     ("get", "pods/log", "read logs"),
     ("create", "pods/portforward", "chat"),
 )

@@ -101,9 +101,11 @@ class Kubectl:
     def get(self, kind: str, name: str) -> dict[str, Any]:
         return self.json("get", kind, name)
 
-    def list(self, kind: str, *, labels: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def list(self, kind: str, *, labels: Mapping[str, str] | None = None, fields: str = "") -> list[dict[str, Any]]:
+        """Returns those that have all the labels, and which the field selector chooses."""
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
-        return self.json("get", kind, *(["--selector", selector] if selector else []))["items"]
+        chosen = [*(["--selector", selector] if selector else []), *(["--field-selector", fields] if fields else [])]
+        return self.json("get", kind, *chosen)["items"]
 
     def watch(self, kind: str, name: str) -> Iterator[dict[str, Any]]:
         """Yields the object as it is, and again whenever it changes, until the server closes the watch.

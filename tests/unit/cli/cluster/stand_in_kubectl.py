@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 STATE = Path(os.environ["KUBECTL_STATE"])
+VALUED = ("--context", "--namespace", "--request-timeout", "-o", "--selector", "--field-selector", "--field-manager")
+"""Options of every call that have a value."""
 CONFIG = {"current-context": "test", "contexts": [{"name": "test", "context": {"namespace": "team"}}]}
 
 
@@ -32,7 +34,8 @@ def main(arguments):
         case ["create" | "apply", *options]:
             create(json.load(sys.stdin), dry="--dry-run=server" in options, again=words[0] == "apply")
         case ["get", kind]:
-            print(json.dumps({"items": listed(kind, option(arguments, "--selector"))}))
+            selectors = option(arguments, "--selector"), option(arguments, "--field-selector")
+            print(json.dumps({"items": listed(kind, *selectors)}))
         case ["get", kind, name, *options]:
             get(kind, name, options)
         case ["logs", *_]:
@@ -51,7 +54,7 @@ def stripped(arguments):
     """The command and its arguments, without what every call has."""
     words, rest = [], iter(arguments)
     for word in rest:
-        if word in ("--context", "--namespace", "--request-timeout", "-o", "--selector", "--field-manager"):
+        if word in VALUED:
             next(rest)
         else:
             words.append(word)
@@ -67,13 +70,23 @@ def bare(kind):
     return kind.partition(".")[0].removesuffix("s").lower()
 
 
-def listed(kind, selector):
+def listed(kind, selector, fields):
     wanted = dict(part.split("=") for part in selector.split(",") if part)
     return [
         found
         for key, found in load().items()
-        if key.startswith(f"{bare(kind)}/") and wanted.items() <= found.get("metadata", {}).get("labels", {}).items()
+        if key.startswith(f"{bare(kind)}/")
+        and wanted.items() <= found.get("metadata", {}).get("labels", {}).items()
+        and all(chosen(found, part) for part in fields.split(",") if part)
     ]
+
+
+def chosen(found, part):
+    """Whether `status.phase!=Failed`, or `type=Warning`, is so of it."""
+    path, _, value = part.partition("=")
+    for name in path.removesuffix("!").split("."):
+        found = found.get(name, {})
+    return (found == value) is not path.endswith("!")
 
 
 def talk():
@@ -96,7 +109,7 @@ def create(manifest, *, dry, again):
     metadata["name"] = metadata.get("name") or metadata["generateName"] + "abcde"
     key = f"{manifest['kind'].lower()}/{metadata['name']}"
     old = load().get(key) if again else None
-    metadata.update({"uid": os.urandom(8).hex(), "generation": 1})
+    metadata.update({"uid": f"uid-of-{metadata['name']}", "generation": 1})
     if old is not None:
         manifest = merged(old, manifest)
     if manifest["kind"] == "Pod":
