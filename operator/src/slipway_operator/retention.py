@@ -1,13 +1,15 @@
 """What a finished run leaves, and when it goes.
 
 A run's plan ConfigMap has no owner: it is the record of what lies in the workspace. Where its run is gone, whoever
-deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names stays, with
-its record, until no endpoint names it. So nothing here needs a finalizer, and an operator that was away misses nothing.
+deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names, or that a
+run starts from which may go on, stays with its record until nobody names it. So nothing here needs a finalizer, and an
+operator that was away misses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +18,8 @@ from slipway_core import plan as plans
 from slipway_core.api import seconds
 from slipway_core.conditions import parse_timestamp
 from slipway_core.plan import Plan
+from slipway_core.status import Phase
+from slipway_core.training_run import Retention as RunRetention
 from slipway_core.training_run import TrainingRun
 from slipway_operator import failure_class, names
 from slipway_operator.attempts import claim_of
@@ -42,6 +46,8 @@ from slipway_operator.world import World
 _AGAIN = timedelta(seconds=30)
 _PATIENCE = timedelta(minutes=10)
 """A cleanup Job that has not ended after this time may wait for a claim that is gone."""
+_OVER = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
+"""Phases of a run that makes no step any more. One that is Failed or Held goes on when it is told to."""
 
 
 def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
@@ -68,21 +74,22 @@ class Retention:
         Returns when to look again. Raises ClusterError: the first one, after what one record is refused for did not
         keep the others waiting.
         """
-        waiting, refused = False, None
+        waiting, refused, bases = False, None, None
         living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
         for record in self.world.all(CONFIG_MAP, namespace):
             own = labels(record)
             meant = run is None or own.get(names.RUN) in (run, names.label(run))
             if own.get(names.ROLE) == "plan" and own.get(names.RUN_UID) not in living and meant:
+                bases = self._bases(namespace) if bases is None else bases
                 try:
-                    waiting |= await self._clean(namespace, record)
+                    waiting |= await self._clean(namespace, record, bases)
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
             raise refused
         return _AGAIN if waiting else None
 
-    async def _clean(self, namespace: str, record: Manifest) -> bool:
+    async def _clean(self, namespace: str, record: Manifest, bases: Set[str]) -> bool:
         """Goes one step on with one record. Says whether there is another step that no event will tell of."""
         uid = labels(record).get(names.RUN_UID, "")
         under_way = self._under_way(namespace, uid)
@@ -96,11 +103,12 @@ class Retention:
             return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return True
-        keep = self._is_named(plan)
+        served = self._is_served(plan)
+        keep = served or _folder(plan) in bases
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
         there = self.world.get(JOB, namespace, job["metadata"]["name"])
         if keep and condition(there, "Complete"):
-            return False
+            return not served  # What becomes of an endpoint is told, and of a run only that it is gone.
         if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
             return False
         if await self.cluster.get(CLAIM, namespace, claim_of(plan)) is None:
@@ -154,14 +162,32 @@ class Retention:
         metadata = config_map["metadata"]
         await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
-    def _is_named(self, plan: Plan) -> bool:
+    def _is_served(self, plan: Plan) -> bool:
         """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
-        prefix = f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+        folder = _folder(plan)
         return any(
-            uri.startswith(prefix)
+            uri.startswith(folder)
             for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
-            for uri in _kept_uris(endpoint, plan.retention.keep_artifacts)
+            for uri in _kept_uris(endpoint, self._kept_versions(plan, endpoint))
         )
+
+    def _kept_versions(self, plan: Plan, endpoint: Manifest) -> int:
+        """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
+        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone."""
+        runs = self.world.runs_for(plan.run.namespace, _name(endpoint))
+        wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
+        return max([plan.retention.keep_artifacts, *wanted])
+
+    def _bases(self, namespace: str) -> Set[str]:
+        """Returns the folders that runs start from which are under way, or which a person may have go on."""
+        runs = self.world.all(TRAINING_RUN, namespace)
+        uids = {run["metadata"]["uid"] for run in runs if at(run, "status").get("phase") not in _OVER}
+        plan_texts = [
+            str(at(record, "data").get("plan.json", ""))
+            for record in self.world.all(CONFIG_MAP, namespace)
+            if labels(record).get(names.ROLE) == "plan" and labels(record).get(names.RUN_UID) in uids
+        ]
+        return {folder for text in plan_texts for folder in re.findall(r'"(pvc://[^/"]+/[^/"]+/)', text)}
 
 
 def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
@@ -170,6 +196,11 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
     history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
     versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
     return [str(version["uri"]) for version in versions if "uri" in version]
+
+
+def _folder(plan: Plan) -> str:
+    """Returns how a URI begins that names something of the run."""
+    return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
 
 
 def _made_at(manifest: Manifest) -> datetime:

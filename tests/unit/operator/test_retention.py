@@ -111,3 +111,89 @@ def test_a_claim_that_is_gone_needs_no_cleaning(already_cleaning: bool):
     world.now += timedelta(minutes=11)
     look_after(world)
     assert (world.jobs(), records(world)) == ([], [])
+
+
+def trained_from(base: RunWorld, **spec) -> RunWorld:
+    """A run that is under way, and whose stages start from another one's model."""
+    artifact = base.run["status"]["artifact"]["uri"]
+    world = RunWorld(name="second", cluster=base.cluster, spec={"model": {"from": "run://first"}, **spec})
+    world.settle()
+    assert artifact in roles(world, "plan")[-1]["data"]["plan.json"]
+    return world
+
+
+def trimmed(world: RunWorld) -> bool:
+    """Whether the cleanup that runs leaves the artifact."""
+    *_, job = world.jobs()
+    return "--keep-artifact" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("stopped_by", ["nothing", "suspension", "failure"])
+def test_E_the_base_model_of_a_run_that_may_go_on_stays(stopped_by: str):
+    base = RunWorld(name="first", spec={"serving": None})
+    base.train()
+    base.evaluate()
+    world = trained_from(base, serving=None, retries=0)
+    if stopped_by == "suspension":
+        world.edit(suspend=True)
+    if stopped_by == "failure":
+        world.end("prepare", code=1)
+    world.settle()
+    delete(base)
+    look_after(base)
+    assert trimmed(base)
+    cleanup_done(base)
+    assert look_after(base) is not None, "no event tells that the other run is over"
+    assert records(base) == ["first", "second"]
+
+
+def test_a_base_model_goes_when_the_run_that_started_from_it_is_over():
+    base = RunWorld(name="first", spec={"serving": None})
+    base.train()
+    base.evaluate()
+    world = trained_from(base, serving=None)
+    delete(base)
+    look_after(base)
+    cleanup_done(base)
+    world.train()
+    world.evaluate()
+    assert world.phase == "Completed"
+    look_after(base)
+    assert not trimmed(base)
+    base.cluster.set_status(kinds.JOB, "default", base.jobs()[-1]["metadata"]["name"], DONE)
+    look_after(base)
+    assert records(base) == ["second"]
+
+
+def test_B_what_a_living_run_says_of_an_endpoints_history_counts_for_the_runs_that_are_gone():
+    world = RunWorld(name="first", spec={"retention": {"keepArtifacts": 1}})
+    world.train()
+    world.evaluate()
+    world.serve()
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    mine = endpoint["status"]["live"]
+    others = [{**mine, "version": number, "uri": f"pvc://slipway-workspace/run-{number}/artifact"} for number in (2, 3)]
+    history = [{**version, "state": "Retired"} for version in (others[0], mine)]
+    spec = {**endpoint["spec"], "model": {**endpoint["spec"]["model"], "uri": others[1]["uri"]}}
+    world.cluster.put(
+        {**endpoint, "spec": spec, "status": {**endpoint["status"], "live": others[1], "history": history}}
+    )
+    later = RunWorld(name="second", cluster=world.cluster, spec={"retention": {"keepArtifacts": 1}})
+    later.settle()
+    delete(world)
+    later.edit(retention={"keepArtifacts": 2})
+    look_after(world)
+    assert trimmed(world)
+
+
+def test_H_a_record_chooses_no_image():
+    world = RunWorld()
+    world.settle()
+    (record,) = roles(world, "plan")
+    text = record["data"]["plan.json"].replace(world.settings.images.train, "evil:1")
+    assert text != record["data"]["plan.json"]
+    delete(world)
+    world.cluster.put({**record, "data": {"plan.json": text}})
+    look_after(world)
+    *_, job = world.jobs()
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == world.settings.images.train

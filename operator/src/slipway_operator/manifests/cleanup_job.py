@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from slipway_core.plan import Plan
 from slipway_core.workspace import WORKSPACE_MOUNT
 from slipway_operator import names
@@ -12,7 +14,8 @@ from slipway_operator.manifests.placement import placement
 from slipway_operator.settings import Settings
 
 _TRIES = 3
-_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
+_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+"""It takes 40 MiB. Under a quota on limits a pod without them is not made, and nobody is there to see why."""
 
 
 def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, keep_artifact: bool = False) -> Manifest:
@@ -23,7 +26,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
         owner: the plan's ConfigMap, which is deleted once the folder is gone, and takes this Job with it.
         settings: of the operator.
         claim: the PersistentVolumeClaim of the workspace.
-        keep_artifact: leaves the model that an endpoint serves, or may serve again.
+        keep_artifact: leaves the model that an endpoint serves, or may serve again, or that another run starts from.
     """
     run = plan.run
     labels = names.run_labels(run.name, run.uid, "cleanup")
@@ -36,11 +39,12 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
         "containers": [
             {
                 "name": "trainer",
-                "image": plan.images.train or settings.images.train,
+                # No run vouches for its record any more, and whoever may write ConfigMaps may choose no image.
+                "image": settings.images.train,
                 "imagePullPolicy": settings.images.pull_policy,
                 "args": [*arguments, "--keep-artifact"] if keep_artifact else arguments,
                 "env": environment.values(scratch.variables()),
-                "resources": {"requests": dict(_REQUESTS)},
+                "resources": copy.deepcopy(_RESOURCES),
                 "securityContext": pod_security.container_security(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": [*claims.mounts(claim, ()), *scratch.mounts()],

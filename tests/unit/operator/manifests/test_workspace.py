@@ -49,3 +49,9 @@ def test_it_goes_with_the_record_of_the_folder() -> None:
 
 def test_it_is_no_attempt_of_a_step() -> None:
     assert "slipway.dev/step" not in cleanup()["metadata"]["labels"]
+
+
+def test_it_gets_a_pod_under_a_quota_on_limits() -> None:
+    (container,) = cleanup()["spec"]["template"]["spec"]["containers"]
+    for kind in ("requests", "limits"):
+        assert set(container["resources"][kind]) == {"cpu", "memory"}
