@@ -424,7 +424,7 @@ def _promote(draft: _Draft) -> Phase:
         draft.condition("Progressing", "False", "Completed", "the model passed; the run has no serving")
         return Phase.COMPLETED
     view = draft.observed.endpoint
-    draft.endpoint = RunEndpointStatus(name=serving.endpoint, url=view.status.url if view else None)
+    draft.endpoint = _on_endpoint(draft, serving.endpoint, view)
     if view is None or not _promoted(draft):
         if view is not None and view.claim is not None and _is_later(view.claim, draft):
             return _superseded(draft, view.claim)
@@ -437,10 +437,15 @@ def _promote(draft: _Draft) -> Phase:
     return _rollout_phase(draft, view, artifact.digest, serving.endpoint)
 
 
+def _on_endpoint(draft: _Draft, name: str, view: EndpointView | None, version: int | None = None) -> RunEndpointStatus:
+    retry = draft.retry if _promoted(draft) else _taken_up(draft, name)
+    return RunEndpointStatus(name=name, url=view.status.url if view else None, version=version, retry=retry)
+
+
 def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) -> Phase:
     live, candidate = view.status.live, view.status.candidate
     if live is not None and live.digest == digest:
-        draft.endpoint = RunEndpointStatus(name=name, url=view.status.url, version=live.version)
+        draft.endpoint = _on_endpoint(draft, name, view, live.version)
         if not _answers(view):
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
             if draft.was.phase is Phase.SERVING and view.current:
@@ -459,8 +464,13 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
         draft.condition("Live", "True", "Serving", f"endpoint {name} serves the model as version {live.version}")
         draft.condition("Progressing", "False", "Serving", "the model is live")
         return Phase.SERVING
-    ours = next((v for v in [candidate, *view.status.history] if v is not None and v.digest == digest), None)
-    if ours is not None and view.current and ours is not candidate:
+    own = [v for v in [candidate, *view.status.history] if v is not None and v.digest == digest]
+    ours = next((v for v in own if v.state != "Dropped"), None)
+    settled = view.current and (ours is None or ours is not candidate)
+    failed = ours is not None and ours.state == "Failed" and draft.was.phase is Phase.FAILED
+    if settled and view.rollback_to is not None and not failed:
+        return _rolled_back(draft, name, view.rollback_to, ours)
+    if settled and ours is not None:
         if ours.state == "Failed":
             kept = f"; version {live.version} stays live" if live else ""
             message = f"the model passed and could not be served: {ours.message}{kept}"
@@ -470,10 +480,29 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
         draft.condition("Live", "False", "Replaced", f"version {ours.version} was live and was replaced")
         draft.condition("Progressing", "False", "Completed", f"the model was live on {name} and was replaced")
         return Phase.COMPLETED
-    message = (candidate.message if candidate else None) or "the endpoint starts the new version"
+    message = _how_far(own[0] if own else None, view) or "the endpoint starts the new version"
     draft.condition("Live", "False", "RollingOut", message)
     draft.condition("Progressing", "True", "RollingOut", message)
     return Phase.ROLLING_OUT
+
+
+def _how_far(newest: VersionStatus | None, view: EndpointView) -> str | None:
+    """What is to be said of a model that is not live yet, by the newest version of it."""
+    if newest is not None and newest is view.status.candidate:
+        return newest.message
+    if newest is not None and newest.state == "Dropped" and view.current:
+        return f"version {newest.version} was dropped before it was live: {newest.message}"
+    return None
+
+
+def _rolled_back(draft: _Draft, name: str, to: int, ours: VersionStatus | None) -> Phase:
+    """Somebody wants another version back, and a run does not undo that: it has nothing more to do."""
+    why = f"endpoint {name} is rolled back to version {to} by spec.rollbackTo; clear it to let this model go live"
+    if ours is not None and ours.state in ("Standby", "Retired"):
+        why = f"version {ours.version} was live; {why} again"
+    draft.condition("Live", "False", "RolledBack", why)
+    draft.condition("Progressing", "False", "Completed", why)
+    return Phase.COMPLETED
 
 
 def _answers(view: EndpointView) -> bool:
@@ -486,12 +515,18 @@ def _answers(view: EndpointView) -> bool:
 
 def _promoted(draft: _Draft) -> bool:
     """Whether the endpoint was told to serve this run's artifact, in its newest try."""
-    view, artifact = draft.observed.endpoint, draft.artifact
-    if view is None or view.claim is None or artifact is None:
+    view, artifact, serving = draft.observed.endpoint, draft.artifact, draft.plan.serving
+    if view is None or view.claim is None or artifact is None or serving is None:
         return False
-    # A retry that somebody asked of the endpoint itself is none of a run that asked for none.
-    tried = draft.retry is None or view.status.retry == draft.retry
+    # Once the endpoint took up the run's retry, one that somebody asks of the endpoint itself is none of the run's.
+    tried = draft.retry in (None, view.status.retry, _taken_up(draft, serving.endpoint))
     return view.claim.run == draft.run.name and view.claim.digest == artifact.digest and tried
+
+
+def _taken_up(draft: _Draft, endpoint: str) -> str | None:
+    """The run's newest retry that this endpoint is known to have taken up."""
+    before = draft.was.endpoint
+    return before.retry if before is not None and before.name == endpoint else None
 
 
 def _is_over(draft: _Draft, endpoint: str, view: EndpointView | None) -> bool:

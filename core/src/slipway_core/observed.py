@@ -59,6 +59,8 @@ class EndpointView:
     status: EndpointStatus = field(default_factory=EndpointStatus)
     current: bool = True
     """Whether the status is about what the endpoint was last told."""
+    rollback_to: int | None = None
+    """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
 
 
 @dataclass(frozen=True)

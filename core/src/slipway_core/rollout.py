@@ -273,7 +273,7 @@ def _make_room(draft: _Draft, live: VersionStatus) -> None:
 
 def _drop_candidate(draft: _Draft, reason: str) -> None:
     assert draft.candidate is not None
-    draft.retire(draft.candidate, "Retired", reason)
+    draft.retire(draft.candidate, "Dropped", reason)
     draft.stop.append(draft.candidate.version)
     draft.candidate = None
 
@@ -386,7 +386,7 @@ class _Draft:
         self.conditions = conditions.put(self.conditions, type_, status, reason, message, self.now, generation)
 
     def retire(
-        self, version: VersionStatus, state: Literal["Standby", "Failed", "Retired"], message: str | None
+        self, version: VersionStatus, state: Literal["Standby", "Failed", "Dropped"], message: str | None
     ) -> None:
         """Puts a version at the head of the history. One standby at a time: an older one is retired with it."""
         older = [

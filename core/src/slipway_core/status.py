@@ -154,6 +154,8 @@ class RunEndpointStatus(Api):
     name: str
     url: str | None = None
     version: int | None = None
+    retry: Text | None = None
+    """The value of the run's annotation slipway.dev/retry with which the endpoint took the model up."""
 
 
 class RunStatus(Api):
@@ -192,8 +194,9 @@ class VersionStatus(Api):
     run: str | None = None
     accept_unjudged: bool = False
     """Whether the spec accepted it without a verdict; a rollback to it needs none either."""
-    state: Literal["Starting", "Live", "Standby", "Failed", "Retired"] = "Starting"
-    """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation."""
+    state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"
+    """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation.
+    Retired: was live. Dropped: was given up before it was live."""
     since: str
     """When it came into this state."""
     message: Text | None = None
@@ -206,7 +209,7 @@ class EndpointStatus(Api):
     live: VersionStatus | None = None
     candidate: VersionStatus | None = None
     history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list[VersionStatus])
-    """Versions that were live or failed, newest first."""
+    """Versions that were live, failed or were dropped, newest first."""
     url: str | None = None
     retry: Text | None = None
     """The value of the annotation slipway.dev/retry that was last acted on."""

@@ -124,8 +124,9 @@ def endpoint_view(endpoint: ModelEndpoint | None) -> EndpointView | None:
         created, uid = notes.get(names.RUN_CREATED, ""), notes.get(names.RUN_UID_ANNOTATION, "")
         claim = Claim(model.run or "", model.digest, created, uid)
     if endpoint.status is None:
-        return EndpointView(claim, current=False)
-    return EndpointView(claim, endpoint.status, endpoint.status.observed_generation == endpoint.metadata.generation)
+        return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
+    current = endpoint.status.observed_generation == endpoint.metadata.generation
+    return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to)
 
 
 def outside_uri(uri: str, claim: str) -> str:

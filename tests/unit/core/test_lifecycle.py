@@ -750,6 +750,17 @@ class RandomWorld(RuleBasedStateMachine):
         else:
             self.world.candidate_fails(self.world.endpoint.claim.digest)
 
+    @precondition(lambda self: self.world.endpoint is not None)
+    @rule(version=st.one_of(st.none(), st.just(5)))
+    def somebody_rolls_the_endpoint_back_or_lets_it_go_on(self, version):
+        self.world.endpoint = replace(self.world.endpoint, rollback_to=version)
+
+    @precondition(lambda self: self.world.endpoint is not None)
+    @rule(token=st.sampled_from("xyz"))
+    def somebody_asks_the_endpoint_for_a_retry(self, token):
+        status = self.world.endpoint.status.model_copy(update={"retry": token})
+        self.world.endpoint = replace(self.world.endpoint, status=status)
+
     @rule(later=st.booleans())
     def another_run_takes_the_endpoint(self, later):
         self.world.goes_live(OTHER_DIGEST, version=5)

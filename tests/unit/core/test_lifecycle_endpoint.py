@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from tests.unit.core.runs import OTHER_DIGEST, a_run
+from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
 from tests.unit.core.world import World
 
+from slipway_core.lifecycle import RETRY_ANNOTATION
 from slipway_core.observed import Claim, EndpointView
-from slipway_core.status import EndpointStatus, Phase
+from slipway_core.status import EndpointPhase, EndpointStatus, Phase, VersionStatus
 
 ALL = ("prepare", "learn", "export", "evaluate")
 RELATIVE = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
@@ -30,6 +31,29 @@ def edit_by_hand(world: World) -> None:
 def make_by_hand(world: World) -> None:
     """Somebody deletes the endpoint and makes another of its name."""
     world.endpoint = EndpointView(Claim("", OTHER_DIGEST), EndpointStatus(), current=False)
+
+
+def annotate(world: World, token: str) -> None:
+    metadata = world.run.metadata.model_copy(update={"annotations": {RETRY_ANNOTATION: token}})
+    world.run = world.run.model_copy(update={"metadata": metadata})
+
+
+def says(world: World, **status) -> None:
+    """The endpoint has done what it was told, and its status says this."""
+    view = world.endpoint
+    world.endpoint = replace(view, status=view.status.model_copy(update=status), current=True)
+
+
+def version(number: int, state: str, digest: str = DIGEST, message: str | None = None) -> VersionStatus:
+    since = "2026-01-01T00:00:00Z"
+    return VersionStatus(version=number, uri="x", digest=digest, state=state, since=since, message=message)
+
+
+def roll_back_by_hand(world: World, *history: VersionStatus) -> None:
+    """Somebody sets spec.rollbackTo to 1, and version 1 has the traffic."""
+    world.endpoint = replace(world.endpoint, rollback_to=1)
+    live = version(1, "Live", OTHER_DIGEST)
+    says(world, live=live, candidate=None, history=list(history), phase=EndpointPhase.SERVING)
 
 
 # ----------------------------------------------------------------------------------------------- a run that is over
@@ -68,3 +92,138 @@ def test_a_run_whose_rollout_failed_is_not_judged_again_when_a_model_that_was_se
     world.goes_live(OTHER_DIGEST, version=10)
     world.settle()
     assert (world.run.status, world.running(), world.promotions) == (before, [], 1)
+
+
+# --------------------------------------------------------------------------------------------------- spec.rollbackTo
+
+
+def test_G_a_run_is_completed_while_its_endpoint_is_rolled_back_and_goes_live_once_it_is_not():
+    world = World(a_run())
+    world.through(*ALL)
+    roll_back_by_hand(world)
+    world.settle()
+    assert (world.phase, world.condition("Progressing").status) == (Phase.COMPLETED, "False")
+    live = world.condition("Live")
+    assert (live.status, live.reason) == ("False", "RolledBack")
+    assert "endpoint chat is rolled back to version 1 by spec.rollbackTo; clear it" in live.message
+
+    world.endpoint = replace(world.endpoint, rollback_to=None, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    says(world, candidate=version(2, "Starting"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    says(world, candidate=None)
+    world.goes_live(version=2)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
+
+
+def test_G_a_candidate_that_gave_way_to_a_rollback_was_never_live():
+    world = World(a_run())
+    world.through(*ALL)
+    roll_back_by_hand(world, version(2, "Dropped", message="the spec asks for the live version again"))
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "RolledBack")
+    assert "was live" not in world.condition("Live").message + world.condition("Progressing").message
+
+
+def test_G_a_model_that_was_live_before_a_rollback_says_so():
+    world = a_serving_run()
+    roll_back_by_hand(world, version(2, "Retired"))
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "RolledBack")
+    assert "version 2 was live" in world.condition("Live").message
+    annotate(world, "again")
+    world.settle()
+    says(world, retry="again")
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "RolledBack"), "nobody undoes a rollback"
+
+
+def test_G_a_rollout_that_failed_stays_failed_when_the_endpoint_is_rolled_back():
+    world = World(a_run())
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    roll_back_by_hand(world, *world.endpoint.status.history)
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.FAILED, "RolloutFailed")
+
+
+def test_a_rollback_to_the_model_of_the_run_is_a_rollout_like_any_other():
+    world = a_serving_run()
+    world.endpoint = replace(world.endpoint, rollback_to=1)
+    world.settle()
+    assert world.phase is Phase.SERVING
+
+
+# --------------------------------------------------------------------------------------- never live, and still live
+
+
+def test_G_a_candidate_that_was_dropped_was_never_live_and_says_why():
+    world = World(a_run())
+    world.through(*ALL)
+    says(world, history=[version(2, "Dropped", message="its verdict was taken back")])
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    assert world.condition("Live").message == "version 2 was dropped before it was live: its verdict was taken back"
+
+
+def test_G_a_model_that_was_live_and_gave_way_says_so():
+    world = a_serving_run()
+    live = version(3, "Live", OTHER_DIGEST)
+    dropped = version(2, "Dropped", message="the spec asks for another version")
+    says(world, live=live, history=[dropped, version(1, "Retired")])
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "Replaced")
+    assert world.condition("Live").message == "version 1 was live and was replaced"
+
+
+def test_G_a_retry_of_the_endpoint_changes_nothing_of_a_run_that_was_retried_too():
+    world = World(a_run())
+    annotate(world, "1")
+    world.through(*ALL)
+    says(world, retry="1")
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+    before = world.run.status
+    says(world, retry="2")
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 1)
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "True")
+    says(world)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
+
+
+def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_though_the_run_was_retried_before():
+    world = World(a_run())
+    annotate(world, "1")
+    world.through(*ALL)
+    says(world, retry="1")
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    says(world, retry="2", candidate=version(10, "Starting"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    says(world, candidate=None)
+    world.goes_live(version=10)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
+
+
+def test_a_new_retry_of_the_run_is_told_though_the_last_one_was_taken_up():
+    world = World(a_run())
+    annotate(world, "1")
+    world.through(*ALL)
+    says(world, retry="1")
+    world.candidate_fails()
+    world.settle()
+    annotate(world, "2")
+    assert world.reconcile().promote is not None
+    assert world.phase is Phase.ROLLING_OUT

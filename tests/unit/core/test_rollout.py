@@ -361,6 +361,7 @@ def test_the_candidate_is_dropped_when_the_spec_asks_for_another_one_or_for_the_
     world.ask_for("b", engine={"maxModelLength": 64})
     world.settle()
     assert (world.candidate, world.running()) == (3, {1, 3})
+    assert world.remembered(2).state == "Dropped", "nobody takes it for a version that was live"
     world.ask_for("a")
     world.settle()
     assert (world.candidate, world.running(), world.live) == (None, {1}, 1)

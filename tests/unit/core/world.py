@@ -156,10 +156,11 @@ class World:
 
         def tell():
             self.promotions += 1
-            status = self.endpoint.status if self.endpoint else EndpointStatus()
+            view = self.endpoint or EndpointView(status=EndpointStatus())
             metadata = self.run.metadata
             claim = Claim(promote.run, promote.digest, metadata.creation_timestamp or "", metadata.uid or "")
-            self.endpoint = EndpointView(claim, status.model_copy(update={"retry": promote.retry}), current=False)
+            status = view.status.model_copy(update={"retry": promote.retry})
+            self.endpoint = replace(view, claim=claim, status=status, current=False)
 
         return [tell]
 

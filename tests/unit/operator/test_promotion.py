@@ -22,3 +22,19 @@ def test_H_an_endpoint_that_is_deleted_while_it_is_told_does_not_come_back_open_
     world.cluster.world.remove(gone)
     world.settle()
     assert world.cluster.one(kinds.MODEL_ENDPOINT, "chat")["spec"]["access"] == {"keysSecret": "keys"}
+
+
+def test_G_a_rollback_by_hand_stays_and_the_run_is_completed_with_the_way_on():
+    world = RunWorld()
+    pinned = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "chat"}}
+    world.cluster.put({**pinned, "spec": {"rollbackTo": 1}})
+    world.train()
+    world.evaluate()
+    assert world.phase == "RollingOut"
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    status = {"observedGeneration": endpoint["metadata"]["generation"], "phase": "Serving"}
+    world.cluster.set_status(kinds.MODEL_ENDPOINT, "default", "chat", status)
+    world.settle()
+    assert (endpoint["spec"]["rollbackTo"], endpoint["spec"]["model"]["run"]) == (1, "demo")
+    assert world.phase == "Completed"
+    assert "spec.rollbackTo; clear it" in world.condition("Live")["message"]

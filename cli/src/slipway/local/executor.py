@@ -114,7 +114,7 @@ class Executor:
             claim = Claim(model.run or "", model.digest, notes.get(RUN_CREATED, ""), notes.get(RUN_UID, ""))
         status = folder.status()
         current = status.observed_generation == endpoint.metadata.generation and status.phase != EndpointPhase.STOPPED
-        return EndpointView(claim, status, current)
+        return EndpointView(claim, status, current, endpoint.spec.rollback_to)
 
     def _apply(self, decision: Decision) -> None:
         for unwanted in decision.delete:
