@@ -45,6 +45,7 @@ from slipway_operator.settings import Settings
 from slipway_operator.soft_endpoint_status import SoftEndpointWrites
 from slipway_operator.versions import Answers, Seen, Versions, may_come_back
 from slipway_operator.world import World
+from slipway_operator.write_status import StatusInvalidError, write_status
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,10 @@ class EndpointReconciler:
             log.error("%s", error)
             await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
             return None
-        return await self._pass(manifest, endpoint)
+        try:
+            return await self._pass(manifest, endpoint)
+        except StatusInvalidError:
+            return _REFUSED
 
     async def _pass(self, manifest: Manifest, endpoint: ModelEndpoint) -> timedelta | None:
         seen = await self.versions.observe(endpoint, manifest)
@@ -145,14 +149,17 @@ class EndpointReconciler:
     # ------------------------------------------------------------------------------------------------ write and tell
 
     async def _write(self, manifest: Manifest, was: EndpointStatus | None, status: EndpointStatus) -> timedelta | None:
-        """Writes the status when it changed. Returns how long a change that may wait has to."""
+        """Writes the status when it changed. Returns how long a change that may wait has to.
+
+        Raises StatusInvalidError: of a decision that cannot be recorded nothing is applied.
+        """
         uid = manifest["metadata"]["uid"]
         wait = self.writes.wait(uid, was, status)
         if wait is None:
             return None
         if wait > 0:
             return timedelta(seconds=wait)
-        self.world.put(await self.cluster.replace_status(resources.with_status(manifest, status)))
+        await write_status(self.cluster, self.world, manifest, was or EndpointStatus(), status, self.clock())
         self.writes.written(uid)
         return None
 

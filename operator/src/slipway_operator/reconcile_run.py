@@ -36,6 +36,7 @@ from slipway_operator.settings import Settings
 from slipway_operator.soft_status import SoftWrites
 from slipway_operator.verdicts import Verdicts
 from slipway_operator.world import World
+from slipway_operator.write_status import StatusInvalidError, write_status
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +102,22 @@ class RunReconciler:
             await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
             return None
         try:
+            return _soonest(left, await self._planned(manifest, run))
+        except StatusInvalidError:
+            return _soonest(left, _BLOCKED)
+
+    async def _planned(self, manifest: Manifest, run: TrainingRun) -> timedelta | None:
+        try:
             planned = await self.plans.of(run)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
             refused = Refusal(refusal.reason(error), str(error))
             status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
             await self._write(manifest, run, status)
-            return _soonest(left, _BLOCKED)
+            return _BLOCKED
         if isinstance(planned, Blocker):
             await self._write(manifest, run, self._unplanned(run, planned))
-            return _soonest(left, _BLOCKED)
-        return _soonest(left, await self._pass(manifest, run, planned))
+            return _BLOCKED
+        return await self._pass(manifest, run, planned)
 
     async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
         namespace = plan.run.namespace
@@ -172,14 +179,17 @@ class RunReconciler:
         return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
 
     async def _write(self, manifest: Manifest, run: TrainingRun, status: RunStatus) -> timedelta | None:
-        """Writes the status when it changed. Returns how long a change that may wait has to."""
-        uid = run.metadata.uid or ""
-        wait = self.writes.wait(uid, run.status or RunStatus(), status)
+        """Writes the status when it changed. Returns how long a change that may wait has to.
+
+        Raises StatusInvalidError: the same is decided again, from what the world still shows.
+        """
+        uid, was = run.metadata.uid or "", run.status or RunStatus()
+        wait = self.writes.wait(uid, was, status)
         if wait is None:
             return None
         if wait > 0:
             return timedelta(seconds=wait)
-        self.world.put(await self.cluster.replace_status(resources.with_status(manifest, status)))
+        await write_status(self.cluster, self.world, manifest, was, status, self.clock())
         self.writes.written(uid)
         return None
 

@@ -4,7 +4,7 @@ import pytest
 from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld, digest
 
 from slipway_operator import kinds, names
-from slipway_operator.cluster_error import Conflict, QuotaExceeded, Unreachable
+from slipway_operator.cluster_error import Conflict, Invalid, QuotaExceeded, Unreachable
 from slipway_operator.settings import Images, Settings
 
 
@@ -568,6 +568,35 @@ def test_what_the_api_server_does_not_take_is_a_condition_until_it_does():
     assert (world.condition("Refused")["reason"], world.deployed()) == ("QuotaExceeded", [])
     world.settle()
     assert (world.condition("Refused"), world.deployed()) == (None, [1])
+
+
+def test_B_an_endpoint_whose_status_is_not_taken_says_so_and_nothing_of_it_is_done():
+    world = a_live_world()
+    world.serve("b")
+    world.settle()
+    world.becomes_ready(2)
+    world.reconcile()
+    world.answers(2)
+    too_long = Invalid("status.history[0].message: Too long: may not be more than 4096 bytes")
+    before = len(world.cluster.writes)
+    for _ in range(3):
+        world.cluster.fail_next("update_status", kinds.MODEL_ENDPOINT, too_long)
+        assert world.reconcile() == timedelta(seconds=15)
+        world.wait(15)
+    assert {write.verb for write in world.cluster.writes[before:]} == {"update_status"}
+    assert len(world.cluster.writes) - before == 3 + 1, "tried three times, told once"
+    assert world.condition("Refused")["reason"] == "StatusInvalid"
+    assert world.condition("Refused")["message"].endswith(str(too_long))
+    assert (world.live, world.candidate, world.route) == (1, 2, 1)
+    world.settle()
+    assert (world.live, world.route, world.condition("Refused")) == (2, 2, None)
+
+
+def test_a_new_endpoint_whose_first_status_is_not_taken_says_so():
+    world = a_world()
+    world.cluster.fail_next("update_status", kinds.MODEL_ENDPOINT, Invalid("status.url: Too long"))
+    world.reconcile()
+    assert (world.condition("Refused")["reason"], world.status["phase"]) == ("StatusInvalid", "Pending")
 
 
 def test_a_service_of_somebody_else_is_left_alone():

@@ -204,6 +204,28 @@ def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refu
     assert (world.phase, world.condition("Refused")) == ("Training", None)
 
 
+def test_G_a_run_whose_status_is_not_taken_says_so_once_and_goes_on():
+    world = RunWorld()
+    world.settle()
+    world.end("prepare")
+    too_long = Invalid("status.stages[0].message: Too long: may not be more than 4096 bytes")
+    for _ in range(3):
+        world.cluster.fail_next("update_status", kinds.TRAINING_RUN, too_long)
+        assert world.reconcile() == timedelta(seconds=15)
+        world.now += timedelta(seconds=15)
+    condition = world.condition("Refused")
+    assert condition["reason"] == "StatusInvalid"
+    assert condition["message"].endswith(str(too_long))
+    assert (world.phase, world.record("prepare")["state"]) == ("Preparing", "Running"), "as it was"
+    statuses = world.cluster.written("update_status", kinds.TRAINING_RUN)
+    assert len(statuses) == 1 + 3 + 1, "planned, tried three times, told once"
+    assert world.job("learn"), "what could be done is"
+    world.settle()
+    assert (world.phase, world.record("prepare")["state"], world.condition("Refused")) == (
+        "Training", "Succeeded", None
+    )  # fmt: skip
+
+
 def test_D_an_interruption_counts_once_while_its_successor_is_refused():
     world = RunWorld()
     world.settle()
