@@ -279,14 +279,18 @@ def _drop_candidate(draft: _Draft, reason: str) -> None:
 
 
 def _retire_standby(draft: _Draft) -> None:
-    """Ends the version before the live one once that one has stood its probation."""
-    standby = draft.standby
+    """Ends the version before the live one once that one has stood its probation, or was stopped in it."""
+    live, standby = draft.live, draft.standby
     if standby is not None:
-        if draft.live is None or _in_probation(draft, draft.live) or not draft.is_ready(draft.live):
-            if not draft.one_at_a_time:
-                draft.start.append(standby)
-        else:
+        ready = live is not None and draft.is_ready(live)
+        stood = live is not None and not _in_probation(draft, live) and ready
+        # Who stops an endpoint wants its pods and GPUs back. And one that is resumed does not answer at first, which is
+        # no failed probation: a standby that does would take its place.
+        stopped = draft.endpoint.spec.replicas == 0 and not ready
+        if stood or stopped:
             draft.replace(standby.model_copy(update={"state": "Retired", "since": timestamp(draft.now)}))
+        elif not draft.one_at_a_time:
+            draft.start.append(standby)
     needed = {v.version for v in draft.start}
     for version in draft.observed.versions:
         if version not in needed and version not in draft.stop:

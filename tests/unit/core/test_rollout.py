@@ -250,6 +250,27 @@ def test_B_a_version_that_does_not_answer_at_the_end_of_its_probation_keeps_the_
     assert (world.live, world.route) == (1, 1)
 
 
+def test_the_last_version_ends_too_when_an_endpoint_is_stopped_in_the_probation():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.ask_for("b", replicas=0)
+    world.settle()
+    assert world.running() == {1, 2}, "it has the traffic still"
+    world.versions[2] = VersionView("Starting", "spec.replicas is 0")
+    world.settle()
+    assert (world.running(), world.live, world.remembered(1).state) == ({2}, 2, "Retired")
+    world.ask_for("b")
+    world.hangs(2)
+    world.settle()
+    assert world.live == 2, "one that is resumed does not answer at first, and has not failed"
+    world.ready(2)
+    world.settle()
+    assert (world.phase, world.live) == (EndpointPhase.SERVING, 2)
+
+
 def test_a_live_version_that_dies_later_is_started_again_and_stays_live():
     world = a_live_world()
     world.crashes(1)
