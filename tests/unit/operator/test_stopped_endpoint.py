@@ -1,4 +1,4 @@
-"""An endpoint that is stopped (`replicas: 0`) gives all of its pods back, and serves the same version when it is resumed."""
+"""An endpoint that is stopped (`replicas: 0`) gives all of its pods back, and is resumed with the same version."""
 
 from tests.unit.operator.served_world import ServedWorld, digest
 
