@@ -112,7 +112,8 @@ def _failure(one: Input, said: str, kubectl: Kubectl) -> ClusterError:
     if "did NOT match" in said or "FAILED" in said:
         return _changed(one.uri)
     if "No space left" in said:
-        return ClusterError(f"{one.uri}: the workspace claim is full; make it larger, or remove old runs and inputs (docs/cli.md)")
+        fix = "make it larger, or remove old runs and inputs (docs/cli.md)"
+        return ClusterError(f"{one.uri}: the workspace claim is full; {fix}")
     lines = [line for line in said.splitlines() if not line.startswith("command terminated")]
     why = " ".join(lines) or str(error_of(said, kubectl))
     return ClusterError(f"{one.uri}: was not sent: {why}; submit again")
