@@ -14,14 +14,14 @@ from slipway_core.observed import Attempt, Blocker, CreateAttempt
 from slipway_core.plan import Plan
 from slipway_core.status import Progress, RunStatus, StepState
 from slipway_operator import blockers, failure_class, names, observe, queue_admission
-from slipway_operator.cluster import CLAIM, JOB, POD, AlreadyExists, Cluster, Conflict
+from slipway_operator.cluster import CLAIM, JOB, POD, SERVICE, AlreadyExists, Cluster, Conflict
 from slipway_operator.manifest import Manifest, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.step_job import step_job
 from slipway_operator.manifests.workspace_claim import workspace_claim
 from slipway_operator.observe import AttemptKey, AttemptObjects
-from slipway_operator.owned import check_owner
+from slipway_operator.owned import check_owner, holds
 from slipway_operator.settings import Settings
 from slipway_operator.warning_events import WarningEvents
 from slipway_operator.world import World
@@ -32,6 +32,10 @@ _LONGEST_PULL = timedelta(seconds=30)
 """Between two of a pod that says nothing: each may take its second, and a thousand of them would hold up all passes."""
 _PATIENCE = timedelta(seconds=8)
 """A pod that is not there or not running after this time has its Events read, which alone say why."""
+_CLAIM_ABSENT, _CLAIM_ALONE, _CLAIM_SHARED = timedelta(minutes=1), timedelta(minutes=10), timedelta(days=1)
+"""Between two reads of a claim that is not there, that one node can mount, that several can. Its modes never change."""
+_KEPT_ENDED = 3
+"""Attempts of a step that have ended and whose Jobs stay, for their logs. On spot nodes there may be hundreds."""
 _STARTS = 4
 """Silences that are no news: a trainer takes its time to import and to load before it says anything."""
 
@@ -72,6 +76,10 @@ class Attempts:
     clock: Callable[[], datetime]
     _memories: dict[str, _Memory] = field(default_factory=dict[str, "_Memory"])
     """By the uid of a run."""
+    _claims: dict[tuple[str, str], tuple[Manifest | None, datetime]] = field(
+        default_factory=dict[tuple[str, str], "tuple[Manifest | None, datetime]"]
+    )
+    """Claims that no watch tells of, by namespace and name, and when each is read again."""
     warnings: WarningEvents = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,22 +113,21 @@ class Attempts:
             else:
                 hindrances += await self._blockers(one)
         if plan.compute.nodes > 1:
-            claim = self.world.get(CLAIM, namespace, claim_of(plan))
-            hindrances += blockers.shared_workspace(claim, plan.compute.nodes)
+            hindrances += blockers.shared_workspace(await self._claim(namespace, claim_of(plan)), plan.compute.nodes)
         return Seen({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
 
     async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> None:
         """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
 
-        Raises TakenError when a Job of that name is somebody else's, Conflict when it is going or when an earlier
-        attempt still has a process, and ClusterError.
+        Raises TakenError when a Job or Service of that name is somebody else's, Conflict when it is going, when an
+        earlier attempt still has a process or has ended otherwise than was known, and ClusterError.
         """
         namespace = plan.run.namespace
         if wanted.number > 1:
             await self._ensure_quiet(namespace, owner.uid, wanted)
         await self._ensure_claim(plan)
         if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
-            self.world.put(await self.cluster.apply(rendezvous_service(plan, owner, wanted.step, wanted.number)))
+            await self._ensure_service(rendezvous_service(plan, owner, wanted.step))
         job = step_job(
             plan,
             owner,
@@ -138,6 +145,7 @@ class Attempts:
                 raise Conflict(f"Job {job['metadata']['name']} is just going") from None
             check_owner(there, job)
             self.world.put(there)
+        await self._let_go_of_old(namespace, owner.uid, wanted)
 
     async def stop(self, step: str, number: int, seen: Seen) -> None:
         """Ends an attempt with its grace period, in which it writes a checkpoint. Asking twice asks once."""
@@ -161,14 +169,39 @@ class Attempts:
         self._memories.pop(uid, None)
 
     async def _ensure_quiet(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
-        """Raises Conflict when an earlier attempt has a process after all: the cache may know less of pods than of
-        Jobs, and no two attempts run at once."""
+        """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:
+        the cache may know less of pods than of Jobs, no two attempts run at once, and none is made again that is done.
+        """
         selector = f"{names.RUN_UID}={uid},{names.STEP}={wanted.step}"
         pods, _ = await self.cluster.list(POD, namespace, selector)
-        for pod in pods:
-            if labels(pod).get(names.ATTEMPT) != str(wanted.number) and not failure_class.has_ended(pod):
-                self.world.put(pod)
-                raise Conflict(f"the pod {pod['metadata']['name']} of an earlier attempt has not ended yet")
+        earlier = [pod for pod in pods if labels(pod).get(names.ATTEMPT) != str(wanted.number)]
+        news = [pod["metadata"]["name"] for pod in earlier if self.world.put(pod)]
+        alive = [pod["metadata"]["name"] for pod in earlier if not failure_class.has_ended(pod)]
+        if alive:
+            raise Conflict(f"the pod {alive[0]} of an earlier attempt has not ended yet")
+        if news:
+            raise Conflict(f"how the pod {news[0]} of an earlier attempt ended was not known")
+
+    async def _ensure_service(self, service: Manifest) -> None:
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        there = self.world.get(SERVICE, namespace, name)
+        if there is None:
+            try:
+                there = await self.cluster.create(service)
+            except AlreadyExists:
+                there = await self.cluster.get(SERVICE, namespace, name)
+                if there is None:
+                    raise Conflict(f"Service {name} is just going") from None
+        check_owner(there, service)
+        self.world.put(there if holds(there, service) else await self.cluster.apply(service))
+
+    async def _let_go_of_old(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+        """Deletes Jobs whose pods nobody reads any more. How they ended was entered into the record long ago."""
+        jobs = observe.group(self.world.of_run(JOB, namespace, uid), ())
+        for key, one in jobs.items():
+            old = key.step == wanted.step and key.number < wanted.number - _KEPT_ENDED
+            if old and not one.being_deleted:
+                await self._delete(one)
 
     async def _delete(self, one: AttemptObjects, *, as_seen: bool = False) -> None:
         if one.job is None:
@@ -189,6 +222,21 @@ class Attempts:
             there = await self.cluster.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM)
             if there is not None:
                 self.world.put(there)
+
+    async def _claim(self, namespace: str, name: str) -> Manifest | None:
+        """Returns a claim. No watch tells of one that a user brings: it is read, seldom once it fits."""
+        if (watched := self.world.get(CLAIM, namespace, name)) is not None:
+            return watched
+        claim, again = self._claims.get((namespace, name), (None, None))
+        if again is None or self.clock() >= again:
+            claim = await self.cluster.get(CLAIM, namespace, name)
+            if claim is None:
+                wait = _CLAIM_ABSENT
+            else:
+                wait = _CLAIM_SHARED if not blockers.shared_workspace(claim, 2) else _CLAIM_ALONE
+            due = {known: entry for known, entry in self._claims.items() if entry[1] > self.clock()}
+            self._claims = {**due, (namespace, name): (claim, self.clock() + wait)}
+        return claim
 
     async def _pull(self, uid: str, one: AttemptObjects) -> None:
         pod = one.first_pod

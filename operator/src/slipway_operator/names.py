@@ -53,15 +53,20 @@ JOB_LIMIT: Final = 52
 
 
 def job(run: str, step: str, attempt: int) -> str:
-    """Job of an attempt. A step with a dash in its name gets a hash: the stage `chat-sft` of the run `demo` is another
-    than the stage `sft` of the run `demo-chat`."""
-    told_apart = [hashlib.sha256(f"{run}/{step}".encode()).hexdigest()[:6]] if "-" in step else []
-    return join(run, step, *told_apart, str(attempt), limit=JOB_LIMIT)
+    """Job of an attempt."""
+    return join(run, *_step(run, step), str(attempt), limit=JOB_LIMIT)
 
 
-def rendezvous(run: str, step: str, attempt: int) -> str:
-    """Headless Service of a training attempt on several nodes: called like its Job where a Service may be."""
-    return service(job(run, step, attempt))
+def rendezvous(run: str, step: str) -> str:
+    """Headless Service of a stage on several nodes. Its attempts share it: no two of them run at once, and their pods
+    have names of their own."""
+    return service(join(run, *_step(run, step), "ranks", limit=JOB_LIMIT))
+
+
+def _step(run: str, step: str) -> tuple[str, ...]:
+    """A step with a dash in its name gets a hash: the stage `chat-sft` of the run `demo` is another than the stage
+    `sft` of the run `demo-chat`."""
+    return (step, hashlib.sha256(f"{run}/{step}".encode()).hexdigest()[:6]) if "-" in step else (step,)
 
 
 def plan(run: str, uid: str) -> str:
@@ -96,7 +101,12 @@ def cleanup(run: str, uid: str, *, keep_artifact: bool = False) -> str:
 
 def step_labels(run: str, uid: str, step: str, attempt: int) -> dict[str, str]:
     """Labels of an attempt's Job and pods."""
-    return {**run_labels(run, uid, "step"), STEP: step, ATTEMPT: str(attempt)}
+    return {**stage_labels(run, uid, step), ATTEMPT: str(attempt)}
+
+
+def stage_labels(run: str, uid: str, step: str) -> dict[str, str]:
+    """Labels of what all attempts of a step share."""
+    return {**run_labels(run, uid, "step"), STEP: step}
 
 
 def run_labels(run: str, uid: str, role: str) -> dict[str, str]:

@@ -70,6 +70,103 @@ def test_D_an_attempt_does_not_start_beside_a_pod_that_no_watch_has_told_of():
     assert world.job("prepare")["metadata"]["labels"][names.ATTEMPT] == "2"
 
 
+def test_D_an_attempt_whose_succeeded_pod_no_watch_has_told_of_is_not_made_again():
+    world = RunWorld()
+    world.settle()
+    world.end("prepare")
+    (pod,) = world.cluster.all(kinds.POD)
+    world.cluster.world.remove({**pod, "metadata": {**pod["metadata"], "uid": ""}})
+    with pytest.raises(Conflict, match="was not known"):
+        world.reconcile()
+    world.settle()
+    assert (world.record("prepare")["state"], len(world.jobs("prepare"))) == ("Succeeded", 1)
+
+
+def interrupted(world: RunWorld, step: str, times: int) -> None:
+    """Attempts that make some progress each, and lose their node."""
+    for attempt in range(times):
+        progress = {"progress": {"step": attempt + 1, "total": 99}}
+        world.end(step, code=75, result=progress)
+        world.settle()
+
+
+def test_a_run_on_spot_nodes_leaves_one_service_and_the_jobs_of_its_last_attempts():
+    world = RunWorld(spec={"compute": {"nodes": 2}})
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    interrupted(world, "learn", 8)
+    assert [job["metadata"]["labels"][names.ATTEMPT] for job in world.jobs("learn")] == ["6", "7", "8", "9"]
+    assert len(world.cluster.all(kinds.SERVICE)) == 1
+    assert world.record("learn")["attempt"] == 9
+    world.start_operator()
+    before = world.run["status"]
+    world.settle()
+    assert world.run["status"] == before
+
+
+def test_a_service_of_somebody_else_is_left_alone():
+    world = RunWorld(spec={"compute": {"nodes": 2}})
+    world.settle()
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": names.rendezvous("demo", "learn")},
+        "spec": {"selector": {"app": "shop"}},
+    }
+    world.cluster.put(theirs)
+    world.end("prepare")
+    world.settle()
+    assert world.condition("Refused")["reason"] == "NameTaken"
+    assert world.jobs("learn") == []
+    assert world.cluster.one(kinds.SERVICE, names.rendezvous("demo", "learn"))["spec"] == theirs["spec"]
+    world.cluster.remove(kinds.SERVICE, "default", names.rendezvous("demo", "learn"))
+    world.settle()
+    assert len(world.jobs("learn")) == 1
+
+
+def their_claim(mode: str) -> dict:
+    metadata = {"name": "theirs", "namespace": "default"}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata,
+        "spec": {"accessModes": [mode]},
+    }
+
+
+def test_a_claim_that_the_user_brings_is_read_seldom_and_told_of_when_nodes_cannot_share_it():
+    world = RunWorld(spec={"compute": {"nodes": 2}, "storage": {"claimName": "theirs"}})
+    world.cluster.put(their_claim("ReadWriteOnce"))
+    world.cluster.world.remove(world.cluster.one(kinds.CLAIM, "theirs"))
+    reads = []
+    get = world.cluster.get
+
+    async def counted(kind, namespace, name):
+        reads.extend([name] if kind is kinds.CLAIM else [])
+        return await get(kind, namespace, name)
+
+    world.cluster.get = counted  # type: ignore[method-assign]
+    world.settle()
+    assert "theirs has the access modes ReadWriteOnce" in world.condition("WorkspaceNotShared")["message"]
+    writes = len(world.cluster.writes)
+    for _ in range(50):
+        world.now += timedelta(seconds=10)
+        world.reconcile()
+    assert reads == ["theirs"]
+    assert len(world.cluster.writes) == writes
+    world.cluster.remove(kinds.CLAIM, "default", "theirs")
+    world.cluster.put(their_claim("ReadWriteMany"))
+    world.cluster.world.remove(world.cluster.one(kinds.CLAIM, "theirs"))
+    world.now += timedelta(minutes=2)
+    world.settle()
+    assert world.condition("WorkspaceNotShared") is None
+    for _ in range(500):
+        world.now += timedelta(seconds=10)
+        world.reconcile()
+    assert reads == ["theirs", "theirs"], "what nodes can share they always can"
+
+
 def test_nothing_is_remembered_of_runs_that_are_gone():
     world = RunWorld()
     world.settle()

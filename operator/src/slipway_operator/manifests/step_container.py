@@ -71,7 +71,7 @@ def _rendezvous(plan: Plan, step: str, attempt: int) -> list[Manifest]:
     if step in STEP_COMMANDS or plan.compute.nodes == 1:
         return []
     run = plan.run
-    master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step, attempt)}"
+    master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step)}"
     return [
         environment.from_field("SLIPWAY_NODE_RANK", _INDEX),
         *environment.values({"SLIPWAY_MASTER_ADDR": master, "SLIPWAY_MASTER_PORT": str(MASTER_PORT)}),

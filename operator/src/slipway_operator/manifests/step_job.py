@@ -41,7 +41,7 @@ def step_job(
 ) -> Manifest:
     """Returns the Job. It is only ever created: the next attempt is another Job, which the lifecycle starts.
 
-    It has no TTL: `kubectl logs` finds the pods of an attempt for as long as its run is there.
+    It has no TTL: `kubectl logs` finds the pods of a step's last attempts for as long as its run is there.
 
     Args:
         plan: of the run.
@@ -119,7 +119,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
         ],
     }
     if own.pods > 1:
-        pod["subdomain"] = names.rendezvous(run.name, own.step, own.number)
+        pod["subdomain"] = names.rendezvous(run.name, own.step)
         # The ranks know each other by addresses; a host name beyond 63 characters would keep the pods from starting.
         pod["setHostnameAsFQDN"] = False
     return pod

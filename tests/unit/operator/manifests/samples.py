@@ -120,7 +120,7 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
     return [
         plan_config_map(plan),
         workspace_claim(NAMESPACE, settings),
-        rendezvous_service(plan, owner, stage, attempt),
+        rendezvous_service(plan, owner, stage),
         *(step_job(plan, owner, step, attempt, settings=settings, claim=CLAIM) for step in plan.steps[:-1]),
         step_job(plan, owner, "evaluate", attempt, settings=settings, claim=CLAIM, baseline=baseline),
         a_verdict(plan),

@@ -63,7 +63,7 @@ def test_a_job_is_kept_for_its_logs() -> None:
 
 def test_ranks_in_several_pods_find_each_other() -> None:
     plan = a_plan(compute={"nodes": 2, "processesPerNode": 4})
-    job, service = a_job(plan, attempt=5), rendezvous_service(plan, the_owner(plan), "learn", 5)
+    job, service = a_job(plan, attempt=5), rendezvous_service(plan, the_owner(plan), "learn")
     name = service["metadata"]["name"]
     pod = job["spec"]["template"]
     assert service["spec"]["clusterIP"] == "None"
