@@ -49,7 +49,8 @@ build() {
   say "$name is built ($((SECONDS - start)) s)"
 }
 
-kubernetes() {
+# kubernetes_build COMMAND...
+kubernetes_build() {
   go mod init testcluster.invalid/kubernetes
   go mod edit -require="k8s.io/kubernetes@v$KUBERNETES_VERSION"
   go mod download "k8s.io/kubernetes@v$KUBERNETES_VERSION"
@@ -58,12 +59,14 @@ kubernetes() {
   for module in $(grep -oE '^	k8s\.io/[a-z-]+ v0\.0\.0$' "$(go env GOMODCACHE)/k8s.io/kubernetes@v$KUBERNETES_VERSION/go.mod" | awk '{print $1}'); do
     go mod edit -replace="$module=$module@$staging"
   done
-  local commands=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
-  tools_file "${commands[@]/#/k8s.io/kubernetes/cmd/}"
+  tools_file "${@/#/k8s.io/kubernetes/cmd/}"
   go mod tidy
   local package=k8s.io/component-base/version
-  go build -trimpath -o "$out/" -ldflags="-s -w -X $package.gitVersion=v$KUBERNETES_VERSION -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")" "${commands[@]/#/k8s.io/kubernetes/cmd/}"
+  go build -trimpath -o "$out/" -ldflags="-s -w -X $package.gitVersion=v$KUBERNETES_VERSION -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")" "${@/#/k8s.io/kubernetes/cmd/}"
 }
+kubernetes() { kubernetes_build kube-apiserver kube-controller-manager kube-scheduler kubectl; }
+# What a real node has more: the control plane of the tests does without.
+node() { kubernetes_build kubelet kube-proxy; }
 
 tools_file() {
   { printf '//go:build tools\n\npackage tools\n\nimport (\n'; printf '\t_ "%s"\n' "$@"; echo ')'; } >tools.go
@@ -115,7 +118,7 @@ pause() {
 
 one() {
   case $1 in
-    kubernetes) build kubernetes "$KUBERNETES_VERSION" kubernetes ;;
+    kubernetes | node) build "$1" "$KUBERNETES_VERSION" "$1" ;;
     etcd) build etcd "$ETCD_VERSION" etcd ;;
     coredns) build coredns "$COREDNS_VERSION" coredns ;;
     helm) build helm "$HELM_VERSION" helm ;;
@@ -125,9 +128,9 @@ one() {
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
     pause) build pause "$PAUSE_VERSION" pause ;;
-    *) die "build.sh knows kubernetes etcd coredns helm kwok kind kueue buildkit gofakes3 pause, not '$1'" ;;
+    *) die "build.sh knows kubernetes node etcd coredns helm kwok kind kueue buildkit gofakes3 pause, not '$1'" ;;
   esac
 }
 
-[ "${1:-all}" = all ] && set -- kubernetes etcd kwok helm coredns buildkit pause
+[ "${1:-all}" = all ] && set -- kubernetes node etcd kwok helm coredns buildkit pause
 for name; do one "$name"; done

@@ -62,7 +62,7 @@ up() {
   alone
   own_it
   need_packages "${DEBIAN_PACKAGES[@]}"
-  "$here/build.sh" kubernetes etcd coredns pause
+  "$here/build.sh" kubernetes node etcd coredns pause
   local begin=$SECONDS
   [ -f "$NODE/ports" ] || fresh 2
   read -r etcd peer <"$NODE/ports"
