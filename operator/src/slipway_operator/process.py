@@ -58,7 +58,7 @@ class Process:
             after_start: called once Kopf runs, which has by then taken the signals of the process for itself.
         """
         metrics = Metrics()
-        world, queue = World(), WorkQueue(self.monotonic)
+        world, queue = World(), WorkQueue(self.monotonic, standing_by=True)
         watches = WatchAges((*kinds.OWN, *kinds.CHILDREN), self.monotonic)
         api = self.connection.api_client()
         leadership = self._leadership(api, metrics)
@@ -71,7 +71,8 @@ class Process:
                 return
 
             async def work() -> None:
-                await self._lead(cluster, world, queue, metrics)
+                with queue.leading():
+                    await self._lead(cluster, world, queue, metrics)
 
             made = edge.registry(edge.Edge(world, queue), lambda: self.connection.kopf_session(watches.trace()))
             ended = asyncio.Event()

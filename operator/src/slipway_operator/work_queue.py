@@ -42,6 +42,9 @@ class WorkQueue:
     """Seconds; of the loop's own clock rate."""
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
+    standing_by: bool = False
+    """Whether keys are let go: who does not lead makes no passes, and who begins to lead lists everything first. Kept,
+    there would be one of each run that was ever deleted."""
     _woken: OrderedDict[Key, float] = field(default_factory=OrderedDict[Key, float])
     """Ready keys and since when, in the order of their turn."""
     _new: OrderedDict[Key, float] = field(default_factory=OrderedDict[Key, float])
@@ -60,6 +63,8 @@ class WorkQueue:
 
     def add(self, key: Key, *, new: bool = False) -> None:
         """Makes a key ready; one in work is looked at again after it. `new` lets those go first that are not."""
+        if self.standing_by:
+            return
         if key in self._in_work:
             self._again.add(key)
             return
@@ -75,6 +80,8 @@ class WorkQueue:
         """Makes a key ready later; of several times the earliest counts."""
         if seconds <= 0:
             self.add(key)
+            return
+        if self.standing_by:
             return
         at = self.monotonic() + seconds
         if at < self._due.get(key, float("inf")):
@@ -144,6 +151,18 @@ class WorkQueue:
         if self._moved_at is None:
             return 0.0
         return min(self.oldest(), self.monotonic() - self._moved_at)
+
+    @contextlib.contextmanager
+    def leading(self) -> Generator[None]:
+        """Keeps keys from now on, until it ends."""
+        self.standing_by = False
+        try:
+            yield
+        finally:
+            self.standing_by = True
+            for kept in (self._woken, self._new, self._again, self._due, self._heap, self._failures):
+                kept.clear()
+            self._set_timer()
 
     @contextlib.contextmanager
     def served(self) -> Generator[None]:

@@ -209,3 +209,27 @@ def test_a_long_line_that_moves_has_not_stalled():
             assert queue.stalled() == 0, "nothing waits"
 
     asyncio.run(scenario())
+
+
+def test_a_replica_that_stands_by_keeps_no_keys():
+    """The one that begins to lead lists everything first, and its passes begin with that."""
+
+    async def stand_by() -> None:
+        queue = WorkQueue(time.monotonic, standing_by=True)
+        for number in range(100):
+            queue.add(key(f"deleted-{number}"), new=number % 2 == 0)
+            queue.add_after(key(f"later-{number}"), 60)
+        assert (len(queue), queue.delayed) == (0, 0)
+        with queue.leading():
+            queue.add(key("listed"))
+            queue.add_after(key("later"), 60)
+            assert await queue.get() == key("listed")
+            queue.add(key("listed"))
+            queue.add(key("other"))
+        queue.done(key("listed"))
+        assert (len(queue), queue.delayed, queue.oldest()) == (0, 0, 0.0)
+        with queue.leading():
+            queue.add(key("listed"))
+            assert await queue.get() == key("listed")
+
+    asyncio.run(stand_by())
