@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from slipway_core import exit_codes
 from slipway_core.exit_codes import ExitClass
 from slipway_operator.manifest import Manifest, at, condition, items, notes
+from slipway_operator.manifests.step_container import CONTAINER
 
 _TERMINATED_BY_SIGNAL = (128 + 9, 128 + 15)
 _REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Terminated", "NodeLost")
@@ -98,7 +99,10 @@ def _disruption(pod: Manifest, status: Manifest) -> str | None:
 
 
 def _terminated(status: Manifest) -> Manifest | None:
-    for container in items(status, "containerStatuses"):
+    containers = items(status, "containerStatuses")
+    # What a cluster injects beside it ends as it likes.
+    own = [container for container in containers if container.get("name") == CONTAINER] or containers
+    for container in own:
         for state in ("state", "lastState"):
             if found := at(container, state, "terminated"):
                 return found

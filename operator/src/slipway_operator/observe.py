@@ -145,13 +145,11 @@ def _judge(
 ) -> Attempt:
     number = objects.key.number
     found = exit_codes.gravest([end.exit_class for end in ends])
-    speaker = next(end for end in ends if end.exit_class is found)
-    if found is ExitClass.DONE:
-        if objects.finished == "Failed":
-            # Some pod of it failed and is gone already: what is left must not speak for all.
-            why = _failed_because(objects.job)
-            return _ended(number, started, ExitClass.INTERRUPTED, why, None, None, now, progress)
-        speaker = min(ends, key=lambda end: end.index)
+    speaker = min((end for end in ends if end.exit_class is found), key=lambda end: end.index)
+    if found is ExitClass.DONE and objects.finished == "Failed":
+        # Some pod of it failed and is gone already: what is left must not speak for all.
+        why = _failed_because(objects.job)
+        return _ended(number, started, ExitClass.INTERRUPTED, why, None, None, now, progress)
     result, error = _result(speaker, objects.key, claim)
     finished = max((end.finished_at for end in ends if end.finished_at), default=None)
     moment = parse_timestamp(finished) if finished else now

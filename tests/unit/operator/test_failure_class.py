@@ -53,3 +53,23 @@ def test_why_it_ended_in_words(pod, words):
 def test_a_running_pod_has_not_ended():
     assert not failure_class.has_ended(a_pod())
     assert not failure_class.has_ended(a_pod(deleted="2026-01-01T12:01:00Z"))
+
+
+@pytest.mark.parametrize("first", ["trainer", "istio-proxy"])
+def test_the_trainer_speaks_for_its_pod_and_no_container_that_somebody_injected(first):
+    pod = a_pod(exit_code=2, message="why")
+    (trainer,) = pod["status"]["containerStatuses"]
+    proxy = {"name": "istio-proxy", "state": {"terminated": {"exitCode": 0, "message": "bye"}}}
+    pod["status"]["containerStatuses"] = sorted([trainer, proxy], key=lambda one: one["name"] != first)
+    end = failure_class.end_of(pod)
+    assert (end.exit_class, end.termination_message) == (ExitClass.BAD_INPUT, "why")
+
+
+def test_a_trainer_that_never_ran_is_not_done_because_what_was_injected_is():
+    pod = a_pod(phase="Failed", status_reason="Evicted")
+    ended = {"terminated": {"exitCode": 0}}
+    pod["status"]["containerStatuses"] = [
+        {"name": "istio-proxy", "state": ended},
+        {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}},
+    ]
+    assert failure_class.end_of(pod).exit_class is ExitClass.INTERRUPTED

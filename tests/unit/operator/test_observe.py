@@ -115,3 +115,12 @@ def test_objects_are_grouped_by_their_labels():
     assert set(objects) == {AttemptKey("a", 1), AttemptKey("a", 2), AttemptKey("b", 1)}
     assert objects[AttemptKey("b", 1)].job is None
     assert objects[AttemptKey("a", 2)].first_pod is not None
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_G_of_pods_that_ended_alike_the_lowest_index_speaks(order):
+    pods = [
+        a_pod(index=index, exit_code=1, message=a_result(error={"kind": f"E{index}", "message": "m"}))
+        for index in order
+    ]
+    assert seen(a_job(ended="Failed"), *pods).result.error.kind == "E0"
