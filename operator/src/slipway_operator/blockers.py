@@ -12,6 +12,8 @@ from slipway_operator import names
 from slipway_operator.manifest import Manifest, at, items, labels
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_TRIED_AGAIN = ("ErrImagePull", "RegistryUnavailable")
+"""What the kubelet says between two times of ImagePullBackOff."""
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -85,8 +87,13 @@ def _of_pod(pod: Manifest, now: datetime, node_lost_after: float) -> Iterable[Bl
 
 
 def _image(image: str, reason: str, message: str) -> Blocker:
+    """The kubelet goes back and forth between two reasons, and counts up the ports that it asks a name server from:
+    each change of a condition is a write, and a wait may take days."""
+    reason = "ImagePullBackOff" if reason in _TRIED_AGAIN else reason
+    cause = re.sub(r'^Back-off pulling image "[^"]*"(: \w+)?(: )?', "", message)
+    cause = re.sub(r":\d+->", "->", cause)
     fix = "check its name, the nodes' access to the registry, and imagePullSecrets (values of the chart)"
-    return Blocker("ImageUnavailable", reason, f"the image {image} cannot be pulled: {message or reason}; {fix}")
+    return Blocker("ImageUnavailable", reason, f"the image {image} cannot be pulled: {cause or reason}; {fix}")
 
 
 def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:

@@ -12,11 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from slipway_core.conditions import parse_timestamp
 from slipway_operator.cluster import Cluster
 from slipway_operator.manifest import Manifest, at
 
 _FRESH: Final = timedelta(seconds=10)
 """For how long a list is good enough: a condition names a cause within 30 s of it."""
+_RECENT: Final = timedelta(minutes=3)
+_STANDING: Final = timedelta(minutes=8)
+"""How old the last word about a mount may be. The kubelet says it again about every 2 minutes; one that it has said for
+longer than 3 minutes may be about to run out of its Events, which are then one in 5 minutes for each pod."""
+_MOUNTS: Final = ("FailedMount", "FailedAttachVolume")
 
 
 @dataclass
@@ -38,13 +44,16 @@ class WarningEvents:
     _told: dict[str, _Told] = field(default_factory=dict[str, _Told])
 
     async def about(self, involved: Manifest) -> list[Manifest]:
-        """Returns what warns of an object, at most 10 s old. Raises ClusterError."""
+        """Returns what warns of an object, listed at most 10 s ago, but for mounts that have long been tried again.
+
+        Raises ClusterError.
+        """
         metadata = at(involved, "metadata")
         told = self._told.setdefault(metadata["namespace"], _Told())
         async with told.listing:
             if told.at is None or self.clock() - told.at >= _FRESH:
                 await self._list(metadata["namespace"], told)
-        return told.by_uid.get(metadata["uid"], [])
+        return [event for event in told.by_uid.get(metadata["uid"], []) if not _is_over(event, self.clock())]
 
     async def _list(self, namespace: str, told: _Told) -> None:
         found: dict[str, list[Manifest]] = {}
@@ -62,3 +71,13 @@ class WarningEvents:
         ]
         for namespace in old:
             del self._told[namespace]
+
+
+def _is_over(event: Manifest, now: datetime) -> bool:
+    """Whether a mount that failed has succeeded since: nothing tells so, but that it is not said again."""
+    first = event.get("firstTimestamp") or event.get("eventTime")
+    last = at(event, "series").get("lastObservedTime") or event.get("lastTimestamp") or first
+    if event.get("reason") not in _MOUNTS or not last:
+        return False
+    stood = parse_timestamp(last) - parse_timestamp(first or last)
+    return now - parse_timestamp(last) > (_STANDING if stood > _RECENT else _RECENT)

@@ -105,3 +105,19 @@ def test_several_nodes_want_a_claim_that_they_can_share():
     assert "ReadWriteMany" in found.message
     assert blockers.shared_workspace(claim, nodes=1) == ()
     assert blockers.shared_workspace({**claim, "spec": {"accessModes": ["ReadWriteMany"]}}, nodes=2) == ()
+
+
+def test_F_an_image_that_is_tried_again_and_again_is_one_condition_that_does_not_change():
+    """A change of a condition's reason is written at once, and the kubelet goes back and forth every few minutes."""
+    cause = 'failed to resolve "slipway-train:dev": lookup hub on 10.96.0.10:53: read udp {}: i/o timeout'
+    first, second = cause.format("10.0.0.7:48733->10.96.0.10:53"), cause.format("10.0.0.7:51002->10.96.0.10:53")
+    waits = [
+        {"reason": "ErrImagePull", "message": first},
+        {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "slipway-train:dev": ErrImagePull: {first}'},
+        {"reason": "ErrImagePull", "message": second},
+        {"reason": "RegistryUnavailable", "message": second},
+    ]
+    (found,) = {blockers.of_pods([a_pod(waiting=waiting)], NOW) for waiting in waits}
+    assert "i/o timeout" in found[0].message
+    (never,) = blockers.of_pods([a_pod(waiting={"reason": "ErrImageNeverPull", "message": "no"})], NOW)
+    assert never.reason == "ErrImageNeverPull"
