@@ -444,11 +444,14 @@ def _on_endpoint(draft: _Draft, name: str, view: EndpointView | None, version: i
 
 def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) -> Phase:
     live, candidate = view.status.live, view.status.candidate
+    serves = draft.was.phase is Phase.SERVING
+    if live is not None and live.digest == digest and _traffic_moves(view) and not serves:
+        return _rolls_out(draft, f"the traffic moves to version {live.version}")
     if live is not None and live.digest == digest:
         draft.endpoint = _on_endpoint(draft, name, view, live.version)
         if not _answers(view):
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
-            if draft.was.phase is Phase.SERVING and view.current:
+            if serves and view.current:
                 # Stopped, or degraded: the endpoint says which. The run itself is over and begins no rollout.
                 draft.condition("Live", "False", "NotAnswering", f"{has} now")
                 return Phase.SERVING
@@ -480,7 +483,10 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
         draft.condition("Live", "False", "Replaced", f"version {ours.version} was live and was replaced")
         draft.condition("Progressing", "False", "Completed", f"the model was live on {name} and was replaced")
         return Phase.COMPLETED
-    message = _how_far(own[0] if own else None, view) or "the endpoint starts the new version"
+    return _rolls_out(draft, _how_far(own[0] if own else None, view) or "the endpoint starts the new version")
+
+
+def _rolls_out(draft: _Draft, message: str) -> Phase:
     draft.condition("Live", "False", "RollingOut", message)
     draft.condition("Progressing", "True", "RollingOut", message)
     return Phase.ROLLING_OUT
@@ -506,11 +512,13 @@ def _rolled_back(draft: _Draft, name: str, to: int, ours: VersionStatus | None) 
 
 
 def _answers(view: EndpointView) -> bool:
-    """Whether the live version gets the requests. It does while a candidate is on its way, and a rollout without one
-    is traffic that has not moved yet."""
-    status = view.status
-    rolls_on = status.phase is EndpointPhase.ROLLING_OUT and status.candidate is not None
-    return status.phase is EndpointPhase.SERVING or rolls_on
+    """Whether the live version gets the requests; it does while a candidate is on its way."""
+    return view.status.phase in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT) and not _traffic_moves(view)
+
+
+def _traffic_moves(view: EndpointView) -> bool:
+    """Whether a version was made live a moment ago, and the requests do not go to it yet."""
+    return view.status.phase is EndpointPhase.ROLLING_OUT and view.status.candidate is None
 
 
 def _promoted(draft: _Draft) -> bool:
