@@ -49,7 +49,9 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SLIPWAY_PROGRESS_PORT"])), Progress)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-(workspace / f"{step}-{attempt}.pid").write_text(str(os.getpid()))
+written = workspace / f"{step}-{attempt}.pid.part"
+written.write_text(str(os.getpid()))
+written.rename(workspace / f"{step}-{attempt}.pid")  # Whole from its first moment: tests wait for it.
 print(f"{step} attempt {attempt}: {behaviour}", flush=True)
 
 if behaviour == "crash":
