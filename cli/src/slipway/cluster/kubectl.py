@@ -19,7 +19,7 @@ BINARY_VARIABLE = "SLIPWAY_KUBECTL"
 """Environment variable: the kubectl to use; the first one on PATH when unset."""
 REQUEST_TIMEOUT = "20s"
 """How long one request may take to be answered; a watch and a stream are not bound by it."""
-_INSTALL = "helm install slipway charts/slipway -n slipway-system --create-namespace"
+_INSTALL = "docs/install.md says how its chart is installed; make deploy does it in the test cluster"
 
 
 class ClusterError(CliError):
