@@ -12,7 +12,7 @@ TEST = Kubectl("kubectl", "test", "team")
 @pytest.mark.parametrize(
     ("said", "kind", "told"),
     [
-        ('error: the server doesn\'t have a resource type "trainingruns"', kubectl.NotInstalled, "helm install"),
+        ('error: the server doesn\'t have a resource type "trainingruns"', kubectl.NotInstalled, "docs/install.md"),
         (
             'error: resource mapping not found for name: "a": no matches for kind "TrainingRun" in version '
             '"slipway.dev/v1alpha1"',
