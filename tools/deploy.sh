@@ -14,8 +14,11 @@ NAMESPACE=slipway-system
 OWN=.slipway-cluster/kubeconfig
 TAG=${TAG:-dev}
 
+target=deploy
+[ "${1:-}" != down ] || target=undeploy
+
 fail() {
-  echo "make deploy: $*" >&2
+  echo "make $target: $*" >&2
   exit 1
 }
 
@@ -24,8 +27,9 @@ if [ -z "${KUBECONFIG:-}" ]; then
   [ -f $OWN ] || fail "there is no cluster: run make cluster-up, or name one with KUBECONFIG=FILE"
   export KUBECONFIG=$PWD/$OWN
 fi
+[ -f "$KUBECONFIG" ] || fail "KUBECONFIG=$KUBECONFIG is not there; is its cluster up? make cluster-up starts the one of this checkout"
 if [ "${KUBECONFIG_FROM:-}" = environment ] && ! cmp -s "$KUBECONFIG" $OWN; then
-  fail "KUBECONFIG=$KUBECONFIG is exported and not this checkout's test cluster. To mean it, name it: make deploy KUBECONFIG=$KUBECONFIG. Else unset it"
+  fail "KUBECONFIG=$KUBECONFIG is exported and not this checkout's test cluster. To mean it, name it: make $target KUBECONFIG=$KUBECONFIG. Else unset it"
 fi
 own_values=()
 # The node's own copy of the file, or a relative path to it, is the same cluster.
@@ -48,7 +52,7 @@ esac
 [ -z "${VALUES:-}" ] || values+=(--values "$VALUES")
 
 up() {
-  echo "make deploy: into $("$kubectl" config current-context) of $KUBECONFIG"
+  echo "make $target: into $("$kubectl" config current-context) of $KUBECONFIG"
   "$kubectl" create namespace $NAMESPACE --dry-run=client --output yaml | "$kubectl" apply --server-side --filename - >/dev/null
   "$kubectl" label namespace $NAMESPACE --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
   # An image built anew has the same tag: only pods that are made anew run it.

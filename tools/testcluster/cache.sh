@@ -5,11 +5,11 @@ BIN=$CACHE/bin
 NODE=$CACHE/node
 say() { printf 'testcluster: %s\n' "$*"; }
 die() { printf 'testcluster: %s\n' "$*" >&2; exit 1; }
-# exports KUBECONFIG: what to type to reach the cluster; PATH too where the machine has no kubectl.
+# exports KUBECONFIG: what to type to reach the cluster; PATH too where the machine has no kubectl or helm.
 exports() {
   echo "export KUBECONFIG=$1"
   local folder=$BIN
   [ -z "${SUDO_UID:-}" ] || folder=${1%/*}
-  command -v kubectl >/dev/null || [ ! -x "$folder/kubectl" ] || echo "export PATH=\$PATH:$folder"
+  { command -v kubectl && command -v helm; } >/dev/null || [ ! -x "$folder/kubectl" ] || echo "export PATH=\$PATH:$folder"
 }
 mkdir -p "$CACHE"

@@ -27,7 +27,13 @@ def test_an_exported_kubeconfig_is_no_order(tmp_path: Path):
         done = deploy(["make", target], production)
         assert done.returncode == 2
         assert f"KUBECONFIG={production} is exported" in done.stderr
-        assert f"make deploy KUBECONFIG={production}" in done.stderr
+        assert f"make {target} KUBECONFIG={production}" in done.stderr
+
+
+def test_a_cluster_that_is_not_up_any_more_is_told_as_that(tmp_path: Path):
+    done = deploy(["make", "deploy"], tmp_path / "gone")
+    assert done.returncode == 2
+    assert f"KUBECONFIG={tmp_path}/gone is not there; is its cluster up? make cluster-up" in done.stderr
 
 
 def test_a_kubeconfig_that_is_named_is_taken(tmp_path: Path):
