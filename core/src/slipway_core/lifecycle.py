@@ -450,9 +450,15 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     if live is not None and live.digest == digest:
         draft.endpoint = _on_endpoint(draft, name, view, live.version)
         if not _answers(view):
+            if view.current and view.status.phase is EndpointPhase.STOPPED:
+                # It answered a prompt when it became the live version; nothing is left for the run to wait for.
+                message = f"endpoint {name} has the model as version {live.version} and is stopped"
+                draft.condition("Live", "False", "Stopped", f"{message}; `slipway resume endpoint/{name}` starts it")
+                draft.condition("Progressing", "False", "Serving", message)
+                return Phase.SERVING
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
             if serves and view.current:
-                # Stopped, or degraded: the endpoint says which. The run itself is over and begins no rollout.
+                # The endpoint says why. The run itself is over and begins no rollout.
                 draft.condition("Live", "False", "NotAnswering", f"{has} now")
                 return Phase.SERVING
             message = f"{has} yet"

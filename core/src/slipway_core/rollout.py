@@ -441,9 +441,16 @@ class _Draft:
         """Whether the live version could answer requests and they do not go to it yet."""
         return self.live is not None and self.is_ready(self.live) and self.observed.route != self.live.version
 
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether the live version does not answer because somebody wants no replica of it."""
+        return self.live is not None and self.endpoint.spec.replicas == 0 and not self.is_ready(self.live)
+
     def _phase(self) -> EndpointPhase:
         if self.candidate is not None or self._traffic_moves:
             return EndpointPhase.ROLLING_OUT
+        if self.live is not None and self._is_stopped:
+            return EndpointPhase.STOPPED
         if self.live is not None:
             return EndpointPhase.SERVING if self.is_ready(self.live) else EndpointPhase.DEGRADED
         failed = bool(self.history) and self.history[0].state == "Failed"
@@ -460,6 +467,10 @@ class _Draft:
             self.condition("Ready", "True" if answers else "False", "TrafficMoves", message)
         elif self.is_ready(self.live):
             self.condition("Ready", "True", "Answering", f"version {self.live.version} answers")
+        elif self._is_stopped:
+            name = self.endpoint.metadata.name
+            back = f"`slipway resume endpoint/{name}`, or more replicas, brings version {self.live.version} back"
+            self.condition("Ready", "False", "Stopped", f"spec.replicas is 0, so nothing answers; {back}")
         else:
             view = self.observed.versions.get(self.live.version)
             starts = "it is stopped while its successor starts" if self.makes_room else "its server starts"
@@ -471,4 +482,5 @@ class _Draft:
     def _tell_of_change(self) -> None:
         before, after = conditions.find(self.was.conditions, "Ready"), conditions.find(self.conditions, "Ready")
         if before is not None and after is not None and before.status != after.status:
-            self.event("Normal" if after.status == "True" else "Warning", after.reason, after.message)
+            meant = after.status == "True" or after.reason == "Stopped"
+            self.event("Normal" if meant else "Warning", after.reason, after.message)

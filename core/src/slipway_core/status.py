@@ -183,6 +183,7 @@ class EndpointPhase(StrEnum):
     FAILED = "Failed"
     """No version is live and the candidate failed."""
     STOPPED = "Stopped"
+    """The live version does not answer because somebody stopped it: spec.replicas is 0, or no daemon runs locally."""
 
 
 class VersionStatus(Api):

@@ -572,7 +572,7 @@ def test_a_run_does_not_serve_before_the_traffic_has_moved_to_its_model():
     assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
 
 
-def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_is_stopped_or_does_not_answer():
+def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_does_not_answer():
     world = World(a_run())
     world.through(*ALL)
     world.goes_live()

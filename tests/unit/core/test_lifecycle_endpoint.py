@@ -94,6 +94,42 @@ def test_a_run_whose_rollout_failed_is_not_judged_again_when_a_model_that_was_se
     assert (world.run.status, world.running(), world.promotions) == (before, [], 1)
 
 
+# --------------------------------------------------------------------------------------------------- a stopped one
+
+
+def test_G_a_run_whose_endpoint_is_stopped_stays_serving_and_says_how_it_comes_back():
+    world = a_serving_run()
+    since = world.condition("Progressing").last_transition_time
+    world.wait(60)
+    says(world, phase=EndpointPhase.STOPPED)
+    world.settle()
+    live, progressing = world.condition("Live"), world.condition("Progressing")
+    assert (world.phase, live.status, live.reason) == (Phase.SERVING, "False", "Stopped")
+    assert "`slipway resume endpoint/chat` starts it" in live.message
+    assert (progressing.reason, progressing.last_transition_time) == ("Serving", since), "its time to live goes on"
+    assert "is stopped" in progressing.message
+    says(world, phase=EndpointPhase.SERVING)
+    world.settle()
+    assert (world.phase, world.condition("Live").status, world.promotions) == (Phase.SERVING, "True", 1)
+
+
+def test_a_run_that_saw_its_endpoint_take_up_the_stop_or_rolled_out_to_a_stopped_one_waits_for_nothing():
+    world = World(a_run())
+    world.through(*ALL)
+    assert world.phase is Phase.ROLLING_OUT
+    says(world, live=version(1, "Live"), phase=EndpointPhase.STOPPED)
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.SERVING, "Stopped")
+
+
+def test_a_local_endpoint_whose_daemon_is_about_to_start_again_is_waited_for():
+    world = a_serving_run()
+    says(world, phase=EndpointPhase.STOPPED)
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+
+
 # --------------------------------------------------------------------------------------------------- spec.rollbackTo
 
 

@@ -271,6 +271,38 @@ def test_the_last_version_ends_too_when_an_endpoint_is_stopped_in_the_probation(
     assert (world.phase, world.live) == (EndpointPhase.SERVING, 2)
 
 
+def test_an_endpoint_that_somebody_stops_is_stopped_and_not_degraded():
+    world = a_live_world()
+    world.ask_for("a", replicas=0)
+    world.settle()
+    assert world.phase is EndpointPhase.SERVING, "it answers still"
+    world.versions[1] = VersionView("Starting", "spec.replicas is 0")
+    decision = world.reconcile()
+    ready = world.condition("Ready")
+    assert (world.phase, ready.status, ready.reason) == (EndpointPhase.STOPPED, "False", "Stopped")
+    assert "`slipway resume endpoint/chat`, or more replicas, brings version 1 back" in ready.message
+    assert [event.type for event in decision.events] == ["Normal"], "nobody is warned of what was wanted"
+    world.ask_for("a")
+    world.settle()
+    assert (world.phase, world.condition("Ready").reason) == (EndpointPhase.DEGRADED, "NotAnswering")
+    world.ready(1)
+    world.settle()
+    assert (world.phase, world.live) == (EndpointPhase.SERVING, 1)
+
+
+def test_a_model_that_a_stopped_endpoint_is_told_is_rolled_out_and_then_stopped():
+    world = a_live_world()
+    world.ask_for("b", replicas=0)
+    world.versions[1] = VersionView("Starting", "spec.replicas is 0")
+    world.settle()
+    assert (world.phase, world.candidate) == (EndpointPhase.ROLLING_OUT, 2)
+    world.answers(2)
+    world.settle()
+    world.versions[2] = VersionView("Starting", "spec.replicas is 0")
+    world.settle()
+    assert (world.phase, world.live) == (EndpointPhase.STOPPED, 2)
+
+
 def test_a_live_version_that_dies_later_is_started_again_and_stays_live():
     world = a_live_world()
     world.crashes(1)

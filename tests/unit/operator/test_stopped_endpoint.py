@@ -33,3 +33,16 @@ def test_nothing_runs_of_an_endpoint_that_is_stopped_in_the_probation_and_the_sa
     assert (world.status["phase"], world.status["live"]["digest"], world.route) == ("Serving", digest("b"), 2)
     told = [event["reason"] for event in world.cluster.all(kinds.EVENT)]
     assert "RolledBack" not in told
+
+
+def test_an_endpoint_that_is_stopped_says_so_and_warns_of_nothing():
+    world = ServedWorld()
+    world.passes("a")
+    world.serve("a")
+    world.goes_live()
+    before = [event["reason"] for event in world.cluster.all(kinds.EVENT)]
+    world.serve("a", replicas=0)
+    world.settle()
+    assert world.status["phase"] == "Stopped"
+    assert (world.condition("Ready")["status"], world.condition("Ready")["reason"]) == ("False", "Stopped")
+    assert [event["reason"] for event in world.cluster.all(kinds.EVENT)] == before
