@@ -76,6 +76,10 @@ class Place(Protocol):
         """The command that starts a run here."""
         ...
 
+    def command(self, *words: str) -> str:
+        """Returns a command of these words, with the options that lead here: what a hint tells a person to type."""
+        ...
+
     def everywhere(self) -> Place:
         """Returns the same cluster with all its namespaces."""
         ...

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from slipway.blockers import blockers, sentence, title
 from slipway_core.conditions import find, parse_timestamp
 from slipway_core.observed import Event
 from slipway_core.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
@@ -69,7 +70,8 @@ class TableView:
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
         for message in news(status, events):
             self._console.print(Text(f"! {message}", style="yellow"))
-        self._live.update(Group(steps_table(status), Text(_now(status), style="dim")), refresh=True)
+        waits = [Text(sentence(blocker), style="yellow") for blocker in blockers(status)]
+        self._live.update(Group(steps_table(status), Text(_now(status), style="dim"), *waits), refresh=True)
 
 
 class LineView:
@@ -77,6 +79,7 @@ class LineView:
         self._console = console
         self._started = time.monotonic()
         self._last_line = 0.0
+        self._waits: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -92,15 +95,26 @@ class LineView:
                 self._print(event.message)
         for note in _prepared(status, events):
             self._print(note)
+        waits = [sentence(blocker) for blocker in blockers(status)]
+        for wait in waits:
+            if wait not in self._waits:
+                self._print(wait)
+        self._waits = waits
         running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
         if running is not None and time.monotonic() - self._last_line >= LINE_SECONDS:
             details = describe(running.progress) if running.progress else ""
-            self._print(f"{running.name}: {details}" if details else f"{running.name} runs")
+            self._print(f"{running.name}: {details}" if details else f"{running.name} {_does(status)}")
 
     def _print(self, message: str) -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         self._console.print(f"{elapsed:7.1f} s  {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _does(status: RunStatus) -> str:
+    """Returns what a step does that has shown nothing yet."""
+    names = ", ".join(title(blocker) for blocker in blockers(status))
+    return f"waits ({names})" if names else "runs"
 
 
 def news(status: RunStatus, events: tuple[Event, ...]) -> list[str]:

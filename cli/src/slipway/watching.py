@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from slipway import view
+from slipway.conclusion import conclude
 from slipway.exits import CliError
 from slipway.place import Place
 from slipway.printing import console
-from slipway_core.status import RunStatus
+from slipway_core.conditions import find
+from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.observed import Event
+from slipway_core.status import EndpointPhase, RunStatus, StepState, StepStatus
 from slipway_core.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def attend(place: Place, name: str | None) -> int:
@@ -16,14 +25,78 @@ def attend(place: Place, name: str | None) -> int:
     Raises CliError when it rests without being finished, because nobody is at work on it.
     """
     run: TrainingRun | None = None
-    with view.choose(console()) as shown:
+    before, unseen = RunStatus(), None
+    screen = console()
+    with view.choose(screen) as shown:
         for run in place.follow(name):
-            shown(run.status or RunStatus(), ())
+            status = run.status or RunStatus()
+            events = changes(before, status) if before.stages else ()
+            why = place.idle(run) if run.status is None else None
+            if why and why != unseen:
+                events = (*events, Event("Warning", "Idle", why))
+            shown(status, events)
+            before, unseen = status, why
     if run is None:
         raise CliError(f"run {name} is gone from {place.title}")
-    phase = (run.status or RunStatus()).phase
-    if not phase.finished:
+    status = run.status or RunStatus()
+    if not status.phase.finished:
         why = place.idle(run) or "it rests"
-        raise CliError(f"run {run.name} is {phase.value} and {why}")
-    print(f"run {run.name} is {phase.value}")
+        raise CliError(f"run {run.name} is {status.phase.value} and {why}")
+    print(f"run {run.name} is {status.phase.value}", flush=True)
+    conclude(
+        screen, run.name, status, place.command,
+        say_where=lambda: _say_where(screen, place, status), say_live=lambda: _say_live(screen, place, run),
+    )  # fmt: skip
     return place.exit_code(run)
+
+
+def changes(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
+    """Returns the events of a run whose executor is elsewhere, from two statuses, as the lifecycle words them."""
+    events = [event for step in after.stages if (event := _of_step(before.step(step.name), step)) is not None]
+    was, rollout = (find(status.conditions, "Progressing") for status in (before, after))
+    if rollout is not None and rollout.reason == "RollingOut" and (was is None or was.message != rollout.message):
+        events.append(Event("Normal", "RollingOut", rollout.message))
+    return tuple(events)
+
+
+def _of_step(before: StepStatus | None, after: StepStatus) -> Event | None:
+    if before is not None and (before.state, before.attempt) == (after.state, after.attempt):
+        return None
+    match after.state:
+        case StepState.SUCCEEDED:
+            return Event("Normal", "StepSucceeded", f"{after.name} is done (attempt {after.attempt})")
+        case StepState.WAITING:
+            return Event("Warning", "StepFailed", f"{after.name} is tried again: {after.message}")
+        case StepState.FAILED:
+            return Event("Warning", "StepFailed", f"{after.name} failed: {after.message}")
+        case _:
+            return None
+
+
+def _say_where(screen: Console, place: Place, status: RunStatus) -> None:
+    assert status.endpoint is not None
+    name, url = status.endpoint.name, status.endpoint.url
+    address = f"   It answers at {url}/" if url else ""
+    screen.print(f"Serving. Chat with it:  {place.command('chat', name)}{address}", highlight=False, soft_wrap=True)
+    endpoint = _endpoint(place, name)
+    if endpoint is not None and (endpoint.spec.access.keys_file or endpoint.spec.access.keys_secret):
+        screen.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
+
+
+def _say_live(screen: Console, place: Place, run: TrainingRun) -> None:
+    endpoint = _endpoint(place, run.spec.serving.endpoint) if run.spec.serving else None
+    status = endpoint.status if endpoint else None
+    if status is not None and status.live is not None and status.phase is not EndpointPhase.STOPPED:
+        live = status.live
+        screen.print(
+            f"Endpoint {run.spec.serving and run.spec.serving.endpoint} still serves version {live.version} of run "
+            f"{live.run}.", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _endpoint(place: Place, name: str) -> ModelEndpoint | None:
+    try:
+        found = place.find(f"endpoint/{name}")
+    except CliError:
+        return None  # The run has ended all the same.
+    return found if isinstance(found, ModelEndpoint) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +71,13 @@ class Kubectl:
     namespace: str
     everywhere: bool = False
     """Lists go over all namespaces."""
+    named: bool = False
+    """Whether the context was asked for; else it is the current one, which a hint need not name."""
+
+    @property
+    def options(self) -> str:
+        """What leads a command of ours here."""
+        return f"-n {self.namespace}" + (f" --context {self.context}" if self.named else "")
 
     @property
     def title(self) -> str:
@@ -107,19 +115,28 @@ class Kubectl:
         chosen = [*(["--selector", selector] if selector else []), *(["--field-selector", fields] if fields else [])]
         return self.json("get", kind, *chosen)["items"]
 
-    def watch(self, kind: str, name: str) -> Iterator[dict[str, Any]]:
+    def watch(self, kind: str, name: str, *, silence: float | None = None) -> Iterator[dict[str, Any]]:
         """Yields the object as it is, and again whenever it changes, until the server closes the watch.
+
+        Args:
+            silence: seconds without a change after which the object is yielded as it was.
 
         Raises NotFound when it is not there or is deleted.
         """
         arguments = ("get", kind, name, "--watch", "--output-watch-events", "-o", "json")
+        last: dict[str, Any] | None = None
         with self.stream(*arguments) as process:
             assert process.stdout is not None
-            for line in process.stdout:
+            for line in _lines(process.stdout, silence):
+                if line is None:
+                    if last is not None:
+                        yield last
+                    continue
                 event = json.loads(line)
                 if event["type"] == "DELETED":
                     raise NotFound(f"{kind.partition('.')[0]} {name} was deleted", exits.FAILED)
                 if event["type"] != "ERROR":
+                    last = event["object"]
                     yield event["object"]
             check(process, self)
 
@@ -149,6 +166,21 @@ class Kubectl:
                 process.wait()
             for pipe in (process.stdin, process.stdout, process.stderr):
                 _close(pipe)
+
+
+def _lines(pipe: IO[bytes], silence: float | None) -> Iterator[bytes | None]:
+    """Yields the lines of a pipe as they come, and None after so many seconds without one."""
+    half = b""
+    while True:
+        if not select.select([pipe], [], [], silence)[0]:
+            yield None
+            continue
+        # Past the buffer of the pipe: select does not see what lies in there.
+        chunk = os.read(pipe.fileno(), 65536)
+        if not chunk:
+            return
+        *lines, half = (half + chunk).split(b"\n")
+        yield from lines
 
 
 def _close(pipe: IO[bytes] | None) -> None:
@@ -194,7 +226,7 @@ def connect(context: str | None = None, namespace: str | None = None) -> Kubectl
         raise _no_context(binary, context, "")
     entries: Sequence[Any] = config.get("contexts") or ()
     own = next((entry["context"].get("namespace") for entry in entries if entry["name"] == current), None)
-    return Kubectl(binary, current, namespace or own or "default")
+    return Kubectl(binary, current, namespace or own or "default", named=bool(context))
 
 
 def _no_context(binary: str, context: str | None, said: str) -> NoCluster:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 BEFORE_STOP = "slipway.dev/before-stop"
 """Annotation of a stopped endpoint: its replicas and autoscaling as they were, as JSON."""
-UNSEEN_SECONDS = 60.0
+UNSEEN_SECONDS = 30.0
 """After which a run that has no status is one that no operator looks at."""
+_SILENCE = 10.0
+"""Seconds without a change after which who follows a run may say why it does not move."""
 _PAUSE = 2.0
 """Seconds before a watch that broke is opened again."""
 
@@ -52,11 +54,10 @@ class ClusterPlace:
 
     @property
     def start(self) -> str:
-        return f"slipway submit FILE{self._options}"
+        return self.command("submit", "FILE")
 
-    @property
-    def _options(self) -> str:
-        return f" -n {self.kubectl.namespace} --context {self.kubectl.context}"
+    def command(self, *words: str) -> str:
+        return " ".join(("slipway", *words, self.kubectl.options))
 
     def everywhere(self) -> ClusterPlace:
         return replace(self, kubectl=replace(self.kubectl, everywhere=True))
@@ -89,7 +90,7 @@ class ClusterPlace:
 
     def idle(self, run: TrainingRun) -> str | None:
         if run.spec.suspend:
-            return f"somebody stopped it; `slipway resume {run.name}` takes it up again"
+            return f"somebody stopped it; `{self.command('resume', run.name)}` takes it up again"
         created = run.metadata.creation_timestamp
         age = (self.clock() - parse_timestamp(created)).total_seconds() if created else 0.0
         if run.status is None and age > UNSEEN_SECONDS:
@@ -100,7 +101,7 @@ class ClusterPlace:
         name = self.run(name).name
         while True:
             try:
-                for document in self.kubectl.watch(RUNS, name):
+                for document in self.kubectl.watch(RUNS, name, silence=_SILENCE):
                     run = run_of(document)
                     yield run
                     phase = (run.status or RunStatus()).phase
@@ -158,7 +159,7 @@ class ClusterPlace:
             yield f"run {found.name} is not at work ({'stopped already' if found.spec.suspend else phase.value})"
             return
         self.kubectl.patch(RUNS, found.name, {"spec": {"suspend": True}})
-        yield f"run {found.name} stops at a checkpoint; `slipway resume {found.name}` takes it up again"
+        yield f"run {found.name} stops at a checkpoint; `{self.command('resume', found.name)}` takes it up again"
 
     def _stop_endpoint(self, endpoint: ModelEndpoint) -> Iterator[str]:
         name, spec = endpoint.metadata.name, endpoint.spec
@@ -171,7 +172,7 @@ class ClusterPlace:
             "spec": {"replicas": 0, "autoscaling": None},
         }
         self.kubectl.patch(ENDPOINTS, name, change)
-        yield f"endpoint {name} goes down to no replica; `slipway resume endpoint/{name}` brings it back"
+        yield f"endpoint {name} goes down to no replica; `{self.command('resume', f'endpoint/{name}')}` brings it back"
 
     def resume(self, name: str) -> Iterator[str]:
         found = self.find(name)
@@ -179,10 +180,10 @@ class ClusterPlace:
             yield from self._resume_endpoint(found)
         elif found.spec.suspend:
             self.kubectl.patch(RUNS, found.name, {"spec": {"suspend": False}})
-            yield f"run {found.name} goes on from its last checkpoint; `slipway watch {found.name}` shows it"
+            yield f"run {found.name} goes on from its last checkpoint; `{self.command('watch', found.name)}` shows it"
         elif (found.status or RunStatus()).phase is Phase.FAILED:
             self._annotate(found, RETRY_ANNOTATION)
-            yield f"run {found.name} is tried again; `slipway watch {found.name}` shows it"
+            yield f"run {found.name} is tried again; `{self.command('watch', found.name)}` shows it"
         else:
             yield f"run {found.name} was not stopped ({(found.status or RunStatus()).phase.value})"
 
@@ -194,7 +195,7 @@ class ClusterPlace:
         noted = endpoint.metadata.annotations.get(BEFORE_STOP)
         before: dict[str, Any] = json.loads(noted) if noted else {"replicas": 1}
         self.kubectl.patch(ENDPOINTS, name, {"metadata": {"annotations": {BEFORE_STOP: None}}, "spec": before})
-        yield f"endpoint {name} starts again; `slipway status endpoint/{name}` shows it"
+        yield f"endpoint {name} starts again; `{self.command('status', f'endpoint/{name}')}` shows it"
 
     def remove(self, name: str) -> Iterator[str]:
         kind, _, endpoint = name.partition("/")

@@ -37,11 +37,10 @@ def submit(
         raise BadInput(f"{file}: metadata.namespace is {own}, and -n says {namespace}; leave out one of them")
     place = cluster(Wanted(context=context, namespace=namespace or own))
     submitted = submission.submit(place.kubectl, run, file.parent, image=image)
-    options = f"-n {place.kubectl.namespace}" + (f" --context {context}" if context else "")
-    print(submitted.told(place.title, options))
+    print(submitted.told(place.title, place.kubectl.options))
     if not wait:
         if submitted.moves:
-            print(f"slipway watch {run.name} {options}")
+            print(place.command("watch", run.name))
         return
     from slipway.watching import attend
 

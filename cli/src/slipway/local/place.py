@@ -36,6 +36,9 @@ class LocalPlace:
     def start(self) -> str:
         return "slipway run FILE"
 
+    def command(self, *words: str) -> str:
+        return " ".join(("slipway", *words))
+
     def everywhere(self) -> Place:
         raise BadInput(f"-A: {self.title} is a folder and has no namespaces; leave out -A or --local")
 

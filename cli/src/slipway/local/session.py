@@ -13,13 +13,15 @@ from pathlib import Path
 from rich.console import Console
 
 from slipway import exits, view
+from slipway.conclusion import conclude
 from slipway.local import endpoint_daemon, frozen_version
 from slipway.local.admission import Admitted, Refused, admit, with_retry
 from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
+from slipway.local.place import LocalPlace
 from slipway.local.state import RunFolder, State, StateError
 from slipway_core import documents
-from slipway_core.conditions import find, timestamp
+from slipway_core.conditions import timestamp
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION
 from slipway_core.status import Phase, RunStatus
 from slipway_core.training_run import TrainingRun
@@ -141,47 +143,14 @@ def _require_port(state: State, run: TrainingRun) -> None:
 
 
 def _conclude(console: Console, state: State, folder: RunFolder, status: RunStatus, *, attach: bool) -> None:
-    """Says how it ended: the verdict gate by gate, then what to do next."""
-    evaluation = status.evaluation
-    if evaluation is not None:
-        console.print()
-        console.print(view.verdict_table(evaluation.metrics))
-        if evaluation.recall_overlap:
-            console.print(
-                f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",
-                style="dim",
-                highlight=False,
-            )
-    progressing = find(status.conditions, "Progressing")
-    message = progressing.message if progressing else ""
-    console.print()
-    if status.phase is Phase.SERVING and status.endpoint is not None:
+    def say_where() -> None:
+        assert status.endpoint is not None
         _say_where(console, state, status.endpoint.name, attached=attach)
-    elif status.phase is Phase.COMPLETED:
-        console.print(f"Completed: {message}", highlight=False)
-        if status.artifact is not None:
-            console.print(
-                f"The model is in {status.artifact.uri.removeprefix('file://')}", highlight=False, soft_wrap=True
-            )
-    elif status.phase is Phase.HELD and evaluation is not None:
-        console.print(f"Held: could not be judged: {evaluation.reason}", highlight=False, soft_wrap=True, markup=False)
-        console.print(
-            f"Once its cause is mended, `slipway reevaluate {folder.name}` judges the model again. Other gates or "
-            "other data need a run of another name.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        _say_live(console, state)
-    else:
-        console.print(f"{status.phase.value}: {message}", highlight=False, soft_wrap=True, markup=False)
-        if status.phase is Phase.REJECTED:
-            console.print(
-                "Train it better, or ask for less, in a run of another metadata.name; "
-                f"`slipway doctor {folder.name}` says what to change.",
-                highlight=False, soft_wrap=True, markup=False,
-            )  # fmt: skip
-        if status.phase is Phase.FAILED:
-            console.print(f"See `slipway logs {folder.name}` and `slipway doctor {folder.name}`.", highlight=False)
-        _say_live(console, state)
+
+    conclude(
+        console, folder.name, status, LocalPlace(state).command,
+        say_where=say_where, say_live=lambda: _say_live(console, state),
+    )  # fmt: skip
 
 
 def _say_where(console: Console, state: State, name: str, *, attached: bool) -> None:

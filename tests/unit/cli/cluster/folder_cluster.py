@@ -25,7 +25,10 @@ class FolderCluster:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def save(self, **objects):
-        (self.root / "objects.json").write_text(json.dumps({**self.objects, **objects}))
+        # In one piece: a watch reads it meanwhile.
+        whole = self.root / "objects.json.new"
+        whole.write_text(json.dumps({**self.objects, **objects}))
+        whole.replace(self.root / "objects.json")
 
     def refuse(self, start, said):
         """Has every call that starts with these words fail."""

@@ -36,6 +36,8 @@ def main(arguments):
         case ["get", kind]:
             selectors = option(arguments, "--selector"), option(arguments, "--field-selector")
             print(json.dumps({"items": listed(kind, *selectors)}))
+        case ["get", kind, name, *options] if "--watch" in options:
+            watch(kind, name)
         case ["get", kind, name, *options]:
             get(kind, name, options)
         case ["logs", *_]:
@@ -134,6 +136,19 @@ def get(kind, name, options):
         sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')
     if found is not None:
         print(json.dumps(found))
+
+
+def watch(kind, name):
+    """Tells of the object whenever it is another than it was, until somebody ends it."""
+    told = None
+    while True:
+        found = load().get(f"{bare(kind)}/{name}")
+        if found is None:
+            sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')
+        if found != told:
+            print(json.dumps({"type": "MODIFIED" if told else "ADDED", "object": found}), flush=True)
+            told = found
+        time.sleep(0.05)
 
 
 def forward(port, to):

@@ -1,0 +1,29 @@
+"""What keeps a run from going on, as the conditions of its status tell it."""
+
+from __future__ import annotations
+
+from slipway_core.status import Condition, RunStatus
+
+_OWN = ("Planned", "Progressing", "Passed", "Live")
+"""Conditions that every run has. Each other one is there for as long as something is in the way."""
+
+
+def blockers(status: RunStatus) -> list[Condition]:
+    """Returns what a run waits for; nothing of one that has ended."""
+    if status.phase.finished:
+        return []
+    return [
+        condition
+        for condition in status.conditions
+        if (condition.status == "True" and condition.type not in _OWN)
+        or (condition.status == "False" and condition.type == "Planned")
+    ]
+
+
+def title(blocker: Condition) -> str:
+    """Returns it in a word: SecretMissing, Unschedulable, RunNotFound."""
+    return blocker.reason if blocker.type in _OWN else blocker.type
+
+
+def sentence(blocker: Condition) -> str:
+    return f"waits: {title(blocker)}: {blocker.message}"
