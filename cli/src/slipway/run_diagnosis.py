@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway import blockers
 from slipway.curve_diagnosis import diagnose_stage
 from slipway.finding import Finding, Level
 from slipway.metrics import StageMetrics, read_run
@@ -68,7 +69,7 @@ def _json(path: Any) -> Mapping[str, Any] | None:
 def diagnose(evidence: Evidence) -> list[Finding]:
     """Returns what there is to say, in the order of the steps."""
     curves = {stage.name: stage for stage in evidence.curves}
-    findings = [*_steps(evidence), *_data(evidence)]
+    findings = [*_waits(evidence), *_steps(evidence), *_data(evidence)]
     for stage in evidence.run.spec.stages:
         step = evidence.status.step(stage.name)
         ended = step is not None and step.state is StepState.SUCCEEDED
@@ -77,13 +78,25 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     return [*findings, *_gates(evidence), *_generations(evidence)]
 
 
+_IN_ITS_TURN = ("Waiting", "AdmissionCheck")
+"""Reasons of Queued that are no more than a queue at work."""
+
+
+def _waits(evidence: Evidence) -> Iterator[Finding]:
+    for blocker in blockers.blockers(evidence.status):
+        patience = blocker.type == "Queued" and blocker.reason in _IN_ITS_TURN
+        level = Level.NOTE if patience else Level.PROBLEM
+        yield Finding(level, evidence.run.name, f"it waits: {blockers.title(blocker)}", blocker.message)
+
+
 def _steps(evidence: Evidence) -> Iterator[Finding]:
     for step in evidence.status.stages:
         if step.state in (StepState.FAILED, StepState.WAITING):
             error = evidence.errors.get(step.name)
             message = error.message if error else step.message or "it left no reason"
             title, fix = _remedy(evidence, step.name, error.kind if error else "", message)
-            attempts = f"attempt {step.attempt}, {step.failures} counted of {evidence.run.spec.retries + 1}"
+            counted = f"; {step.failures} of the {evidence.run.spec.retries + 1} failures that end a run"
+            attempts = f"attempt {step.attempt}{counted if step.failures else ''}"
             yield Finding(Level.PROBLEM, step.name, title, f"{message} ({attempts})", fix)
 
 
@@ -179,7 +192,10 @@ def _generations(evidence: Evidence) -> Iterator[Finding]:
     bigger = "train longer or on more data, or make the model larger (layers, hiddenSize)"
     if (perplexity := metrics.get("perplexity", 0)) >= POOR_PERPLEXITY:
         figure = f"perplexity {perplexity:.1f} on held-out text; below 50 is fair, below 20 good"
-        yield Finding(Level.PROBLEM, "generation", "the model predicts held-out text poorly", figure, bigger)
+        # What is fair depends upon the data; whoever set gates knew theirs.
+        passed = evidence.status.evaluation is not None and evidence.status.evaluation.verdict is Verdict.PASS
+        level = Level.NOTE if passed else Level.PROBLEM
+        yield Finding(level, "generation", "the model predicts held-out text poorly", figure, bigger)
     if (empty := metrics.get("empty_rate", 0)) > EMPTY:
         figure = f"{empty:.0%} of the answers are empty{_example(samples, lambda text: not text.strip())}"
         fix = "check that the training answers are not empty, and that prompts look like those of the Chat stage"

@@ -203,6 +203,17 @@ def test_doctor_shows_figures_and_changes_and_ends_with_1_when_there_is_a_proble
     assert {finding["subject"] for finding in findings} >= {"pretrain", "gate"}
 
 
+def test_doctor_of_a_run_that_nobody_works_on_says_so_and_ends_with_0(tmp_path):
+    entered(tmp_path)
+    assert "nobody is at work on it" in slipway("doctor", "tang").stdout
+
+
+def test_doctor_of_an_endpoint_says_which_commands_look_at_it(tmp_path):
+    endpoint_serving(tmp_path, "file:///m")
+    error = slipway("doctor", "chat", code=2).stderr
+    assert "chat is an endpoint, and doctor looks at runs; `slipway status endpoint/chat`" in error
+
+
 def test_doctor_looks_at_the_machine():
     findings = json.loads(CliRunner().invoke(app, ["doctor", "-o", "json"]).stdout)
     assert {"Python", "memory", "GPU", "compiler", "libraries"} <= {finding["subject"] for finding in findings}

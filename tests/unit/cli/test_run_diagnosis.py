@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 
 import pytest
+from tests.unit.cli.cluster.objects import condition
 from tests.unit.cli.evidence import entered, rejected, rows, run_named
 
 from slipway.finding import Level
@@ -34,8 +36,30 @@ def test_a_failed_step_is_named_with_its_message_and_what_to_change(evidence, ti
     [finding] = diagnose(evidence)
     assert (finding.level, finding.title) == (Level.PROBLEM, title)
     assert evidence.status.stages[0].message in finding.figure
-    assert "attempt 2, 2 counted of 4" in finding.figure
+    assert "(attempt 2; 2 of the 4 failures that end a run)" in finding.figure
     assert fix in finding.fix
+
+
+def test_a_step_that_is_never_tried_again_counts_nothing():
+    evidence = failed("BadData", "a.jsonl:3")
+    step = evidence.status.stages[0].model_copy(update={"attempt": 1, "failures": 0})
+    [finding] = diagnose(replace(evidence, status=RunStatus(phase=Phase.FAILED, stages=[step])))
+    assert finding.figure == "a.jsonl:3 (attempt 1)"
+
+
+@pytest.mark.parametrize(
+    ("type_", "reason", "level"),
+    [
+        ("SecretMissing", "NotFound", Level.PROBLEM),
+        ("Unschedulable", "NoAccelerator", Level.PROBLEM),
+        ("Queued", "NoQueue", Level.PROBLEM),
+        ("Queued", "Waiting", Level.NOTE),
+    ],
+)
+def test_what_a_run_waits_for_is_named_with_its_message(type_, reason, level):
+    status = RunStatus(phase=Phase.PENDING, conditions=[condition(type_, "True", reason, "create it")])
+    [finding] = diagnose(Evidence(run_named(), status))
+    assert (finding.level, finding.title, finding.figure) == (level, f"it waits: {type_}", "create it")
 
 
 def report(finish_reasons=None, samples=(), **metrics):
@@ -75,6 +99,12 @@ def test_poor_generations_are_named_with_their_figure_and_a_sample(found, title,
     assert finding.title == title
     assert figure in finding.figure
     assert finding.fix
+
+
+def test_a_perplexity_that_the_gates_let_pass_is_no_problem():
+    passed = EvaluationStatus(number=1, verdict=Verdict.PASS)
+    [finding] = diagnose(Evidence(run_named(), RunStatus(evaluation=passed), report=report(perplexity=150.8)))
+    assert (finding.level, finding.title) == (Level.NOTE, "the model predicts held-out text poorly")
 
 
 def test_good_generations_have_no_finding():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from slipway.cluster import client_settings
-from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl
+from slipway.cluster.kubectl import INSTALL, ClusterError, Forbidden, Kubectl
 from slipway.cluster.resources import ENDPOINTS, RUNS
 from slipway.finding import Finding, Level
 
@@ -26,6 +27,10 @@ NEEDED = (
 """What the commands ask of the API server, and what for."""
 
 
+_OPERATOR = {"app.kubernetes.io/name": "slipway", "app.kubernetes.io/component": "operator"}
+"""Labels of its Deployment, by the chart."""
+
+
 def diagnose(reach: Callable[[], ClusterPlace]) -> list[Finding]:
     """Returns what there is to say; it ends at the first thing without which the rest cannot be looked at."""
     try:
@@ -33,18 +38,54 @@ def diagnose(reach: Callable[[], ClusterPlace]) -> list[Finding]:
         runs, endpoints = place.runs(), place.endpoints()
     except ClusterError as error:
         return [Finding(Level.PROBLEM, "cluster", "it cannot be used", fix=str(error))]
-    figure = f"{len(runs)} runs, {len(endpoints)} endpoints"
+    figure = f"{_count(runs, 'run')}, {_count(endpoints, 'endpoint')}"
     unseen = [run for run in runs if run.status is None and place.idle(run)]
     return [
         Finding(Level.GOOD, "cluster", place.title, figure),
         *_rights(place.kubectl),
-        *_client_settings(place.kubectl),
+        *_installed(place.kubectl),
         *(
             Finding(Level.PROBLEM, "operator", "it does not look at new runs", f"run {run.name} has no status", idle)
             for run in unseen[:1]
             if (idle := place.idle(run))
         ),
     ]
+
+
+def _count(found: Sequence[object], name: str) -> str:
+    return f"{len(found)} {name}{'' if len(found) == 1 else 's'}"
+
+
+def _installed(kubectl: Kubectl) -> Iterator[Finding]:
+    """Looks for the operator, then for what the chart tells the command line, which is nowhere without it."""
+    try:
+        operators = replace(kubectl, everywhere=True).list("deployments", labels=_OPERATOR)
+    except ClusterError:
+        # Most users may not look into the namespace of the operator.
+        yield from _client_settings(kubectl)
+        return
+    if not operators:
+        yield Finding(
+            Level.PROBLEM, "operator", "Slipway's operator is not installed",
+            "the cluster knows Slipway's resources, and no namespace has a Deployment of the operator", INSTALL,
+        )  # fmt: skip
+        return
+    yield _operator(operators[0])
+    yield from _client_settings(kubectl)
+
+
+def _operator(deployment: Mapping[str, Any]) -> Finding:
+    name, namespace = deployment["metadata"]["name"], deployment["metadata"].get("namespace", "")
+    ready, wanted = deployment.get("status", {}).get("readyReplicas", 0), deployment.get("spec", {}).get("replicas", 1)
+    figure = f"Deployment {name} in namespace {namespace}: {ready} of {wanted} replicas ready"
+    if ready:
+        return Finding(Level.GOOD, "operator", "it runs", figure)
+    fix = (
+        f"`kubectl scale deployment {name} -n {namespace} --replicas 1`"
+        if wanted == 0
+        else f"`kubectl describe pods -n {namespace}` and `kubectl logs deployment/{name} -n {namespace}` say why"
+    )
+    return Finding(Level.PROBLEM, "operator", "Slipway's operator does not run", figure, fix)
 
 
 def _rights(kubectl: Kubectl) -> Iterator[Finding]:

@@ -31,7 +31,9 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
     errors = {
         step.name: exits.error_of(step) for step in status.stages if step.state in (StepState.FAILED, StepState.WAITING)
     }
-    if not any(step.attempt for step in status.stages):
+    prepare = status.step("prepare")
+    if not _has_trained(run) and (prepare is None or prepare.state is not StepState.SUCCEEDED):
+        # There is no file yet, and what keeps a pod of the run from starting would keep ours.
         return Evidence(run, status, errors=errors)
     workspace = workspace_files.workspace_of(run)
     report = workspace.report(status.evaluation.number) if status.evaluation else None

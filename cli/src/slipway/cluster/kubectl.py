@@ -20,7 +20,7 @@ BINARY_VARIABLE = "SLIPWAY_KUBECTL"
 """Environment variable: the kubectl to use; the first one on PATH when unset."""
 REQUEST_TIMEOUT = "20s"
 """How long one request may take to be answered; a watch and a stream are not bound by it."""
-_INSTALL = "docs/install.md says how its chart is installed; make deploy does it in the test cluster"
+INSTALL = "docs/install.md says how its chart is installed; make deploy does it in the test cluster"
 
 
 class ClusterError(CliError):
@@ -261,7 +261,7 @@ def error_of(said: str, kubectl: Kubectl) -> ClusterError:
     text = " ".join(lines) if lines else said.strip()
     text = re.sub(r"^(error: )?(Error from server( \(\w+\))?: )?", "", text) or "kubectl failed and gave no reason"
     if _UNKNOWN_KIND.search(said):
-        return NotInstalled(f"Slipway is not installed in the cluster of context {kubectl.context}: {_INSTALL}")
+        return NotInstalled(f"Slipway is not installed in the cluster of context {kubectl.context}: {INSTALL}")
     if re.search(r'namespaces? "[^"]+" not found', said):
         return NoNamespace(
             f"{text}; make it with `kubectl create namespace`, or choose another with -n", exits.BAD_INPUT

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from slipway.choice import Wanted
     from slipway.finding import Finding
+    from slipway.place import Place
+    from slipway_core.model_endpoint import ModelEndpoint
 
 _DEFAULT_PORT = 8000
 
@@ -32,8 +34,8 @@ def doctor(
 ) -> None:
     """Say what is wrong and what to change.
 
-    Looks at the machine, a cluster, or a run: out of memory, a loss that does not fall, diverges or overfits, poor or
-    repeating generations. Ends with exit code 1 when it has found a problem.
+    Looks at the machine, a cluster, or a run: what it waits for, out of memory, a loss that does not fall, diverges or
+    overfits, poor or repeating generations. Ends with exit code 1 when it has found a problem.
     """
     from slipway import exits
     from slipway.choice import Wanted
@@ -74,14 +76,33 @@ def _of_machine(workdir: Path) -> list[Finding]:
 def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     from slipway import run_diagnosis
     from slipway.choice import choose
+    from slipway.exits import BadInput
     from slipway.finding import Finding, Level
+    from slipway_core.model_endpoint import ModelEndpoint
     from slipway_core.status import RunStatus
 
     place = choose(wanted, name)
-    run = place.run(name)
+    run = place.find(name)
+    if isinstance(run, ModelEndpoint):
+        raise BadInput(_instead(place, run))
     phase = (run.status or RunStatus()).phase
     found = run_diagnosis.diagnose(place.evidence(run))
+    if not phase.finished and (idle := place.idle(run)):
+        level = Level.PROBLEM if run.status is None and not run.spec.suspend else Level.NOTE
+        found.insert(0, Finding(level, name, "it does not move", idle))
     return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {phase.value}")]
+
+
+def _instead(place: Place, endpoint: ModelEndpoint) -> str:
+    """Returns which commands look at an endpoint."""
+    bare = endpoint.metadata.name
+    name = f"endpoint/{bare}"
+    live = endpoint.status.live if endpoint.status else None
+    run = f", `{place.command('doctor', live.run)}` looks at the run of its model" if live and live.run else ""
+    return (
+        f"{bare} is an endpoint, and doctor looks at runs; `{place.command('status', name)}` shows how it is, "
+        f"`{place.command('logs', bare)}` what its server says{run}"
+    )
 
 
 def _print(screen: Console, findings: list[Finding]) -> None:

@@ -58,7 +58,7 @@ def stripped(arguments):
     for word in rest:
         if word in VALUED:
             next(rest)
-        else:
+        elif word != "--all-namespaces":
             words.append(word)
     return words
 

@@ -49,3 +49,10 @@ def test_what_the_status_tells_is_judged_when_the_files_are_out_of_reach(cluster
 def test_a_run_that_has_not_trained_costs_no_pod(cluster):
     assert evidence.curves(cluster.kubectl, run_named(), print) == []
     assert not cluster.calls("create")
+
+
+def test_a_run_that_waits_for_its_first_pod_costs_no_pod_which_would_wait_too(cluster):
+    step = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
+    run = run_named().model_copy(update={"status": RunStatus(phase=Phase.PENDING, stages=[step])})
+    assert evidence.gather(cluster.kubectl, run, print).status == run.status
+    assert not (cluster.root / "calls.jsonl").read_text().count('"create"')
