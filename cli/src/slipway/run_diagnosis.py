@@ -41,6 +41,11 @@ class Evidence:
     """`prepare.json`."""
     errors: Mapping[str, StepError] = field(default_factory=dict)
     """The error that the newest attempt of a step ended with, by step."""
+    options: str = ""
+    """What leads a command to where the run is."""
+
+    def command(self, *words: str) -> str:
+        return " ".join(("slipway", *words, *filter(None, [self.options])))
 
 
 def gather(run: TrainingRun, status: RunStatus, workspace: Workspace) -> Evidence:
@@ -132,7 +137,7 @@ def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str
             "mend the line that is named, then run again",
         ),
     }
-    return known.get(kind, ("it failed", f"see `slipway logs {evidence.run.name} --stage {step}`"))
+    return known.get(kind, ("it failed", f"see `{evidence.command('logs', evidence.run.name, '--stage', step)}`"))
 
 
 def _less_memory(stage: Any) -> str:
@@ -178,7 +183,7 @@ def _gates(evidence: Evidence) -> Iterator[Finding]:
                 "gate",
                 f"{metric.name} could not be judged",
                 f"it {value}: {metric.reason or 'no reason'}",
-                f"mend the cause, then `slipway reevaluate {evidence.run.name}`",
+                f"mend the cause, then `{evidence.command('reevaluate', evidence.run.name)}`",
             )
 
 

@@ -126,6 +126,11 @@ def test_a_gate_that_could_not_be_judged_says_why_and_how_to_go_on():
     assert "slipway reevaluate tang" in finding.fix
 
 
+def test_what_to_type_leads_to_the_place_of_the_run():
+    [finding] = diagnose(replace(failed("Internal", "boom"), options="-n team"))
+    assert finding.fix == "see `slipway logs tang --stage pretrain -n team`"
+
+
 def test_truncated_documents_are_counted():
     prepared = {"stages": {"sft": {"train": {"documents": 100, "truncated": 7}}}}
     [finding] = diagnose(Evidence(run_named(), RunStatus(), prepared=prepared))

@@ -34,7 +34,7 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
     prepare = status.step("prepare")
     if not _has_trained(run) and (prepare is None or prepare.state is not StepState.SUCCEEDED):
         # There is no file yet, and what keeps a pod of the run from starting would keep ours.
-        return Evidence(run, status, errors=errors)
+        return Evidence(run, status, errors=errors, options=kubectl.options)
     workspace = workspace_files.workspace_of(run)
     report = workspace.report(status.evaluation.number) if status.evaluation else None
     paths = [*_metrics(run).values(), workspace.prepared, *([report] if report else [])]
@@ -51,6 +51,7 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
         _json(files.get(report)) if report else None,
         _json(files.get(workspace.prepared)),
         errors,
+        kubectl.options,
     )
 
 

@@ -124,7 +124,7 @@ class Copy:
             where = f"step {wanted.step} of run {run.name}" if wanted.step else f"run {run.name}"
             raise BadInput(
                 f"{where} has no pod with a log: none has started yet, or they are gone; "
-                f"`slipway status {run.name}` says how far it is"
+                f"`slipway status {run.name} {self.kubectl.options}` says how far it is"
             )
 
     def endpoint(self, endpoint: ModelEndpoint, wanted: LogRequest) -> None:
@@ -138,7 +138,8 @@ class Copy:
         if wanted.follow:
             self._follow(sources, lambda: bool(sources()))
         elif not self._once(sources()):
-            raise BadInput(f"endpoint {name} has no pod with a log; `slipway status endpoint/{name}` says how it is")
+            status = f"slipway status endpoint/{name} {self.kubectl.options}"
+            raise BadInput(f"endpoint {name} has no pod with a log; `{status}` says how it is")
 
     def _once(self, sources: list[Source]) -> bool:
         started = [source for source in sources if source.started]

@@ -200,9 +200,10 @@ class ClusterPlace:
     def remove(self, name: str) -> Iterator[str]:
         kind, _, endpoint = name.partition("/")
         if kind == "endpoint" and endpoint:
-            self._endpoint(endpoint)
+            if self._endpoint(endpoint).spec.replicas != 0:
+                raise BadInput(f"endpoint {endpoint} serves; stop it first: {self.command('stop', name)}")
             self.kubectl.run("delete", ENDPOINTS, endpoint, "--wait=false")
-            yield f"endpoint {endpoint} is removed; running answers are completed"
+            yield f"endpoint {endpoint} is removed"
             return
         run = self.run(name)
         self.kubectl.run("delete", RUNS, run.name, "--wait=false")

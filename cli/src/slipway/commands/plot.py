@@ -33,7 +33,7 @@ def plot(
     stages = place.curves(run)
     if not stages:
         raise BadInput(
-            f"run {run.name} has logged no training step yet; `slipway status {run.name}` says how far it is"
+            f"run {run.name} has logged no training step yet; `{place.command('status', run.name)}` says how far it is"
         )
     from slipway import plotting
 

@@ -40,6 +40,8 @@ def main(arguments):
             watch(kind, name)
         case ["get", kind, name, *options]:
             get(kind, name, options)
+        case ["patch", kind, name, *_]:
+            patch(kind, name, json.loads(option(arguments, "--patch")))
         case ["logs", *_]:
             talk()
         case ["port-forward", _, ports, *_]:
@@ -136,6 +138,14 @@ def get(kind, name, options):
         sys.exit(f'Error from server (NotFound): {kind} "{name}" not found')
     if found is not None:
         print(json.dumps(found))
+
+
+def patch(kind, name, change):
+    found = load()[f"{bare(kind)}/{name}"]
+    for part, fields in change.items():
+        found[part].update(fields)
+    save({**load(), f"{bare(kind)}/{name}": found})
+    print(json.dumps(found))
 
 
 def watch(kind, name):
