@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
+from slipway_core.observed import Blocker, Event
 from slipway_core.status import CONDITION_LIMIT, Condition, fit
 
 Status = Literal["True", "False", "Unknown"]
@@ -44,6 +45,17 @@ def put(
     if old is None:
         return [*kept, new]
     return [new if c.type == type_ else c for c in kept]
+
+
+def warnings(was: Iterable[Condition], blockers: Iterable[Blocker]) -> list[Event]:
+    """Returns an event for each blocker that is new, or has another reason than before. Its words alone are no news:
+    they may hold numbers that never rest, and an event is a write."""
+    known = {(condition.type, condition.reason) for condition in was}
+    return [
+        Event("Warning", blocker.reason, blocker.message)
+        for blocker in blockers
+        if blocker.warns and (blocker.type, blocker.reason) not in known
+    ]
 
 
 def drop(conditions: Iterable[Condition], type_: str) -> list[Condition]:

@@ -117,11 +117,12 @@ def _advance(draft: _Draft, name: str) -> Phase | None:
         return None if name == "evaluate" else _failed(draft, name)
     phase = _phase_of(name)
     if running is not None:
+        if draft.observed.queued is None and running.state == "Starting" and draft.observed.blockers:
+            causes = ", ".join(blocker.type for blocker in draft.observed.blockers)
+            draft.condition("Progressing", "True", "Waiting", f"{name} waits (attempt {running.number}): {causes}")
+            return Phase.PENDING
         draft.condition("Progressing", "True", phase.value, _progress_message(draft, name, running))
-        if draft.observed.queued is not None:
-            return Phase.QUEUED
-        waits = running.state == "Starting" and draft.observed.blockers
-        return Phase.PENDING if waits and name == "prepare" else phase
+        return phase if draft.observed.queued is None else Phase.QUEUED
 
     wait = _backoff_left(draft, record)
     if wait > timedelta(0):
@@ -624,6 +625,7 @@ def _show_blockers(draft: _Draft) -> None:
     for condition in list(draft.conditions):
         if condition.type not in _OWN_CONDITIONS and condition.type not in types:
             draft.conditions = conditions.drop(draft.conditions, condition.type)
+    draft.events += conditions.warnings(draft.was.conditions, draft.observed.blockers)
     for blocker in shown:
         draft.condition(blocker.type, "True", blocker.reason, blocker.message)
 

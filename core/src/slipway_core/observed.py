@@ -38,6 +38,8 @@ class Blocker:
     type: str
     reason: str
     message: str
+    warns: bool = True
+    """Whether an Event tells of it too; False for what is worth knowing and keeps nothing waiting."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
 def _show_blockers(draft: _Draft) -> None:
     shown = {*_OWN_CONDITIONS, *(blocker.type for blocker in draft.observed.blockers)}
     draft.conditions = [c for c in draft.conditions if c.type in shown]
+    draft.events += conditions.warnings(draft.was.conditions, draft.observed.blockers)
     for blocker in draft.observed.blockers:
         draft.condition(blocker.type, "True", blocker.reason, blocker.message)
 

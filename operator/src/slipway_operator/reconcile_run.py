@@ -113,9 +113,11 @@ class RunReconciler:
             refused = Refusal(refusal.reason(error), str(error))
             status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
             await self._write(manifest, run, status)
+            await self._warn(manifest, run, refused.blocker)
             return _BLOCKED
         if isinstance(planned, Blocker):
             await self._write(manifest, run, self._unplanned(run, planned))
+            await self._warn(manifest, run, planned)
             return _BLOCKED
         return await self._pass(manifest, run, planned)
 
@@ -131,6 +133,8 @@ class RunReconciler:
         for event in decision.events:
             if event.type == "Warning" or event.reason in _TOLD:
                 await self.cluster.record(manifest, event)
+        if refused is not None:
+            await self._warn(manifest, run, refused.blocker)
         self._measure(run.status or RunStatus(), status)
         if refused is not None:
             return _soonest(wait, decision.look_again, _BLOCKED)
@@ -192,6 +196,11 @@ class RunReconciler:
         await write_status(self.cluster, self.world, manifest, was, status, self.clock())
         self.writes.written(uid)
         return None
+
+    async def _warn(self, manifest: Manifest, run: TrainingRun, blocker: Blocker) -> None:
+        """Tells of what keeps a run from going on that the lifecycle does not know, once it is in the status."""
+        for event in conditions.warnings((run.status or RunStatus()).conditions, [blocker]):
+            await self.cluster.record(manifest, event)
 
     def _forget(self, namespace: str, name: str) -> None:
         """Lets go of a run that is gone; one of the same name may be there already."""

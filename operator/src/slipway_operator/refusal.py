@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway_core import conditions
-from slipway_core.observed import CreateAttempt, Decision, Promote
+from slipway_core.observed import Blocker, CreateAttempt, Decision, Promote
 from slipway_core.status import CONDITION_LIMIT, RunStatus, StepState, StepStatus, fit
 from slipway_core.training_run import TrainingRun
 from slipway_operator.manifests.errors import ManifestError
@@ -23,6 +23,10 @@ class Refusal:
     message: str
     not_created: tuple[CreateAttempt, ...] = ()
     not_promoted: Promote | None = None
+
+    @property
+    def blocker(self) -> Blocker:
+        return Blocker(CONDITION, self.reason, self.message)
 
 
 def reason(error: Exception) -> str:

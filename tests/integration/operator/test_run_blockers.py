@@ -34,7 +34,7 @@ def test_an_image_that_cannot_be_pulled_is_named(runs):
     run = runs.apply("hold-learn-1-x", endpoint=None)
     run.pod("learn").waits("ImagePullBackOff", "Back-off pulling image")
     assert "the image slipway-train:dev cannot be pulled" in run.shows("ImageUnavailable", "ImagePullBackOff")
-    assert run.phase == "Training"
+    assert run.phase == "Pending", "so that `kubectl get tr` and the alert SlipwayRunsWait tell"
 
 
 def test_a_resource_that_no_node_has_is_named(runs):

@@ -11,7 +11,7 @@ from tests.unit.core.world import World, events_of
 from slipway_core import lifecycle
 from slipway_core.exit_codes import ExitClass
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.observed import Blocker, Claim, EndpointView
+from slipway_core.observed import Blocker, Claim, Decision, EndpointView
 from slipway_core.protocol import EvaluationResult
 from slipway_core.status import EndpointPhase, Phase, StepState, Verdict
 
@@ -626,6 +626,38 @@ def test_a_blocker_is_a_condition_while_it_lasts():
     world.run = world.run.model_copy(update={"status": decision.status})
     world.settle()
     assert world.condition("Unschedulable") is None
+
+
+def blocked_by(world: World, *blockers: Blocker) -> Decision:
+    decision = lifecycle.step(world.run, world.plan, replace(world.observed(), blockers=blockers), world.now)
+    world.run = world.run.model_copy(update={"status": decision.status})
+    return decision
+
+
+def test_F_a_blocker_is_an_event_when_it_is_new_or_has_another_reason_and_not_for_its_words_alone():
+    world = World(a_run())
+    world.settle()
+    gpu = Blocker("Unschedulable", "NoAccelerator", "0/1 nodes have it")
+    (told,) = [event for event in blocked_by(world, gpu).events if event.type == "Warning"]
+    assert (told.reason, told.message) == ("NoAccelerator", "0/1 nodes have it")
+    assert blocked_by(world, replace(gpu, message="0/2 nodes have it")).events == ()
+    (again,) = blocked_by(world, replace(gpu, reason="NoNodeFits")).events
+    assert again.reason == "NoNodeFits"
+    quiet = replace(gpu, type="AccessOpen", warns=False)
+    assert blocked_by(world, quiet).events == ()
+
+
+@pytest.mark.parametrize("step", ["prepare", "learn", "export", "evaluate"])
+def test_a_step_that_cannot_start_is_pending_and_progressing_names_the_cause(step):
+    world = World(a_run())
+    world.through(*ALL[: ALL.index(step)])
+    started = world.phase
+    blocked_by(world, Blocker("Unschedulable", "NoAccelerator", "no node has nvidia.com/gpu"))
+    progressing = world.condition("Progressing")
+    assert (world.phase, progressing.status, progressing.reason) == (Phase.PENDING, "True", "Waiting")
+    assert progressing.message == f"{step} waits (attempt 1): Unschedulable"
+    world.settle()
+    assert (world.phase, world.condition("Progressing").reason) == (started, started.value)
 
 
 def test_the_words_of_a_blocker_fit_into_a_condition():

@@ -518,6 +518,7 @@ def test_a_blocker_is_a_condition_for_as_long_as_it_lasts():
     world.settle()
     assert world.condition("PortUnavailable").message == "port 80 needs root"
     assert world.phase is EndpointPhase.SERVING
+    assert world.events.count("NotOpened") == 1
     world.blockers = ()
     world.settle()
     assert world.condition("PortUnavailable") is None

@@ -170,7 +170,7 @@ def test_G_a_verdict_is_recorded_while_the_endpoint_is_refused_and_outlives_the_
     assert world.condition("Refused")["message"] == str(refused)
     for type_ in ("Live", "Progressing"):
         assert world.condition(type_)["message"].startswith("endpoint chat cannot be told to serve the model: ")
-    assert world.cluster.told() == ["Judged"]
+    assert world.cluster.told() == ["Judged", type(refused).__name__]
     writes, again = len(world.cluster.written("update_status", kinds.TRAINING_RUN)), world.reconcile()
     assert again == timedelta(seconds=15)
     assert len(world.cluster.written("update_status", kinds.TRAINING_RUN)) == writes
@@ -342,6 +342,38 @@ def test_a_keys_file_is_refused_before_anything_is_trained():
     world.settle()
     assert world.condition("Planned")["reason"] == "KeysFileOnCluster"
     assert world.jobs() == []
+
+
+def warnings(world: RunWorld) -> list[tuple[str, str]]:
+    return [(event["reason"], event["message"]) for event in world.cluster.all(kinds.EVENT)]
+
+
+def test_F_what_a_run_waits_for_is_one_event_however_long_it_waits():
+    world = RunWorld()
+    world.settle()
+    for nodes in (1, 2, 3):
+        message = f"0/{nodes} nodes are available: {nodes} Insufficient nvidia.com/gpu."
+        unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        world.pod_of(world.job("prepare"), phase="Pending", conditions=[unplaced])
+        world.settle()
+        world.now += timedelta(minutes=1)
+    [(reason, message)] = warnings(world)
+    assert (world.phase, reason) == ("Pending", "NoAccelerator")
+    assert "0/1 nodes are available" in message
+
+
+def test_F_what_keeps_a_run_from_being_planned_or_its_job_from_being_made_is_an_event_too():
+    waits = RunWorld(spec={"model": {"from": "run://base"}})
+    waits.settle()
+    waits.now += timedelta(minutes=1)
+    waits.settle()
+    assert [reason for reason, _ in warnings(waits)] == ["RunNotFound"]
+    world = RunWorld()
+    for _ in range(2):
+        world.cluster.fail_next("create", kinds.JOB, QuotaExceeded("exceeded quota: jobs"))
+        world.settle()
+        world.now += timedelta(minutes=1)
+    assert [reason for reason, _ in warnings(world)] == ["QuotaExceeded"]
 
 
 def test_the_later_of_two_runs_has_the_endpoint():

@@ -49,4 +49,4 @@ def open_access(settings: EndpointTemplate) -> Blocker | None:
         "access is left out: everybody in the cluster may ask this endpoint without a key; name a Secret with "
         "access.keysSecret, or say access.anonymous: true if that is meant"
     )
-    return Blocker(CONDITION, "NoAccessSet", message)
+    return Blocker(CONDITION, "NoAccessSet", message, warns=False)
