@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Any
 
 from slipway import exits
@@ -233,12 +234,25 @@ def _no_context(binary: str, context: str | None, said: str) -> NoCluster:
     command = [binary, "config", "get-contexts", "-o", "name"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     known = ", ".join(done.stdout.decode().split()) or "none"
+    if known == "none" and (absent := _no_kubeconfig()):
+        return NoCluster(f"{absent}; set KUBECONFIG to the file of a cluster, or work here with --local")
     if context is None:
         reason = said.strip() if said and "current-context" not in said else "no kube context is chosen"
         return NoCluster(
             f"{reason}; choose one with --context or `kubectl config use-context NAME` (contexts: {known})"
         )
     return NoCluster(f"--context {context}: the kubeconfig has no such context; contexts: {known}", exits.BAD_INPUT)
+
+
+def _no_kubeconfig() -> str | None:
+    """Says that there is no kubeconfig where kubectl looks for one; None where there is."""
+    files = [Path(file) for file in os.environ.get("KUBECONFIG", "").split(os.pathsep) if file]
+    if any(file.exists() for file in files or [Path.home() / ".kube" / "config"]):
+        return None
+    if not files:
+        return "KUBECONFIG is not set and ~/.kube/config does not exist"
+    names = ", ".join(map(str, files))
+    return f"KUBECONFIG names {names}, which {'does' if len(files) == 1 else 'do'} not exist"
 
 
 _UNREACHABLE = re.compile(

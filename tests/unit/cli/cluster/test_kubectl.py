@@ -60,6 +60,33 @@ def test_without_kubectl_there_is_no_cluster(monkeypatch):
         kubectl.connect()
 
 
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        (None, r"KUBECONFIG is not set and ~/\.kube/config does not exist; set KUBECONFIG"),
+        ("/nonexistent/a", "KUBECONFIG names /nonexistent/a, which does not exist"),
+        ("/nonexistent/a:/nonexistent/b", "KUBECONFIG names /nonexistent/a, /nonexistent/b, which do not exist"),
+    ],
+)
+@pytest.mark.parametrize("context", [None, "prod"])
+def test_a_kubeconfig_that_is_not_there_is_named(cluster, monkeypatch, tmp_path, variable, told, context):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KUBECONFIG", variable)
+    cluster.refuse("config", "error: current-context must exist in order to minify")
+    with pytest.raises(kubectl.NoCluster, match=told):
+        kubectl.connect(context)
+
+
+def test_a_kubeconfig_without_a_chosen_context_says_how_one_is_chosen(cluster, monkeypatch, tmp_path):
+    (tmp_path / "config").write_text("")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    cluster.refuse("config", "error: current-context must exist in order to minify")
+    with pytest.raises(kubectl.NoCluster, match="no kube context is chosen; choose one with --context"):
+        kubectl.connect()
+
+
 def test_what_the_server_finds_invalid_ends_like_a_wrong_file():
     assert kubectl.error_of('The TrainingRun "a" is invalid: spec: x', TEST).code == exits.BAD_INPUT
 
