@@ -12,11 +12,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_ENDLESS = 1_000_000
+"""Columns of what has no edge."""
+
+
 def console(*, error: bool = False) -> Console:
-    """Returns a console; rich leaves colour out for a pipe, a file, NO_COLOR and a dumb terminal."""
+    """Returns a console; rich leaves colour out for a pipe, a file, NO_COLOR and a dumb terminal.
+
+    What goes into a pipe or a file is neither wrapped nor cut: whoever reads it there looks for whole words.
+    """
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=not (sys.stderr if error else sys.stdout).isatty())
+    screen = Console(stderr=error, highlight=False, soft_wrap=not (sys.stderr if error else sys.stdout).isatty())
+    if not screen.is_terminal:
+        screen.width = _ENDLESS
+    return screen
 
 
 def document(value: Any, format_: Format) -> None:

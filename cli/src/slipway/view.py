@@ -155,9 +155,13 @@ def unfit_rows(prepare: StepStatus) -> list[str]:
     return sentences
 
 
-def steps_table(status: RunStatus, now: datetime | None = None) -> Table:
-    """Returns one row a step: how it stands, how far it is, how long it took."""
-    table = Table.grid(padding=(0, 2), expand=True)
+def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool = False) -> Table:
+    """Returns one row a step: how it stands, how far it is, how long it took.
+
+    Args:
+        whole: not to be cut off where the console ends.
+    """
+    table = Table.grid(padding=(0, 2), expand=not whole)
     longest = max((len(step.name) for step in status.stages), default=0)
     for name, width in (("mark", 1), ("step", longest), ("bar", 12), ("took", 12)):
         table.add_column(name, no_wrap=True, width=width)

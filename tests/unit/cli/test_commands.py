@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from tests.unit.cli.chat_server import ChatServer, running
+from tests.unit.cli.cluster.objects import condition
 from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
 from typer.testing import CliRunner
 
@@ -135,6 +136,20 @@ def test_an_endpoint_is_found_by_its_name_also_where_a_run_has_it(tmp_path):
 def test_output_to_a_pipe_has_no_colours(tmp_path):
     entered(tmp_path, status=rejected())
     assert "\x1b" not in slipway("status", "tang").stdout
+
+
+def test_output_to_a_pipe_is_neither_wrapped_nor_cut(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    why = "the claim data does not exist in this namespace; create it, and it goes on by itself " * 5
+    step = StepStatus(name="pretrain", state=StepState.WAITING, attempt=2, message=f"lost {why}end")
+    name = "a-name-as-long-as-names-become-where-programs-make-them"
+    conditions = [condition("ClaimMissing", "True", "NotFound", f"{why}end")]
+    entered(tmp_path, name, status=RunStatus(phase=Phase.TRAINING, stages=[step], conditions=conditions))
+    page = slipway("status", name).stdout
+    assert f"NotFound  {why}end" in page
+    assert f"lost {why}end" in page
+    assert "…" not in page + slipway("status").stdout
+    assert max(map(len, page.splitlines())) < 600
 
 
 def test_a_damaged_state_is_named_and_not_traced(tmp_path):

@@ -49,7 +49,8 @@ def status(
         if output is not None:
             document(found.to_document(), output)
             return
-        _print(console(), _page(place, found))
+        screen = console()
+        _print(screen, _page(place, found, whole=not screen.is_terminal))
         return
     runs, endpoints = place.runs(), place.endpoints()
     if output is not None:
@@ -69,10 +70,10 @@ def _print(screen: Console, parts: list[RenderableType]) -> None:
         screen.print(part)
 
 
-def _page(place: Place, found: TrainingRun | ModelEndpoint) -> list[RenderableType]:
+def _page(place: Place, found: TrainingRun | ModelEndpoint, *, whole: bool) -> list[RenderableType]:
     from slipway_core.training_run import TrainingRun
 
-    return _run_page(place, found) if isinstance(found, TrainingRun) else _endpoint_page(found)
+    return _run_page(place, found, whole=whole) if isinstance(found, TrainingRun) else _endpoint_page(found)
 
 
 def _full_name(metadata: Metadata | EndpointMetadata, spaces: bool) -> str:
@@ -126,7 +127,7 @@ def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
     return table
 
 
-def _run_page(place: Place, run: TrainingRun) -> list[RenderableType]:
+def _run_page(place: Place, run: TrainingRun, *, whole: bool) -> list[RenderableType]:
     from rich.text import Text
 
     from slipway import view
@@ -136,7 +137,7 @@ def _run_page(place: Place, run: TrainingRun) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"run {run.name}: {status.phase.value}", style="bold")]
     if not status.phase.finished and (idle := place.idle(run)):
         parts.append(Text(idle, style="yellow"))
-    parts += ["", view.steps_table(status)]
+    parts += ["", view.steps_table(status, whole=whole)]
     if (prepare := status.step("prepare")) is not None:
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
     if status.evaluation is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipway import exits, view
+from slipway import exits, printing, view
 from slipway.conclusion import conclude
 from slipway.local import endpoint_daemon, frozen_version
 from slipway.local.admission import Admitted, Refused, admit, with_retry
@@ -73,7 +73,7 @@ def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int
 
 
 def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> int:
-    console = Console(stderr=as_json)
+    console = printing.console(error=as_json)
     before = admitted.run.status.phase if admitted.run.status else Phase.PENDING
     if not admitted.new and before.finished and before is not Phase.FAILED:
         console.print(f"run {admitted.run.name} was done already ({before.value}); no step runs again", highlight=False)
