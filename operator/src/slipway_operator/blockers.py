@@ -14,6 +14,7 @@ from slipway_operator.manifest import Manifest, at, items, labels
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _TRIED_AGAIN = ("ErrImagePull", "RegistryUnavailable")
 """What the kubelet says between two times of ImagePullBackOff."""
+_NOT_MOUNTED = "VolumeNotMounted"
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -42,6 +43,9 @@ def of_events(events: Iterable[Manifest]) -> tuple[Blocker, ...]:
             blocker = _of_message(message, str(event.get("reason")))
         if blocker is not None:
             found.setdefault(blocker.type, blocker)
+    if len(found) > 1:
+        # Of a mount that fails the kubelet also says, now and then, that it timed out; the other one says on what.
+        found.pop(_NOT_MOUNTED, None)
     return tuple(found.values())
 
 
@@ -100,23 +104,62 @@ def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
     known = _of_message(message, "Unschedulable")
     if known is not None:
         return known
+    message = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", message, flags=re.DOTALL)
     missing = re.findall(r"Insufficient ([\w./-]+[\w])", message)
     extended = [resource for resource in missing if "/" in resource]
     if extended:
         resource = extended[0]
         wanted = _requested(pod, resource)
         text = (
-            f"the pod {name} asks for {wanted} {resource} and no node has that many free: {message} Free or add nodes "
-            f"with {resource}, or change {_asked_by(pod)}"
+            f"the pod {name} asks for {wanted} {resource} and no node has that many free: {_sentence(message)} Free or "
+            f"add nodes with {resource}, or change {_asked_by(pod)}"
         )
         return Blocker("Unschedulable", "NoAccelerator", text)
-    return Blocker("Unschedulable", "NoNodeFits", f"no node takes the pod {name}: {message}")
+    asks = ", ".join(f"{resource} {amount}" for resource, amount in _requests(pod).items()) if missing else ""
+    which = f", which asks for {asks}" if asks else ""
+    fix = _room(pod) if missing else _fit(pod)
+    return Blocker("Unschedulable", "NoNodeFits", f"no node takes the pod {name}{which}: {_sentence(message)} {fix}")
+
+
+def _room(pod: Manifest) -> str:
+    own, chart = ("resources", "serving") if _serves(pod) else ("compute.resources", "training")
+    return (
+        f"Free room on a node, add a larger one, or lower {own}.requests (left out: defaults.{chart}.resources of the "
+        "chart)"
+    )
+
+
+def _fit(pod: Manifest) -> str:
+    return (
+        "Add a node that takes it"
+        if _serves(pod)
+        else "Change compute.nodeSelector or compute.tolerations, or add a node that fits them"
+    )
+
+
+def _requests(pod: Manifest) -> dict[str, str]:
+    """What the containers of a pod ask for together; the amounts of several are not added up, but listed."""
+    found: dict[str, list[str]] = {}
+    for container in items(pod, "spec", "containers"):
+        asked = {**at(container, "resources", "limits"), **at(container, "resources", "requests")}
+        for resource, amount in asked.items():
+            found.setdefault(resource, []).append(str(amount))
+    return {resource: " + ".join(amounts) for resource, amounts in sorted(found.items())}
+
+
+def _sentence(text: str) -> str:
+    """The words of somebody else, as a sentence that another may follow."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _serves(pod: Manifest) -> bool:
+    return labels(pod).get(names.ROLE) == "serve"
 
 
 def _asked_by(pod: Manifest) -> str:
     """The fields that a pod has its accelerators from."""
-    serves = labels(pod).get(names.ROLE) == "serve"
-    return "engine.tensorParallel" if serves else "compute.accelerator and compute.processesPerNode"
+    return "engine.tensorParallel" if _serves(pod) else "compute.accelerator and compute.processesPerNode"
 
 
 def _requested(pod: Manifest, resource: str) -> str:
@@ -133,7 +176,7 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         text = f"the claim {found[1]} does not exist in this namespace; create it, and it goes on by itself"
         return Blocker("ClaimMissing", "NotFound", text)
     if "unbound immediate PersistentVolumeClaims" in message:
-        text = f"a claim has no volume yet: {message} Check its storage class (kubectl describe pvc)"
+        text = f"a claim has no volume yet: {_sentence(message)} Check its storage class (kubectl describe pvc)"
         return Blocker("ClaimPending", "NotBound", text)
     if found := re.search(r'secrets? "([^"]+)" not found', message):
         text = f"the Secret {found[1]} does not exist in this namespace; create it, and it goes on by itself"
@@ -163,5 +206,25 @@ def _of_message(message: str, reason: str) -> Blocker | None:
     if reason == "FailedCreate":
         return Blocker("PodNotCreated", reason, message)
     if reason in ("FailedMount", "FailedAttachVolume"):
-        return Blocker("VolumeNotMounted", reason, f"{message} Check the claim and its storage class")
+        return Blocker(_NOT_MOUNTED, reason, f"{_sentence(message)} {_mounting(message)}")
     return None
+
+
+def _mounting(message: str) -> str:
+    """What to look at when a volume is not mounted. A claim's volume has the name of the volume that it is bound to, or
+    of one of our own, neither of which is known here: what is not one of the others is a claim's."""
+    listed = re.search(r"unmounted volumes=\[([^\]]*)\]", message)
+    volumes = set(listed[1].replace(",", " ").split()) if listed else set(re.findall(r'for volume "([^"]+)"', message))
+    fixes = [fix for volume, fix in _MOUNTED.items() if volume in volumes]
+    if not volumes or volumes - _MOUNTED.keys():
+        fixes.append("Check the claim and its storage class (kubectl describe pvc)")
+    return ". ".join(fixes)
+
+
+_MOUNTED = {
+    "keys": "The volume keys is the Secret of access.keysSecret: create it in this namespace, and it goes on by itself",
+    "plan": "The volume plan is the ConfigMap of the run's plan, which comes back with the next look at the run",
+    "tmp": "The volume tmp is scratch space of the node: look at the node",
+    "shm": "The volume shm is memory of the node: look at the node",
+}
+"""By the volume's name in our pods."""

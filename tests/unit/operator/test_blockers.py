@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.unit.operator.kube_objects import a_pod
 
-from slipway_operator import blockers
+from slipway_operator import blockers, names
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
 
@@ -80,13 +80,79 @@ def test_a_pod_that_cannot_go_on_names_the_object_and_the_fix(pod, type_, words)
             "SecretMissing",
             "the Secret keys does not exist",
         ),
-        ("FailedMount", "Unable to attach or mount volumes: timed out", "VolumeNotMounted", "Unable to attach"),
+        (
+            "FailedMount",
+            "Unable to attach or mount volumes: timed out",
+            "VolumeNotMounted",
+            "Unable to attach or mount volumes: timed out. Check the claim and its storage class",
+        ),
+        (
+            "FailedMount",
+            'MountVolume.MountDevice failed for volume "pvc-0a1b" : rpc error: code = Internal',
+            "VolumeNotMounted",
+            "code = Internal. Check the claim and its storage class",
+        ),
     ],
 )
 def test_what_only_events_tell(reason, message, type_, words):
     (found,) = blockers.of_events([{"reason": "Scheduled", "message": "ok"}, {"reason": reason, "message": message}])
     assert found.type == type_
     assert words in found.message
+
+
+SECRET_TIMEOUT = (
+    'MountVolume.SetUp failed for volume "keys" : failed to sync secret cache: timed out waiting for the condition'
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        SECRET_TIMEOUT,
+        "Unable to attach or mount volumes: unmounted volumes=[keys], unattached volumes=[], failed to process "
+        "volumes=[]: context deadline exceeded",
+    ],
+)
+def test_a_secret_that_is_not_mounted_is_named_by_its_field_and_nobody_is_sent_to_a_claim(message):
+    (found,) = blockers.of_events([{"reason": "FailedMount", "message": message}])
+    assert found.type == "VolumeNotMounted"
+    assert f"{message}. The volume keys is the Secret of access.keysSecret: create it" in found.message
+    assert "claim" not in found.message
+
+
+def test_a_mount_that_timed_out_is_not_told_beside_the_secret_that_it_waits_for():
+    missing = 'MountVolume.SetUp failed for volume "keys" : secret "api-keys" not found'
+    events = [{"reason": "FailedMount", "message": message} for message in (SECRET_TIMEOUT, missing)]
+    (found,) = blockers.of_events(events)
+    assert (found.type, "the Secret api-keys does not exist" in found.message) == ("SecretMissing", True)
+
+
+def asks_for(pod, **resources):
+    pod["spec"]["containers"][0]["resources"] = resources
+    return pod
+
+
+def test_a_pod_that_is_too_large_says_how_large_and_where_that_is_set():
+    words = (
+        "0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are "
+        "available: 1 Preemption is not helpful for scheduling."
+    )
+    pod = asks_for(unschedulable(words), requests={"memory": "900Gi"}, limits={"cpu": "2"})
+    (found,) = blockers.of_pods([pod], NOW)
+    name = pod["metadata"]["name"]
+    assert found.message == (
+        f"no node takes the pod {name}, which asks for cpu 2, memory 900Gi: 0/1 nodes are available: 1 Insufficient "
+        "memory. Free room on a node, add a larger one, or lower compute.resources.requests (left out: "
+        "defaults.training.resources of the chart)"
+    )
+    pod["metadata"]["labels"][names.ROLE] = "serve"
+    (found,) = blockers.of_pods([pod], NOW)
+    assert "or lower resources.requests (left out: defaults.serving.resources of the chart)" in found.message
+
+
+def test_a_pod_that_fits_no_nodes_labels_or_taints_names_the_fields():
+    (found,) = blockers.of_pods([unschedulable("1 node(s) didn't match Pod's node affinity/selector")], NOW)
+    assert "affinity/selector. Change compute.nodeSelector or compute.tolerations" in found.message
 
 
 def test_pods_that_run_ended_or_are_ending_in_time_are_not_blocked():
