@@ -38,11 +38,8 @@ class Judgement:
 
     @property
     def reason(self) -> str:
-        """What decided, in one sentence a gate."""
-        decisive = [m for m in self.metrics if m.verdict == self.verdict]
-        return "; ".join(
-            f"{m.name} {_show(m.value)} {m.threshold}" + (f": {m.reason}" if m.reason else "") for m in decisive
-        )
+        """What decided, in one sentence a gate: the gates that have the verdict of the whole."""
+        return "; ".join(_sentence(m) for m in self.metrics if m.verdict == self.verdict)
 
 
 def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
@@ -104,5 +101,15 @@ def threshold(gate: Gate) -> str:
     )
 
 
-def _show(value: float | None) -> str:
-    return "(no value)" if value is None else f"{value:.6g}"
+def _sentence(metric: MetricStatus) -> str:
+    """Returns how one gate came out: a value that fails must not read as if it met what was wanted."""
+    why = f": {metric.reason}" if metric.reason else ""
+    if metric.value is None:
+        return f"{metric.name} has no value, wanted {metric.threshold}{why}"
+    if metric.verdict is Verdict.FAIL:
+        return f"{metric.name} is {_show(metric.value)}, wanted {metric.threshold} (failed){why}"
+    return f"{metric.name} {_show(metric.value)}, wanted {metric.threshold}{why}"
+
+
+def _show(value: float) -> str:
+    return f"{value:.6g}"

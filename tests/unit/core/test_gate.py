@@ -34,6 +34,18 @@ def test_A_an_absolute_gate(bounds, value, verdict):
         assert judged.metrics[0].value is None
 
 
+def test_G_a_gate_that_failed_does_not_read_as_one_that_passed():
+    gates = [gate("bits_per_byte", max=2.9), gate("recall_count", min=20.0), gate(max=200.0)]
+    failed = judge(gates, Measured({"bits_per_byte": 3.49386, "recall_count": 0.0, "perplexity": 9.0}, 100))
+    assert failed.reason == "bits_per_byte is 3.49386, wanted <= 2.9 (failed); recall_count is 0, wanted >= 20 (failed)"
+    passed = judge(gates[:1], Measured({"bits_per_byte": 2.738}, 100))
+    assert passed.reason == "bits_per_byte 2.738, wanted <= 2.9"
+    missing = judge(gates[:1], Measured({}))
+    assert missing.reason == "bits_per_byte has no value, wanted <= 2.9: was not measured"
+    worse = judge([gate(max_regression=1.0)], Measured({"perplexity": 9.0}, 100, baseline={"perplexity": 7.0}))
+    assert worse.reason == "perplexity is 9, wanted <= live + 1 (failed): the live version has 7"
+
+
 def test_A_a_missing_metric_is_inconclusive_and_says_why():
     judged = judge([gate(max=20.0)], Measured({}, scored_tokens=100, missing={"perplexity": "the data was empty"}))
     assert judged.verdict is Verdict.INCONCLUSIVE

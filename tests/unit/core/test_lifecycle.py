@@ -369,7 +369,7 @@ def test_the_reasons_of_many_gates_fit_into_status_together():
     world.succeed("evaluate", metrics=dict.fromkeys(metrics, 10.0), missing={"baseline": "x" * 1024}, evaluation=result)
     world.settle()
     assert world.phase is Phase.HELD
-    assert world.run.status.evaluation.reason.startswith("perplexity 10 <= live + 1: xxx")
+    assert world.run.status.evaluation.reason.startswith("perplexity 10, wanted <= live + 1: xxx")
 
 
 def test_the_reason_of_one_metric_fits_into_status():
