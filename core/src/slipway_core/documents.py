@@ -27,6 +27,8 @@ KINDS: dict[str, type[TrainingRun] | type[ModelEndpoint]] = {
 }
 _SHOWN = 60
 """Characters of a value that an error shows."""
+_FEW = 5
+"""Names that a place may have to be told whole, rather than where else a field of this name stands."""
 
 
 @dataclass(frozen=True)
@@ -277,18 +279,29 @@ def _type_sentence(model: type[Api], path: Path, details: ErrorDetails) -> tuple
 
 
 def _did_you_mean(model: type[Api], path: Path) -> str:
-    """Returns the nearest name at this place; failing that, the places where a field of this name belongs."""
+    """Returns the nearest name at this place; failing that, where a field of this name belongs, or what is known here.
+
+    A place above or below is likely meant. One elsewhere is not, where few names are known: `compute.resources.memory`
+    has nothing to do with the `memory` of a stage.
+    """
     name = str(path[-1])
     parent = schema_walk.item(schema_walk.annotation_at(model, path[:-1]))
     names = list(schema_walk.fields(parent)) if schema_walk.is_object(parent) else []
     if near := _nearest(name, names, cutoff=0.72):
         return f"did you mean {near}?"
     places = [where for known, where in schema_walk.all_fields(model) if known == name]
-    if places:
-        return f"it belongs to {' or '.join(places[:3])}"
+    here = re.sub(r"\[\d+\]", "[]", yaml12.shown(path[:-1]))
+    kin = [where for where in places if _holds(here, where) or _holds(where, here)]
+    if kin or (places and not 0 < len(names) <= _FEW):
+        return f"it belongs to {' or '.join((kin or places)[:3])}"
     if near := _nearest(name, names):
         return f"did you mean {near}?"
     return f"known here: {', '.join(names)}" if names else ""
+
+
+def _holds(outer: str, inner: str) -> bool:
+    """Whether the one place is the other or stands around it: spec.stages[] around spec.stages[].optimizer."""
+    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
 
 
 def _example(model: type[Api], path: Path) -> str:
