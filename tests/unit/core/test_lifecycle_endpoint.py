@@ -187,6 +187,18 @@ def test_G_a_rollout_that_failed_stays_failed_when_the_endpoint_is_rolled_back()
     assert (world.phase, world.condition("Live").reason) == (Phase.FAILED, "RolloutFailed")
 
 
+def test_a_run_that_is_over_stays_so_when_a_rollback_brings_its_model_back():
+    world = a_serving_run()
+    edit_by_hand(world)
+    world.goes_live(OTHER_DIGEST, version=2)
+    world.settle()
+    before = world.run.status
+    world.endpoint = replace(world.endpoint, rollback_to=1)
+    world.goes_live(version=1)
+    world.settle()
+    assert (before.phase, world.run.status, world.promotions) == (Phase.COMPLETED, before, 1)
+
+
 def test_a_rollback_to_the_model_of_the_run_is_a_rollout_like_any_other():
     world = a_serving_run()
     world.endpoint = replace(world.endpoint, rollback_to=1)
