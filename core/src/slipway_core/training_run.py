@@ -105,14 +105,16 @@ class Model(Api):
     )
 
     from_: Uri | None = Field(default=None, alias="from")
-    """A base model in the format of Hugging Face: a folder, a hub repository, an object store, or another run."""
+    """A base model in the format of Hugging Face: a folder, a hub repository, a folder of an object store (fetched
+    once, into the workspace), or another run."""
     scratch: Scratch | None = None
     """A new model with random weights."""
     chat_template: Literal["Auto", "ChatML", "Plain", "PlainChinese"] = "Auto"
     """Auto keeps the model's own template and gives ChatML to a model that has none. Plain writes `User:` and
     `Assistant:`, PlainChinese 系统：, 用户： and 助手：."""
     credentials: ShortText | None = None
-    """Secret with the key `token` (hf) or AWS variables (s3). Locally, the environment is used."""
+    """Secret with the key `token` (hf), AWS variables (s3) or GOOGLE_SERVICE_ACCOUNT_KEY (gs). Locally, the
+    environment is used."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such a model is refused."""
 
@@ -123,7 +125,7 @@ class DataSource(Api):
     weight: float = Field(default=1.0, gt=0, le=1000)
     """How often an epoch sees each document: 2 is twice, 0.5 is every other one (chosen by the seed)."""
     credentials: ShortText | None = None
-    """Secret for a private source. Locally, the environment is used."""
+    """Secret for a private source, with the keys that those of a model have. Locally, the environment is used."""
 
 
 class Validation(Api):
@@ -358,7 +360,7 @@ class PromptSource(Api):
     recall: bool = False
     """These prompts ask for something that the training data holds, so they may overlap with it."""
     credentials: ShortText | None = None
-    """Secret for a private source. Locally, the environment is used."""
+    """Secret for a private source, with the keys that those of a model have. Locally, the environment is used."""
 
 
 class Gate(Api):

@@ -5,6 +5,8 @@
             tokenizer/                       the run's tokenizer with its chat template (prepare)
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
+            fetched/                         what prepare brought from an object store: the base model, which stays,
+                                             and data files, which go once they are prepared
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -46,7 +48,18 @@ def is_run_folder(name: str) -> bool:
 
 
 _ENTRIES = frozenset(
-    ("plan.json", "tokenizer", "prepare.json", "evaluation-data", "stages", "evaluation", "artifact", "results", "logs")
+    (
+        "plan.json",
+        "tokenizer",
+        "prepare.json",
+        "evaluation-data",
+        "fetched",
+        "stages",
+        "evaluation",
+        "artifact",
+        "results",
+        "logs",
+    )
 )
 
 
@@ -87,6 +100,16 @@ class Workspace:
     def evaluation_prompts(self) -> Path:
         """Rows {"conversations", "answer", "recall"}: a prompt as a conversation that the model continues."""
         return self.evaluation_data / "prompts.jsonl"
+
+    @property
+    def fetched_models(self) -> Path:
+        """The base model of an object store: fetched once, by prepare, so that every step starts from the same one."""
+        return self.root / "fetched/models"
+
+    @property
+    def fetched_data(self) -> Path:
+        """Files of an object store while prepare reads them; a later attempt goes on with what is there."""
+        return self.root / "fetched/data"
 
     @property
     def artifact(self) -> Path:

@@ -1,10 +1,11 @@
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 
 from slipway_trainer import sources
-from slipway_trainer.errors import BadConfig, BadData, BadModel
+from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 
 
 def names(uri: str, cache: Path = Path("/nonexistent")) -> list[str]:
@@ -53,9 +54,37 @@ def test_a_model_is_no_data():
         names("run://other")
 
 
-def test_an_object_store_without_its_package_says_so():
-    with pytest.raises((BadConfig, BadData), match=r"s3://bucket/x\.jsonl: "):
-        names("s3://bucket/x.jsonl")
+@pytest.mark.parametrize("uri", ["file:///opt/slipway/examples/none.jsonl", "file:///opt/slipway/none/*.jsonl"])
+def test_in_a_pod_a_file_that_is_not_there_says_whose_files_these_are(monkeypatch, uri):
+    hint = "file:// is a file of the image; `slipway submit FILE` sends yours along"
+    with pytest.raises(BadData) as here:
+        names(uri)
+    monkeypatch.setenv("SLIPWAY_CLAIMS", "/claims")
+    with pytest.raises(BadData) as in_a_pod:
+        names(uri)
+    assert (hint in str(here.value), hint in str(in_a_pod.value)) == (False, True)
+    with pytest.raises(BadModel, match=re.escape(hint)):
+        sources.model_folder("file:///opt/slipway/examples/model")
+    with pytest.raises(BadData, match=r"there is no such file(?!.*image)"):
+        names("pvc://data/none.jsonl")
+
+
+def test_a_private_repository_asks_for_the_variable_and_for_the_secret(monkeypatch):
+    def refuses(*_, **__):
+        raise ValueError("401 Client Error")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuses)
+    with pytest.raises(BadConfig, match=r"HF_TOKEN.*on a cluster.*Secret with the key `token` in model\.credentials$"):
+        sources.model_folder("hf://org/private")
+    with pytest.raises(BadConfig, match=r"in stages\[0\]\.data\.train\[0\]\.credentials$"):
+        names("hf://org/private")
+
+
+def test_a_fetched_model_that_is_gone_is_prepared_again(tmp_path):
+    with pytest.raises(DamagedShard, match=r"model\.from: s3://models/base: .* is gone"):
+        sources.model_folder("s3://models/base", fetched=tmp_path)
+    with pytest.raises(BadConfig, match=r"--baseline: s3://models/live: a model is not read from s3://"):
+        sources.model_folder("s3://models/live", "--baseline")
 
 
 def test_a_model_folder_is_one_that_is_there(tmp_path):

@@ -54,8 +54,14 @@ class NoSpace(InputError):
     kind = "NoSpace"
 
 
+class FetchFailed(StepFailure):
+    """What lies in an object store could not be brought here; it may be otherwise at another time."""
+
+    kind = "FetchFailed"
+
+
 class DamagedShard(InputError):
-    """Prepared data is not, byte for byte, what `prepare` wrote."""
+    """What `prepare` wrote is not there, byte for byte."""
 
     kind = "DamagedShard"
 

@@ -144,7 +144,7 @@ def _export(
         data=lineage.data(workspace),
         metrics={"parameters": float(parameters), **lineage.metrics(stages)},
         lineage={
-            "base": lineage.base(plan),
+            "base": lineage.base(plan, workspace),
             "stages": stages,
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,12 @@ class Inputs:
         return sum(file.text_bytes for stage in self.stages.values() for file in stage.files)
 
 
-def collect(plan: Plan, cache: Path) -> Inputs:
-    """Finds and hashes every file. Raises BadData or BadConfig that names the field of the plan."""
-    finder = _Finder(cache)
+def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None) -> Inputs:
+    """Finds and hashes every file, after fetching those of an object store into the cache.
+
+    Raises BadData, BadConfig or FetchFailed that names the field of the plan.
+    """
+    finder = _Finder(cache, say)
     stages = {}
     for index, stage in enumerate(plan.stages):
         validation = stage.data.validation
@@ -110,8 +113,8 @@ def collect(plan: Plan, cache: Path) -> Inputs:
 
 
 class _Finder:
-    def __init__(self, cache: Path) -> None:
-        self._cache = cache
+    def __init__(self, cache: Path, say: Callable[[str], None]) -> None:
+        self._cache, self._say = cache, say
         self._known: dict[Path, InputFile] = {}
 
     def inputs(self, wanted: Iterable[DataSource | PromptSource], field: str) -> tuple[Input, ...]:
@@ -122,7 +125,9 @@ class _Finder:
             field=field,
             uri=source.uri,
             weight=source.weight if isinstance(source, DataSource) else 1.0,
-            files=tuple(self._file(file, field) for file in sources.data_files(source.uri, field, self._cache)),
+            files=tuple(
+                self._file(file, field) for file in sources.data_files(source.uri, field, self._cache, self._say)
+            ),
             recall=isinstance(source, PromptSource) and source.recall,
         )
 

@@ -28,12 +28,12 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def base(plan: Plan) -> dict[str, Any]:
+def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     """Returns where the first stage started: the settings of a new model, or the URI of one and what it held."""
     if plan.model.scratch is not None:
         return {"scratch": plan.model.scratch.to_document()}
     assert plan.model.from_ is not None
-    folder = sources.model_folder(plan.model.from_)
+    folder = sources.model_folder(plan.model.from_, fetched=workspace.fetched_models)
     if uris.parse(plan.model.from_).scheme == "hf":
         # A snapshot in the hub's cache is named after its commit.
         return {"uri": plan.model.from_, "revision": folder.name}

@@ -247,7 +247,7 @@ def _first(plan: Plan, ws: Workspace, *, dtype: torch.dtype, seed: int) -> PreTr
         cast_weights(model, dtype)
         return model
     assert plan.model.from_ is not None
-    folder = sources.model_folder(plan.model.from_)
+    folder = sources.model_folder(plan.model.from_, fetched=ws.fetched_models)
     return load_folder(folder, dtype=dtype, trust_remote_code=plan.model.trust_remote_code)
 
 

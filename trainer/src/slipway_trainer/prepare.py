@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from slipway_core import artifact
+from slipway_core import artifact, uris
 from slipway_core.plan import Plan
 from slipway_core.protocol import StepResult
 from slipway_core.training_run import Stage
@@ -28,9 +28,11 @@ from slipway_trainer import (
     chat_templates,
     held_out,
     inputs,
+    object_store,
     parallel,
     rows,
     sources,
+    stored_model,
     tokenizer,
     validation_split,
 )
@@ -51,7 +53,6 @@ TOKENIZER_CHARACTERS = 32 << 20
 """Of which a tokenizer is trained at most, in even shares of all data; more makes it slower and no better."""
 SPACE_PER_BYTE, SPARE_BYTES = 1.5, 64 << 20
 """A byte of text becomes at most about half a token, of 2 or 4 bytes and one for its mask."""
-CACHE = "prepare-cache"
 SAY_SECONDS = 10.0
 
 METRICS = 40
@@ -73,6 +74,7 @@ def run(
         BadConfig, BadData, BadModel: the plan, a row or the base model is wrong; field, or file and line, are named.
         Overlap: held-out data stands in the training data.
         NoSpace: the disk is too small for what will be written.
+        FetchFailed: an object store does not answer; another attempt goes on with what was fetched.
     """
     reporter = Reporter("prepare")
     reporter.serve()
@@ -101,6 +103,8 @@ def finished(plan: Plan, workspace: Workspace, say: Say) -> dict[str, Any] | Non
         for name, digest in report["evaluation"]["copies"].items():
             if artifact.hash_file(workspace.evaluation_data / name).sha256 != digest:
                 raise DamagedShard(f"{workspace.evaluation_data / name} was changed")
+        if plan.model.from_ is not None and uris.parse(plan.model.from_).scheme in object_store.SCHEMES:
+            sources.model_folder(plan.model.from_, fetched=workspace.fetched_models)
     except FileNotFoundError:
         return None
     except (DamagedShard, KeyError, ValueError, OSError) as error:
@@ -120,10 +124,11 @@ class _Preparation:
         self.started = time.monotonic()
 
     def run(self) -> dict[str, Any]:
+        self._fetch_base()
         self._check_lengths()
         self._check_targets()
         self._clear()
-        found = inputs.collect(self.plan, self.workspace.root / CACHE)
+        found = inputs.collect(self.plan, self.workspace.fetched_data, self.say)
         check_space(self.workspace.root, needed=needed_bytes(found))
         workers = self._workers(found)
         held = held_out.read(found)
@@ -152,7 +157,7 @@ class _Preparation:
         report["seconds"] = round(time.monotonic() - self.started, 3)
         self.fence.check()
         write_atomically(self.workspace.prepared, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
-        shutil.rmtree(self.workspace.root / CACHE, ignore_errors=True)
+        shutil.rmtree(self.workspace.fetched_data, ignore_errors=True)
         self._say_stages(stages)
         return report
 
@@ -195,9 +200,19 @@ class _Preparation:
                     return place[name], f"{name} in {path}"
         return None, ""
 
+    def _fetch_base(self) -> None:
+        uri = self.plan.model.from_
+        if uri is not None and uris.parse(uri).scheme in object_store.SCHEMES:
+            stored_model.fetch(uri, "model.from", self.workspace.fetched_models, say=self.say, check=self.fence.check)
+
     def _base(self) -> Path:
         assert self.plan.model.from_ is not None
-        return sources.model_folder(self.plan.model.from_)
+        return sources.model_folder(self.plan.model.from_, fetched=self.workspace.fetched_models)
+
+    def _tokenizer_folder(self, uri: str, field: str) -> Path:
+        if uris.parse(uri).scheme not in object_store.SCHEMES:
+            return sources.model_folder(uri, field)
+        return stored_model.fetch(uri, field, self.workspace.fetched_data / "tokenizer", weights=False, say=self.say)
 
     def _clear(self) -> None:
         """Removes what an earlier attempt left: without prepare.json nothing of it counts."""
@@ -247,10 +262,8 @@ class _Preparation:
         if scratch is None:
             words = tokenizer.from_folder(self._base(), "model.from")
         elif scratch.tokenizer.from_ is not None:
-            words = tokenizer.from_folder(
-                sources.model_folder(scratch.tokenizer.from_, "model.scratch.tokenizer.from"),
-                "model.scratch.tokenizer.from",
-            )
+            field = "model.scratch.tokenizer.from"
+            words = tokenizer.from_folder(self._tokenizer_folder(scratch.tokenizer.from_, field), field)
             words.model_max_length = scratch.max_length
         else:
             assert scratch.tokenizer.train is not None

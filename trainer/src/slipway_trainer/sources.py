@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from slipway_core import artifact, protocol, uris
-from slipway_trainer.errors import BadConfig, BadData, BadModel
+from slipway_trainer import object_store, stored_model
+from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.rows import SUFFIXES
 
 SAMPLES = "samples"
@@ -24,19 +26,21 @@ class SourceFile:
     """As a user knows it, for errors and reports."""
 
 
-def data_files(uri: str, field: str, cache: Path) -> list[SourceFile]:
+def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> list[SourceFile]:
     """Returns the data files that a URI names, sorted by name: one file, or those of a folder or glob.
 
     Args:
         uri: of the plan; `file` URIs are absolute.
         field: of the plan, for errors.
-        cache: where files of an object store are put.
+        cache: where files of an object store are put, and found again by a later attempt.
+        say: told what is fetched.
 
-    Raises BadData when there is none, BadConfig when the scheme cannot be used here.
+    Raises BadData when there is none, BadConfig when the scheme cannot be used here or the keys are wrong, and for an
+    object store FetchFailed, which may be otherwise at another time, and NoSpace.
     """
     parsed = uris.parse(uri)
-    if parsed.scheme in ("s3", "gs"):
-        return _fetched(uri, field, cache)
+    if parsed.scheme in object_store.SCHEMES:
+        return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
         root = _hub(parsed, field, "dataset", [f"*{suffix}" for suffix in SUFFIXES])
         return _in_folder(root, uri, field, f"{uri}/")
@@ -44,23 +48,34 @@ def data_files(uri: str, field: str, cache: Path) -> list[SourceFile]:
         return _sample(parsed.authority, uri, field)
     if parsed.scheme == "run":
         raise BadConfig(f"{field}: {uri} is a model, not data")
-    return _local(_local_path(parsed, field), uri, field)
+    return _local(_local_path(parsed, field), uri, field, _in_image(parsed))
 
 
-def model_folder(uri: str, field: str = "model.from") -> Path:
+def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = None) -> Path:
     """Returns a folder with the files of a model; a hub repository is fetched into the hub's own cache.
 
-    Raises BadModel when there is none, BadConfig when the scheme cannot be used here.
+    Args:
+        uri: of the plan, or of a live version.
+        field: of the plan, for errors.
+        fetched: where prepare has put models of object stores.
+
+    Raises BadModel when there is none, BadConfig when the scheme cannot be used here, DamagedShard when what prepare
+    fetched is gone.
     """
     parsed = uris.parse(uri)
     if parsed.scheme == "hf":
         return _hub(parsed, field, "model", list(artifact.MODEL_FILES))
-    if parsed.scheme in ("s3", "gs", "package"):
-        raise BadConfig(f"{field}: models are not fetched from {parsed.scheme}:// yet; use hf:// or file://")
+    if parsed.scheme in object_store.SCHEMES and fetched is not None:
+        folder = stored_model.place(uri, fetched)
+        if not folder.is_dir():
+            raise DamagedShard(f"{field}: {uri}: {folder}, into which prepare fetched it, is gone. Start the run again")
+        return folder
+    if parsed.scheme in (*object_store.SCHEMES, "package"):
+        raise BadConfig(f"{field}: {uri}: a model is not read from {parsed.scheme}:// here; use hf:// or file://")
     path = _local_path(parsed, field)
     if not path.is_dir():
         problem = "is not a folder" if path.exists() else "there is no such folder"
-        raise BadModel(f"{field}: {uri}: {problem} ({path})")
+        raise BadModel(f"{field}: {uri}: {problem} ({path}){_in_image(parsed)}")
     return path
 
 
@@ -80,7 +95,14 @@ def _root(variable: str, uri: uris.Uri, field: str) -> Path:
     return Path(root)
 
 
-def _local(path: Path, uri: str, field: str) -> list[SourceFile]:
+def _in_image(uri: uris.Uri) -> str:
+    """Returns what to add of a file that is not there: who wrote a relative path never wrote that of the image."""
+    if uri.scheme != "file" or CLAIMS_VARIABLE not in os.environ:
+        return ""
+    return ". On a cluster file:// is a file of the image; `slipway submit FILE` sends yours along"
+
+
+def _local(path: Path, uri: str, field: str, hint: str) -> list[SourceFile]:
     if path.is_dir():
         return _in_folder(path, uri, field, f"{path}/")
     if path.exists():
@@ -89,13 +111,13 @@ def _local(path: Path, uri: str, field: str) -> list[SourceFile]:
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
         files = [SourceFile(file, str(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
         if not files:
-            raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file")
+            raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file{hint}")
         return files
     nearest = next((parent for parent in path.parents if parent.exists()), Path("/"))
     where = (
         "" if nearest == path.parent else f" ({nearest} exists, {path.relative_to(nearest).parts[0]} in it does not)"
     )
-    raise BadData(f"{field}: {uri}: there is no such file{where}")
+    raise BadData(f"{field}: {uri}: there is no such file{where}{hint}")
 
 
 def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFile]:
@@ -132,29 +154,32 @@ def _hub(uri: uris.Uri, field: str, kind: str, patterns: list[str]) -> Path:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadConfig(
             f"{field}: {uri}: cannot be fetched: {first}. Check the name and the network; a private or gated "
-            "repository needs HF_TOKEN"
+            "repository needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "
+            f"{object_store.credentials_field(field)}"
         ) from None
 
 
-def _fetched(uri: str, field: str, cache: Path) -> list[SourceFile]:
-    import fsspec
+def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None]) -> list[SourceFile]:
+    store = object_store.ObjectStore(uri, field)
+    found = store.find()
+    if not found:
+        raise BadData(f"{field}: {uri}: there is no such object, and none below it or that it matches")
+    if found[0].key != uri.path:
+        found = [one for one in found if one.key.endswith(SUFFIXES)]
+    wrong = next((one for one in found if not one.key.endswith(SUFFIXES)), None)
+    if wrong is not None or not found:
+        name = f"{store.address(wrong)}: not a data file" if wrong else f"{uri}: holds no data file"
+        raise BadData(f"{field}: {name}; these are read: {', '.join(SUFFIXES)}")
+    # By its version, so that another one is never taken for it.
+    targets = {one: cache / one.fingerprint / f"{uri.authority}{_suffix(one.key)}" for one in found}
+    left = [one for one in found if not targets[one].exists()]
+    object_store.check_room(cache, left, f"the data of {field}")
+    if left:
+        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
+    for one, target in targets.items():
+        store.download(one, target)
+    return [SourceFile(target, store.address(one)) for one, target in targets.items()]
 
-    try:
-        system, path = fsspec.url_to_fs(uri)
-        if system.isdir(path):
-            names = [name for name in system.find(path) if name.endswith(SUFFIXES)]
-        else:
-            names = system.glob(path) if glob.has_magic(path) else [path]
-        files = []
-        for name in sorted(names):
-            target = cache / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            system.get_file(name, str(target))
-            files.append(SourceFile(target, f"{uris.parse(uri).scheme}://{name}"))
-    except ImportError as error:
-        raise BadConfig(f"{field}: {uri}: needs a package that is not installed: {error}") from None
-    except (OSError, ValueError) as error:
-        raise BadData(f"{field}: {uri}: cannot be fetched: {error}") from None
-    if not files:
-        raise BadData(f"{field}: {uri}: holds no {' or '.join(SUFFIXES)} file")
-    return files
+
+def _suffix(key: str) -> str:
+    return next(suffix for suffix in SUFFIXES if key.endswith(suffix))

@@ -1,0 +1,131 @@
+"""A base model of an object store, fetched once by prepare into the run's folder, where all later steps find it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from slipway_core import artifact, uris
+from slipway_core.artifact import ArtifactError, Manifest
+from slipway_trainer.errors import BadModel
+from slipway_trainer.object_store import PART, ObjectStore, StoredObject, check_room
+from slipway_trainer.process import sync_folder
+
+
+def place(uri: str, models: Path) -> Path:
+    """Returns where the model of a URI lies once it is here: whole and checked, or not at all."""
+    return models / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
+
+
+def fetch(
+    uri: str,
+    field: str,
+    models: Path,
+    *,
+    weights: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+) -> Path:
+    """Returns the folder of the model after fetching what is not there yet; killed in between, it goes on.
+
+    Of a folder with a manifest the files that it names are taken and every byte is verified by it; of any other one
+    those of its top folder that a model is loaded from. Formats that can run code are not fetched.
+
+    Args:
+        weights: False leaves them out, where the tokenizer alone is wanted.
+        check: called before the model appears, with the fence's right to stop it.
+
+    Raises BadModel, BadConfig, NoSpace, or FetchFailed, which may be otherwise at another time.
+    """
+    target = place(uri, models)
+    if target.is_dir():
+        return target
+    store = ObjectStore(uris.parse(uri), field)
+    offered = store.folder()
+    if not offered:
+        raise BadModel(f"{field}: {uri}: there is nothing below this prefix. Check the bucket and the path")
+    state = "".join(f"{one.fingerprint}\n" for one in offered.values())
+    incoming = models / f"{target.name}.incoming-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
+    manifest = _manifest(store, offered, incoming, uri, field)
+    names = [name for name in _wanted(manifest, offered, uri, field) if weights or not _is_weight(name)]
+    _require(names, offered, uri, field, weights=weights)
+    left = [offered[name] for name in names if not (incoming / name).exists()]
+    check_room(models, left, f"the model of {field}")
+    if left:
+        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
+    for name in names:
+        store.download(offered[name], incoming / name)
+    if manifest is not None:
+        _verify(manifest, names, incoming, uri, field)
+    for rest in incoming.rglob(f"*{PART}"):
+        rest.unlink()
+    check()
+    incoming.rename(target)
+    for other in models.iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+    sync_folder(models)
+    return target
+
+
+def _manifest(
+    store: ObjectStore, offered: dict[str, StoredObject], incoming: Path, uri: str, field: str
+) -> Manifest | None:
+    if artifact.MANIFEST not in offered:
+        return None
+    store.download(offered[artifact.MANIFEST], incoming / artifact.MANIFEST)
+    try:
+        return artifact.read(incoming)
+    except ArtifactError as error:
+        raise BadModel(f"{field}: {uri}: {error}") from None
+
+
+def _wanted(manifest: Manifest | None, offered: dict[str, StoredObject], uri: str, field: str) -> list[str]:
+    if manifest is None:
+        # Of the top folder alone: subfolders hold other formats and checkpoints of the same model.
+        patterns = artifact.MODEL_FILES
+        return sorted(n for n in offered if "/" not in n and any(fnmatch(n, pattern) for pattern in patterns))
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise BadModel(f"{field}: {uri}: its manifest names {name!r}, which is no file of its folder")
+        if name.endswith(artifact.PICKLE_SUFFIXES):
+            raise BadModel(f"{field}: {uri}: {name}: this format can run code when it is loaded; use safetensors")
+        if name not in offered:
+            raise BadModel(f"{field}: {uri}: the manifest names {name} and it is missing. Export the model again")
+    return sorted(manifest.files)
+
+
+def _require(names: list[str], offered: dict[str, StoredObject], uri: str, field: str, *, weights: bool) -> None:
+    if weights and "config.json" not in names:
+        raise BadModel(f"{field}: {uri}: has no config.json, so it is no model of Hugging Face")
+    if weights and not any(_is_weight(name) for name in names):
+        other = sorted(name for name in offered if name.endswith(artifact.PICKLE_SUFFIXES))
+        raise BadModel(
+            f"{field}: {uri}: holds no *.safetensors{f' but {other[0]}' if other else ''}. Other formats can run code "
+            "when they are loaded: convert it"
+        )
+    if not names:
+        raise BadModel(f"{field}: {uri}: holds no file of a tokenizer")
+
+
+def _verify(manifest: Manifest, names: list[str], incoming: Path, uri: str, field: str) -> None:
+    """A file that is damaged is removed, so that another attempt fetches the one that stands there then."""
+    for name in names:
+        found = artifact.hash_file(incoming / name)
+        if found != manifest.files[name]:
+            shutil.rmtree(incoming)
+            raise BadModel(
+                f"{field}: {uri}: {name} is not what the manifest says: {found.size} bytes with sha256 "
+                f"{found.sha256[:12]}…, not {manifest.files[name].size} with {manifest.files[name].sha256[:12]}…. "
+                "Upload the model again"
+            )
+    if artifact.digest_of(manifest.files) != manifest.digest:
+        raise BadModel(f"{field}: {uri}: the digest of its manifest is not that of its files. Export the model again")
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(artifact.WEIGHT_SUFFIXES)
