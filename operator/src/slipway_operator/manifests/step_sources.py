@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from slipway_core import uris
 from slipway_core.plan import Plan
 from slipway_operator.manifests.credentials import Source
+
+_FETCHED = ("s3", "gs")
 
 
 def of(plan: Plan, step: str, baseline: str | None = None) -> list[Source]:
     """Returns the sources of a step.
 
-    Data is read once, by prepare; stages and export start from the base model; evaluate reads what prepare kept, and
-    the live version.
+    Data is read once, by prepare, and so is a base model of an object store, which it keeps in the workspace; stages
+    and export start from any other one where it is; evaluate reads what prepare kept, and the live version.
 
     Args:
         plan: of the run.
@@ -25,7 +28,7 @@ def of(plan: Plan, step: str, baseline: str | None = None) -> list[Source]:
         case "evaluate":
             return [Source(baseline.rpartition("@")[0])] if baseline is not None else []
         case _:
-            return list(_model(plan))
+            return [source for source in _model(plan) if uris.parse(source.uri).scheme not in _FETCHED]
 
 
 def _model(plan: Plan) -> Iterator[Source]:

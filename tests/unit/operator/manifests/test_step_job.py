@@ -179,6 +179,14 @@ def test_invariant_h_a_step_gets_the_secrets_that_it_needs(step: str, token: str
     assert [source["secretRef"]["name"] for source in one["envFrom"]] == stores
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_invariant_h_the_keys_of_a_store_are_those_of_prepare_which_keeps_the_model(scheme: str) -> None:
+    plan = a_plan(model={"from": f"{scheme}://models/base", "credentials": "store"})
+    given = {step: container(a_job(plan, step))["envFrom"] for step in plan.steps}
+    assert given.pop("prepare") == [{"secretRef": {"name": "store"}}]
+    assert not any(given.values())
+
+
 @pytest.mark.parametrize(
     "model",
     [
