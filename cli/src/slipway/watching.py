@@ -62,13 +62,14 @@ def changes(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
 def _of_step(before: StepStatus | None, after: StepStatus) -> Event | None:
     if before is not None and (before.state, before.attempt) == (after.state, after.attempt):
         return None
+    why = after.message or "it left no reason"
     match after.state:
         case StepState.SUCCEEDED:
             return Event("Normal", "StepSucceeded", f"{after.name} is done (attempt {after.attempt})")
         case StepState.WAITING:
-            return Event("Warning", "StepFailed", f"{after.name} is tried again: {after.message}")
+            return Event("Warning", "StepFailed", f"{after.name} is tried again: {why}")
         case StepState.FAILED:
-            return Event("Warning", "StepFailed", f"{after.name} failed: {after.message}")
+            return Event("Warning", "StepFailed", f"{after.name} failed: {why}")
         case _:
             return None
 
@@ -85,13 +86,12 @@ def _say_where(screen: Console, place: Place, status: RunStatus) -> None:
 
 def _say_live(screen: Console, place: Place, run: TrainingRun) -> None:
     endpoint = _endpoint(place, run.spec.serving.endpoint) if run.spec.serving else None
-    status = endpoint.status if endpoint else None
-    if status is not None and status.live is not None and status.phase is not EndpointPhase.STOPPED:
-        live = status.live
-        screen.print(
-            f"Endpoint {run.spec.serving and run.spec.serving.endpoint} still serves version {live.version} of run "
-            f"{live.run}.", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+    if endpoint is None or endpoint.status is None or endpoint.status.phase is EndpointPhase.STOPPED:
+        return
+    live = endpoint.status.live
+    if live is not None:
+        still = f"still serves version {live.version} of run {live.run}."
+        screen.print(f"Endpoint {endpoint.metadata.name} {still}", highlight=False, soft_wrap=True)
 
 
 def _endpoint(place: Place, name: str) -> ModelEndpoint | None:
