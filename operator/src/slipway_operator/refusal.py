@@ -7,7 +7,7 @@ from datetime import datetime
 
 from slipway_core import conditions
 from slipway_core.observed import Blocker, CreateAttempt, Decision, Promote
-from slipway_core.status import CONDITION_LIMIT, RunStatus, StepState, StepStatus, fit
+from slipway_core.status import CONDITION_LIMIT, Phase, RunStatus, StepState, StepStatus, fit
 from slipway_core.training_run import TrainingRun
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.owned import TakenError
@@ -62,7 +62,10 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
     ]
     earlier = conditions.find(was.conditions, CONDITION)
     own += [earlier] if earlier is not None else []
-    return refused(run, decision.status.model_copy(update={"stages": stages, "conditions": own}), refusal, now)
+    # As with a pod that cannot start: no step is at work, and the alert about runs that wait goes by the phase.
+    phase = Phase.PENDING if refusal.not_created else decision.status.phase
+    update = {"stages": stages, "conditions": own, "phase": phase}
+    return refused(run, decision.status.model_copy(update=update), refusal, now)
 
 
 def refused(run: TrainingRun, status: RunStatus, refusal: Refusal, now: datetime) -> RunStatus:

@@ -194,6 +194,7 @@ def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refu
         "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "resumedStep": 0, "metrics": {}
     }  # fmt: skip
     assert world.condition("Progressing")["message"] == "learn cannot start: exceeded quota: jobs"
+    assert world.phase == "Pending", "it does not train"
     before = len(world.cluster.written("update_status", kinds.TRAINING_RUN))
     world.now += timedelta(seconds=15)
     world.reconcile()
