@@ -99,10 +99,10 @@ def test_an_object_of_many_requests_goes_on_where_an_attempt_was_killed(
     put("large.jsonl", content)
     asked, block = list[int](), object_store.ObjectStore._block
 
-    def dies(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
+    async def dies(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
         if start == 800:
             raise FetchFailed("the network is gone")
-        return block(self, found, start)
+        return await block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", dies)
     with pytest.raises(FetchFailed):
@@ -126,10 +126,10 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
     put("moving.jsonl", b"old " * 250)
     block = object_store.ObjectStore._block
 
-    def moves(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
+    async def moves(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
         if start == 800:
             put("moving.jsonl", b"new " * 250)
-        return block(self, found, start)
+        return await block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", moves)
     with pytest.raises(FetchFailed, match="was changed while it was fetched"):

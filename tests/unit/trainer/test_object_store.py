@@ -1,13 +1,17 @@
 import http.server
+import os
 import re
+import signal
+import socket
 import threading
+import time
 
 import pytest
 
 from slipway_core import uris
 from slipway_trainer import object_store, stored_model
-from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
-from slipway_trainer.object_store import ObjectStore
+from slipway_trainer.errors import BadConfig, FetchFailed, Interrupted, StepFailure
+from slipway_trainer.object_store import ObjectStore, StoredObject
 
 FIELD = "stages[0].data.train[0].uri"
 
@@ -87,6 +91,27 @@ def test_a_store_that_nobody_answers_for_is_tried_again(monkeypatch):
     found = failure("s3://bucket/data.jsonl")
     assert isinstance(found, FetchFailed)
     assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("what", ["find", "download"])
+def test_a_stop_does_not_wait_for_a_store_that_is_silent(monkeypatch, tmp_path, what):
+    def stop(*_):
+        raise Interrupted("stopped by SIGTERM")
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        store = ObjectStore(uris.parse("s3://bucket/a.jsonl"), FIELD)
+        found = StoredObject("a.jsonl", 64 << 20, '"x"', "x")
+        previous, started = signal.signal(signal.SIGTERM, stop), time.monotonic()
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        try:
+            with pytest.raises(Interrupted):
+                store.find() if what == "find" else list(store._blocks(found, 0))
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("endpoint", ["store:9000", "http://", "http://a b"])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import has_magic
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,9 +33,9 @@ KEYS: Mapping[str, str] = {
 _ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
 # Where a machine of a cloud gets keys of its own; a store asks there when it was given none.
 _METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
-# A stop waits for a request that is under way, so none may take long; the executor tries a whole step again.
+# Not for long: the executor tries the whole step again, and what was fetched stays.
 _CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
-_RETRY = {"max_retries": 6, "retry_timeout": timedelta(seconds=30)}
+_RETRY = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,11 @@ class ObjectStore:
         options: Any = {**_CLIENT, "allow_http": endpoint.startswith("http://")}
         retry: Any = _RETRY
         address = f"{uri.scheme}://{uri.authority}"
-        self._store = self._asked(lambda: from_url(address, client_options=options, retry_config=retry))
+
+        async def opened() -> Any:
+            return from_url(address, client_options=options, retry_config=retry)
+
+        self._store = self._asked(opened)
 
     def find(self) -> list[StoredObject]:
         """Returns what the URI names, sorted, as of files: one object, those that a glob matches, or those below a
@@ -131,15 +134,16 @@ class ObjectStore:
         import obstore
 
         try:
-            return _stored(self._asked(lambda: obstore.head(self._store, key)))
+            return _stored(self._asked(lambda: obstore.head_async(self._store, key)))
         except FileNotFoundError:
             return None
 
     def _below(self, prefix: str) -> list[StoredObject]:
         import obstore
 
-        def listed() -> list[StoredObject]:
-            return [_stored(entry) for page in obstore.list(self._store, prefix.strip("/")) for entry in page]
+        async def listed() -> list[StoredObject]:
+            pages = obstore.list(self._store, prefix.strip("/"))
+            return [_stored(entry) async for page in pages for entry in page]
 
         try:
             return sorted(self._asked(listed), key=lambda found: found.key)
@@ -147,29 +151,27 @@ class ObjectStore:
             raise self._no_bucket() from None
 
     def _blocks(self, found: StoredObject, start: int) -> Iterator[bytes]:
-        starts = iter(range(start, found.size, BLOCK))
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            waiting = deque(pool.submit(self._block, found, one) for one in islice(starts, PARALLEL))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(self._block, found, one) for one in islice(starts, 1))
-
-    def _block(self, found: StoredObject, start: int) -> bytes:
-        import obstore
         from obstore.exceptions import PreconditionError
+
+        async def together(starts: Iterable[int]) -> list[bytes]:
+            return await asyncio.gather(*(self._block(found, one) for one in starts))
+
+        starts = range(start, found.size, BLOCK)
+        for first in range(0, len(starts), PARALLEL):
+            try:
+                blocks = self._asked(partial(together, starts[first : first + PARALLEL]))
+            except (FileNotFoundError, PreconditionError):
+                raise self._changed(found) from None
+            yield from blocks
+
+    async def _block(self, found: StoredObject, start: int) -> bytes:
+        import obstore
 
         end = min(start + BLOCK, found.size)
         options: Any = {"range": (start, end)} | ({"if_match": found.e_tag} if found.e_tag else {})
-
-        def get() -> tuple[str | None, bytes]:
-            got = obstore.get(self._store, found.key, options=options)
-            return got.meta["e_tag"], bytes(got.bytes())
-
-        try:
-            e_tag, block = self._asked(get)
-        except (FileNotFoundError, PreconditionError):
-            raise self._changed(found) from None
-        if e_tag != found.e_tag or len(block) != end - start:
+        got = await obstore.get_async(self._store, found.key, options=options)
+        block = bytes(await got.bytes_async())
+        if got.meta["e_tag"] != found.e_tag or len(block) != end - start:
             raise self._changed(found)
         return block
 
@@ -178,12 +180,18 @@ class ObjectStore:
             f"{self.field}: {self.address(found)}: was changed while it was fetched; it is fetched again"
         )
 
-    def _asked(self, ask: Callable[[], _T]) -> _T:
-        """Raises FileNotFoundError and PreconditionError as they are, all else in our words."""
+    def _asked(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Raises FileNotFoundError and PreconditionError as they are, all else in our words.
+
+        In a loop, since a call that blocks would keep a stop waiting until the store answers.
+        """
         from obstore.exceptions import BaseError, PreconditionError
 
+        async def answer() -> _T:
+            return await ask()
+
         try:
-            return ask()
+            return asyncio.run(answer())
         except (FileNotFoundError, PreconditionError):
             raise
         except (BaseError, OSError, ValueError) as error:
