@@ -5,7 +5,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.sh"
 . "$here/cache.sh"
 . "$here/lib/archive.sh"
-export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOTOOLCHAIN=local
+# Without debugging tables, and with a lazier collector in the compiler: a quarter of its time less.
+export GOFLAGS='-buildvcs=false -gcflags=all=-dwarf=false' CGO_ENABLED=0 GOTOOLCHAIN=local GOGC=${GOGC:-400}
 mkdir -p "$BIN"
 
 go_tool() {
