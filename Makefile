@@ -9,7 +9,7 @@ VARIANT ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 # Processes of `make test`; each has an API server of its own. The files of the suite take turns between them.
-WORKERS ?= 3
+WORKERS ?= 2
 BENCH_ARGS ?=
 BIN := .venv/bin
 PYTHON_FILES := core trainer serving operator cli charts tests bench
@@ -33,7 +33,7 @@ setup: ## Set up .venv (no root, no compiler; VARIANT=cpu|cuda, PYTHON=/path/to/
 quickstart: setup ## Set up, then train, judge and serve a small model on this machine
 	@$(BIN)/slipway run examples/quickstart.yaml
 
-test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=3 processes)
+test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes)
 	@tools/test.sh $(WORKERS) $(PYTEST_ARGS)
 
 e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from tests.integration.api_client import ApiClient, eventually
-from tests.programs import program
+from tests.programs import build, program
 
 from slipway_operator.kinds import Kind
 
@@ -74,6 +74,7 @@ def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlP
 
 def helm_template(*templates: str) -> list[dict[str, Any]]:
     """Returns what some templates of the chart become with Kueue enabled."""
+    build("helm")
     only = [argument for template in templates for argument in ("--show-only", f"templates/{template}")]
     command = [program("helm"), "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
     command += ["--set", "kueue.enabled=true"]
