@@ -25,5 +25,5 @@ def program(name: str) -> str:
 
 
 def build(*names: str) -> None:
-    """Builds what is missing, and waits for whoever builds it already."""
-    subprocess.run([_BUILD, *names], check=True)
+    """Builds what is missing, and waits for whoever builds it already. Raises CalledProcessError with the reason."""
+    subprocess.run([_BUILD, *names], check=True, capture_output=True, text=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from slipway_core.lifecycle import OWN_CONDITIONS
 from slipway_core.status import Condition, RunStatus
-
-_OWN = ("Planned", "Progressing", "Passed", "Live")
-"""Conditions that every run has. Each other one is there for as long as something is in the way."""
 
 
 def blockers(status: RunStatus) -> list[Condition]:
@@ -15,14 +13,14 @@ def blockers(status: RunStatus) -> list[Condition]:
     return [
         condition
         for condition in status.conditions
-        if (condition.status == "True" and condition.type not in _OWN)
+        if (condition.status == "True" and condition.type not in OWN_CONDITIONS)
         or (condition.status == "False" and condition.type == "Planned")
     ]
 
 
 def title(blocker: Condition) -> str:
     """Returns it in a word: SecretMissing, Unschedulable, RunNotFound."""
-    return blocker.reason if blocker.type in _OWN else blocker.type
+    return blocker.reason if blocker.type in OWN_CONDITIONS else blocker.type
 
 
 def sentence(blocker: Condition) -> str:

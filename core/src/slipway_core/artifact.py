@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -159,6 +159,23 @@ def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
         raise ArtifactError(f"{folder}: has the digest {manifest.digest}, and {expected_digest} was asked for.")
     _refuse_pickles(folder, found)
     return manifest
+
+
+def check_name(name: str, *, reserved: str | None = None) -> None:
+    """Refuses what a manifest may not name before anything is fetched by it: no file of its folder, or a pickle.
+
+    Args:
+        name: as the manifest has it.
+        reserved: an entry of the folder that belongs to whoever fetches.
+
+    Raises ArtifactError.
+    """
+    path = PurePosixPath(name)
+    # "." and "" have no parts: they name the folder itself.
+    if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (reserved,)):
+        raise ArtifactError(f"its manifest names {name!r}, which is no file of its folder; this is no artifact")
+    if name.endswith(PICKLE_SUFFIXES):
+        raise ArtifactError(f"{name}: this format can run code when it is loaded; use safetensors")
 
 
 def dump(manifest: Manifest) -> str:

@@ -49,6 +49,8 @@ RETRY_ANNOTATION = "slipway.dev/retry"
 """A new value gives a failed run its retries back."""
 REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
+OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
+"""Conditions that every run has. Each other one is there for as long as something is in the way."""
 _TOKEN_LIMIT = 253
 """Characters of an annotation's value that a status holds as it is; an annotation may have 256 KiB."""
 
@@ -623,14 +625,11 @@ def _show_blockers(draft: _Draft) -> None:
     shown = (*draft.observed.blockers, *([queued] if queued is not None else []))
     types = {blocker.type for blocker in shown}
     for condition in list(draft.conditions):
-        if condition.type not in _OWN_CONDITIONS and condition.type not in types:
+        if condition.type not in OWN_CONDITIONS and condition.type not in types:
             draft.conditions = conditions.drop(draft.conditions, condition.type)
     draft.events += conditions.warnings(draft.was.conditions, draft.observed.blockers)
     for blocker in shown:
         draft.condition(blocker.type, "True", blocker.reason, blocker.message)
-
-
-_OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
 
 
 def _phase_of(step_name: str) -> Phase:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from slipway_core import artifact
 from slipway_core.artifact import ArtifactError, Manifest
@@ -100,12 +100,10 @@ def _cleared(folder: Path) -> Path:
 
 def _named(manifest: Manifest, offered: Mapping[str, int], uri: str) -> list[str]:
     for name in manifest.files:
-        path = PurePosixPath(name)
-        # "." and "" have no parts: they name the folder itself.
-        if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (INCOMING,)):
-            raise FetchError(f"{uri}: its manifest names {name!r}, which is no file of its folder; this is no artifact")
-        if name.endswith(artifact.PICKLE_SUFFIXES):
-            raise FetchError(f"{uri}: {name}: this format can run code when it is loaded; use safetensors")
+        try:
+            artifact.check_name(name, reserved=INCOMING)
+        except ArtifactError as error:
+            raise FetchError(f"{uri}: {error}") from None
         if name not in offered:
             raise ArtifactError(f"{uri}: the manifest names {name} and it is missing. Export the model again.")
     return list(manifest.files)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pytest
 import yaml
+from tests import programs
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "slipway"
@@ -48,11 +49,11 @@ class Helm:
     @classmethod
     def of_the_cache(cls) -> Self:
         """Builds it when it is missing; skips the test, with the reason, where Go cannot be had."""
-        script = 'tools/testcluster/build.sh helm >&2 && . tools/testcluster/cache.sh && echo "$BIN/helm"'
-        done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
-        if done.returncode != 0:
-            pytest.skip(f"Helm cannot be built here: {done.stderr.strip().splitlines()[-1]}")
-        return cls(done.stdout.strip())
+        try:
+            programs.build("helm")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"Helm cannot be built here: {error.stderr.strip().splitlines()[-1]}")
+        return cls(programs.program("helm"))
 
     def run(self, *arguments: str | Path, values: Manifest | None = None) -> subprocess.CompletedProcess[str]:
         # JSON is YAML; the values come last, so they win over those of files.

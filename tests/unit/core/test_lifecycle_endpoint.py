@@ -248,7 +248,8 @@ def test_G_a_retry_of_the_endpoint_changes_nothing_of_a_run_that_was_retried_too
     assert (world.phase, world.promotions) == (Phase.SERVING, 1)
 
 
-def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_though_the_run_was_retried_before():
+def a_retried_run_whose_rollout_failed() -> World:
+    """The run's own retry, 1, was taken up by its endpoint."""
     world = World(a_run())
     annotate(world, "1")
     world.through(*ALL)
@@ -256,6 +257,11 @@ def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_though_the_run_
     world.candidate_fails()
     world.settle()
     assert world.phase is Phase.FAILED
+    return world
+
+
+def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_though_the_run_was_retried_before():
+    world = a_retried_run_whose_rollout_failed()
     says(world, retry="2", candidate=version(10, "Starting"), phase=EndpointPhase.ROLLING_OUT)
     world.settle()
     assert world.phase is Phase.ROLLING_OUT
@@ -266,12 +272,7 @@ def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_though_the_run_
 
 
 def test_a_new_retry_of_the_run_is_told_though_the_last_one_was_taken_up():
-    world = World(a_run())
-    annotate(world, "1")
-    world.through(*ALL)
-    says(world, retry="1")
-    world.candidate_fails()
-    world.settle()
+    world = a_retried_run_whose_rollout_failed()
     annotate(world, "2")
     assert world.reconcile().promote is not None
     assert world.phase is Phase.ROLLING_OUT

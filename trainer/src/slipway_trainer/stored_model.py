@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from slipway_core import artifact, uris
 from slipway_core.artifact import ArtifactError, Manifest
@@ -89,11 +89,10 @@ def _wanted(manifest: Manifest | None, offered: dict[str, StoredObject], uri: st
         patterns = artifact.MODEL_FILES
         return sorted(n for n in offered if "/" not in n and any(fnmatch(n, pattern) for pattern in patterns))
     for name in manifest.files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise BadModel(f"{field}: {uri}: its manifest names {name!r}, which is no file of its folder")
-        if name.endswith(artifact.PICKLE_SUFFIXES):
-            raise BadModel(f"{field}: {uri}: {name}: this format can run code when it is loaded; use safetensors")
+        try:
+            artifact.check_name(name)
+        except ArtifactError as error:
+            raise BadModel(f"{field}: {uri}: {error}") from None
         if name not in offered:
             raise BadModel(f"{field}: {uri}: the manifest names {name} and it is missing. Export the model again")
     return sorted(manifest.files)
