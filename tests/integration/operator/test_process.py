@@ -28,14 +28,34 @@ from slipway_operator.world import World
 
 @dataclass
 class Replica:
-    """One process of the operator whose passes note how many ConfigMaps of the run they saw."""
+    """One process of the operator whose passes note how many ConfigMaps of the run they saw.
+
+    It has a thread with an event loop of its own: at its end Kopf waits 5 s for every task that the loop began
+    meanwhile, and then cancels it, whoever began it; those of another replica too.
+    """
 
     name: str
     port: int
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
     passes: list[tuple[str, str, int]] = field(default_factory=list)
     world: World = field(default_factory=World)
-    task: asyncio.Task[None] | None = None
+    ended: asyncio.Future[None] | None = None
+    _stop: Callable[[], object] = lambda: None
+
+    async def runs(self, plane: ControlPlane, settings: Settings) -> None:
+        """Begins to run in its thread."""
+        began: asyncio.Event = asyncio.Event()
+        outside = asyncio.get_running_loop()
+
+        async def inside() -> None:
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+            outside.call_soon_threadsafe(began.set)
+            connection = await connect(plane.kubeconfig, None)
+            now = lambda: datetime.now(UTC)  # noqa: E731
+            await Process(settings, connection, self.reconcilers, self.name, now, time.monotonic).run(stop)
+
+        self.ended = asyncio.ensure_future(asyncio.to_thread(asyncio.run, inside()))
+        await began.wait()
 
     def reconcilers(self, cluster, world: World, settings, metrics, clock) -> dict[str, Any]:
         self.world = world
@@ -67,10 +87,10 @@ class Replica:
 
     async def ends(self) -> float:
         """Stops it as SIGTERM does. Returns the seconds that took."""
-        assert self.task is not None
+        assert self.ended is not None
         started = time.monotonic()
-        self.stop.set()
-        await self.task
+        self._stop()
+        await self.ended
         return time.monotonic() - started
 
 
@@ -80,13 +100,14 @@ async def a_replica(plane: ControlPlane, name: str, namespace: str, **settings: 
     replica = Replica(name, _free_port())
     lease = Lease(name="operator", namespace=namespace, duration_seconds=3, renew_seconds=0.3)
     own = Settings(port=replica.port, lease=lease, **settings)
-    connection = await connect(plane.kubeconfig, None)
-    process = Process(own, connection, replica.reconcilers, name, lambda: datetime.now(UTC), time.monotonic)
-    replica.task = asyncio.create_task(process.run(replica.stop))
+    await replica.runs(plane, own)
     try:
         yield replica
     finally:
-        if not replica.task.done():
+        assert replica.ended is not None
+        if replica.ended.done():
+            replica.ended.result()
+        else:
             await replica.ends()
 
 
