@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from pydantic import PrivateAttr
+
 from slipway_core import uris
 from slipway_core.api import Api, Digest, Name
 from slipway_core.model_endpoint import EndpointTemplate
@@ -62,6 +64,8 @@ class Plan(Api):
     images: Images = Images()
     accelerator: str | None = None
     """compute.accelerator, or the executor's default."""
+    _words: dict[str, Any] | None = PrivateAttr(default=None)
+    """What the digest covers, as a release wrote it that had fewer fields; None where this one writes the same."""
 
     @property
     def steps(self) -> list[str]:
@@ -81,7 +85,14 @@ class Plan(Api):
         return self.stages[index - 1] if index else None
 
     def to_json(self) -> str:
-        return json.dumps(self.to_document(), ensure_ascii=False, indent=2) + "\n"
+        """Returns `plan.json`, which `load` takes: of an older release's plan, its words."""
+        return json.dumps({**self.to_document(), **(self._words or {})}, ensure_ascii=False, indent=2) + "\n"
+
+    def worded(self, words: dict[str, Any]) -> Plan:
+        """Returns the plan as it was written with these words."""
+        plan = self.model_copy()
+        plan._words = words
+        return plan
 
 
 @dataclass(frozen=True)
@@ -142,9 +153,11 @@ def load(text: str) -> Plan:
     """
     plan = Plan.model_validate_json(text, by_alias=True, by_name=False)
     written: dict[str, Any] = json.loads(text)
-    if plan.digest != (found := _digest({name: written.get(name) for name in _DIGESTED})):
+    words = {name: written.get(name) for name in _DIGESTED}
+    if plan.digest != (found := _digest(words)):
         raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
-    return plan
+    ours = _digest({name: getattr(plan, name) for name in _DIGESTED})
+    return plan if plan.digest == ours else plan.worded(words)
 
 
 @dataclass(frozen=True)

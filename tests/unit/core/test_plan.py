@@ -42,6 +42,10 @@ def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_diges
     document["digest"] = "sha256:" + hashlib.sha256(older.encode()).hexdigest()
     plan = plans.load(json.dumps(document))
     assert (plan.digest, plan.checkpoints.keep) == (document["digest"], 3)
+    served = plan.model_copy(update={"serving": None})
+    for kept in (plan, served):
+        again = plans.load(kept.to_json())
+        assert again == kept, "its ranks, and a ConfigMap that comes back, are given it in words that have its digest"
 
 
 @pytest.mark.parametrize(
