@@ -20,6 +20,9 @@ PROGRESS_HOST_VARIABLE = "SLIPWAY_PROGRESS_HOST"
 """Environment variable: the address it binds, 127.0.0.1 when unset."""
 GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
 """Environment variable: seconds between SIGTERM and SIGKILL."""
+PLAN_DIGEST_VARIABLE = "SLIPWAY_PLAN_DIGEST"
+"""Environment variable: the digest of the plan that the attempt was started for. A process that finds another plan ends
+as a failure, which is tried again; unset, it takes what it finds."""
 RUNS_VARIABLE = "SLIPWAY_RUNS"
 """Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
 has it, is the artifact of run `<name>`."""

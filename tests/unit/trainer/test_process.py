@@ -97,6 +97,19 @@ def test_a_plan_that_is_damaged_is_never_run(made, content, message):
     assert message in result.error.message
 
 
+def test_E_another_plan_than_that_of_the_attempt_is_never_run_and_the_attempt_may_be_repeated(made, monkeypatch):
+    mine = json.loads(made.plan.read_text())["digest"]
+    monkeypatch.setenv(protocol.PLAN_DIGEST_VARIABLE, mine)
+    assert frame(made, done)[0] == 0
+    other = plan(causal(f"file://{made.root}/b.jsonl"))
+    assert other.digest != mine
+    made.plan.write_text(other.to_json())
+    code, result = frame(made, raising(AssertionError("it ran")))
+    assert (code, result.error and result.error.kind) == (1, "PlanChanged")
+    assert result.error
+    assert result.error.message == f"{made.plan}: holds the plan {other.digest}, and this attempt was started for {mine}"
+
+
 def test_a_stage_that_the_plan_does_not_have_is_refused_with_those_that_it_has(made):
     code, result = frame(made, done, step="sft")
     assert code == 2

@@ -30,6 +30,12 @@ class BadConfig(InputError):
     kind = "BadConfig"
 
 
+class PlanChanged(StepFailure):
+    """Another plan lies where the attempt's was: somebody put it there, and the executor puts its own back."""
+
+    kind = "PlanChanged"
+
+
 class BadData(InputError):
     """A file, or a row of it, is not what its stage needs."""
 

@@ -20,7 +20,7 @@ from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.protocol import StepError, StepResult
 from slipway_core.workspace import Workspace
-from slipway_trainer.errors import BadConfig, Interrupted, NoSpace, OutOfMemory, StepFailure, Superseded
+from slipway_trainer.errors import BadConfig, Interrupted, NoSpace, OutOfMemory, PlanChanged, StepFailure, Superseded
 
 WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
 MESSAGE_LIMIT = 2048
@@ -153,13 +153,17 @@ def step_error(failure: StepFailure) -> StepError:
 
 def _load(plan_file: Path) -> Plan:
     try:
-        return plans.load(plan_file.read_text(encoding="utf-8"))
+        plan = plans.load(plan_file.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadConfig(f"{plan_file}: {where}: {first['msg']}") from None
     except (ValueError, OSError) as error:
         raise BadConfig(f"{plan_file}: {error}") from None
+    wanted = os.environ.get(protocol.PLAN_DIGEST_VARIABLE, plan.digest)
+    if plan.digest != wanted:
+        raise PlanChanged(f"{plan_file}: holds the plan {plan.digest}, and this attempt was started for {wanted}")
+    return plan
 
 
 @contextmanager

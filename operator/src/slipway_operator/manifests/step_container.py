@@ -42,7 +42,7 @@ def step_container(
         "args": step_command(
             step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=folder, baseline=baseline
         ),
-        "env": [*_environment(settings), *_rendezvous(plan, step, attempt), *secrets["env"]],
+        "env": [*_environment(plan, settings), *_rendezvous(plan, step, attempt), *secrets["env"]],
         "envFrom": secrets["envFrom"],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
         "resources": step_resources(plan, step, settings),
@@ -52,11 +52,13 @@ def step_container(
     }
 
 
-def _environment(settings: Settings) -> list[Manifest]:
+def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
     variables = {
         **scratch.variables(),
         protocol.RESULT_VARIABLE: _TERMINATION_LOG,
         protocol.PROGRESS_PORT_VARIABLE: str(PROGRESS_PORT),
+        # The plan may be replaced between the pass that read it and the start of the pod that mounts it.
+        protocol.PLAN_DIGEST_VARIABLE: plan.digest,
         protocol.GRACE_VARIABLE: str(seconds(settings.training.grace)),
         "SLIPWAY_CLAIMS": claims.CLAIMS,
     }

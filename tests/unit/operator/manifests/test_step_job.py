@@ -37,6 +37,11 @@ def test_the_process_is_told_what_a_local_one_is_told(step: str, arguments: list
     assert told[7:] == arguments[1:]
 
 
+def test_E_the_process_is_told_which_plan_it_is_to_find() -> None:
+    plan = a_plan()
+    assert variables(container(a_job(plan)))["SLIPWAY_PLAN_DIGEST"] == plan.digest
+
+
 @pytest.mark.parametrize(("step", "pods"), [("prepare", 1), ("learn", 3), ("export", 1), ("evaluate", 1)])
 def test_only_training_is_spread_over_nodes(step: str, pods: int) -> None:
     spec = a_job(a_plan(compute={"nodes": 3}), step)["spec"]
