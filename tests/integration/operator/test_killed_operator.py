@@ -17,9 +17,11 @@ def proxy() -> DeadlyProxy:
 
 
 @pytest.fixture
-def mortal(control_plane, pods_say, proxy, tmp_path) -> Iterator[OperatorProcess]:
+def mortal(control_plane, namespace, pods_say, proxy, tmp_path) -> Iterator[OperatorProcess]:
     with proxy.listening(control_plane.operator_kubeconfig, tmp_path) as kubeconfig:
-        operator = OperatorProcess(kubeconfig, tmp_path / "operator", {"podUrl": pods_say.url})
+        # What other tests have left elsewhere would have it write, and die, before it was ready.
+        settings = {"podUrl": pods_say.url, "watchNamespaces": [namespace]}
+        operator = OperatorProcess(kubeconfig, tmp_path / "operator", settings)
         proxy.kill = operator.kill
         yield operator
         if operator.alive:

@@ -1,5 +1,7 @@
 """Files that go to a claim: whole or not at all, once, and no pod that stays."""
 
+import time
+
 import pytest
 
 from slipway.cluster import inputs, upload
@@ -40,11 +42,19 @@ def test_what_is_there_is_not_sent_again(cluster, data):
     assert len([call for call in cluster.calls("exec") if "--stdin" in call]) == 1
 
 
+def assert_nothing_is_left(cluster):
+    """The shell in the pod removes what it received once it hears that no more comes: after kubectl has ended."""
+    deadline = time.monotonic() + 20
+    while left := list((cluster.workspace / "inputs").iterdir()):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
 def test_a_file_that_changes_meanwhile_leaves_nothing_behind(cluster, data, tmp_path):
     (tmp_path / "data" / "名.jsonl").write_bytes(b"TWO\n")
     with pytest.raises(ClusterError, match="changed while it was sent"):
         send(cluster, data)
-    assert list((cluster.workspace / "inputs").iterdir()) == []
+    assert_nothing_is_left(cluster)
     assert cluster.objects == {}
 
 
@@ -52,7 +62,7 @@ def test_a_file_that_grows_meanwhile_is_noticed_before_it_is_sent(cluster, data,
     (tmp_path / "data" / "名.jsonl").write_bytes(b"longer\n")
     with pytest.raises(ClusterError, match=r"名\.jsonl: changed while it was sent"):
         send(cluster, data)
-    assert list((cluster.workspace / "inputs").iterdir()) == []
+    assert_nothing_is_left(cluster)
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_named(cluster, data, tmp_path):
