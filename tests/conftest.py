@@ -36,12 +36,18 @@ COMPILER = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|clang\+\+|ic
 
 _BUILT = {"control_plane", "empty_plane", "helm", "s3"}
 """Fixtures that need a program which a new machine builds first, for minutes."""
+_BUILT_LAST = {"quota"}
+"""Of these, those that need Kueue."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has the tests of those programs come last, and wait: `make test` builds them while the others run."""
-    waits = {item.path for item in items if _BUILT & set(getattr(item, "fixturenames", ()))}
-    items.sort(key=lambda item: item.path in waits)
+
+    def those_with(fixtures: set[str]) -> set[Path]:
+        return {item.path for item in items if fixtures & set(getattr(item, "fixturenames", ()))}
+
+    waits, longest = those_with(_BUILT), those_with(_BUILT_LAST)
+    items.sort(key=lambda item: (item.path in waits, item.path in longest))
     if not (programs.folder() / "kube-apiserver").exists():
         for item in items:
             if item.path in waits:

@@ -129,10 +129,15 @@ buildkit() { module_build github.com/moby/buildkit "v$BUILDKIT_VERSION" github.c
 # The S3 server of the tests.
 gofakes3() { GOBIN=$out go install -trimpath -ldflags='-s -w' "github.com/johannesboyne/gofakes3/cmd/gofakes3@v$GOFAKES3_VERSION"; }
 # With certificates that others made, its command reads those of its metrics from /etc: from the environment here.
+# It needs newer libraries of Kubernetes than this one has; all others are of the versions that are compiled already.
 kueue() {
   local source
+  mkdir ../together
+  (cd ../together; together)
   go mod init testcluster.invalid/kueue
   go get "sigs.k8s.io/kueue@v$KUEUE_VERSION"
+  # shellcheck disable=SC2046  # one argument for each of them
+  go mod edit $(awk '/^\t/ && $1 !~ /k8s\.io/ && $1 !~ /^helm\.sh/ { print "-require=" $1 "@" $2 }' ../together/go.mod)
   source=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kueue)
   sed 's|"/etc/kueue/metrics/certs"|os.Getenv("KUEUE_METRICS_CERTS")|' "$source/cmd/kueue/main.go" >main.go
   grep -q KUEUE_METRICS_CERTS main.go
@@ -159,7 +164,7 @@ one() {
     helm) build helm "$HELM_VERSION-$KUBERNETES_VERSION" helm ;;
     kwok) build kwok "$KWOK_VERSION-$KUBERNETES_VERSION" kwok ;;
     kind) build kind "$KIND_VERSION" kind ;;
-    kueue) build kueue "$KUEUE_VERSION-certificates" kueue ;;
+    kueue) build kueue "$KUEUE_VERSION-certificates-$KUBERNETES_VERSION" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
     pause) build pause "$PAUSE_VERSION" pause ;;

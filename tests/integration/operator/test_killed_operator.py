@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.integration.api_client import eventually
+from tests.integration.control_plane import ControlPlane
+from tests.integration.fresh_namespace import fresh_namespace
 from tests.integration.operator.deadly_proxy import DeadlyProxy
 from tests.integration.operator.operator_process import OperatorProcess
+from tests.integration.operator.pod_stand_in import PodStandIn
 from tests.integration.operator.runs_on_cluster import STEPS, Run, Runs, verdicts
 
-
-@pytest.fixture
-def proxy() -> DeadlyProxy:
-    return DeadlyProxy()
+LANES = 3
+"""Operators that die at the same time, each in a namespace of its own: a run waits more than it works."""
 
 
-@pytest.fixture
-def mortal(control_plane, namespace, pods_say, proxy, tmp_path) -> Iterator[OperatorProcess]:
-    with proxy.listening(control_plane.operator_kubeconfig, tmp_path) as kubeconfig:
+@contextmanager
+def a_mortal(
+    control_plane: ControlPlane, pods_say: PodStandIn, namespace: str, folder: Path
+) -> Iterator[tuple[OperatorProcess, DeadlyProxy]]:
+    """An operator, not yet started, on a proxy that kills it."""
+    proxy = DeadlyProxy()
+    folder.mkdir(exist_ok=True)
+    with proxy.listening(control_plane.operator_kubeconfig, folder) as kubeconfig:
         # What other tests have left elsewhere would have it write, and die, before it was ready.
         settings = {"podUrl": pods_say.url, "watchNamespaces": [namespace]}
-        operator = OperatorProcess(kubeconfig, tmp_path / "operator", settings)
+        operator = OperatorProcess(kubeconfig, folder / "operator", settings)
         proxy.kill = operator.kill
-        yield operator
+        yield operator, proxy
         if operator.alive:
             operator.stop()
         assert "Traceback" not in operator.log, operator.log[-5000:]
@@ -58,36 +68,58 @@ def assert_nothing_was_done_twice(runs: Runs, run: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_F_an_operator_that_dies_after_each_of_its_writes_brings_a_run_to_its_end(
-    control_plane, namespace, proxy, mortal
+    control_plane, namespace, pods_say, tmp_path
 ):
-    proxy.dies_after = lambda write: True
-    mortal.start()
-    run = Runs(control_plane.api, namespace).apply("well")
-    lives_again_until_serving(mortal, run, 500)
-    assert len(proxy.writes) > 15
-    assert_nothing_was_done_twice(Runs(control_plane.api, namespace), run)
+    with a_mortal(control_plane, pods_say, namespace, tmp_path) as (mortal, proxy):
+        proxy.dies_after = lambda write: True
+        mortal.start()
+        runs = Runs(control_plane.api, namespace)
+        run = runs.apply("well")
+        lives_again_until_serving(mortal, run, 500)
+        assert len(proxy.writes) > 15
+        assert_nothing_was_done_twice(runs, run)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(control_plane, namespace, proxy, mortal):
-    runs = Runs(control_plane.api, namespace)
-    mortal.start()
-    for number in range(1, 60):
-        left = number
-        died_at = None
+def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(
+    control_plane, namespace, pods_say, tmp_path
+):
+    def die_at_each(first: int) -> int:
+        """Has an operator die at its write number `first`, at the one LANES later in another run, and so on.
 
-        def dies(write: str) -> bool:
-            nonlocal left, died_at
-            left -= 1
-            died_at = write if left == 0 else died_at
-            return left == 0
+        Returns the first number at which a run had ended before.
+        """
+        folder = tmp_path / str(first)
+        with (
+            fresh_namespace(control_plane.api, f"{namespace}-{first}") as own,
+            a_mortal(control_plane, pods_say, own, folder) as (mortal, proxy),
+        ):
+            mortal.start()
+            number = first
+            while _dies_at(number, mortal, proxy, Runs(control_plane.api, own)):
+                number += LANES
+            return number
 
-        proxy.dies_after = dies
-        run = runs.apply(f"dies-at-{number}", endpoint=f"endpoint-{number}")
-        lives_again_until_serving(mortal, run, 60)
-        proxy.dies_after = lambda write: False
-        assert_nothing_was_done_twice(runs, run)
-        if died_at is None:
-            break
-    assert 15 < number < 59
+    with ThreadPoolExecutor(LANES) as pool:
+        ends = list(pool.map(die_at_each, range(1, LANES + 1)))
+    assert all(15 < end < 60 for end in ends), ends
+
+
+def _dies_at(number: int, mortal: OperatorProcess, proxy: DeadlyProxy, runs: Runs) -> bool:
+    """Makes a run whose operator dies at its write of that number. Returns whether there was one."""
+    writes = itertools.count(1)
+    died = False
+
+    def dies(_: str) -> bool:
+        nonlocal died
+        now = next(writes) == number
+        died = died or now
+        return now
+
+    proxy.dies_after = dies
+    run = runs.apply(f"dies-at-{number}", endpoint=f"endpoint-{number}")
+    lives_again_until_serving(mortal, run, 120)
+    proxy.dies_after = lambda write: False
+    assert_nothing_was_done_twice(runs, run)
+    return died
