@@ -107,7 +107,7 @@ def test_E_another_plan_than_that_of_the_attempt_is_never_run_and_the_attempt_ma
     code, result = frame(made, raising(AssertionError("it ran")))
     assert (code, result.error and result.error.kind) == (1, "PlanChanged")
     assert result.error
-    assert result.error.message == f"{made.plan}: holds the plan {other.digest}, and this attempt was started for {mine}"
+    assert f"holds the plan {other.digest}, and this attempt was started for {mine}" in result.error.message
 
 
 def test_a_stage_that_the_plan_does_not_have_is_refused_with_those_that_it_has(made):
