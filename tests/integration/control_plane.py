@@ -61,15 +61,15 @@ class ControlPlane:
 def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlPlane]:
     """Starts one in a folder of its own, with our CRDs and the operator's roles, and stops it in the end."""
     plane = ControlPlane(state)
-    _script("up", state, "--kwok-config", STAGES, "--nodes", nodes, "--qps", qps)
-    try:
-        _define(plane)
-        _permit(plane)
-        yield plane
-    finally:
-        if "api" in vars(plane):
-            plane.api.close()
-        _script("down", state)
+    with _stopped_in_the_end(state):
+        _start(state, "--kwok-config", STAGES, "--nodes", nodes, "--qps", qps)
+        try:
+            _define(plane)
+            _permit(plane)
+            yield plane
+        finally:
+            if "api" in vars(plane):
+                plane.api.close()
 
 
 def helm_template(*templates: str) -> list[dict[str, Any]]:
@@ -101,7 +101,26 @@ def _permit(plane: ControlPlane) -> None:
         plane.api.apply(manifest, manifest["metadata"].get("namespace"))
 
 
-def _script(*arguments: object) -> None:
-    done = subprocess.run([_SCRIPT, *map(str, arguments)], text=True, capture_output=True, timeout=900)
+def _start(state: Path, *options: object) -> None:
+    # A new machine builds the programs first.
+    done = subprocess.run([_SCRIPT, "up", state, *map(str, options)], text=True, capture_output=True, timeout=1800)
     if done.returncode:
-        raise RuntimeError(f"{_SCRIPT.name} {arguments[0]}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{_SCRIPT.name} up: {done.stderr[-2000:]}")
+
+
+@contextmanager
+def _stopped_in_the_end(state: Path) -> Iterator[None]:
+    """Stops it, also when this process is killed: then a pipe closes for whose end a process of its own waits."""
+    log = state.with_name(f"{state.name}-down.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = ["sh", "-c", 'cat && exec "$0" down "$1"', _SCRIPT, state]
+    with log.open("wb") as output:
+        waiting = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        waiting.communicate(timeout=60)
+        if waiting.returncode:
+            raise RuntimeError(f"{_SCRIPT.name} down: {log.read_text()[-2000:]}")

@@ -15,6 +15,8 @@ import httpx
 import yaml
 from tests.integration.api_client import eventually
 
+from slipway.local.processes import die_with_parent
+
 QUICK = {
     "progressSeconds": 1,
     "backoff": "1s",
@@ -59,7 +61,14 @@ class OperatorProcess:
         ]
         env = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         with (self.folder / "operator.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=env,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+            )
 
     def is_ready(self) -> bool:
         assert self.process is not None
