@@ -152,12 +152,34 @@ def load(text: str) -> Plan:
     The digest is that of the words themselves: a release that adds a field with a default reads older plans too.
     """
     plan = Plan.model_validate_json(text, by_alias=True, by_name=False)
-    written: dict[str, Any] = json.loads(text)
-    words = {name: written.get(name) for name in _DIGESTED}
+    words = _digested(json.loads(text))
     if plan.digest != (found := _digest(words)):
         raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
     ours = _digest({name: getattr(plan, name) for name in _DIGESTED})
     return plan if plan.digest == ours else plan.worded(words)
+
+
+def digest_in(text: str) -> str | None:
+    """Returns the digest of what a `plan.json` says, whatever it claims, also where `load` cannot read it.
+
+    None where it is no JSON object.
+    """
+    try:
+        written = json.loads(text)
+    except ValueError:
+        return None
+    return _digest(_digested(cast(dict[str, Any], written))) if isinstance(written, dict) else None
+
+
+def as_written(fresh: Plan, older: Plan) -> Plan:
+    """Returns a plan as an older one has it that differs in nothing that the digest covers (see `differences`): a
+    release with more fields gives the same plan another digest."""
+    mine = {name: getattr(fresh, name) for name in Plan.model_fields if name not in (*_DIGESTED, "digest")}
+    return older.model_copy(update=mine)
+
+
+def _digested(written: dict[str, Any]) -> dict[str, Any]:
+    return {name: written[name] for name in _DIGESTED if name in written}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ PROGRESS_HOST_VARIABLE = "SLIPWAY_PROGRESS_HOST"
 GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
 """Environment variable: seconds between SIGTERM and SIGKILL."""
 PLAN_DIGEST_VARIABLE = "SLIPWAY_PLAN_DIGEST"
-"""Environment variable: the digest of the plan that the attempt was started for. A process that finds another plan ends
-as a failure, which is tried again; unset, it takes what it finds."""
+"""Environment variable: the digest of the plan that the attempt was started for, which covers what decides the model. A
+process that finds a plan with another one ends as a failure, which is tried again; unset, it takes what it finds."""
 RUNS_VARIABLE = "SLIPWAY_RUNS"
 """Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
 has it, is the artifact of run `<name>`."""

@@ -46,6 +46,21 @@ def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_diges
     for kept in (plan, served):
         again = plans.load(kept.to_json())
         assert again == kept, "its ranks, and a ConfigMap that comes back, are given it in words that have its digest"
+    fresh = a_plan(a_run(serving=False))
+    assert fresh.digest != plan.digest
+    assert plans.differences(plan, fresh) == []
+    same = plans.as_written(fresh, plan)
+    assert (same.digest, same.serving) == (plan.digest, None)
+    assert plans.load(same.to_json()) == same
+
+
+def test_the_digest_of_a_text_is_that_of_what_it_says_whatever_it_claims():
+    plan = a_plan(a_run())
+    document = json.loads(plan.to_json())
+    assert plans.digest_in(json.dumps({**document, "digest": "sha256:" + "0" * 64, "fromTheFuture": 1})) == plan.digest
+    assert plans.digest_in(json.dumps({**document, "retries": 9})) != plan.digest
+    assert plans.digest_in("{") is None
+    assert plans.digest_in("[]") is None
 
 
 @pytest.mark.parametrize(

@@ -97,17 +97,23 @@ def test_a_plan_that_is_damaged_is_never_run(made, content, message):
     assert message in result.error.message
 
 
-def test_E_another_plan_than_that_of_the_attempt_is_never_run_and_the_attempt_may_be_repeated(made, monkeypatch):
-    mine = json.loads(made.plan.read_text())["digest"]
+@pytest.mark.parametrize("found", ["another plan", "one that was edited", "no JSON"])
+def test_E_another_plan_than_that_of_the_attempt_is_never_run_and_the_attempt_may_be_repeated(made, monkeypatch, found):
+    text = made.plan.read_text()
+    mine = json.loads(text)["digest"]
     monkeypatch.setenv(protocol.PLAN_DIGEST_VARIABLE, mine)
     assert frame(made, done)[0] == 0
-    other = plan(causal(f"file://{made.root}/b.jsonl"))
-    assert other.digest != mine
-    made.plan.write_text(other.to_json())
+    others = {
+        "another plan": plan(causal(f"file://{made.root}/b.jsonl")).to_json(),
+        "one that was edited": text.replace('"retries": 3', '"retries": 4'),
+        "no JSON": "{",
+    }
+    made.plan.write_text(others[found])
     code, result = frame(made, raising(AssertionError("it ran")))
     assert (code, result.error and result.error.kind) == (1, "PlanChanged")
     assert result.error
-    assert f"holds the plan {other.digest}, and this attempt was started for {mine}" in result.error.message
+    assert result.error.message.startswith(f"{made.plan}: holds ")
+    assert result.error.message.endswith(f"and this attempt was started for {mine}")
 
 
 def test_a_stage_that_the_plan_does_not_have_is_refused_with_those_that_it_has(made):

@@ -152,18 +152,22 @@ def step_error(failure: StepFailure) -> StepError:
 
 
 def _load(plan_file: Path) -> Plan:
+    wanted = os.environ.get(protocol.PLAN_DIGEST_VARIABLE)
     try:
-        plan = plans.load(plan_file.read_text(encoding="utf-8"))
+        text = plan_file.read_text(encoding="utf-8")
+        # First: another plan, readable or not, is one that is put right and never a fault of this one.
+        if wanted is not None and (found := plans.digest_in(text)) != wanted:
+            raise PlanChanged(
+                f"{plan_file}: holds {f'the plan {found}' if found else 'no plan'}, and this attempt was started for "
+                f"{wanted}"
+            )
+        return plans.load(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadConfig(f"{plan_file}: {where}: {first['msg']}") from None
     except (ValueError, OSError) as error:
         raise BadConfig(f"{plan_file}: {error}") from None
-    wanted = os.environ.get(protocol.PLAN_DIGEST_VARIABLE, plan.digest)
-    if plan.digest != wanted:
-        raise PlanChanged(f"{plan_file}: holds the plan {plan.digest}, and this attempt was started for {wanted}")
-    return plan
 
 
 @contextmanager
