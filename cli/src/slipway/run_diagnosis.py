@@ -138,12 +138,11 @@ def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str
         ),
         "FetchFailed": (
             "an object store did not give what was asked of it",
-            "see that it answers and that what is named is not written to meanwhile; the step is tried again by itself "
-            "while retries are left",
+            "see that it answers and that what is named is not written to meanwhile; what was fetched is kept",
         ),
         "PlanChanged": (
             "its plan was replaced",
-            "find out who may write ConfigMaps in this namespace; the operator puts its own back and tries again",
+            "find out who may write ConfigMaps in this namespace; the operator puts its own back",
         ),
     }
     return known.get(kind, ("it failed", f"see `{evidence.command('logs', evidence.run.name, '--stage', step)}`"))

@@ -57,6 +57,8 @@ def admit(state: State, run: TrainingRun, source: Path, now: datetime) -> Admitt
     plan = plans.resolve(again, defaults)
     workspace = folder.workspace(again)
     before = folder.plan(again)
+    if not plans.differences(before, plan):
+        plan = plans.as_written(plan, before)
     if plan.digest != before.digest:
         if _learned_nothing(old):
             _empty(folder)

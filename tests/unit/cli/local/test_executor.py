@@ -20,6 +20,7 @@ from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.processes import ProcessId
 from slipway.local.state import BusyError, State, StateError
+from slipway_core import plan as plans
 from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
@@ -195,6 +196,18 @@ def test_E_the_same_name_with_another_plan_is_refused_and_the_fields_are_named(s
     make(state, monkeypatch)
     with pytest.raises(Refused, match=r"retries: 3 then, 7 now[\s\S]*slipway rm demo"):
         make(state, monkeypatch, run=a_run(serving=False, retries=7))
+
+
+def test_E_a_run_that_an_older_release_planned_goes_on_with_its_plan(state, monkeypatch):
+    path = make(state, monkeypatch).attempts.workspace.plan
+    document = json.loads(path.read_text())
+    del document["checkpoints"]["keep"]  # A field that the older release did not have.
+    document["digest"] = plans.digest_in(json.dumps(document))
+    path.write_text(json.dumps(document))
+    executor = make(state, monkeypatch, run=a_run(serving=False, retention={"ttlAfterFinished": "1h"}))
+    assert executor.work().phase is Phase.COMPLETED
+    assert json.loads(path.read_text())["digest"] == document["digest"] == executor.plan.digest
+    assert plans.load(path.read_text()).retention.ttl_after_finished == "1h"
 
 
 def test_two_at_once_are_refused_and_the_holder_is_named(state):
