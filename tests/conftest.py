@@ -37,8 +37,11 @@ COMPILER = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|clang\+\+|ic
 _BUILT = {"control_plane", "empty_plane", "helm", "s3"}
 """Fixtures that need a program which a new machine builds first, for minutes."""
 _BUILT_LAST = {"quota"}
-"""Of these, those that need Kueue. Beside its file, which waits more than it works, comes the longest of the others."""
+"""Of these, those that need Kueue."""
 _LONGEST = "test_killed_operator.py"
+"""Of the other files that wait. It comes beside Kueue's, so that two processes end at about the same time."""
+_PROGRAMS = ("kubernetes", "etcd", "kwok", "helm", "gofakes3", "kueue")
+"""As tools/test.sh builds them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     waits, last = those_with(_BUILT), those_with(_BUILT_LAST)
     items.sort(key=lambda item: (item.path in waits, 2 if item.path.name == _LONGEST else item.path in last))
-    if not (programs.folder() / "kube-apiserver").exists():
+    if waits and programs.missing(*_PROGRAMS):
         for item in items:
             if item.path in waits:
                 item.add_marker(pytest.mark.timeout(1800), append=False)

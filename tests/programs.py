@@ -24,6 +24,11 @@ def program(name: str) -> str:
     return found
 
 
+def missing(*names: str) -> list[str]:
+    """Returns those that would have to be built."""
+    return subprocess.run([_BUILD, "--missing", *names], check=True, capture_output=True, text=True).stdout.split()
+
+
 def build(*names: str) -> None:
     """Builds what is missing, and waits for whoever builds it already. Raises CalledProcessError with the reason."""
     subprocess.run([_BUILD, *names], check=True, capture_output=True, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import yaml
 from tests.integration.api_client import ApiClient, eventually
 from tests.programs import build, program
 
+from slipway.local.processes import die_with_parent
 from slipway_operator.kinds import Kind
 
 ROOT = Path(__file__).parents[2]
@@ -102,8 +104,10 @@ def _permit(plane: ControlPlane) -> None:
 
 
 def _start(state: Path, *options: object) -> None:
+    command = [_SCRIPT, "up", state, *map(str, options)]
     # A new machine builds the programs first.
-    done = subprocess.run([_SCRIPT, "up", state, *map(str, options)], text=True, capture_output=True, timeout=1800)
+    ending = die_with_parent(signal.SIGTERM)
+    done = subprocess.run(command, text=True, capture_output=True, timeout=1700, preexec_fn=ending)
     if done.returncode:
         raise RuntimeError(f"{_SCRIPT.name} up: {done.stderr[-2000:]}")
 

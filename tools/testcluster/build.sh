@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the cluster's binaries from their Go modules, once, into the cache. Usage: build.sh [all | NAME ...]
+# Builds the cluster's binaries from their Go modules, once, into the cache. Usage: build.sh [all | [--missing] NAME ...]
+# With --missing it prints the names of those that are not there, and builds nothing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.sh"
@@ -25,6 +26,7 @@ go_tool() {
 build() {
   local name=$1 version=$2 start=$SECONDS work lock status; shift 2
   [ -f "$BIN/.$name-$version" ] && return 0
+  if [ -n "$missing" ]; then echo "$name"; return 0; fi
   # Whoever comes while another builds it waits for that one.
   exec {lock}>"$CACHE/.lock-$name"
   flock "$lock"
@@ -43,6 +45,8 @@ build() {
     chmod -R u+w "$work"; rm -rf "$work"
     die "$name could not be built; the whole log is $CACHE/build-$name.log"
   fi
+  # Of another version; its programs are replaced.
+  rm -f "$BIN/.$name-"*
   mv -f "$work"/out/* "$BIN/"
   chmod -R u+w "$work"; rm -rf "$work"
   touch "$BIN/.$name-$version"
@@ -55,6 +59,9 @@ build() {
 # Kubernetes alone; here they take 55.
 TOGETHER=(k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy}
   go.etcd.io/etcd/server/v3 sigs.k8s.io/kwok/cmd/kwok helm.sh/helm/v4/cmd/helm)
+
+# What they are made of: when one moves, so may the libraries of all.
+TOGETHER_VERSION=$KUBERNETES_VERSION-$ETCD_VERSION-$KWOK_VERSION-$HELM_VERSION
 
 together() {
   local staging=v0.${KUBERNETES_VERSION#1.} module kwok
@@ -76,15 +83,15 @@ together() {
   go mod tidy
 }
 
-# together_build LINKER_FLAGS PACKAGE...
+# together_build LINKER_FLAGS PACKAGE...: one after another, since two at once would each compile what they share.
 together_build() {
   local flags=$1; shift
   together
-  go build -trimpath -ldflags="-s -w $flags" -o "$out/" "$@"
+  flock "$CACHE/.lock-together" go build -trimpath -ldflags="-s -w $flags" -o "$out/" "$@"
 }
 
-# as VARIABLE...: the flags that tell a program, whose variables are so named up to Major and Minor, its Kubernetes.
-as() {
+# kubernetes_is VARIABLE...: the linker's flags that set VARIABLEMajor and VARIABLEMinor to those of KUBERNETES_VERSION.
+kubernetes_is() {
   local variable version=${KUBERNETES_VERSION%.*}
   for variable; do printf -- '-X %sMajor=%s -X %sMinor=%s ' "$variable" "${version%.*}" "$variable" "${version#*.}"; done
 }
@@ -92,7 +99,7 @@ as() {
 # kubernetes_build COMMAND...
 kubernetes_build() {
   local package=k8s.io/component-base/version
-  together_build "-X $package.gitVersion=v$KUBERNETES_VERSION $(as $package.git)" "${@/#/k8s.io/kubernetes/cmd/}"
+  together_build "-X $package.gitVersion=v$KUBERNETES_VERSION $(kubernetes_is $package.git)" "${@/#/k8s.io/kubernetes/cmd/}"
 }
 kubernetes() { kubernetes_build kube-apiserver kube-controller-manager kube-scheduler kubectl; }
 # What a real node has more: the control plane of the tests does without.
@@ -100,7 +107,7 @@ node() { kubernetes_build kubelet kube-proxy; }
 kwok() { together_build '' sigs.k8s.io/kwok/cmd/kwok; }
 helm() {
   local root=helm.sh/helm/v4
-  together_build "-X $root/internal/version.version=v$HELM_VERSION $(as $root/internal/version.kubeClientVersion \
+  together_build "-X $root/internal/version.version=v$HELM_VERSION $(kubernetes_is $root/internal/version.kubeClientVersion \
     $root/pkg/chart/common.k8sVersion $root/internal/chart/v3/lint/rules.k8sVersion $root/pkg/chart/v2/lint/rules.k8sVersion)" \
     $root/cmd/helm
 }
@@ -129,7 +136,7 @@ buildkit() { module_build github.com/moby/buildkit "v$BUILDKIT_VERSION" github.c
 # The S3 server of the tests.
 gofakes3() { GOBIN=$out go install -trimpath -ldflags='-s -w' "github.com/johannesboyne/gofakes3/cmd/gofakes3@v$GOFAKES3_VERSION"; }
 # With certificates that others made, its command reads those of its metrics from /etc: from the environment here.
-# It needs newer libraries of Kubernetes than this one has; all others are of the versions that are compiled already.
+# It needs newer libraries of Kubernetes than Kubernetes here has; all others get the versions that are compiled already.
 kueue() {
   local source
   mkdir ../together
@@ -158,13 +165,10 @@ pause() {
 
 one() {
   case $1 in
-    kubernetes | node) build "$1" "$KUBERNETES_VERSION" "$1" ;;
-    etcd) build etcd "$ETCD_VERSION-$KUBERNETES_VERSION" etcd ;;
+    kubernetes | node | etcd | helm | kwok) build "$1" "$TOGETHER_VERSION" "$1" ;;
     coredns) build coredns "$COREDNS_VERSION" coredns ;;
-    helm) build helm "$HELM_VERSION-$KUBERNETES_VERSION" helm ;;
-    kwok) build kwok "$KWOK_VERSION-$KUBERNETES_VERSION" kwok ;;
     kind) build kind "$KIND_VERSION" kind ;;
-    kueue) build kueue "$KUEUE_VERSION-certificates-$KUBERNETES_VERSION" kueue ;;
+    kueue) build kueue "$KUEUE_VERSION-$TOGETHER_VERSION" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
     pause) build pause "$PAUSE_VERSION" pause ;;
@@ -172,5 +176,7 @@ one() {
   esac
 }
 
+missing=
+if [ "${1:-}" = --missing ]; then missing=yes; shift; fi
 [ "${1:-all}" = all ] && set -- kubernetes node etcd kwok helm coredns buildkit pause
 for name; do one "$name"; done

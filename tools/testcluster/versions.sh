@@ -1,8 +1,8 @@
 # The versions of everything that the test cluster is made of. Sourced, not run.
-# Helm is the newest with the libraries of this Kubernetes: the two are built together.
 KUBERNETES_VERSION=1.34.4
 ETCD_VERSION=3.6.16
 COREDNS_VERSION=1.12.4
+# The newest Helm with the libraries of this Kubernetes: the two are built together.
 HELM_VERSION=4.0.5
 KWOK_VERSION=0.7.0
 KIND_VERSION=0.33.0

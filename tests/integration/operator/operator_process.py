@@ -15,8 +15,6 @@ import httpx
 import yaml
 from tests.integration.api_client import eventually
 
-from slipway.local.processes import die_with_parent
-
 QUICK = {
     "progressSeconds": 1,
     "backoff": "1s",
@@ -26,6 +24,14 @@ QUICK = {
     "lease": {"enabled": False},
 }
 """Settings under which a test need not wait for what a person would not notice."""
+
+
+_COMMAND = f"""
+import ctypes
+ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)})  # It ends with the thread that started it: with the tests.
+from slipway_operator.main import main
+main()
+"""
 
 
 @dataclass
@@ -53,7 +59,7 @@ class OperatorProcess:
         command = [
             sys.executable,
             "-c",
-            "from slipway_operator.main import main; main()",
+            _COMMAND,
             "--config",
             config,
             "--kubeconfig",
@@ -61,14 +67,7 @@ class OperatorProcess:
         ]
         env = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         with (self.folder / "operator.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=env,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGKILL),
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
 
     def is_ready(self) -> bool:
         assert self.process is not None
@@ -81,9 +80,10 @@ class OperatorProcess:
 
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing is said."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        process = self.process
+        assert process is not None
+        process.kill()
+        process.wait()
 
     def stop(self) -> int:
         """SIGTERM. Returns how it ended."""

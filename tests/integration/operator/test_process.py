@@ -90,7 +90,7 @@ class Replica:
         assert self.ended is not None
         started = time.monotonic()
         self._stop()
-        await self.ended
+        await asyncio.wait_for(asyncio.shield(self.ended), 30)
         return time.monotonic() - started
 
 
