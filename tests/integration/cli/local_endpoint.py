@@ -132,6 +132,14 @@ class LocalEndpoint:
             time.sleep(0.02)
         self._remember_processes()
 
+    def wait_until_told(self, *reasons: str) -> None:
+        """Waits until these were the last of the events with one of these reasons: they come after the status."""
+
+        def told() -> bool:
+            return [reason for reason in self.events() if reason in reasons][-len(reasons) :] == list(reasons)
+
+        self.wait(told, f"the events {', '.join(reasons)}")
+
     def wait_until_live(self, version: int, seconds: float = WAIT_SECONDS) -> None:
         def lives() -> bool:
             status = self.status

@@ -35,6 +35,7 @@ def test_a_model_that_passed_goes_live_and_answers(endpoint: LocalEndpoint):
     assert endpoint.answers_with() == "one"
     assert endpoint.status.url == endpoint.url
     assert endpoint.status.observed_generation == 1
+    endpoint.wait_until_told("CandidateStarting", "TookOver")
     assert endpoint.events()[:2] == ["CandidateStarting", "TookOver"]
 
 
@@ -97,7 +98,7 @@ def test_B_a_candidate_that_fails_is_never_noticed_by_a_client(endpoint: LocalEn
     assert set(traffic.answers) == {"one"}
     assert says in (endpoint.status.history[0].message or "")
     assert endpoint.status.phase == EndpointPhase.SERVING
-    assert "CandidateFailed" in endpoint.events()
+    endpoint.wait_until_told("CandidateFailed")
 
 
 @pytest.mark.parametrize("how", ["killed", "unready"])
@@ -116,7 +117,7 @@ def test_B_a_version_that_fails_in_its_probation_gives_way_to_the_last_good_one(
     endpoint.wait_until_live(1)
     assert endpoint.answers_with() == "one"
     assert set(endpoint.servers()) >= first, "the version that comes back was running all the time"
-    assert "RolledBack" in endpoint.events()
+    endpoint.wait_until_told("RolledBack")
     time.sleep(0.5)
     assert endpoint.status.candidate is None, "what failed is not tried again"
 
@@ -157,7 +158,7 @@ def test_a_live_server_that_is_killed_comes_back_and_clients_are_told_when(endpo
         assert answer.json()["error"]["code"] == 503
         endpoint.wait_until_live(1)
         assert endpoint.chat(client).status_code == 200
-    assert [e for e in endpoint.events() if e in ("NotAnswering", "Answering")][-2:] == ["NotAnswering", "Answering"]
+    endpoint.wait_until_told("NotAnswering", "Answering")
 
 
 def test_a_server_that_hangs_is_killed_and_started_again(endpoint: LocalEndpoint):
