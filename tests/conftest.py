@@ -40,8 +40,6 @@ _BUILT_LAST = {"quota"}
 """Of these, those that need Kueue."""
 _LONGEST = "test_killed_operator.py"
 """Of the other files that wait. It comes beside Kueue's, so that two processes end at about the same time."""
-_PROGRAMS = ("kubernetes", "etcd", "kwok", "helm", "gofakes3", "kueue")
-"""As tools/test.sh builds them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     waits, last = those_with(_BUILT), those_with(_BUILT_LAST)
     items.sort(key=lambda item: (item.path in waits, 2 if item.path.name == _LONGEST else item.path in last))
-    if waits and programs.missing(*_PROGRAMS):
+    if waits and programs.missing("tests"):
         for item in items:
             if item.path in waits:
                 item.add_marker(pytest.mark.timeout(1800), append=False)

@@ -7,7 +7,7 @@ workers=$1; shift
 
 if [ $# = 0 ]; then
   # Niced: it takes the time that the tests leave. What it says is of interest when it fails; then a test says so too.
-  nice tools/testcluster/build.sh kubernetes etcd kwok helm gofakes3 kueue >/dev/null 2>&1 &
+  nice tools/testcluster/build.sh tests >/dev/null 2>&1 &
   trap 'kill $! 2>/dev/null || true' EXIT
 fi
 .venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"

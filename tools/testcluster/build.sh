@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the cluster's binaries from their Go modules, once, into the cache. Usage: build.sh [all | [--missing] NAME ...]
+# The name `tests` stands for what `make test` needs.
 # With --missing it prints the names of those that are not there, and builds nothing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -179,4 +180,5 @@ one() {
 missing=
 if [ "${1:-}" = --missing ]; then missing=yes; shift; fi
 [ "${1:-all}" = all ] && set -- kubernetes node etcd kwok helm coredns buildkit pause
+[ "${1:-}" = tests ] && set -- kubernetes etcd kwok helm gofakes3 kueue
 for name; do one "$name"; done

@@ -88,12 +88,6 @@ class Plan(Api):
         """Returns `plan.json`, which `load` takes: of an older release's plan, its words."""
         return json.dumps({**self.to_document(), **(self._words or {})}, ensure_ascii=False, indent=2) + "\n"
 
-    def worded(self, words: dict[str, Any]) -> Plan:
-        """Returns the plan as it was written with these words."""
-        plan = self.model_copy()
-        plan._words = words
-        return plan
-
 
 @dataclass(frozen=True)
 class ExecutorDefaults:
@@ -155,8 +149,9 @@ def load(text: str) -> Plan:
     words = _digested(json.loads(text))
     if plan.digest != (found := _digest(words)):
         raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
-    ours = _digest({name: getattr(plan, name) for name in _DIGESTED})
-    return plan if plan.digest == ours else plan.worded(words)
+    if plan.digest != _digest({name: getattr(plan, name) for name in _DIGESTED}):
+        plan._words = words  # pyright: ignore[reportPrivateUsage]
+    return plan
 
 
 def digest_in(text: str) -> str | None:

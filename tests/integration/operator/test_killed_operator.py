@@ -99,7 +99,7 @@ def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(
             a_mortal(control_plane, pods_say, own, folder) as (mortal, proxy),
         ):
             mortal.start()
-            for number in range(first, 60, LANES):
+            for number in range(first, 59, LANES):
                 if given_up.is_set() or not _dies_at(number, mortal, proxy, Runs(control_plane.api, own)):
                     return number
             raise AssertionError("the writes of a run have no end")
@@ -127,7 +127,7 @@ def _dies_at(number: int, mortal: OperatorProcess, proxy: DeadlyProxy, runs: Run
 
     proxy.dies_after = dies
     run = runs.apply(f"dies-at-{number}", endpoint=f"endpoint-{number}")
-    lives_again_until_serving(mortal, run, 120)
+    lives_again_until_serving(mortal, run, 60)
     proxy.dies_after = lambda write: False
     assert_nothing_was_done_twice(runs, run)
     return died
