@@ -28,8 +28,8 @@ build() {
   local name=$1 version=$2 start=$SECONDS work lock status; shift 2
   [ -f "$BIN/.$name-$version" ] && return 0
   if [ -n "$missing" ]; then echo "$name"; return 0; fi
-  # Whoever comes while another builds it waits for that one.
-  exec {lock}>"$CACHE/.lock-$name"
+  # Whoever comes while another builds it waits for that one. The node has a lock of its own, and holds it meanwhile.
+  exec {lock}>"$CACHE/.lock-build-$name"
   flock "$lock"
   [ -f "$BIN/.$name-$version" ] && { exec {lock}>&-; return 0; }
   go_tool
