@@ -44,6 +44,14 @@ class Kube:
     def status(self, kind: str, name: str) -> Document:
         return (self.get(kind, name) or {}).get("status", {})
 
+    def versions(self, run: str) -> list[Document]:
+        """Returns every version that there was of a run, in order; a cluster remembers the last few minutes."""
+        made = self.get("namespace", self.namespace) or {}
+        path = f"/apis/slipway.dev/v1alpha1/namespaces/{self.namespace}/trainingruns"
+        since = f"watch=1&timeoutSeconds=1&resourceVersion={made['metadata']['resourceVersion']}"
+        told = self.run("get", "--raw", f"{path}?{since}&fieldSelector=metadata.name={run}")
+        return [json.loads(line)["object"] for line in told.splitlines()]
+
     def phase(self, run: str) -> str:
         return self.status("trainingrun", run).get("phase", "")
 

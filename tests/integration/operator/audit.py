@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from tests.integration.api_client import eventually
+from tests.integration.api_client import Manifest, eventually
 
 OPERATOR = "system:serviceaccount:slipway-system:slipway-operator"
 
@@ -66,3 +67,24 @@ def settled(audit_log: Path, namespace: str, quiet: float = 3.0) -> list[Write]:
 
     eventually(is_quiet, f"the operator is quiet in {namespace}", 60, every=0.25)
     return known
+
+
+def progress_writes(versions: Iterable[Manifest]) -> int:
+    """Returns how many of the versions of one run, in order, tell of a step's progress and of nothing else.
+
+    The words of a condition may say how far a step is; a change of theirs counts only beside one of the progress.
+    """
+    statuses = [version.get("status", {}) for version in versions]
+    return sum(
+        _progress(was) != _progress(now) and _but_progress(was) == _but_progress(now) for was, now in pairwise(statuses)
+    )
+
+
+def _progress(status: Manifest) -> list[Manifest | None]:
+    return [stage.get("progress") for stage in status.get("stages", [])]
+
+
+def _but_progress(status: Manifest) -> Manifest:
+    stages = [{**stage, "progress": None} for stage in status.get("stages", [])]
+    conditions = [{**condition, "message": ""} for condition in status.get("conditions", [])]
+    return {**status, "stages": stages, "conditions": conditions}
