@@ -37,7 +37,10 @@ own_values=()
 kubectl=$BIN/kubectl
 [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
 "$kubectl" version >/dev/null 2>&1 || fail "the API server of $KUBECONFIG does not answer; is the cluster up? make cluster-status"
-tools/testcluster/build.sh helm
+# The machine's own Helm 4 serves as well: building one takes minutes.
+helm=$BIN/helm
+if [ ! -x "$helm" ] && [[ $(helm version --template '{{.Version}}' 2>/dev/null) == v4.* ]]; then helm=$(command -v helm); fi
+[ -x "$helm" ] || tools/testcluster/build.sh helm
 
 values=("${own_values[@]}")
 for image in operator train serve; do values+=(--set-string "images.$image.tag=$TAG"); done
@@ -56,7 +59,7 @@ up() {
   "$kubectl" create namespace $NAMESPACE --dry-run=client --output yaml | "$kubectl" apply --server-side --filename - >/dev/null
   "$kubectl" label namespace $NAMESPACE --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
   # An image built anew has the same tag: only pods that are made anew run it.
-  if ! "$BIN/helm" upgrade --install slipway charts/slipway --namespace $NAMESPACE --wait --timeout 3m \
+  if ! "$helm" upgrade --install slipway charts/slipway --namespace $NAMESPACE --wait --timeout 3m \
     --set-string "operator.podAnnotations.slipway\.dev/deployed=$(date -u +%Y%m%dT%H%M%SZ)" "${values[@]}"; then
     "$kubectl" --namespace $NAMESPACE get pods >&2
     "$kubectl" --namespace $NAMESPACE get events --field-selector type=Warning --sort-by .lastTimestamp 2>/dev/null | tail -5 >&2
@@ -67,7 +70,7 @@ up() {
 }
 
 down() {
-  "$BIN/helm" uninstall slipway --namespace $NAMESPACE --ignore-not-found --wait
+  "$helm" uninstall slipway --namespace $NAMESPACE --ignore-not-found --wait
   echo "The CRDs stay, and with them runs and live endpoints. To remove those as well:"
   echo "  kubectl delete crd trainingruns.slipway.dev modelendpoints.slipway.dev"
 }
