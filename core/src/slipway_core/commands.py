@@ -6,6 +6,7 @@ from typing import Literal
 
 from slipway_core.api import quantity, seconds
 from slipway_core.model_endpoint import EndpointTemplate
+from slipway_core.observed import Baseline
 
 STEP_COMMANDS: tuple[str, ...] = ("prepare", "export", "evaluate")
 _DTYPES = {"Auto": "auto", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32"}
@@ -23,7 +24,7 @@ bytecode that is kept (importing vLLM took 24 s without it and 11 s with it)."""
 
 
 def step_command(
-    step: str, *, plan: str, attempt: int, workspace: str | None = None, baseline: str | None = None
+    step: str, *, plan: str, attempt: int, workspace: str | None = None, baseline: Baseline | None = None
 ) -> list[str]:
     """Returns the arguments of `slipway-trainer` for one attempt of a step."""
     command = [step if step in STEP_COMMANDS else "train", "--plan", plan, "--attempt", str(attempt)]
@@ -32,7 +33,7 @@ def step_command(
     if step not in STEP_COMMANDS:
         command += ["--stage", step]
     if baseline is not None:
-        command += ["--baseline", baseline]
+        command += ["--baseline", str(baseline)]
     return command
 
 

@@ -18,6 +18,7 @@ from slipway_core.conditions import timestamp
 from slipway_core.exit_codes import ExitClass
 from slipway_core.observed import (
     Attempt,
+    Baseline,
     Claim,
     CreateAttempt,
     Decision,
@@ -253,9 +254,7 @@ def _count_failure(draft: _Draft, name: str, message: str) -> None:
 
 
 def _create(draft: _Draft, name: str, number: int) -> None:
-    live = _baseline(draft) if name == "evaluate" else None
-    baseline = f"{live.uri}@{live.digest}" if live else None
-    draft.create.append(CreateAttempt(name, number, baseline))
+    draft.create.append(CreateAttempt(name, number, _baseline(draft) if name == "evaluate" else None))
     record = draft.steps[name]
     draft.update(
         name,
@@ -395,14 +394,17 @@ def _reevaluation(draft: _Draft) -> str | None:
     return request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
 
 
-def _baseline(draft: _Draft) -> VersionStatus | None:
+def _baseline(draft: _Draft) -> Baseline | None:
     """Returns the live version that a gate compares with, if any gate does and one is live that is not ours."""
-    if draft.plan.serving is None or draft.observed.endpoint is None:
+    view = draft.observed.endpoint
+    if draft.plan.serving is None or view is None:
         return None
     if not any(g.max_regression is not None for g in draft.plan.evaluation.gates):
         return None
-    live = draft.observed.endpoint.status.live
-    return live if live and draft.artifact and live.digest != draft.artifact.digest else None
+    live = view.status.live
+    if live is None or draft.artifact is None or live.digest == draft.artifact.digest:
+        return None
+    return Baseline(live.uri, live.digest, view.credentials)
 
 
 def _baseline_moved(draft: _Draft, evaluation: EvaluationStatus) -> bool:

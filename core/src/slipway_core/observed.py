@@ -63,6 +63,8 @@ class EndpointView:
     """Whether the status is about what the endpoint was last told."""
     rollback_to: int | None = None
     """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
+    credentials: str | None = None
+    """spec.model.credentials: the Secret that its models are fetched with."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,24 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The live version that a model is compared with. Its text is that of evaluate's `--baseline`."""
+
+    uri: str
+    digest: str
+    credentials: str | None = None
+    """Secret that it is fetched with."""
+
+    def __str__(self) -> str:
+        return f"{self.uri}@{self.digest}"
+
+
+@dataclass(frozen=True)
 class CreateAttempt:
     step: str
     number: int
-    baseline: str | None = None
-    """`uri@digest` of the live version, for evaluate when a gate compares with it."""
+    baseline: Baseline | None = None
+    """For evaluate, when a gate compares with it."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@
             tokenizer/                       the run's tokenizer with its chat template (prepare)
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
-            fetched/                         what prepare brought from an object store: the base model, which stays,
-                                             and data files, which go once they are prepared
+            fetched/                         what was brought from an object store or the hub: the base model, which
+                                             stays, data files, which go once they are prepared, and the live version,
+                                             which goes once it is compared with
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -110,6 +111,11 @@ class Workspace:
     def fetched_data(self) -> Path:
         """Files of an object store while prepare reads them; a later attempt goes on with what is there."""
         return self.root / "fetched/data"
+
+    @property
+    def fetched_live(self) -> Path:
+        """The live version, while evaluate compares with it."""
+        return self.root / "fetched/live"
 
     @property
     def artifact(self) -> Path:

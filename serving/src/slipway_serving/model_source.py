@@ -18,6 +18,7 @@ CREDENTIALS: Mapping[str, str] = {
     "hf": "HF_TOKEN",
 }
 """By scheme: the environment variables that say who reads, and where."""
+_ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
 
 
 class SourceError(Exception):
@@ -56,7 +57,7 @@ class ObjectStore:
         from obstore.store import from_url
 
         self._uri, self._scheme = uri, scheme
-        endpoint = environment.get("AWS_ENDPOINT_URL", "") if scheme == "s3" else ""
+        endpoint = environment.get(_ENDPOINTS[scheme], "")
         # A store inside the cluster often has no certificate; whoever writes http:// has decided that.
         options: Any = {"allow_http": endpoint.startswith("http://")}
         self._store = self._asked(lambda: from_url(uri.rstrip("/"), client_options=options))

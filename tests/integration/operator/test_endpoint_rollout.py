@@ -14,6 +14,13 @@ from slipway_operator.kinds import MODEL_ENDPOINT, POD, SERVICE
 
 OTHER = "sha256:" + "c" * 64
 QUICK = {"probation": "1s", "drain": "1s"}
+AGAINST_LIVE = {
+    "data": [{"uri": "package://tang-held-out"}],
+    "gates": [
+        {"metric": "perplexity", "max": 20, "minTokens": 100},
+        {"metric": "perplexity", "maxRegression": 0.5, "minTokens": 100},
+    ],
+}
 
 
 def unjudged(digest=OTHER):
@@ -165,14 +172,22 @@ def test_A_a_rejected_run_leaves_the_live_version_alone(runs):
 
 def test_a_gate_against_the_live_version_is_measured_against_it(runs):
     runs.apply("first").reaches("Serving")
-    gates = [
-        {"metric": "perplexity", "max": 20, "minTokens": 100},
-        {"metric": "perplexity", "maxRegression": 0.5, "minTokens": 100},
-    ]
     live = runs.endpoint().live["digest"]
-    second = runs.apply("second", evaluation={"data": [{"uri": "package://tang-held-out"}], "gates": gates})
-    status = second.reaches("Serving")
+    status = runs.apply("second", evaluation=AGAINST_LIVE).reaches("Serving")
     assert status["evaluation"]["baselineDigest"] == live
+
+
+def test_a_live_version_of_an_object_store_is_read_with_the_secret_of_its_endpoint(runs):
+    runs.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}}, runs.namespace)
+    endpoint = runs.endpoint()
+    endpoint.apply(model={**unjudged(), "uri": "s3://models/chat", "credentials": "store"}, rollout=QUICK)
+    endpoint.reaches("Serving", version=1)
+    run = runs.apply("better", evaluation=AGAINST_LIVE)
+    assert run.reaches("Serving")["evaluation"]["baselineDigest"] == OTHER
+    (job,) = run.jobs("evaluate")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    assert container["args"][-2:] == ["--baseline", f"s3://models/chat@{OTHER}"]
 
 
 def test_an_endpoint_outlives_its_run_and_so_does_the_verdict(runs):

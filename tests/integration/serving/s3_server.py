@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.programs import build, program
+
+Put = Callable[[str, bytes], None]
+"""Writes an object, by its key."""
 
 
 @contextmanager

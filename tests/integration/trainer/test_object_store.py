@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tests.integration.serving.s3_server import s3_server
+from tests.integration.serving.s3_server import Put
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
@@ -17,31 +16,10 @@ from slipway_core.plan import Plan
 from slipway_trainer import export, lineage, models, object_store, prepare, sources, tokenizer
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
 
+pytestmark = pytest.mark.usefixtures("keys")
+
 FIELD = "stages[0].data.train[0].uri"
 ROWS = b"".join(json.dumps(text(f"row {n}: " + "abcdefg " * n)).encode() + b"\n" for n in range(20))
-Put = Callable[[str, bytes], None]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    with s3_server("data") as environment:
-        yield environment
-
-
-@pytest.fixture(autouse=True)
-def keys(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    google = {"GOOGLE_BASE_URL": server["AWS_ENDPOINT_URL"], "GOOGLE_SKIP_SIGNATURE": "true"}
-    for name, value in (server | google).items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def put(keys: None) -> Put:
-    import obstore
-    from obstore.store import from_url
-
-    store = from_url("s3://data", client_options={"allow_http": True})
-    return lambda key, content: obstore.put(store, key, content) and None
 
 
 def names(uri: str, cache: Path) -> list[str]:

@@ -11,7 +11,7 @@ from tests.unit.core.world import World, events_of
 from slipway_core import lifecycle
 from slipway_core.exit_codes import ExitClass
 from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.observed import Blocker, Claim, Decision, EndpointView
+from slipway_core.observed import Baseline, Blocker, Claim, Decision, EndpointView
 from slipway_core.protocol import EvaluationResult
 from slipway_core.status import EndpointPhase, Phase, StepState, Verdict
 
@@ -29,7 +29,8 @@ def suspend(world: World, value: bool) -> None:
 
 def a_live_other_version(world: World) -> None:
     world.goes_live(OTHER_DIGEST)
-    world.endpoint = replace(world.endpoint, claim=Claim("older", OTHER_DIGEST, "2025-01-01T00:00:00Z", "u"))
+    claim = Claim("older", OTHER_DIGEST, "2025-01-01T00:00:00Z", "u")
+    world.endpoint = replace(world.endpoint, claim=claim, credentials="store")
 
 
 # ------------------------------------------------------------------------------------- the way to the endpoint
@@ -147,7 +148,8 @@ def test_a_regression_gate_names_the_live_version_to_the_evaluation():
     a_live_other_version(world)
     world.through("prepare", "learn", "export")
     create = next(c for d in world.decisions for c in d.create if c.step == "evaluate")
-    assert create.baseline == f"file:///live@{OTHER_DIGEST}"
+    assert create.baseline == Baseline("file:///live", OTHER_DIGEST, "store")
+    assert str(create.baseline) == f"file:///live@{OTHER_DIGEST}"
 
 
 def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout():

@@ -1,11 +1,13 @@
 import gzip
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
-from slipway_trainer import sources
-from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
+from slipway_core import artifact
+from slipway_trainer import live_model, sources
+from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel, DamagedShard
 
 
 def names(uri: str, cache: Path = Path("/nonexistent")) -> list[str]:
@@ -83,8 +85,8 @@ def test_a_private_repository_asks_for_the_variable_and_for_the_secret(monkeypat
 def test_a_fetched_model_that_is_gone_is_prepared_again(tmp_path):
     with pytest.raises(DamagedShard, match=r"model\.from: s3://models/base: .* is gone"):
         sources.model_folder("s3://models/base", fetched=tmp_path)
-    with pytest.raises(BadConfig, match=r"--baseline: s3://models/live: a model is not read from s3://"):
-        sources.model_folder("s3://models/live", "--baseline")
+    with pytest.raises(BadConfig, match=r"tokenizer: s3://models/base: a model is not read from s3://"):
+        sources.model_folder("s3://models/base", "tokenizer")
 
 
 def test_a_model_folder_is_one_that_is_there(tmp_path):
@@ -104,3 +106,19 @@ def test_runs_and_claims_lie_where_the_executor_says(tmp_path, monkeypatch):
     monkeypatch.setenv("SLIPWAY_CLAIMS", str(tmp_path))
     assert sources.model_folder("run://base") == tmp_path / "base" / "artifact"
     assert sources.model_folder("pvc://base/artifact") == tmp_path / "base" / "artifact"
+
+
+def test_a_live_model_of_the_hub_is_what_lies_in_the_top_folder_of_its_repository(tmp_path, monkeypatch):
+    def snapshot(repository, *, local_dir, revision, allow_patterns, ignore_patterns, **_):
+        assert (repository, revision, ignore_patterns) == ("org/chat", "v1", ["*/*"])
+        assert "*.safetensors" in allow_patterns
+        (local_dir / ".cache/huggingface").mkdir(parents=True)
+        (local_dir / "config.json").write_text("{}")
+        return str(local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    digest = artifact.digest_of({"config.json": artifact.FileEntry(size=2, sha256=hashlib.sha256(b"{}").hexdigest())})
+    folder = live_model.folder_of("hf://org/chat@v1", digest, tmp_path, say=print)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    with pytest.raises(BadArtifact, match="is live"):
+        live_model.folder_of("hf://org/chat@v1", "sha256:" + "0" * 64, tmp_path, say=print)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,8 @@ from slipway_core.gate import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import EvaluationResult, StepResult
 from slipway_core.workspace import Workspace
-from slipway_trainer import generation, lineage, perplexity, servable, sources
-from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel
+from slipway_trainer import generation, lineage, live_model, perplexity, servable
+from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel, FetchFailed, NoSpace
 from slipway_trainer.generation import Answer, Prompt
 from slipway_trainer.process import Fence, write_atomically
 from slipway_trainer.progress import Reporter
@@ -83,7 +84,9 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, baseline: str | None, r
         raise BadArtifact(str(error)) from None
     data = read_data(plan, workspace)
     candidate = _measure_folder("candidate", workspace.artifact, plan, data, reporter)
-    live, trouble = _measure_live(baseline, plan, data, reporter, candidate.window) if baseline else (None, {})
+    live, trouble = None, {}
+    if baseline:
+        live, trouble = _measure_live(baseline, plan, workspace, data, reporter, fence, candidate.window)
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -115,6 +118,7 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, baseline: str | None, r
         BASELINE: {"uri": baseline, "digest": digest, **(live.report if live else {})} if baseline else None,
     }
     _write(workspace, fence, attempt, report, candidate.answers)
+    shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
 
@@ -228,29 +232,19 @@ def _measure_folder(
 
 
 def _measure_live(
-    baseline: str, plan: Plan, data: Data, reporter: Reporter, window: int | None
+    baseline: str, plan: Plan, workspace: Workspace, data: Data, reporter: Reporter, fence: Fence, window: int | None
 ) -> tuple[Measured | None, dict[str, str]]:
     """Returns what the live version did; None and the reason when it cannot be measured."""
     # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
     prompts = any(
         gate.max_regression is not None and gate.metric in generation.METRICS for gate in plan.evaluation.gates
     )
-    try:
-        folder = _baseline_folder(baseline)
-        return _measure_folder("live version", folder, plan, data, reporter, window=window, prompts=prompts), {}
-    except (BadArtifact, BadModel, BadConfig) as error:
-        return None, {BASELINE: f"the live version was not measured: {error}"[:1024]}
-
-
-def _baseline_folder(baseline: str) -> Path:
-    """Returns the folder of `URI@digest` after verifying all of it. Raises BadArtifact, BadModel or BadConfig."""
     uri, digest = _split(baseline)
-    folder = sources.model_folder(uri, "--baseline")
     try:
-        artifact.verify(folder, digest)
-    except ArtifactError as error:
-        raise BadArtifact(str(error)) from None
-    return folder
+        folder = live_model.folder_of(uri, digest, workspace.fetched_live, say=reporter.say, check=fence.check)
+        return _measure_folder("live version", folder, plan, data, reporter, window=window, prompts=prompts), {}
+    except (BadArtifact, BadModel, BadConfig, FetchFailed, NoSpace) as error:
+        return None, {BASELINE: f"the live version was not measured: {error}"[:1024]}
 
 
 def _split(baseline: str) -> tuple[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from slipway_core import artifact, protocol, uris
 from slipway_trainer import object_store, stored_model
@@ -49,6 +51,13 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     if parsed.scheme == "run":
         raise BadConfig(f"{field}: {uri} is a model, not data")
     return _local(_local_path(parsed, field), uri, field, _in_image(parsed))
+
+
+def hub_model(uri: str, field: str, folder: Path) -> None:
+    """Fetches the model files in the top folder of a repository, as files of a folder. Raises BadConfig."""
+    _hub(uris.parse(uri), field, "model", list(artifact.MODEL_FILES), ignore_patterns=["*/*"], local_dir=folder)
+    # What the hub's library notes to go on from.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = None) -> Path:
@@ -144,12 +153,14 @@ def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
     raise BadData(f"{field}: {uri}: there is no such sample data; there is {', '.join(known) or 'none'}")
 
 
-def _hub(uri: uris.Uri, field: str, kind: str, patterns: list[str]) -> Path:
+def _hub(uri: uris.Uri, field: str, kind: str, patterns: list[str], **more: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(uri.repository, repo_type=kind, revision=uri.revision, allow_patterns=patterns))
+        return Path(
+            snapshot_download(uri.repository, repo_type=kind, revision=uri.revision, allow_patterns=patterns, **more)
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadConfig(

@@ -7,6 +7,7 @@ from typing import Final
 from slipway_core import protocol
 from slipway_core.api import seconds
 from slipway_core.commands import STEP_COMMANDS, step_command
+from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
 from slipway_core.workspace import WORKSPACE_MOUNT
 from slipway_operator import names
@@ -27,7 +28,7 @@ _TERMINATION_LOG = "/dev/termination-log"
 
 
 def step_container(
-    plan: Plan, step: str, attempt: int, *, sources: list[Source], settings: Settings, baseline: str | None
+    plan: Plan, step: str, attempt: int, *, sources: list[Source], settings: Settings, baseline: Baseline | None
 ) -> Manifest:
     """Returns the container without its mounts.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from slipway_core import exit_codes
 from slipway_core.api import seconds
 from slipway_core.commands import STEP_COMMANDS
+from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
@@ -25,7 +26,7 @@ class _Attempt:
     step: str
     number: int
     claim: str
-    baseline: str | None
+    baseline: Baseline | None
 
     @property
     def pods(self) -> int:
@@ -37,7 +38,14 @@ class _Attempt:
 
 
 def step_job(
-    plan: Plan, owner: Owner, step: str, attempt: int, *, settings: Settings, claim: str, baseline: str | None = None
+    plan: Plan,
+    owner: Owner,
+    step: str,
+    attempt: int,
+    *,
+    settings: Settings,
+    claim: str,
+    baseline: Baseline | None = None,
 ) -> Manifest:
     """Returns the Job. It is only ever created: the next attempt is another Job, which the lifecycle starts.
 
@@ -50,7 +58,7 @@ def step_job(
         attempt: from 1.
         settings: of the operator.
         claim: the PersistentVolumeClaim of the workspace.
-        baseline: `uri@digest` of the live version, for evaluate.
+        baseline: the live version, for evaluate.
 
     Raises ManifestError when two Secrets of the step contradict each other.
     """
@@ -59,7 +67,7 @@ def step_job(
         "name": names.job(plan.run.name, step, attempt),
         "namespace": plan.run.namespace,
         "labels": own.labels,
-        "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: baseline} if baseline is not None else {}),
+        "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: str(baseline)} if baseline else {}),
         "ownerReferences": [owner.reference()],
     }
     spec: Manifest = {

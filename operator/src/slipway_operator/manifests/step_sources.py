@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slipway_core import uris
+from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
 from slipway_operator.manifests.credentials import Source
 
 _FETCHED = ("s3", "gs")
 
 
-def of(plan: Plan, step: str, baseline: str | None = None) -> list[Source]:
+def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
     """Returns the sources of a step.
 
     Data is read once, by prepare, and so is a base model of an object store, which it keeps in the workspace; stages
@@ -20,13 +21,13 @@ def of(plan: Plan, step: str, baseline: str | None = None) -> list[Source]:
     Args:
         plan: of the run.
         step: one of plan.steps.
-        baseline: `uri@digest` of the live version.
+        baseline: the live version, for evaluate.
     """
     match step:
         case "prepare":
             return [*_model(plan), *_tokenizer(plan), *_data(plan)]
         case "evaluate":
-            return [Source(baseline.rpartition("@")[0])] if baseline is not None else []
+            return [Source(baseline.uri, baseline.credentials)] if baseline is not None else []
         case _:
             return [source for source in _model(plan) if uris.parse(source.uri).scheme not in _FETCHED]
 

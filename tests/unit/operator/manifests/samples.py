@@ -7,7 +7,7 @@ from typing import Any
 
 from slipway_core import plan as plans
 from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Promote
+from slipway_core.observed import Baseline, Promote
 from slipway_core.plan import ExecutorDefaults, Plan
 from slipway_core.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
 from slipway_core.training_run import TrainingRun
@@ -59,7 +59,7 @@ def the_owner(plan: Plan) -> Owner:
 
 
 def a_job(
-    plan: Plan, step: str = "learn", *, attempt: int = 1, baseline: str | None = None, **settings: Any
+    plan: Plan, step: str = "learn", *, attempt: int = 1, baseline: Baseline | None = None, **settings: Any
 ) -> Manifest:
     return step_job(plan, the_owner(plan), step, attempt, settings=Settings(**settings), claim=CLAIM, baseline=baseline)
 
@@ -111,7 +111,7 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
     plan = a_plan(name=run, stage=stage, accelerator="nvidia.com/gpu", **spec)
     settings = Settings.model_validate({"images": {"pullSecrets": ["registry"]}})
     owner = the_owner(plan)
-    baseline = f"pvc://other-claim/live/artifact@{DIGEST}"
+    baseline = Baseline("pvc://other-claim/live/artifact", DIGEST)
     served = an_endpoint(name=endpoint, access={"keysSecret": "keys"}, autoscaling={"maxReplicas": 4})
     fetched = a_version(number=4, uri="s3://models/chat")
     scaler = autoscaler(served, 3)

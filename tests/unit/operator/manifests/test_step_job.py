@@ -8,6 +8,7 @@ import pytest
 from tests.unit.operator.manifests.samples import DIGEST, UID, a_job, a_plan, the_owner, variables
 
 from slipway_core import exit_codes
+from slipway_core.observed import Baseline
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.rendezvous_service import rendezvous_service
@@ -31,7 +32,7 @@ def container(job: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_the_process_is_told_what_a_local_one_is_told(step: str, arguments: list[str]) -> None:
-    baseline = arguments[-1] if step == "evaluate" else None
+    baseline = Baseline("pvc://live/artifact", DIGEST) if step == "evaluate" else None
     told = container(a_job(a_plan(), step, attempt=2, baseline=baseline))["args"]
     assert told[:7] == [arguments[0], "--plan", "/etc/slipway/plan/plan.json", "--attempt", "2", "--workspace", FOLDER]
     assert told[7:] == arguments[1:]
@@ -204,6 +205,15 @@ def test_a_secret_that_nothing_reads_is_given_to_nobody(model: dict[str, Any]) -
     assert ("HF_TOKEN" in variables(one), one["envFrom"]) == (False, [])
 
 
+def test_invariant_h_evaluate_gets_the_secret_of_the_live_version_alone() -> None:
+    live = Baseline("s3://models/live", DIGEST, "live-store")
+    assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=live))["envFrom"] == [
+        {"secretRef": {"name": "live-store"}}
+    ]
+    on_a_claim = Baseline("pvc://live/artifact", DIGEST, "live-store")
+    assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=on_a_claim))["envFrom"] == []
+
+
 def test_two_secrets_for_one_variable_are_refused_by_name() -> None:
     data = [{"uri": f"s3://bucket/{name}", "credentials": name} for name in ("one", "two")]
     plan = a_plan(stages=[{"name": "learn", "data": {"train": data}}])
@@ -227,7 +237,7 @@ CLAIMS = {
     ],
 )
 def test_claims_are_mounted_read_only_where_they_are_read(step: str, read: dict[str, str]) -> None:
-    baseline = f"pvc://live/run/artifact@{DIGEST}" if step == "evaluate" else None
+    baseline = Baseline("pvc://live/run/artifact", DIGEST) if step == "evaluate" else None
     pod = a_job(a_plan(**CLAIMS), step, baseline=baseline)["spec"]["template"]["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
     assert len({claim["claimName"] for claim in claims.values()}) == len(claims), "one volume a claim"
@@ -242,8 +252,9 @@ def test_claims_are_mounted_read_only_where_they_are_read(step: str, read: dict[
 
 
 def test_the_baseline_is_remembered_on_the_job() -> None:
-    baseline = f"pvc://live/run/artifact@{DIGEST}"
-    assert a_job(a_plan(), "evaluate", baseline=baseline)["metadata"]["annotations"][names.BASELINE] == baseline
+    baseline = Baseline("pvc://live/run/artifact", DIGEST)
+    told = a_job(a_plan(), "evaluate", baseline=baseline)["metadata"]["annotations"][names.BASELINE]
+    assert told == f"pvc://live/run/artifact@{DIGEST}"
     assert names.BASELINE not in a_job(a_plan(), "evaluate")["metadata"]["annotations"]
 
 

@@ -1,0 +1,111 @@
+"""A live version that lies in an object store is compared with, as the server that serves it knows it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.integration.serving.s3_server import Put
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
+from tests.unit.trainer.trained_run import TrainedRun, make_run
+
+from slipway_core import artifact
+from slipway_serving.fetch import fetch
+from slipway_serving.model_source import open_source
+from slipway_trainer import evaluate, export
+from slipway_trainer.errors import Superseded
+from slipway_trainer.process import Fence
+
+GATE = {"metric": "bits_per_byte", "maxRegression": 0.02}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    run = make_run(tmp_path_factory.mktemp("run"), gates=[{"metric": "bits_per_byte", "max": 100}, GATE])
+    run.end_stage()
+    export.run(run.plan, run.workspace, attempt=1)
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model, without a manifest."""
+    folder, words = tmp_path_factory.mktemp("live") / "model", make_tokenizer()
+    export.write_model(make_model(words, positions=48, seed=3), words, folder)
+    return folder
+
+
+def _digest(uri: str, folder: Path, digest: str | None = None) -> str:
+    """What the init container of a server says of it."""
+    now = datetime.now(UTC)
+    return fetch(open_source(uri), uri, folder, digest=digest, accept_unjudged=True, now=now).digest
+
+
+@pytest.mark.parametrize(("scheme", "judged"), [("s3", True), ("s3", False), ("gs", False)])
+def test_it_is_measured_and_does_not_stay(
+    scheme: str, judged: bool, run: TrainedRun, model: Path, put: Put, tmp_path: Path
+) -> None:
+    prefix = f"{scheme}-{judged}"
+    for path in model.iterdir():
+        put(f"{prefix}/{path.name}", path.read_bytes())
+    put(f"{prefix}/onnx/config.json", b"{}")
+    if judged:
+        made = artifact.build(model, run="live", plan_digest="sha256:" + "0" * 64, created_at="2026-01-01T00:00:00Z")
+        put(f"{prefix}/{artifact.MANIFEST}", artifact.dump(made).encode())
+    uri = f"{scheme}://data/{prefix}"
+    digest = _digest(uri, tmp_path / "served")
+    result = evaluate.run(run.plan, run.workspace, attempt=1, baseline=f"{uri}@{digest}")
+    assert result.evaluation is not None
+    assert result.evaluation.baseline_digest == digest
+    assert result.evaluation.baseline_metrics["bits_per_byte"] != result.metrics["bits_per_byte"]
+    assert evaluate.BASELINE not in result.missing
+    assert not run.workspace.fetched_live.exists()
+
+
+def test_another_one_that_lies_there_by_now_is_not(run: TrainedRun, model: Path, put: Put, tmp_path: Path) -> None:
+    for path in model.iterdir():
+        put(f"moved/{path.name}", path.read_bytes())
+    digest = _digest("s3://data/moved", tmp_path / "served")
+    put("moved/generation_config.json", b"{}")
+    result = evaluate.run(run.plan, run.workspace, attempt=2, baseline=f"s3://data/moved@{digest}")
+    assert result.evaluation is not None
+    assert result.evaluation.baseline_metrics == {}
+    assert f"and {digest} is live" in result.missing[evaluate.BASELINE]
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("s3://nobody/model", "the endpoint's model.uri: s3://nobody/model: there is no such bucket, nobody"),
+        ("s3://data/nothing", "the endpoint's model.uri: s3://data/nothing: there is nothing below this prefix"),
+    ],
+)
+def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str, run: TrainedRun, put: Put) -> None:
+    digest = "sha256:" + "a" * 64
+    result = evaluate.run(run.plan, run.workspace, attempt=3, baseline=f"{uri}@{digest}")
+    assert result.metrics["bits_per_byte"] > 0
+    assert reason in result.missing[evaluate.BASELINE]
+
+
+def test_a_store_that_does_not_answer_does_not_cost_the_run_its_evaluation(
+    run: TrainedRun, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_trainer.object_store._RETRY", {"max_retries": 0})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    digest = "sha256:" + "a" * 64
+    result = evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@{digest}")
+    assert result.metrics["bits_per_byte"] > 0
+    assert "the store does not answer" in result.missing[evaluate.BASELINE]
+
+
+def test_an_attempt_that_is_no_longer_the_newest_puts_nothing_there(run: TrainedRun, model: Path, put: Put) -> None:
+    for path in model.iterdir():
+        put(f"late/{path.name}", path.read_bytes())
+    fence = Fence(run.workspace.fence("evaluate"), 5)
+    Fence(run.workspace.fence("evaluate"), 6).raise_()
+    with pytest.raises(Superseded):
+        evaluate.live_model.folder_of(
+            "s3://data/late", "sha256:" + "a" * 64, run.workspace.fetched_live, say=lambda _: None, check=fence.check
+        )
+    assert [path.name for path in run.workspace.fetched_live.glob("*/*") if ".incoming-" not in path.name] == []
