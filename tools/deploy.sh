@@ -37,10 +37,11 @@ own_values=()
 kubectl=$BIN/kubectl
 [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "needs kubectl on PATH"
 "$kubectl" version >/dev/null 2>&1 || fail "the API server of $KUBECONFIG does not answer; is the cluster up? make cluster-status"
-# The machine's own Helm 4 serves as well: building one takes minutes.
+# The machine's own Helm 4 serves as well as one that would have to be built.
 helm=$BIN/helm
-if [ ! -x "$helm" ] && [[ $(helm version --template '{{.Version}}' 2>/dev/null) == v4.* ]]; then helm=$(command -v helm); fi
-[ -x "$helm" ] || tools/testcluster/build.sh helm
+if [ -n "$(tools/testcluster/build.sh --missing helm)" ]; then
+  if [[ $(helm version --template '{{.Version}}' 2>/dev/null) == v4.* ]]; then helm=$(command -v helm); else tools/testcluster/build.sh helm; fi
+fi
 
 values=("${own_values[@]}")
 for image in operator train serve; do values+=(--set-string "images.$image.tag=$TAG"); done

@@ -137,7 +137,7 @@ def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str
             "mend the line that is named, then run again",
         ),
         "FetchFailed": (
-            "an object store did not give what was asked of it",
+            "an object store or the hub did not give what was asked of it",
             "see that it answers and that what is named is not written to meanwhile; what was fetched is kept",
         ),
         "PlanChanged": (

@@ -404,7 +404,7 @@ def _baseline(draft: _Draft) -> Baseline | None:
     live = view.status.live
     if live is None or draft.artifact is None or live.digest == draft.artifact.digest:
         return None
-    return Baseline(live.uri, live.digest, view.credentials)
+    return Baseline(live.uri, live.digest, live.credentials)
 
 
 def _baseline_moved(draft: _Draft, evaluation: EvaluationStatus) -> bool:

@@ -20,7 +20,8 @@ class ServedModel(Api):
     run: Name | None = None
     """The run that made it."""
     credentials: ShortText | None = None
-    """Secret with the key `token` (hf) or AWS variables (s3). It is asked for where the model is fetched."""
+    """Secret with the key `token` (hf), AWS variables (s3) or GOOGLE_SERVICE_ACCOUNT_KEY (gs), for whatever fetches the
+    model: its server, and a run that compares with it. Another Secret is another version."""
     accept_unjudged: bool = False
     """Serve a model without a passing verdict; a condition shows it for ever."""
 

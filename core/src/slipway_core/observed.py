@@ -63,8 +63,6 @@ class EndpointView:
     """Whether the status is about what the endpoint was last told."""
     rollback_to: int | None = None
     """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
-    credentials: str | None = None
-    """spec.model.credentials: the Secret that its models are fetched with."""
 
 
 @dataclass(frozen=True)

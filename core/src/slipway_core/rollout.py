@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from slipway_core import conditions
+from slipway_core import conditions, uris
 from slipway_core.api import seconds
 from slipway_core.conditions import parse_timestamp, timestamp
 from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
@@ -90,14 +90,21 @@ def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> 
 
 
 def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
-    """Returns what tells two versions apart: the model and every setting but those that apply in place.
+    """Returns what tells two versions apart: the model, the Secret that it is fetched with, and every setting but those
+    that apply in place.
 
     Settings that are at their default do not count, so that a release that adds one restarts nothing.
     """
     in_place = {"port", "replicas", "autoscaling", "rollout", "route", "model", "rollback_to"}
     frozen = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=in_place)
-    canonical = json.dumps([model.digest, frozen], sort_keys=True)
+    secret = _secret_of(model)
+    canonical = json.dumps([model.digest, frozen, *([secret] if secret else [])], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _secret_of(model: ServedModel) -> str | None:
+    """Returns the Secret that a model is fetched with: the spec may still name that of another one."""
+    return model.credentials if uris.parse(model.uri).remote else None
 
 
 def _show_blockers(draft: _Draft) -> None:
@@ -191,6 +198,7 @@ def _create_candidate(draft: _Draft, wanted: ServedModel, revision: str) -> None
         digest=wanted.digest,
         revision=revision,
         run=wanted.run,
+        credentials=_secret_of(wanted),
         accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
         since=timestamp(draft.now),
     )
@@ -319,7 +327,13 @@ def _wanted(draft: _Draft) -> ServedModel | None:
     draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
     if target is None:
         return spec.model
-    return ServedModel(uri=target.uri, digest=target.digest, run=target.run, accept_unjudged=target.accept_unjudged)
+    return ServedModel(
+        uri=target.uri,
+        digest=target.digest,
+        run=target.run,
+        credentials=target.credentials,
+        accept_unjudged=target.accept_unjudged,
+    )
 
 
 @dataclass

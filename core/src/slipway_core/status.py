@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway_core.api import TEXT_LIMIT, Api, Digest, Text
+from slipway_core.api import TEXT_LIMIT, Api, Digest, ShortText, Text
 
 CONDITION_LIMIT = 32768
 """Characters of a condition's message, as in every condition of Kubernetes."""
@@ -193,6 +193,8 @@ class VersionStatus(Api):
     revision: str = ""
     """Hash of the digest and of every setting that makes a version; see rollout.revision_of."""
     run: str | None = None
+    credentials: ShortText | None = None
+    """The Secret that it is fetched with."""
     accept_unjudged: bool = False
     """Whether the spec accepted it without a verdict; a rollback to it needs none either."""
     state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"

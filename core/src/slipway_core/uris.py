@@ -41,6 +41,11 @@ class Uri:
         return f"{self.scheme}://{middle}{tail}"
 
     @property
+    def remote(self) -> bool:
+        """Whether it lies in an object store or on the hub, where a Secret may be asked for."""
+        return self.scheme in ("hf", "s3", "gs")
+
+    @property
     def repository(self) -> str:
         """`org/name` of a hub URI."""
         return f"{self.authority}/{self.path}"

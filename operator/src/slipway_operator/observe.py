@@ -13,7 +13,7 @@ from slipway_core.exit_codes import ExitClass
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.observed import Attempt, Claim, EndpointView
 from slipway_core.protocol import StepResult
-from slipway_core.status import ArtifactStatus, EndpointStatus, Progress
+from slipway_core.status import ArtifactStatus, Progress
 from slipway_operator import failure_class, names, resources
 from slipway_operator.failure_class import PodEnd
 from slipway_operator.manifest import Manifest, at, condition, labels
@@ -118,18 +118,15 @@ def endpoint_view(endpoint: ModelEndpoint | None) -> EndpointView | None:
     """Returns an endpoint as a run sees it."""
     if endpoint is None:
         return None
-    model, notes, status = endpoint.spec.model, endpoint.metadata.annotations, endpoint.status
+    model, notes = endpoint.spec.model, endpoint.metadata.annotations
     claim = None
     if model is not None:
         created, uid = notes.get(names.RUN_CREATED, ""), notes.get(names.RUN_UID_ANNOTATION, "")
         claim = Claim(model.run or "", model.digest, created, uid)
-    return EndpointView(
-        claim,
-        status or EndpointStatus(),
-        current=status is not None and status.observed_generation == endpoint.metadata.generation,
-        rollback_to=endpoint.spec.rollback_to,
-        credentials=model.credentials if model is not None else None,
-    )
+    if endpoint.status is None:
+        return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
+    current = endpoint.status.observed_generation == endpoint.metadata.generation
+    return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to)
 
 
 def outside_uri(uri: str, claim: str) -> str:

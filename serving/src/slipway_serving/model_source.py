@@ -123,12 +123,16 @@ class Hub:
         shutil.rmtree(scratch)
 
     def _asked(self, ask: Callable[[], _T]) -> _T:
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of whichever HTTP client the library uses
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+        )
 
         try:
             return ask()
-        except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise SourceError(
                 f"{self._uri}: cannot be fetched: {reason}. Check the name and the network; a private or gated "
                 f"repository needs {CREDENTIALS['hf']}"

@@ -50,7 +50,9 @@ class Kube:
         path = f"/apis/slipway.dev/v1alpha1/namespaces/{self.namespace}/trainingruns"
         since = f"watch=1&timeoutSeconds=1&resourceVersion={made['metadata']['resourceVersion']}"
         told = self.run("get", "--raw", f"{path}?{since}&fieldSelector=metadata.name={run}")
-        return [json.loads(line)["object"] for line in told.splitlines()]
+        events = [json.loads(line) for line in told.splitlines()]
+        assert all(event["type"] != "ERROR" for event in events), told
+        return [event["object"] for event in events]
 
     def phase(self, run: str) -> str:
         return self.status("trainingrun", run).get("phase", "")

@@ -1,10 +1,13 @@
-"""A real S3 server, whose bucket `data` this process may read; it speaks enough of Google's protocol for gs://."""
+"""A real S3 server, whose bucket `data` this process may read, and a hub. The server speaks enough of Google's protocol
+for gs://."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.integration.serving.hub_server import Hub, hub_server
 from tests.integration.serving.s3_server import Put, s3_server
 
 
@@ -29,3 +32,15 @@ def put(keys: None) -> Put:
 
     store = from_url("s3://data", client_options={"allow_http": True})
     return lambda key, content: obstore.put(store, key, content) and None
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub that is empty, with a cache of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with hub_server() as hub:
+        hub.used_by(monkeypatch)
+        yield hub

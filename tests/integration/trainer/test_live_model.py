@@ -1,11 +1,13 @@
-"""A live version that lies in an object store is compared with, as the server that serves it knows it."""
+"""A live version that lies in an object store or on the hub is compared with, as the server that serves it knows it."""
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.integration.serving.hub_server import Hub
 from tests.integration.serving.s3_server import Put
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
@@ -13,9 +15,11 @@ from tests.unit.trainer.trained_run import TrainedRun, make_run
 from slipway_core import artifact
 from slipway_serving.fetch import fetch
 from slipway_serving.model_source import open_source
-from slipway_trainer import evaluate, export
-from slipway_trainer.errors import Superseded
+from slipway_trainer import evaluate, export, live_model
+from slipway_trainer.errors import FetchFailed, Superseded
+from slipway_trainer.hub import HubModel
 from slipway_trainer.process import Fence
+from slipway_trainer.stored_object import StoredObject
 
 GATE = {"metric": "bits_per_byte", "maxRegression": 0.02}
 
@@ -42,18 +46,23 @@ def _digest(uri: str, folder: Path, digest: str | None = None) -> str:
     return fetch(open_source(uri), uri, folder, digest=digest, accept_unjudged=True, now=now).digest
 
 
-@pytest.mark.parametrize(("scheme", "judged"), [("s3", True), ("s3", False), ("gs", False)])
-def test_it_is_measured_and_does_not_stay(
-    scheme: str, judged: bool, run: TrainedRun, model: Path, put: Put, tmp_path: Path
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
+def test_it_is_measured_as_it_is_served_and_does_not_stay(
+    scheme: str, judged: bool, run: TrainedRun, model: Path, put: Put, hub: Hub, tmp_path: Path
 ) -> None:
-    prefix = f"{scheme}-{judged}"
-    for path in model.iterdir():
-        put(f"{prefix}/{path.name}", path.read_bytes())
-    put(f"{prefix}/onnx/config.json", b"{}")
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
     if judged:
         made = artifact.build(model, run="live", plan_digest="sha256:" + "0" * 64, created_at="2026-01-01T00:00:00Z")
-        put(f"{prefix}/{artifact.MANIFEST}", artifact.dump(made).encode())
-    uri = f"{scheme}://data/{prefix}"
+        files[artifact.MANIFEST] = artifact.dump(made).encode()
+        files["README.md"] = b"A card that somebody has added."
+    files |= {"onnx/config.json": b"{}", "pytorch_model.bin": b"a pickle"}
+    name = f"org/{scheme}-{judged}".lower()
+    if scheme == "hf":
+        hub.put(name, files)
+    for key, content in files.items():
+        put(f"{name}/{key}", content)
+    uri = f"hf://{name}" if scheme == "hf" else f"{scheme}://data/{name}"
     digest = _digest(uri, tmp_path / "served")
     result = evaluate.run(run.plan, run.workspace, attempt=1, baseline=f"{uri}@{digest}")
     assert result.evaluation is not None
@@ -78,7 +87,7 @@ def test_another_one_that_lies_there_by_now_is_not(run: TrainedRun, model: Path,
     ("uri", "reason"),
     [
         ("s3://nobody/model", "the endpoint's model.uri: s3://nobody/model: there is no such bucket, nobody"),
-        ("s3://data/nothing", "the endpoint's model.uri: s3://data/nothing: there is nothing below this prefix"),
+        ("s3://data/nothing", "the endpoint's model.uri: s3://data/nothing: there is nothing"),
     ],
 )
 def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str, run: TrainedRun, put: Put) -> None:
@@ -88,24 +97,51 @@ def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str
     assert reason in result.missing[evaluate.BASELINE]
 
 
-def test_a_store_that_does_not_answer_does_not_cost_the_run_its_evaluation(
+def test_a_store_that_does_not_answer_is_another_attempt(
     run: TrainedRun, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_trainer.object_store._RETRY", {"max_retries": 0})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    digest = "sha256:" + "a" * 64
-    result = evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@{digest}")
-    assert result.metrics["bits_per_byte"] > 0
-    assert "the store does not answer" in result.missing[evaluate.BASELINE]
+    with pytest.raises(FetchFailed, match=r"the endpoint's model\.uri: s3://data/model: the store does not answer"):
+        evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@sha256:{'a' * 64}")
 
 
-def test_an_attempt_that_is_no_longer_the_newest_puts_nothing_there(run: TrainedRun, model: Path, put: Put) -> None:
+def test_the_next_attempt_goes_on_with_what_is_there_and_drops_what_is_not_live_any_more(
+    model: Path, hub: Hub, tmp_path: Path
+) -> None:
+    hub.put("org/chat", {path.name: path.read_bytes() for path in model.iterdir()})
+    digest = _digest("hf://org/chat", tmp_path / "served")
+    older = tmp_path / "live/0123456789abcdef/x.incoming-1"
+    older.mkdir(parents=True)
+    hub.asked.clear()
+    hub.failing.add("model.safetensors")
+    with pytest.raises(FetchFailed):
+        live_model.folder_of("hf://org/chat", digest, tmp_path / "live", say=print)
+    hub.failing.clear()
+    folder = live_model.folder_of("hf://org/chat", digest, tmp_path / "live", say=print)
+    assert hub.asked.count("config.json") == 1
+    assert list((tmp_path / "live").glob("*/*")) == [folder]
+
+
+def test_a_full_disk_is_left_as_it_was(model: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.put("org/chat", {path.name: path.read_bytes() for path in model.iterdir()})
+
+    def full(self: HubModel, found: StoredObject, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HubModel, "download", full)
+    with pytest.raises(OSError, match="No space left"):
+        live_model.folder_of("hf://org/chat", "sha256:" + "a" * 64, tmp_path / "live", say=print)
+    assert list((tmp_path / "live").iterdir()) == []
+
+
+def test_an_attempt_that_is_no_longer_the_newest_puts_nothing_there(model: Path, put: Put, tmp_path: Path) -> None:
     for path in model.iterdir():
         put(f"late/{path.name}", path.read_bytes())
-    fence = Fence(run.workspace.fence("evaluate"), 5)
-    Fence(run.workspace.fence("evaluate"), 6).raise_()
+    fence = Fence(tmp_path / "fence", 5)
+    Fence(tmp_path / "fence", 6).raise_()
     with pytest.raises(Superseded):
-        evaluate.live_model.folder_of(
-            "s3://data/late", "sha256:" + "a" * 64, run.workspace.fetched_live, say=lambda _: None, check=fence.check
-        )
-    assert [path.name for path in run.workspace.fetched_live.glob("*/*") if ".incoming-" not in path.name] == []
+        live_model.folder_of("s3://data/late", "sha256:" + "a" * 64, tmp_path / "live", say=print, check=fence.check)
+    assert [path.name for path in (tmp_path / "live").glob("*/*") if ".incoming-" not in path.name] == []

@@ -15,6 +15,7 @@ from slipway_core import artifact
 from slipway_core.plan import Plan
 from slipway_trainer import export, lineage, models, object_store, prepare, sources, tokenizer
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
+from slipway_trainer.stored_object import StoredObject
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -77,7 +78,7 @@ def test_an_object_of_many_requests_goes_on_where_an_attempt_was_killed(
     put("large.jsonl", content)
     asked, block = list[int](), object_store.ObjectStore._block
 
-    async def dies(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
+    async def dies(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
             raise FetchFailed("the network is gone")
         return await block(self, found, start)
@@ -104,7 +105,7 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
     put("moving.jsonl", b"old " * 250)
     block = object_store.ObjectStore._block
 
-    async def moves(self: object_store.ObjectStore, found: object_store.StoredObject, start: int) -> bytes:
+    async def moves(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
             put("moving.jsonl", b"new " * 250)
         return await block(self, found, start)
@@ -200,7 +201,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused_and_fetched_anew(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "there is nothing below this prefix"),
+        ({}, "there is nothing. Check the name"),
         ({"model.safetensors": b"x"}, r"has no config\.json"),
         ({"config.json": b"{}", "pytorch_model.bin": b"x"}, r"no \*\.safetensors but pytorch_model\.bin"),
         ({"config.json": b"{}", "manifest.json": b"{}"}, "damaged manifest"),

@@ -29,7 +29,11 @@ def failed(kind, message, step="pretrain"):
         (failed("Diverged", "loss is nan"), "the loss is no number any more", "learningRate"),
         (failed("Overlap", "3 rows"), "held-out data overlaps with the training data", "evaluation.data"),
         (failed("BadData", "a.jsonl:3"), "the data is not right", "line"),
-        (failed("FetchFailed", "s3://b/c: no answer"), "an object store did not give what was asked of it", "answers"),
+        (
+            failed("FetchFailed", "s3://b/c: no answer"),
+            "an object store or the hub did not give what was asked of it",
+            "answers",
+        ),
         (failed("PlanChanged", "another plan"), "its plan was replaced", "ConfigMaps"),
         (failed("Internal", "boom"), "it failed", "slipway logs tang --stage pretrain"),
     ],

@@ -25,8 +25,11 @@ def digest(letter: str) -> str:
 
 def an_endpoint(model: str | None = "a", **spec: Any) -> ModelEndpoint:
     """An endpoint `chat` that serves the model with that letter, with a short probation."""
-    accept = {"acceptUnjudged": True} if spec.pop("accept_unjudged", False) else {}
-    served = {"model": {"uri": f"file:///models/{model}", "digest": digest(model), **accept}} if model else {}
+    more = {"acceptUnjudged": True} if spec.pop("accept_unjudged", False) else {}
+    if (secret := spec.pop("credentials", None)) is not None:
+        more["credentials"] = secret
+    folder = spec.pop("folder", "file:///models")
+    served = {"model": {"uri": f"{folder}/{model}", "digest": digest(model), **more}} if model else {}
     document = {
         "apiVersion": "slipway.dev/v1alpha1",
         "kind": "ModelEndpoint",

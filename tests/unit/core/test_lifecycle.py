@@ -28,9 +28,8 @@ def suspend(world: World, value: bool) -> None:
 
 
 def a_live_other_version(world: World) -> None:
-    world.goes_live(OTHER_DIGEST)
-    claim = Claim("older", OTHER_DIGEST, "2025-01-01T00:00:00Z", "u")
-    world.endpoint = replace(world.endpoint, claim=claim, credentials="store")
+    world.goes_live(OTHER_DIGEST, credentials="store")
+    world.endpoint = replace(world.endpoint, claim=Claim("older", OTHER_DIGEST, "2025-01-01T00:00:00Z", "u"))
 
 
 # ------------------------------------------------------------------------------------- the way to the endpoint

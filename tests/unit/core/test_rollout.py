@@ -430,6 +430,37 @@ def test_rollback_to_serves_a_model_of_the_history_as_a_new_version():
     assert world.started == [1, 2, 3]
 
 
+STORE = {"folder": "s3://models"}
+
+
+def test_a_version_remembers_the_secret_that_it_is_fetched_with_and_a_rollback_to_it_takes_that():
+    world = a_live_world(**STORE, credentials="store")
+    world.ask_for("b", folder="hf://org", credentials="hub")
+    world.goes_live()
+    assert world.status.live.credentials == "hub"
+    assert world.remembered(1).credentials == "store"
+    world.ask_for("b", folder="hf://org", credentials="hub", rollbackTo=1)
+    world.goes_live()
+    assert (world.status.live.uri, world.status.live.credentials) == ("s3://models/a", "store")
+
+
+def test_another_secret_is_another_version_so_that_a_wrong_one_can_be_mended():
+    world = a_live_world(**STORE, credentials="store")
+    world.ask_for("b", **STORE, credentials="stroe")
+    world.settle()
+    assert world.candidate == 2
+    world.ask_for("b", **STORE, credentials="store")
+    world.settle()
+    assert (world.candidate, world.status.candidate.credentials) == (3, "store")
+
+
+def test_a_model_that_is_not_fetched_has_no_secret_whatever_the_spec_names():
+    world = a_live_world()
+    world.ask_for("a", credentials="of-the-model-before")
+    world.settle()
+    assert (world.live, world.candidate, world.status.live.credentials) == (1, None, None)
+
+
 def test_rollback_to_an_unknown_version_changes_nothing_and_says_what_there_is():
     world = a_live_world()
     world.ask_for("b", rollbackTo=7)

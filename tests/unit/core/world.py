@@ -108,9 +108,14 @@ class World:
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def goes_live(self, digest: str = DIGEST, version: int = 1) -> None:
+    def goes_live(self, digest: str = DIGEST, version: int = 1, credentials: str | None = None) -> None:
         live = VersionStatus(
-            version=version, uri="file:///live", digest=digest, state="Live", since="2026-01-01T00:00:00Z"
+            version=version,
+            uri="file:///live",
+            digest=digest,
+            credentials=credentials,
+            state="Live",
+            since="2026-01-01T00:00:00Z",
         )
         self._endpoint_status(live=live, phase=EndpointPhase.SERVING)
 

@@ -11,7 +11,8 @@ import pytest
 from slipway_core import uris
 from slipway_trainer import object_store, stored_model
 from slipway_trainer.errors import BadConfig, FetchFailed, Interrupted, StepFailure
-from slipway_trainer.object_store import ObjectStore, StoredObject
+from slipway_trainer.object_store import ObjectStore
+from slipway_trainer.stored_object import StoredObject, credentials_field
 
 FIELD = "stages[0].data.train[0].uri"
 
@@ -170,7 +171,7 @@ def test_a_glob_names_keys_as_it_names_files(key, pattern, expected):
     ],
 )
 def test_the_field_of_the_secret_is_named(field, expected):
-    assert object_store.credentials_field(field) == expected
+    assert credentials_field(field) == expected
 
 
 def test_a_model_has_one_place_however_its_folder_is_written(tmp_path):

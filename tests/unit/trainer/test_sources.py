@@ -1,13 +1,11 @@
 import gzip
-import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
-from slipway_core import artifact
-from slipway_trainer import live_model, sources
-from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel, DamagedShard
+from slipway_trainer import sources
+from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 
 
 def names(uri: str, cache: Path = Path("/nonexistent")) -> list[str]:
@@ -106,19 +104,3 @@ def test_runs_and_claims_lie_where_the_executor_says(tmp_path, monkeypatch):
     monkeypatch.setenv("SLIPWAY_CLAIMS", str(tmp_path))
     assert sources.model_folder("run://base") == tmp_path / "base" / "artifact"
     assert sources.model_folder("pvc://base/artifact") == tmp_path / "base" / "artifact"
-
-
-def test_a_live_model_of_the_hub_is_what_lies_in_the_top_folder_of_its_repository(tmp_path, monkeypatch):
-    def snapshot(repository, *, local_dir, revision, allow_patterns, ignore_patterns, **_):
-        assert (repository, revision, ignore_patterns) == ("org/chat", "v1", ["*/*"])
-        assert "*.safetensors" in allow_patterns
-        (local_dir / ".cache/huggingface").mkdir(parents=True)
-        (local_dir / "config.json").write_text("{}")
-        return str(local_dir)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    digest = artifact.digest_of({"config.json": artifact.FileEntry(size=2, sha256=hashlib.sha256(b"{}").hexdigest())})
-    folder = live_model.folder_of("hf://org/chat@v1", digest, tmp_path, say=print)
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
-    with pytest.raises(BadArtifact, match="is live"):
-        live_model.folder_of("hf://org/chat@v1", "sha256:" + "0" * 64, tmp_path, say=print)

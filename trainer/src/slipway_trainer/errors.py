@@ -61,7 +61,7 @@ class NoSpace(InputError):
 
 
 class FetchFailed(StepFailure):
-    """What lies in an object store could not be brought here; it may be otherwise at another time."""
+    """What lies in an object store or on the hub could not be brought here; it may be otherwise at another time."""
 
     kind = "FetchFailed"
 

@@ -23,7 +23,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import EvaluationResult, StepResult
 from slipway_core.workspace import Workspace
 from slipway_trainer import generation, lineage, live_model, perplexity, servable
-from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel, FetchFailed, NoSpace
+from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel
 from slipway_trainer.generation import Answer, Prompt
 from slipway_trainer.process import Fence, write_atomically
 from slipway_trainer.progress import Reporter
@@ -83,10 +83,12 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, baseline: str | None, r
     except ArtifactError as error:
         raise BadArtifact(str(error)) from None
     data = read_data(plan, workspace)
+    # First, so that a store that does not answer costs no more than its own time.
+    folder, trouble = _live_folder(baseline, workspace, reporter, fence) if baseline else (None, {})
     candidate = _measure_folder("candidate", workspace.artifact, plan, data, reporter)
-    live, trouble = None, {}
-    if baseline:
-        live, trouble = _measure_live(baseline, plan, workspace, data, reporter, fence, candidate.window)
+    live = None
+    if folder is not None:
+        live, trouble = _measure_live(folder, plan, data, reporter, candidate.window)
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -231,20 +233,33 @@ def _measure_folder(
     return replace(measured, report=measured.report | cost)
 
 
+def _live_folder(
+    baseline: str, workspace: Workspace, reporter: Reporter, fence: Fence
+) -> tuple[Path | None, dict[str, str]]:
+    """Returns where the live version is; None and the reason when there is none to measure."""
+    uri, digest = _split(baseline)
+    try:
+        return live_model.folder_of(uri, digest, workspace.fetched_live, say=reporter.say, check=fence.check), {}
+    except (BadArtifact, BadModel, BadConfig) as error:
+        return None, _not_measured(error)
+
+
 def _measure_live(
-    baseline: str, plan: Plan, workspace: Workspace, data: Data, reporter: Reporter, fence: Fence, window: int | None
+    folder: Path, plan: Plan, data: Data, reporter: Reporter, window: int | None
 ) -> tuple[Measured | None, dict[str, str]]:
     """Returns what the live version did; None and the reason when it cannot be measured."""
     # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
     prompts = any(
         gate.max_regression is not None and gate.metric in generation.METRICS for gate in plan.evaluation.gates
     )
-    uri, digest = _split(baseline)
     try:
-        folder = live_model.folder_of(uri, digest, workspace.fetched_live, say=reporter.say, check=fence.check)
         return _measure_folder("live version", folder, plan, data, reporter, window=window, prompts=prompts), {}
-    except (BadArtifact, BadModel, BadConfig, FetchFailed, NoSpace) as error:
-        return None, {BASELINE: f"the live version was not measured: {error}"[:1024]}
+    except (BadArtifact, BadModel, BadConfig) as error:
+        return None, _not_measured(error)
+
+
+def _not_measured(error: Exception) -> dict[str, str]:
+    return {BASELINE: f"the live version was not measured: {error}"[:1024]}
 
 
 def _split(baseline: str) -> tuple[str, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from slipway_core import artifact, uris
 from slipway_core.artifact import ArtifactError
-from slipway_trainer import object_store, sources, stored_model
-from slipway_trainer.errors import BadArtifact
+from slipway_trainer import sources, stored_model
+from slipway_trainer.errors import BadArtifact, NoSpace
 
 FIELD: Final = "the endpoint's model.uri"
 
@@ -26,30 +28,38 @@ def folder_of(
         say: told what is fetched.
         check: called before the model appears, with the fence's right to stop it.
 
-    Raises BadArtifact when it is not what is live; BadModel, BadConfig, NoSpace or FetchFailed when it cannot be read.
+    Raises BadArtifact when it is not what is live; BadModel or BadConfig when it cannot be read; FetchFailed, which may
+    be otherwise at another time; NoSpace or OSError of the folder, which has as much room then as before.
     """
-    # By its digest, since another model may lie at the same URI by now.
-    place = fetched / digest.removeprefix("sha256:")[:16]
-    match uris.parse(uri).scheme:
-        case scheme if scheme in object_store.SCHEMES:
-            folder = stored_model.fetch(uri, FIELD, place, say=say, check=check)
-        case "hf":
-            folder = place
-            sources.hub_model(uri, FIELD, folder)
-        case _:
-            folder = sources.model_folder(uri, FIELD)
+    elsewhere = uris.parse(uri).remote
+    folder = _fetch(uri, digest, fetched, say, check) if elsewhere else sources.model_folder(uri, FIELD)
     try:
         _verify(folder, digest)
     except ArtifactError as error:
-        raise BadArtifact(str(error)) from None
+        raise BadArtifact(f"{FIELD}: {uri}: {error}") from None
     return folder
+
+
+def _fetch(uri: str, digest: str, fetched: Path, say: Callable[[str], None], check: Callable[[], None]) -> Path:
+    # By its digest, since another model may lie at the same URI by now.
+    place = fetched / digest.removeprefix("sha256:")[:16]
+    for other in fetched.glob("*"):
+        if other != place:
+            shutil.rmtree(other, ignore_errors=True)
+    try:
+        return stored_model.fetch(uri, FIELD, place, say=say, check=check)
+    except (NoSpace, OSError) as error:
+        if isinstance(error, NoSpace) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # Other runs write to the same claim.
+            shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _verify(folder: Path, digest: str) -> None:
     """Of a model without a manifest, which was accepted unjudged, the digest is that of its files."""
-    if (folder / artifact.MANIFEST).exists() or not folder.is_dir():
+    if (folder / artifact.MANIFEST).exists():
         artifact.verify(folder, digest)
         return
     found = artifact.digest_of(artifact.hash_folder(folder))
     if found != digest:
-        raise ArtifactError(f"{folder}: has the digest {found}, and {digest} is live")
+        raise ArtifactError(f"what lies there has the digest {found}, and {digest} is live. Point the endpoint to it")

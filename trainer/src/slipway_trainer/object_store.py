@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,14 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slipway_core import uris
-from slipway_trainer.errors import BadConfig, FetchFailed, NoSpace, StepFailure
+from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
+from slipway_trainer.stored_object import PART, StoredObject, credentials_field
 
 _T = TypeVar("_T")
 SCHEMES = ("s3", "gs")
 BLOCK = 16 << 20
 """Bytes of one request. What is fetched holds PARALLEL of them in memory, however large the object is."""
 PARALLEL = 4
-PART = ".part"
 KEYS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for another store than Amazon's, AWS_ENDPOINT_URL",
     "gs": "GOOGLE_SERVICE_ACCOUNT_KEY",
@@ -36,24 +33,6 @@ _METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
 # Not for long: the executor tries the whole step again, and what was fetched stays.
 _CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
 _RETRY = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    key: str
-    size: int
-    e_tag: str | None
-    version: str
-    """Differs when the content does: the entity tag, or the time of the last change where there is none."""
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.key}\n{self.size}\n{self.version}".encode()).hexdigest()[:24]
-
-
-def credentials_field(field: str) -> str:
-    """Returns the field that names the Secret for a field that holds a URI."""
-    return f"{field.removesuffix('.uri')}.credentials" if field.endswith(".uri") else "model.credentials"
 
 
 class ObjectStore:
@@ -235,17 +214,6 @@ class ObjectStore:
 def matches(key: str, pattern: str) -> bool:
     """Whether a glob names a key, as it would name a file: `**` stands for any folders, hidden ones are left out."""
     return _match(key.split("/"), pattern.split("/"))
-
-
-def check_room(folder: Path, found: Iterable[StoredObject], what: str) -> None:
-    """Raises NoSpace when the folder has no room for what will be fetched."""
-    folder.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
-    if needed > free:
-        raise NoSpace(
-            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. Free space there, or give "
-            "the run a workspace on a larger disk"
-        )
 
 
 def _match(names: list[str], patterns: list[str]) -> bool:

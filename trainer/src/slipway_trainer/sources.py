@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from slipway_core import artifact, protocol, uris
-from slipway_trainer import object_store, stored_model
+from slipway_trainer import hub, object_store, stored_model
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.rows import SUFFIXES
+from slipway_trainer.stored_object import check_room
 
 SAMPLES = "samples"
 CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
@@ -44,20 +43,13 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
-        root = _hub(parsed, field, "dataset", [f"*{suffix}" for suffix in SUFFIXES])
+        root = hub.snapshot(parsed, field, "dataset", [f"*{suffix}" for suffix in SUFFIXES])
         return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
     if parsed.scheme == "run":
         raise BadConfig(f"{field}: {uri} is a model, not data")
     return _local(_local_path(parsed, field), uri, field, _in_image(parsed))
-
-
-def hub_model(uri: str, field: str, folder: Path) -> None:
-    """Fetches the model files in the top folder of a repository, as files of a folder. Raises BadConfig."""
-    _hub(uris.parse(uri), field, "model", list(artifact.MODEL_FILES), ignore_patterns=["*/*"], local_dir=folder)
-    # What the hub's library notes to go on from.
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = None) -> Path:
@@ -73,7 +65,7 @@ def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = 
     """
     parsed = uris.parse(uri)
     if parsed.scheme == "hf":
-        return _hub(parsed, field, "model", list(artifact.MODEL_FILES))
+        return hub.snapshot(parsed, field, "model", list(artifact.MODEL_FILES))
     if parsed.scheme in object_store.SCHEMES and fetched is not None:
         folder = stored_model.place(uri, fetched)
         if not folder.is_dir():
@@ -153,23 +145,6 @@ def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
     raise BadData(f"{field}: {uri}: there is no such sample data; there is {', '.join(known) or 'none'}")
 
 
-def _hub(uri: uris.Uri, field: str, kind: str, patterns: list[str], **more: Any) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(uri.repository, repo_type=kind, revision=uri.revision, allow_patterns=patterns, **more)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadConfig(
-            f"{field}: {uri}: cannot be fetched: {first}. Check the name and the network; a private or gated "
-            "repository needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "
-            f"{object_store.credentials_field(field)}"
-        ) from None
-
-
 def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None]) -> list[SourceFile]:
     store = object_store.ObjectStore(uri, field)
     found = store.find()
@@ -184,7 +159,7 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
     # By its version, so that another one is never taken for it.
     targets = {one: cache / one.fingerprint / f"{uri.authority}{_suffix(one.key)}" for one in found}
     left = [one for one in found if not targets[one].exists()]
-    object_store.check_room(cache, left, f"the data of {field}")
+    check_room(cache, left, f"the data of {field}")
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
     for one, target in targets.items():

@@ -1,4 +1,4 @@
-"""A base model of an object store, fetched once by prepare into the run's folder, where all later steps find it."""
+"""A model of an object store or of the hub, fetched into the run's folder: whole and checked, or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from slipway_core import artifact, uris
 from slipway_core.artifact import ArtifactError, Manifest
 from slipway_trainer.errors import BadModel
-from slipway_trainer.object_store import PART, ObjectStore, StoredObject, check_room
+from slipway_trainer.hub import HubModel
+from slipway_trainer.object_store import ObjectStore
 from slipway_trainer.process import sync_folder
+from slipway_trainer.stored_object import PART, StoredObject, check_room
 
 
 def place(uri: str, models: Path) -> Path:
@@ -43,10 +45,11 @@ def fetch(
     target = place(uri, models)
     if target.is_dir():
         return target
-    store = ObjectStore(uris.parse(uri), field)
+    parsed = uris.parse(uri)
+    store = HubModel(parsed, field) if parsed.scheme == "hf" else ObjectStore(parsed, field)
     offered = store.folder()
     if not offered:
-        raise BadModel(f"{field}: {uri}: there is nothing below this prefix. Check the bucket and the path")
+        raise BadModel(f"{field}: {uri}: there is nothing. Check the name, and what lies there")
     state = "".join(f"{one.fingerprint}\n" for one in offered.values())
     incoming = models / f"{target.name}.incoming-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
     manifest = _manifest(store, offered, incoming, uri, field)
@@ -60,8 +63,8 @@ def fetch(
         store.download(offered[name], incoming / name)
     if manifest is not None:
         _verify(manifest, names, incoming, uri, field)
-    for rest in incoming.rglob(f"*{PART}"):
-        rest.unlink()
+    for rest in [*incoming.rglob(f"*{PART}")]:
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     check()
     incoming.rename(target)
     for other in models.iterdir():
@@ -72,7 +75,7 @@ def fetch(
 
 
 def _manifest(
-    store: ObjectStore, offered: dict[str, StoredObject], incoming: Path, uri: str, field: str
+    store: ObjectStore | HubModel, offered: dict[str, StoredObject], incoming: Path, uri: str, field: str
 ) -> Manifest | None:
     if artifact.MANIFEST not in offered:
         return None

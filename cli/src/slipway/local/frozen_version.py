@@ -76,7 +76,7 @@ def _read(path: Path, version: VersionStatus) -> EndpointTemplate | None:
 
 
 def _of_spec(version: VersionStatus, spec: ModelEndpointSpec) -> EndpointTemplate | None:
-    model = ServedModel(uri=version.uri, digest=version.digest)
+    model = ServedModel(uri=version.uri, digest=version.digest, credentials=version.credentials)
     if rollout.revision_of(model, spec) != version.revision:
         return None
     return EndpointTemplate(**{name: getattr(spec, name) for name in EndpointTemplate.model_fields})

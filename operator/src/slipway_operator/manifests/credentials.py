@@ -13,7 +13,6 @@ from slipway_operator.manifests.errors import ManifestError
 HUB_TOKEN = "HF_TOKEN"
 HUB_KEY = "token"
 """Key of a hub's Secret."""
-_REMOTE = ("hf", "s3", "gs")
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,10 @@ def _secrets(sources: Iterable[Source]) -> dict[str, str]:
     """Returns the Secret of each scheme."""
     found: dict[str, str] = {}
     for source in sources:
-        scheme = uris.parse(source.uri).scheme
-        if source.credentials is None or scheme not in _REMOTE:
+        uri = uris.parse(source.uri)
+        if source.credentials is None or not uri.remote:
             continue
+        scheme = uri.scheme
         if found.setdefault(scheme, source.credentials) != source.credentials:
             raise ManifestError(
                 "CredentialsConflict",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from slipway_core.api import seconds
 from slipway_core.commands import serve_command
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
+from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint
 from slipway_core.status import VersionStatus
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
@@ -40,7 +40,7 @@ def version_deployment(
 
     Args:
         endpoint: as it is when the version is made, or as `as_frozen` returns it.
-        version: its number, uri, digest and revision; the rest of it changes nothing here.
+        version: its number, uri, digest, credentials and revision; the rest of it changes nothing here.
         settings: of the operator.
         replicas: None leaves them to an autoscaler.
 
@@ -74,8 +74,6 @@ def as_frozen(endpoint: ModelEndpoint, version: VersionStatus, frozen: str) -> M
             return None
         settings = EndpointTemplate.model_validate(made_of["settings"], by_alias=True, by_name=False)
         update = {name: getattr(settings, name) for name in EndpointTemplate.model_fields}
-        if "credentials" in made_of:  # Releases before had none there.
-            update["model"] = ServedModel(uri=version.uri, digest=version.digest, credentials=made_of["credentials"])
     except (ValueError, KeyError, ValidationError):
         return None
     return endpoint.model_copy(update={"spec": endpoint.spec.model_copy(update=update)})
@@ -106,7 +104,6 @@ def _frozen(endpoint: ModelEndpoint, version: VersionStatus) -> str:
         "uri": version.uri,
         "digest": version.digest,
         "revision": version.revision,
-        "credentials": spec.model.credentials if spec.model is not None else None,
         "settings": template.to_document(),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -118,7 +115,6 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
         version,
         image=settings.images.serve,
         pull_policy=settings.images.pull_policy,
-        secret=spec.model.credentials if spec.model is not None else None,
         resources=_of_the_node(_resources(spec, settings)),
     )
     pod: Manifest = {

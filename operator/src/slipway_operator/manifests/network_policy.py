@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from slipway_core import uris
 from slipway_core.model_endpoint import ModelEndpoint
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests.endpoint_object import endpoint_object
-from slipway_operator.manifests.served_model import is_fetched
 
 _DNS = 53
 _HTTPS = 443
@@ -16,7 +16,7 @@ def network_policy(endpoint: ModelEndpoint) -> Manifest:
     """Returns the policy: in from every pod of the cluster to the port http; out to DNS, and by HTTPS for a fetch."""
     name = endpoint.metadata.name
     egress: list[Manifest] = [{"ports": [{"protocol": protocol, "port": _DNS} for protocol in ("UDP", "TCP")]}]
-    if any(is_fetched(uri) for uri in _uris(endpoint)):
+    if any(uris.parse(uri).remote for uri in _uris(endpoint)):
         egress.append({"ports": [{"protocol": "TCP", "port": _HTTPS}]})
     return {
         **endpoint_object("networking.k8s.io/v1", "NetworkPolicy", names.endpoint(name), endpoint),

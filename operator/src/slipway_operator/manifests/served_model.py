@@ -13,8 +13,6 @@ from slipway_operator.manifests.errors import ManifestError
 
 MODEL = "/model"
 VOLUME = "model"
-FETCHED = ("s3", "gs", "hf")
-"""Schemes of what is fetched."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +25,13 @@ class ModelParts:
     """The init container."""
 
 
-def is_fetched(uri: str) -> bool:
-    return uris.parse(uri).scheme in FETCHED
-
-
-def model_parts(
-    version: VersionStatus, *, image: str, pull_policy: str, secret: str | None, resources: Manifest
-) -> ModelParts:
+def model_parts(version: VersionStatus, *, image: str, pull_policy: str, resources: Manifest) -> ModelParts:
     """Returns the model's part of a pod.
 
     Args:
-        version: its uri and digest.
+        version: its uri, digest and credentials.
         image: that has `slipway-fetch`.
         pull_policy: of the image.
-        secret: credentials of a private source.
         resources: requests and limits of the init container.
 
     Raises ManifestError for a URI that means nothing on a cluster.
@@ -52,18 +43,18 @@ def model_parts(
         return ModelParts(
             volume={"name": VOLUME, "persistentVolumeClaim": claim}, mount={**mount, "subPath": uri.path.strip("/")}
         )
-    if uri.scheme not in FETCHED:
+    if not uri.remote:
         raise ManifestError(
             "UriOnCluster",
             f"model.uri: {version.uri} is not to be had on a cluster; copy the artifact to a claim and name it as "
             "pvc://CLAIM/PATH, or to an object store",
         )
-    fetch = {**_fetch(version, image, pull_policy, secret), "resources": resources}
+    fetch = {**_fetch(version, image, pull_policy), "resources": resources}
     return ModelParts(volume={"name": VOLUME, "emptyDir": {}}, mount=mount, fetch=fetch)
 
 
-def _fetch(version: VersionStatus, image: str, pull_policy: str, secret: str | None) -> Manifest:
-    secrets = credentials.container_part([Source(version.uri, secret)])
+def _fetch(version: VersionStatus, image: str, pull_policy: str) -> Manifest:
+    secrets = credentials.container_part([Source(version.uri, version.credentials)])
     return {
         "name": "fetch",
         "image": image,

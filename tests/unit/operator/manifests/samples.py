@@ -113,7 +113,7 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
     owner = the_owner(plan)
     baseline = Baseline("pvc://other-claim/live/artifact", DIGEST)
     served = an_endpoint(name=endpoint, access={"keysSecret": "keys"}, autoscaling={"maxReplicas": 4})
-    fetched = a_version(number=4, uri="s3://models/chat")
+    fetched = a_version(number=4, uri="s3://models/chat", credentials="store")
     scaler = autoscaler(served, 3)
     assert scaler is not None
     record = Owner("v1", "ConfigMap", "demo-plan", UID)

@@ -1,0 +1,66 @@
+"""`slipway-fetch` as the init container runs it, from a server that speaks the hub's protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.serving.hub_server import Hub, hub_server
+
+from slipway_core import artifact
+
+FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "pytorch_model.bin": b"a pickle"}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with hub_server() as hub:
+        yield hub
+
+
+def slipway_fetch(address: str, to: Path, *options: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("slipway-fetch"), "--uri", "hf://org/chat", "--to", to, *options]
+    own = {"HF_ENDPOINT": address, "HF_HOME": str(to.parent / "home"), "HF_HUB_OFFLINE": "0"} | (
+        {"HF_TOKEN": token} if token else {}
+    )
+    return subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=60)
+
+
+def test_a_bare_repository_gives_what_a_model_is_loaded_from_and_its_digest_pins_it(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/chat", FILES)
+    done = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        artifact.MANIFEST,
+        "model.safetensors",
+    ]
+    digest = json.loads(done.stdout)["digest"]
+    assert slipway_fetch(hub.address, tmp_path / "again", "--digest", digest).returncode == 0
+    hub.put("org/chat", {"config.json": b"{ }"})
+    moved = slipway_fetch(hub.address, tmp_path / "moved", "--digest", digest)
+    assert moved.returncode == 2
+    assert f"{digest} was asked for" in moved.stderr
+
+
+def test_a_private_repository_is_read_with_the_token(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/chat", FILES)
+    hub.private.add("org/chat")
+    refused = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert refused.returncode == 1
+    assert "hf://org/chat: cannot be fetched: 401" in refused.stderr
+    assert "needs HF_TOKEN" in refused.stderr
+    done = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged", token=hub.token)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_hub_that_is_away_is_said_in_a_line(tmp_path: Path) -> None:
+    done = slipway_fetch("http://127.0.0.1:9", tmp_path / "model", "--accept-unjudged")
+    assert done.returncode == 1
+    assert done.stderr.startswith("slipway-fetch: hf://org/chat: cannot be fetched: ")
+    assert "Traceback" not in done.stderr
