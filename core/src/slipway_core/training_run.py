@@ -105,8 +105,8 @@ class Model(Api):
     )
 
     from_: Uri | None = Field(default=None, alias="from")
-    """A base model in the format of Hugging Face: a folder, a hub repository, a folder of an object store (fetched
-    once, into the workspace), or another run."""
+    """A base model in the format of Hugging Face: a folder, another run, or a repository of the hub or a folder of an
+    object store, which are fetched once, into the workspace."""
     scratch: Scratch | None = None
     """A new model with random weights."""
     chat_template: Literal["Auto", "ChatML", "Plain", "PlainChinese"] = "Auto"

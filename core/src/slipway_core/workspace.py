@@ -6,8 +6,8 @@
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
             fetched/                         what was brought from an object store or the hub: the base model, which
-                                             stays, data files, which go once they are prepared, and the live version,
-                                             which goes once it is compared with
+                                             stays, data files of a store, which go once they are prepared, and the live
+                                             version, which goes once it is compared with
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -104,7 +104,7 @@ class Workspace:
 
     @property
     def fetched_models(self) -> Path:
-        """The base model of an object store: fetched once, by prepare, so that every step starts from the same one."""
+        """The base model of a store or the hub: fetched once, by prepare, so that all steps start from the same."""
         return self.root / "fetched/models"
 
     @property

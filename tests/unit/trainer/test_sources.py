@@ -69,17 +69,6 @@ def test_in_a_pod_a_file_that_is_not_there_says_whose_files_these_are(monkeypatc
         names("pvc://data/none.jsonl")
 
 
-def test_a_private_repository_asks_for_the_variable_and_for_the_secret(monkeypatch):
-    def refuses(*_, **__):
-        raise ValueError("401 Client Error")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuses)
-    with pytest.raises(BadConfig, match=r"HF_TOKEN.*on a cluster.*Secret with the key `token` in model\.credentials$"):
-        sources.model_folder("hf://org/private")
-    with pytest.raises(BadConfig, match=r"in stages\[0\]\.data\.train\[0\]\.credentials$"):
-        names("hf://org/private")
-
-
 def test_a_fetched_model_that_is_gone_is_prepared_again(tmp_path):
     with pytest.raises(DamagedShard, match=r"model\.from: s3://models/base: .* is gone"):
         sources.model_folder("s3://models/base", fetched=tmp_path)

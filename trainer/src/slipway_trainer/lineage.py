@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slipway_core import artifact, uris
+from slipway_core import artifact
 from slipway_core.plan import Plan
 from slipway_core.workspace import Workspace
-from slipway_trainer import sources
+from slipway_trainer import sources, stored_model
 from slipway_trainer.errors import BadData, BadModel
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "deepspeed", "slipway-trainer")
@@ -33,11 +33,10 @@ def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     if plan.model.scratch is not None:
         return {"scratch": plan.model.scratch.to_document()}
     assert plan.model.from_ is not None
-    folder = sources.model_folder(plan.model.from_, fetched=workspace.fetched_models)
-    if uris.parse(plan.model.from_).scheme == "hf":
-        # A snapshot in the hub's cache is named after its commit.
-        return {"uri": plan.model.from_, "revision": folder.name}
-    return {"uri": plan.model.from_, "digest": _digest(folder)}
+    uri = plan.model.from_
+    found = {"uri": uri, "digest": _digest(sources.model_folder(uri, fetched=workspace.fetched_models))}
+    commit = stored_model.commit(uri, workspace.fetched_models)
+    return found | ({"revision": commit} if commit else {})
 
 
 def stages(plan: Plan, workspace: Workspace) -> dict[str, Any]:

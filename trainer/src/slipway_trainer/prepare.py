@@ -28,7 +28,6 @@ from slipway_trainer import (
     chat_templates,
     held_out,
     inputs,
-    object_store,
     parallel,
     rows,
     sources,
@@ -103,7 +102,7 @@ def finished(plan: Plan, workspace: Workspace, say: Say) -> dict[str, Any] | Non
         for name, digest in report["evaluation"]["copies"].items():
             if artifact.hash_file(workspace.evaluation_data / name).sha256 != digest:
                 raise DamagedShard(f"{workspace.evaluation_data / name} was changed")
-        if plan.model.from_ is not None and uris.parse(plan.model.from_).scheme in object_store.SCHEMES:
+        if plan.model.from_ is not None and uris.parse(plan.model.from_).remote:
             sources.model_folder(plan.model.from_, fetched=workspace.fetched_models)
     except FileNotFoundError:
         return None
@@ -202,7 +201,7 @@ class _Preparation:
 
     def _fetch_base(self) -> None:
         uri = self.plan.model.from_
-        if uri is not None and uris.parse(uri).scheme in object_store.SCHEMES:
+        if uri is not None and uris.parse(uri).remote:
             stored_model.fetch(uri, "model.from", self.workspace.fetched_models, say=self.say, check=self.fence.check)
 
     def _base(self) -> Path:
@@ -210,7 +209,7 @@ class _Preparation:
         return sources.model_folder(self.plan.model.from_, fetched=self.workspace.fetched_models)
 
     def _tokenizer_folder(self, uri: str, field: str) -> Path:
-        if uris.parse(uri).scheme not in object_store.SCHEMES:
+        if not uris.parse(uri).remote:
             return sources.model_folder(uri, field)
         return stored_model.fetch(uri, field, self.workspace.fetched_data / "tokenizer", weights=False, say=self.say)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from slipway_core import artifact, protocol, uris
+from slipway_core import protocol, uris
 from slipway_trainer import hub, object_store, stored_model
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.rows import SUFFIXES
@@ -43,7 +43,7 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
-        root = hub.snapshot(parsed, field, "dataset", [f"*{suffix}" for suffix in SUFFIXES])
+        root = hub.dataset(parsed, field, [f"*{suffix}" for suffix in SUFFIXES])
         return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
@@ -53,25 +53,23 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
 
 
 def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = None) -> Path:
-    """Returns a folder with the files of a model; a hub repository is fetched into the hub's own cache.
+    """Returns a folder with the files of a model.
 
     Args:
         uri: of the plan, or of a live version.
         field: of the plan, for errors.
-        fetched: where prepare has put models of object stores.
+        fetched: where prepare has put models of object stores and of the hub.
 
     Raises BadModel when there is none, BadConfig when the scheme cannot be used here, DamagedShard when what prepare
     fetched is gone.
     """
     parsed = uris.parse(uri)
-    if parsed.scheme == "hf":
-        return hub.snapshot(parsed, field, "model", list(artifact.MODEL_FILES))
-    if parsed.scheme in object_store.SCHEMES and fetched is not None:
+    if parsed.remote and fetched is not None:
         folder = stored_model.place(uri, fetched)
         if not folder.is_dir():
             raise DamagedShard(f"{field}: {uri}: {folder}, into which prepare fetched it, is gone. Start the run again")
         return folder
-    if parsed.scheme in (*object_store.SCHEMES, "package"):
+    if parsed.remote or parsed.scheme == "package":
         raise BadConfig(f"{field}: {uri}: a model is not read from {parsed.scheme}:// here; use hf:// or file://")
     path = _local_path(parsed, field)
     if not path.is_dir():

@@ -13,13 +13,21 @@ from slipway_core.artifact import ArtifactError, Manifest
 from slipway_trainer.errors import BadModel
 from slipway_trainer.hub import HubModel
 from slipway_trainer.object_store import ObjectStore
-from slipway_trainer.process import sync_folder
+from slipway_trainer.process import sync_folder, write_atomically
 from slipway_trainer.stored_object import PART, StoredObject, check_room
 
 
 def place(uri: str, models: Path) -> Path:
     """Returns where the model of a URI lies once it is here: whole and checked, or not at all."""
     return models / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
+
+
+def commit(uri: str, models: Path) -> str | None:
+    """Returns the commit that the model of a repository of the hub was fetched at."""
+    try:
+        return _commit_file(place(uri, models)).read_text()
+    except FileNotFoundError:
+        return None
 
 
 def fetch(
@@ -66,12 +74,18 @@ def fetch(
     for rest in [*incoming.rglob(f"*{PART}")]:
         shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     check()
+    if isinstance(store, HubModel):
+        write_atomically(_commit_file(target), offered[names[0]].version)
     incoming.rename(target)
     for other in models.iterdir():
-        if other != target:
+        if other.is_dir() and other != target:
             shutil.rmtree(other, ignore_errors=True)
     sync_folder(models)
     return target
+
+
+def _commit_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.commit")
 
 
 def _manifest(

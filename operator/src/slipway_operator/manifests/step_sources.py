@@ -9,14 +9,13 @@ from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
 from slipway_operator.manifests.credentials import Source
 
-_FETCHED = ("s3", "gs")
-
 
 def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
     """Returns the sources of a step.
 
-    Data is read once, by prepare, and so is a base model of an object store, which it keeps in the workspace; stages
-    and export start from any other one where it is; evaluate reads what prepare kept, and the live version.
+    Data is read once, by prepare, and so is a base model of an object store or the hub, which it keeps in the
+    workspace; stages and export start from any other one where it is; evaluate reads what prepare kept, and the live
+    version.
 
     Args:
         plan: of the run.
@@ -29,7 +28,7 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
         case "evaluate":
             return [Source(baseline.uri, baseline.credentials)] if baseline is not None else []
         case _:
-            return [source for source in _model(plan) if uris.parse(source.uri).scheme not in _FETCHED]
+            return [source for source in _model(plan) if not uris.parse(source.uri).remote]
 
 
 def _model(plan: Plan) -> Iterator[Source]:

@@ -172,9 +172,9 @@ PRIVATE = {
     ("step", "token", "stores"),
     [
         ("prepare", "hub", ["cloud", "store"]),
-        ("learn", "hub", []),
-        ("more", "hub", []),
-        ("export", "hub", []),
+        ("learn", None, []),
+        ("more", None, []),
+        ("export", None, []),
         ("evaluate", None, []),
     ],
 )
