@@ -30,15 +30,15 @@ def conclude(
         say_live: says what still serves though this model does not.
     """
     evaluation = status.evaluation
-    if evaluation is not None:
+    if evaluation is not None and evaluation.metrics:
         console.print()
         console.print(view.verdict_table(evaluation.metrics))
-        if evaluation.recall_overlap:
-            console.print(
-                f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",
-                style="dim",
-                highlight=False,
-            )
+    if evaluation is not None and evaluation.recall_overlap:
+        console.print(
+            f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",
+            style="dim",
+            highlight=False,
+        )
     console.print()
     if status.phase is Phase.SERVING and status.endpoint is not None:
         say_where()

@@ -39,7 +39,7 @@ class Judgement:
     @property
     def reason(self) -> str:
         """What decided, in one sentence a gate: the gates that have the verdict of the whole."""
-        return "; ".join(_sentence(m) for m in self.metrics if m.verdict == self.verdict)
+        return "; ".join(_sentence(m) for m in self.metrics if m.verdict == self.verdict) or "the run has no gates"
 
 
 def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:

@@ -426,7 +426,9 @@ def _promote(draft: _Draft) -> Phase:
     """Takes a model that passed to its endpoint, and says how it fares there."""
     serving, artifact = draft.plan.serving, draft.artifact
     if serving is None or artifact is None:
-        draft.condition("Progressing", "False", "Completed", "the model passed; the run has no serving")
+        passed = draft.evaluation is not None and draft.evaluation.verdict is Verdict.PASS
+        judged = "the model passed" if passed else "no gate applied to the model"
+        draft.condition("Progressing", "False", "Completed", f"{judged}; the run has no serving")
         return Phase.COMPLETED
     view = draft.observed.endpoint
     draft.endpoint = _on_endpoint(draft, serving.endpoint, view)

@@ -93,7 +93,8 @@ def test_A_a_regression_against_a_live_version_that_was_not_measured_is_inconclu
 
 
 def test_no_gates_pass_nothing():
-    assert judge([], Measured({"perplexity": 1.0}, scored_tokens=100)).verdict is Verdict.NOT_APPLICABLE
+    judged = judge([], Measured({"perplexity": 1.0}, scored_tokens=100))
+    assert (judged.verdict, judged.reason) == (Verdict.NOT_APPLICABLE, "the run has no gates")
 
 
 values = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))

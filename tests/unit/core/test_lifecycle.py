@@ -56,10 +56,15 @@ def test_a_run_goes_through_its_steps_in_order_and_serves():
     assert world.promotions == 1
 
 
-def test_a_run_without_serving_completes_and_promotes_nothing():
-    world = World(a_run(serving=False))
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [(None, "the model passed; the run has no serving"), ([], "no gate applied to the model; the run has no serving")],
+)
+def test_a_run_without_serving_completes_and_promotes_nothing(gates, message):
+    world = World(a_run(serving=False, gates=gates))
     world.through(*ALL)
     assert world.phase is Phase.COMPLETED
+    assert world.condition("Progressing").message == message
     assert world.promotions == 0
 
 

@@ -140,7 +140,7 @@ def _run_page(place: Place, run: TrainingRun, *, whole: bool) -> list[Renderable
     parts += ["", view.steps_table(status, whole=whole)]
     if (prepare := status.step("prepare")) is not None:
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
-    if status.evaluation is not None:
+    if status.evaluation is not None and status.evaluation.metrics:
         parts += ["", view.verdict_table(status.evaluation.metrics)]
     if status.conditions:
         parts += ["", _conditions_table(status.conditions)]
