@@ -138,7 +138,7 @@ def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str
         ),
         "FetchFailed": (
             "an object store or the hub did not give what was asked of it",
-            "see that it answers and that what is named is not written to meanwhile; what was fetched is kept",
+            "see that it answers and that what is named is not written to meanwhile",
         ),
         "PlanChanged": (
             "its plan was replaced",

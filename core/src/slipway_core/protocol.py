@@ -26,6 +26,8 @@ process that finds a plan with another one ends as a failure, which is tried aga
 RUNS_VARIABLE = "SLIPWAY_RUNS"
 """Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
 has it, is the artifact of run `<name>`."""
+CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
+"""Environment variable, in a pod alone: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
 

@@ -5,34 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import unquote
 
 import pytest
+
+Files = dict[str, bytes]
 
 
 @dataclass
 class Hub:
-    """Its repositories, by `org/name`, of a data set `datasets/org/name`: the content of each file by its path."""
-
     address: str = ""
-    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    repositories: dict[str, dict[str, Files]] = field(default_factory=dict)
+    """The commits of each, oldest first, by `org/name`, of a data set `datasets/org/name`."""
     private: set[str] = field(default_factory=set)
     token: str = "hf_secret"
     asked: list[str] = field(default_factory=list)
-    """Every file that was read."""
+    """Every file whose content was read."""
     failing: set[str] = field(default_factory=set)
     """Files whose content it does not have just now."""
+    before_content: Callable[[], None] | None = None
+    """Called once, before the first content."""
 
-    def put(self, repository: str, files: dict[str, bytes]) -> None:
-        self.repositories.setdefault(repository, {}).update(files)
+    def put(self, repository: str, files: Files) -> str:
+        """Adds files to what there is. Returns the commit."""
+        commits = self.repositories.setdefault(repository, {})
+        content = {**next(reversed(commits.values()), {}), **files}
+        commit = hashlib.sha1(repr(sorted(content.items())).encode()).hexdigest()
+        commits[commit] = content
+        return commit
 
-    def commit(self, repository: str) -> str:
-        files = sorted(self.repositories[repository].items())
-        return hashlib.sha1(repr(files).encode()).hexdigest()
+    def commit(self, repository: str, revision: str = "main") -> str | None:
+        commits = self.repositories[repository]
+        return [*commits][-1] if revision == "main" else revision if revision in commits else None
 
     def used_by(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Has the hub's library of this process ask it. Its address of the environment is read once, at the import."""
@@ -58,34 +67,41 @@ def hub_server() -> Iterator[Hub]:
             self._answer()
 
         def _answer(self) -> None:
-            path = self.path.partition("?")[0]
-            if found := re.fullmatch(r"/api/(?:models/)?((?:datasets/)?[^/]+/[^/]+)(?:/(revision|tree)/.+)?", path):
-                if self._may_read(repository := found[1]):
-                    told = _tree(hub, repository) if found[2] == "tree" else _info(hub, repository)
+            path = unquote(self.path.partition("?")[0])
+            name = r"((?:datasets/)?[^/]+/[^/]+)"
+            if found := re.fullmatch(rf"/api/(?:models/)?{name}(?:/(revision|tree)/(.+))?", path):
+                if commit := self._commit(found[1], found[3] or "main"):
+                    told = (_tree if found[2] == "tree" else _info)(hub, found[1], commit)
                     self._say(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
-            elif found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
-                if self._may_read(repository := found[1]):
-                    self._file(repository, found[2])
+            elif found := re.fullmatch(rf"/{name}/resolve/([^/]+)/(.+)", path):
+                if commit := self._commit(found[1], found[2]):
+                    self._file(found[1], commit, found[3])
             else:
                 self._say(404, b"", {})
 
-        def _may_read(self, repository: str) -> bool:
+        def _commit(self, repository: str, revision: str) -> str | None:
             authorized = self.headers.get("Authorization") == f"Bearer {hub.token}"
-            if repository in hub.repositories and (authorized or repository not in hub.private):
-                return True
-            self._say(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
-            return False
+            if repository not in hub.repositories or not (authorized or repository not in hub.private):
+                self._say(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+                return None
+            commit = hub.commit(repository, revision)
+            if commit is None:
+                self._say(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Revision not found"})
+            return commit
 
-        def _file(self, repository: str, name: str) -> None:
-            content = hub.repositories[repository].get(name)
+        def _file(self, repository: str, commit: str, name: str) -> None:
+            content = hub.repositories[repository][commit].get(name)
             if content is None:
                 return self._say(404, b"", {"X-Error-Code": "EntryNotFound"})
             if self.command == "GET":
+                if hub.before_content is not None:
+                    called, hub.before_content = hub.before_content, None
+                    called()
                 hub.asked.append(name)
                 if name in hub.failing:
                     return self._say(503, b"", {})
-            about = {"X-Repo-Commit": hub.commit(repository), "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
-            self._say(200, content, about)
+            etag = hashlib.sha1(content).hexdigest()
+            self._say(200, content, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
 
         def _say(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -107,17 +123,15 @@ def hub_server() -> Iterator[Hub]:
             server.shutdown()
 
 
-def _info(hub: Hub, repository: str) -> dict[str, object]:
-    files = hub.repositories[repository]
-    siblings = [{"rfilename": name, "size": len(content), "blobId": "x"} for name, content in files.items()]
-    return {
-        "id": repository.removeprefix("datasets/"),
-        "modelId": repository,
-        "sha": hub.commit(repository),
-        "siblings": siblings,
-    }
+def _info(hub: Hub, repository: str, commit: str) -> dict[str, object]:
+    files = hub.repositories[repository][commit]
+    siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+    return {"id": repository.removeprefix("datasets/"), "sha": commit, "siblings": siblings}
 
 
-def _tree(hub: Hub, repository: str) -> list[dict[str, object]]:
-    files = hub.repositories[repository]
-    return [{"type": "file", "path": name, "size": len(content), "oid": "x"} for name, content in files.items()]
+def _tree(hub: Hub, repository: str, commit: str) -> list[dict[str, object]]:
+    files = hub.repositories[repository][commit]
+    return [
+        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        for name, content in files.items()
+    ]

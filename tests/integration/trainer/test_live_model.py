@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,12 +127,12 @@ def test_the_next_attempt_goes_on_with_what_is_there_and_drops_what_is_not_live_
 def test_a_full_disk_is_left_as_it_was(model: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.put("org/chat", {path.name: path.read_bytes() for path in model.iterdir()})
 
-    def full(self: HubModel, found: StoredObject, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"half")
+    def full(self: HubModel, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(HubModel, "download", full)
+    monkeypatch.setattr(HubModel, "bring", full)
     with pytest.raises(OSError, match="No space left"):
         live_model.folder_of("hf://org/chat", "sha256:" + "a" * 64, tmp_path / "live", say=print)
     assert list((tmp_path / "live").iterdir()) == []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from slipway_core import artifact, uris
-from slipway_trainer.errors import BadConfig, FetchFailed
+from slipway_core import uris
+from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
 from slipway_trainer.stored_object import PART, StoredObject, credentials_field
 
 _BUSY = (408, 429)
+_SECONDS = 60
 
 
 def dataset(uri: uris.Uri, field: str, patterns: list[str]) -> Path:
@@ -29,128 +31,138 @@ def dataset(uri: uris.Uri, field: str, patterns: list[str]) -> Path:
 class HubModel:
     """The files of a model's repository, at the commit that it had when they were listed.
 
-    Errors name the URI and the field of the plan that it stands in: BadConfig, or FetchFailed for what may be otherwise
-    at another time.
+    They come by a cache of the hub's library and are the same files as there, where one disk has both. Errors name the
+    URI and the field of the plan that it stands in: BadConfig, or FetchFailed, which may be otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, field: str) -> None:
-        self.uri, self.field = uri, field
+    def __init__(self, uri: uris.Uri, field: str, cache: Path | None = None) -> None:
+        """`cache`: None for the one of this machine, which other runs use as well."""
+        self.uri, self.field, self.cache = uri, field, cache
+        self.commit = ""
+        self.offline = False
+        """Whether no hub has answered, so that its cache is what there is."""
 
     def folder(self) -> dict[str, StoredObject]:
-        """Returns all files, by their path in the repository; where no hub answers, those that its own cache has."""
+        """Returns all files, by their path in the repository."""
         from huggingface_hub import HfApi
 
         with _in_our_words(self.uri, self.field):
             try:
-                info = HfApi().model_info(self.uri.repository, revision=self.uri.revision, files_metadata=True)
+                repository, revision = self.uri.repository, self.uri.revision
+                info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
             except Exception as error:
                 if _is_answer(error) or not (found := self._cached()):
                     raise
+                self.offline = True
                 return found
+        self.commit = info.sha or ""
         files = info.siblings or ()
-        return {file.rfilename: StoredObject(file.rfilename, file.size or 0, None, info.sha or "") for file in files}
+        return {file.rfilename: StoredObject(file.rfilename, file.size or 0, None, self.commit) for file in files}
 
-    def download(self, found: StoredObject, target: Path) -> None:
-        """Writes a file to a path that is there in full or not at all, and goes on where an earlier call ended.
+    def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
+        """Returns what has to be fetched so that a folder has the files of these names."""
+        from huggingface_hub import try_to_load_from_cache
 
-        On a disk with the hub's own cache it is the same file as there, which other runs find as well.
-        """
-        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+        def is_here(name: str) -> bool:
+            revision = self.commit or self.uri.revision
+            found = try_to_load_from_cache(self.uri.repository, name, cache_dir=self.cache, revision=revision)
+            return (folder / name).exists() or isinstance(found, str)
 
-        if target.exists():
-            return
-        repository, commit = self.uri.repository, found.version
-        target.parent.mkdir(parents=True, exist_ok=True)
-        linked = _can_link(Path(constants.HF_HUB_CACHE), target.parent)
-        cached = linked or isinstance(try_to_load_from_cache(repository, found.key, revision=commit), str)
-        part = target.with_name(f"{target.name}{PART}")
-        with _in_our_words(self.uri, self.field):
-            there = Path(
-                hf_hub_download(repository, found.key, revision=commit, local_dir=None if cached else str(part))
-            )
-        if not cached:
-            there.rename(target)
-            shutil.rmtree(part)
-            return
-        part.unlink(missing_ok=True)
-        if linked:
-            os.link(there.resolve(), part)
-            self._name(commit)
-        else:
-            shutil.copyfile(there, part)
-        part.rename(target)
+        return [one for name, one in wanted.items() if not is_here(name)]
 
-    def _name(self, commit: str) -> None:
-        """Notes in the hub's cache what the branch or tag was, so that it is found there without a hub."""
-        from huggingface_hub import constants
-
-        name = self.uri.revision or constants.DEFAULT_REVISION
-        if name != commit:
-            cache = Path(constants.HF_HUB_CACHE, f"models--{self.uri.repository.replace('/', '--')}")
-            (reference := cache / "refs" / name).parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(commit)
-
-    def _cached(self) -> dict[str, StoredObject]:
+    def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        """Puts files into a folder by their names, each in full or not at all; those that are there stay."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
-        try:
-            folder = Path(
-                snapshot_download(
-                    self.uri.repository,
-                    revision=self.uri.revision,
-                    allow_patterns=list(artifact.MODEL_FILES),
-                    local_files_only=True,
+        names = [name for name in wanted if not (folder / name).exists()]
+        if not names:
+            return
+        if self.cache is not None:
+            # No later attempt goes on from those.
+            for left in self.cache.rglob("*.incomplete"):
+                left.unlink()
+        with _in_our_words(self.uri, self.field):
+            try:
+                there = Path(
+                    snapshot_download(
+                        self.uri.repository,
+                        revision=self.uri.revision,
+                        cache_dir=self.cache,
+                        allow_patterns=[glob.escape(name) for name in names],
+                        local_files_only=self.offline,
+                    )
                 )
-            )
-        except LocalEntryNotFoundError:
-            return {}
-        names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+            except LocalEntryNotFoundError:
+                if self.offline:
+                    raise self._lost("its cache lacks files of the model") from None
+                raise
+        if any(not (there / name).exists() for name in names):
+            raise self._lost("its cache lacks files of the model")
+        if self.commit not in ("", there.name):
+            raise FetchFailed(f"{self.field}: {self.uri}: was changed while it was fetched; it is fetched again")
         # A snapshot is named after its commit.
-        return {name: StoredObject(name, path.stat().st_size, None, folder.name) for name, path in names.items()}
+        self.commit = there.name
+        for name in names:
+            _place((there / name).resolve(), folder / name)
+
+    def _cached(self) -> dict[str, StoredObject]:
+        """Returns the files that the repository had when it was fetched last; they may not all have been."""
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        try:
+            files = get_cached_repo_tree(self.uri.repository, revision=self.uri.revision, cache_dir=self.cache)
+        except CachedRepoTreeNotFoundError:
+            return {}
+        return {file.path: StoredObject(file.path, file.size, None, "") for file in files}
+
+    def _lost(self, why: str) -> FetchFailed:
+        return FetchFailed(_no_answer(self.uri, self.field, why))
 
 
-def _can_link(cache: Path, folder: Path) -> bool:
-    """Whether a file of the hub's cache can be one of a folder, too."""
+def _place(source: Path, target: Path) -> None:
+    part = target.with_name(f"{target.name}{PART}")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.unlink(missing_ok=True)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=cache) as probe:
-            link = folder / Path(probe.name).name
-            os.link(probe.name, link)
-            link.unlink()
-    except OSError:
-        return False
-    return True
+        os.link(source, part)
+    except OSError:  # Another disk, or one that has no links; somebody else's file.
+        shutil.copyfile(source, part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(target)
 
 
 def _is_answer(error: BaseException | None) -> bool:
-    """Whether a hub has said something by this error that it would say again."""
+    """Whether a hub has said by this error what it would say again."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return (
-        isinstance(error, HfHubHTTPError)
-        and error.response.status_code < 500
-        and error.response.status_code not in _BUSY
-    )
+    if not isinstance(error, HfHubHTTPError):
+        return False
+    return error.response.status_code < 500 and error.response.status_code not in _BUSY
+
+
+def _no_answer(uri: uris.Uri, field: str, said: str) -> str:
+    return f"{field}: {uri}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
 
 
 @contextmanager
 def _in_our_words(uri: uris.Uri, field: str) -> Iterator[None]:
-    from huggingface_hub.errors import (
-        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of whichever HTTP client the library uses
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         yield
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ValueError) as error:
+    except StepFailure:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-        if isinstance(cause, HTTPError) and not _is_answer(cause):
-            raise FetchFailed(
-                f"{field}: {uri}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
-            ) from None
+        # A name that is none is a ValueError. All else comes from the way there: of its clients the library wraps some.
+        if not _is_answer(cause) and not isinstance(cause, (OfflineModeIsEnabled, ValueError, type(None))):
+            raise FetchFailed(_no_answer(uri, field, said)) from None
         raise BadConfig(
             f"{field}: {uri}: cannot be fetched: {said}. Check the name and the network; a private or gated repository "
             "needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "

@@ -43,6 +43,7 @@ def folder_of(
 def _fetch(uri: str, digest: str, fetched: Path, say: Callable[[str], None], check: Callable[[], None]) -> Path:
     # By its digest, since another model may lie at the same URI by now.
     place = fetched / digest.removeprefix("sha256:")[:16]
+    check()
     for other in fetched.glob("*"):
         if other != place:
             shutil.rmtree(other, ignore_errors=True)

@@ -106,6 +106,15 @@ class ObjectStore:
             os.fsync(file.fileno())
         part.replace(target)
 
+    def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
+        """Returns what has to be fetched so that a folder has the objects of these names."""
+        return [one for name, one in wanted.items() if not (folder / name).exists()]
+
+    def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        """Puts objects into a folder by their names."""
+        for name, found in wanted.items():
+            self.download(found, folder / name)
+
     def bad(self, problem: str) -> BadConfig:
         return BadConfig(f"{self.field}: {self.uri}: {problem}")
 

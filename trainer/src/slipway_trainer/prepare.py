@@ -73,7 +73,7 @@ def run(
         BadConfig, BadData, BadModel: the plan, a row or the base model is wrong; field, or file and line, are named.
         Overlap: held-out data stands in the training data.
         NoSpace: the disk is too small for what will be written.
-        FetchFailed: an object store does not answer; another attempt goes on with what was fetched.
+        FetchFailed: an object store or the hub does not answer; another attempt goes on with what was fetched.
     """
     reporter = Reporter("prepare")
     reporter.serve()

@@ -16,8 +16,6 @@ from slipway_trainer.rows import SUFFIXES
 from slipway_trainer.stored_object import check_room
 
 SAMPLES = "samples"
-CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
-"""Environment variable: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _local_path(uri: uris.Uri, field: str) -> Path:
         folder = _root(protocol.RUNS_VARIABLE, uri, field) / uri.authority
         return next(folder.glob(f"{uri.authority}-*/artifact"), folder / "artifact")
     if uri.scheme == "pvc":
-        return _root(CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
+        return _root(protocol.CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
     return Path(uri.path)
 
 
@@ -96,7 +94,7 @@ def _root(variable: str, uri: uris.Uri, field: str) -> Path:
 
 def _in_image(uri: uris.Uri) -> str:
     """Returns what to add of a file that is not there: who wrote a relative path never wrote that of the image."""
-    if uri.scheme != "file" or CLAIMS_VARIABLE not in os.environ:
+    if uri.scheme != "file" or protocol.CLAIMS_VARIABLE not in os.environ:
         return ""
     return ". On a cluster file:// is a file of the image; `slipway submit FILE` sends yours along"
 

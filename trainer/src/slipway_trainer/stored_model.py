@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slipway_core import artifact, uris
+from slipway_core import artifact, protocol, uris
 from slipway_core.artifact import ArtifactError, Manifest
 from slipway_trainer.errors import BadModel
 from slipway_trainer.hub import HubModel
@@ -54,7 +55,9 @@ def fetch(
     if target.is_dir():
         return target
     parsed = uris.parse(uri)
-    store = HubModel(parsed, field) if parsed.scheme == "hf" else ObjectStore(parsed, field)
+    # A pod's own cache goes with it: there the files come by one beside them.
+    cache = models / "hub" if protocol.CLAIMS_VARIABLE in os.environ else None
+    store = HubModel(parsed, field, cache) if parsed.scheme == "hf" else ObjectStore(parsed, field)
     offered = store.folder()
     if not offered:
         raise BadModel(f"{field}: {uri}: there is nothing. Check the name, and what lies there")
@@ -63,19 +66,21 @@ def fetch(
     manifest = _manifest(store, offered, incoming, uri, field)
     names = [name for name in _wanted(manifest, offered, uri, field) if weights or not _is_weight(name)]
     _require(names, offered, uri, field, weights=weights)
-    left = [offered[name] for name in names if not (incoming / name).exists()]
+    wanted = {name: offered[name] for name in names}
+    left = store.lacking(wanted, incoming)
     check_room(models, left, f"the model of {field}")
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
-    for name in names:
-        store.download(offered[name], incoming / name)
+    store.bring(wanted, incoming)
     if manifest is not None:
         _verify(manifest, names, incoming, uri, field)
-    for rest in [*incoming.rglob(f"*{PART}")]:
-        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+    for rest in incoming.rglob(f"*{PART}"):
+        rest.unlink()
     check()
     if isinstance(store, HubModel):
-        write_atomically(_commit_file(target), offered[names[0]].version)
+        if store.offline:
+            say(f"no hub answers: {uri} is as it was when it was fetched last, at {store.commit}")
+        write_atomically(_commit_file(target), store.commit)
     incoming.rename(target)
     for other in models.iterdir():
         if other.is_dir() and other != target:
@@ -93,7 +98,7 @@ def _manifest(
 ) -> Manifest | None:
     if artifact.MANIFEST not in offered:
         return None
-    store.download(offered[artifact.MANIFEST], incoming / artifact.MANIFEST)
+    store.bring({artifact.MANIFEST: offered[artifact.MANIFEST]}, incoming)
     try:
         return artifact.read(incoming)
     except ArtifactError as error:
@@ -137,7 +142,7 @@ def _verify(manifest: Manifest, names: list[str], incoming: Path, uri: str, fiel
             raise BadModel(
                 f"{field}: {uri}: {name} is not what the manifest says: {found.size} bytes with sha256 "
                 f"{found.sha256[:12]}…, not {manifest.files[name].size} with {manifest.files[name].sha256[:12]}…. "
-                "Upload the model again"
+                f"Upload the model again{', or remove it from the cache of the hub' if uri.startswith('hf:') else ''}"
             )
     if artifact.digest_of(manifest.files) != manifest.digest:
         raise BadModel(f"{field}: {uri}: the digest of its manifest is not that of its files. Export the model again")

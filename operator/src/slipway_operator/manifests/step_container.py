@@ -61,7 +61,7 @@ def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
         # The plan may be replaced between the pass that read it and the start of the pod that mounts it.
         protocol.PLAN_DIGEST_VARIABLE: plan.digest,
         protocol.GRACE_VARIABLE: str(seconds(settings.training.grace)),
-        "SLIPWAY_CLAIMS": claims.CLAIMS,
+        protocol.CLAIMS_VARIABLE: claims.CLAIMS,
     }
     return [
         *environment.values(variables),
