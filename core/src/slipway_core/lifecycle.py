@@ -453,7 +453,9 @@ def _rollout_phase(draft: _Draft, view: EndpointView, digest: str, name: str) ->
     live, candidate = view.status.live, view.status.candidate
     serves = draft.was.phase is Phase.SERVING
     if live is not None and live.digest == digest and _traffic_moves(view) and not serves:
-        return _rolls_out(draft, f"the traffic moves to version {live.version}")
+        # It takes a moment, and other words would take a write; of a long one the endpoint says why.
+        said = conditions.find(draft.was.conditions, "Live") if draft.was.phase is Phase.ROLLING_OUT else None
+        return _rolls_out(draft, said.message if said else f"the traffic moves to version {live.version}")
     if live is not None and live.digest == digest:
         draft.endpoint = _on_endpoint(draft, name, view, live.version)
         if not _answers(view):

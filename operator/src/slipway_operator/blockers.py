@@ -15,6 +15,8 @@ _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIm
 _TRIED_AGAIN = ("ErrImagePull", "RegistryUnavailable")
 """What the kubelet says between two times of ImagePullBackOff."""
 _NOT_MOUNTED = "VolumeNotMounted"
+_CLAIM_PENDING = "ClaimPending"
+_PROVISIONING = timedelta(seconds=5)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -80,7 +82,11 @@ def _of_pod(pod: Manifest, now: datetime, node_lost_after: float) -> Iterable[Bl
         return
     for condition in items(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            yield _unschedulable(name, str(condition.get("message", "")), pod)
+            found = _unschedulable(name, str(condition.get("message", "")), pod)
+            since = condition.get("lastTransitionTime")
+            # Every new claim waits a moment for its volume: no news, and two writes.
+            if found.type != _CLAIM_PENDING or since is None or now - parse_timestamp(since) >= _PROVISIONING:
+                yield found
     for container in [*items(status, "initContainerStatuses"), *items(status, "containerStatuses")]:
         waiting = at(container, "state", "waiting")
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
@@ -177,7 +183,7 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         return Blocker("ClaimMissing", "NotFound", text)
     if "unbound immediate PersistentVolumeClaims" in message:
         text = f"a claim has no volume yet: {_sentence(message)} Check its storage class (kubectl describe pvc)"
-        return Blocker("ClaimPending", "NotBound", text)
+        return Blocker(_CLAIM_PENDING, "NotBound", text)
     if found := re.search(r'secrets? "([^"]+)" not found', message):
         text = f"the Secret {found[1]} does not exist in this namespace; create it, and it goes on by itself"
         return Blocker("SecretMissing", "NotFound", text)

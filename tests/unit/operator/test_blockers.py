@@ -1,15 +1,17 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.unit.operator.kube_objects import a_pod
 
+from slipway_core.conditions import timestamp
 from slipway_operator import blockers, names
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
 
 
-def unschedulable(message):
-    return a_pod(phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+def unschedulable(message, **more):
+    condition = {"type": "PodScheduled", "status": "False", "message": message, **more}
+    return a_pod(phase="Pending", conditions=[condition])
 
 
 @pytest.mark.parametrize(
@@ -187,3 +189,15 @@ def test_F_an_image_that_is_tried_again_and_again_is_one_condition_that_does_not
     assert "i/o timeout" in found[0].message
     (never,) = blockers.of_pods([a_pod(waiting={"reason": "ErrImageNeverPull", "message": "no"})], NOW)
     assert never.reason == "ErrImageNeverPull"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, False), (4, False), (5, True), (600, True)])
+def test_a_volume_that_is_just_being_made_is_no_news(seconds, shown):
+    pod = unschedulable(
+        "pod has unbound immediate PersistentVolumeClaims",
+        lastTransitionTime=timestamp(NOW - timedelta(seconds=seconds)),
+    )
+    assert [one.type for one in blockers.of_pods([pod], NOW)] == (["ClaimPending"] if shown else [])
+    # What nobody mends is told at once.
+    other = unschedulable("0/1 nodes: 1 Insufficient cpu.", lastTransitionTime=timestamp(NOW))
+    assert [one.type for one in blockers.of_pods([other], NOW)] == ["Unschedulable"]
