@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway_operator.kinds import TRAINING_RUN
+
 Document = dict[str, Any]
 
 
@@ -47,9 +49,10 @@ class Kube:
     def versions(self, run: str) -> list[Document]:
         """Returns every version that there was of a run, in order; a cluster remembers the last few minutes."""
         made = self.get("namespace", self.namespace) or {}
-        path = f"/apis/slipway.dev/v1alpha1/namespaces/{self.namespace}/trainingruns"
         since = f"watch=1&timeoutSeconds=1&resourceVersion={made['metadata']['resourceVersion']}"
-        told = self.run("get", "--raw", f"{path}?{since}&fieldSelector=metadata.name={run}")
+        told = self.run(
+            "get", "--raw", f"{TRAINING_RUN.path(self.namespace)}?{since}&fieldSelector=metadata.name={run}"
+        )
         events = [json.loads(line) for line in told.splitlines()]
         assert all(event["type"] != "ERROR" for event in events), told
         return [event["object"] for event in events]

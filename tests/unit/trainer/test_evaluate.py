@@ -26,10 +26,9 @@ REGRESSION = {"metric": "bits_per_byte", "maxRegression": 0.02}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    run = make_run(tmp_path_factory.mktemp("run"), gates=[{"metric": "bits_per_byte", "max": 100}, REGRESSION])
-    run.end_stage()
-    export.run(run.plan, run.workspace, attempt=1)
-    return run
+    return make_run(
+        tmp_path_factory.mktemp("run"), gates=[{"metric": "bits_per_byte", "max": 100}, REGRESSION]
+    ).export()
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +125,7 @@ def test_a_model_does_not_regress_against_itself(run: TrainedRun) -> None:
 
 
 def test_answers_are_compared_when_a_gate_asks_for_it(tmp_path: Path) -> None:
-    run = make_run(tmp_path, gates=[{"metric": "distinct_1", "maxRegression": 0.1}])
-    run.end_stage()
-    export.run(run.plan, run.workspace, attempt=1)
+    run = make_run(tmp_path, gates=[{"metric": "distinct_1", "maxRegression": 0.1}]).export()
     digest = artifact.read(run.workspace.artifact).digest
     result = evaluate.run(run.plan, run.workspace, attempt=1, baseline=f"file://{run.workspace.artifact}@{digest}")
     assert result.evaluation is not None
@@ -229,9 +226,7 @@ def test_a_model_of_nan_passes_no_gate(tmp_path: Path) -> None:
 
 
 def test_without_prompts_nothing_is_generated(tmp_path: Path) -> None:
-    run = make_run(tmp_path, prompts=False)
-    run.end_stage()
-    export.run(run.plan, run.workspace, attempt=1)
+    run = make_run(tmp_path, prompts=False).export()
     result = evaluate.run(run.plan, run.workspace, attempt=1)
     assert result.metrics.keys() == {"perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity"}
     assert result.missing == {}

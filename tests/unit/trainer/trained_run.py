@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.unit.trainer.tiny_model import make_model
 from transformers import PreTrainedModel
@@ -14,7 +14,7 @@ from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.training_run import TrainingRun
 from slipway_core.workspace import Workspace
-from slipway_trainer import prepare, tokenizer
+from slipway_trainer import export, prepare, tokenizer
 
 TRAINING = [f"{subject}{verb}{thing}。" for subject in "天地人" for verb in "有见闻" for thing in "山水风月"]
 HELD_OUT = ["清晨入古寺，初日照高林。" * 9, "The rain in the plain falls mainly on the grain.", "山"]
@@ -39,6 +39,12 @@ class TrainedRun:
         stage.done.write_text(json.dumps(done), encoding="utf-8")
         if resolved:
             stage.resolved.write_text(json.dumps(resolved), encoding="utf-8")
+
+    def export(self) -> Self:
+        """Leaves what a training stage leaves, exported."""
+        self.end_stage()
+        export.run(self.plan, self.workspace, attempt=1)
+        return self
 
     def model(self, **config: Any) -> PreTrainedModel:
         return make_model(tokenizer.load(self.workspace), **config)

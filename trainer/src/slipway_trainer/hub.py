@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slipway_core import uris
 from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
+from slipway_trainer.process import is_full
 from slipway_trainer.stored_object import PART, StoredObject, credentials_field
 
 _BUSY = (408, 429)
@@ -60,7 +61,6 @@ class HubModel:
         return {file.rfilename: StoredObject(file.rfilename, file.size or 0, None, self.commit) for file in files}
 
     def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
-        """Returns what has to be fetched so that a folder has the files of these names."""
         from huggingface_hub import try_to_load_from_cache
 
         def is_here(name: str) -> bool:
@@ -71,7 +71,6 @@ class HubModel:
         return [one for name, one in wanted.items() if not is_here(name)]
 
     def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
-        """Puts files into a folder by their names, each in full or not at all; those that are there stay."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -95,10 +94,10 @@ class HubModel:
                 )
             except LocalEntryNotFoundError:
                 if self.offline:
-                    raise self._lost("its cache lacks files of the model") from None
+                    raise self._incomplete() from None
                 raise
         if any(not (there / name).exists() for name in names):
-            raise self._lost("its cache lacks files of the model")
+            raise self._incomplete()
         if self.commit not in ("", there.name):
             raise FetchFailed(f"{self.field}: {self.uri}: was changed while it was fetched; it is fetched again")
         # A snapshot is named after its commit.
@@ -117,8 +116,8 @@ class HubModel:
             return {}
         return {file.path: StoredObject(file.path, file.size, None, "") for file in files}
 
-    def _lost(self, why: str) -> FetchFailed:
-        return FetchFailed(_no_answer(self.uri, self.field, why))
+    def _incomplete(self) -> FetchFailed:
+        return _no_answer(self.uri, self.field, "its cache lacks files of the model")
 
 
 def _place(source: Path, target: Path) -> None:
@@ -143,8 +142,10 @@ def _is_answer(error: BaseException | None) -> bool:
     return error.response.status_code < 500 and error.response.status_code not in _BUSY
 
 
-def _no_answer(uri: uris.Uri, field: str, said: str) -> str:
-    return f"{field}: {uri}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
+def _no_answer(uri: uris.Uri, field: str, said: str) -> FetchFailed:
+    return FetchFailed(
+        f"{field}: {uri}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
+    )
 
 
 @contextmanager
@@ -156,13 +157,13 @@ def _in_our_words(uri: uris.Uri, field: str) -> Iterator[None]:
     except StepFailure:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if isinstance(error, OSError) and (is_full(error) or error.errno in (errno.EACCES, errno.EROFS)):
             raise
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
         # A name that is none is a ValueError. All else comes from the way there: of its clients the library wraps some.
         if not _is_answer(cause) and not isinstance(cause, (OfflineModeIsEnabled, ValueError, type(None))):
-            raise FetchFailed(_no_answer(uri, field, said)) from None
+            raise _no_answer(uri, field, said) from None
         raise BadConfig(
             f"{field}: {uri}: cannot be fetched: {said}. Check the name and the network; a private or gated repository "
             "needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "

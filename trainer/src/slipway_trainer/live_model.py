@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from slipway_core import artifact, uris
 from slipway_core.artifact import ArtifactError
 from slipway_trainer import sources, stored_model
 from slipway_trainer.errors import BadArtifact, NoSpace
+from slipway_trainer.process import is_full
 
 FIELD: Final = "the endpoint's model.uri"
 
@@ -50,7 +50,7 @@ def _fetch(uri: str, digest: str, fetched: Path, say: Callable[[str], None], che
     try:
         return stored_model.fetch(uri, FIELD, place, say=say, check=check)
     except (NoSpace, OSError) as error:
-        if isinstance(error, NoSpace) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, NoSpace) or is_full(error):
             # Other runs write to the same claim.
             shutil.rmtree(place, ignore_errors=True)
         raise

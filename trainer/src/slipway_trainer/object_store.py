@@ -107,11 +107,9 @@ class ObjectStore:
         part.replace(target)
 
     def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
-        """Returns what has to be fetched so that a folder has the objects of these names."""
         return [one for name, one in wanted.items() if not (folder / name).exists()]
 
     def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
-        """Puts objects into a folder by their names."""
         for name, found in wanted.items():
             self.download(found, folder / name)
 

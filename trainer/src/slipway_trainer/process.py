@@ -133,7 +133,7 @@ def as_failure(error: BaseException) -> StepFailure | None:
         return Interrupted("stopped by Ctrl-C")
     if isinstance(error, SystemExit | GeneratorExit):
         return None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return NoSpace(f"{error.filename or 'the workspace'}: {error.strerror}. Free space there and start again.")
     traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -141,6 +141,11 @@ def as_failure(error: BaseException) -> StepFailure | None:
     where = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
     return StepFailure(f"{type(error).__name__}: {error}{place}")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk or a quota has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def step_error(failure: StepFailure) -> StepError:

@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 from slipway_core import protocol, uris
-from slipway_trainer import hub, object_store, stored_model
+from slipway_trainer import hub, object_store, stored_model, stored_object
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.rows import SUFFIXES
-from slipway_trainer.stored_object import check_room
 
 SAMPLES = "samples"
 
@@ -153,14 +152,9 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
         name = f"{store.address(wrong)}: not a data file" if wrong else f"{uri}: holds no data file"
         raise BadData(f"{field}: {name}; these are read: {', '.join(SUFFIXES)}")
     # By its version, so that another one is never taken for it.
-    targets = {one: cache / one.fingerprint / f"{uri.authority}{_suffix(one.key)}" for one in found}
-    left = [one for one in found if not targets[one].exists()]
-    check_room(cache, left, f"the data of {field}")
-    if left:
-        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
-    for one, target in targets.items():
-        store.download(one, target)
-    return [SourceFile(target, store.address(one)) for one, target in targets.items()]
+    wanted = {f"{one.fingerprint}/{uri.authority}{_suffix(one.key)}": one for one in found}
+    stored_object.fetch(store, wanted, cache, disk=cache, what=f"the data of {field}", uri=str(uri), say=say)
+    return [SourceFile(cache / name, store.address(one)) for name, one in wanted.items()]
 
 
 def _suffix(key: str) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from slipway_core import artifact, protocol, uris
 from slipway_core.artifact import ArtifactError, Manifest
+from slipway_trainer import stored_object
 from slipway_trainer.errors import BadModel
 from slipway_trainer.hub import HubModel
 from slipway_trainer.object_store import ObjectStore
 from slipway_trainer.process import sync_folder, write_atomically
-from slipway_trainer.stored_object import PART, StoredObject, check_room
+from slipway_trainer.stored_object import PART, Store, StoredObject
 
 
 def place(uri: str, models: Path) -> Path:
@@ -67,11 +68,7 @@ def fetch(
     names = [name for name in _wanted(manifest, offered, uri, field) if weights or not _is_weight(name)]
     _require(names, offered, uri, field, weights=weights)
     wanted = {name: offered[name] for name in names}
-    left = store.lacking(wanted, incoming)
-    check_room(models, left, f"the model of {field}")
-    if left:
-        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
-    store.bring(wanted, incoming)
+    stored_object.fetch(store, wanted, incoming, disk=models, what=f"the model of {field}", uri=uri, say=say)
     if manifest is not None:
         _verify(manifest, names, incoming, uri, field)
     for rest in incoming.rglob(f"*{PART}"):
@@ -93,9 +90,7 @@ def _commit_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.commit")
 
 
-def _manifest(
-    store: ObjectStore | HubModel, offered: dict[str, StoredObject], incoming: Path, uri: str, field: str
-) -> Manifest | None:
+def _manifest(store: Store, offered: dict[str, StoredObject], incoming: Path, uri: str, field: str) -> Manifest | None:
     if artifact.MANIFEST not in offered:
         return None
     store.bring({artifact.MANIFEST: offered[artifact.MANIFEST]}, incoming)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from slipway_trainer.errors import NoSpace
 
@@ -32,8 +33,42 @@ def credentials_field(field: str) -> str:
     return f"{field.removesuffix('.uri')}.credentials" if field.endswith(".uri") else "model.credentials"
 
 
-def check_room(folder: Path, found: Iterable[StoredObject], what: str) -> None:
-    """Raises NoSpace when the folder has no room for what will be fetched."""
+class Store(Protocol):
+    def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
+        """Returns what has to be fetched so that a folder has the objects of these names."""
+        ...
+
+    def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        """Puts objects into a folder by their names, each in full or not at all; those that are there stay."""
+        ...
+
+
+def fetch(
+    store: Store,
+    wanted: Mapping[str, StoredObject],
+    folder: Path,
+    *,
+    disk: Path,
+    what: str,
+    uri: str,
+    say: Callable[[str], None],
+) -> None:
+    """Puts objects into a folder by their names. Raises NoSpace before it begins, and what the store raises.
+
+    Args:
+        disk: folder that must have room for them.
+        what: they are, for the error.
+        uri: of all of them, for `say`.
+        say: told what is fetched.
+    """
+    left = store.lacking(wanted, folder)
+    _check_room(disk, left, what)
+    if left:
+        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
+    store.bring(wanted, folder)
+
+
+def _check_room(folder: Path, found: Iterable[StoredObject], what: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
     if needed > free:
