@@ -46,7 +46,7 @@ verify: setup ## Check generated files, style, types and the directions of impor
 	@tools/verify.sh
 
 generate: setup ## Write the files that are made from the models in core/
-	@$(BIN)/python -m slipway_core.generate
+	@$(BIN)/python -m slipway_core.documents.generate
 
 format: setup ## Format the Python files, and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only $(wildcard $(PYTHON_FILES))

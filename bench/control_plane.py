@@ -34,7 +34,7 @@ from tests.integration.operator.operator_process import OperatorProcess
 from tests.integration.operator.runs_on_cluster import SPEC, STEPS
 
 from slipway_core import plan as plans
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.kinds import JOB, TRAINING_RUN
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.step_job import step_job

@@ -96,8 +96,8 @@ def make_data(folder: Path) -> dict[str, Any]:
     (folder / "documents.jsonl").write_text(text)
 
     from slipway_core import plan as plans
-    from slipway_core.training_run import TrainingRun
-    from slipway_core.workspace import Workspace
+    from slipway_core.protocol.workspace import Workspace
+    from slipway_core.resources.training_run import TrainingRun
 
     stage = {
         "name": "bench",
@@ -161,7 +161,7 @@ def slipway(folder: Path) -> dict[str, float]:
     import shutil
 
     from slipway_core import plan as plans
-    from slipway_core.workspace import Workspace
+    from slipway_core.protocol.workspace import Workspace
     from slipway_trainer import loop, train
 
     ws = Workspace(folder / "workspace")

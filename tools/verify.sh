@@ -16,7 +16,7 @@ check() { # NAME COMMAND...
 python_files=()
 for folder in core trainer serving operator cli charts tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
-check "generated files" "$BIN/python" -m slipway_core.generate --check
+check "generated files" "$BIN/python" -m slipway_core.documents.generate --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"
 check "ruff format" "$BIN/ruff" format --check --quiet "${python_files[@]}"
 check "pyright" "$BIN/pyright"

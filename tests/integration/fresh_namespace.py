@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.integration.api_client import VOLUME, ApiClient, Manifest
 
-from slipway_core.workspace import WORKSPACE_CLAIM
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM
 from slipway_operator.kinds import NAMESPACE
 
 

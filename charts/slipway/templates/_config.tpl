@@ -21,5 +21,4 @@ progressSeconds: {{ $operator.progressSeconds }}
 nodeLostSeconds: {{ $operator.nodeLostSeconds }}
 backoff: {{ $operator.backoff }}
 longestBackoff: {{ $operator.longestBackoff }}
-rolloutBackoffSeconds: {{ $operator.rolloutBackoffSeconds }}
 {{- end -}}

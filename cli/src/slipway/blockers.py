@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slipway_core.lifecycle import OWN_CONDITIONS
-from slipway_core.status import Condition, RunStatus
+from slipway_core.lifecycle.draft import OWN_CONDITIONS
+from slipway_core.resources.status import Condition, RunStatus
 
 
 def blockers(status: RunStatus) -> list[Condition]:

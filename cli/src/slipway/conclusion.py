@@ -7,8 +7,8 @@ from collections.abc import Callable
 from rich.console import Console
 
 from slipway import view
-from slipway_core.conditions import find
-from slipway_core.status import Phase, RunStatus
+from slipway_core.resources.conditions import find
+from slipway_core.resources.status import Phase, RunStatus
 
 Command = Callable[..., str]
 """Returns the command of some words as it is typed to reach this place; see Place.command."""

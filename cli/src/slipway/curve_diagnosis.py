@@ -11,7 +11,7 @@ from statistics import fmean
 
 from slipway.finding import Finding, Level
 from slipway.metrics import Point, StageMetrics
-from slipway_core.training_run import Stage
+from slipway_core.resources.stage import Stage
 
 FEWEST_POINTS = 8
 """Logged steps below which a curve says nothing."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from slipway_core import protocol
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import step_result
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 DONE = 0
 FAILED = 1
@@ -51,18 +51,18 @@ def _error_kind(workspace: Workspace | None, step: StepStatus) -> str | None:
     if workspace is None:
         return error_of(step).kind
     try:
-        result = protocol.decode(workspace.result(step.name, step.attempt).read_text(encoding="utf-8"))
-    except (OSError, protocol.ResultError):
+        result = step_result.decode(workspace.result(step.name, step.attempt).read_text(encoding="utf-8"))
+    except (OSError, step_result.ResultError):
         return None
     return result.error.kind if result.error else None
 
 
-def error_of(step: StepStatus) -> protocol.StepError:
+def error_of(step: StepStatus) -> step_result.StepError:
     """Returns the error of a step that failed as its status tells it: `BadData: rows.jsonl:3: …`."""
     kind, colon, message = (step.message or "").partition(": ")
     if not colon or not kind.isalnum():
-        return protocol.StepError(kind="", message=(step.message or "it left no reason")[:2048])
-    return protocol.StepError(kind=kind[:64], message=message[:2048])
+        return step_result.StepError(kind="", message=(step.message or "it left no reason")[:2048])
+    return step_result.StepError(kind=kind[:64], message=message[:2048])
 
 
 def _of_phase(phase: Phase) -> int:

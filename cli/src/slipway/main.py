@@ -52,8 +52,8 @@ def _report(error: Exception) -> int:
     from slipway import exits
     from slipway.local.admission import Refused
     from slipway.local.state import BusyError, StateError
-    from slipway_core.documents import DocumentError
-    from slipway_core.uris import UriError
+    from slipway_core.documents.loading import DocumentError
+    from slipway_core.resources.uris import UriError
 
     message, code = str(error), exits.FAILED
     match error:

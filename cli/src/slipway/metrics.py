@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.training_run import TrainingRun
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from slipway.metrics import StageMetrics
     from slipway.run_diagnosis import Evidence
-    from slipway_core.model_endpoint import ModelEndpoint
-    from slipway_core.training_run import TrainingRun
+    from slipway_core.resources.model_endpoint import ModelEndpoint
+    from slipway_core.resources.training_run import TrainingRun
 
 Write = Callable[[str], None]
 """Takes text for standard output."""

@@ -11,11 +11,11 @@ from slipway import blockers
 from slipway.curve_diagnosis import diagnose_stage
 from slipway.finding import Finding, Level
 from slipway.metrics import StageMetrics, read_run
-from slipway_core import protocol
-from slipway_core.protocol import StepError
-from slipway_core.status import RunStatus, StepState, Verdict
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import step_result
+from slipway_core.protocol.step_result import StepError
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.status import RunStatus, StepState, Verdict
+from slipway_core.resources.training_run import TrainingRun
 
 POOR_PERPLEXITY = 50
 REPEATING = 0.3
@@ -55,8 +55,8 @@ def gather(run: TrainingRun, status: RunStatus, workspace: Workspace) -> Evidenc
     for step in status.stages:
         path = workspace.result(step.name, step.attempt)
         try:
-            result = protocol.decode(path.read_text(encoding="utf-8"))
-        except (OSError, protocol.ResultError):
+            result = step_result.decode(path.read_text(encoding="utf-8"))
+        except (OSError, step_result.ResultError):
             continue
         if result.error is not None:
             errors[step.name] = result.error

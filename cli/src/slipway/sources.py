@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.exits import BadInput
-from slipway_core import schema_walk, uris, yaml12
-from slipway_core.api import URI_PATTERN
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.training_run import TrainingRun
+from slipway_core.documents import schema_walk, yaml12
+from slipway_core.resources import uris
+from slipway_core.resources.api import URI_PATTERN
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from slipway.local.state import State

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from slipway.blockers import blockers, sentence, title
-from slipway_core.conditions import find, parse_timestamp
-from slipway_core.observed import Event
-from slipway_core.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.resources.conditions import find, parse_timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
 
 LINE_SECONDS = 10.0
 """Between two progress lines where there is no terminal."""

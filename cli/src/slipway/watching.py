@@ -9,11 +9,11 @@ from slipway.conclusion import conclude
 from slipway.exits import CliError
 from slipway.place import Place
 from slipway.printing import console
-from slipway_core.conditions import find
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Event
-from slipway_core.status import EndpointPhase, RunStatus, StepState, StepStatus
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.conditions import find
+from slipway_core.resources.events import Event
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, RunStatus, StepState, StepStatus
+from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,22 +13,14 @@ from typing import Any, Literal, cast
 
 from pydantic import PrivateAttr
 
-from slipway_core import uris
-from slipway_core.api import Api, Digest, Name
-from slipway_core.model_endpoint import EndpointTemplate
-from slipway_core.training_run import (
-    Batch,
-    Checkpoints,
-    Compute,
-    Evaluation,
-    Export,
-    Model,
-    Retention,
-    Serving,
-    Stage,
-    Storage,
-    TrainingRun,
-)
+from slipway_core.resources import uris
+from slipway_core.resources.api import Api, Digest, Name
+from slipway_core.resources.compute import Compute
+from slipway_core.resources.evaluation import Evaluation
+from slipway_core.resources.model import Model
+from slipway_core.resources.model_endpoint import EndpointTemplate
+from slipway_core.resources.stage import Batch, Stage
+from slipway_core.resources.training_run import Checkpoints, Export, Retention, Serving, Storage, TrainingRun
 
 DEFAULT_BATCH_TOKENS = 16384
 DEFAULT_VALIDATION_FRACTION = 0.05

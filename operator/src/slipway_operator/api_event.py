@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import datetime
 
-from slipway_core.observed import Event
+from slipway_core.resources.events import Event
 from slipway_operator import names
 from slipway_operator.kinds import EVENT
 from slipway_operator.manifest import Manifest, at

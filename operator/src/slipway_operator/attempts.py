@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from slipway_core.conditions import parse_timestamp
-from slipway_core.observed import Attempt, Blocker, CreateAttempt
+from slipway_core.lifecycle.decision import CreateAttempt
+from slipway_core.lifecycle.observed import Attempt
 from slipway_core.plan import Plan
-from slipway_core.status import Progress, RunStatus, StepState
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.status import Progress, RunStatus, StepState
 from slipway_operator import blockers, failure_class, names, observe, queue_admission
 from slipway_operator.cluster import CLAIM, JOB, POD, SERVICE, AlreadyExists, Cluster, Conflict
 from slipway_operator.manifest import Manifest, labels

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from slipway_core.conditions import parse_timestamp
-from slipway_core.observed import Blocker
+from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_operator import names
 from slipway_operator.manifest import Manifest, at, items, labels
 

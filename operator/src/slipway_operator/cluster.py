@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from slipway_core.observed import Event
+from slipway_core.resources.events import Event
 from slipway_operator import kinds, names
 from slipway_operator.api_event import api_event
 from slipway_operator.cluster_error import AlreadyExists as AlreadyExists

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_core import exit_codes
-from slipway_core.exit_codes import ExitClass
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.exit_codes import ExitClass
 from slipway_operator.manifest import Manifest, at, condition, items, notes
 from slipway_operator.manifests.step_container import CONTAINER
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from slipway_core.api import API_VERSION
+from slipway_core.resources.api import API_VERSION
 
 
 @dataclass(frozen=True)

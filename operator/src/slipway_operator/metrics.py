@@ -13,8 +13,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from slipway_core.status import EndpointPhase, Phase, Verdict
-from slipway_core.training_run import STEP_NAMES
+from slipway_core.resources.stage import FIXED_STEPS
+from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
 from slipway_operator.manifest import at
 from slipway_operator.work_queue import WorkQueue
@@ -68,7 +68,7 @@ class Metrics:
         # A series that begins at its first event hides that event from rate() and increase().
         for verdict in Verdict:
             self._verdicts.labels(verdict.value)
-        for step in ("train", *STEP_NAMES):
+        for step in ("train", *FIXED_STEPS):
             self._stage.labels(step)
         for kind in (TRAINING_RUN, MODEL_ENDPOINT):
             self._errors.labels(kind.kind)

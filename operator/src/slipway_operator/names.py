@@ -8,23 +8,23 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from slipway_core.api import GROUP
-from slipway_core.labels import ATTEMPT as ATTEMPT
-from slipway_core.labels import ENDPOINT as ENDPOINT
-from slipway_core.labels import LIMIT
-from slipway_core.labels import MANAGED_BY as MANAGED_BY
-from slipway_core.labels import MANAGED_BY_VALUE as MANAGED_BY_VALUE
-from slipway_core.labels import ROLE as ROLE
-from slipway_core.labels import RUN as RUN
-from slipway_core.labels import RUN_UID as RUN_UID
-from slipway_core.labels import STEP as STEP
-from slipway_core.labels import VERSION as VERSION
-from slipway_core.labels import join as join
-from slipway_core.labels import label as label
-from slipway_core.labels import service as service
-from slipway_core.workspace import WORKSPACE_CLAIM as WORKSPACE_CLAIM
-from slipway_core.workspace import run_folder as run_folder
-from slipway_core.workspace import short_uid as short_uid
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM as WORKSPACE_CLAIM
+from slipway_core.protocol.workspace import run_folder as run_folder
+from slipway_core.protocol.workspace import short_uid as short_uid
+from slipway_core.resources.api import GROUP
+from slipway_core.resources.labels import ATTEMPT as ATTEMPT
+from slipway_core.resources.labels import ENDPOINT as ENDPOINT
+from slipway_core.resources.labels import LIMIT
+from slipway_core.resources.labels import MANAGED_BY as MANAGED_BY
+from slipway_core.resources.labels import MANAGED_BY_VALUE as MANAGED_BY_VALUE
+from slipway_core.resources.labels import ROLE as ROLE
+from slipway_core.resources.labels import RUN as RUN
+from slipway_core.resources.labels import RUN_UID as RUN_UID
+from slipway_core.resources.labels import STEP as STEP
+from slipway_core.resources.labels import VERSION as VERSION
+from slipway_core.resources.labels import join as join
+from slipway_core.resources.labels import label as label
+from slipway_core.resources.labels import service as service
 
 MANAGER: Final = "slipway-operator"
 """Field manager of every server-side apply, and the reporting component of Events."""

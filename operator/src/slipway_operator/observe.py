@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from slipway_core import exit_codes, protocol
-from slipway_core.conditions import parse_timestamp
-from slipway_core.exit_codes import ExitClass
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Attempt, Claim, EndpointView
-from slipway_core.protocol import StepResult
-from slipway_core.status import ArtifactStatus, Progress
+from slipway_core.lifecycle.observed import Attempt, Claim, EndpointView
+from slipway_core.protocol import exit_codes, step_result
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import ArtifactStatus, Progress
 from slipway_operator import failure_class, names, resources
 from slipway_operator.failure_class import PodEnd
 from slipway_operator.manifest import Manifest, at, condition, labels
@@ -183,8 +183,8 @@ def _ended(
 
 def _result(end: PodEnd, key: AttemptKey, claim: str) -> tuple[StepResult | None, str | None]:
     try:
-        result = protocol.decode(end.termination_message)
-    except protocol.ResultError as error:
+        result = step_result.decode(end.termination_message)
+    except step_result.ResultError as error:
         return None, str(error)
     if (result.step, result.attempt) != (key.step, key.number):
         return None, f"the process left the result of {result.step}, attempt {result.attempt}"

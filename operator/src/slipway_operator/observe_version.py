@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from slipway_core import exit_codes
-from slipway_core.conditions import parse_timestamp
-from slipway_core.observed import Blocker
-from slipway_core.rollout import VersionView
+from slipway_core.protocol import exit_codes
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.rollout.observed import VersionView
 from slipway_operator import blockers
 from slipway_operator.failure_class import has_ended
 from slipway_operator.manifest import Manifest, at, condition, items

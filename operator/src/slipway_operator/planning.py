@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from slipway_core import plan as plans
-from slipway_core import uris
-from slipway_core.observed import Blocker
 from slipway_core.plan import ExecutorDefaults, Plan, RunIdentity
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources import uris
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cluster import CONFIG_MAP, JOB, POD, TRAINING_RUN, AlreadyExists, Cluster, Conflict
 from slipway_operator.manifest import Manifest, at, notes

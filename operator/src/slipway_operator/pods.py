@@ -15,7 +15,7 @@ from typing import Any, cast
 import aiohttp
 from pydantic import ValidationError
 
-from slipway_core.status import Progress
+from slipway_core.resources.status import Progress
 from slipway_operator.manifest import Manifest, at, items
 from slipway_operator.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import kopf
 
-from slipway_core.api import seconds
+from slipway_core.resources.api import seconds
 from slipway_operator import edge, health, kinds
 from slipway_operator.cluster import Cluster, ClusterError, NotFound
 from slipway_operator.connection import Connection

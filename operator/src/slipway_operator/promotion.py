@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_core.observed import Promote
+from slipway_core.lifecycle.decision import Promote
 from slipway_core.plan import Plan
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import observe
 from slipway_operator.cluster import MODEL_ENDPOINT, AlreadyExists, Cluster
 from slipway_operator.manifest import Manifest, at, notes

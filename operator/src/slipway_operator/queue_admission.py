@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_core.observed import Blocker
+from slipway_core.resources.conditions import Blocker
 from slipway_operator.cluster import WORKLOAD, Cluster, Forbidden, NotFound
 from slipway_operator.manifest import Manifest, condition, items, labels
 from slipway_operator.manifests.step_job import QUEUE_LABEL

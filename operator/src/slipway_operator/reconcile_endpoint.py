@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slipway_core import rollout
-from slipway_core.conditions import parse_timestamp
-from slipway_core.lifecycle import RETRY_ANNOTATION, request_token
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Blocker, Event
-from slipway_core.rollout import EndpointDecision, EndpointObserved
-from slipway_core.status import EndpointStatus, Verdict, VersionStatus
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION, request_token
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointStatus, Verdict, VersionStatus
+from slipway_core.rollout import step as rollout
+from slipway_core.rollout.decision import EndpointDecision
+from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names, refusal, resources
 from slipway_operator.cluster import (
     CONFIG_MAP,

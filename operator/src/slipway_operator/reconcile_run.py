@@ -12,14 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slipway_core import conditions, lifecycle
-from slipway_core.api import seconds
-from slipway_core.conditions import parse_timestamp
-from slipway_core.lifecycle import Policy
-from slipway_core.observed import Blocker, Decision, EndpointView, Event, Observed
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.observed import EndpointView, Observed
 from slipway_core.plan import Plan
-from slipway_core.status import RunStatus, StepState
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.stage import FIXED_STEPS
+from slipway_core.resources.status import RunStatus, StepState
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import observe, refusal, resources
 from slipway_operator.attempts import Attempts, Seen, TellsProgress
 from slipway_operator.cluster import MODEL_ENDPOINT, TRAINING_RUN, Cluster, Forbidden, Invalid, QuotaExceeded
@@ -226,7 +230,7 @@ class RunReconciler:
             just_done = step.state is StepState.SUCCEEDED and (before is None or before.state is not step.state)
             if just_done and step.started_at and step.finished_at:
                 took = parse_timestamp(step.finished_at) - parse_timestamp(step.started_at)
-                kind = step.name if step.name in ("prepare", "export", "evaluate") else "train"
+                kind = step.name if step.name in FIXED_STEPS else "train"
                 self.metrics.stage_finished(kind, took.total_seconds())
         evaluation, earlier = status.evaluation, was.evaluation
         if evaluation is not None and (earlier is None or earlier.number != evaluation.number):

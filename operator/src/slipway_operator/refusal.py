@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from slipway_core import conditions
-from slipway_core.observed import Blocker, CreateAttempt, Decision, Promote
-from slipway_core.status import CONDITION_LIMIT, Phase, RunStatus, StepState, StepStatus, fit
-from slipway_core.training_run import TrainingRun
+from slipway_core.lifecycle.decision import CreateAttempt, Decision, Promote
+from slipway_core.resources import conditions
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.status import CONDITION_LIMIT, Phase, RunStatus, StepState, StepStatus, fit
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.owned import TakenError
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from slipway_core.api import Api
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.api import Api
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.manifest import Manifest, at
 
 Kind = TypeVar("Kind", bound=Api)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from slipway_core.status import Phase
+from slipway_core.resources.status import Phase
 from slipway_operator import kinds, names
 from slipway_operator.cluster import CONFIG_MAP, MODEL_ENDPOINT, TRAINING_RUN, Cluster, Expired, Kind
 from slipway_operator.manifest import at, labels

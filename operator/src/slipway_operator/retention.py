@@ -13,14 +13,14 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from slipway_core import conditions
 from slipway_core import plan as plans
-from slipway_core.api import seconds
-from slipway_core.conditions import parse_timestamp
 from slipway_core.plan import Plan
-from slipway_core.status import Phase
-from slipway_core.training_run import Retention as RunRetention
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.status import Phase
+from slipway_core.resources.training_run import Retention as RunRetention
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import failure_class, names
 from slipway_operator.attempts import claim_of
 from slipway_operator.cluster import (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from slipway_core.api import Duration, Quantity
+from slipway_core.resources.api import Duration, Quantity
 
 
 class SettingsError(ValueError):
@@ -100,7 +100,6 @@ class Settings(_Settings):
     """How long a pod may stay Terminating beyond its grace period until the condition NodeLost says so."""
     backoff: Duration = "10s"
     longest_backoff: Duration = "5m"
-    rollout_backoff_seconds: Annotated[float, Field(gt=0)] = 5
 
 
 def load(path: Path | None) -> Settings:

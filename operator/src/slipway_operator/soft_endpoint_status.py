@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from slipway_core.status import EndpointStatus
+from slipway_core.resources.status import EndpointStatus
 from slipway_operator.soft_status import wordless
 
 _INTERVAL = 10.0

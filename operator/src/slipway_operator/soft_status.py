@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from slipway_core.status import Condition, RunStatus, StepState
+from slipway_core.resources.status import Condition, RunStatus, StepState
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway_core.plan import Plan
-from slipway_core.status import RunStatus, Verdict
+from slipway_core.resources.status import RunStatus, Verdict
 from slipway_operator import names
 from slipway_operator.cluster import CONFIG_MAP, MODEL_ENDPOINT, AlreadyExists, Cluster
 from slipway_operator.manifest import at, items

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from slipway_core.conditions import parse_timestamp
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint
-from slipway_core.observed import Blocker
-from slipway_core.rollout import VersionView
-from slipway_core.status import EndpointStatus, VersionStatus
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
+from slipway_core.resources.status import EndpointStatus, VersionStatus
+from slipway_core.rollout.observed import VersionView
 from slipway_operator import blockers, names, observe_version
 from slipway_operator.cluster import DEPLOYMENT, POD, SERVICE, AlreadyExists, Cluster, Conflict
 from slipway_operator.manifest import Manifest, at, items, labels, notes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from slipway_core.status import Phase
+from slipway_core.resources.status import Phase
 from slipway_operator import names
 from slipway_operator.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
 from slipway_operator.manifest import Manifest, at, items, labels

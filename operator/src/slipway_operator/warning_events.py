@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from slipway_core.conditions import parse_timestamp
+from slipway_core.resources.conditions import parse_timestamp
 from slipway_operator.cluster import Cluster
 from slipway_operator.manifest import Manifest, at
 

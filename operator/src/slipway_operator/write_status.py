@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 from typing import TypeVar
 
-from slipway_core import conditions
-from slipway_core.status import EndpointStatus, RunStatus, fit
+from slipway_core.resources import conditions
+from slipway_core.resources.status import EndpointStatus, RunStatus, fit
 from slipway_operator import refusal, resources
 from slipway_operator.cluster import Cluster, Invalid
 from slipway_operator.manifest import Manifest

@@ -10,8 +10,8 @@ from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slipway_core import artifact
-from slipway_core.artifact import ArtifactError, Manifest
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_serving.model_source import ModelSource
 
 INCOMING = ".incoming"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from slipway_core import exit_codes
-from slipway_core.artifact import ArtifactError
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.artifact import ArtifactError
 from slipway_serving.fetch import FetchError, fetch, summary
 from slipway_serving.model_source import SourceError, open_source
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import uvicorn
 
-from slipway_core.artifact import Manifest
+from slipway_core.protocol.artifact import Manifest
 from slipway_serving import __version__, engine, http_server
 from slipway_serving.admission import Admission
 from slipway_serving.api_keys import ApiKeys

@@ -15,8 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from slipway_core import artifact, exit_codes
-from slipway_core.artifact import ArtifactError, Manifest
+from slipway_core.protocol import artifact, exit_codes
+from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_serving import settings as checks
 from slipway_serving.api_keys import ApiKeys, ApiKeysError
 from slipway_serving.settings import EngineOptions, Limits, Settings, SettingsError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from slipway_core import uris
+from slipway_core.resources import uris
 
 _T = TypeVar("_T")
 _BLOCK = 8 << 20

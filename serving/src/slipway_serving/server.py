@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from slipway_core.artifact import Manifest
+from slipway_core.protocol.artifact import Manifest
 from slipway_serving.admission import Admission
 from slipway_serving.api_keys import ApiKeys
 from slipway_serving.departure import Departure

@@ -19,8 +19,8 @@ from slipway.local import endpoint_daemon, ports
 from slipway.local.files import write_json
 from slipway.local.processes import is_alive
 from slipway.local.state import EndpointFolder, State
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.status import EndpointPhase, EndpointStatus
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, EndpointStatus
 
 DAEMON = (sys.executable, "-P", str(Path(__file__).with_name("stand_in_endpoint_daemon.py")))
 WAIT_SECONDS = 30.0

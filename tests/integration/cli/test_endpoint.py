@@ -18,7 +18,7 @@ from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic, digest_
 
 from slipway.local import endpoint_daemon, ports
 from slipway.local.endpoint_daemon import DaemonError
-from slipway_core.status import EndpointPhase
+from slipway_core.resources.status import EndpointPhase
 
 
 @pytest.fixture

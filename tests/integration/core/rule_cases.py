@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slipway_core import overrides, schema_walk, yaml12
-from slipway_core.api import Rule
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.training_run import TrainingRun
+from slipway_core.documents import overrides, schema_walk, yaml12
+from slipway_core.resources.api import Rule
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
 
 RUN = """\
 apiVersion: slipway.dev/v1alpha1

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.api_client import Cause, Refused
 from tests.integration.core.rule_cases import ENDPOINT, RUN, RuleCase, changed, every_rule
 
-from slipway_core import documents, yaml12
+from slipway_core.documents import loading, yaml12
 from slipway_operator.kinds import MODEL_ENDPOINT, TRAINING_RUN
 
 EXAMPLES = sorted(Path(__file__).parents[3].glob("examples/*.yaml"))
@@ -31,7 +31,7 @@ def refused(api, document):
 
 def told(document):
     """What `slipway validate` has against it."""
-    return {Cause(problem.field, problem.message) for problem in documents.problems(json.dumps(document))}
+    return {Cause(problem.field, problem.message) for problem in loading.problems(json.dumps(document))}
 
 
 @pytest.mark.parametrize("one", every_rule(), ids=str)

@@ -19,7 +19,6 @@ QUICK = {
     "progressSeconds": 1,
     "backoff": "1s",
     "longestBackoff": "2s",
-    "rolloutBackoffSeconds": 1,
     "nodeLostSeconds": 1,
     "lease": {"enabled": False},
 }

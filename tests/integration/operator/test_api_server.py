@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.control_plane import ControlPlane
 
-from slipway_core.observed import Event
+from slipway_core.resources.events import Event
 from slipway_operator import cluster as cluster_module
 from slipway_operator.cluster import (
     CONFIG_MAP,

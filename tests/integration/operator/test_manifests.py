@@ -10,7 +10,7 @@ from tests.integration.control_plane import ControlPlane
 from tests.unit.operator.manifests import samples
 from tests.unit.operator.manifests.samples import DIGEST, a_deployment, a_job, a_plan, a_run, an_endpoint
 
-from slipway_core.observed import Promote
+from slipway_core.lifecycle.decision import Promote
 from slipway_operator import names
 from slipway_operator.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
 from slipway_operator.manifests.endpoint_deployment import scaled

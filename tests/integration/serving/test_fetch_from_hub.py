@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.integration.serving.hub_server import Hub, hub_server
 
-from slipway_core import artifact
+from slipway_core.protocol import artifact
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "pytorch_model.bin": b"a pickle"}
 

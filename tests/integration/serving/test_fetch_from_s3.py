@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.integration.serving.s3_server import s3_server
 
-from slipway_core import artifact
-from slipway_core.artifact import Manifest
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import Manifest
 
 WEIGHTS = bytes(range(256)) * 4 * 20_000
 """20 MB: more than one block of a download."""

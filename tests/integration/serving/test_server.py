@@ -20,7 +20,7 @@ import pytest
 from tests.integration.serving.running_server import RunningServer, environment, wait_until_gone
 from tests.integration.serving.tiny_model import make_tiny_model
 
-from slipway_core.artifact import Manifest
+from slipway_core.protocol.artifact import Manifest
 
 KEY = "sk-integration-5f2b"
 HEADERS = {"Authorization": f"Bearer {KEY}"}

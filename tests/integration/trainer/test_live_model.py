@@ -13,7 +13,7 @@ from tests.integration.serving.s3_server import Put
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 
-from slipway_core import artifact
+from slipway_core.protocol import artifact
 from slipway_serving.fetch import fetch
 from slipway_serving.model_source import open_source
 from slipway_trainer import evaluate, export, live_model

@@ -11,8 +11,8 @@ from tests.integration.serving.s3_server import Put
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_core import artifact
 from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
 from slipway_trainer import export, lineage, models, object_store, prepare, sources, tokenizer
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
 from slipway_trainer.stored_object import StoredObject

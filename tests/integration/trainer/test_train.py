@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
-from slipway_core import exit_codes
+from slipway_core.protocol import exit_codes
 from slipway_trainer import checkpoint, loop, models, order, tokenizer, train
 from slipway_trainer.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
 from slipway_trainer.process import Fence

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.integration.trainer import two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
-from slipway_core import exit_codes
+from slipway_core.protocol import exit_codes
 from slipway_trainer import checkpoint
 from slipway_trainer.process import Fence
 

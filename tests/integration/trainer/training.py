@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_core import exit_codes, protocol
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import StageFolder, Workspace
+from slipway_core.protocol import exit_codes, step_result, variables
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import StageFolder, Workspace
+from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer import prepare, progress
 
 WORDS = tuple("a small old river moon rain walks sleeps sings over under with and without light snow".split())  # noqa: SIM905
@@ -61,7 +61,7 @@ class Training:
         command = [sys.executable, "-m", "slipway_trainer.main", "train", "--plan", str(self.workspace.plan)]
         return subprocess.Popen(
             [*command, "--stage", stage, "--attempt", str(attempt)],
-            env=os.environ | {protocol.RESULT_VARIABLE: str(result)} | environment,
+            env=os.environ | {variables.RESULT_VARIABLE: str(result)} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,7 +75,7 @@ class Training:
         return self.result(stage, attempt)
 
     def result(self, stage: str = "pretrain", attempt: int = 1) -> StepResult:
-        return protocol.decode(self.workspace.result(stage, attempt).read_text())
+        return step_result.decode(self.workspace.result(stage, attempt).read_text())
 
 
 def sentences(count: int) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from slipway_core import plan as plans
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import startup
 from slipway_trainer.engine import Ranks
 from slipway_trainer.process import StopFlag

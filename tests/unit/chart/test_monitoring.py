@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.unit.chart.rendering import CHART, Helm
 
-from slipway_core.status import EndpointPhase, Phase, Verdict
+from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.metrics import Gauges, Metrics
 from slipway_operator.work_queue import WorkQueue
 from slipway_operator.world import World

@@ -44,7 +44,6 @@ OTHER = {
         "nodeLostSeconds": 90,
         "backoff": "1s",
         "longestBackoff": "2s",
-        "rolloutBackoffSeconds": 0.5,
     },
 }
 

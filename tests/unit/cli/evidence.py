@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from slipway.local.state import State
 from slipway.metrics import stage_metrics
-from slipway_core import documents, plan
-from slipway_core.conditions import timestamp
-from slipway_core.status import (
+from slipway_core import plan
+from slipway_core.documents import loading
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import (
     ArtifactStatus,
     EvaluationStatus,
     MetricStatus,
@@ -41,7 +42,7 @@ spec:
 
 
 def run_named(name="tang"):
-    run = documents.load_run(YAML.format(name=name))
+    run = loading.load_run(YAML.format(name=name))
     metadata = run.metadata.model_copy(update={"uid": UID, "creation_timestamp": timestamp(datetime.now(UTC))})
     return run.model_copy(update={"metadata": metadata})
 

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from slipway.local.processes import ProcessId
 from slipway.local.state import State
 from slipway.main import app
-from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint, ModelEndpointSpec, ServedModel
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.metadata import Metadata
+from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,7 @@ def endpoint_serving(workdir, uri, name="chat"):
     """Enters an endpoint that names a model; no process serves it."""
     folder = State.below(workdir).endpoint(name)
     model = ServedModel(uri=uri, digest=DIGEST, run="tang")
-    folder.save(ModelEndpoint(metadata=EndpointMetadata(name=name), spec=ModelEndpointSpec(model=model)))
+    folder.save(ModelEndpoint(metadata=Metadata(name=name), spec=ModelEndpointSpec(model=model)))
     return folder
 
 

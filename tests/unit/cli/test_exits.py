@@ -5,10 +5,10 @@ import pytest
 from slipway import exits
 from slipway.local.files import write_atomically
 from slipway.main import _report
-from slipway_core import protocol
-from slipway_core.protocol import StepError, StepResult
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import step_result
+from slipway_core.protocol.step_result import StepError, StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 
 @pytest.mark.parametrize(("kind", "code"), [("BadData", 2), ("Overlap", 2), ("NoSpace", 1), ("Diverged", 1)])
@@ -17,7 +17,7 @@ def test_a_run_that_failed_on_what_it_was_given_ends_like_a_refused_file(tmp_pat
     path = workspace.result("prepare", 1)
     path.parent.mkdir()
     error = StepError(kind=kind, message="a.jsonl:3: no 'text'")
-    path.write_text(protocol.encode(StepResult(step="prepare", attempt=1, error=error)))
+    path.write_text(step_result.encode(StepResult(step="prepare", attempt=1, error=error)))
     status = RunStatus(phase=Phase.FAILED, stages=[StepStatus(name="prepare", state=StepState.FAILED, attempt=1)])
     assert exits.of_run(status, workspace) == code
 

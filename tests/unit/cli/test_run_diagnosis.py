@@ -7,8 +7,16 @@ from tests.unit.cli.evidence import entered, rejected, rows, run_named
 
 from slipway.finding import Level
 from slipway.run_diagnosis import Evidence, diagnose, gather
-from slipway_core.protocol import StepError, StepResult, encode
-from slipway_core.status import EvaluationStatus, MetricStatus, Phase, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.protocol.step_result import StepError, StepResult, encode
+from slipway_core.resources.status import (
+    EvaluationStatus,
+    MetricStatus,
+    Phase,
+    RunStatus,
+    StepState,
+    StepStatus,
+    Verdict,
+)
 
 
 def failed(kind, message, step="pretrain"):

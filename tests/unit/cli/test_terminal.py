@@ -12,7 +12,7 @@ import time
 from tests.unit.cli.chat_server import ChatServer, running
 from tests.unit.cli.evidence import entered
 
-from slipway_core.status import Phase, Progress, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import Phase, Progress, RunStatus, StepState, StepStatus
 
 CTRL_C = b"\x03"
 UP = b"\x1b[A"

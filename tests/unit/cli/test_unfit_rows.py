@@ -3,8 +3,8 @@ import io
 from rich.console import Console
 
 from slipway import view
-from slipway_core.observed import Event
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 PREPARE = StepStatus(
     name="prepare",

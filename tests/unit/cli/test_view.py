@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
 
 from slipway import view
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
 MISSING = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slipway_core import rollout
-from slipway_core.lifecycle import RETRY_ANNOTATION
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Blocker
-from slipway_core.rollout import EndpointDecision, EndpointObserved, VersionView
-from slipway_core.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.rollout import step as rollout
+from slipway_core.rollout.decision import EndpointDecision
+from slipway_core.rollout.observed import EndpointObserved, VersionView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.training_run import TrainingRun
 
 DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64

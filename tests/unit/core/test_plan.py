@@ -8,7 +8,7 @@ from tests.unit.core.runs import a_plan, a_run
 
 from slipway_core import plan as plans
 from slipway_core.plan import ExecutorDefaults, Images
-from slipway_core.uris import UriError
+from slipway_core.resources.uris import UriError
 
 
 def test_E_the_same_run_gives_the_same_plan_byte_for_byte():

@@ -6,11 +6,11 @@ import json
 import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.core.test_documents import GOOD
-from tests.unit.core.test_generate import RUN, broken_rules, schema_of
+from tests.unit.core.documents.test_generate import RUN, broken_rules, schema_of
+from tests.unit.core.documents.test_loading import GOOD
 
-from slipway_core import yaml12
-from slipway_core.documents import problems
+from slipway_core.documents import yaml12
+from slipway_core.documents.loading import problems
 
 FULL = (
     GOOD

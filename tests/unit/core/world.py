@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from tests.unit.core.runs import DIGEST, a_plan
 
-from slipway_core import lifecycle
-from slipway_core.exit_codes import ExitClass
-from slipway_core.observed import Attempt, Claim, Decision, EndpointView, Event, Observed
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.observed import Attempt, Claim, EndpointView, Observed
 from slipway_core.plan import Plan
-from slipway_core.protocol import EvaluationResult, StepError, StepResult
-from slipway_core.status import (
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import EvaluationResult, StepError, StepResult
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import (
     ArtifactStatus,
     EndpointPhase,
     EndpointStatus,
@@ -22,7 +24,7 @@ from slipway_core.status import (
     StepStatus,
     VersionStatus,
 )
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.training_run import TrainingRun
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway_core import documents
 from slipway_core import plan as plans
-from slipway_core.training_run import TrainingRun
+from slipway_core.documents import loading
+from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer.text import comparable
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ def rows(name):
 
 
 def load(path):
-    run = documents.load(path.read_text(), path.name)
+    run = loading.load(path.read_text(), path.name)
     assert isinstance(run, TrainingRun)
     return run
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from slipway_core.observed import Event
+from slipway_core.resources.events import Event
 from slipway_operator import kinds
 from slipway_operator.api_event import api_event
 from slipway_operator.cluster_error import AlreadyExists, ClusterError, Conflict, NotFound

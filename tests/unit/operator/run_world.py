@@ -11,8 +11,8 @@ from typing import Any
 from tests.unit.operator.fake_cluster import FakeCluster
 from tests.unit.operator.kube_objects import a_result
 
-from slipway_core.conditions import timestamp
-from slipway_core.status import Progress
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import Progress
 from slipway_operator import kinds, names
 from slipway_operator.cluster_error import Conflict
 from slipway_operator.reconcile_run import RunReconciler

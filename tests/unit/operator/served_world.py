@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.unit.operator.fake_cluster import FakeCluster
 
-from slipway_core.conditions import timestamp
+from slipway_core.resources.conditions import timestamp
 from slipway_operator import kinds, names
 from slipway_operator.manifests.endpoint_service import routed_version
 from slipway_operator.reconcile_endpoint import EndpointReconciler

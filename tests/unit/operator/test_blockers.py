@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.unit.operator.kube_objects import a_pod
 
-from slipway_core.conditions import timestamp
+from slipway_core.resources.conditions import timestamp
 from slipway_operator import blockers, names
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)

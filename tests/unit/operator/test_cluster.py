@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.unit.operator.cached import an_object
 
-from slipway_core.observed import Event
+from slipway_core.resources.events import Event
 from slipway_operator import kinds
 from slipway_operator.api_event import api_event
 from slipway_operator.cluster import (

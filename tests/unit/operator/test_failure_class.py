@@ -1,7 +1,7 @@
 import pytest
 from tests.unit.operator.kube_objects import a_pod
 
-from slipway_core.exit_codes import ExitClass
+from slipway_core.protocol.exit_codes import ExitClass
 from slipway_operator import failure_class
 
 DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}]

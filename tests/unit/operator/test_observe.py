@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 import pytest
 from tests.unit.operator.kube_objects import a_job, a_pod, a_result
 
-from slipway_core.exit_codes import ExitClass
-from slipway_core.status import Progress
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.resources.status import Progress
 from slipway_operator import observe
 from slipway_operator.observe import AttemptKey
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slipway_core.conditions import timestamp
+from slipway_core.resources.conditions import timestamp
 from slipway_operator.observe_version import VersionObjects, view
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.operator.run_world import DIGEST, RunWorld
 
-from slipway_core.status import Progress
+from slipway_core.resources.status import Progress
 from slipway_operator import kinds, names
 from slipway_operator.cluster_error import Conflict, Forbidden, Invalid, QuotaExceeded
 

@@ -1,6 +1,6 @@
 import pytest
 
-from slipway_core.status import Condition, EndpointStatus, Phase, Progress, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import Condition, EndpointStatus, Phase, Progress, RunStatus, StepState, StepStatus
 from slipway_operator import soft_endpoint_status, soft_status
 from slipway_operator.soft_status import SoftWrites
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from slipway_core import artifact
-from slipway_core.artifact import ArtifactError, Manifest
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_serving import fetch, fetch_command
 from slipway_serving.fetch import INCOMING, FetchError
 from slipway_serving.model_source import SourceError, open_source

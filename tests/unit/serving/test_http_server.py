@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from slipway_core.artifact import Manifest
+from slipway_core.protocol.artifact import Manifest
 from slipway_serving import http_server
 from slipway_serving.admission import Admission
 from slipway_serving.departure import Departure

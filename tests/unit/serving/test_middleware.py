@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from slipway_core.artifact import Manifest
+from slipway_core.protocol.artifact import Manifest
 from slipway_serving.admission import Admission
 from slipway_serving.api_keys import ApiKeys
 from slipway_serving.metrics import ServerMetrics

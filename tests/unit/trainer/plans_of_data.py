@@ -6,8 +6,8 @@ from typing import Any
 
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.training_run import TrainingRun
 
 
 def write_rows(path: Path, *rows: Any) -> str:

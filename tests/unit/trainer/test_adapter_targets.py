@@ -3,7 +3,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from slipway_core.training_run import Scratch, Stage
+from slipway_core.resources.model import Scratch
+from slipway_core.resources.stage import Stage
 from slipway_trainer import adapter_targets, models, tokenizer
 from slipway_trainer.errors import BadConfig
 

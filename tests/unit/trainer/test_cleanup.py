@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from slipway_core import exit_codes
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import cleanup
 from slipway_trainer.errors import BadConfig
 from slipway_trainer.main import app

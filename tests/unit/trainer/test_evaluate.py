@@ -14,9 +14,10 @@ import torch
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import HELD_OUT, PROMPTS, TrainedRun, make_run
 
-from slipway_core import artifact, gate, protocol
-from slipway_core.status import Verdict
-from slipway_core.training_run import Gate
+from slipway_core.lifecycle import gate
+from slipway_core.protocol import artifact, step_result, variables
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.status import Verdict
 from slipway_trainer import evaluate, export, generation, tokenizer
 from slipway_trainer.errors import BadArtifact, BadConfig, BadData, Superseded
 from slipway_trainer.process import Fence
@@ -46,7 +47,7 @@ def _report(run: TrainedRun, number: int) -> dict[str, Any]:
     return json.loads(run.workspace.report(number).read_text(encoding="utf-8"))
 
 
-def _judge(result: protocol.StepResult, *gates: dict[str, Any]) -> Verdict:
+def _judge(result: step_result.StepResult, *gates: dict[str, Any]) -> Verdict:
     assert result.evaluation is not None
     measured = gate.Measured(
         metrics=result.metrics,
@@ -59,8 +60,8 @@ def _judge(result: protocol.StepResult, *gates: dict[str, Any]) -> Verdict:
 
 def test_the_result_and_the_report_say_what_was_measured_on_what(run: TrainedRun) -> None:
     result = evaluate.run(run.plan, run.workspace, attempt=1)
-    assert len(protocol.encode(result).encode()) <= protocol.RESULT_LIMIT
-    assert protocol.decode(protocol.encode(result)) == result
+    assert len(step_result.encode(result).encode()) <= step_result.RESULT_LIMIT
+    assert step_result.decode(step_result.encode(result)) == result
     assert result.metrics.keys() >= {"perplexity", "bits_per_byte", "recall_count", "empty_rate"}
     evaluation = result.evaluation
     assert evaluation is not None
@@ -251,7 +252,7 @@ def test_whoever_looks_at_the_port_sees_what_is_going_on(run: TrainedRun, monkey
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    monkeypatch.setenv(protocol.PROGRESS_PORT_VARIABLE, str(port))
+    monkeypatch.setenv(variables.PROGRESS_PORT_VARIABLE, str(port))
     monkeypatch.setattr(generation, "answer", looking)
     evaluate.run(run.plan, run.workspace, attempt=12)
     assert seen == ["candidate: answering 3 prompts"]

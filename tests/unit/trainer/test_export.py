@@ -14,7 +14,7 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 from transformers import GenerationConfig
 
-from slipway_core import artifact
+from slipway_core.protocol import artifact
 from slipway_trainer import export, models, servable, tokenizer
 from slipway_trainer.errors import BadExport, BadModel, NoSpace, Superseded
 from slipway_trainer.export import check_written, sample_logits, write_model

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from slipway_core import exit_codes
-from slipway_core.protocol import StepError, StepResult
-from slipway_core.status import Progress
-from slipway_core.training_run import Compute
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.step_result import StepError, StepResult
+from slipway_core.resources.compute import Compute
+from slipway_core.resources.status import Progress
 from slipway_trainer import errors, launch
 from slipway_trainer.launch import Layout, layout
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from slipway_core.training_run import Batch, Memory, Stage, StageData
+from slipway_core.resources.data import StageData
+from slipway_core.resources.stage import Batch, Memory, Stage
 from slipway_trainer import memory
 from slipway_trainer.memory import Machine, ModelSize, activation_bytes, choose, state_bytes
 

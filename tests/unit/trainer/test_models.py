@@ -8,7 +8,9 @@ import pytest
 import torch
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_core.training_run import Adapter, Scratch, Stage, StageData
+from slipway_core.resources.data import StageData
+from slipway_core.resources.model import Scratch
+from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer import models
 from slipway_trainer.errors import BadConfig, BadModel
 

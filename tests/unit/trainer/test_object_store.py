@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from slipway_core import uris
+from slipway_core.resources import uris
 from slipway_trainer import object_store, stored_model
 from slipway_trainer.errors import BadConfig, FetchFailed, Interrupted, StepFailure
 from slipway_trainer.object_store import ObjectStore

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from slipway_core.training_run import Optimizer
+from slipway_core.resources.stage import Optimizer
 from slipway_trainer.optimizer import adamw, learning_rate, parameter_groups
 
 

@@ -8,22 +8,22 @@ import sys
 import pytest
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace, write_rows
 
-from slipway_core import protocol
-from slipway_core.protocol import StepResult
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import step_result, variables
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import process
 from slipway_trainer.errors import BadData, Interrupted, LostPeers, Superseded
 
 
 @pytest.fixture
 def made(tmp_path, monkeypatch) -> Workspace:
-    monkeypatch.setenv(protocol.RESULT_VARIABLE, str(tmp_path / "result.json"))
+    monkeypatch.setenv(variables.RESULT_VARIABLE, str(tmp_path / "result.json"))
     return workspace(tmp_path / "run", plan(causal(write_rows(tmp_path / "a.jsonl", text("hello")))))
 
 
 def frame(made: Workspace, body, *, step="prepare", attempt=1) -> tuple[int, StepResult]:
     code = process.frame(step, body, plan_file=made.plan, folder=None, attempt=attempt)
-    return code, protocol.decode((made.root.parent / "result.json").read_text())
+    return code, step_result.decode((made.root.parent / "result.json").read_text())
 
 
 def raising(error: BaseException):
@@ -101,7 +101,7 @@ def test_a_plan_that_is_damaged_is_never_run(made, content, message):
 def test_E_another_plan_than_that_of_the_attempt_is_never_run_and_the_attempt_may_be_repeated(made, monkeypatch, found):
     text = made.plan.read_text()
     mine = json.loads(text)["digest"]
-    monkeypatch.setenv(protocol.PLAN_DIGEST_VARIABLE, mine)
+    monkeypatch.setenv(variables.PLAN_DIGEST_VARIABLE, mine)
     assert frame(made, done)[0] == 0
     others = {
         "another plan": plan(causal(f"file://{made.root}/b.jsonl")).to_json(),
@@ -189,7 +189,7 @@ def test_the_command_prepares_where_it_is_told_and_reports_as_the_protocol_says(
     result = tmp_path / "result.json"
     ended = trainer("prepare", "--plan", made.plan, "--attempt", 4, SLIPWAY_RESULT=str(result))
     assert ended.returncode == 0, ended.stderr
-    assert protocol.decode(result.read_text()).attempt == 4
+    assert step_result.decode(result.read_text()).attempt == 4
     other = tmp_path / "elsewhere"
     ended = trainer("prepare", "--plan", made.plan, "--attempt", 1, SLIPWAY_WORKSPACE=str(other))
     assert ended.returncode == 0, ended.stderr

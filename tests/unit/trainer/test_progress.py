@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway_core.status import Progress
+from slipway_core.resources.status import Progress
 from slipway_trainer.progress import Metrics, Reporter, duration, line, read
 
 P = Progress(

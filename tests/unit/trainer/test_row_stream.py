@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_core.training_run import Batch, Stage, StageData
+from slipway_core.resources.data import StageData
+from slipway_core.resources.stage import Batch, Stage
 from slipway_trainer.errors import BadData
 from slipway_trainer.row_stream import Extent, RowStream, extent, sequences_of
 

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import tokenizer as tokenizers
 from slipway_trainer.encode import Encoder
 from slipway_trainer.errors import BadModel

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer import export, prepare, tokenizer
 
 TRAINING = [f"{subject}{verb}{thing}。" for subject in "天地人" for verb in "有见闻" for thing in "山水风月"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slipway_core.training_run import Stage
+from slipway_core.resources.stage import Stage
 from slipway_trainer.errors import BadConfig
 
 # The three architectures of new models call their linear layers alike.

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from torch import distributed
 
-from slipway_core import artifact
-from slipway_core.artifact import FileEntry
-from slipway_core.workspace import StageFolder
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import FileEntry
+from slipway_core.protocol.workspace import StageFolder
 from slipway_trainer import repartition
 from slipway_trainer.engine import Ranks
 from slipway_trainer.errors import BadCheckpoint, StepFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from slipway_core.workspace import Workspace, is_entry, is_run_folder
+from slipway_core.protocol.workspace import Workspace, is_entry, is_run_folder
 from slipway_trainer.errors import BadConfig
 from slipway_trainer.process import sync_folder
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from slipway_core import exit_codes
-from slipway_core.status import Progress
+from slipway_core.protocol import exit_codes
+from slipway_core.resources.status import Progress
 
 
 class StepFailure(Exception):

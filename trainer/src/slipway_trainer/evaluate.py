@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from slipway_core import artifact
-from slipway_core.artifact import ArtifactError
-from slipway_core.gate import BASELINE
+from slipway_core.lifecycle.gate import BASELINE
 from slipway_core.plan import Plan
-from slipway_core.protocol import EvaluationResult, StepResult
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError
+from slipway_core.protocol.step_result import EvaluationResult, StepResult
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import generation, lineage, live_model, perplexity, servable
 from slipway_trainer.errors import BadArtifact, BadConfig, BadData, BadModel
 from slipway_trainer.generation import Answer, Prompt

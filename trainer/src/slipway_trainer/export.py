@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from slipway_core import artifact
-from slipway_core.artifact import ArtifactError, Manifest
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.status import ArtifactStatus
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.status import ArtifactStatus
 from slipway_trainer import lineage, models, resolved, servable, tokenizer
 from slipway_trainer.cast_weights import cast_weights
 from slipway_trainer.errors import BadArtifact, BadExport, NoSpace

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig
 
+from slipway_core.resources.metrics import ANSWER_METRICS, RECALL_METRICS
 from slipway_trainer.perplexity import longest_input
 from slipway_trainer.servable import Servable
 
@@ -26,7 +27,7 @@ _UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3100-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _UNIT = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
-METRICS = ("distinct_1", "distinct_2", "repetition_rate", "empty_rate", "recall_count", "recall_rate")
+METRICS = (*ANSWER_METRICS, *RECALL_METRICS)
 DEFINITIONS = {
     "units": "a Chinese or Japanese character, a word of other scripts, or a punctuation mark",
     "distinct_n": "different n-grams over all n-grams, of all answers together (Li et al. 2016, arXiv:1510.03055)",

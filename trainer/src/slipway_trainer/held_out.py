@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import rows
 from slipway_trainer.errors import Overlap
 from slipway_trainer.inputs import Input, Inputs

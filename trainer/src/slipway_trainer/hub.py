@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipway_core import uris
+from slipway_core.resources import uris
 from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
 from slipway_trainer.process import is_full
 from slipway_trainer.stored_object import PART, StoredObject, credentials_field

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_core import artifact
 from slipway_core.plan import Plan
-from slipway_core.training_run import DataSource, PromptSource
+from slipway_core.protocol import artifact
+from slipway_core.resources.data import DataSource
+from slipway_core.resources.evaluation import PromptSource
 from slipway_trainer import rows, sources
 from slipway_trainer.errors import BadData
 from slipway_trainer.rows import Block

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway_core import exit_codes, protocol
 from slipway_core.plan import Plan
-from slipway_core.protocol import ResultError, StepResult
-from slipway_core.training_run import Compute
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import exit_codes, step_result, variables
+from slipway_core.protocol.step_result import ResultError, StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.compute import Compute
 from slipway_trainer import errors
 from slipway_trainer.errors import LostPeers, StepFailure
 from slipway_trainer.memory import physical_cores
@@ -116,7 +116,7 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
 def grace_seconds(environment: Mapping[str, str] = os.environ) -> int:
     """Returns how long the ranks may take to write a checkpoint; a little less than the executor waits for us."""
     try:
-        return max(1, int(float(environment.get(protocol.GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))) - 2)
+        return max(1, int(float(environment.get(variables.GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))) - 2)
     except ValueError:
         return DEFAULT_GRACE_SECONDS - 2
 
@@ -164,7 +164,7 @@ def _results(folder: Path, *, seconds: float, expected: int) -> dict[int, StepRe
         found: dict[int, StepResult] = {}
         for path in folder.glob("*.json"):
             try:
-                found[int(path.stem)] = protocol.decode(path.read_text(encoding="utf-8"))
+                found[int(path.stem)] = step_result.decode(path.read_text(encoding="utf-8"))
             except (ResultError, ValueError, OSError):
                 continue
         if len(found) == expected or any(r.error for r in found.values()) or time.monotonic() >= deadline:

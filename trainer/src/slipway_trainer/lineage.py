@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slipway_core import artifact
 from slipway_core.plan import Plan
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import artifact
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import sources, stored_model
 from slipway_trainer.errors import BadData, BadModel
 

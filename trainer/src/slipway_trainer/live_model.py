@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from slipway_core import artifact, uris
-from slipway_core.artifact import ArtifactError
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError
+from slipway_core.resources import uris
 from slipway_trainer import sources, stored_model
 from slipway_trainer.errors import BadArtifact, NoSpace
 from slipway_trainer.process import is_full

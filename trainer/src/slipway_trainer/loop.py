@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from slipway_core.status import Progress
-from slipway_core.training_run import Stage
+from slipway_core.resources.stage import Stage
+from slipway_core.resources.status import Progress
 from slipway_trainer import collate, optimizer
 from slipway_trainer import engine as engines
 from slipway_trainer.checkpoint import CheckpointFailed, Checkpoints, TrainState

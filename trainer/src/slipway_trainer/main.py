@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import process, startup
 from slipway_trainer.errors import StepFailure
 

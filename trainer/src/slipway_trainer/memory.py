@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway_core.training_run import Stage
+from slipway_core.resources.stage import Stage
 
 if TYPE_CHECKING:
     # The launcher counts cores with this module before anything heavy is imported.

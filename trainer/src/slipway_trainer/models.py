@@ -12,8 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.plan import Plan
-from slipway_core.training_run import Adapter, Scratch, Stage
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.model import Scratch
+from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer import document_attention, sources, tokenizer
 from slipway_trainer.cast_weights import cast_weights
 from slipway_trainer.errors import BadConfig, BadModel

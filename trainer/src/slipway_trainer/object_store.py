@@ -13,7 +13,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slipway_core import uris
+from slipway_core.resources import uris
 from slipway_trainer.errors import BadConfig, FetchFailed, StepFailure
 from slipway_trainer.stored_object import PART, StoredObject, credentials_field
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from slipway_core.training_run import Optimizer
+from slipway_core.resources.stage import Optimizer
 
 
 def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict]:

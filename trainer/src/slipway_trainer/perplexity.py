@@ -21,6 +21,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_core.resources.metrics import TEXT_METRICS
+
 GOOD_BELOW = 20.0
 FAIR_BELOW = 50.0
 MAX_WINDOW = 2048
@@ -73,9 +75,8 @@ class Score:
         perplexity = exp(nll / tokens), word_perplexity = exp(nll / words), byte_perplexity = exp(nll / bytes),
         bits_per_byte = nll / (bytes ln 2).
         """
-        names = ("perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity")
         if reason := self._unusable():
-            return {}, dict.fromkeys(names, reason)
+            return {}, dict.fromkeys(TEXT_METRICS, reason)
         values = {
             "perplexity": _exp(self.nll / self.tokens),
             "bits_per_byte": self.nll / (self.bytes * math.log(2)),

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from slipway_core import artifact, uris
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.training_run import Stage
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import artifact
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources import uris
+from slipway_core.resources.stage import Stage
 from slipway_trainer import (
     adapter_targets,
     chat_templates,

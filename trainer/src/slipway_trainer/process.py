@@ -15,11 +15,11 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from slipway_core import exit_codes, protocol
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepError, StepResult
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import exit_codes, step_result, variables
+from slipway_core.protocol.step_result import StepError, StepResult
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.errors import BadConfig, Interrupted, NoSpace, OutOfMemory, PlanChanged, StepFailure, Superseded
 
 WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
@@ -157,7 +157,7 @@ def step_error(failure: StepFailure) -> StepError:
 
 
 def _load(plan_file: Path) -> Plan:
-    wanted = os.environ.get(protocol.PLAN_DIGEST_VARIABLE)
+    wanted = os.environ.get(variables.PLAN_DIGEST_VARIABLE)
     try:
         text = plan_file.read_text(encoding="utf-8")
         # First: another plan, readable or not, is one that is put right and never a fault of this one.
@@ -189,7 +189,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _write_result(result: StepResult) -> None:
-    path = os.environ.get(protocol.RESULT_VARIABLE)
+    path = os.environ.get(variables.RESULT_VARIABLE)
     if path:
         # In place: in a pod this is the termination message, a mounted file that cannot be replaced by a rename.
-        Path(path).write_text(protocol.encode(result), encoding="utf-8")
+        Path(path).write_text(step_result.encode(result), encoding="utf-8")

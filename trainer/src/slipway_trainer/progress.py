@@ -14,8 +14,8 @@ from typing import TextIO
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from slipway_core import protocol
-from slipway_core.status import Progress
+from slipway_core.protocol import variables
+from slipway_core.resources.status import Progress
 from slipway_trainer.process import write_atomically
 
 PREFIX = "slipway_train_"
@@ -64,10 +64,10 @@ class Reporter:
 
         A port that is taken costs the figures, not the training.
         """
-        wanted = environment.get(protocol.PROGRESS_PORT_VARIABLE)
+        wanted = environment.get(variables.PROGRESS_PORT_VARIABLE)
         if not wanted:
             return None
-        host = environment.get(protocol.PROGRESS_HOST_VARIABLE, "127.0.0.1")
+        host = environment.get(variables.PROGRESS_HOST_VARIABLE, "127.0.0.1")
         try:
             self._server = _server(host, int(wanted), self)
         except (OSError, ValueError) as error:

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from slipway_core.protocol import variables
+
 
 def main() -> None:
     from slipway_trainer import launch, process, startup
@@ -20,14 +22,13 @@ def main() -> None:
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
-    from slipway_core import protocol
     from slipway_core.plan import Plan
-    from slipway_core.protocol import StepResult
-    from slipway_core.workspace import Workspace
+    from slipway_core.protocol.step_result import StepResult
+    from slipway_core.protocol.workspace import Workspace
     from slipway_trainer.engine import Ranks
 
     ranks = Ranks.from_environment()
-    os.environ[protocol.RESULT_VARIABLE] = str(arguments.results / f"{ranks.rank}.json")
+    os.environ[variables.RESULT_VARIABLE] = str(arguments.results / f"{ranks.rank}.json")
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
         from slipway_trainer.train_stage import train_stage

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipway_core.training_run import Stage
+from slipway_core.resources.stage import Stage
 from slipway_trainer import order
 from slipway_trainer.errors import BadData
 from slipway_trainer.packing import Bins

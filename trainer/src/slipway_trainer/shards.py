@@ -22,8 +22,8 @@ from typing import IO, Self
 
 import numpy as np
 
-from slipway_core import artifact
-from slipway_core.artifact import FileEntry
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import FileEntry
 from slipway_trainer.errors import DamagedShard
 from slipway_trainer.process import sync_folder, write_atomically
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from slipway_core import protocol, uris
+from slipway_core.protocol import variables
+from slipway_core.resources import uris
 from slipway_trainer import hub, object_store, stored_model, stored_object
 from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.rows import SUFFIXES
@@ -77,10 +78,10 @@ def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = 
 
 def _local_path(uri: uris.Uri, field: str) -> Path:
     if uri.scheme == "run":
-        folder = _root(protocol.RUNS_VARIABLE, uri, field) / uri.authority
+        folder = _root(variables.RUNS_VARIABLE, uri, field) / uri.authority
         return next(folder.glob(f"{uri.authority}-*/artifact"), folder / "artifact")
     if uri.scheme == "pvc":
-        return _root(protocol.CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
+        return _root(variables.CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
     return Path(uri.path)
 
 
@@ -93,7 +94,7 @@ def _root(variable: str, uri: uris.Uri, field: str) -> Path:
 
 def _in_image(uri: uris.Uri) -> str:
     """Returns what to add of a file that is not there: who wrote a relative path never wrote that of the image."""
-    if uri.scheme != "file" or protocol.CLAIMS_VARIABLE not in os.environ:
+    if uri.scheme != "file" or variables.CLAIMS_VARIABLE not in os.environ:
         return ""
     return ". On a cluster file:// is a file of the image; `slipway submit FILE` sends yours along"
 

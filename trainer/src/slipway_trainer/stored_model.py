@@ -9,8 +9,9 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slipway_core import artifact, protocol, uris
-from slipway_core.artifact import ArtifactError, Manifest
+from slipway_core.protocol import artifact, variables
+from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.resources import uris
 from slipway_trainer import stored_object
 from slipway_trainer.errors import BadModel
 from slipway_trainer.hub import HubModel
@@ -57,7 +58,7 @@ def fetch(
         return target
     parsed = uris.parse(uri)
     # A pod's own cache goes with it: there the files come by one beside them.
-    cache = models / "hub" if protocol.CLAIMS_VARIABLE in os.environ else None
+    cache = models / "hub" if variables.CLAIMS_VARIABLE in os.environ else None
     store = HubModel(parsed, field, cache) if parsed.scheme == "hf" else ObjectStore(parsed, field)
     offered = store.folder()
     if not offered:

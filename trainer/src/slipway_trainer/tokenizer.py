@@ -11,7 +11,7 @@ from typing import Literal
 # tokenizer.json beside it. This one is saved under its own name, so training, evaluation and vLLM load the same.
 from transformers import PreTrainedTokenizerFast
 
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import chat_templates
 from slipway_trainer.chat_templates import TURN_END, TURN_START, Renderer
 from slipway_trainer.errors import BadModel

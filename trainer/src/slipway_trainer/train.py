@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
 from slipway_trainer import launch, trained
 from slipway_trainer.errors import OutOfMemory
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from slipway_core import protocol
 from slipway_core.plan import Plan
-from slipway_core.protocol import StepResult
-from slipway_core.status import Progress
-from slipway_core.training_run import Stage
-from slipway_core.workspace import Workspace
+from slipway_core.protocol import step_result
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.stage import Stage
+from slipway_core.resources.status import Progress
 from slipway_trainer import engine as engines
 from slipway_trainer import launch, lineage, memory, models, optimizer, resolved, row_stream, tokenizer, trained
 from slipway_trainer.checkpoint import Checkpoints, TrainState
@@ -314,7 +314,7 @@ class _Stage:
             tokens_per_second=round(speed, 1),
             eta_seconds=0.0,
         )
-        finite, missing = protocol.split_finite({k: v for k, v in metrics.items() if v is not None})
+        finite, missing = step_result.split_finite({k: v for k, v in metrics.items() if v is not None})
         if not self.ranks.first:
             return StepResult(step=self.settings.name, attempt=self.attempt)
         ended = trained.publish(

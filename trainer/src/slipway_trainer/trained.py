@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_core import artifact
-from slipway_core.protocol import StepResult
-from slipway_core.status import Progress
-from slipway_core.workspace import StageFolder
+from slipway_core.protocol import artifact
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import StageFolder
+from slipway_core.resources.status import Progress
 from slipway_trainer.process import Fence, sync_folder, write_atomically
 
 

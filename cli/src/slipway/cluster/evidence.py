@@ -12,8 +12,8 @@ from slipway.cluster import workspace_files
 from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.metrics import StageMetrics, parse_stage
 from slipway.run_diagnosis import Evidence
-from slipway_core.status import RunStatus, StepState
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.status import RunStatus, StepState
+from slipway_core.resources.training_run import TrainingRun
 
 Say = Callable[[str], None]
 

@@ -12,8 +12,8 @@ from slipway.cluster import pod_start
 from slipway.cluster.claim_user import ClaimUser, find_user
 from slipway.cluster.client_settings import ClientSettings
 from slipway.cluster.kubectl import ClusterError, Kubectl
-from slipway_core import labels
-from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import labels
 
 USER = 65532
 """UID and GID of every pod of Slipway, so that what one writes another one reads."""

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway.exits import BadInput
-from slipway_core import schema_walk, uris, yaml12
-from slipway_core.api import URI_PATTERN
-from slipway_core.training_run import TrainingRun
+from slipway_core.documents import schema_walk, yaml12
+from slipway_core.resources import uris
+from slipway_core.resources.api import URI_PATTERN
+from slipway_core.resources.training_run import TrainingRun
 
 FOLDER = "inputs"
 SUMS = "SHA256SUMS"

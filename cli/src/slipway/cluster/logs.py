@@ -14,9 +14,9 @@ from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
 from slipway.exits import BadInput
 from slipway.place import LogRequest, Write, check_step, steps_of
 from slipway.printing import note
-from slipway_core import labels
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources import labels
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 _SECONDS = 1.0

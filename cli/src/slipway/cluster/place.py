@@ -17,11 +17,11 @@ from slipway.exits import BadInput
 from slipway.metrics import StageMetrics
 from slipway.place import LogRequest, Reached, Write
 from slipway.printing import note
-from slipway_core.conditions import parse_timestamp, timestamp
-from slipway_core.lifecycle import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.status import Phase, RunStatus
-from slipway_core.training_run import TrainingRun
+from slipway_core.lifecycle.requests import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
+from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from slipway.run_diagnosis import Evidence

@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway.cluster.claim_user import find_user
 from slipway.cluster.kubectl import ClusterError, Kubectl
-from slipway_core.conditions import parse_timestamp
+from slipway_core.resources.conditions import parse_timestamp
 
 START_SECONDS = 300.0
 """How long it may take until the pod runs: an image to pull, a node to come."""

@@ -15,7 +15,7 @@ from typing import Self
 import httpx
 
 from slipway.cluster.kubectl import ClusterError, Kubectl, error_of
-from slipway_core import labels
+from slipway_core.resources import labels
 
 HOST = "127.0.0.1"
 OPEN_SECONDS = 15.0

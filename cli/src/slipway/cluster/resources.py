@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from slipway.cluster.kubectl import ClusterError
-from slipway_core.api import Api
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.api import Api
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
 
 RUNS = "trainingruns.slipway.dev"
 ENDPOINTS = "modelendpoints.slipway.dev"

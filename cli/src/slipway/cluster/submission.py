@@ -15,10 +15,10 @@ from slipway.cluster.kubectl import Kubectl, NotFound
 from slipway.cluster.resources import RUNS
 from slipway.exits import BadInput
 from slipway.printing import console, note
-from slipway_core import documents
-from slipway_core.status import Phase
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import WORKSPACE_CLAIM
+from slipway_core.documents import loading
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM
+from slipway_core.resources.status import Phase
+from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -30,7 +30,7 @@ _DONE = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
 
 def load(file: Path, overrides: Sequence[str]) -> TrainingRun:
     """Reads the run. Raises DocumentError and BadInput for what a cluster could not run."""
-    run = documents.load_run(sources.read(file), str(file), overrides=overrides)
+    run = loading.load_run(sources.read(file), str(file), overrides=overrides)
     keys = run.spec.serving and run.spec.serving.template.access.keys_file
     if keys:
         raise BadInput(

@@ -16,8 +16,8 @@ from slipway.cluster.client_settings import ClientSettings
 from slipway.cluster.helper_pod import HelperPod
 from slipway.cluster.inputs import FOLDER, SUMS, Input
 from slipway.cluster.kubectl import AlreadyExists, ClusterError, Kubectl, error_of
-from slipway_core import labels
-from slipway_core.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT
+from slipway_core.resources import labels
 
 LIFETIME = 6 * 3600
 """Seconds that an upload may take."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from slipway.cluster import client_settings, helper_pod
 from slipway.cluster.helper_pod import HelperPod
 from slipway.cluster.kubectl import ClusterError, Kubectl
-from slipway_core import labels
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT, Workspace, run_folder
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT, Workspace, run_folder
+from slipway_core.resources import labels
+from slipway_core.resources.training_run import TrainingRun
 
 _LIFETIME = 300
 """Seconds."""

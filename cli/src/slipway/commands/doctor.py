@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slipway.choice import Wanted
     from slipway.finding import Finding
     from slipway.place import Place
-    from slipway_core.model_endpoint import ModelEndpoint
+    from slipway_core.resources.model_endpoint import ModelEndpoint
 
 _DEFAULT_PORT = 8000
 
@@ -78,8 +78,8 @@ def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     from slipway.choice import choose
     from slipway.exits import BadInput
     from slipway.finding import Finding, Level
-    from slipway_core.model_endpoint import ModelEndpoint
-    from slipway_core.status import RunStatus
+    from slipway_core.resources.model_endpoint import ModelEndpoint
+    from slipway_core.resources.status import RunStatus
 
     place = choose(wanted, name)
     run = place.find(name)

@@ -21,9 +21,9 @@ def plan(
     """Print what would run, all defaults filled in."""
     from slipway import sources
     from slipway.printing import document
-    from slipway_core import documents
+    from slipway_core.documents import loading
     from slipway_core.plan import ExecutorDefaults, resolve
 
-    run = documents.load_run(sources.read(file), str(file), overrides=sets or ())
+    run = loading.load_run(sources.read(file), str(file), overrides=sets or ())
     folder = ExecutorDefaults(folder=str(file.resolve().parent))
     document(resolve(run, folder, uid=run.metadata.uid or _NO_UID).to_document(), output)

@@ -39,9 +39,9 @@ def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     from slipway import sources
     from slipway.exits import BadInput
     from slipway.local.state import State
-    from slipway_core import documents
+    from slipway_core.documents import loading
 
-    run = documents.load_run(sources.read(file), str(file), overrides=sets)
+    run = loading.load_run(sources.read(file), str(file), overrides=sets)
     state = State.below(workdir)
     if not state.run(run.name).exists():
         missing = [f"{sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from slipway.place import Place
-    from slipway_core.model_endpoint import EndpointMetadata, ModelEndpoint
-    from slipway_core.status import VersionStatus
-    from slipway_core.training_run import Metadata, TrainingRun
+    from slipway_core.resources.metadata import Metadata
+    from slipway_core.resources.model_endpoint import ModelEndpoint
+    from slipway_core.resources.status import VersionStatus
+    from slipway_core.resources.training_run import TrainingRun
 
 
 def status(
@@ -71,19 +72,19 @@ def _print(screen: Console, parts: list[RenderableType]) -> None:
 
 
 def _page(place: Place, found: TrainingRun | ModelEndpoint, *, whole: bool) -> list[RenderableType]:
-    from slipway_core.training_run import TrainingRun
+    from slipway_core.resources.training_run import TrainingRun
 
     return _run_page(place, found, whole=whole) if isinstance(found, TrainingRun) else _endpoint_page(found)
 
 
-def _full_name(metadata: Metadata | EndpointMetadata, spaces: bool) -> str:
+def _full_name(metadata: Metadata, spaces: bool) -> str:
     return f"{metadata.namespace}/{metadata.name}" if spaces and metadata.namespace else metadata.name
 
 
 def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table:
     from rich.table import Table
 
-    from slipway_core.status import RunStatus, StepState
+    from slipway_core.resources.status import RunStatus, StepState
 
     table = Table("run", "phase", "step", "progress", "loss", "verdict", "endpoint", "age", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
@@ -110,7 +111,7 @@ def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table
 def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
     from rich.table import Table
 
-    from slipway_core.status import EndpointStatus
+    from slipway_core.resources.status import EndpointStatus
 
     table = Table("endpoint", "phase", "version", "run", "candidate", "url", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
@@ -131,7 +132,7 @@ def _run_page(place: Place, run: TrainingRun, *, whole: bool) -> list[Renderable
     from rich.text import Text
 
     from slipway import view
-    from slipway_core.status import RunStatus
+    from slipway_core.resources.status import RunStatus
 
     status = run.status or RunStatus()
     parts: list[RenderableType] = [Text(f"run {run.name}: {status.phase.value}", style="bold")]
@@ -159,7 +160,7 @@ def _endpoint_page(endpoint: ModelEndpoint) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    from slipway_core.status import EndpointStatus
+    from slipway_core.resources.status import EndpointStatus
 
     status = endpoint.status or EndpointStatus()
     parts: list[RenderableType] = [
@@ -192,7 +193,7 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
 def _age(timestamp: str | None) -> str:
     from slipway import view
-    from slipway_core.conditions import parse_timestamp
+    from slipway_core.resources.conditions import parse_timestamp
 
     if timestamp is None:
         return ""

@@ -18,13 +18,13 @@ def validate(
     from slipway import sources
     from slipway.exits import BadInput
     from slipway.printing import note
-    from slipway_core import documents
+    from slipway_core.documents import loading
 
     failures: list[str] = []
     for file in files:
         try:
-            resource = documents.load(sources.read(file), str(file), overrides=sets or ())
-        except (documents.DocumentError, BadInput) as error:
+            resource = loading.load(sources.read(file), str(file), overrides=sets or ())
+        except (loading.DocumentError, BadInput) as error:
             failures.append(str(error))
             continue
         # Not a mistake: the file may be meant for another machine.

@@ -11,11 +11,12 @@ from pathlib import Path
 from slipway.local.files import write_atomically
 from slipway.local.state import RunFolder, State
 from slipway_core import plan as plans
-from slipway_core.conditions import timestamp
-from slipway_core.lifecycle import RETRY_ANNOTATION
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION
 from slipway_core.plan import ExecutorDefaults, Plan
-from slipway_core.status import Phase, StepState
-from slipway_core.training_run import Scratch, TrainingRun
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.model import Scratch
+from slipway_core.resources.status import Phase, StepState
+from slipway_core.resources.training_run import TrainingRun
 
 _MEBIBYTE = 1 << 20
 

@@ -24,14 +24,16 @@ from pydantic import ValidationError
 
 from slipway.local.files import read_json, write_json
 from slipway.local.processes import ProcessId, die_with_parent, group_is_alive, signal_group, signal_leader
-from slipway_core import exit_codes, protocol
-from slipway_core.commands import QUIET_ENVIRONMENT, step_command
-from slipway_core.conditions import parse_timestamp, timestamp
-from slipway_core.exit_codes import ExitClass
-from slipway_core.observed import Attempt, CreateAttempt
-from slipway_core.protocol import StepResult
-from slipway_core.status import Progress
-from slipway_core.workspace import Workspace
+from slipway_core.lifecycle.decision import CreateAttempt
+from slipway_core.lifecycle.observed import Attempt
+from slipway_core.protocol import exit_codes, step_result, variables
+from slipway_core.protocol.commands import step_command
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.variables import QUIET_ENVIRONMENT
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.status import Progress
 
 GRACE_SECONDS = 60
 """Between SIGTERM and SIGKILL: long enough to write a checkpoint of a model that a laptop trains."""
@@ -79,10 +81,10 @@ class Attempts:
         environment = {
             **os.environ,
             **QUIET_ENVIRONMENT,
-            protocol.RESULT_VARIABLE: str(self.workspace.result(step, number)),
-            protocol.PROGRESS_PORT_VARIABLE: str(port),
-            protocol.GRACE_VARIABLE: str(int(self.grace)),
-            protocol.RUNS_VARIABLE: str(self.workspace.root.parent.parent),
+            variables.RESULT_VARIABLE: str(self.workspace.result(step, number)),
+            variables.PROGRESS_PORT_VARIABLE: str(port),
+            variables.GRACE_VARIABLE: str(int(self.grace)),
+            variables.RUNS_VARIABLE: str(self.workspace.root.parent.parent),
         }
         with log.open("wb") as output:
             child = subprocess.Popen(
@@ -185,10 +187,10 @@ class Attempts:
 
     def _result(self, step: str, number: int) -> tuple[StepResult | None, str | None]:
         try:
-            return protocol.decode(self.workspace.result(step, number).read_text(encoding="utf-8")), None
+            return step_result.decode(self.workspace.result(step, number).read_text(encoding="utf-8")), None
         except FileNotFoundError:
             return None, "the process left no result"
-        except (protocol.ResultError, UnicodeDecodeError) as error:
+        except (step_result.ResultError, UnicodeDecodeError) as error:
             return None, str(error)
 
     def _message(self, step: str, number: int, code: int | None) -> str:

@@ -23,7 +23,7 @@ from slipway.local import server_log
 from slipway.local.ports import Holder, port_in_use
 from slipway.local.processes import ProcessId, is_alive, signal_leader
 from slipway.local.state import BusyError, EndpointFolder, State, StateError
-from slipway_core.api import seconds
+from slipway_core.resources.api import seconds
 
 if TYPE_CHECKING:
     from slipway.local.endpoint_executor import EndpointExecutor

@@ -24,15 +24,17 @@ from slipway.local.relay import Backend, Relay, Unavailable
 from slipway.local.server_process import Launch, Patience
 from slipway.local.state import EndpointFolder, State, StateError
 from slipway.local.version_server import VersionServer
-from slipway_core import conditions, rollout
-from slipway_core.api import seconds
-from slipway_core.commands import serve_command
-from slipway_core.conditions import timestamp
-from slipway_core.lifecycle import RETRY_ANNOTATION, request_token
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Blocker, Event
-from slipway_core.rollout import EndpointDecision, EndpointObserved
-from slipway_core.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION, request_token
+from slipway_core.protocol.commands import serve_command
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import Blocker, timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.rollout import step as rollout
+from slipway_core.rollout.decision import EndpointDecision
+from slipway_core.rollout.observed import EndpointObserved
 
 logger = logging.getLogger(__name__)
 

@@ -17,20 +17,18 @@ from slipway.local import endpoint_daemon
 from slipway.local.attempts import Attempts
 from slipway.local.files import read_json, write_json
 from slipway.local.state import RunFolder, State
-from slipway_core import lifecycle
-from slipway_core.conditions import timestamp
-from slipway_core.lifecycle import Policy
-from slipway_core.model_endpoint import (
-    EndpointMetadata,
-    EndpointTemplate,
-    ModelEndpoint,
-    ModelEndpointSpec,
-    ServedModel,
-)
-from slipway_core.observed import Claim, Decision, EndpointView, Event, Observed, Promote
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.decision import Decision, Promote
+from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.observed import Claim, EndpointView, Observed
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION
 from slipway_core.plan import Plan
-from slipway_core.status import EndpointPhase, Phase, RunStatus, Verdict
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.metadata import Metadata
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.resources.status import EndpointPhase, Phase, RunStatus, Verdict
+from slipway_core.resources.training_run import TrainingRun
 
 POLICY = Policy(backoff=timedelta(seconds=1), longest_backoff=timedelta(seconds=30))
 """A person waits in front of it, and no control plane has to be spared."""
@@ -161,14 +159,14 @@ class Executor:
         old = folder.load() if folder.exists() else None
         notes = {RUN_CREATED: self.run.metadata.creation_timestamp or "", RUN_UID: self.plan.run.uid}
         if promote.retry is not None:
-            notes[lifecycle.RETRY_ANNOTATION] = promote.retry
+            notes[RETRY_ANNOTATION] = promote.retry
         spec = ModelEndpointSpec(
             **_settings(self._template), model=ServedModel(uri=promote.uri, digest=promote.digest, run=promote.run)
         )
         if old is not None and old.spec == spec and old.metadata.annotations == notes:
             return  # It was told already, and has not said so yet.
         generation = (old.metadata.generation or 0) + 1 if old is not None else 1
-        metadata = EndpointMetadata(name=promote.endpoint, annotations=notes, generation=generation)
+        metadata = Metadata(name=promote.endpoint, annotations=notes, generation=generation)
         folder.save(ModelEndpoint(metadata=metadata, spec=spec))
 
     @property

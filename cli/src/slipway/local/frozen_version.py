@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from slipway.local import ports
 from slipway.local.files import read_json, write_json
 from slipway.local.state import EndpointFolder, StateError
-from slipway_core import rollout, uris
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpointSpec, ServedModel
-from slipway_core.status import VersionStatus
+from slipway_core.resources import uris
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpointSpec, ServedModel
+from slipway_core.resources.status import VersionStatus
+from slipway_core.rollout.revision import revision_of
 
 _FILE = "version.json"
 
@@ -77,7 +78,7 @@ def _read(path: Path, version: VersionStatus) -> EndpointTemplate | None:
 
 def _of_spec(version: VersionStatus, spec: ModelEndpointSpec) -> EndpointTemplate | None:
     model = ServedModel(uri=version.uri, digest=version.digest, credentials=version.credentials)
-    if rollout.revision_of(model, spec) != version.revision:
+    if revision_of(model, spec) != version.revision:
         return None
     return EndpointTemplate(**{name: getattr(spec, name) for name in EndpointTemplate.model_fields})
 

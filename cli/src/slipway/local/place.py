@@ -16,9 +16,9 @@ from slipway.local.state import EndpointFolder, RunFolder, State, StateError
 from slipway.metrics import StageMetrics, read_run
 from slipway.place import LogRequest, Place, Reached, Write
 from slipway.run_diagnosis import Evidence, gather
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.status import RunStatus
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import RunStatus
+from slipway_core.resources.training_run import TrainingRun
 
 _SECONDS = 0.5
 """Between two looks at a run that is followed."""

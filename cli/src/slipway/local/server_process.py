@@ -17,8 +17,8 @@ import httpx
 from slipway.local import server_log
 from slipway.local.ports import LOOPBACK
 from slipway.local.processes import ProcessId, die_with_parent, signal_group, signal_leader
-from slipway_core import exit_codes
-from slipway_core.commands import QUIET_ENVIRONMENT
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.variables import QUIET_ENVIRONMENT
 
 
 @dataclass(frozen=True)

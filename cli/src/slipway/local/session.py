@@ -20,11 +20,11 @@ from slipway.local.attempts import Attempts
 from slipway.local.executor import Executor, utc_now
 from slipway.local.place import LocalPlace
 from slipway.local.state import RunFolder, State, StateError
-from slipway_core import documents
-from slipway_core.conditions import timestamp
-from slipway_core.lifecycle import REEVALUATE_ANNOTATION
-from slipway_core.status import Phase, RunStatus
-from slipway_core.training_run import TrainingRun
+from slipway_core.documents import loading
+from slipway_core.lifecycle.requests import REEVALUATE_ANNOTATION
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.training_run import TrainingRun
 
 
 def run_file(
@@ -41,7 +41,7 @@ def run_file(
     0 reached Serving or Completed, 3 Rejected or Held, 2 invalid input, 1 Failed, 130 interrupted.
     Raises documents.DocumentError, Refused and StateError for what cannot be started.
     """
-    run = documents.load(file.read_text(encoding="utf-8"), str(file), overrides=overrides)
+    run = loading.load(file.read_text(encoding="utf-8"), str(file), overrides=overrides)
     if not isinstance(run, TrainingRun):
         raise Refused(f"{file}: is a {run.kind}; `slipway run` takes a TrainingRun")
     if not serve:

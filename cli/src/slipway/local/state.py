@@ -6,7 +6,7 @@
                      attempts/<step>-<n>.json   the process of an attempt, and how it ended
                      events.jsonl
                      lock               held while a `slipway run` of this name is at work
-                     <name>-<uid8>/     the workspace, see slipway_core.workspace
+                     <name>-<uid8>/     the workspace, see slipway_core.protocol.workspace
          endpoints/<name>/endpoint.json the ModelEndpoint: spec and annotations
                           status.json
                           daemon.json   the process that owns the port
@@ -31,11 +31,11 @@ from pydantic import BaseModel, ValidationError
 from slipway.local.files import read_json, write_json
 from slipway.local.processes import ProcessId, is_alive
 from slipway_core import plan as plans
-from slipway_core.model_endpoint import ModelEndpoint
 from slipway_core.plan import Plan
-from slipway_core.status import EndpointPhase, EndpointStatus, RunStatus
-from slipway_core.training_run import TrainingRun
-from slipway_core.workspace import Workspace
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, RunStatus
+from slipway_core.resources.training_run import TrainingRun
 
 FOLDER = ".slipway"
 

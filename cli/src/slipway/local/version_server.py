@@ -10,7 +10,7 @@ from slipway.local.ports import LOOPBACK
 from slipway.local.relay import Backend, Unavailable
 from slipway.local.server_process import Launch, Patience, ServerProcess
 from slipway.local.state import StateError
-from slipway_core.rollout import VersionView
+from slipway_core.rollout.observed import VersionView
 
 _RETRY_SECONDS = 10
 """What a client is told when nobody knows yet how long the model takes to load."""

@@ -12,8 +12,8 @@ be of no use, and the same file has to work on both.
 
 from __future__ import annotations
 
-from slipway_core.model_endpoint import EndpointTemplate
-from slipway_core.observed import Blocker
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_operator.manifests.errors import ManifestError
 
 CONDITION = "AccessOpen"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from slipway_core import uris
-from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import uris
 from slipway_operator.manifest import Manifest
 
 CLAIMS = "/claims"

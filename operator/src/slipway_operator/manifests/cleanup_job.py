@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from slipway_core.plan import Plan
-from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import claims, environment, pod_security, scratch

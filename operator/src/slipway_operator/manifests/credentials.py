@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from slipway_core import uris
+from slipway_core.resources import uris
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import environment
 from slipway_operator.manifests.errors import ManifestError

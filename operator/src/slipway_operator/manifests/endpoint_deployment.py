@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from slipway_core.api import seconds
-from slipway_core.commands import serve_command
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint
-from slipway_core.status import VersionStatus
+from slipway_core.protocol.commands import serve_command
+from slipway_core.resources.api import seconds
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
+from slipway_core.resources.status import VersionStatus
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import access, environment, pod_security, scratch

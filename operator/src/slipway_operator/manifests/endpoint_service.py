@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_operator import names
 from slipway_operator.manifest import Manifest, notes
 from slipway_operator.manifests.endpoint_object import endpoint_object

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from slipway_core.lifecycle import RETRY_ANNOTATION
-from slipway_core.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
-from slipway_core.observed import Promote
+from slipway_core.lifecycle.decision import Promote
+from slipway_core.lifecycle.requests import RETRY_ANNOTATION
 from slipway_core.plan import Plan
-from slipway_core.training_run import TrainingRun
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import access

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slipway_core import uris
-from slipway_core.model_endpoint import ModelEndpoint
+from slipway_core.resources import uris
+from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests.endpoint_object import endpoint_object

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from slipway_core.api import API_VERSION
+from slipway_core.resources.api import API_VERSION
 from slipway_operator.manifest import Manifest
 
 

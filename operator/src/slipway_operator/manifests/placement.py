@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipway_core.training_run import Compute
+from slipway_core.resources.compute import Compute
 from slipway_operator.manifest import Manifest
 
 

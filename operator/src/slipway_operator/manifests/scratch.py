@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_core.commands import QUIET_ENVIRONMENT
+from slipway_core.protocol.variables import QUIET_ENVIRONMENT
 from slipway_operator.manifest import Manifest
 
 _CACHES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_core import uris
-from slipway_core.status import VersionStatus
+from slipway_core.resources import uris
+from slipway_core.resources.status import VersionStatus
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import credentials, environment, pod_security, scratch
 from slipway_operator.manifests.credentials import Source

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from slipway_core import protocol
-from slipway_core.api import seconds
-from slipway_core.commands import STEP_COMMANDS, step_command
-from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
-from slipway_core.workspace import WORKSPACE_MOUNT
+from slipway_core.protocol import variables
+from slipway_core.protocol.commands import Baseline, step_command
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources.api import seconds
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import claims, credentials, environment, pod_security, scratch
@@ -54,24 +54,24 @@ def step_container(
 
 
 def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
-    variables = {
+    told = {
         **scratch.variables(),
-        protocol.RESULT_VARIABLE: _TERMINATION_LOG,
-        protocol.PROGRESS_PORT_VARIABLE: str(PROGRESS_PORT),
+        variables.RESULT_VARIABLE: _TERMINATION_LOG,
+        variables.PROGRESS_PORT_VARIABLE: str(PROGRESS_PORT),
         # The plan may be replaced between the pass that read it and the start of the pod that mounts it.
-        protocol.PLAN_DIGEST_VARIABLE: plan.digest,
-        protocol.GRACE_VARIABLE: str(seconds(settings.training.grace)),
-        protocol.CLAIMS_VARIABLE: claims.CLAIMS,
+        variables.PLAN_DIGEST_VARIABLE: plan.digest,
+        variables.GRACE_VARIABLE: str(seconds(settings.training.grace)),
+        variables.CLAIMS_VARIABLE: claims.CLAIMS,
     }
     return [
-        *environment.values(variables),
-        environment.from_field(protocol.PROGRESS_HOST_VARIABLE, "status.podIP"),
+        *environment.values(told),
+        environment.from_field(variables.PROGRESS_HOST_VARIABLE, "status.podIP"),
     ]
 
 
 def _rendezvous(plan: Plan, step: str, attempt: int) -> list[Manifest]:
     """Where the other pods are. Without it all ranks start in this one."""
-    if step in STEP_COMMANDS or plan.compute.nodes == 1:
+    if step in FIXED_STEPS or plan.compute.nodes == 1:
         return []
     run = plan.run
     master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step)}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_core import exit_codes
-from slipway_core.api import seconds
-from slipway_core.commands import STEP_COMMANDS
-from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources.api import seconds
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 from slipway_operator.manifests import claims, pod_security, scratch, step_sources
@@ -30,7 +30,7 @@ class _Attempt:
 
     @property
     def pods(self) -> int:
-        return 1 if self.step in STEP_COMMANDS else self.plan.compute.nodes
+        return 1 if self.step in FIXED_STEPS else self.plan.compute.nodes
 
     @property
     def labels(self) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway_core.api import Quantity
-from slipway_core.commands import STEP_COMMANDS
 from slipway_core.plan import Plan
+from slipway_core.resources.api import Quantity
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator.manifest import Manifest
 from slipway_operator.settings import Settings
 
@@ -17,7 +17,7 @@ def step_resources(plan: Plan, step: str, settings: Settings) -> Manifest:
     compute.resources is for every step, for a model that is trained is loaded to be merged and measured as well; but
     devices (whatever a vendor's plugin counts) only go to the training stages, and one accelerator to evaluate.
     """
-    trains = step not in STEP_COMMANDS
+    trains = step not in FIXED_STEPS
     wanted = plan.compute.resources or settings.training.resources
     requests, limits = _quantities(wanted.requests, devices=trains), _quantities(wanted.limits, devices=trains)
     accelerators = {"prepare": 0, "export": 0, "evaluate": 1}.get(step, plan.compute.processes_per_node)

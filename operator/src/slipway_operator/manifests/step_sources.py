@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slipway_core import uris
-from slipway_core.observed import Baseline
 from slipway_core.plan import Plan
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources import uris
 from slipway_operator.manifests.credentials import Source
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from slipway_core.conditions import timestamp
-from slipway_core.status import ArtifactStatus, EvaluationStatus, Verdict
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
 from slipway_operator import names
 from slipway_operator.manifest import Manifest
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from tests.unit.cli.evidence import run_named
 
-from slipway_core.conditions import timestamp
-from slipway_core.status import Condition
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import Condition
 
 
 def condition(type_, status, reason, message=""):

@@ -11,7 +11,7 @@ from slipway.cluster.kubectl import Forbidden
 from slipway.cluster.place import ClusterPlace
 from slipway.finding import Level
 from slipway.main import app
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 NO_RIGHT = 'Error from server (Forbidden): configmaps "slipway-client" is forbidden: User "ann" cannot get it'
 

@@ -5,8 +5,8 @@ import json
 from tests.unit.cli.evidence import run_named
 
 from slipway.cluster import evidence
-from slipway_core.status import Phase, RunStatus, StepState, StepStatus
-from slipway_core.workspace import Workspace, run_folder
+from slipway_core.protocol.workspace import Workspace, run_folder
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
 SETTINGS = "images: {train: a:1}"
 

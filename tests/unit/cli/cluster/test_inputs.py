@@ -5,7 +5,7 @@ from tests.unit.cli.evidence import YAML
 
 from slipway.cluster import inputs
 from slipway.exits import BadInput
-from slipway_core import documents
+from slipway_core.documents import loading
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def names(one):
 
 
 def test_every_local_file_of_a_run_is_found_once(folder):
-    run = documents.load_run(YAML.format(name="a").replace("chat.jsonl", "corpus.jsonl"))
+    run = loading.load_run(YAML.format(name="a").replace("chat.jsonl", "corpus.jsonl"))
     assert list(inputs.find(run, folder)) == ["file://corpus.jsonl", "file://heldout.jsonl"]
 
 
@@ -55,7 +55,7 @@ def test_all_that_is_missing_is_named_with_its_field(folder):
     (folder / "chat.jsonl").unlink()
     (folder / "heldout.jsonl").unlink()
     with pytest.raises(BadInput) as caught:
-        inputs.find(documents.load_run(YAML.format(name="a")), folder)
+        inputs.find(loading.load_run(YAML.format(name="a")), folder)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("spec.stages[1].data.train[0].uri: file://chat.jsonl: there is no /")
     assert lines[1].startswith("spec.evaluation.data[0].uri: file://heldout.jsonl")
@@ -69,7 +69,7 @@ def test_a_glob_that_matches_nothing_and_an_empty_folder_are_refused(folder):
 
 
 def test_what_is_applied_is_what_the_file_says_with_its_uris_where_the_data_is(folder):
-    run = documents.load_run(YAML.format(name="a"))
+    run = loading.load_run(YAML.format(name="a"))
     found = inputs.find(run, folder)
     document = inputs.rewritten(run, "slipway-workspace", found)
     uri = document["spec"]["stages"][0]["data"]["train"][0]["uri"]

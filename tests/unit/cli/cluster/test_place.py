@@ -5,7 +5,7 @@ from tests.unit.cli.cluster.objects import endpoint_document, run_document
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_core.status import Phase, RunStatus
+from slipway_core.resources.status import Phase, RunStatus
 
 THERE = "-n other --context test"
 

@@ -5,7 +5,7 @@ from tests.unit.cli.evidence import YAML
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_core.status import Phase
+from slipway_core.resources.status import Phase
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,15 @@ from typer.testing import CliRunner
 from slipway import watching
 from slipway.cluster import place as cluster_place
 from slipway.main import app
-from slipway_core.status import EvaluationStatus, Phase, RunEndpointStatus, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.resources.status import (
+    EvaluationStatus,
+    Phase,
+    RunEndpointStatus,
+    RunStatus,
+    StepState,
+    StepStatus,
+    Verdict,
+)
 
 
 def watch(code=0, *, name="tang"):

@@ -21,7 +21,7 @@ from slipway.local.executor import Executor, utc_now
 from slipway.local.processes import ProcessId
 from slipway.local.state import BusyError, State, StateError
 from slipway_core import plan as plans
-from slipway_core.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slipway_core import plan as plans
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Baseline, Promote
+from slipway_core.lifecycle.decision import Promote
 from slipway_core.plan import ExecutorDefaults, Plan
-from slipway_core.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
-from slipway_core.training_run import TrainingRun
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
+from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.manifests.autoscaler import autoscaler
 from slipway_operator.manifests.cleanup_job import cleanup_job
 from slipway_operator.manifests.endpoint_deployment import version_deployment

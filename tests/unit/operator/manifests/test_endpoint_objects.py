@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.operator.manifests.samples import a_deployment, a_version, an_endpoint
 
-from slipway_core.status import EndpointStatus
+from slipway_core.resources.status import EndpointStatus
 from slipway_operator import names
 from slipway_operator.manifests.autoscaler import autoscaler
 from slipway_operator.manifests.endpoint_service import endpoint_service, frozen_versions, routed_version

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.unit.operator.manifests.samples import DIGEST, UID, a_plan, a_run, an_endpoint
 
-from slipway_core.model_endpoint import ModelEndpoint
-from slipway_core.observed import Promote
+from slipway_core.lifecycle.decision import Promote
+from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.model_endpoint import model_endpoint

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.unit.operator.manifests.samples import DIGEST, UID, a_job, a_plan, the_owner, variables
 
-from slipway_core import exit_codes
-from slipway_core.observed import Baseline
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.commands import Baseline
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.rendezvous_service import rendezvous_service

@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.unit.operator.manifests.samples import DIGEST, a_plan, a_verdict
 
-from slipway_core.status import Verdict
+from slipway_core.resources.status import Verdict
 from slipway_operator import names
 
 

@@ -1,0 +1,227 @@
+"""Attempts of a run's steps: counted as they end, created, repeated after a pause, or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
+from slipway_core.lifecycle.draft import Draft
+from slipway_core.lifecycle.judging import baseline, judge, note_crashed_evaluation
+from slipway_core.lifecycle.observed import Attempt
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.resources import conditions
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import (
+    METRICS_LIMIT,
+    ArtifactStatus,
+    Phase,
+    StepState,
+    StepStatus,
+)
+
+
+def advance(draft: Draft, name: str) -> Phase | None:
+    """Brings one step forward. Returns the phase while the run has to wait for it, None when it is behind us."""
+    running = _account(draft, name)
+    record = draft.steps[name]
+    if record.state is StepState.SUCCEEDED:
+        return None
+    if record.state is StepState.FAILED:
+        return None if name == "evaluate" else _failed(draft, name)
+    phase = _phase_of(name)
+    if running is not None:
+        if draft.observed.queued is None and running.state == "Starting" and draft.observed.blockers:
+            causes = ", ".join(blocker.type for blocker in draft.observed.blockers)
+            draft.condition("Progressing", "True", "Waiting", f"{name} waits (attempt {running.number}): {causes}")
+            return Phase.PENDING
+        draft.condition("Progressing", "True", phase.value, _progress_message(draft, name, running))
+        return phase if draft.observed.queued is None else Phase.QUEUED
+
+    wait = _backoff_left(draft, record)
+    if wait > timedelta(0):
+        draft.look_again = wait
+        draft.condition(
+            "Progressing",
+            "True",
+            "BackingOff",
+            f"{name} is tried again in {wait.seconds} s: {record.message}",
+        )
+        return phase
+    _create(draft, name, record.attempt + 1)
+    return phase
+
+
+def _account(draft: Draft, name: str) -> Attempt | None:
+    """Enters every attempt that ended since the last pass into the record. Returns the one that is still there."""
+    record = draft.steps[name]
+    if record.state in (StepState.SUCCEEDED, StepState.FAILED):
+        return None
+    attempts = sorted(draft.observed.attempts.get(name, ()), key=lambda attempt: attempt.number)
+    news = [
+        attempt
+        for attempt in attempts
+        if attempt.number > record.attempt or (attempt.number == record.attempt and record.state is StepState.RUNNING)
+    ]
+    for attempt in news:
+        _adopt(draft, name, attempt)
+        if attempt.state != "Ended":
+            return attempt
+        _enter(draft, name, attempt)
+        if draft.steps[name].state in (StepState.SUCCEEDED, StepState.FAILED):
+            return None
+    if not news and record.state is StepState.RUNNING:
+        _interrupted(draft, name, "it vanished", record.progress.step if record.progress else 0)
+    return None
+
+
+def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
+    record = draft.steps[name]
+    draft.steps[name] = record.model_copy(
+        update={
+            "state": StepState.RUNNING,
+            "attempt": attempt.number,
+            "started_at": record.started_at or timestamp(attempt.started_at),
+            "progress": attempt.progress or record.progress,
+            "finished_at": None,
+        }
+    )
+
+
+def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
+    """Enters one ended attempt by the class of its exit."""
+    told = attempt.result.progress if attempt.result and attempt.result.progress else attempt.progress
+    # A process that was killed leaves no word, and an executor that was killed with it has heard none.
+    reached = told or draft.steps[name].progress
+    if reached is not None:
+        draft.update(name, progress=reached)
+    # A node's clock that is ahead must not prolong the pause before the next attempt.
+    draft.update(name, finished_at=timestamp(min(attempt.finished_at or draft.now, draft.now)))
+    message = _why(attempt)
+    match attempt.exit_class or ExitClass.FAILED:
+        case ExitClass.DONE:
+            _completed(draft, name, attempt)
+        case ExitClass.BAD_INPUT:
+            draft.update(name, state=StepState.FAILED, message=message)
+            draft.event("Warning", "BadInput", f"{name}: {message}")
+            note_crashed_evaluation(draft, name, attempt)
+        case ExitClass.INTERRUPTED | ExitClass.LOST_PEERS:
+            _interrupted(draft, name, message, reached.step if reached else 0)
+            note_crashed_evaluation(draft, name, attempt)
+        case ExitClass.FAILED:
+            _count_failure(draft, name, message)
+            note_crashed_evaluation(draft, name, attempt)
+
+
+def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
+    if name == "export":
+        artifact = attempt.result.artifact if attempt.result else None
+        if artifact is None:
+            _count_failure(draft, name, attempt.result_error or "the export named no artifact")
+            return
+        draft.artifact = ArtifactStatus(uri=artifact.uri, digest=artifact.digest)
+    if name == "evaluate":
+        judge(draft, attempt)
+    metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
+    draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0)
+    draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
+
+
+def _recorded(draft: Draft, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns as many metrics as a record holds, first those that gates name."""
+    named = {one.metric for one in draft.plan.evaluation.gates}
+    first = sorted(metrics, key=lambda name: name not in named)
+    return {name: metrics[name] for name in first[:METRICS_LIMIT]}
+
+
+def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
+    """An interruption is not counted, unless several in a row made no progress; what somebody suspends never is."""
+    record = draft.steps[name]
+    meant = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
+    stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
+    draft.update(name, state=StepState.WAITING, message=message, resumed_step=max(reached, record.resumed_step))
+    if stalls >= draft.policy.stalls:
+        _count_failure(draft, name, f"interrupted {stalls} times without progress: {message}")
+        return
+    draft.update(name, stalls=stalls)
+    draft.event("Normal", "StepInterrupted", f"{name} was interrupted and goes on: {message}")
+
+
+def _count_failure(draft: Draft, name: str, message: str) -> None:
+    record = draft.steps[name]
+    failures = record.failures + 1
+    out = failures > draft.plan.retries
+    reached = record.progress.step if record.progress else 0
+    draft.update(
+        name,
+        state=StepState.FAILED if out else StepState.WAITING,
+        failures=failures,
+        stalls=0,
+        resumed_step=max(reached, record.resumed_step),
+        message=message,
+    )
+    left = "no retries are left" if out else f"{draft.plan.retries - failures} retries are left"
+    draft.event("Warning", "StepFailed", f"{name} failed, {left}: {message}")
+
+
+def _create(draft: Draft, name: str, number: int) -> None:
+    draft.create.append(CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None))
+    record = draft.steps[name]
+    draft.update(
+        name,
+        state=StepState.RUNNING,
+        attempt=number,
+        started_at=record.started_at or timestamp(draft.now),
+        finished_at=None,
+    )
+    draft.condition("Progressing", "True", _phase_of(name).value, f"{name} starts (attempt {number})")
+
+
+def _after(attempts: int) -> str:
+    return f" after {attempts} attempts" if attempts > 1 else ""
+
+
+def _failed(draft: Draft, name: str) -> Phase:
+    record = draft.steps[name]
+    draft.condition(
+        "Progressing",
+        "False",
+        "StepFailed",
+        f"{name} failed{_after(record.attempt)}: {record.message}",
+    )
+    return Phase.FAILED
+
+
+def suspend(draft: Draft) -> Decision:
+    for name in draft.plan.steps:
+        if (running := _account(draft, name)) is not None:
+            draft.delete.append(DeleteAttempt(name, running.number, "the run is suspended"))
+    draft.condition("Progressing", "False", "Suspended", "set spec.suspend to false to go on from the last checkpoint")
+    return draft.decide(Phase.SUSPENDED)
+
+
+def _phase_of(step_name: str) -> Phase:
+    known = {"prepare": Phase.PREPARING, "export": Phase.EXPORTING, "evaluate": Phase.EVALUATING}
+    return known.get(step_name, Phase.TRAINING)
+
+
+def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:
+    if record.state is not StepState.WAITING or not record.failures or not record.finished_at:
+        return timedelta(0)
+    pause = min(draft.policy.backoff * 2 ** min(record.failures - 1, 16), draft.policy.longest_backoff)
+    return conditions.parse_timestamp(record.finished_at) + pause - draft.now
+
+
+def _why(attempt: Attempt) -> str:
+    error = attempt.result.error if attempt.result else None
+    if error is not None:
+        return f"{error.kind}: {error.message}"
+    return attempt.message or attempt.result_error or "it said nothing"
+
+
+def _progress_message(draft: Draft, name: str, attempt: Attempt) -> str:
+    if attempt.state == "Starting":
+        return attempt.message or f"{name} starts (attempt {attempt.number})"
+    progress = draft.steps[name].progress
+    where = f", step {progress.step} of {progress.total}" if progress and progress.total else ""
+    return f"{name} runs (attempt {attempt.number}{where})"

@@ -1,0 +1,109 @@
+"""A decision about a run while it is being made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt, Promote
+from slipway_core.lifecycle.observed import Observed
+from slipway_core.plan import Plan
+from slipway_core.resources import conditions
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import (
+    ArtifactStatus,
+    Condition,
+    EvaluationStatus,
+    Phase,
+    RunEndpointStatus,
+    RunStatus,
+    StepState,
+    StepStatus,
+    fit,
+)
+from slipway_core.resources.training_run import TrainingRun
+
+OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
+"""Conditions that every run has. Each other one is there for as long as something is in the way."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient the lifecycle is. Executors differ in the time scale alone."""
+
+    backoff: timedelta = timedelta(seconds=10)
+    """Wait after the first counted failure; doubled for each further one."""
+    longest_backoff: timedelta = timedelta(minutes=5)
+    stalls: int = 3
+    """Interruptions in a row without progress that count as one failure."""
+
+
+@dataclass
+class Draft:
+    """The decision while it is being made."""
+
+    run: TrainingRun
+    plan: Plan
+    observed: Observed
+    now: datetime
+    policy: Policy
+    was: RunStatus
+    steps: dict[str, StepStatus]
+    conditions: list[Condition]
+    evaluation: EvaluationStatus | None
+    artifact: ArtifactStatus | None
+    endpoint: RunEndpointStatus | None
+    retry: str | None
+    create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
+    delete: list[DeleteAttempt] = field(default_factory=list[DeleteAttempt])
+    events: list[Event] = field(default_factory=list[Event])
+    promote: Promote | None = None
+    look_again: timedelta | None = None
+
+    @classmethod
+    def of(cls, run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy: Policy) -> Draft:
+        was = run.status or RunStatus()
+        steps = {name: was.step(name) or StepStatus(name=name, state=StepState.PENDING) for name in plan.steps}
+        draft = cls(
+            run, plan, observed, now, policy, was, steps,
+            list(was.conditions), was.evaluation, was.artifact, was.endpoint, was.retry,
+        )  # fmt: skip
+        draft.condition("Planned", "True", "Resolved", f"the plan has the digest {plan.digest}")
+        return draft
+
+    def condition(self, type_: str, status: conditions.Status, reason: str, message: str) -> None:
+        generation = self.run.metadata.generation
+        self.conditions = conditions.put(self.conditions, type_, status, reason, message, self.now, generation)
+
+    def show_blockers(self) -> None:
+        queued = self.observed.queued
+        blockers = (*self.observed.blockers, *([queued] if queued is not None else []))
+        generation = self.run.metadata.generation
+        self.conditions = conditions.with_blockers(self.conditions, OWN_CONDITIONS, blockers, self.now, generation)
+        self.events += conditions.warnings(self.was.conditions, self.observed.blockers)
+
+    def event(self, type_: str, reason: str, message: str) -> None:
+        self.events.append(Event("Warning" if type_ == "Warning" else "Normal", reason, message))
+
+    def update(self, name: str, **fields: object) -> None:
+        if isinstance(message := fields.get("message"), str):
+            fields["message"] = fit(message)
+        self.steps[name] = self.steps[name].model_copy(update=fields)
+
+    def decide(self, phase: Phase) -> Decision:
+        if phase is not self.was.phase:
+            self.event("Normal", "PhaseChanged", f"{self.was.phase} → {phase}")
+        status = RunStatus(
+            observed_generation=self.run.metadata.generation,
+            phase=phase,
+            conditions=self.conditions,
+            plan_digest=self.plan.digest,
+            stages=list(self.steps.values()),
+            evaluation=self.evaluation,
+            artifact=self.artifact,
+            endpoint=self.endpoint,
+            retry=self.retry,
+        )
+        return Decision(
+            status, tuple(self.create), tuple(self.delete), self.promote, tuple(self.events), self.look_again
+        )

@@ -1,0 +1,67 @@
+"""What an executor sees of the world, and what the lifecycle decides about it. Both are plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.status import EndpointStatus, Progress
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a step: a Job and its pods, or a local process."""
+
+    number: int
+    state: Literal["Starting", "Running", "Ended"]
+    """Ended only when every process of it is gone: a new attempt never runs beside an old one."""
+    started_at: datetime
+    exit_class: ExitClass | None = None
+    """Set when Ended."""
+    message: str | None = None
+    """Why it ended or does not start, in the executor's words: `exit code 137 (killed, perhaps out of memory)`."""
+    result: StepResult | None = None
+    result_error: str | None = None
+    """Why there is no result although the process ended."""
+    finished_at: datetime | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The run that an endpoint was last told to serve."""
+
+    run: str
+    digest: str
+    created: str = ""
+    """creationTimestamp of that run, RFC 3339."""
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class EndpointView:
+    """A ModelEndpoint as a run sees it."""
+
+    claim: Claim | None = None
+    status: EndpointStatus = field(default_factory=EndpointStatus)
+    current: bool = True
+    """Whether the status is about what the endpoint was last told."""
+    rollback_to: int | None = None
+    """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world of one run. It is complete: what is absent here does not exist."""
+
+    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict[str, tuple[Attempt, ...]])
+    endpoint: EndpointView | None = None
+    """None when the endpoint does not exist."""
+    queued: Blocker | None = None
+    """Set while a queue holds the current attempt back."""
+    blockers: tuple[Blocker, ...] = ()

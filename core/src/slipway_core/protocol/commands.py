@@ -1,0 +1,89 @@
+"""The command lines of the processes that an executor starts. Pure, so that both executors start the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slipway_core.resources.api import quantity, seconds
+from slipway_core.resources.model_endpoint import EndpointTemplate
+from slipway_core.resources.stage import FIXED_STEPS
+
+_DTYPES = {"Auto": "auto", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32"}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The live version that a model is compared with. Its text is that of evaluate's `--baseline`."""
+
+    uri: str
+    digest: str
+    credentials: str | None = None
+    """Secret that it is fetched with."""
+
+    def __str__(self) -> str:
+        return f"{self.uri}@{self.digest}"
+
+
+def step_command(
+    step: str, *, plan: str, attempt: int, workspace: str | None = None, baseline: Baseline | None = None
+) -> list[str]:
+    """Returns the arguments of `slipway-trainer` for one attempt of a step."""
+    command = [step if step in FIXED_STEPS else "train", "--plan", plan, "--attempt", str(attempt)]
+    if workspace is not None:
+        command += ["--workspace", workspace]
+    if step not in FIXED_STEPS:
+        command += ["--stage", step]
+    if baseline is not None:
+        command += ["--baseline", str(baseline)]
+    return command
+
+
+def serve_command(
+    settings: EndpointTemplate,
+    *,
+    model: str,
+    digest: str,
+    name: str,
+    host: str,
+    port: int,
+    keys_file: str | None = None,
+    allow_anonymous: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
+    linger: float | None = None,
+) -> list[str]:
+    """Returns the arguments of `slipway-server` for one version of an endpoint.
+
+    `linger`: seconds for which a server that is told to end still answers, before its drain.
+    """
+    engine, limits = settings.engine, settings.limits
+    command = [
+        "--model",
+        model,
+        "--digest",
+        digest,
+        "--served-name",
+        name,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    command += ["--max-concurrent", str(limits.max_concurrent), "--max-queue", str(limits.max_queue)]
+    command += ["--max-new-tokens", str(limits.max_new_tokens)]
+    command += ["--request-timeout", str(seconds(limits.request_timeout))]
+    command += ["--drain-seconds", str(max(1, seconds(settings.rollout.drain)))]
+    if linger is not None:
+        command += ["--linger-seconds", f"{linger:g}"]
+    command += ["--dtype", _DTYPES[engine.dtype], "--tensor-parallel", str(engine.tensor_parallel)]
+    if engine.max_model_length is not None:
+        command += ["--max-model-length", str(engine.max_model_length)]
+    if device == "cuda":
+        command += ["--gpu-memory-utilization", str(engine.gpu_memory_utilization)]
+    else:
+        command += ["--kv-cache-gib", f"{quantity(engine.kv_cache or '1Gi') / 2**30:g}"]
+    if keys_file is not None:
+        command += ["--api-keys-file", keys_file]
+    if allow_anonymous:
+        command.append("--allow-anonymous")
+    return command

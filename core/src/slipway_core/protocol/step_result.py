@@ -1,0 +1,90 @@
+"""What a stage process and the executor that started it say to each other, on a laptop and in a pod alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from slipway_core.resources.api import Api, Digest
+from slipway_core.resources.status import ArtifactStatus, Progress
+
+RESULT_LIMIT = 4096
+"""Bytes; the kubelet cuts a termination message there."""
+
+
+class StepError(Api):
+    kind: Annotated[str, Field(max_length=64)]
+    """CamelCase reason: BadData, Overlap, OutOfMemory, NoSpace, Diverged, BadCheckpoint, Internal, …"""
+    message: Annotated[str, Field(max_length=2048)]
+
+
+class EvaluationResult(Api):
+    number: int
+    artifact_digest: Digest
+    data_digest: str | None = None
+    scored_tokens: int = 0
+    baseline_digest: Digest | None = None
+    baseline_metrics: dict[str, float] = Field(default_factory=dict)
+    recall_overlap: int = 0
+    """Recall prompts whose answers stand in the training data."""
+
+
+class StepResult(Api):
+    """The one message of a stage process, at most RESULT_LIMIT bytes of JSON."""
+
+    step: str
+    attempt: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Finite numbers only."""
+    missing: dict[str, str] = Field(default_factory=dict)
+    """Why a metric is not among them."""
+    artifact: ArtifactStatus | None = None
+    evaluation: EvaluationResult | None = None
+    progress: Progress | None = None
+    """Where a training stage was when it ended."""
+    error: StepError | None = None
+
+
+class ResultError(ValueError):
+    """What the process left is no result."""
+
+
+def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+    """Returns the finite metrics, and for each of the others the reason why it is missing."""
+    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    missing = {name: f"is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)}
+    return finite, missing
+
+
+def encode(result: StepResult) -> str:
+    """Returns the result as JSON of at most RESULT_LIMIT bytes; a longer error message is cut.
+
+    Raises ValueError when it does not fit even so.
+    """
+    text = json.dumps(result.to_document(), ensure_ascii=False, allow_nan=False)
+    excess = len(text.encode()) - RESULT_LIMIT
+    if excess > 0 and result.error is not None:
+        # Three bytes a character at most remain outside the BMP's Chinese; cutting by bytes never cuts too little.
+        message = result.error.message.encode()[: -(excess + 64)].decode(errors="ignore") + " … (cut)"
+        cut = result.model_copy(update={"error": StepError(kind=result.error.kind, message=message)})
+        text = json.dumps(cut.to_document(), ensure_ascii=False, allow_nan=False)
+    if len(text.encode()) > RESULT_LIMIT:
+        raise ValueError(f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have")
+    return text
+
+
+def decode(text: str) -> StepResult:
+    """Parses a result. Raises ResultError that says what it is instead: empty, cut off, or something else."""
+    if not text.strip():
+        raise ResultError("the process left no result")
+    try:
+        return StepResult.model_validate_json(text, by_alias=True, by_name=False)
+    except ValidationError as error:
+        cut = " (it was cut off)" if len(text.encode()) >= RESULT_LIMIT else ""
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ResultError(f"the process left no valid result{cut}: {where} {first['msg']}".replace("  ", " ")) from None

@@ -1,0 +1,31 @@
+"""Environment variables of the processes that an executor starts."""
+
+from __future__ import annotations
+
+RESULT_VARIABLE = "SLIPWAY_RESULT"
+"""Environment variable: the file that rank 0 writes its StepResult to, in place."""
+PROGRESS_PORT_VARIABLE = "SLIPWAY_PROGRESS_PORT"
+"""Environment variable: the port on which rank 0 serves /progress and /metrics; unset, it serves none."""
+PROGRESS_HOST_VARIABLE = "SLIPWAY_PROGRESS_HOST"
+"""Environment variable: the address it binds, 127.0.0.1 when unset."""
+GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
+"""Environment variable: seconds between SIGTERM and SIGKILL."""
+PLAN_DIGEST_VARIABLE = "SLIPWAY_PLAN_DIGEST"
+"""Environment variable: the digest of the plan that the attempt was started for, which covers what decides the model. A
+process that finds a plan with another one ends as a failure, which is tried again; unset, it takes what it finds."""
+RUNS_VARIABLE = "SLIPWAY_RUNS"
+"""Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
+has it, is the artifact of run `<name>`."""
+CLAIMS_VARIABLE = "SLIPWAY_CLAIMS"
+"""Environment variable, in a pod alone: the folder in which `<claim>` is where a PersistentVolumeClaim is mounted."""
+
+QUIET_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
+"""What every process of ours gets: no usage reports of the libraries, logs that appear when they are written, and
+bytecode that is kept (importing vLLM took 24 s without it and 11 s with it)."""

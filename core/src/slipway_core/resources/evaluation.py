@@ -1,0 +1,90 @@
+"""What is measured of a model, and the gates that it has to pass."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from slipway_core.resources.api import Api, Rule, ShortText, Uri
+from slipway_core.resources.data import DataSource
+from slipway_core.resources.metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
+
+
+class PromptSource(Api):
+    """Rows are {"prompt": …} or {"conversations": …}, with {"answer": …} when the answer is to be compared."""
+
+    uri: Uri
+    """A file, folder or glob of .jsonl, .jsonl.gz, .jsonl.zst or .parquet."""
+    recall: bool = False
+    """These prompts ask for something that the training data holds, so they may overlap with it."""
+    credentials: ShortText | None = None
+    """Secret for a private source, with the keys that those of a model have. Locally, the environment is used."""
+
+
+class Gate(Api):
+    """One condition that the model has to meet."""
+
+    rules: ClassVar = (
+        Rule(
+            "[has(self.max), has(self.min), has(self.maxRegression)].filter(x, x).size() == 1",
+            "set exactly one of max, min and maxRegression",
+            lambda self: sum(x is not None for x in (self.max, self.min, self.max_regression)) == 1,
+        ),
+    )
+
+    metric: MetricName
+    """What is measured: text metrics on data, recall and generated text on prompts."""
+    max: float | None = None
+    """The metric must not be above it."""
+    min: float | None = None
+    """The metric must not be below it."""
+    max_regression: float | None = Field(default=None, ge=0)
+    """How much worse than the live version the model may be, in the metric's own unit and direction."""
+    min_tokens: int = Field(default=1, ge=1)
+    """Scored tokens without which the gate is inconclusive."""
+
+
+def _named(metrics: tuple[str, ...]) -> str:
+    """Returns, in CEL, whether a gate is on one of these metrics."""
+    return f"has(self.gates) && self.gates.exists(g, g.metric in {list(metrics)})"
+
+
+def _names(evaluation: Evaluation, metrics: tuple[str, ...]) -> bool:
+    return any(gate.metric in metrics for gate in evaluation.gates)
+
+
+class Evaluation(Api):
+    """What the exported model is measured on, and the gates before traffic."""
+
+    rules: ClassVar = (
+        Rule(
+            f"!({_named(TEXT_METRICS)}) || (has(self.data) && self.data.size() > 0)",
+            "a gate on perplexity or bits_per_byte needs evaluation.data: nothing else computes it",
+            lambda self: not _names(self, TEXT_METRICS) or bool(self.data),
+            "gates",
+        ),
+        Rule(
+            f"!({_named(RECALL_METRICS)}) || (has(self.prompts) && self.prompts.exists(p, has(p.recall) && p.recall))",
+            "a gate on recall_count or recall_rate needs evaluation.prompts with recall: true",
+            lambda self: not _names(self, RECALL_METRICS) or any(p.recall for p in self.prompts),
+            "gates",
+        ),
+        Rule(
+            f"!({_named(ANSWER_METRICS)}) || (has(self.prompts) && self.prompts.size() > 0)",
+            "a gate on generated text needs evaluation.prompts: nothing else computes it",
+            lambda self: not _names(self, ANSWER_METRICS) or bool(self.prompts),
+            "gates",
+        ),
+    )
+
+    data: Annotated[list[DataSource], Field(max_length=64)] = Field(default_factory=list[DataSource])
+    """Held-out text, {"text": …} rows, scored raw. Refused when it overlaps with the training data."""
+    prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list[PromptSource])
+    """Prompts that the model answers, greedily."""
+    max_new_tokens: int = Field(default=256, ge=1, le=8192)
+    """Longest answer to a prompt, in tokens."""
+    gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list[Gate])
+    """All of them must pass."""
+    on_inconclusive: Literal["Hold", "Reject"] = "Hold"
+    """What becomes of a run whose gates could not be judged. Held ends by the annotation slipway.dev/reevaluate."""

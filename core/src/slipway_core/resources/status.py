@@ -1,0 +1,218 @@
+"""The status documents: what the resource, the CLI, the dashboard and the metrics all show.
+
+`stages`, `evaluation` and `artifact` are a record that only grows; `phase` and `conditions` are computed from it and
+from the world.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipway_core.resources.api import TEXT_LIMIT, Api, Digest, ShortText, Text
+
+CONDITION_LIMIT = 32768
+"""Characters of a condition's message, as in every condition of Kubernetes."""
+METRICS_LIMIT = 64
+"""Metrics that the record of one step holds."""
+
+
+def fit(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Returns a text as a status can hold it, its end cut off: a status that breaks a limit is never written at all.
+
+    Whatever somebody else said (a scheduler, a kubelet, a process) goes through here where it enters a record.
+    """
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+class Phase(StrEnum):
+    """A summary for people; conditions and stages carry the facts."""
+
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EXPORTING = "Exporting"
+    EVALUATING = "Evaluating"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "Serving"
+    COMPLETED = "Completed"
+    REJECTED = "Rejected"
+    HELD = "Held"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run does nothing more by itself."""
+        return self in (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED, Phase.HELD, Phase.FAILED)
+
+
+class StepState(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    WAITING = "Waiting"
+    """Between two attempts."""
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Verdict(StrEnum):
+    PASS = "Pass"
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+    NOT_APPLICABLE = "NotApplicable"
+    """maxRegression without a live version; it neither passes nor fails."""
+
+
+class Condition(Api):
+    type: Annotated[str, Field(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    message: Annotated[str, Field(max_length=CONDITION_LIMIT)] = ""
+    last_transition_time: str
+    observed_generation: int | None = None
+
+
+class Progress(Api):
+    """Where a training stage is."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    total: int = 0
+    epoch: float = 0.0
+    tokens: int = 0
+    """Trained tokens so far."""
+    loss: float | None = None
+    """Mean negative log-likelihood of a target token, in nats, over the last logged steps."""
+    validation_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    message: str | None = Field(default=None, max_length=1024)
+    """What is going on when it is not a training step: tokenizing, loading, scoring."""
+
+
+class StepStatus(Api):
+    """The record of one step: prepare, a training stage, export or evaluate."""
+
+    name: str
+    state: StepState
+    attempt: int = 0
+    """Number of the newest attempt; attempts count from 1."""
+    failures: int = 0
+    """Attempts that were counted against `retries`."""
+    stalls: int = 0
+    """Interruptions in a row that made no progress; the third one counts as a failure."""
+    resumed_step: int = 0
+    """Training step at which the attempt before the newest one ended; progress is what goes beyond it."""
+    started_at: str | None = None
+    """When the first attempt started."""
+    finished_at: str | None = None
+    """When the newest attempt ended."""
+    progress: Progress | None = None
+    metrics: Annotated[dict[str, float], Field(max_length=METRICS_LIMIT)] = Field(default_factory=dict)
+    message: Text | None = None
+
+
+class MetricStatus(Api):
+    name: str
+    value: float | None = None
+    """None when it was not computed or is not finite; `reason` says why."""
+    threshold: str
+    """The gate as a person reads it: `<= 20`, `>= 20`, `<= live + 0.02`."""
+    verdict: Verdict
+    reason: Text | None = None
+
+
+class EvaluationStatus(Api):
+    number: int
+    """The folder `evaluation/<n>/`; a new judgement is a new number."""
+    verdict: Verdict
+    metrics: Annotated[list[MetricStatus], Field(max_length=64)] = Field(default_factory=list[MetricStatus])
+    scored_tokens: int = 0
+    data_digest: str | None = None
+    artifact_digest: Digest | None = None
+    """The artifact that was judged; no other may go live on this verdict."""
+    baseline_digest: Digest | None = None
+    """The live version that it was compared with."""
+    recall_overlap: int = 0
+    """Prompts that stand in the training data too, as their `recall: true` says."""
+    reason: Text | None = None
+    reevaluation: Text | None = None
+    """The value of the annotation slipway.dev/reevaluate that asked for it."""
+
+
+class ArtifactStatus(Api):
+    uri: str
+    digest: Digest
+
+
+class RunEndpointStatus(Api):
+    name: str
+    url: str | None = None
+    version: int | None = None
+    retry: Text | None = None
+    """The value of the run's annotation slipway.dev/retry with which the endpoint took the model up."""
+
+
+class RunStatus(Api):
+    observed_generation: int | None = None
+    phase: Phase = Phase.PENDING
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
+    plan_digest: Digest | None = None
+    stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
+    evaluation: EvaluationStatus | None = None
+    artifact: ArtifactStatus | None = None
+    endpoint: RunEndpointStatus | None = None
+    retry: Text | None = None
+    """The value of the annotation slipway.dev/retry that was last acted on."""
+
+    def step(self, name: str) -> StepStatus | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+class EndpointPhase(StrEnum):
+    PENDING = "Pending"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "Serving"
+    DEGRADED = "Degraded"
+    """The live version does not answer."""
+    FAILED = "Failed"
+    """No version is live and the candidate failed."""
+    STOPPED = "Stopped"
+    """The live version does not answer because somebody stopped it: spec.replicas is 0, or no daemon runs locally."""
+
+
+class VersionStatus(Api):
+    version: int
+    uri: str
+    digest: Digest
+    revision: str = ""
+    """Hash of the digest and of every setting that makes a version; see rollout.revision_of."""
+    run: str | None = None
+    credentials: ShortText | None = None
+    """The Secret that it is fetched with."""
+    accept_unjudged: bool = False
+    """Whether the spec accepted it without a verdict; a rollback to it needs none either."""
+    state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"
+    """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation.
+    Retired: was live. Dropped: was given up before it was live."""
+    since: str
+    """When it came into this state."""
+    message: Text | None = None
+
+
+class EndpointStatus(Api):
+    observed_generation: int | None = None
+    phase: EndpointPhase = EndpointPhase.PENDING
+    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
+    live: VersionStatus | None = None
+    candidate: VersionStatus | None = None
+    history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list[VersionStatus])
+    """Versions that were live, failed or were dropped, newest first."""
+    url: str | None = None
+    retry: Text | None = None
+    """The value of the annotation slipway.dev/retry that was last acted on."""

@@ -1,0 +1,175 @@
+"""The resource TrainingRun: from data to a judged model behind an endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from slipway_core.resources.api import Api, Duration, Name, Rule, ShortText, Uri
+from slipway_core.resources.compute import Compute
+from slipway_core.resources.evaluation import Evaluation
+from slipway_core.resources.metadata import Metadata
+from slipway_core.resources.model import Model
+from slipway_core.resources.model_endpoint import EndpointTemplate
+from slipway_core.resources.stage import Stage
+from slipway_core.resources.status import RunStatus
+
+
+class Checkpoints(Api):
+    """When the state of a training is written, and how much of it is kept."""
+
+    every_steps: int = Field(default=200, ge=1)
+    """Optimizer steps between two checkpoints."""
+    keep: int = Field(default=3, ge=1, le=1000)
+    """Newest complete checkpoints that are kept; the best one is kept beside them while it is needed."""
+
+
+class Export(Api):
+    """How the trained model is written for serving."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.mergeAdapter) || self.mergeAdapter",
+            "serving an adapter that is not merged is not built yet: leave mergeAdapter at true",
+            lambda self: self.merge_adapter,
+            "mergeAdapter",
+        ),
+        Rule(
+            "!has(self.quantization) || self.quantization == 'None'",
+            "quantization is not built yet: only None is accepted",
+            lambda self: self.quantization == "None",
+            "quantization",
+        ),
+    )
+
+    merge_adapter: bool = True
+    """Fold the adapter into the weights."""
+    quantization: Literal["None", "FP8", "INT8", "INT4"] = "None"
+
+
+class Serving(Api):
+    endpoint: Name
+    """ModelEndpoint that a passing model is promoted to; made from template when it does not exist."""
+    template: EndpointTemplate = EndpointTemplate()
+
+
+class Storage(Api):
+    """Where the workspace of the run lies; left out, the claim slipway-workspace of its namespace."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.claimName) != has(self.uri)",
+            "set exactly one of claimName and uri",
+            lambda self: (self.claim_name is None) != (self.uri is None),
+        ),
+        Rule(
+            "!has(self.uri)",
+            "storage.uri is not built yet: use claimName",
+            lambda self: self.uri is None,
+            "uri",
+        ),
+    )
+
+    claim_name: ShortText | None = None
+    """PersistentVolumeClaim of the namespace that holds the workspace."""
+    uri: Uri | None = None
+    """Object store that holds it instead."""
+
+
+class Retention(Api):
+    """What is kept of a run that is finished, and for how long."""
+
+    ttl_after_finished: Duration | None = None
+    """How long a finished run is kept; for ever when left out. An artifact that an endpoint names is kept."""
+    keep_artifacts: int = Field(default=5, ge=1, le=1000)
+    """Newest artifacts of an endpoint that are kept for a rollback."""
+
+
+def _names(self: TrainingRunSpec) -> list[str]:
+    return [stage.name for stage in self.stages]
+
+
+def _too_long(self: TrainingRunSpec) -> list[str]:
+    """Returns the stages whose rows are longer than what a new model takes."""
+    scratch = self.model.scratch
+    if scratch is None:
+        return []
+    return [f"{s.name} has maxLength {s.max_length}" for s in self.stages if s.max_length > scratch.max_length]
+
+
+class TrainingRunSpec(Api):
+    rules: ClassVar = (
+        Rule(
+            "self.stages.all(s, self.stages.exists_one(t, t.name == s.name))",
+            "two stages have the same name",
+            lambda self: len({stage.name for stage in self.stages}) == len(self.stages),
+            "stages",
+            lambda self: ", ".join(sorted({s.name for s in self.stages if _names(self).count(s.name) > 1})),
+        ),
+        Rule(
+            "!has(self.model.scratch) || self.stages.all(s, (has(s.maxLength) ? s.maxLength : 512) <= "
+            "(has(self.model.scratch.maxLength) ? self.model.scratch.maxLength : 1024))",
+            "maxLength of a stage must not be above model.scratch.maxLength, the longest sequence that the model takes",
+            lambda self: not _too_long(self),
+            "stages",
+            lambda self: f"{'; '.join(_too_long(self))}; the model takes {self.model.scratch.max_length}",
+        ),
+        Rule(
+            "!has(self.model.scratch) || !has(self.serving) || !has(self.serving.template) || "
+            "!has(self.serving.template.engine) || !has(self.serving.template.engine.maxModelLength) || "
+            "self.serving.template.engine.maxModelLength <= "
+            "(has(self.model.scratch.maxLength) ? self.model.scratch.maxLength : 1024)",
+            "template.engine.maxModelLength must not be above model.scratch.maxLength, the longest sequence that the "
+            "model takes",
+            lambda self: (
+                self.model.scratch is None
+                or self.serving is None
+                or (self.serving.template.engine.max_model_length or 0) <= self.model.scratch.max_length
+            ),
+            "serving",
+            lambda self: (
+                f"maxModelLength {self.serving.template.engine.max_model_length}; "
+                f"the model takes {self.model.scratch.max_length}"
+            ),
+        ),
+        Rule(
+            "!has(self.serving) || (has(self.evaluation) && has(self.evaluation.gates) && "
+            "self.evaluation.gates.exists(g, has(g.max) || has(g.min)))",
+            "serving needs at least one gate with max or min: nothing goes live that was not judged",
+            lambda self: (
+                self.serving is None or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
+            ),
+            "evaluation",
+        ),
+    )
+
+    model: Model
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=16)]
+    """Trainings in order."""
+    compute: Compute = Compute()
+    checkpoints: Checkpoints = Checkpoints()
+    retries: int = Field(default=3, ge=0, le=100)
+    """Failures that each step may have before the run fails; interruptions are not counted."""
+    evaluation: Evaluation = Evaluation()
+    export: Export = Export()
+    serving: Serving | None = None
+    """Where a passing model goes live; left out, the run ends with the judged artifact."""
+    storage: Storage | None = None
+    retention: Retention = Retention()
+    suspend: bool = False
+    """Checkpoint and stop; false goes on."""
+
+
+class TrainingRun(Api):
+    """From data to a live endpoint, with a quality gate in between."""
+
+    api_version: Literal["slipway.dev/v1alpha1"] = "slipway.dev/v1alpha1"
+    kind: Literal["TrainingRun"] = "TrainingRun"
+    metadata: Metadata
+    spec: TrainingRunSpec
+    status: RunStatus | None = None
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name

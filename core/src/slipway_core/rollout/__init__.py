@@ -1,0 +1,1 @@
+"""The life of an endpoint, as one pure function: `step`."""

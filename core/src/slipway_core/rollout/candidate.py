@@ -1,0 +1,175 @@
+"""The version on its way to the traffic: chosen, judged, started, asked, and live or failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.model_endpoint import ServedModel
+from slipway_core.resources.status import VersionStatus, fit
+from slipway_core.rollout.draft import Draft
+from slipway_core.rollout.observed import VersionView
+from slipway_core.rollout.revision import revision_of, secret_of
+
+
+def choose_candidate(draft: Draft) -> None:
+    """Makes a candidate of the model that the spec asks for, unless it is live, on its way, or has failed already."""
+    wanted = _wanted(draft)
+    if wanted is None:
+        return
+    may_start = _judged(draft, wanted)
+    revision = revision_of(wanted, draft.endpoint.spec)
+    if draft.live is not None and draft.live.revision == revision:
+        if draft.candidate is not None:
+            _drop_candidate(draft, "the spec asks for the live version again")
+        return
+    if draft.candidate is not None:
+        if draft.candidate.revision == revision and may_start:
+            return
+        same = draft.candidate.revision == revision
+        _drop_candidate(draft, "its verdict was taken back" if same else "the spec asks for another version")
+    if draft.has_failed(revision) and not draft.forgive:
+        return
+    if may_start:
+        _create_candidate(draft, wanted, revision)
+
+
+def _judged(draft: Draft, wanted: ServedModel) -> bool:
+    """Shows whether the model passed its gates. Returns whether it may go live."""
+    if wanted.digest in draft.observed.passed:
+        draft.condition("Judged", "True", "Passed", "the model has a passing verdict")
+        return True
+    if wanted.accept_unjudged:
+        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
+        return True
+    draft.condition(
+        "Judged",
+        "False",
+        "NoPassingVerdict",
+        f"{wanted.digest} has no passing verdict, so no version of it starts; let a run judge it, or set "
+        "model.acceptUnjudged",
+    )
+    return False
+
+
+def _create_candidate(draft: Draft, wanted: ServedModel, revision: str) -> None:
+    # What runs counts too: where a status was lost, its number may be that of another model.
+    known = [*(v.version for v in [*draft.history, *filter(None, [draft.live])]), *draft.observed.versions]
+    number = 1 + max(known, default=0)
+    draft.candidate = VersionStatus(
+        version=number,
+        uri=wanted.uri,
+        digest=wanted.digest,
+        revision=revision,
+        run=wanted.run,
+        credentials=secret_of(wanted),
+        accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
+        since=timestamp(draft.now),
+    )
+    draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")
+
+
+def advance_candidate(draft: Draft) -> None:
+    """Starts the candidate, asks it a prompt once it is ready, and gives it the traffic once it has answered."""
+    candidate = draft.candidate
+    if candidate is None:
+        return
+    if draft.makes_room and draft.live is not None:
+        _make_room(draft, draft.live)
+    view = draft.observed.versions.get(candidate.version)
+    if view is not None and view.state == "Failed":
+        return _fail_candidate(draft, candidate, view.message or "its server ended")
+    if view is not None and view.answered is False:
+        return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
+    if view is not None and view.state == "Ready" and view.answered:
+        return _take_over(draft, candidate)
+    left = _time_to_start(draft, candidate, view)
+    if left is not None and left <= timedelta(0) and view is not None:
+        timeout = draft.endpoint.spec.rollout.start_timeout
+        why = f": {view.message}" if view.message else ""
+        return _fail_candidate(draft, candidate, f"it was not ready within {timeout}{why}")
+    if left is not None and left <= timedelta(0):
+        # Nothing of it runs, so its executor was away: its time begins now.
+        candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
+    elif left is not None:
+        draft.look(left)
+    draft.start.append(candidate)
+    if view is not None and view.state == "Ready":
+        draft.probe = candidate.version
+    message = (view.message if view else None) or "the server loads the model"
+    draft.candidate = candidate.model_copy(update={"message": fit(message)})
+
+
+def _time_to_start(draft: Draft, candidate: VersionStatus, view: VersionView | None) -> timedelta | None:
+    """Returns what is left of a candidate's start timeout; None while it waits for something outside.
+
+    A live version that was stopped for it is not kept waiting: it comes back in time.
+    """
+    if view is not None and view.waits and not (draft.makes_room and draft.live is not None):
+        return None
+    begun = parse_timestamp(candidate.since)
+    if view is not None and view.began is not None:
+        begun = max(begun, view.began)
+    return begun + timedelta(seconds=seconds(draft.endpoint.spec.rollout.start_timeout)) - draft.now
+
+
+def _take_over(draft: Draft, candidate: VersionStatus) -> None:
+    if draft.live is not None:
+        draft.retire(draft.live, "Standby", None)
+    draft.live = candidate.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
+    draft.candidate = None
+    draft.start.append(draft.live)
+    draft.route = candidate.version
+    draft.event("Normal", "TookOver", f"version {candidate.version} answered a prompt and is live")
+
+
+def _fail_candidate(draft: Draft, candidate: VersionStatus, reason: str) -> None:
+    draft.retire(candidate, "Failed", reason)
+    draft.stop.append(candidate.version)
+    draft.candidate = None
+    kept = f"; version {draft.live.version} stays live" if draft.live else ""
+    draft.event("Warning", "CandidateFailed", f"version {candidate.version}: {reason}{kept}")
+    if draft.live is not None and draft.live not in draft.start:
+        # Recreate stopped it to make room; the last good version comes back.
+        draft.stop = [version for version in draft.stop if version != draft.live.version]
+        draft.start.append(draft.live)
+        draft.route = draft.live.version
+
+
+def _make_room(draft: Draft, live: VersionStatus) -> None:
+    """Ends the live version before the candidate starts."""
+    draft.start = [v for v in draft.start if v.version != live.version]
+    if live.version in draft.observed.versions:
+        draft.stop.append(live.version)
+    draft.route = None
+
+
+def _drop_candidate(draft: Draft, reason: str) -> None:
+    assert draft.candidate is not None
+    draft.retire(draft.candidate, "Dropped", reason)
+    draft.stop.append(draft.candidate.version)
+    draft.candidate = None
+
+
+def _wanted(draft: Draft) -> ServedModel | None:
+    spec = draft.endpoint.spec
+    known = [*filter(None, [draft.live]), *draft.history]
+    target = next((v for v in known if v.version == spec.rollback_to), None)
+    if spec.rollback_to is not None and target is None:
+        draft.condition(
+            "RollbackUnknown", "True", "NoSuchVersion",
+            f"spec.rollbackTo is {spec.rollback_to} and history has {sorted(v.version for v in known)}",
+        )  # fmt: skip
+        return None
+    draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
+    if target is None:
+        return spec.model
+    return ServedModel(
+        uri=target.uri,
+        digest=target.digest,
+        run=target.run,
+        credentials=target.credentials,
+        accept_unjudged=target.accept_unjudged,
+    )

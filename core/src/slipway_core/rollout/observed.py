@@ -1,0 +1,40 @@
+"""What an executor sees of an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from slipway_core.resources.conditions import Blocker
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """A version's processes or Deployment as an executor sees them."""
+
+    state: Literal["Starting", "Ready", "Unready", "Failed", "Stopping"]
+    """Unready: ran and does not answer now. Failed: ended, or can never start. Stopping: told to end, not gone yet."""
+    message: str | None = None
+    answered: bool | None = None
+    """Whether a real prompt was answered; None when none was asked yet."""
+    waits: bool = False
+    """It cannot begin for want of something outside: a place on a node, a claim. Its time to start stands still."""
+    began: datetime | None = None
+    """When it had all that it needs to start; its time to start counts from there where that is later."""
+
+
+@dataclass(frozen=True)
+class EndpointObserved:
+    versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
+    """Every version that has anything running."""
+    route: int | None = None
+    """The version that gets the traffic."""
+    passed: Set[str] = frozenset()
+    """Digests of the artifacts that have a passing verdict."""
+    url: str | None = None
+    retry: str | None = None
+    """The annotation slipway.dev/retry of the endpoint."""
+    blockers: tuple[Blocker, ...] = ()
+    """What keeps the executor from doing what the spec asks for; each is a condition while it lasts."""

@@ -1,0 +1,271 @@
+"""The generated files. No API server runs here: the schema's rules are evaluated by an implementation of CEL."""
+
+import copy
+import json
+from pathlib import Path
+
+import cel
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.core.documents.test_loading import GOOD
+
+from slipway_core.documents import crd, generate, yaml12
+from slipway_core.documents.loading import DocumentError, load, problems
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
+
+RUN = crd.training_run(TrainingRun)
+ENDPOINT = crd.model_endpoint(ModelEndpoint)
+DIGEST = "sha256:" + "0" * 64
+
+
+def schema_of(definition):
+    return definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def nodes(schema, path=""):
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from nodes(inner, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from nodes(schema[key], f"{path}[]")
+
+
+def broken_rules(schema, value, path="", old=None):
+    """Returns (field, message) for every rule that does not hold, as the API server would name it."""
+    for rule in schema.get("x-kubernetes-validations", []):
+        if "oldSelf" in rule["rule"] and old is None:
+            continue
+        if not cel.evaluate(rule["rule"], cel.Context({"self": value, "oldSelf": old})):
+            yield f"{path}{rule.get('fieldPath', '')}".lstrip("."), rule["message"]
+    if isinstance(value, dict):
+        for name, inner in schema.get("properties", {}).items():
+            if name in value:
+                yield from broken_rules(inner, value[name], f"{path}.{name}", (old or {}).get(name))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from broken_rules(schema["items"], item, f"{path}[{index}]")
+
+
+@pytest.mark.parametrize("definition", [RUN, ENDPOINT], ids=["TrainingRun", "ModelEndpoint"])
+def test_schemas_are_structural_and_everything_has_a_bound(definition):
+    for path, node in nodes(schema_of(definition)):
+        if path == ".metadata":
+            continue
+        assert not node.keys() & {"$ref", "anyOf", "oneOf", "allOf", "not", "default", "nullable", "title", "const"}, (
+            path
+        )
+        if node.get("x-kubernetes-int-or-string"):
+            assert "type" not in node, path
+            assert "maxLength" in node, path
+            continue
+        match node["type"]:
+            case "string":
+                assert "maxLength" in node or "enum" in node or path in (".apiVersion", ".kind"), path
+            case "array":
+                assert "maxItems" in node, path
+            case "object":
+                assert "properties" in node or "maxProperties" in node, path
+            case kind:
+                assert kind in ("integer", "number", "boolean"), path
+
+
+def test_conditions_are_merged_by_their_type():
+    for definition in (RUN, ENDPOINT):
+        conditions = schema_of(definition)["properties"]["status"]["properties"]["conditions"]
+        assert conditions["x-kubernetes-list-type"] == "map"
+        assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+def test_descriptions_name_the_default():
+    stage = schema_of(RUN)["properties"]["spec"]["properties"]["stages"]["items"]["properties"]
+    assert stage["maxLength"]["description"].endswith("Default: 512.")
+    assert schema_of(RUN)["properties"]["spec"]["properties"]["suspend"]["description"].endswith("Default: false.")
+
+
+def test_every_column_reads_a_field_that_there_is():
+    for definition in (RUN, ENDPOINT):
+        known = {path for path, _ in nodes(schema_of(definition))} | {".metadata.creationTimestamp"}
+        for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]:
+            assert column["jsonPath"].replace('[?(@.state=="Running")]', "[]") in known, column
+
+
+def test_every_rule_points_at_a_field_that_there_is():
+    for definition in (RUN, ENDPOINT):
+        known = {path for path, _ in nodes(schema_of(definition))}
+        for path, node in nodes(schema_of(definition)):
+            for rule in node.get("x-kubernetes-validations", []):
+                assert f"{path}{rule.get('fieldPath', '')}" in known | {""}, rule
+
+
+BROKEN = {
+    "spec.model": {"model": {"from": "hf://a/b", "scratch": {"tokenizer": {"from": "hf://a/b"}}}},
+    "spec.model.scratch.tokenizer": {"model": {"scratch": {"tokenizer": {}}}},
+    "spec.model.scratch.hiddenSize": {"model": {"scratch": {"hiddenSize": 257, "tokenizer": {"from": "hf://a/b"}}}},
+    "spec.model.scratch.kvHeads": {"model": {"scratch": {"kvHeads": 3, "tokenizer": {"from": "hf://a/b"}}}},
+    "spec.stages[0]": {"stages": [{"epochs": 1, "steps": 2}]},
+    "spec.stages[0].name": {"stages": [{"name": "export"}]},
+    "spec.stages[0].select": {"stages": [{"select": "Best"}]},
+    "spec.stages[0].batch": {"stages": [{"batch": {"tokens": 1, "sequences": 1}}]},
+    "spec.stages[0].memory.zeroStage": {"stages": [{"memory": {"zeroStage": 7}}]},
+    "spec.stages[0].memory.offload": {"stages": [{"memory": {"offload": "All"}}]},
+    "spec.stages[0].adapter.method": {"stages": [{"adapter": {"method": "QLoRA"}}]},
+    "spec.stages[0].data.validation": {
+        "stages": [
+            {
+                "data": {
+                    "train": [{"uri": "package://a"}],
+                    "validation": {"fraction": 0.1, "data": [{"uri": "package://b"}]},
+                }
+            }
+        ]
+    },
+    "spec.stages": {
+        "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
+        "stages": [{"name": "a", "maxLength": 256}, {"name": "a"}],
+    },
+    "spec.serving": {
+        "model": {"scratch": {"tokenizer": {"from": "hf://a/b"}}},
+        "serving": {"endpoint": "a", "template": {"engine": {"maxModelLength": 2048}}},
+    },
+    "spec.evaluation.gates[0]": {"evaluation": {"gates": [{"metric": "perplexity"}], "data": [{"uri": "package://a"}]}},
+    "spec.evaluation.gates": {
+        "evaluation": {"gates": [{"metric": "recall_count", "min": 1}], "prompts": [{"uri": "package://a"}]}
+    },
+    "spec.evaluation": {"serving": {"endpoint": "a"}},
+    "spec.export.mergeAdapter": {"export": {"mergeAdapter": False}},
+    "spec.export.quantization": {"export": {"quantization": "FP8"}},
+    "spec.storage": {"storage": {}},
+    "spec.storage.uri": {"storage": {"uri": "s3://a/b"}},
+    "spec.serving.template": {
+        "serving": {"endpoint": "a", "template": {"replicas": 1, "autoscaling": {"maxReplicas": 2}}}
+    },
+    "spec.serving.template.route": {"serving": {"endpoint": "a", "template": {"route": {"host": "x"}}}},
+    "spec.serving.template.access": {
+        "serving": {"endpoint": "a", "template": {"access": {"anonymous": True, "keysFile": "k"}}}
+    },
+    "spec.serving.template.autoscaling": {
+        "serving": {"endpoint": "a", "template": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}}
+    },
+}
+
+
+def run_of(spec):
+    """Returns a run that is good but for what the spec says."""
+    stage = {"name": "a", "data": {"train": [{"uri": "package://a"}]}}
+    gates = {"data": [{"uri": "package://b"}], "gates": [{"metric": "perplexity", "max": 9}]}
+    full = {"model": {"from": "hf://a/b"}, "stages": [{}], **copy.deepcopy(spec)}
+    full["stages"] = [{**stage, **given} for given in full["stages"]]
+    if "serving" in full and full["serving"].keys() != {"endpoint"}:
+        full["evaluation"] = gates
+    return {"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "a"}, "spec": full}
+
+
+@pytest.mark.parametrize("field", BROKEN)
+def test_the_api_server_and_the_models_refuse_the_same_field_with_the_same_words(field):
+    document = run_of(BROKEN[field])
+    with pytest.raises(DocumentError) as caught:
+        load(json.dumps(document))
+    words = {(problem.field, problem.message) for problem in caught.value.problems}
+    broken = list(broken_rules(schema_of(RUN), document))
+    assert field in [where for where, _ in broken]
+    assert set(broken) == words
+
+
+def test_every_rule_of_a_run_is_broken_by_an_example():
+    messages = {message for spec in BROKEN.values() for _, message in broken_rules(schema_of(RUN), run_of(spec))}
+    rules = [rule for _, node in nodes(schema_of(RUN)) for rule in node.get("x-kubernetes-validations", [])]
+    spec_rules = [rule for rule in rules if "oldSelf" not in rule["rule"] and "metadata" not in rule["rule"]]
+    unproven = {rule["message"] for rule in spec_rules} - messages
+    # Those of the gates are in the property test below.
+    assert {message for message in unproven if not message.startswith("a gate on")} == set()
+
+
+_maybe = st.sampled_from
+
+
+@given(
+    gate=st.fixed_dictionaries(
+        {"metric": _maybe(["perplexity", "bits_per_byte", "recall_count", "recall_rate", "distinct_1", "empty_rate"])},
+        optional={"max": st.just(1.5), "min": st.just(1.0), "maxRegression": st.just(0.5)},
+    ),
+    evaluation=st.fixed_dictionaries(
+        {},
+        optional={
+            "data": st.lists(st.just({"uri": "package://b"}), max_size=1),
+            "prompts": st.lists(_maybe([{"uri": "package://b"}, {"uri": "package://c", "recall": True}]), max_size=2),
+        },
+    ),
+    serving=st.booleans(),
+)
+def test_gates_are_judged_alike_by_cel_and_by_the_models(gate, evaluation, serving):
+    document = run_of({"evaluation": {**evaluation, "gates": [gate]}})
+    if serving:
+        document["spec"]["serving"] = {"endpoint": "a"}
+    broken = list(broken_rules(schema_of(RUN), document))
+    refused = {(problem.field, problem.message) for problem in problems(json.dumps(document))}
+    # The models judge from the inside out: an object that is wrong hides the rules of what holds it.
+    assert refused <= set(broken)
+    assert bool(refused) == bool(broken)
+
+
+def planned(spec):
+    return {**run_of(spec), "status": {"planDigest": DIGEST}}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"stages": [{"epochs": 9}]}, "spec.stages"),
+        ({"model": {"from": "hf://c/d"}}, "spec.model"),
+        ({"retries": 1}, "spec.retries"),
+        ({"compute": {"nodes": 2}}, "spec.compute"),
+        ({"suspend": True}, None),
+        ({"retention": {"keepArtifacts": 2}}, None),
+    ],
+)
+def test_a_planned_run_keeps_its_spec_but_for_what_may_change(change, field):
+    broken = [where for where, _ in broken_rules(schema_of(RUN), planned(change), old=planned({}))]
+    assert broken == ([field] if field else [])
+    assert list(broken_rules(schema_of(RUN), run_of(change), old=run_of({}))) == []
+
+
+def test_names_that_kubernetes_takes_and_labels_do_not_are_refused():
+    for name in ("a.b", "a" * 64):
+        document = run_of({})
+        document["metadata"]["name"] = name
+        assert [message for _, message in broken_rules(schema_of(RUN), document)]
+
+
+def test_the_editors_schema_takes_a_good_run_and_refuses_a_misspelt_field():
+    schema = json.loads(generate.files()["docs/schema/slipway.schema.json"])
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    good = yaml12.read(GOOD).value
+    validator.validate(good)
+    good["spec"]["stages"][0]["objectve"] = "Chat"
+    assert not validator.is_valid(good)
+
+
+def test_the_files_in_the_repository_are_those_that_the_models_give():
+    assert generate.differing(Path(__file__).parents[4]) == []
+
+
+def test_check_names_what_differs_and_writes_nothing(tmp_path, capsys):
+    assert generate.main(["--root", str(tmp_path), "--check"]) == 1
+    assert "docs/api.md" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert generate.main(["--root", str(tmp_path)]) == 0
+    assert generate.main(["--root", str(tmp_path), "--check"]) == 0
+
+
+def test_the_reference_names_every_field():
+    text = generate.files()["docs/api.md"]
+    for definition in (RUN, ENDPOINT):
+        for path, _ in nodes(schema_of(definition)):
+            name = path.rsplit(".", 1)[-1].replace("[]", "")
+            if name not in ("", "apiVersion", "kind", "metadata", "spec", "status"):
+                assert f"| `{name}` |" in text, path

@@ -1,0 +1,853 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
+from tests.unit.core.world import World, events_of
+
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.observed import Claim, EndpointView
+from slipway_core.lifecycle.requests import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
+from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import EvaluationResult
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.metrics import TEXT_METRICS
+from slipway_core.resources.status import EndpointPhase, Phase, StepState, Verdict
+
+ALL = ("prepare", "learn", "export", "evaluate")
+
+
+def annotate(world: World, **notes: str) -> None:
+    metadata = world.run.metadata.model_copy(update={"annotations": {**world.run.metadata.annotations, **notes}})
+    world.run = world.run.model_copy(update={"metadata": metadata})
+
+
+def suspend(world: World, value: bool) -> None:
+    world.run = world.run.model_copy(update={"spec": world.run.spec.model_copy(update={"suspend": value})})
+
+
+def a_live_other_version(world: World) -> None:
+    world.goes_live(OTHER_DIGEST, credentials="store")
+    world.endpoint = replace(world.endpoint, claim=Claim("older", OTHER_DIGEST, "2025-01-01T00:00:00Z", "u"))
+
+
+# ------------------------------------------------------------------------------------- the way to the endpoint
+
+
+def test_a_run_goes_through_its_steps_in_order_and_serves():
+    world = World(a_run())
+    phases = []
+    for step in ALL:
+        world.settle()
+        assert [s for s, _ in world.running()] == [step]
+        world.reach(step, 1)
+        world.settle()
+        phases.append(world.phase)
+        world.succeed(step)
+    world.settle()
+    assert phases == [Phase.PREPARING, Phase.TRAINING, Phase.EXPORTING, Phase.EVALUATING]
+    assert world.phase is Phase.ROLLING_OUT
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+    assert world.condition("Live").status == "True"
+    assert world.run.status.artifact.digest == DIGEST
+    assert world.promotions == 1
+
+
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [(None, "the model passed; the run has no serving"), ([], "no gate applied to the model; the run has no serving")],
+)
+def test_a_run_without_serving_completes_and_promotes_nothing(gates, message):
+    world = World(a_run(serving=False, gates=gates))
+    world.through(*ALL)
+    assert world.phase is Phase.COMPLETED
+    assert world.condition("Progressing").message == message
+    assert world.promotions == 0
+
+
+def test_the_record_outlives_the_attempts():
+    world = World(a_run())
+    world.through(*ALL)
+    world.attempts.clear()
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    assert world.running() == []
+
+
+# --------------------------------------------------------------------------------------------------- A: the gate
+
+
+def test_A_a_failed_gate_rejects_and_nothing_is_promoted():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={"perplexity": 20.5})
+    world.settle()
+    assert world.phase is Phase.REJECTED
+    assert world.promotions == 0
+    assert "20.5" in world.condition("Passed").message
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"metrics": {}, "missing": {"perplexity": "is nan"}},
+        {"evaluation": None},
+        {"evaluation": EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=99)},
+        {"evaluation": EvaluationResult(number=1, artifact_digest=OTHER_DIGEST, scored_tokens=1000)},
+    ],
+    ids=["nan", "no evaluation", "too few tokens", "another artifact"],
+)
+@pytest.mark.parametrize(("policy", "phase"), [("Hold", Phase.HELD), ("Reject", Phase.REJECTED)])
+def test_A_what_cannot_be_judged_is_held_or_rejected(result, policy, phase):
+    world = World(a_run(evaluation={"onInconclusive": policy}))
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", **result)
+    world.settle()
+    assert world.phase is phase
+    assert world.run.status.evaluation.verdict is Verdict.INCONCLUSIVE
+    assert world.promotions == 0
+
+
+def test_A_a_crashed_evaluation_is_inconclusive_after_its_retries():
+    world = World(a_run(retries=1))
+    world.through("prepare", "learn", "export")
+    for _ in range(2):
+        world.fail("evaluate")
+        world.settle()
+        world.wait(1000)
+        world.settle()
+    assert world.phase is Phase.HELD
+    assert "it broke" in world.run.status.evaluation.reason
+    assert world.promotions == 0
+
+
+def test_a_held_run_is_judged_again_when_asked_and_only_once():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", evaluation=None)
+    world.settle()
+    annotate(world, **{REEVALUATE_ANNOTATION: "1"})
+    world.settle()
+    assert world.phase is Phase.EVALUATING
+    assert [a.number for a in world.attempts["evaluate"]] == [1, 2]
+    world.succeed("evaluate", evaluation=None)
+    world.settle()
+    assert world.phase is Phase.HELD
+    annotate(world, **{REEVALUATE_ANNOTATION: "2"})
+    world.settle()
+    world.succeed("evaluate")
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    assert world.run.status.evaluation.number == 3
+
+
+RELATIVE = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
+
+
+def test_a_regression_gate_names_the_live_version_to_the_evaluation():
+    world = World(a_run(gates=RELATIVE))
+    a_live_other_version(world)
+    world.through("prepare", "learn", "export")
+    create = next(c for d in world.decisions for c in d.create if c.step == "evaluate")
+    assert create.baseline == Baseline("file:///live", OTHER_DIGEST, "store")
+    assert str(create.baseline) == f"file:///live@{OTHER_DIGEST}"
+
+
+def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout():
+    world = World(a_run(gates=RELATIVE))
+    world.through("prepare", "learn", "export")
+    a_live_other_version(world)
+    world.succeed("evaluate")
+    world.settle()
+    assert world.phase is Phase.EVALUATING
+    assert world.promotions == 0
+    evaluation = EvaluationResult(
+        number=2, artifact_digest=DIGEST, scored_tokens=1000,
+        baseline_digest=OTHER_DIGEST, baseline_metrics={"perplexity": 5.0},
+    )  # fmt: skip
+    world.succeed("evaluate", evaluation=evaluation)
+    world.settle()
+    assert world.phase is Phase.REJECTED
+
+
+def test_F_a_superseded_run_is_not_judged_again_when_other_models_go_live():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    world.goes_live(OTHER_DIGEST, version=2)
+    world.endpoint = replace(world.endpoint, claim=Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.settle()
+    assert world.phase is Phase.COMPLETED
+    assert len(world.attempts["evaluate"]) == 1
+
+
+# ------------------------------------------------------------------------------------------- retries and restarts
+
+
+def test_counted_failures_end_the_run_after_the_retries():
+    world = World(a_run(retries=2))
+    world.through("prepare")
+    for _ in range(3):
+        assert world.phase is not Phase.FAILED
+        world.fail("learn")
+        world.settle()
+        world.wait(1000)
+        world.settle()
+    assert world.phase is Phase.FAILED
+    assert len(world.attempts["learn"]) == 3
+    assert "it broke" in world.condition("Progressing").message
+
+
+def test_a_failure_is_not_tried_again_before_its_backoff():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    decision = world.reconcile()
+    assert decision.create == ()
+    assert decision.look_again is not None
+    world.wait(decision.look_again.total_seconds())
+    assert [c.number for c in world.reconcile().create] == [2]
+
+
+def test_a_retry_prepares_again_what_a_stage_found_damaged():
+    world = World(a_run())
+    world.through("prepare")
+    world.fail("learn", kind="DamagedShard", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.FAILED
+    annotate(world, **{RETRY_ANNOTATION: "now"})
+    world.through("prepare")
+    assert len(world.attempts["prepare"]) == 2
+    assert len(world.attempts["learn"]) == 2
+    assert world.phase is Phase.TRAINING
+
+
+@pytest.mark.parametrize("annotation", [RETRY_ANNOTATION, REEVALUATE_ANNOTATION])
+def test_an_annotation_longer_than_a_status_holds_is_honoured_once(annotation):
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.fail("evaluate", kind="BadInput", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.HELD
+    for letter in "ab":
+        annotate(world, **{annotation: letter * 5000})
+        before = len(world.attempts["evaluate"])
+        world.settle()
+        assert len(world.attempts["evaluate"]) == before + 1
+        world.fail("evaluate", kind="BadInput", exit_class=ExitClass.BAD_INPUT)
+        world.settle()
+        assert len(world.attempts["evaluate"]) == before + 1
+        assert type(world.run.status).model_validate_json(world.run.status.model_dump_json(by_alias=True))
+
+
+def test_a_damaged_artifact_is_exported_again_before_it_is_judged_again():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.fail("evaluate", kind="BadArtifact", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.HELD
+    annotate(world, **{REEVALUATE_ANNOTATION: "now"})
+    world.settle()
+    assert len(world.attempts["export"]) == 2
+    assert len(world.attempts["evaluate"]) == 1
+    world.through("export", "evaluate")
+    assert world.record("evaluate").attempt == 2
+    assert world.promotions == 1
+
+
+def test_a_retry_of_anything_else_prepares_nothing():
+    world = World(a_run())
+    world.through("prepare")
+    world.fail("learn", kind="BadConfig", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    annotate(world, **{RETRY_ANNOTATION: "now"})
+    world.settle()
+    assert len(world.attempts["prepare"]) == 1
+    assert len(world.attempts["learn"]) == 2
+
+
+def test_bad_input_is_never_retried():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare", kind="BadData", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.FAILED
+    assert "BadData: it broke" in world.condition("Progressing").message
+
+
+@pytest.mark.parametrize("exit_class", [ExitClass.INTERRUPTED, ExitClass.LOST_PEERS])
+def test_interruptions_that_make_progress_are_never_counted(exit_class):
+    world = World(a_run(retries=0))
+    world.through("prepare")
+    for attempt in range(1, 8):
+        world.reach("learn", attempt * 10)
+        world.settle()
+        world.end("learn", exit_class)
+        world.settle()
+        assert len(world.attempts["learn"]) == attempt + 1
+    assert world.record("learn").failures == 0
+
+
+def test_three_interruptions_without_progress_are_one_failure():
+    world = World(a_run(retries=1))
+    world.through("prepare")
+    for _ in range(3):
+        world.end("learn", ExitClass.INTERRUPTED)
+        world.settle()
+    assert world.record("learn").failures == 1
+    world.wait(1000)
+    world.settle()
+    assert world.phase is Phase.TRAINING
+
+
+def test_D_an_attempt_that_was_killed_together_with_its_executor_made_the_progress_that_status_knows():
+    world = World(a_run())
+    world.through("prepare")
+    for reached in (10, 20, 30, 40):
+        world.reach("learn", reached)
+        world.settle()
+        world._change("learn", progress=None)  # What the executor had heard is gone with it.
+        world.end("learn", ExitClass.INTERRUPTED)
+        world.settle()
+        assert world.record("learn").resumed_step == reached
+    assert world.record("learn").failures == 0
+
+
+def test_an_attempt_that_vanished_is_an_interruption():
+    world = World(a_run())
+    world.settle()
+    world.attempts["prepare"].clear()
+    world.settle()
+    assert [a.number for a in world.attempts["prepare"]] == [2]
+
+
+def test_attempts_that_keep_vanishing_are_a_failure():
+    world = World(a_run())
+    world.settle()
+    for _ in range(3):
+        world.attempts["prepare"].clear()
+        world.settle()
+    assert world.record("prepare").failures == 1
+
+
+def test_a_clock_that_is_ahead_prolongs_no_pause():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    ahead = world.now + timedelta(hours=3)
+    world.attempts["prepare"][-1] = replace(world.attempts["prepare"][-1], finished_at=ahead)
+    world.settle()
+    assert world.record("prepare").state is StepState.WAITING
+    world.wait(11)
+    world.settle()
+    assert world.record("prepare").attempt == 2
+
+
+def test_what_an_attempt_says_fits_into_status_however_long_it_is():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn", "export")
+    world.end("evaluate", ExitClass.FAILED, message="x" * 5000)
+    world.settle()
+    assert world.phase is Phase.HELD
+    assert type(world.run.status).model_validate(world.run.status.model_dump()) == world.run.status
+
+
+def test_a_result_that_cannot_be_read_fits_into_status_however_long_the_reason_is():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn")
+    world.end("export", ExitClass.DONE)
+    world._change("export", result_error="x" * 5000)
+    world.settle()
+    assert (world.phase, len(world.record("export").message)) == (Phase.FAILED, 4096)
+
+
+def test_the_reasons_of_many_gates_fit_into_status_together():
+    relative = [{"metric": metric, "maxRegression": 1} for metric in TEXT_METRICS]
+    world = World(a_run(gates=[{"metric": "perplexity", "max": 20}, *relative]))
+    a_live_other_version(world)
+    world.through("prepare", "learn", "export")
+    result = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, baseline_digest=OTHER_DIGEST)
+    world.succeed(
+        "evaluate", metrics=dict.fromkeys(TEXT_METRICS, 10.0), missing={"baseline": "x" * 1024}, evaluation=result
+    )
+    world.settle()
+    assert world.phase is Phase.HELD
+    assert world.run.status.evaluation.reason.startswith("perplexity 10, wanted <= live + 1: xxx")
+
+
+def test_the_reason_of_one_metric_fits_into_status():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={}, missing={"perplexity": "x" * 5000})
+    world.settle()
+    assert world.phase is Phase.HELD
+
+
+def test_of_too_many_metrics_those_that_gates_name_are_kept():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={**{f"metric_{n}": 1.0 for n in range(80)}, "perplexity": 10.0})
+    world.settle()
+    kept = world.record("evaluate").metrics
+    assert (len(kept), kept["perplexity"], kept["metric_0"]) == (64, 10.0, 1.0)
+    assert world.phase is Phase.ROLLING_OUT
+
+
+def test_an_export_that_names_no_artifact_has_failed():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn")
+    world.end("export", ExitClass.DONE)
+    world.settle()
+    assert world.phase is Phase.FAILED
+
+
+def test_a_failed_run_gets_its_retries_back_by_annotation_once():
+    world = World(a_run(retries=0))
+    world.settle()
+    world.fail("prepare")
+    world.settle()
+    assert world.phase is Phase.FAILED
+    annotate(world, **{RETRY_ANNOTATION: "now"})
+    world.settle()
+    assert world.phase is Phase.PREPARING
+    world.fail("prepare")
+    world.settle()
+    assert world.phase is Phase.FAILED
+
+
+# ------------------------------------------------------------------------------------------------------ suspend
+
+
+def test_suspend_stops_the_attempt_and_goes_on_where_it_was():
+    world = World(a_run())
+    world.through("prepare")
+    world.reach("learn", 7)
+    suspend(world, True)
+    world.settle()
+    assert world.phase is Phase.SUSPENDED
+    assert world.running() == []
+    suspend(world, False)
+    world.settle()
+    assert world.phase is Phase.TRAINING
+    assert [a.number for a in world.attempts["learn"]] == [1, 2]
+    assert world.record("learn").failures == 0
+
+
+def test_suspending_again_and_again_before_the_first_checkpoint_is_no_failure():
+    world = World(a_run())
+    world.through("prepare")
+    for _ in range(4):
+        suspend(world, True)
+        world.settle()
+        suspend(world, False)
+        world.settle()
+    assert (world.phase, world.record("learn").failures, world.record("learn").stalls) == (Phase.TRAINING, 0, 0)
+
+
+def test_suspending_a_finished_run_changes_nothing():
+    world = World(a_run(serving=False))
+    world.through(*ALL)
+    suspend(world, True)
+    world.settle()
+    assert world.phase is Phase.COMPLETED
+
+
+# ------------------------------------------------------------------------------------------------- the endpoint
+
+
+def test_B_a_failed_rollout_fails_the_run_and_names_the_live_version():
+    world = World(a_run())
+    a_live_other_version(world)
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    assert world.condition("Live").reason == "RolloutFailed"
+    assert "version 1 stays live" in world.condition("Progressing").message
+
+
+def test_a_run_never_replaces_one_that_was_created_later():
+    world = World(a_run())
+    world.goes_live(OTHER_DIGEST)
+    world.endpoint = replace(world.endpoint, claim=Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.through(*ALL)
+    assert world.phase is Phase.COMPLETED
+    assert world.condition("Live").reason == "Superseded"
+    assert world.promotions == 0
+
+
+def test_a_superseded_run_is_completed_and_not_live():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    world.goes_live(OTHER_DIGEST, version=2)
+    world.endpoint = replace(world.endpoint, claim=Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.settle()
+    assert world.phase is Phase.COMPLETED
+    assert world.condition("Live").status == "False"
+
+
+def test_what_the_endpoint_said_before_it_was_told_is_not_about_this_run():
+    """Its history may hold the same model, from a run that was removed."""
+    world = World(a_run())
+    world.candidate_fails()
+    world.through(*ALL)
+    assert world.phase is Phase.ROLLING_OUT
+
+
+def test_an_endpoint_that_was_deleted_stays_deleted_once_the_model_was_live():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.COMPLETED, 1)
+    assert world.condition("Live").reason == "EndpointDeleted"
+    annotate(world, **{RETRY_ANNOTATION: "again"})
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+def test_an_endpoint_that_is_deleted_while_a_model_rolls_out_is_made_again():
+    world = World(a_run())
+    world.through(*ALL)
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+def test_a_run_that_is_over_never_comes_back_when_the_endpoint_is_gone():
+    world = World(a_run())
+    world.endpoint = EndpointView(Claim("newer", OTHER_DIGEST, "2027-01-01T00:00:00Z", "u"))
+    world.through(*ALL)
+    before = world.run.status
+    assert world.phase is Phase.COMPLETED
+    world.endpoint = None
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 0)
+
+    world = World(a_run())
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    before = world.run.status
+    world.endpoint = None
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_what_somebody_told_an_endpoint_by_hand_is_not_undone():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    own = world.endpoint.claim
+    world.endpoint = replace(world.endpoint, claim=replace(own, run="", digest=OTHER_DIGEST))
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.COMPLETED, 1)
+    assert world.condition("Live").reason == "Replaced"
+
+
+def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    before = world.run.status
+    world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 1)
+
+
+def test_a_run_does_not_serve_before_the_traffic_has_moved_to_its_model():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    view = world.endpoint
+    world.endpoint = replace(view, status=view.status.model_copy(update={"phase": EndpointPhase.ROLLING_OUT}))
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "False")
+    world.endpoint = view
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+
+
+def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_does_not_answer():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    since = world.condition("Progressing")
+    world.wait(60)
+    world.endpoint = replace(
+        world.endpoint, status=world.endpoint.status.model_copy(update={"phase": EndpointPhase.DEGRADED})
+    )
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.SERVING, "NotAnswering")
+    assert world.condition("Progressing") == since, "its time to live goes on"
+    world.goes_live()
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+
+
+def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_in_the_end():
+    world = World(a_run())
+    world.through(*ALL)
+    world.candidate_fails()
+    world.settle()
+    assert world.phase is Phase.FAILED
+    world.endpoint = replace(world.endpoint, status=world.endpoint.status.model_copy(update={"retry": "by hand"}))
+    world.goes_live()
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
+
+
+def test_a_model_of_an_endpoint_is_told_to_another_one_when_serving_changes():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    other = world.plan.serving.model_copy(update={"endpoint": "other"})
+    world.plan = world.plan.model_copy(update={"serving": other})
+    world.endpoint = None
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+# ------------------------------------------------------------------------------------------- conditions, events
+
+
+def test_a_blocker_is_a_condition_while_it_lasts():
+    world = World(a_run())
+    world.settle()
+    blocked = replace(world.observed(), blockers=(Blocker("Unschedulable", "NoGpu", "no node has nvidia.com/gpu"),))
+    decision = lifecycle.step(world.run, world.plan, blocked, world.now)
+    assert any(c.type == "Unschedulable" and c.status == "True" for c in decision.status.conditions)
+    world.run = world.run.model_copy(update={"status": decision.status})
+    world.settle()
+    assert world.condition("Unschedulable") is None
+
+
+def blocked_by(world: World, *blockers: Blocker) -> Decision:
+    decision = lifecycle.step(world.run, world.plan, replace(world.observed(), blockers=blockers), world.now)
+    world.run = world.run.model_copy(update={"status": decision.status})
+    return decision
+
+
+def test_F_a_blocker_is_an_event_when_it_is_new_or_has_another_reason_and_not_for_its_words_alone():
+    world = World(a_run())
+    world.settle()
+    gpu = Blocker("Unschedulable", "NoAccelerator", "0/1 nodes have it")
+    (told,) = [event for event in blocked_by(world, gpu).events if event.type == "Warning"]
+    assert (told.reason, told.message) == ("NoAccelerator", "0/1 nodes have it")
+    assert blocked_by(world, replace(gpu, message="0/2 nodes have it")).events == ()
+    (again,) = blocked_by(world, replace(gpu, reason="NoNodeFits")).events
+    assert again.reason == "NoNodeFits"
+    quiet = replace(gpu, type="AccessOpen", warns=False)
+    assert blocked_by(world, quiet).events == ()
+
+
+@pytest.mark.parametrize("step", ["prepare", "learn", "export", "evaluate"])
+def test_a_step_that_cannot_start_is_pending_and_progressing_names_the_cause(step):
+    world = World(a_run())
+    world.through(*ALL[: ALL.index(step)])
+    started = world.phase
+    blocked_by(world, Blocker("Unschedulable", "NoAccelerator", "no node has nvidia.com/gpu"))
+    progressing = world.condition("Progressing")
+    assert (world.phase, progressing.status, progressing.reason) == (Phase.PENDING, "True", "Waiting")
+    assert progressing.message == f"{step} waits (attempt 1): Unschedulable"
+    world.settle()
+    assert (world.phase, world.condition("Progressing").reason) == (started, started.value)
+
+
+def test_the_words_of_a_blocker_fit_into_a_condition():
+    world = World(a_run())
+    world.settle()
+    blocked = replace(world.observed(), blockers=(Blocker("Unschedulable", "NoGpu", "x" * 65536),))
+    decision = lifecycle.step(world.run, world.plan, blocked, world.now)
+    assert any(c.type == "Unschedulable" and c.message.endswith("…") for c in decision.status.conditions)
+
+
+def test_a_queued_attempt_shows_as_queued():
+    world = World(a_run())
+    world.settle()
+    queued = replace(world.observed(), queued=Blocker("Queued", "QuotaExceeded", "team-a has no GPU left"))
+    assert lifecycle.step(world.run, world.plan, queued, world.now).status.phase is Phase.QUEUED
+
+
+def test_F_a_run_that_stays_queued_has_the_same_status_however_often_it_is_looked_at():
+    world = World(a_run())
+    world.settle()
+    queued = replace(world.observed(), queued=Blocker("Queued", "QuotaExceeded", "team-a has no GPU left"))
+    first = lifecycle.step(world.run, world.plan, queued, world.now).status
+    later = world.run.model_copy(update={"status": first})
+    assert lifecycle.step(later, world.plan, queued, world.now + timedelta(minutes=5)).status == first
+
+
+def test_every_change_of_phase_is_an_event():
+    world = World(a_run())
+    assert "PhaseChanged" in events_of(world.reconcile())
+    world.reach("prepare", 0)
+    assert "PhaseChanged" not in events_of(world.reconcile())
+
+
+# ------------------------------------------------------------------------------------ a random world (A, B, F)
+
+
+class RandomWorld(RuleBasedStateMachine):
+    """Steps end in any way at any time, the executor dies between any two writes, others use the endpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = World(a_run(retries=1, gates=RELATIVE))
+
+    @initialize(steps=st.sampled_from([(), ("prepare", "learn", "export"), ALL]))
+    def some_of_it_is_done_already(self, steps):
+        self.world.through(*steps)
+
+    @rule(dies_before=st.one_of(st.none(), st.integers(0, 3)))
+    def reconcile(self, dies_before):
+        decision = self.world.reconcile(dies_before=dies_before)
+        running = [step for step, _ in self.world.running()]
+        assert len(running) <= 1, f"two attempts at once: {running}"
+        if decision.promote:
+            status = decision.status
+            assert status.evaluation.verdict is Verdict.PASS
+            assert status.evaluation.artifact_digest == status.artifact.digest == decision.promote.digest
+            live = self.world.endpoint.status.live if self.world.endpoint else None
+            if live is not None and live.digest != DIGEST:
+                assert status.evaluation.baseline_digest == live.digest
+        for create in decision.create:
+            assert create.step in self.world.plan.steps
+
+    @precondition(lambda self: self.world.running())
+    @rule(
+        exit_class=st.sampled_from([c for c in ExitClass if c is not ExitClass.DONE]),
+        training_step=st.integers(0, 5),
+        with_result=st.booleans(),
+    )
+    def attempt_ends_badly(self, exit_class, training_step, with_result):
+        step, _ = self.world.running()[0]
+        self.world.reach(step, training_step)
+        if with_result:
+            self.world.fail(step, exit_class=exit_class)
+        else:
+            self.world.end(step, exit_class)
+
+    @precondition(lambda self: self.world.running())
+    @rule(perplexity=st.one_of(st.none(), st.floats(1, 40)), tokens=st.sampled_from([0, 1000]), right=st.booleans())
+    def attempt_succeeds(self, perplexity, tokens, right):
+        step, attempt = self.world.running()[0]
+        if step != "evaluate":
+            self.world.succeed(step)
+            return
+        live = self.world.endpoint.status.live if self.world.endpoint else None
+        evaluation = EvaluationResult(
+            number=attempt.number,
+            artifact_digest=DIGEST if right else OTHER_DIGEST,
+            scored_tokens=tokens,
+            baseline_digest=live.digest if live else None,
+            baseline_metrics={"perplexity": 10.0} if live else {},
+        )
+        metrics = {} if perplexity is None else {"perplexity": perplexity}
+        self.world.succeed(step, metrics=metrics, evaluation=evaluation)
+
+    @precondition(lambda self: self.world.running())
+    @rule()
+    def attempt_vanishes(self):
+        step, attempt = self.world.running()[0]
+        self.world.attempts[step].remove(attempt)
+
+    @rule(seconds=st.integers(1, 400))
+    def time_passes(self, seconds):
+        self.world.wait(seconds)
+
+    @rule(value=st.booleans())
+    def somebody_suspends(self, value):
+        suspend(self.world, value)
+
+    @rule(token=st.sampled_from("xyz"))
+    def somebody_asks_for_another_judgement(self, token):
+        annotate(self.world, **{REEVALUATE_ANNOTATION: token})
+
+    @rule(token=st.sampled_from("xyz"))
+    def somebody_asks_for_a_retry(self, token):
+        annotate(self.world, **{RETRY_ANNOTATION: token})
+
+    @precondition(lambda self: self.world.endpoint is not None and self.world.endpoint.claim is not None)
+    @rule(ok=st.booleans())
+    def the_endpoint_acts(self, ok):
+        if ok:
+            self.world.goes_live(self.world.endpoint.claim.digest)
+        else:
+            self.world.candidate_fails(self.world.endpoint.claim.digest)
+
+    @precondition(lambda self: self.world.endpoint is not None)
+    @rule(version=st.one_of(st.none(), st.just(5)))
+    def somebody_rolls_the_endpoint_back_or_lets_it_go_on(self, version):
+        self.world.endpoint = replace(self.world.endpoint, rollback_to=version)
+
+    @precondition(lambda self: self.world.endpoint is not None)
+    @rule(token=st.sampled_from("xyz"))
+    def somebody_asks_the_endpoint_for_a_retry(self, token):
+        status = self.world.endpoint.status.model_copy(update={"retry": token})
+        self.world.endpoint = replace(self.world.endpoint, status=status)
+
+    @rule(later=st.booleans())
+    def another_run_takes_the_endpoint(self, later):
+        self.world.goes_live(OTHER_DIGEST, version=5)
+        created = "2027-01-01T00:00:00Z" if later else "2025-01-01T00:00:00Z"
+        self.world.endpoint = replace(self.world.endpoint, claim=Claim("other", OTHER_DIGEST, created, "u"))
+
+    @invariant()
+    def numbers_are_never_used_twice(self):
+        for attempts in self.world.attempts.values():
+            numbers = [a.number for a in attempts]
+            assert numbers == sorted(set(numbers))
+
+    @invariant()
+    def the_verdict_is_about_the_artifact(self):
+        status = self.world.run.status
+        if status and status.evaluation and status.evaluation.verdict is Verdict.PASS:
+            assert status.evaluation.artifact_digest == status.artifact.digest
+
+    @invariant()
+    def failures_stay_within_the_retries(self):
+        for record in self.world.run.status.stages if self.world.run.status else []:
+            assert record.failures <= self.world.plan.retries + 1
+            assert (record.failures == self.world.plan.retries + 1) <= (record.state is StepState.FAILED)
+
+    def teardown(self):
+        """F: once the world holds still, so does the lifecycle, and a quiet pass says and writes nothing."""
+        self.world.settle()
+        decision = self.world.decide()
+        assert decision.status == self.world.run.status
+        assert (decision.create, decision.delete, decision.promote, decision.events) == ((), (), None, ())
+
+
+TestRandomWorld = RandomWorld.TestCase
+TestRandomWorld.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRandomWorld.__doc__ = "Invariants A, B and F hold in a random world."
+
+
+def test_G_new_settings_of_the_live_model_are_a_rollout_until_the_endpoint_has_taken_them_up():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    assert world.condition("Live").status == "True"

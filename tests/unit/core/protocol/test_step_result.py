@@ -1,0 +1,58 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_core.protocol import exit_codes, step_result
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import ResultError, StepError, StepResult
+
+
+@given(st.text(max_size=2048))
+def test_a_result_always_fits_and_keeps_its_kind(message):
+    text = step_result.encode(StepResult(step="s", attempt=1, error=StepError(kind="Bad", message=message)))
+    assert len(text.encode()) <= step_result.RESULT_LIMIT
+    assert step_result.decode(text).error.kind == "Bad"
+
+
+def test_a_long_message_is_cut_and_says_so():
+    text = step_result.encode(StepResult(step="s", attempt=1, error=StepError(kind="Bad", message="夜" * 2048)))
+    assert step_result.decode(text).error.message.endswith("(cut)")
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "nonsense", '{"step": "s"}', '{"step": 1, "attempt": 1}', "[]"])
+def test_garbage_is_never_a_result(text):
+    with pytest.raises(ResultError, match=r"result"):
+        step_result.decode(text)
+
+
+def test_a_result_that_was_cut_off_is_recognised():
+    whole = '{"step":"s","attempt":1,"metrics":{' + ",".join(f'"m{i}":1.0' for i in range(600))
+    with pytest.raises(ResultError, match="cut off"):
+        step_result.decode(whole[: step_result.RESULT_LIMIT])
+
+
+def test_numbers_that_are_not_finite_are_left_out_with_the_reason():
+    finite, missing = step_result.split_finite({"a": 1.0, "b": math.nan, "c": math.inf})
+    assert finite == {"a": 1.0}
+    assert missing == {"b": "is nan", "c": "is inf"}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (0, ExitClass.DONE), (2, ExitClass.BAD_INPUT), (75, ExitClass.INTERRUPTED), (76, ExitClass.LOST_PEERS),
+        (1, ExitClass.FAILED), (137, ExitClass.FAILED), (139, ExitClass.FAILED), (-9, ExitClass.FAILED),
+    ],
+)  # fmt: skip
+def test_the_class_of_an_exit_code(code, expected):
+    assert exit_codes.classify(code) is expected
+
+
+def test_the_gravest_class_stands_for_all_ranks():
+    assert exit_codes.gravest_code([0, 76, 75]) == 75
+    assert exit_codes.gravest_code([76, 1, 75]) == 1
+    assert exit_codes.gravest_code([1, 2, 137]) == 2
+    assert exit_codes.gravest([ExitClass.DONE, ExitClass.LOST_PEERS]) is ExitClass.LOST_PEERS
+    assert exit_codes.shell_code(-9) == 137
