@@ -117,7 +117,7 @@ def make_data(folder: Path) -> dict[str, Any]:
     step = [sys.executable, "-m", "slipway_trainer.main", "prepare", "--plan", str(ws.plan), "--attempt", "1"]
     subprocess.run(step, check=True, stdout=subprocess.DEVNULL)
 
-    from slipway_trainer.shards import Shards
+    from slipway_trainer.batches.shards import Shards
 
     shards = Shards.open(ws.stage("bench").data("train"))
     tokens = [[int(token) for token in shards.document(i)[0]] for i in range(shards.n_documents)]
@@ -162,7 +162,7 @@ def slipway(folder: Path) -> dict[str, float]:
 
     from slipway_core import plan as plans
     from slipway_core.protocol.workspace import Workspace
-    from slipway_trainer import loop, train
+    from slipway_trainer.training import loop, train
 
     ws = Workspace(folder / "workspace")
     stage = ws.stage("bench")

@@ -14,8 +14,13 @@ from tests.integration.serving.hub_server import Hub
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_trainer import export, lineage, models, prepare, sources, stored_model
-from slipway_trainer.errors import BadConfig, FetchFailed
+from slipway_trainer import export
+from slipway_trainer.data import prepare
+from slipway_trainer.data.data_files import data_files
+from slipway_trainer.fetching import stored_model
+from slipway_trainer.model import lineage
+from slipway_trainer.model import stage_model as models
+from slipway_trainer.step.errors import BadConfig, FetchFailed
 
 BASE = {"config.json": b"{}", "model.safetensors": b"weights" * 1000}
 NOT_FETCHED = {"pytorch_model.bin": b"a pickle", "onnx/config.json": b"{}", "modeling.py": b"import os"}
@@ -135,7 +140,7 @@ def test_data_comes_as_the_files_that_can_be_read(hub: Hub, tmp_path: Path) -> N
     hub.put(
         "datasets/org/rows", {"data/b.jsonl": b"{}", "a.parquet": b"x", "script.py": b"import os", "README.md": b"x"}
     )
-    found = sources.data_files("hf://org/rows", "stages[0].data.train[0].uri", tmp_path)
+    found = data_files("hf://org/rows", "stages[0].data.train[0].uri", tmp_path)
     assert [file.name for file in found] == ["hf://org/rows/a.parquet", "hf://org/rows/data/b.jsonl"]
 
 
@@ -149,7 +154,7 @@ def test_a_private_one_is_read_with_the_token_and_refused_without(
     with pytest.raises(BadConfig, match=rf"^model\.from: {refused}model\.credentials$"):
         fetch("org/private", tmp_path)
     with pytest.raises(BadConfig, match=rf"{refused}stages\[0\]\.data\.train\[0\]\.credentials$"):
-        sources.data_files("hf://org/private", "stages[0].data.train[0].uri", tmp_path)
+        data_files("hf://org/private", "stages[0].data.train[0].uri", tmp_path)
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert names(fetch("org/private", tmp_path)) == ["config.json", "model.safetensors"]
 
@@ -163,7 +168,7 @@ def test_what_is_not_there_is_bad_input_and_a_hub_that_is_away_is_not(hub: Hub, 
     with pytest.raises(FetchFailed, match=r"the hub does not answer: .*503"):
         fetch("org/busy", tmp_path)
     with pytest.raises(FetchFailed, match=r"the hub does not answer: .*503"):
-        sources.data_files("hf://org/busy", "stages[0].data.train[0].uri", tmp_path)
+        data_files("hf://org/busy", "stages[0].data.train[0].uri", tmp_path)
 
 
 def test_a_model_that_was_fetched_in_part_goes_on(hub: Hub, tmp_path: Path) -> None:

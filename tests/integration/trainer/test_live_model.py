@@ -16,11 +16,12 @@ from tests.unit.trainer.trained_run import TrainedRun, make_run
 from slipway_core.protocol import artifact
 from slipway_serving.fetch import fetch
 from slipway_serving.model_source import open_source
-from slipway_trainer import evaluate, export, live_model
-from slipway_trainer.errors import FetchFailed, Superseded
-from slipway_trainer.hub import HubModel
-from slipway_trainer.process import Fence
-from slipway_trainer.stored_object import StoredObject
+from slipway_trainer import export
+from slipway_trainer.fetching.hub import HubModel
+from slipway_trainer.fetching.stored_object import StoredObject
+from slipway_trainer.judging import evaluate, live_model
+from slipway_trainer.step.errors import FetchFailed, Superseded
+from slipway_trainer.step.fence import Fence
 
 GATE = {"metric": "bits_per_byte", "maxRegression": 0.02}
 
@@ -98,7 +99,7 @@ def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str
 def test_a_store_that_does_not_answer_is_another_attempt(
     run: TrainedRun, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_trainer.object_store._RETRY", {"max_retries": 0})
+    monkeypatch.setattr("slipway_trainer.fetching.object_store._RETRY", {"max_retries": 0})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(FetchFailed, match=r"the endpoint's model\.uri: s3://data/model: the store does not answer"):
         evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@sha256:{'a' * 64}")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.unit.trainer.tiny_model import TEXTS, make_servable
 
-from slipway_trainer import perplexity
-from slipway_trainer.servable import Servable
+from slipway_trainer.judging import perplexity
+from slipway_trainer.model.exported_model import ExportedModel
 
 WINDOW = 32
 DOCUMENTS = [
@@ -32,12 +32,12 @@ DOCUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def servable() -> Servable:
+def servable() -> ExportedModel:
     return make_servable(positions=WINDOW)
 
 
 @pytest.fixture(scope="module")
-def harness(servable: Servable) -> Any:
+def harness(servable: ExportedModel) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
@@ -63,7 +63,7 @@ def _figures(documents: list[str], log_likelihoods: list[float], tokens: int) ->
     }
 
 
-def test_every_figure_equals_lm_evals_to_six_digits(servable: Servable, harness: Any) -> None:
+def test_every_figure_equals_lm_evals_to_six_digits(servable: ExportedModel, harness: Any) -> None:
     tokens = sum(len(harness.tok_encode(text)) for text in DOCUMENTS)
     expected = _figures(DOCUMENTS, _log_likelihoods(harness, DOCUMENTS), tokens)
     found = perplexity.score(servable.model, servable.tokenizer, DOCUMENTS)
@@ -77,12 +77,12 @@ def test_every_figure_equals_lm_evals_to_six_digits(servable: Servable, harness:
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
-def test_every_document_has_lm_evals_log_likelihood(servable: Servable, harness: Any, text: str) -> None:
+def test_every_document_has_lm_evals_log_likelihood(servable: ExportedModel, harness: Any, text: str) -> None:
     found = perplexity.score(servable.model, servable.tokenizer, [text])
     assert -found.nll == pytest.approx(_log_likelihoods(harness, [text])[0], rel=1e-6)
 
 
-def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(servable: Servable) -> None:
+def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(servable: ExportedModel) -> None:
     from lm_eval.models.huggingface import HFLM
 
     made = make_servable(positions=WINDOW)

@@ -13,9 +13,14 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
-from slipway_trainer import export, lineage, models, object_store, prepare, sources, tokenizer
-from slipway_trainer.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
-from slipway_trainer.stored_object import StoredObject
+from slipway_trainer import export
+from slipway_trainer.data import prepare
+from slipway_trainer.data.data_files import data_files
+from slipway_trainer.fetching import object_store
+from slipway_trainer.fetching.stored_object import StoredObject
+from slipway_trainer.model import lineage, stage_model
+from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
+from slipway_trainer.tokens import tokenizer
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -24,7 +29,7 @@ ROWS = b"".join(json.dumps(text(f"row {n}: " + "abcdefg " * n)).encode() + b"\n"
 
 
 def names(uri: str, cache: Path) -> list[str]:
-    return [file.name for file in sources.data_files(uri, FIELD, cache)]
+    return [file.name for file in data_files(uri, FIELD, cache)]
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -87,14 +92,14 @@ def test_an_object_of_many_requests_goes_on_where_an_attempt_was_killed(
     with pytest.raises(FetchFailed):
         names("s3://data/large.jsonl", tmp_path)
     monkeypatch.setattr(object_store.ObjectStore, "_block", lambda *args: (asked.append(args[2]), block(*args))[1])
-    [file] = sources.data_files("s3://data/large.jsonl", FIELD, tmp_path)
+    [file] = data_files("s3://data/large.jsonl", FIELD, tmp_path)
     assert file.path.read_bytes() == content
     assert min(asked) == 800
     asked.clear()
     names("s3://data/large.jsonl", tmp_path)
     assert not asked
     put("large.jsonl", content[::-1])
-    [file] = sources.data_files("s3://data/large.jsonl", FIELD, tmp_path)
+    [file] = data_files("s3://data/large.jsonl", FIELD, tmp_path)
     assert file.path.read_bytes() == content[::-1]
 
 
@@ -114,7 +119,7 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
     with pytest.raises(FetchFailed, match="was changed while it was fetched"):
         names("s3://data/moving.jsonl", tmp_path)
     monkeypatch.setattr(object_store.ObjectStore, "_block", block)
-    [file] = sources.data_files("s3://data/moving.jsonl", FIELD, tmp_path)
+    [file] = data_files("s3://data/moving.jsonl", FIELD, tmp_path)
     assert file.path.read_bytes() == b"new " * 250
 
 
@@ -160,8 +165,8 @@ def test_a_base_model_is_fetched_once_and_every_step_starts_from_it(
     [folder] = found.fetched_models.iterdir()
     fetched = {path.name for path in folder.iterdir()}
     assert fetched == {path.name for path in base.iterdir()} | ({"manifest.json"} if judged else set())
-    model = models.load_for_stage(made, found, "pretrain", device=torch.device("cpu"), dtype=torch.float32)
-    expected = models.load_folder(base, dtype=torch.float32)
+    model = stage_model.load_for_stage(made, found, "pretrain", device=torch.device("cpu"), dtype=torch.float32)
+    expected = stage_model.load_folder(base, dtype=torch.float32)
     assert torch.equal(model.get_input_embeddings().weight, expected.get_input_embeddings().weight)
     # The same files have the same digest wherever they came from.
     assert lineage.base(made, found) == {
@@ -178,9 +183,9 @@ def test_a_fetched_model_that_was_removed_is_fetched_again(base: Path, put: Put,
     [folder] = found.fetched_models.iterdir()
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(DamagedShard):
-        models.load_composed(made, found, None)
+        stage_model.load_composed(made, found, None)
     prepare.run(made, found, attempt=2, say=lambda _: None)
-    models.load_composed(made, found, None)
+    stage_model.load_composed(made, found, None)
 
 
 def test_a_model_that_is_not_what_its_manifest_says_is_refused_and_fetched_anew(

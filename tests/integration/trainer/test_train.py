@@ -14,10 +14,13 @@ from safetensors.torch import load_file
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
-from slipway_trainer import checkpoint, loop, models, order, tokenizer, train
-from slipway_trainer.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
-from slipway_trainer.process import Fence
-from slipway_trainer.shards import Shards
+from slipway_trainer.batches import order
+from slipway_trainer.batches.shards import Shards
+from slipway_trainer.model import stage_model
+from slipway_trainer.step.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.tokens import tokenizer
+from slipway_trainer.training import checkpoint, loop, train
 
 VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
 CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}
@@ -62,14 +65,14 @@ def test_a_stage_learns_and_leaves_a_model_that_loads(tmp_path: Path) -> None:
     assert result.metrics["tokens"] == run.metrics()[-1]["tokens"]
     # Tied weights are there once.
     assert "lm_head.weight" not in weights(run)
-    model = models.load_final(run.plan, run.workspace)
+    model = stage_model.load_final(run.plan, run.workspace)
     assert torch.isfinite(model(input_ids=torch.tensor([[0, 5, 6]])).logits).all()
 
 
 def test_the_first_loss_is_the_models_own_on_the_documents_one_by_one(tmp_path: Path) -> None:
     run = make(tmp_path, PRETRAIN | {"steps": 1, "batch": {"sequences": 64}, "optimizer": {"learningRate": 1e-9}})
     run.train()
-    model = models.load_composed(run.plan, run.workspace, None, seed=0).eval()
+    model = stage_model.load_composed(run.plan, run.workspace, None, seed=0).eval()
     shards = Shards.open(run.folder().data("train"))
     bins = order.epoch(shards, seed=0, epoch=0, max_length=32)
     assert len(bins) < 64
@@ -142,7 +145,7 @@ def fp16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = type(get_accelerator())
     monkeypatch.setattr(accelerator, "is_fp16_supported", lambda _: True)
     monkeypatch.setattr(accelerator, "supported_dtypes", lambda _: [torch.float32, torch.bfloat16, torch.float16])
-    monkeypatch.setattr("slipway_trainer.train_stage.precision_of", lambda *_: "FP16")
+    monkeypatch.setattr("slipway_trainer.training.stage.precision_of", lambda *_: "FP16")
 
 
 @pytest.mark.usefixtures("fp16_on_a_cpu")
@@ -160,7 +163,7 @@ def test_fp16_learns_what_fp32_learns(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_fp16_leaves_out_steps_that_overflow_and_goes_on_with_its_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_trainer.engine.FIRST_SCALE_POWER", 24)
+    monkeypatch.setattr("slipway_trainer.training.engine.FIRST_SCALE_POWER", 24)
     stage = PRETRAIN | {"steps": 30}
     undisturbed = make(tmp_path / "undisturbed", stage, **CHECKPOINTS)
     undisturbed.train()
@@ -319,7 +322,7 @@ def test_a_disk_that_is_full_from_the_start_ends_the_stage(tmp_path: Path, monke
 def test_too_little_space_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path)
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr("slipway_trainer.train_stage.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("slipway_trainer.training.stage.shutil.disk_usage", lambda _: usage)
     with pytest.raises(NoSpace, match=r"checkpoints take .* MiB and 1 MiB are free"):
         run.train()
 
@@ -364,7 +367,7 @@ def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
     run.train()
     measured = {row["step"]: row["validation_loss"] for row in run.metrics() if row["validation_loss"] is not None}
     assert sorted(measured) == [2, 4, 6]
-    model = models.load_final(run.plan, run.workspace).eval()
+    model = stage_model.load_final(run.plan, run.workspace).eval()
     shards = Shards.open(run.folder().data("validation"))
     nats = targets = 0.0
     for index in range(shards.n_documents):
@@ -379,7 +382,7 @@ def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
 def rising(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
     """Measures these validation losses, one after the other."""
     left = iter(losses)
-    monkeypatch.setattr("slipway_trainer.validation.ValidationSet.loss", lambda *_: next(left))
+    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.loss", lambda *_: next(left))
 
 
 def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
@@ -411,7 +414,7 @@ def test_chat_learns_the_answers_alone(tmp_path: Path) -> None:
     run = make(tmp_path, CHAT | {"steps": 1, "batch": {"sequences": 1}, "optimizer": {"learningRate": 1e-9}})
     run.train("sft")
     shards = Shards.open(run.folder("sft").data("train"))
-    model = models.load_composed(run.plan, run.workspace, None, seed=0).eval()
+    model = stage_model.load_composed(run.plan, run.workspace, None, seed=0).eval()
     bins = order.epoch(shards, seed=0, epoch=0, max_length=64)
     nats = targets = 0.0
     for document in bins.row(0):
@@ -442,7 +445,7 @@ def test_an_adapter_on_a_folder_base_trains_alone_and_merges(tmp_path: Path, met
     assert decided["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     saved = json.loads((run.folder("sft").adapter / "adapter_config.json").read_text())
     assert str(tmp_path) not in json.dumps(saved)
-    merged = models.load_final(run.plan, run.workspace).state_dict()
+    merged = stage_model.load_final(run.plan, run.workspace).state_dict()
     key = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(merged[key], before[key])
     assert torch.equal(merged["model.norm.weight"], before["model.norm.weight"])
@@ -455,7 +458,7 @@ def test_the_next_stage_starts_where_the_one_before_ended(tmp_path: Path) -> Non
     run = make(tmp_path, PRETRAIN, adapter, again)
     for stage in ("pretrain", "adapt", "again"):
         run.train(stage)
-    composed = models.load_composed(run.plan, run.workspace, "adapt").state_dict()
+    composed = stage_model.load_composed(run.plan, run.workspace, "adapt").state_dict()
     for name, weight in weights(run, "again").items():
         torch.testing.assert_close(weight, composed[name], atol=1e-6, rtol=0)
 
@@ -518,17 +521,17 @@ def test_what_was_decided_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = make(tmp_path, **CHECKPOINTS)
     crash(run, at=4)
     first = run.folder().resolved.read_text()
-    monkeypatch.setattr("slipway_trainer.memory.free_bytes", lambda *_: 1)
+    monkeypatch.setattr("slipway_trainer.training.memory.free_bytes", lambda *_: 1)
     run.train(attempt=2)
     assert run.folder().resolved.read_text() == first
 
 
 def test_rows_longer_than_the_model_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path)
-    model = models.load_composed(run.plan, run.workspace, None)
+    model = stage_model.load_composed(run.plan, run.workspace, None)
     long = run.plan.stages[0].model_copy(update={"max_length": 65})
     with pytest.raises(BadConfig, match="maxLength: 65 is above the 64 positions of the model"):
-        models.check_length(model.config, long)
+        stage_model.check_length(model.config, long)
 
 
 def test_data_that_was_not_prepared_is_missed(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from tests.integration.trainer import two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
-from slipway_trainer import checkpoint
-from slipway_trainer.process import Fence
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.training import checkpoint
 
 TWO = {"compute": {"processesPerNode": 2}}
 LONG = PRETRAIN | {"steps": 4000}

@@ -16,7 +16,8 @@ from slipway_core.protocol import exit_codes, step_result, variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import StageFolder, Workspace
 from slipway_core.resources.training_run import TrainingRun
-from slipway_trainer import prepare, progress
+from slipway_trainer.data import prepare
+from slipway_trainer.step import progress
 
 WORDS = tuple("a small old river moon rain walks sleeps sings over under with and without light snow".split())  # noqa: SIM905
 SCRATCH = {"layers": 2, "hiddenSize": 32, "heads": 2, "maxLength": 64, "tokenizer": {"train": {"vocabSize": 320}}}
@@ -47,9 +48,10 @@ class Training:
 
     def train(self, stage: str = "pretrain", attempt: int = 1) -> StepResult:
         """Trains in this process, as one rank."""
-        from slipway_trainer.engine import Ranks
-        from slipway_trainer.process import Fence, StopFlag
-        from slipway_trainer.train_stage import train_stage
+        from slipway_trainer.step.fence import Fence
+        from slipway_trainer.step.signals import StopFlag
+        from slipway_trainer.training.engine import Ranks
+        from slipway_trainer.training.stage import train_stage
 
         Fence(self.workspace.fence(stage), attempt).raise_()
         return train_stage(self.plan, self.workspace, stage=stage, attempt=attempt, ranks=Ranks(), stop=StopFlag())

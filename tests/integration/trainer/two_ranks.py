@@ -8,14 +8,14 @@ import torch
 
 from slipway_core import plan as plans
 from slipway_core.protocol.workspace import Workspace
-from slipway_trainer import startup
-from slipway_trainer.engine import Ranks
-from slipway_trainer.process import StopFlag
+from slipway_trainer.step import startup
+from slipway_trainer.step.signals import StopFlag
+from slipway_trainer.training.engine import Ranks
 
 
 def main(rank: int, store: str, runs: list[str]) -> None:
     startup.prepare_process()
-    from slipway_trainer.train_stage import train_stage
+    from slipway_trainer.training.stage import train_stage
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     for run in runs:

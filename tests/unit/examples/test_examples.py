@@ -10,7 +10,7 @@ import pytest
 from slipway_core import plan as plans
 from slipway_core.documents import loading
 from slipway_core.resources.training_run import TrainingRun
-from slipway_trainer.text import comparable
+from slipway_trainer.data.text import comparable
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -15,10 +15,12 @@ from tests.unit.trainer.trained_run import TrainedRun, make_run
 from transformers import GenerationConfig
 
 from slipway_core.protocol import artifact
-from slipway_trainer import export, models, servable, tokenizer
-from slipway_trainer.errors import BadExport, BadModel, NoSpace, Superseded
+from slipway_trainer import export
 from slipway_trainer.export import check_written, sample_logits, write_model
-from slipway_trainer.process import Fence
+from slipway_trainer.model import exported_model, stage_model
+from slipway_trainer.step.errors import BadExport, BadModel, NoSpace, Superseded
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.tokens import tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_the_artifact_is_whole_and_computes_what_the_trained_model_computes(run:
     assert result.artifact is not None
     assert result.artifact.uri == f"file://{run.workspace.artifact}"
     manifest = artifact.verify(run.workspace.artifact, result.artifact.digest)
-    loaded = servable.load(run.workspace.artifact, dtype=torch.float32)
-    trained = models.load_final(run.plan, run.workspace)
+    loaded = exported_model.load(run.workspace.artifact, dtype=torch.float32)
+    trained = stage_model.load_final(run.plan, run.workspace)
     assert torch.equal(sample_logits(loaded.model), sample_logits(trained))
     assert loaded.tokenizer.chat_template == tokenizer.load(run.workspace).chat_template
     assert manifest.run == "tiny"
@@ -71,7 +73,7 @@ def test_the_same_weights_have_the_same_digest_wherever_and_whenever_they_are_ex
     shutil.rmtree(run.workspace.artifact)
     second = export.run(run.plan, run.workspace, attempt=2).artifact
     words = tokenizer.from_folder(run.workspace.tokenizer, "here")
-    write_model(models.load_final(run.plan, run.workspace), words, tmp_path / "elsewhere")
+    write_model(stage_model.load_final(run.plan, run.workspace), words, tmp_path / "elsewhere")
     assert first is not None
     assert second is not None
     assert first.digest == second.digest == artifact.digest_of(artifact.hash_folder(tmp_path / "elsewhere"))
@@ -289,6 +291,6 @@ def test_a_model_of_nan_is_written_and_left_to_its_evaluation(tmp_path: Path) ->
 @pytest.mark.parametrize(("hidden", "heads", "served"), [(64, 2, True), (64, 4, False), (256, 4, True)])
 def test_a_head_size_that_vllm_does_not_take_on_a_cpu_is_said(hidden: int, heads: int, served: bool) -> None:
     config = make_model(make_tokenizer(), hidden_size=hidden, num_attention_heads=heads).config
-    warning = servable.head_size_warning(config)
+    warning = exported_model.head_size_warning(config)
     assert (warning is None) is served
     assert warning is None or f"is {hidden // heads}," in warning

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from slipway_trainer import tokenizer
-from slipway_trainer.servable import Servable
+from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.tokens import tokenizer
 
 TEXTS = (
     "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
@@ -46,12 +46,12 @@ def make_model(
     return LlamaForCausalLM(LlamaConfig(**(settings | config))).eval()
 
 
-def make_servable(*, positions: int = 128, seed: int = 0, **config: Any) -> Servable:
+def make_servable(*, positions: int = 128, seed: int = 0, **config: Any) -> ExportedModel:
     words = make_tokenizer()
-    return Servable(make_model(words, positions=positions, seed=seed, **config), words, tokenizer.end_ids(words))
+    return ExportedModel(make_model(words, positions=positions, seed=seed, **config), words, tokenizer.end_ids(words))
 
 
-def teach(servable: Servable, question: str, answer: str, *, steps: int = 60) -> None:
+def teach(servable: ExportedModel, question: str, answer: str, *, steps: int = 60) -> None:
     """Trains the model until it gives this answer to this question."""
     words, model = servable.tokenizer, servable.model
     prompt = words.apply_chat_template(

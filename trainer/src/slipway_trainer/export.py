@@ -21,11 +21,14 @@ from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
-from slipway_trainer import lineage, models, resolved, servable, tokenizer
-from slipway_trainer.cast_weights import cast_weights
-from slipway_trainer.errors import BadArtifact, BadExport, NoSpace
-from slipway_trainer.process import Fence, sync_folder, write_atomically
-from slipway_trainer.progress import Reporter
+from slipway_trainer.model import exported_model, lineage, stage_model
+from slipway_trainer.model.cast_weights import cast_weights
+from slipway_trainer.step.errors import BadArtifact, BadExport, NoSpace
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.files import sync_folder, write_atomically
+from slipway_trainer.step.progress import Reporter
+from slipway_trainer.tokens import tokenizer
+from slipway_trainer.training import resolved
 
 SHARD_SIZE = "5GB"
 SPARE_BYTES = 64 << 20
@@ -84,7 +87,7 @@ def check_written(folder: Path, expected: torch.Tensor, dtype: torch.dtype, *, t
     Raises BadExport when they differ: then a weight was lost, emptied (DeepSpeed#7900) or written twice.
     """
     try:
-        found = sample_logits(servable.load(folder, dtype=dtype, trust_remote_code=trust_remote_code).model)
+        found = sample_logits(exported_model.load(folder, dtype=dtype, trust_remote_code=trust_remote_code).model)
     except BadArtifact as error:
         raise BadExport(f"what was written cannot be loaded: {error}") from None
     if found.shape != expected.shape:
@@ -121,12 +124,12 @@ def _export(
 ) -> Manifest:
     dtype = _dtype(plan, workspace)
     reporter.say("loading the trained model, adapters merged")
-    model = models.load_final(plan, workspace)
+    model = stage_model.load_final(plan, workspace)
     words = tokenizer.load(workspace)
     cast_weights(model, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _require_space(workspace.root, parameters * dtype.itemsize)
-    if warning := servable.head_size_warning(model.config.get_text_config()):
+    if warning := exported_model.head_size_warning(model.config.get_text_config()):
         reporter.warn(warning)
     expected = sample_logits(model)
     reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")

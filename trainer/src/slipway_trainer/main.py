@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from slipway_core.plan import Plan
+from slipway_core.protocol import variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
-from slipway_trainer import process, startup
-from slipway_trainer.errors import StepFailure
+from slipway_trainer.step import startup
+from slipway_trainer.step.errors import StepFailure
+from slipway_trainer.step.frame import run_step
 
 app = typer.Typer(
     help="Runs one step of a run: prepare, train, export or evaluate.",
@@ -28,7 +31,7 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         "--workspace",
-        envvar=process.WORKSPACE_VARIABLE,
+        envvar=variables.WORKSPACE_VARIABLE,
         help="The run's folder; that of plan.json if left out.",
     ),
 ]
@@ -41,16 +44,9 @@ Attempt = Annotated[
 @app.command()
 def prepare(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
     """Check the data, make the tokenizer, tokenise once."""
-
-    def body(plan: Plan, workspace: Workspace) -> StepResult:
-        # This process never forks, so the tokenizer may use all processors; its helpers use one each.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        startup.prepare_process()
-        from slipway_trainer.prepare import run
-
-        return run(plan, workspace, attempt=attempt)
-
-    raise typer.Exit(process.frame("prepare", body, plan_file=plan, folder=workspace, attempt=attempt))
+    # This process never forks, so the tokenizer may use all processors; its helpers use one each.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    _run("prepare", "data.prepare", plan, workspace, attempt)
 
 
 @app.command()
@@ -61,28 +57,13 @@ def train(
     workspace: Folder = None,
 ) -> None:
     """Train one stage, from its last complete checkpoint if there is one."""
-
-    def body(plan: Plan, workspace: Workspace) -> StepResult:
-        startup.prepare_process()
-        from slipway_trainer.train import run
-
-        return run(plan, workspace, stage=stage, attempt=attempt)
-
-    code = process.frame(stage, body, plan_file=plan, folder=workspace, attempt=attempt)
-    raise typer.Exit(code)
+    _run(stage, "training.train", plan, workspace, attempt, stage=stage)
 
 
 @app.command()
 def export(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
     """Write the model as it is served."""
-
-    def body(plan: Plan, workspace: Workspace) -> StepResult:
-        startup.prepare_process()
-        from slipway_trainer.export import run
-
-        return run(plan, workspace, attempt=attempt)
-
-    raise typer.Exit(process.frame("export", body, plan_file=plan, folder=workspace, attempt=attempt))
+    _run("export", "export", plan, workspace, attempt)
 
 
 @app.command()
@@ -95,14 +76,7 @@ def evaluate(
     workspace: Folder = None,
 ) -> None:
     """Measure the exported model, and the live one on the same data."""
-
-    def body(plan: Plan, workspace: Workspace) -> StepResult:
-        startup.prepare_process()
-        from slipway_trainer.evaluate import run
-
-        return run(plan, workspace, attempt=attempt, baseline=baseline)
-
-    raise typer.Exit(process.frame("evaluate", body, plan_file=plan, folder=workspace, attempt=attempt))
+    _run("evaluate", "judging.evaluate", plan, workspace, attempt, baseline=baseline)
 
 
 @app.command()
@@ -111,13 +85,25 @@ def cleanup(
     keep_artifact: Annotated[bool, typer.Option("--keep-artifact", help="Leave the model that was exported.")] = False,
 ) -> None:
     """Remove what a deleted run left on its workspace."""
-    from slipway_trainer.cleanup import remove
+    from slipway_trainer.step.cleanup import remove
 
     try:
         remove(workspace, keep_artifact=keep_artifact)
     except StepFailure as error:
         typer.echo(f"cleanup: {error.kind}: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
+
+
+def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> NoReturn:
+    """Runs a step in its frame, by the function `run` of its module, and ends with its exit code."""
+
+    def body(plan: Plan, workspace: Workspace) -> StepResult:
+        startup.prepare_process()
+        # Here, since the libraries take seconds, in which a signal is already the frame's to answer.
+        run = importlib.import_module(f"slipway_trainer.{module}").run
+        return run(plan, workspace, attempt=attempt, **options)
+
+    raise typer.Exit(run_step(step, body, plan_file=plan, folder=workspace, attempt=attempt))
 
 
 if __name__ == "__main__":

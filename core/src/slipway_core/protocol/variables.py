@@ -13,6 +13,8 @@ GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
 PLAN_DIGEST_VARIABLE = "SLIPWAY_PLAN_DIGEST"
 """Environment variable: the digest of the plan that the attempt was started for, which covers what decides the model. A
 process that finds a plan with another one ends as a failure, which is tried again; unset, it takes what it finds."""
+WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
+"""Environment variable: the run's folder; that of plan.json when unset."""
 RUNS_VARIABLE = "SLIPWAY_RUNS"
 """Environment variable: the folder in which `<name>/artifact`, or `<name>/<name>-<uid>/artifact` as the local executor
 has it, is the artifact of run `<name>`."""

@@ -1,0 +1,196 @@
+import gzip
+import json
+import os
+
+import pyarrow as arrow
+import pytest
+import zstandard
+from pyarrow import parquet
+
+from slipway_trainer.data import rows
+from slipway_trainer.data.rows import Turn
+from slipway_trainer.step.errors import BadData
+
+
+def lines(*found) -> bytes:
+    return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in found)
+
+
+def write(tmp_path, content: bytes, name="data.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def read(path, parse=rows.documents):
+    return [row for block in rows.blocks(path, path.name) for row in parse(block)]
+
+
+def chat(*turns):
+    return {"conversations": [{"role": role, "content": content} for role, content in turns]}
+
+
+ANSWERED = chat(("user", "a"), ("assistant", "b"))
+
+
+def test_documents_come_with_their_lines_and_blank_lines_count(tmp_path):
+    path = write(tmp_path, lines({"text": " a "}, b"", {"text": "b", "more": 1}) + b'{"text": "c"}')
+    assert [(row.line, row.text) for row in read(path)] == [(1, "a"), (3, "b"), (4, "c")]
+
+
+def test_every_format_holds_the_same_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 7)
+    found = [{"text": f"poem {n} 床前明月光"} for n in range(30)]
+    content = lines(*found)
+    write(tmp_path, content)
+    write(tmp_path, gzip.compress(content), "data.jsonl.gz")
+    half = content.index(b"\n", len(content) // 2) + 1
+    frames = [zstandard.compress(part) for part in (content[:half], content[half:])]
+    write(tmp_path, b"".join(frames), "data.jsonl.zst")
+    parquet.write_table(arrow.Table.from_pylist(found), tmp_path / "data.parquet", row_group_size=11)
+    expected = [(n, row["text"]) for n, row in enumerate(found, 1)]
+    for name in ("data.jsonl", "data.jsonl.gz", "data.jsonl.zst", "data.parquet"):
+        assert [(row.line, row.text) for row in read(tmp_path / name)] == expected, name
+
+
+def test_conversations_of_a_parquet_file_are_read(tmp_path):
+    parquet.write_table(arrow.Table.from_pylist([ANSWERED]), tmp_path / "data.parquet")
+    assert read(tmp_path / "data.parquet", rows.conversations)[0].turns == (Turn("user", "a"), Turn("assistant", "b"))
+
+
+def test_lines_are_counted_over_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 40)
+    path = write(tmp_path, lines(*({"text": f"row {n}"} for n in range(1, 100)), b"{"))
+    with pytest.raises(BadData, match=r"data\.jsonl:100: not JSON"):
+        read(path)
+
+
+BAD_DOCUMENTS = [
+    (b"{'text': 1}", r"not JSON: Expecting property name .* at column 2\. The line is"),
+    (b'{"text": "a"', "not JSON"),
+    (b"[1]", r"a row must be an object \{…\}; this one is \[1\]"),
+    (b'"a"', "a row must be an object"),
+    (b'{"text": "\xff"}', r"not UTF-8: byte 0xff at 11\. Save the file as UTF-8"),
+    ('{"text": "诗"}'.encode("utf-16"), r"looks like UTF-16"),
+    (b'{"text": "a', "not JSON: Unterminated string starting at column 10"),
+    ('[{"text": "诗"}]'.encode(), "this one is .*诗.*Write one row a line"),
+    (b"[" * 100_000, "brackets are nested too deeply"),
+    ({"txt": "a"}, r"no 'text': it has 'txt'\. CausalLM learns from \{\"text\": …\} rows"),
+    ({}, "no 'text': it has no field at all"),
+    ({"text": None}, "no 'text'"),
+    ({"text": 5}, "text is 5; it must be a string"),
+    ({"text": ["a"]}, r'text is \["a"\]; it must be a string'),
+    ({"text": " \n"}, "the text is empty"),
+    ({"text": "a\0"}, "text has a NUL character at character 2"),
+    (b'{"text": "a\\ud83d"}', r"text has a lone surrogate \(\\ud83d\) at character 2"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_DOCUMENTS)
+def test_a_bad_document_is_named_by_file_and_line(tmp_path, row, message):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:2: .*{message}"):
+        read(write(tmp_path, lines({"text": "fine"}, row, {"text": "fine"})))
+
+
+BAD_CONVERSATIONS = [
+    ({"text": "a"}, r"no 'conversations': it has 'text'\. Chat learns from"),
+    ({"conversations": "a"}, 'conversations is "a"; it must be a list of turns'),
+    ({"conversations": []}, r"conversations is \[\]"),
+    ({"conversations": ["a"]}, 'turn 1 is "a"'),
+    ({"conversations": [{"from": "human", "value": "a"}]}, "rename from to role and value to content"),
+    ({"conversations": [{"role": "user"}]}, "turn 1 is"),
+    (chat(("human", "a"), ("assistant", "b")), 'turn 1 has the unknown role "human"; use system, user, assistant'),
+    (chat(("user", "a")), "no assistant turn: there is nothing to learn"),
+    (chat(("user", "a"), ("assistant", " ")), "turn 2 is an empty assistant turn"),
+    (chat(("user", ""), ("assistant", "b")), "turn 1 is an empty user turn"),
+    (chat(("user", "a"), ("assistant", 1)), r"turn 2 \(assistant\) is 1; it must be a string"),
+    (chat(("user", "a"), ("assistant", "b\0")), r"turn 2 \(assistant\) has a NUL character at character 2"),
+    (b'{"conversations": [{"role": "user", "content": "\\udc00"}]}', r"turn 1 \(user\) has a lone surrogate"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_CONVERSATIONS)
+def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, row, message):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:2: .*{message}"):
+        read(write(tmp_path, lines(ANSWERED, row)), rows.conversations)
+
+
+def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
+    path = write(
+        tmp_path,
+        lines({"prompt": " a ", "answer": "b\n"}, {"prompt": "c"}, ANSWERED, chat(("system", "s"), ("user", "u"))),
+    )
+    found = read(path, rows.prompts)
+    assert [(row.turns, row.answer) for row in found] == [
+        ((Turn("user", "a"),), "b"),
+        ((Turn("user", "c"),), None),
+        ((Turn("user", "a"),), "b"),
+        ((Turn("system", "s"), Turn("user", "u")), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "a"}, "no 'prompt': it has 'text'"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": "a", "answer": " "}, "the answer is empty"),
+        (ANSWERED | {"answer": "c"}, "two answers"),
+        (chat(("system", "a")), "no user turn that the model could answer"),
+        (chat(("assistant", "a")), "no user turn"),
+    ],
+)
+def test_a_bad_prompt_is_named_by_file_and_line(tmp_path, row, message):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:1: .*{message}"):
+        read(write(tmp_path, lines(row)), rows.prompts)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_file_is_refused(tmp_path, content):
+    with pytest.raises(BadData, match=r"data\.jsonl: is empty"):
+        read(write(tmp_path, content))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(BadData, match=r"no\.jsonl: there is no such file"):
+        read(tmp_path / "no.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(BadData, match="is a folder, not a file"):
+        read(tmp_path / "folder.jsonl")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path = write(tmp_path, lines({"text": "a"}))
+    path.chmod(0)
+    with pytest.raises(BadData, match="may not be read"):
+        read(path)
+
+
+def test_a_file_of_another_format_is_refused(tmp_path):
+    with pytest.raises(BadData, match=r"data\.csv: not a data file; these are read: \.jsonl"):
+        read(write(tmp_path, b"a,b", "data.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data.jsonl.gz", b"not gzip"),
+        ("data.jsonl.gz", gzip.compress(lines(*({"text": str(n) * 50} for n in range(999))))[:-500]),
+        ("data.jsonl.zst", b"not zstd"),
+    ],
+)
+def test_a_damaged_compressed_file_is_refused(tmp_path, name, content):
+    with pytest.raises(BadData, match=rf"{name}: cannot be unpacked after line 0"):
+        read(write(tmp_path, content, name))
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path):
+    with pytest.raises(BadData, match="is no readable Parquet file"):
+        read(write(tmp_path, b"PAR1 something else", "data.parquet"))
+
+
+def test_a_parquet_file_without_our_columns_says_what_it_has(tmp_path):
+    parquet.write_table(arrow.table({"body": ["a"]}), tmp_path / "data.parquet")
+    with pytest.raises(BadData, match=r"data\.parquet:1: no 'text': it has 'body'"):
+        read(tmp_path / "data.parquet")

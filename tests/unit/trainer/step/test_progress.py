@@ -1,0 +1,115 @@
+"""What people and machines see of a stage."""
+
+import io
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from slipway_core.resources.status import Progress
+from slipway_trainer.step.progress import Metrics, Reporter, duration, line, read
+
+P = Progress(
+    step=3, total=9, epoch=0.5, tokens=700, loss=2.5, learning_rate=1e-4, tokens_per_second=1234.5, eta_seconds=61
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_gets_a_line_every_few_seconds() -> None:
+    out, clock = io.StringIO(), Clock()
+    reporter = Reporter("pretrain", out=out, clock=clock)
+    for now in (0.0, 1.0, 4.9, 5.0, 6.0):
+        clock.now = now
+        reporter.step(P)
+    assert out.getvalue().count("\n") == 2
+    assert "\r" not in out.getvalue()
+    reporter.step(P, force=True)
+    assert out.getvalue().count("\n") == 3
+
+
+def test_a_terminal_gets_one_line_in_its_place() -> None:
+    out, clock = Terminal(), Clock()
+    reporter = Reporter("pretrain", out=out, clock=clock)
+    for clock.now in (0.0, 1.0, 2.0):
+        reporter.step(P)
+    assert "\n" not in out.getvalue()
+    assert out.getvalue().count("\r") == 3
+    reporter.log("done")
+    assert out.getvalue().endswith("\npretrain: done\n")
+
+
+def test_a_line_reads_well() -> None:
+    shown = line("pretrain", P)
+    assert shown == "pretrain: step 3/9 · epoch 0.50 · loss 2.5000 · lr 1.00e-04 · 1,234 tokens/s · 1 min 1 s left"
+    assert [duration(s) for s in (5.2, 65, 3700)] == ["5 s", "1 min 5 s", "1 h 1 min"]
+
+
+def test_progress_and_metrics_are_served() -> None:
+    reporter = Reporter("pretrain", out=io.StringIO())
+    port = reporter.serve({"SLIPWAY_PROGRESS_PORT": "0"})
+    try:
+        reporter.step(P)
+        reporter.warn("the disk is full")
+        url = f"http://127.0.0.1:{port}"
+        shown = json.loads(urllib.request.urlopen(f"{url}/progress").read())
+        assert Progress.model_validate(shown, by_alias=True, by_name=False) == P.model_copy(
+            update={"message": "the disk is full"}
+        )
+        text = urllib.request.urlopen(f"{url}/metrics").read().decode()
+        assert "slipway_train_step 3.0" in text
+        assert "slipway_train_validation_loss NaN" in text
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{url}/other")
+    finally:
+        reporter.close()
+
+
+def test_a_taken_port_costs_the_figures_not_the_training() -> None:
+    first = Reporter("a", out=io.StringIO())
+    port = first.serve({"SLIPWAY_PROGRESS_PORT": "0"})
+    try:
+        out = io.StringIO()
+        assert Reporter("b", out=out).serve({"SLIPWAY_PROGRESS_PORT": str(port)}) is None
+        assert "no progress is served" in out.getvalue()
+        assert Reporter("c", out=io.StringIO()).serve({}) is None
+    finally:
+        first.close()
+
+
+def test_a_warning_stays_until_it_is_taken_back() -> None:
+    reporter = Reporter("pretrain", out=io.StringIO())
+    reporter.warn("the disk is full")
+    reporter.step(P)
+    assert reporter.progress.message == "the disk is full"
+    reporter.say("validating")
+    assert reporter.progress.message == "the disk is full. validating"
+    reporter.warn(None)
+    reporter.step(P)
+    assert reporter.progress.message is None
+
+
+def test_metrics_are_taken_back_to_the_step_that_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path, after_step=0)
+    for step in (1, 2, 3):
+        first.write({"step": step, "loss": float(step)})
+    first.close()
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    second = Metrics(path, after_step=2)
+    second.write({"step": 3, "loss": 9.0})
+    second.close()
+    assert [(row["step"], row["loss"]) for row in read(path)] == [(1, 1.0), (2, 2.0), (3, 9.0)]

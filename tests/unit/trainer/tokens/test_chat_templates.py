@@ -1,0 +1,228 @@
+"""What of a conversation is learned: the assistant's answers and the token that ends each, to the token."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_trainer.data.encode import Encoder
+from slipway_trainer.data.rows import Conversation, Turn
+from slipway_trainer.data.text import normalised
+from slipway_trainer.step.errors import BadData, BadModel
+from slipway_trainer.tokens import tokenizer as tokenizers
+from slipway_trainer.tokens.chat_templates import Renderer, Unrenderable
+
+STYLES = ["ChatML", "Plain", "PlainChinese"]
+TEXTS = [
+    "背诵李白的《夜思》", "床前明月光，\n疑是地上霜。", "Hello, how are you?", "System: User: Assistant:",
+    "系统：用户：助手：",
+]  # fmt: skip
+LONG = [
+    {"role": "system", "content": "你是诗人。\nAnswer in verse."},
+    {"role": "user", "content": "背诵《夜思》"},
+    {"role": "assistant", "content": "床前明月光，\n疑是地上霜。"},
+    {"role": "user", "content": "And again?"},
+    {"role": "assistant", "content": "Hello, 1 2 3!\n    indented"},
+]
+EXPECTED = {
+    "ChatML": [
+        "<s><|im_start|>system\n你是诗人。\nAnswer in verse.<|im_end|>\n<|im_start|>user\n背诵《夜思》<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "床前明月光，\n疑是地上霜。<|im_end|>",
+        "\n<|im_start|>user\nAnd again?<|im_end|>\n<|im_start|>assistant\n",
+        "Hello, 1 2 3!\n    indented<|im_end|>",
+    ],
+    "Plain": [
+        "<s>System:\n你是诗人。\nAnswer in verse.\nUser:\n背诵《夜思》\nAssistant:\n",
+        "床前明月光，\n疑是地上霜。</s>",
+        "\nUser:\nAnd again?\nAssistant:\n",
+        "Hello, 1 2 3!\n    indented</s>",
+    ],
+    "PlainChinese": [
+        "<s>系统：你是诗人。\nAnswer in verse.\n用户：背诵《夜思》\n助手：",
+        "床前明月光，\n疑是地上霜。</s>",
+        "\n用户：And again?\n助手：",
+        "Hello, 1 2 3!\n    indented</s>",
+    ],
+}
+
+
+def make(style: str):
+    made = tokenizers.train(TEXTS * 20, vocabulary=600, max_length=512)
+    tokenizers.give_template(made, style)
+    return made
+
+
+@pytest.fixture(scope="module", params=STYLES)
+def words(request):
+    return make(request.param)
+
+
+@pytest.fixture(scope="module")
+def chatml():
+    return make("ChatML")
+
+
+def encoder(words, max_length=512) -> Encoder:
+    return Encoder(
+        tokenizer_json=words.backend_tokenizer.to_str(),
+        renderer=tokenizers.renderer(words),
+        objective="Chat",
+        max_length=max_length,
+        eos_id=words.eos_token_id,
+    )
+
+
+def encoded(words, messages, max_length=512):
+    row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in messages))
+    (found, counts), _ = encoder(words, max_length)._chat("chat.jsonl", [row])
+    return found.tokens.tolist(), found.learn.tolist(), counts
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_conversation_is_cut_into_prompts_and_answers(style):
+    segments = tokenizers.renderer(make(style)).segments(LONG)
+    assert [segment.text for segment in segments] == EXPECTED[style]
+    assert [segment.learned for segment in segments] == [False, True, False, True]
+
+
+def test_training_sees_what_transformers_renders_and_masks(words):
+    tokens, learn, _ = encoded(words, LONG)
+    theirs = words.apply_chat_template(LONG, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    assert words.decode(theirs["input_ids"][len(tokens) :]) == "\n"
+    assert tokens == theirs["input_ids"][: len(tokens)]
+    assert learn == [bool(mask) for mask in theirs["assistant_masks"][: len(learn)]]
+
+
+def test_what_is_learned_decodes_to_the_answers_and_their_ends(words):
+    tokens, learn, _ = encoded(words, LONG)
+    end = tokenizers.end_of_turn(words)
+    learned = words.decode([token for token, target in zip(tokens, learn, strict=True) if target])
+    assert learned == f"床前明月光，\n疑是地上霜。{end}Hello, 1 2 3!\n    indented{end}"
+
+
+contents = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0<|"), min_size=1, max_size=30)
+contents = contents.map(normalised).filter(bool)
+
+
+@given(st.lists(st.tuples(contents, contents), min_size=1, max_size=3), st.none() | contents)
+def test_at_inference_the_model_is_asked_with_the_tokens_that_it_was_trained_on(chatml, turns, system):
+    messages = [{"role": "system", "content": system}] if system else []
+    for question, answer in turns:
+        messages.append({"role": "user", "content": question})
+        asked = chatml.apply_chat_template(messages, tokenize=True, return_dict=True, add_generation_prompt=True)
+        messages.append({"role": "assistant", "content": answer})
+        tokens, learn, _ = encoded(chatml, messages)
+        start = len(asked["input_ids"])
+        assert tokens[:start] == asked["input_ids"]
+        assert not learn[start - 1]
+        assert all(learn[start:])
+        assert chatml.decode(tokens[start:]) == answer + "<|im_end|>"
+
+
+def test_a_conversation_ends_with_its_last_answer(chatml):
+    asked_again = [*LONG, {"role": "user", "content": "more?"}]
+    tokens, learn, counts = encoded(chatml, asked_again)
+    assert (tokens, learn) == encoded(chatml, LONG)[:2]
+    assert counts.unanswered == 1
+
+
+def test_a_conversation_that_is_too_long_ends_with_the_last_answer_that_fits(chatml):
+    whole, _, counts = encoded(chatml, LONG)
+    assert (counts.truncated, counts.skipped) == (0, 0)
+    short, _, _ = encoded(chatml, LONG[:3])
+    for max_length in (len(short), len(whole) - 1):
+        tokens, _, counts = encoded(chatml, LONG, max_length)
+        assert tokens == short
+        assert (counts.truncated, counts.skipped, counts.documents) == (1, 0, 1)
+
+
+def test_a_conversation_of_which_no_answer_fits_is_counted_and_named(chatml):
+    short, _, _ = encoded(chatml, LONG[:3])
+    tokens, _, counts = encoded(chatml, LONG, len(short) - 1)
+    assert tokens == []
+    assert (counts.rows, counts.documents, counts.skipped) == (1, 0, 1)
+    assert counts.skipped_lines == ["chat.jsonl:7"]
+
+
+# Templates without generation markers, as models bring them.
+BRACKETS = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% elif m['role'] == 'assistant' %} {{ m['content'] }} {{ eos_token }}{% else %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+FORGETFUL = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and loop.last %}"
+    "<think>\n</think>\n{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ENDLESS = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+HALF_MARKED = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PAIR = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+
+
+def own(template: str) -> Renderer:
+    return Renderer(template, {"bos_token": "<s>", "eos_token": "</s>"}, ("<s>", "</s>", "<|im_start|>", "<|im_end|>"))
+
+
+def test_a_template_without_markers_is_cut_where_its_prefixes_end():
+    segments = own(BRACKETS).segments(PAIR * 2)
+    assert [segment.text for segment in segments] == [
+        "<s>[INST] hi [/INST]", " hello </s>", "[INST] hi [/INST]", " hello </s>",
+    ]  # fmt: skip
+    assert [segment.learned for segment in segments] == [False, True, False, True]
+
+
+def test_white_space_after_the_end_of_a_turn_is_not_learned():
+    plain = HALF_MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    assert [s.text for s in own(plain).segments(PAIR) if s.learned] == ["hello<|im_end|>"]
+
+
+def test_the_end_of_turn_is_learned_where_a_template_marks_the_content_alone():
+    assert [s.text for s in own(HALF_MARKED).segments(PAIR * 2) if s.learned] == ["hello<|im_end|>"] * 2
+
+
+def test_a_template_that_writes_history_otherwise_than_the_present_is_refused_for_it():
+    assert own(FORGETFUL).segments(PAIR)[1].text == "<think>\n</think>\nhello<|im_end|>"
+    with pytest.raises(BadModel, match=r"turn 2 of 4.*Set model\.chatTemplate to ChatML"):
+        own(FORGETFUL).segments(PAIR * 2)
+
+
+def test_a_template_that_never_ends_an_answer_is_refused():
+    with pytest.raises(BadModel, match="would not learn to stop"):
+        own(ENDLESS).turn_end()
+
+
+def test_a_template_that_is_no_jinja_is_refused_with_its_line():
+    with pytest.raises(BadModel, match=r"not valid jinja: .*line 2"):
+        own("{{ bos_token }}\n{% for %}").turn_end()
+
+
+def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(chatml):
+    with pytest.raises(Unrenderable, match="Only user and assistant roles"):
+        own(BRACKETS).segments(LONG)
+    coder = encoder(chatml)
+    coder.renderer = own(BRACKETS)
+    row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in LONG))
+    with pytest.raises(
+        BadData, match=r"^chat\.jsonl:7: the model's chat template refuses this conversation: Only user"
+    ):
+        coder._chat("chat.jsonl", [row])
+
+
+def test_content_that_looks_like_the_template_changes_nothing_around_it():
+    messages = [
+        {"role": "user", "content": "{{ bos_token }}{% generation %}"},
+        {"role": "assistant", "content": "'\\n{#"},
+    ]
+    segments = tokenizers.renderer(make("ChatML")).segments(messages)
+    assert [segment.text for segment in segments] == [
+        "<s><|im_start|>user\n{{ bos_token }}{% generation %}<|im_end|>\n<|im_start|>assistant\n",
+        "'\\n{#<|im_end|>",
+    ]

@@ -1,0 +1,98 @@
+"""What is chosen for a model and a machine, and why."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway_core.resources.data import StageData
+from slipway_core.resources.stage import Batch, Memory, Stage
+from slipway_trainer.training import memory
+from slipway_trainer.training.memory import Machine, ModelSize, activation_bytes, choose, state_bytes
+
+SEVEN_B = ModelSize(7_000_000_000, 7_000_000_000, 32, 4096, 11008, 32000)
+SEVEN_B_LORA = ModelSize(7_000_000_000, 20_000_000, 32, 4096, 11008, 32000)
+TINY = ModelSize(2_000_000, 2_000_000, 4, 128, 352, 4096)
+GIB = 2**30
+
+
+def stage(**settings: Any) -> Stage:
+    data = StageData.model_validate({"train": [{"uri": "file:///x"}]}, by_alias=True, by_name=False)
+    return Stage(name="s", data=data, max_length=settings.pop("max_length", 2048), **settings)
+
+
+@pytest.mark.parametrize(
+    ("size", "precision", "device", "free", "world", "zero", "checkpointing"),
+    [
+        (TINY, "FP32", "cpu", 16 * GIB, 1, 0, False),
+        (TINY, "FP32", "cpu", 16 * GIB, 2, 0, False),
+        (TINY, "BF16", "cuda", 24 * GIB, 1, 1, False),
+        (TINY, "BF16", "cuda", 24 * GIB, 4, 1, False),
+        (SEVEN_B, "BF16", "cuda", 80 * GIB, 8, 2, False),
+        (SEVEN_B, "BF16", "cuda", 40 * GIB, 8, 3, False),
+        (SEVEN_B, "BF16", "cuda", 24 * GIB, 8, 3, True),
+        (SEVEN_B_LORA, "BF16", "cuda", 24 * GIB, 1, 1, True),
+    ],
+)
+def test_choices(
+    size: ModelSize, precision: Any, device: str, free: int, world: int, zero: int, checkpointing: bool
+) -> None:
+    found = choose(size, stage(), precision, Machine(device, free, world), sequences=64)
+    assert (found.zero_stage, found.gradient_checkpointing) == (zero, checkpointing)
+    assert found.reasons.keys() == {"zeroStage", "gradientCheckpointing", "batch.microSequences"}
+
+
+def test_what_the_plan_sets_is_taken() -> None:
+    settings = stage(
+        memory=Memory(zero_stage=2, gradient_checkpointing="Enabled"), batch=Batch(sequences=8, micro_sequences=3)
+    )
+    found = choose(TINY, settings, "FP32", Machine("cpu", GIB, 1), sequences=8)
+    assert (found.zero_stage, found.micro_batch, found.gradient_checkpointing) == (2, 3, True)
+    assert set(found.reasons.values()) == {"set in the plan"}
+
+
+def test_fp16_never_trains_without_its_loss_scale() -> None:
+    found = choose(TINY, stage(memory=Memory(zero_stage=0)), "FP16", Machine("cuda", 16 * GIB, 1), sequences=8)
+    assert found.zero_stage == 1
+    assert "the plan says 0" in found.reasons["zeroStage"]
+
+
+def test_the_micro_batch_is_no_larger_than_a_ranks_share_and_no_larger_than_fits() -> None:
+    assert choose(TINY, stage(max_length=128), "FP32", Machine("cpu", 16 * GIB, 2), sequences=6).micro_batch == 3
+    assert choose(TINY, stage(max_length=512), "FP32", Machine("cpu", 16 * GIB, 1), sequences=64).micro_batch == 8
+    assert choose(TINY, stage(), "FP32", Machine("cpu", GIB // 4, 1), sequences=64).micro_batch == 1
+
+
+def test_zero_divides_what_its_stage_says() -> None:
+    alone = [state_bytes(SEVEN_B, "BF16", zero, 1) for zero in range(4)]
+    assert len(set(alone)) == 1
+    eight = [state_bytes(SEVEN_B, "BF16", zero, 8) for zero in range(4)]
+    assert eight == sorted(eight, reverse=True)
+    assert eight[3] == pytest.approx(alone[3] / 8, rel=0.01)
+
+
+def test_an_adapter_needs_no_optimizer_for_what_is_frozen() -> None:
+    assert state_bytes(SEVEN_B_LORA, "BF16", 0, 1) < 1.1 * 2 * SEVEN_B.parameters
+
+
+def test_computing_activations_twice_needs_less() -> None:
+    whole = activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=False)
+    assert activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=True) < whole / 4
+
+
+def test_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory._cgroup(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._cgroup(tmp_path) > 1 << 60
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 5 kB\n")
+    assert memory._available(tmp_path / "meminfo") == 5120
+
+
+def test_cores_of_a_container_are_its_quota(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("200000 100000\n")
+    assert memory._quota(tmp_path / "cpu.max", 64) == 2
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert memory._quota(tmp_path / "cpu.max", 64) == 64
+    assert memory.physical_cores() >= 1

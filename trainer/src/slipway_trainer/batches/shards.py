@@ -1,0 +1,195 @@
+"""Prepared data on disk: memory-mapped tokens that are found damaged before they are learned from.
+
+```
+<folder>/tokens.bin    uint16 or uint32, documents one after the other
+         learn.bin     uint8 a token, 1 where it is a target; absent when all tokens are
+         offsets.npy   int64 [documents + 1]
+         weights.npy   float32 [documents]
+         shard.json    size and SHA-256 of each file and the digest of the whole, written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import FileEntry
+from slipway_trainer.step.errors import DamagedShard
+from slipway_trainer.step.files import sync_folder, write_atomically
+
+INDEX = "shard.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The documents of one split of a stage. A document is at most the stage's maxLength tokens."""
+
+    folder: Path
+    digest: str
+    """Of all files; the same data, tokenizer and settings give the same one."""
+    offsets: np.ndarray
+    weights: np.ndarray
+    """float32 [documents]: how often an epoch sees each document."""
+    lengths: np.ndarray
+    """int32 [documents]."""
+    tokens: np.ndarray
+    """Memory-mapped."""
+    learn: np.ndarray | None
+    """Memory-mapped; None when every token is a target."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens a folder after hashing all of it. Raises DamagedShard when a byte of it is not as it was written."""
+        index = _verified(folder)
+        offsets = np.load(folder / "offsets.npy")
+        learn = folder / "learn.bin"
+        return cls(
+            folder=folder,
+            digest=index["digest"],
+            offsets=offsets,
+            weights=np.load(folder / "weights.npy"),
+            lengths=np.diff(offsets).astype(np.int32),
+            tokens=_mapped(folder / "tokens.bin", index["dtype"]),
+            learn=_mapped(learn, "uint8") if learn.exists() else None,
+        )
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the tokens of a document and, for each, whether it is a target (bool)."""
+        place = slice(self.offsets[index], self.offsets[index + 1])
+        tokens = self.tokens[place]
+        learn = np.ones(len(tokens), bool) if self.learn is None else self.learn[place].astype(bool)
+        return tokens, learn
+
+
+class ShardWriter:
+    """Writes a folder that appears in full, under its name, when `finish` returns, and never before.
+
+    Args:
+        folder: where it will be; what is there is replaced.
+        vocabulary: number of token ids; decides between uint16 and uint32.
+        masked: whether tokens come with a learn mask.
+    """
+
+    def __init__(self, folder: Path, *, vocabulary: int, masked: bool, attempt: int) -> None:
+        self.folder = folder
+        self.dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+        self.masked = masked
+        self.temporary = folder.with_name(f".{folder.name}.tmp-{attempt}")
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(parents=True)
+        self._tokens = (self.temporary / "tokens.bin").open("wb")
+        self._learn = (self.temporary / "learn.bin").open("wb") if masked else None
+        self._lengths: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        for file in self._files():
+            file.close()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def add(self, tokens: np.ndarray, lengths: np.ndarray, weight: float, learn: np.ndarray | None = None) -> None:
+        """Appends documents: their tokens one after the other, the length of each, and what is learned (bool)."""
+        if (learn is not None) != self.masked:
+            raise ValueError("a masked shard needs a mask with every document, another one takes none")
+        self._tokens.write(np.ascontiguousarray(tokens, self.dtype).tobytes())
+        if self._learn is not None:
+            self._learn.write(np.ascontiguousarray(learn, np.uint8).tobytes())
+        self._lengths.append(np.asarray(lengths, np.int64))
+        self._weights.append(np.full(len(lengths), weight, np.float32))
+
+    def finish(self, before_rename: Callable[[], None] = lambda: None) -> str:
+        """Puts the folder in its place and returns its digest; `before_rename` may still refuse by raising."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
+        np.save(self.temporary / "offsets.npy", np.cumsum(lengths))
+        np.save(self.temporary / "weights.npy", np.concatenate([np.zeros(0, np.float32), *self._weights]))
+        for file in self._files():
+            file.close()
+        files = {path.name: artifact.hash_file(path) for path in sorted(self.temporary.iterdir())}
+        digest = artifact.digest_of(files)
+        index = {
+            "version": VERSION,
+            "digest": digest,
+            "dtype": self.dtype.name,
+            "documents": len(lengths) - 1,
+            "files": {name: entry.model_dump() for name, entry in files.items()},
+        }
+        for path in self.temporary.iterdir():
+            _sync(path)
+        write_atomically(self.temporary / INDEX, json.dumps(index, indent=2) + "\n")
+        before_rename()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.temporary.replace(self.folder)
+        sync_folder(self.folder.parent)
+        return digest
+
+    def _files(self) -> list[IO[bytes]]:
+        return [self._tokens, *([self._learn] if self._learn else [])]
+
+
+def read_digest(folder: Path) -> str | None:
+    """Returns the digest that the folder says it has, without checking it; None when there is no such folder."""
+    try:
+        return json.loads((folder / INDEX).read_text())["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _verified(folder: Path) -> dict:
+    advice = "Start the run again: its data is then prepared anew."
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        wanted = {name: FileEntry.model_validate(entry) for name, entry in index["files"].items()}
+        known = (index["version"], index["digest"], index["dtype"])
+    except FileNotFoundError:
+        raise DamagedShard(f"{folder / INDEX}: there is no such file. {advice}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedShard(f"{folder / INDEX}: cannot be read: {error}. {advice}") from None
+    if known[0] != VERSION:
+        raise DamagedShard(f"{folder / INDEX}: has version {known[0]}, and {VERSION} is needed. {advice}")
+    for name, entry in wanted.items():
+        try:
+            found = artifact.hash_file(folder / name)
+        except OSError as error:
+            raise DamagedShard(f"{folder / name}: cannot be read: {error.strerror}. {advice}") from None
+        if found != entry:
+            raise DamagedShard(
+                f"{folder / name}: damaged: {found.size} bytes with sha256 {found.sha256[:12]}…, "
+                f"prepare wrote {entry.size} bytes with {entry.sha256[:12]}…. {advice}"
+            )
+    if artifact.digest_of(wanted) != known[1]:
+        raise DamagedShard(f"{folder / INDEX}: its digest is not that of its files. {advice}")
+    return index
+
+
+def _mapped(path: Path, dtype: str) -> np.ndarray:
+    # An empty file cannot be mapped.
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

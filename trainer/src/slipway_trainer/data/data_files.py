@@ -1,0 +1,112 @@
+"""From a URI of the plan to data files on this machine."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from slipway_core.resources import uris
+from slipway_trainer.data.rows import SUFFIXES
+from slipway_trainer.fetching import hub, object_store, stored_object
+from slipway_trainer.fetching.local_path import in_image, local_path
+from slipway_trainer.step.errors import BadConfig, BadData
+
+SAMPLES = "samples"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    path: Path
+    name: str
+    """As a user knows it, for errors and reports."""
+
+
+def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> list[SourceFile]:
+    """Returns the data files that a URI names, sorted by name: one file, or those of a folder or glob.
+
+    Args:
+        uri: of the plan; `file` URIs are absolute.
+        field: of the plan, for errors.
+        cache: where files of an object store are put, and found again by a later attempt.
+        say: told what is fetched.
+
+    Raises BadData when there is none, BadConfig when the scheme cannot be used here or the keys are wrong, and for an
+    object store FetchFailed, which may be otherwise at another time, and NoSpace.
+    """
+    parsed = uris.parse(uri)
+    if parsed.scheme in object_store.SCHEMES:
+        return _fetched(parsed, field, cache, say)
+    if parsed.scheme == "hf":
+        root = hub.dataset(parsed, field, [f"*{suffix}" for suffix in SUFFIXES])
+        return _in_folder(root, uri, field, f"{uri}/")
+    if parsed.scheme == "package":
+        return _sample(parsed.authority, uri, field)
+    if parsed.scheme == "run":
+        raise BadConfig(f"{field}: {uri} is a model, not data")
+    return _local(local_path(parsed, field), uri, field, in_image(parsed))
+
+
+def _local(path: Path, uri: str, field: str, hint: str) -> list[SourceFile]:
+    if path.is_dir():
+        return _in_folder(path, uri, field, f"{path}/")
+    if path.exists():
+        return [SourceFile(path, str(path))]
+    if glob.has_magic(str(path)):
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        files = [SourceFile(file, str(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
+        if not files:
+            raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file{hint}")
+        return files
+    nearest = next((parent for parent in path.parents if parent.exists()), Path("/"))
+    where = (
+        "" if nearest == path.parent else f" ({nearest} exists, {path.relative_to(nearest).parts[0]} in it does not)"
+    )
+    raise BadData(f"{field}: {uri}: there is no such file{where}{hint}")
+
+
+def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFile]:
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise BadData(f"{field}: {uri}: the folder holds no {' or '.join(SUFFIXES)} file")
+    return [SourceFile(path, prefix + path.relative_to(folder).as_posix()) for path in found]
+
+
+def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
+    root = Path(str(resources.files("slipway_trainer"))) / SAMPLES
+    for candidate in (root / name, *(root / f"{name}{suffix}" for suffix in SUFFIXES)):
+        if candidate.is_file():
+            return [SourceFile(candidate, f"package://{candidate.name}")]
+        if candidate.is_dir():
+            return _in_folder(candidate, uri, field, f"{uri}/")
+    known = sorted({path.name.split(".")[0] for path in root.glob("*") if not path.name.startswith(("_", "."))})
+    raise BadData(f"{field}: {uri}: there is no such sample data; there is {', '.join(known) or 'none'}")
+
+
+def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None]) -> list[SourceFile]:
+    store = object_store.ObjectStore(uri, field)
+    found = store.find()
+    if not found:
+        raise BadData(f"{field}: {uri}: there is no such object, and none below it or that it matches")
+    if found[0].key != uri.path:
+        found = [one for one in found if one.key.endswith(SUFFIXES)]
+    wrong = next((one for one in found if not one.key.endswith(SUFFIXES)), None)
+    if wrong is not None or not found:
+        name = f"{store.address(wrong)}: not a data file" if wrong else f"{uri}: holds no data file"
+        raise BadData(f"{field}: {name}; these are read: {', '.join(SUFFIXES)}")
+    # By its version, so that another one is never taken for it.
+    wanted = {f"{one.fingerprint}/{uri.authority}{_suffix(one.key)}": one for one in found}
+    stored_object.fetch(store, wanted, cache, disk=cache, what=f"the data of {field}", uri=str(uri), say=say)
+    return [SourceFile(cache / name, store.address(one)) for name, one in wanted.items()]
+
+
+def _suffix(key: str) -> str:
+    return next(suffix for suffix in SUFFIXES if key.endswith(suffix))

@@ -1,0 +1,147 @@
+"""The data that a plan names, found on this machine and fixed by digest before it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.resources.data import DataSource
+from slipway_core.resources.evaluation import PromptSource
+from slipway_trainer.data import rows
+from slipway_trainer.data.data_files import SourceFile, data_files
+from slipway_trainer.data.rows import Block
+from slipway_trainer.data.scan import Objective
+from slipway_trainer.step.errors import BadData
+
+# What a compressed byte becomes: gzip and zstd make a third to a sixth of text, Parquet compresses its pages.
+_UNPACKED = {".gz": 5, ".zst": 6, ".parquet": 5}
+
+
+@dataclass(frozen=True)
+class InputFile:
+    source: SourceFile
+    size: int
+    sha256: str
+    stamp: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def text_bytes(self) -> int:
+        """About how many bytes of text it holds."""
+        return self.size * _UNPACKED.get(self.source.path.suffix, 1)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields its rows. Raises BadData when it is unreadable, or no longer the file that was hashed."""
+        yield from rows.blocks(self.source.path, self.name)
+        if _stamp(self.source.path) != self.stamp:
+            raise BadData(f"{self.name}: was changed while it was read. Start the run again once it is complete")
+
+    def to_document(self, uri: str) -> dict[str, Any]:
+        return {"uri": uri, "name": self.name, "bytes": self.size, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One source of the plan."""
+
+    field: str
+    uri: str
+    weight: float
+    files: tuple[InputFile, ...]
+    recall: bool = False
+
+    def to_documents(self) -> list[dict[str, Any]]:
+        return [file.to_document(self.uri) for file in self.files]
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    train: tuple[Input, ...]
+    validation: tuple[Input, ...]
+    objective: Objective
+
+    @property
+    def files(self) -> list[InputFile]:
+        return [file for source in (*self.train, *self.validation) for file in source.files]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    stages: dict[str, StageInputs]
+    evaluation: tuple[Input, ...]
+    prompts: tuple[Input, ...]
+
+    def training_files(self) -> list[tuple[Objective, InputFile]]:
+        """Returns each file that a stage learns from or is validated on, once for each kind of row."""
+        found: dict[tuple[Objective, Path], InputFile] = {}
+        for stage in self.stages.values():
+            for file in stage.files:
+                found[stage.objective, file.source.path] = file
+        return [(objective, file) for (objective, _), file in found.items()]
+
+    @property
+    def text_bytes(self) -> int:
+        return sum(file.text_bytes for stage in self.stages.values() for file in stage.files)
+
+
+def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None) -> Inputs:
+    """Finds and hashes every file, after fetching those of an object store into the cache.
+
+    Raises BadData, BadConfig or FetchFailed that names the field of the plan.
+    """
+    finder = _Finder(cache, say)
+    stages = {}
+    for index, stage in enumerate(plan.stages):
+        validation = stage.data.validation
+        field = f"stages[{index}].data"
+        stages[stage.name] = StageInputs(
+            train=finder.inputs(stage.data.train, f"{field}.train"),
+            validation=finder.inputs((validation and validation.data) or [], f"{field}.validation.data"),
+            objective=stage.objective,
+        )
+    return Inputs(
+        stages=stages,
+        evaluation=finder.inputs(plan.evaluation.data, "evaluation.data"),
+        prompts=finder.inputs(plan.evaluation.prompts, "evaluation.prompts"),
+    )
+
+
+class _Finder:
+    def __init__(self, cache: Path, say: Callable[[str], None]) -> None:
+        self._cache, self._say = cache, say
+        self._known: dict[Path, InputFile] = {}
+
+    def inputs(self, wanted: Iterable[DataSource | PromptSource], field: str) -> tuple[Input, ...]:
+        return tuple(self._input(source, f"{field}[{index}].uri") for index, source in enumerate(wanted))
+
+    def _input(self, source: DataSource | PromptSource, field: str) -> Input:
+        return Input(
+            field=field,
+            uri=source.uri,
+            weight=source.weight if isinstance(source, DataSource) else 1.0,
+            files=tuple(self._file(file, field) for file in data_files(source.uri, field, self._cache, self._say)),
+            recall=isinstance(source, PromptSource) and source.recall,
+        )
+
+    def _file(self, source: SourceFile, field: str) -> InputFile:
+        if source.path not in self._known:
+            try:
+                stamp = _stamp(source.path)
+                entry = artifact.hash_file(source.path)
+            except OSError as error:
+                hint = "; give this user the right to (chmod +r)" if isinstance(error, PermissionError) else ""
+                raise BadData(f"{field}: {source.name}: cannot be read: {error.strerror}{hint}") from None
+            self._known[source.path] = InputFile(source, entry.size, entry.sha256, stamp)
+        return self._known[source.path]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,245 @@
+"""Held-out text that stands in the training data (invariant C), found exactly and nearly.
+
+Texts are compared as their units (`text.units`): words, and single characters of scripts without spaces,
+after NFKC, case folding and the removal of everything but letters and digits. Four rules find an overlap:
+
+- equal: a document, or a turn of the assistant, has the same units, joined.
+- contained: the held-out text has 8 units or more, and a document or a whole conversation holds at least half of its
+  5-grams of units, and at least 8 of them (all of fewer).
+- similar: the held-out text has 4 to 40 units, and a document or a turn of the assistant of at most 66 has 2-grams
+  whose Jaccard index with its own is 0.6 or more.
+- part: a document or a turn of the assistant has 32 5-grams or more, and 80 % of them stand in the held-out text.
+
+The index holds the grams of the held-out text alone, and the training data streams past it: an exact count
+decides, not a sketch such as MinHash, so the only errors are those of the rules. If every unit was replaced
+with probability p, a 5-gram is whole with (1 - p)^5: of long texts `contained` finds all up to p = 7 %, half
+at 13 %, none from 20 % on. In shorter texts `similar` finds one replaced unit from 9 units on and two from 17
+on. What none of them finds: a paraphrase, a translation, the other Chinese script, and a text of fewer than 8
+units inside a longer one (a quotation that short is no evidence). What they find that one may not mean: texts
+that are the same form filled in twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+
+from slipway_trainer.batches.order import mix
+from slipway_trainer.data.text import units
+
+LONG_GRAM, SHORT_GRAM = 5, 2
+CONTAINED_FROM_UNITS = 8
+CONTAINED_SHARE, CONTAINED_GRAMS = 0.5, 8
+SIMILAR_UNITS, SIMILAR_LONGEST_OTHER = range(4, 41), 66
+SIMILAR_JACCARD = 0.6
+PART_GRAMS, PART_SHARE = 32, 0.8
+COMMON_GRAM = 64
+"""Held-out texts that share a gram above which it is boilerplate: indexed only where a text has nothing
+rarer."""
+_FILTER_BITS = 22
+
+Rule = Literal["equal", "contained", "similar", "part"]
+_Needed = Callable[[int], int]
+"""From a text's number of grams to how many of them an overlap shares at least."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of training data."""
+
+    line: int
+    units: Sequence[str]
+    whole: bool
+    """A document, or one turn of the assistant: may be equal, similar, or a part."""
+    holder: bool
+    """A document, or a whole conversation: may contain a held-out text."""
+
+
+@dataclass(frozen=True)
+class Match:
+    held: int
+    """Index of the held-out text."""
+    line: int
+    """Line of the training data."""
+    rule: Rule
+    share: float
+    """Share of grams that agree, as the rule counts them."""
+
+
+class Index:
+    """The held-out texts, ready to be looked for."""
+
+    def __init__(self, held: Sequence[str]) -> None:
+        texts = [units(text) for text in held]
+        self._count = len(texts)
+        self._equal: dict[str, list[int]] = defaultdict(list)
+        for number, text in enumerate(texts):
+            self._equal["".join(text)].append(number)
+        self._ids = {unit: number for number, unit in enumerate(sorted({u for text in texts for u in text}))}
+        long = {n: text for n, text in enumerate(texts) if len(text) >= CONTAINED_FROM_UNITS}
+        short = {n: text for n, text in enumerate(texts) if len(text) in SIMILAR_UNITS}
+        self._long = _Grams({n: self._grams(text, LONG_GRAM) for n, text in long.items()}, _contained_grams)
+        self._short = _Grams({n: self._grams(text, SHORT_GRAM) for n, text in short.items()}, _similar_grams)
+
+    def find(self, passages: Sequence[Passage]) -> list[Match]:
+        """Returns every overlap of these passages, each pair of line and held-out text once, in order."""
+        if not self._count or not passages:
+            return []
+        found: dict[tuple[int, int], Match] = {}
+        for match in (*self._equals(passages), *self._nears(passages)):
+            found.setdefault((match.line, match.held), match)
+        return [found[key] for key in sorted(found)]
+
+    def _equals(self, passages: Iterable[Passage]) -> Iterator[Match]:
+        for passage in passages:
+            if passage.whole:
+                for held in self._equal.get("".join(passage.units), ()):
+                    yield Match(held, passage.line, "equal", 1.0)
+
+    def _nears(self, passages: Sequence[Passage]) -> Iterator[Match]:
+        lengths = np.array([len(passage.units) for passage in passages])
+        # Units that no held-out text has count as well: a passage has as many grams as it has.
+        known = _Numbers(self._ids)
+        numbers = map(known.__getitem__, chain.from_iterable(passage.units for passage in passages))
+        ids = np.fromiter(numbers, np.uint64, count=int(lengths.sum()))
+        text = _Units(ids, lengths)
+        for number, held, shared, own in self._long.candidates(text, LONG_GRAM):
+            passage, theirs = passages[number], self._long.sizes[held]
+            if passage.holder and shared >= _contained_grams(theirs):
+                yield Match(held, passage.line, "contained", shared / theirs)
+            elif passage.whole and own >= PART_GRAMS and shared >= PART_SHARE * own:
+                yield Match(held, passage.line, "part", shared / own)
+        for number, held, shared, own in self._short.candidates(
+            text, SHORT_GRAM, (lengths >= SIMILAR_UNITS[0]) & (lengths <= SIMILAR_LONGEST_OTHER)
+        ):
+            jaccard = shared / (own + self._short.sizes[held] - shared)
+            if passages[number].whole and jaccard >= SIMILAR_JACCARD:
+                yield Match(held, passages[number].line, "similar", jaccard)
+
+    def _grams(self, text: Sequence[str], size: int) -> np.ndarray:
+        ids = np.array([self._ids[unit] for unit in text], np.uint64)
+        return np.unique(_hashes(ids, size))
+
+
+class _Numbers(dict[str, int]):
+    """Gives a new unit the next number."""
+
+    def __missing__(self, unit: str) -> int:
+        number = self[unit] = len(self)
+        return number
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Passages one after the other, as ids of units."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        return np.cumsum(self.lengths) - self.lengths
+
+
+class _Grams:
+    """An inverted index from grams to held-out texts.
+
+    A text that shares `needed` of its n grams shares one of any n - needed + 1 of them (the prefix filter of
+    set similarity joins; Chaudhuri, Ganti, Kaushik, 2006), so it is enough to index that many, the rarest.
+    Grams that few texts have are indexed as well: the more of a text is indexed, the fewer pairs need an
+    exact count.
+    """
+
+    def __init__(self, texts: dict[int, np.ndarray], needed: _Needed) -> None:
+        self._texts = texts
+        self.sizes = {number: len(grams) for number, grams in texts.items()}
+        frequency = Counter(gram for grams in texts.values() for gram in grams.tolist())
+        entries: list[tuple[int, int]] = []
+        self._unindexed = np.zeros(max(texts, default=-1) + 1, np.int64)
+        self._needed = np.zeros_like(self._unindexed)
+        for number, grams in texts.items():
+            rarest = sorted(grams.tolist(), key=lambda gram: (frequency[gram], gram))
+            self._needed[number] = needed(len(rarest))
+            prefix = len(rarest) - int(self._needed[number]) + 1
+            indexed = [g for place, g in enumerate(rarest) if place < prefix or frequency[g] <= COMMON_GRAM]
+            self._unindexed[number] = len(rarest) - len(indexed)
+            entries += [(gram, number) for gram in indexed]
+        entries.sort()
+        grams = np.array([gram for gram, _ in entries], np.uint64)
+        self._grams, self._starts = np.unique(grams, return_index=True)
+        self._starts = np.append(self._starts, len(grams))
+        self._held = np.array([number for _, number in entries], np.int64)
+        # Nearly all grams of the training data are not in the index: one look into a small table says so.
+        self._filter = np.zeros(1 << _FILTER_BITS, bool)
+        self._filter[_filter_place(self._grams)] = True
+
+    def candidates(
+        self, text: _Units, size: int, chosen: np.ndarray | None = None
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """Yields passage, held-out text, number of grams they share, and number of grams of the passage."""
+        if not len(self._grams) or len(text.ids) < size:
+            return
+        hashes = _hashes(text.ids, size)
+        owner = np.repeat(np.arange(len(text.lengths)), text.lengths)
+        inside = owner[: len(hashes)] == owner[size - 1 :]
+        if chosen is not None:
+            inside &= chosen[owner[: len(hashes)]]
+        places = np.flatnonzero(inside & self._filter[_filter_place(hashes)])
+        gram = np.searchsorted(self._grams, hashes[places])
+        gram[gram == len(self._grams)] = 0
+        hit = self._grams[gram] == hashes[places]
+        pairs = np.unique(owner[places[hit]] * len(self._grams) + gram[hit])
+        passage, gram = np.divmod(pairs, len(self._grams))
+        counts = self._starts[gram + 1] - self._starts[gram]
+        firsts = np.repeat(self._starts[gram] - (np.cumsum(counts) - counts), counts)
+        held = self._held[firsts + np.arange(counts.sum())]
+        keys, shared = np.unique(np.repeat(passage, counts) * len(self._needed) + held, return_counts=True)
+        yield from self._verified(text, size, hashes, keys, shared)
+
+    def _verified(
+        self, text: _Units, size: int, hashes: np.ndarray, keys: np.ndarray, shared: np.ndarray
+    ) -> Iterator[tuple[int, int, int, int]]:
+        passages, held = np.divmod(keys, len(self._needed))
+        possible = shared + self._unindexed[held]
+        starts, lengths = text.starts, text.lengths
+        bounds = np.flatnonzero(np.diff(passages, prepend=-1, append=-1))
+        for first, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            number, others, most = int(passages[first]), held[first:end], possible[first:end]
+            enough = most >= self._needed[others]
+            if not enough.any() and (lengths[number] - size + 1 < PART_GRAMS or most.max() < PART_SHARE * PART_GRAMS):
+                continue
+            start = starts[number]
+            own = np.unique(hashes[start : start + lengths[number] - size + 1])
+            if len(own) >= PART_GRAMS:
+                enough |= most >= PART_SHARE * len(own)
+            for other in others[enough].tolist():
+                common = np.intersect1d(own, self._texts[other], assume_unique=True)
+                yield number, other, len(common), len(own)
+
+
+def _contained_grams(grams: int) -> int:
+    return max(math.ceil(CONTAINED_SHARE * grams), min(grams, CONTAINED_GRAMS))
+
+
+def _similar_grams(grams: int) -> int:
+    return max(1, math.ceil(SIMILAR_JACCARD * grams))
+
+
+def _hashes(ids: np.ndarray, size: int) -> np.ndarray:
+    """uint64 hash of every run of `size` ids."""
+    places = max(len(ids) - size + 1, 0)
+    hashes = np.zeros(places, np.uint64)
+    with np.errstate(over="ignore"):
+        for offset in range(size):
+            hashes = hashes * np.uint64(0xD1342543DE82EF95) + ids[offset : offset + places]
+    return mix(hashes)
+
+
+def _filter_place(hashes: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)

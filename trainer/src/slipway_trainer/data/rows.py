@@ -1,0 +1,292 @@
+"""Rows of a data file, checked one by one; what is wrong is named by file and line.
+
+A file is read in blocks of whole rows, so that several processes can check and tokenise it. Nothing that a row means
+depends on where a block ends.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from slipway_trainer.data.text import fault, normalised
+from slipway_trainer.step.errors import BadData
+
+BLOCK_BYTES = 1 << 20
+BLOCK_ROWS = 2048
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+ROLES = ("system", "user", "assistant")
+COLUMNS = ("text", "conversations", "prompt", "answer")
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Document:
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    line: int
+    turns: tuple[Turn, ...]
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that ends with a user's turn, and what the answer should be."""
+
+    line: int
+    turns: tuple[Turn, ...]
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole rows of a file."""
+
+    name: str
+    """The file, as errors name it."""
+    first: int
+    """Line of the first row, from 1; the number of the row in a Parquet file."""
+    payload: bytes
+    """Lines of JSON, or an Arrow IPC stream."""
+    arrow: bool = False
+
+
+def blocks(path: Path, name: str) -> Iterator[Block]:
+    """Yields the rows of a file. Raises BadData when it is missing, empty, unreadable or of another format."""
+    if not name.endswith(SUFFIXES) and not str(path).endswith(SUFFIXES):
+        raise BadData(f"{name}: not a data file; these are read: {', '.join(SUFFIXES)}")
+    empty = True
+    try:
+        for block in _parquet(path, name) if path.name.endswith(".parquet") else _lines(path, name):
+            empty = False
+            yield block
+    except FileNotFoundError:
+        raise BadData(f"{name}: there is no such file") from None
+    except IsADirectoryError:
+        raise BadData(f"{name}: is a folder, not a file") from None
+    except PermissionError:
+        raise BadData(f"{name}: may not be read; give this user the right to (chmod +r)") from None
+    except OSError as error:
+        raise BadData(f"{name}: cannot be read: {error.strerror or error}") from None
+    if empty:
+        raise BadData(f"{name}: is empty. Give it rows, or take it out of the data")
+
+
+def documents(block: Block) -> list[Document]:
+    """Returns the rows {"text"} of a block, normalised. Raises BadData that names file and line."""
+    return [Document(line, _text(block, line, row)) for line, row in _rows(block)]
+
+
+def conversations(block: Block) -> list[Conversation]:
+    """Returns the rows {"conversations"} of a block, normalised. Raises BadData that names file and line."""
+    found = []
+    for line, row in _rows(block):
+        turns = _turns(block, line, row, _field(block, line, row, "conversations"))
+        if not any(turn.role == "assistant" for turn in turns):
+            raise _bad(block, line, "no assistant turn: there is nothing to learn. Add one, or remove the row")
+        found.append(Conversation(line, turns))
+    return found
+
+
+def prompts(block: Block) -> list[Prompt]:
+    """Returns the rows {"prompt"} or {"conversations"}, with {"answer"} if given. Raises BadData.
+
+    The last turn of a conversation may be the assistant's: it is the answer then.
+    """
+    found = []
+    for line, row in _rows(block):
+        if row.get("conversations") is not None:
+            turns = _turns(block, line, row, row["conversations"])
+        else:
+            content = _string(block, line, _field(block, line, row, "prompt"), "prompt")
+            if not content:
+                raise _bad(block, line, "the prompt is empty")
+            turns = (Turn("user", content),)
+        answer = row.get("answer")
+        if answer is not None:
+            answer = _string(block, line, answer, "answer")
+            if not answer:
+                raise _bad(block, line, "the answer is empty. Leave it out when there is none to compare with")
+        if turns[-1].role == "assistant":
+            if answer is not None:
+                raise _bad(block, line, "two answers: the field answer and an assistant turn at the end")
+            turns, answer = turns[:-1], turns[-1].content
+        if not turns or turns[-1].role != "user":
+            raise _bad(block, line, "no user turn that the model could answer")
+        found.append(Prompt(line, turns, answer))
+    return found
+
+
+def _text(block: Block, line: int, row: dict[str, Any]) -> str:
+    text = _string(block, line, _field(block, line, row, "text"), "text")
+    if not text:
+        raise _bad(block, line, "the text is empty. Remove the row")
+    return text
+
+
+def _turns(block: Block, line: int, row: dict[str, Any], value: Any) -> tuple[Turn, ...]:
+    if not isinstance(value, list) or not value:
+        raise _bad(block, line, f"conversations is {_shown(value)}; it must be a list of turns")
+    turns = []
+    for number, turn in enumerate(value, 1):
+        if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
+            hint = (
+                " (rename from to role and value to content)"
+                if isinstance(turn, dict) and {"from", "value"} <= turn.keys()
+                else ""
+            )
+            raise _bad(block, line, f'turn {number} is {_shown(turn)}; it must be {{"role", "content"}}{hint}')
+        if turn["role"] not in ROLES:
+            raise _bad(
+                block, line, f"turn {number} has the unknown role {_shown(turn['role'])}; use {', '.join(ROLES)}"
+            )
+        role = cast(Role, turn["role"])
+        content = _string(block, line, turn["content"], f"turn {number} ({role})")
+        if not content:
+            raise _bad(block, line, f"turn {number} is an empty {role} turn. Fill it in, or remove the row")
+        turns.append(Turn(role, content))
+    return tuple(turns)
+
+
+def _field(block: Block, line: int, row: dict[str, Any], field: str) -> Any:
+    value = row.get(field)
+    if value is None:
+        has = f"it has {', '.join(map(repr, list(row)[:6]))}" if row else "it has no field at all"
+        hints = {
+            "text": 'CausalLM learns from {"text": …} rows',
+            "conversations": 'Chat learns from {"conversations": [{"role", "content"}, …]} rows',
+            "prompt": 'a prompt is a {"prompt": …} or {"conversations": …} row',
+        }
+        raise _bad(block, line, f"no {field!r}: {has}. {hints[field]}")
+    return value
+
+
+def _string(block: Block, line: int, value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise _bad(block, line, f"{what} is {_shown(value)}; it must be a string")
+    if problem := fault(value):
+        raise _bad(block, line, f"{what} has {problem}")
+    return normalised(value)
+
+
+def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    if block.arrow:
+        import pyarrow as arrow
+
+        with arrow.ipc.open_stream(block.payload) as stream:
+            rows = stream.read_all().to_pylist()
+        yield from enumerate(rows, block.first)
+        return
+    for line, raw in enumerate(block.payload.split(b"\n"), block.first):
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw.decode("utf-8").removeprefix("\ufeff"))
+        except UnicodeDecodeError as error:
+            utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+            fix = "The file looks like UTF-16; save it as UTF-8" if utf16 else "Save the file as UTF-8"
+            where = f"byte 0x{raw[error.start]:02x} at {error.start + 1}"
+            raise _bad(block, line, f"not UTF-8: {where}. {fix}") from None
+        except json.JSONDecodeError as error:
+            problem = error.msg.removesuffix(" at")
+            raise _bad(
+                block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
+            ) from None
+        except RecursionError:
+            raise _bad(block, line, "not a row: brackets are nested too deeply") from None
+        if not isinstance(row, dict):
+            hint = ". Write one row a line, without brackets and commas around them" if isinstance(row, list) else ""
+            raise _bad(block, line, f"a row must be an object {{…}}; this one is {_shown(row)}{hint}")
+        yield line, row
+
+
+def _lines(path: Path, name: str) -> Iterator[Block]:
+    first = 1
+    with path.open("rb") as raw:
+        file = _decompressed(raw, path)
+        while True:
+            try:
+                lines = file.readlines(BLOCK_BYTES)
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise BadData(f"{name}: cannot be unpacked after line {first - 1}: {error}") from None
+            except Exception as error:
+                # zstandard has an error class of its own, and is not imported for other files.
+                if type(error).__name__ != "ZstdError":
+                    raise
+                raise BadData(f"{name}: cannot be unpacked after line {first - 1}: {error}") from None
+            if not lines:
+                return
+            payload = b"".join(lines)
+            if payload.strip():
+                yield Block(name, first, payload)
+            first += len(lines)
+
+
+def _decompressed(raw: IO[bytes], path: Path) -> IO[bytes]:
+    if path.name.endswith(".gz"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    if path.name.endswith(".zst"):
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return cast(IO[bytes], io.BufferedReader(cast(Any, reader), BLOCK_BYTES))
+    return raw
+
+
+def _parquet(path: Path, name: str) -> Iterator[Block]:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    first = 1
+    try:
+        with parquet.ParquetFile(path) as file:
+            # All columns when none of ours is there: the error then says what the rows have instead.
+            columns = [column for column in file.schema_arrow.names if column in COLUMNS] or None
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns, use_threads=False):
+                sink = arrow.BufferOutputStream()
+                with arrow.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+                if batch.num_rows:
+                    yield Block(name, first, sink.getvalue().to_pybytes(), arrow=True)
+                first += batch.num_rows
+    except arrow.ArrowException as error:
+        raise BadData(f"{name}: is no readable Parquet file (after row {first - 1}): {error}") from None
+
+
+def _bad(block: Block, line: int, problem: str) -> BadData:
+    return BadData(f"{block.name}:{line}: {problem}.")
+
+
+def _shown(value: Any) -> str:
+    text = _printable(json.dumps(value, ensure_ascii=False, default=repr))
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _shown_line(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace")
+    return repr(_printable(text[:50])) + ("…" if len(text) > 50 else "")
+
+
+def _printable(text: str) -> str:
+    """Half a surrogate pair cannot be printed or put into a result."""
+    return text.encode("utf-8", "backslashreplace").decode()

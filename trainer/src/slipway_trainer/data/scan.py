@@ -1,0 +1,126 @@
+"""The first look at training data: every row is checked, and held-out text is looked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from slipway_trainer.data import rows, validation_split
+from slipway_trainer.data.overlap import Index, Match, Passage
+from slipway_trainer.data.rows import Block, Conversation
+from slipway_trainer.data.text import comparable, units
+
+Objective = Literal["CausalLM", "Chat"]
+TURN_BREAK = "\x1f"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A prompt's wording that stands in the training data."""
+
+    prompt: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a block holds."""
+
+    rows: int
+    characters: int
+    keys: np.ndarray
+    """uint64 [rows]: equal for equal documents."""
+    matches: list[Match]
+    wordings: list[Wording]
+
+
+@dataclass
+class Scan:
+    """Called with blocks of a file; can be sent to other processes."""
+
+    held: Index
+    prompts: Sequence[str]
+    """The wording of each prompt, as `wording` makes it."""
+    _by_wording: dict[str, list[int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._by_wording = defaultdict(list)
+        for number, prompt in enumerate(self.prompts):
+            self._by_wording[prompt].append(number)
+
+    def __call__(self, job: tuple[Objective, Block]) -> Findings:
+        """Raises BadData for the first bad row."""
+        objective, block = job
+        return self._documents(block) if objective == "CausalLM" else self._conversations(block)
+
+    def _documents(self, block: Block) -> Findings:
+        found = rows.documents(block)
+        passages = [Passage(row.line, units(row.text), whole=True, holder=True) for row in found]
+        texts = ["".join(passage.units) for passage in passages]
+        return Findings(
+            rows=len(found),
+            characters=sum(len(row.text) for row in found),
+            keys=np.array([validation_split.key(text) for text in texts], np.uint64),
+            matches=self.held.find(passages),
+            wordings=[
+                Wording(prompt, row.line)
+                for row, text in zip(found, texts, strict=True)
+                for prompt in self._by_wording.get(text, ())
+            ],
+        )
+
+    def _conversations(self, block: Block) -> Findings:
+        found = rows.conversations(block)
+        passages: list[Passage] = []
+        keys, wordings = [], []
+        for row in found:
+            turns = [units(turn.content) for turn in row.turns]
+            passages.append(Passage(row.line, [u for turn in turns for u in turn], whole=False, holder=True))
+            passages += [
+                Passage(row.line, own, whole=True, holder=False)
+                for turn, own in zip(row.turns, turns, strict=True)
+                if turn.role == "assistant"
+            ]
+            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
+            wordings += [
+                Wording(prompt, row.line) for text in _wordings(row) for prompt in self._by_wording.get(text, ())
+            ]
+        return Findings(
+            rows=len(found),
+            characters=sum(len(turn.content) for row in found for turn in row.turns),
+            keys=np.array(keys, np.uint64),
+            matches=self.held.find(passages),
+            wordings=wordings,
+        )
+
+
+def wording(turns: Sequence[rows.Turn]) -> str:
+    """Returns how a prompt is worded: its turns without the system's, each in the form in which texts are compared."""
+    return _joined(comparable(turn.content) for turn in turns if turn.role != "system")
+
+
+def document_key(text: str) -> int:
+    return validation_split.key(comparable(text))
+
+
+def conversation_key(row: Conversation) -> int:
+    return validation_split.key(_joined(comparable(turn.content) for turn in row.turns))
+
+
+def _wordings(row: Conversation) -> set[str]:
+    """What a conversation trains the model to answer: every user turn by itself, and with all that went before."""
+    spoken = [turn for turn in row.turns if turn.role != "system"]
+    texts = [comparable(turn.content) for turn in spoken]
+    found = set()
+    for number, turn in enumerate(spoken):
+        if turn.role == "user":
+            found |= {texts[number], _joined(texts[: number + 1])}
+    return found
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return TURN_BREAK.join(parts)

@@ -1,0 +1,35 @@
+"""Which training documents are set aside for the validation loss: by their content, so equals stay together."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from slipway_trainer.batches.order import mix
+
+
+def key(comparable: str) -> int:
+    """Returns the 64-bit key of a document in the form in which equal documents are equal (`text.comparable`)."""
+    return int.from_bytes(hashlib.blake2b(comparable.encode(), digest_size=8).digest(), "little")
+
+
+def threshold(keys: np.ndarray, *, fraction: float, seed: int) -> int:
+    """Returns the largest seeded key that is set aside, so that this share of the distinct documents is.
+
+    At least one document is set aside and at least one is not. Raises ValueError when there are not two.
+    """
+    places = np.unique(_seeded(keys, seed))
+    if len(places) < 2:
+        raise ValueError("a single distinct document cannot be split into training and validation data")
+    count = min(max(1, round(fraction * len(places))), len(places) - 1)
+    return int(places[count - 1])
+
+
+def set_aside(keys: np.ndarray, *, threshold: int, seed: int) -> np.ndarray:
+    """Returns for each key (uint64) whether its document is validation data."""
+    return _seeded(keys, seed) <= np.uint64(threshold)
+
+
+def _seeded(keys: np.ndarray, seed: int) -> np.ndarray:
+    return mix(np.asarray(keys, np.uint64) ^ mix(np.array([seed], np.uint64))[0])

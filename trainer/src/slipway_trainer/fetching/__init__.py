@@ -1,0 +1,1 @@
+"""From a URI of the plan to files on this machine."""

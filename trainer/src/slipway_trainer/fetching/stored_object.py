@@ -1,0 +1,78 @@
+"""What lies in an object store or on the hub, before it is a file of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from slipway_trainer.step.errors import NoSpace
+
+PART = ".part"
+"""How the name of what is not here in full ends."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    key: str
+    size: int
+    e_tag: str | None
+    version: str
+    """Differs when the content does: the entity tag, or the time of the last change where there is none."""
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self.key}\n{self.size}\n{self.version}".encode()).hexdigest()[:24]
+
+
+def credentials_field(field: str) -> str:
+    """Returns the field that names the Secret for a field that holds a URI."""
+    return f"{field.removesuffix('.uri')}.credentials" if field.endswith(".uri") else "model.credentials"
+
+
+class Store(Protocol):
+    def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
+        """Returns what has to be fetched so that a folder has the objects of these names."""
+        ...
+
+    def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        """Puts objects into a folder by their names, each in full or not at all; those that are there stay."""
+        ...
+
+
+def fetch(
+    store: Store,
+    wanted: Mapping[str, StoredObject],
+    folder: Path,
+    *,
+    disk: Path,
+    what: str,
+    uri: str,
+    say: Callable[[str], None],
+) -> None:
+    """Puts objects into a folder by their names. Raises NoSpace before it begins, and what the store raises.
+
+    Args:
+        disk: folder that must have room for them.
+        what: they are, for the error.
+        uri: of all of them, for `say`.
+        say: told what is fetched.
+    """
+    left = store.lacking(wanted, folder)
+    _check_room(disk, left, what)
+    if left:
+        say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
+    store.bring(wanted, folder)
+
+
+def _check_room(folder: Path, found: Iterable[StoredObject], what: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpace(
+            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. Free space there, or give "
+            "the run a workspace on a larger disk"
+        )

@@ -1,0 +1,93 @@
+"""What an artifact was made of, as its manifest says it: base model, data, stages and library versions."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.fetching import stored_model
+from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.step.errors import BadData, BadModel
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "deepspeed", "slipway-trainer")
+
+
+def libraries() -> dict[str, str]:
+    """Returns the installed version of each library that the result may depend on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
+    """Returns where the first stage started: the settings of a new model, or the URI of one and what it held."""
+    if plan.model.scratch is not None:
+        return {"scratch": plan.model.scratch.to_document()}
+    assert plan.model.from_ is not None
+    uri = plan.model.from_
+    found = {"uri": uri, "digest": _digest(model_folder(uri, fetched=workspace.fetched_models))}
+    commit = stored_model.commit(uri, workspace.fetched_models)
+    return found | ({"revision": commit} if commit else {})
+
+
+def stages(plan: Plan, workspace: Workspace) -> dict[str, Any]:
+    """Returns what each stage ended with, by name. Raises BadModel when one has not ended."""
+    found: dict[str, Any] = {}
+    for stage in plan.stages:
+        path = workspace.stage(stage.name).done
+        try:
+            found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadModel(
+                f"stage {stage.name} has not ended: {path}: {error}. Start the run again to train it"
+            ) from None
+    return found
+
+
+def prepared(workspace: Workspace) -> dict[str, Any]:
+    """Returns what `prepare` reported. Raises BadData when it has not ended."""
+    try:
+        return json.loads(workspace.prepared.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadData(f"{workspace.prepared}: {error}. Start the run again to prepare its data") from None
+
+
+def data(workspace: Workspace) -> dict[str, str]:
+    """Returns the digest of what each stage learned from and was validated on, by `<stage>/<split>`."""
+    report = prepared(workspace)
+    return {
+        f"{stage}/{split}": details["digest"]
+        for stage, splits in report.get("stages", {}).items()
+        for split, details in splits.items()
+        if isinstance(details, dict) and "digest" in details
+    }
+
+
+def metrics(stages: dict[str, Any]) -> dict[str, float]:
+    """Returns the finite figures with which each stage ended, by `<stage>/<metric>`."""
+    return {
+        f"{stage}/{name}": float(value)
+        for stage, done in stages.items()
+        for name, value in (done.get("metrics") or {}).items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _digest(folder: Path) -> str:
+    files = {
+        path.name: artifact.hash_file(path)
+        for pattern in artifact.MODEL_FILES
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and path.name != artifact.MANIFEST
+    }
+    return artifact.digest_of(files)

@@ -1,0 +1,220 @@
+"""How a stage is doing, for whoever looks: /progress and /metrics on a port, metrics.jsonl, and a line for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TextIO
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from slipway_core.protocol import variables
+from slipway_core.resources.status import Progress
+from slipway_trainer.step.files import write_atomically
+
+PREFIX = "slipway_train_"
+QUIET_SECONDS = 5.0
+"""Between two lines of a log that is no terminal."""
+LIVE_SECONDS = 0.2
+MESSAGE_LIMIT = 1024
+
+_GAUGES = {
+    "step": "Optimizer steps done.",
+    "total": "Optimizer steps of the stage.",
+    "epoch": "Passes over the data.",
+    "tokens": "Tokens trained on.",
+    "loss": "Mean negative log-likelihood of a target token, in nats.",
+    "validation_loss": "The same on documents that are not learned.",
+    "learning_rate": "Learning rate of the last step.",
+    "tokens_per_second": "Tokens trained a second, over the last steps.",
+    "eta_seconds": "Seconds to the end of the stage, as it goes now.",
+}
+
+
+class Reporter:
+    """Rank 0 has one; it holds the newest Progress and shows it in every way there is."""
+
+    def __init__(
+        self,
+        stage: str,
+        *,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stage = stage
+        self.progress = Progress()
+        self.out = out or sys.stdout
+        self.clock = clock
+        self.live = self.out.isatty()
+        self._shown = -1e9
+        self._line_open = False
+        self._server: ThreadingHTTPServer | None = None
+        self._registry = CollectorRegistry()
+        self._gauges = {name: Gauge(PREFIX + name, text, registry=self._registry) for name, text in _GAUGES.items()}
+        self._warning: str | None = None
+
+    def serve(self, environment: Mapping[str, str] = os.environ) -> int | None:
+        """Answers /progress and /metrics on the port that the executor asked for; returns it, or None for no port.
+
+        A port that is taken costs the figures, not the training.
+        """
+        wanted = environment.get(variables.PROGRESS_PORT_VARIABLE)
+        if not wanted:
+            return None
+        host = environment.get(variables.PROGRESS_HOST_VARIABLE, "127.0.0.1")
+        try:
+            self._server = _server(host, int(wanted), self)
+        except (OSError, ValueError) as error:
+            self.log(f"no progress is served on {host}:{wanted}: {error}")
+            return None
+        threading.Thread(target=self._server.serve_forever, name="progress", daemon=True).start()
+        return self._server.server_address[1]
+
+    def reached(self) -> Progress | None:
+        """Returns where training is, without what goes on there; None before the first step is known."""
+        return self.progress.model_copy(update={"message": None}) if self.progress.total else None
+
+    def say(self, message: str | None) -> None:
+        """Shows what goes on when it is not a step: loading, writing a checkpoint."""
+        self.progress = self.progress.model_copy(update={"message": self._with_warning(message)})
+        if message:
+            self.log(message)
+
+    def warn(self, message: str | None) -> None:
+        """Keeps a warning in the progress until it is taken back with None."""
+        self._warning = message
+        self.progress = self.progress.model_copy(update={"message": self._with_warning(None)})
+        if message:
+            self.log(f"WARNING: {message}")
+
+    def step(self, progress: Progress, *, force: bool = False) -> None:
+        """Takes the figures of a step, and shows them when it is time to."""
+        self.progress = progress.model_copy(update={"message": self._with_warning(None)})
+        now = self.clock()
+        if force or now - self._shown >= (LIVE_SECONDS if self.live else QUIET_SECONDS):
+            self._shown = now
+            self._show(line(self.stage, self.progress))
+
+    def log(self, message: str) -> None:
+        self._end_line()
+        print(f"{self.stage}: {message}", file=self.out, flush=True)
+
+    def close(self) -> None:
+        self._end_line()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def metrics_text(self) -> bytes:
+        values = self.progress.model_dump()
+        for name, gauge in self._gauges.items():
+            value = values[name]
+            gauge.set(float("nan") if value is None else value)
+        return generate_latest(self._registry)
+
+    def _with_warning(self, message: str | None) -> str | None:
+        parts = [part for part in (self._warning, message) if part]
+        return ". ".join(parts)[:MESSAGE_LIMIT] or None
+
+    def _show(self, text: str) -> None:
+        if not self.live:
+            print(text, file=self.out, flush=True)
+            return
+        # Back to the start and clear the rest, so that one line moves on in its place.
+        print(f"\r{text}\x1b[K", end="", file=self.out, flush=True)
+        self._line_open = True
+
+    def _end_line(self) -> None:
+        if self._line_open:
+            print(file=self.out, flush=True)
+            self._line_open = False
+
+
+def line(stage: str, p: Progress) -> str:
+    """Returns the figures of a step as people read them."""
+    parts = [f"{stage}: step {p.step}/{p.total}", f"epoch {p.epoch:.2f}"]
+    if p.loss is not None:
+        parts.append(f"loss {p.loss:.4f}")
+    if p.validation_loss is not None:
+        parts.append(f"validation {p.validation_loss:.4f}")
+    if p.learning_rate is not None:
+        parts.append(f"lr {p.learning_rate:.2e}")
+    if p.tokens_per_second is not None:
+        parts.append(f"{p.tokens_per_second:,.0f} tokens/s")
+    if p.eta_seconds is not None:
+        parts.append(f"{duration(p.eta_seconds)} left")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Metrics:
+    """metrics.jsonl: one row a step, in the order of the steps, without a gap or a repetition over all attempts."""
+
+    def __init__(self, path: Path, *, after_step: int) -> None:
+        """Opens the file for what comes after `after_step`; what an attempt wrote beyond it is taken back."""
+        kept = [row for row in read(path) if row["step"] <= after_step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> list[dict]:
+    """Returns the rows of metrics.jsonl; a last line that was cut off by a crash is left out."""
+    rows: list[dict] = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return rows
+    for entry in text.splitlines():
+        try:
+            row = json.loads(entry)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def _server(host: str, port: int, reporter: Reporter) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/progress":
+                body, kind = json.dumps(reporter.progress.to_document()).encode(), "application/json"
+            elif self.path == "/metrics":
+                body, kind = reporter.metrics_text(), CONTENT_TYPE_LATEST
+            else:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Who asks is no part of the user's log."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    return server

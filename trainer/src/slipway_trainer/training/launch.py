@@ -1,0 +1,208 @@
+"""Starts the ranks of a stage on this node, and says as one process how they ended."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import exit_codes, step_result, variables
+from slipway_core.protocol.step_result import ResultError, StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.compute import Compute
+from slipway_trainer.step import errors
+from slipway_trainer.step.errors import LostPeers, StepFailure
+from slipway_trainer.training.memory import physical_cores
+
+NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
+"""Environment variable: number of this pod among the nodes of the stage. Unset, all ranks start here."""
+MASTER_VARIABLE = "SLIPWAY_MASTER_ADDR"
+"""Environment variable: host name of node 0."""
+PORT_VARIABLE = "SLIPWAY_MASTER_PORT"
+LAUNCHER_VARIABLE = "SLIPWAY_LAUNCHER_PID"
+"""Environment variable: set for the ranks; they end with this process."""
+DEFAULT_PORT = 29400
+DEFAULT_GRACE_SECONDS = 30
+PEER_SECONDS = 30.0
+"""A launcher that lost the others waits this long for an error of its own ranks: theirs may be the cause."""
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the ranks of a stage are."""
+
+    nodes: int
+    node_rank: int
+    processes: int
+    """On this node."""
+    master: str
+    port: int
+
+    @property
+    def world(self) -> int:
+        return self.nodes * self.processes
+
+
+def layout(compute: Compute, environment: Mapping[str, str] = os.environ) -> Layout:
+    """Returns where the ranks are: spread over pods when the executor says which one this is, else all here."""
+    if NODE_RANK_VARIABLE not in environment or compute.nodes == 1:
+        return Layout(1, 0, compute.nodes * compute.processes_per_node, "127.0.0.1", 0)
+    return Layout(
+        nodes=compute.nodes,
+        node_rank=int(environment[NODE_RANK_VARIABLE]),
+        processes=compute.processes_per_node,
+        master=environment.get(MASTER_VARIABLE, "127.0.0.1"),
+        port=int(environment.get(PORT_VARIABLE, DEFAULT_PORT)),
+    )
+
+
+def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
+    """Starts the ranks of this node, waits for them and returns what rank 0 reported (an empty result on other nodes).
+
+    A signal to this process goes on to the ranks, which have the grace period to write a checkpoint.
+
+    Raises the gravest failure of the ranks: wrong input before any other, before an interruption, before lost peers.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, launch_agent
+
+    with tempfile.TemporaryDirectory(prefix="slipway-ranks-") as folder:
+        # The plan as this process read it: a file may change under a run.
+        plan_file = Path(folder, "plan")
+        plan_file.write_text(plan.to_json(), encoding="utf-8")
+        command = ["-u", "-m", "slipway_trainer.training.rank", "--plan", str(plan_file), "--workspace", str(ws.root)]
+        command += ["--stage", stage, "--attempt", str(attempt), "--results", folder]
+        _share_cores(where)
+        local = where.nodes == 1
+        config = LaunchConfig(
+            min_nodes=where.nodes,
+            max_nodes=where.nodes,
+            nproc_per_node=where.processes,
+            run_id=f"{plan.run.uid}-{stage}-{attempt}",
+            rdzv_backend="c10d" if local else "static",
+            rdzv_endpoint="127.0.0.1:0" if local else f"{where.master}:{where.port}",
+            rdzv_configs={} if local else {"rank": where.node_rank},
+            local_addr="127.0.0.1" if local else None,
+            max_restarts=0,
+            monitor_interval=0.2,
+            shutdown_timeout=grace_seconds(),
+        )
+        codes: list[int] = []
+        lost: Exception | None = None
+        try:
+            launch_agent(config, sys.executable, command)
+        except ChildFailedError as error:
+            codes = [failure.exitcode for failure in error.failures.values()]
+        except SignalException:
+            # The ranks were told too and have ended; what they say is in their files.
+            codes = [exit_codes.RESTARTABLE]
+        except Exception as error:
+            lost = error
+        results = _results(Path(folder), seconds=PEER_SECONDS if lost else 0.0, expected=where.processes)
+        if lost is not None and not any(result.error for result in results.values()):
+            raise LostPeers(f"the other nodes cannot be reached any more: {lost}")
+        return _outcome(results, codes)
+
+
+def grace_seconds(environment: Mapping[str, str] = os.environ) -> int:
+    """Returns how long the ranks may take to write a checkpoint; a little less than the executor waits for us."""
+    try:
+        return max(1, int(float(environment.get(variables.GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))) - 2)
+    except ValueError:
+        return DEFAULT_GRACE_SECONDS - 2
+
+
+def die_with_launcher(environment: Mapping[str, str] = os.environ) -> None:
+    """Makes the kernel kill this rank with its launcher: a rank alone would hold memory and ports for ever."""
+    launcher = int(environment.get(LAUNCHER_VARIABLE, "0"))
+    if not launcher:
+        return
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != launcher:
+        # It died before the kernel was asked.
+        os._exit(exit_codes.LOST_PEERS)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error of a collective says that another rank is gone, so that this rank is not the cause."""
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError"):
+        return True
+    text = str(error)
+    signs = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "gloo/transport",
+        "NCCL communicator was aborted",
+        "remote process exited",
+    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def _share_cores(where: Layout) -> None:
+    """Divides the physical cores among the ranks: more threads than cores make all of them slower."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, physical_cores() // where.processes)))
+    os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    if where.nodes == 1:
+        # gloo looks up the host's name otherwise, which may lead nowhere on a laptop.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _results(folder: Path, *, seconds: float, expected: int) -> dict[int, StepResult]:
+    """Returns what the ranks reported, by rank; a rank that was killed reported nothing."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found: dict[int, StepResult] = {}
+        for path in folder.glob("*.json"):
+            try:
+                found[int(path.stem)] = step_result.decode(path.read_text(encoding="utf-8"))
+            except (ResultError, ValueError, OSError):
+                continue
+        if len(found) == expected or any(r.error for r in found.values()) or time.monotonic() >= deadline:
+            return found
+        time.sleep(0.2)
+
+
+def _outcome(results: dict[int, StepResult], codes: list[int]) -> StepResult:
+    failures = [as_failure(result.error.kind, result.error.message) for result in results.values() if result.error]
+    progress = next((result.progress for _, result in sorted(results.items()) if result.progress), None)
+    reported = [failure.exit_code for failure in failures]
+    # A rank that was killed has a code and no report. The launcher's own SIGTERM to the rest is no failure of theirs.
+    killed = [code for code in codes if code not in (0, *reported, exit_codes.RESTARTABLE)]
+    if (killed and not failures) or (killed and exit_codes.gravest_code([*reported, *killed]) not in reported):
+        failures.append(_killed(killed[0]))
+    if not failures and exit_codes.RESTARTABLE in codes and len(results) == 0:
+        raise errors.Interrupted("stopped before the ranks had started")
+    if failures:
+        gravest = exit_codes.gravest_code([failure.exit_code for failure in failures])
+        worst = next(failure for failure in failures if failure.exit_code == gravest)
+        worst.progress = progress
+        raise worst
+    if not results:
+        raise StepFailure("the ranks ended without a word")
+    return results[min(results)]
+
+
+def as_failure(kind: str, message: str) -> StepFailure:
+    """Returns the failure of another process as one of ours."""
+    for candidate in vars(errors).values():
+        if isinstance(candidate, type) and issubclass(candidate, StepFailure) and candidate.kind == kind:
+            return candidate(message)
+    return StepFailure(f"{kind}: {message}")
+
+
+def _killed(code: int) -> StepFailure:
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ": the kernel does that when memory runs out" if -code == signal.SIGKILL else ""
+        return StepFailure(f"a rank was killed by {name}{hint}")
+    return StepFailure(f"a rank ended with exit code {code} and said nothing; its log says more")

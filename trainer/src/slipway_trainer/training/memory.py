@@ -1,0 +1,219 @@
+"""What fits: ZeRO stage, micro batch and gradient checkpointing from the sizes of model and memory.
+
+The estimates are rough on purpose and lean to the safe side; when one is wrong all the same, the micro batch is halved
+and the stage goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway_core.resources.stage import Stage
+
+if TYPE_CHECKING:
+    # The launcher counts cores with this module before anything heavy is imported.
+    from transformers import PretrainedConfig
+
+    from slipway_trainer.training.engine import Precision
+
+USABLE = 0.8
+"""Share of the free memory that is planned with; the rest is for what is not estimated."""
+CPU_TOKENS = 4096
+"""Tokens of a micro batch on a CPU: more are no faster, because the caches are small."""
+LARGEST_MICRO_BATCH = 64
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    parameters: int
+    trainable: int
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, config: PretrainedConfig, parameters: int, trainable: int) -> ModelSize:
+        text = config.get_text_config()
+        return cls(
+            parameters=parameters,
+            trainable=trainable,
+            layers=getattr(text, "num_hidden_layers", 1),
+            hidden=getattr(text, "hidden_size", 1024),
+            intermediate=getattr(text, "intermediate_size", None) or 4 * getattr(text, "hidden_size", 1024),
+            vocabulary=getattr(text, "vocab_size", 32000),
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: str
+    """cpu or cuda."""
+    free_bytes: int
+    """Of one process: what is free, divided by the processes that share it."""
+    world: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    zero_stage: int
+    micro_batch: int
+    gradient_checkpointing: bool
+    reasons: dict[str, str]
+    """Why, by the field of the plan."""
+
+
+def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: int) -> int:
+    """Returns bytes of weights, gradients and AdamW's two moments that one process holds.
+
+    In fp32 a trained weight has 4 bytes each of weight, gradient and two moments. In half precision it has 2 of weight
+    and 4 each of gradient, master weight and two moments. ZeRO (Rajbhandari et al. 2020) divides moments and masters
+    (1), gradients (2) and weights (3) by the number of processes.
+    """
+    weight = 4 if precision == "FP32" else 2
+    gradient = 4 * size.trainable
+    optimizer = (8 if precision == "FP32" else 12) * size.trainable
+    if zero_stage >= 1 and precision == "FP32":
+        optimizer += 4 * size.trainable  # the flat copy that the optimizer works on
+    shards = max(1, world)
+    return (
+        weight * size.parameters // (shards if zero_stage >= 3 else 1)
+        + gradient // (shards if zero_stage >= 2 else 1)
+        + optimizer // (shards if zero_stage >= 1 else 1)
+    )
+
+
+def activation_bytes(size: ModelSize, precision: Precision, tokens: int, *, checkpointing: bool) -> int:
+    """Returns bytes of what the backward pass needs of `tokens` tokens, attention without a stored matrix.
+
+    About 16 vectors of the hidden size and 4 of the feed-forward size a layer, or one vector a layer and one whole
+    layer when activations are computed twice, and logits three times in float32.
+    """
+    width = 4 if precision == "FP32" else 2
+    layer = tokens * (16 * size.hidden + 4 * size.intermediate) * width
+    body = layer + size.layers * tokens * size.hidden * width if checkpointing else size.layers * layer
+    return body + 3 * 4 * tokens * size.vocabulary
+
+
+def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, sequences: int) -> Choice:
+    """Decides what the plan leaves `Auto`. What does not fit even at its smallest is tried all the same."""
+    reasons: dict[str, str] = {}
+    usable = int(machine.free_bytes * USABLE)
+    zero = _zero_stage(size, stage, precision, machine, usable, reasons)
+    room = usable - state_bytes(size, precision, zero, machine.world)
+    checkpointing = _checkpointing(size, stage, precision, room, reasons)
+    micro = _micro_batch(size, stage, precision, machine, room, sequences, checkpointing, reasons)
+    return Choice(zero, micro, checkpointing, reasons)
+
+
+def _zero_stage(
+    size: ModelSize, stage: Stage, precision: Precision, machine: Machine, usable: int, reasons: dict[str, str]
+) -> int:
+    if precision == "FP16" and stage.memory.zero_stage == 0:
+        # Its gradients would be divided by a loss scale that the loss was never multiplied by (DeepSpeed 0.19.8).
+        reasons["zeroStage"] = "the plan says 0, but DeepSpeed scales an fp16 loss from stage 1 on"
+        return 1
+    if stage.memory.zero_stage != "Auto":
+        reasons["zeroStage"] = "set in the plan"
+        return int(stage.memory.zero_stage)
+    if machine.world == 1:
+        reasons["zeroStage"] = "one process has nothing to share"
+        # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not.
+        return 0 if precision == "FP32" else 1
+    for zero in (0, 1, 2) if precision == "FP32" else (1, 2):
+        needed = state_bytes(size, precision, zero, machine.world)
+        if needed <= usable * 0.7:
+            reasons["zeroStage"] = f"{_gib(needed)} of weights and optimizer a process fit into {_gib(usable)}"
+            return zero
+    reasons["zeroStage"] = f"weights and optimizer fit into {_gib(usable)} a process only in pieces"
+    return 3
+
+
+def _checkpointing(size: ModelSize, stage: Stage, precision: Precision, room: int, reasons: dict[str, str]) -> bool:
+    if stage.memory.gradient_checkpointing != "Auto":
+        reasons["gradientCheckpointing"] = "set in the plan"
+        return stage.memory.gradient_checkpointing == "Enabled"
+    one_row = activation_bytes(size, precision, stage.max_length, checkpointing=False)
+    fits = one_row <= room
+    reasons["gradientCheckpointing"] = (
+        f"the activations of a row ({_gib(one_row)}) {'fit' if fits else 'do not fit'} into {_gib(room)}"
+    )
+    return not fits
+
+
+def _micro_batch(
+    size: ModelSize,
+    stage: Stage,
+    precision: Precision,
+    machine: Machine,
+    room: int,
+    sequences: int,
+    checkpointing: bool,
+    reasons: dict[str, str],
+) -> int:
+    if stage.batch.micro_sequences is not None:
+        reasons["batch.microSequences"] = "set in the plan"
+        return stage.batch.micro_sequences
+    mine = -(-sequences // machine.world)
+    most = max(1, CPU_TOKENS // stage.max_length) if machine.device == "cpu" else LARGEST_MICRO_BATCH
+    micro = 1
+    while micro * 2 <= most and micro < mine:
+        if activation_bytes(size, precision, micro * 2 * stage.max_length, checkpointing=checkpointing) > room:
+            break
+        micro *= 2
+    micro = min(micro, mine)
+    reasons["batch.microSequences"] = f"{mine} rows a process and step, at most {most} at once"
+    return micro
+
+
+def free_bytes(device_type: str, local_world: int) -> int:
+    """Returns the free memory of one process: of its GPU, or its share of the machine's or container's."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    return min(_available(Path("/proc/meminfo")), _cgroup(Path("/sys/fs/cgroup"))) // max(1, local_world)
+
+
+def physical_cores() -> int:
+    """Returns the cores that this process may use; two hardware threads of one core count once."""
+    allowed = os.sched_getaffinity(0)
+    cores: set[str] = set()
+    for cpu in allowed:
+        try:
+            text = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+        except OSError:
+            text = str(cpu)
+        cores.add(text)
+    return max(1, min(len(cores), _quota(Path("/sys/fs/cgroup/cpu.max"), len(allowed))))
+
+
+def _available(meminfo: Path) -> int:
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 1 << 62
+
+
+def _cgroup(folder: Path) -> int:
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return 1 << 62
+    return 1 << 62 if limit == "max" else max(0, int(limit) - used)
+
+
+def _quota(path: Path, otherwise: int) -> int:
+    try:
+        quota, period = path.read_text().split()
+    except (OSError, ValueError):
+        return otherwise
+    return otherwise if quota == "max" else max(1, int(quota) // int(period))
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

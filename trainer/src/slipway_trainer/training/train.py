@@ -1,0 +1,62 @@
+"""One training stage: from the prepared data and the model of the stage before to a model or an adapter."""
+
+from __future__ import annotations
+
+import gc
+
+from slipway_core.plan import Plan
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.step.errors import OutOfMemory
+from slipway_trainer.training import launch, stage_output
+
+
+def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
+    """Trains a stage, in this process or in several that it starts. One that is done already is left as it is.
+
+    When the memory runs out, the micro batch is halved and the stage goes on from its last checkpoint; the steps stay
+    the same, because what is in a step does not depend on the micro batch.
+
+    Raises a StepFailure: see `loop.Training.train` and `models.load_for_stage`.
+    """
+    done = stage_output.finished(ws.stage(stage), stage=stage, attempt=attempt)
+    if done is not None:
+        return done
+    while True:
+        try:
+            return _once(plan, ws, stage, attempt)
+        except OutOfMemory as error:
+            if not _halve(ws, stage):
+                raise OutOfMemory(
+                    f"{error}. One row at a time does not fit either: set memory.gradientCheckpointing: Enabled, a "
+                    "smaller maxLength, memory.zeroStage: 3 with more processes, or train an adapter"
+                ) from None
+        # What the failed try held is garbage only after its traceback is gone.
+        gc.collect()
+
+
+def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
+    where = launch.layout(plan.compute)
+    if where.world > 1 or plan.stage(stage).memory.zero_stage == 3:
+        return launch.run_ranks(where, plan, ws, stage=stage, attempt=attempt)
+    from slipway_trainer.training.engine import Ranks
+    from slipway_trainer.training.stage import train_stage
+
+    return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks())
+
+
+def _halve(ws: Workspace, stage: str) -> bool:
+    from slipway_trainer.training import resolved
+
+    path = ws.stage(stage).resolved
+    decided = resolved.read(path)
+    if decided is None or decided.micro_batch <= 1:
+        return False
+    half = decided.halved()
+    print(
+        f"{stage}: out of memory with {decided.micro_batch} rows at once: going on with {half.micro_batch} from the "
+        "last checkpoint; the global batch stays the same",
+        flush=True,
+    )
+    half.write(path)
+    return True
