@@ -22,13 +22,15 @@ from typing import Any
 import uvicorn
 
 from slipway_core.protocol.artifact import Manifest
-from slipway_serving import __version__, engine, http_server
-from slipway_serving.admission import Admission
-from slipway_serving.api_keys import ApiKeys
-from slipway_serving.departure import Departure
-from slipway_serving.http_server import HttpServer
-from slipway_serving.metrics import ServerMetrics
-from slipway_serving.server import Server
+from slipway_serving import __version__
+from slipway_serving.engine import configuration
+from slipway_serving.http import http_server
+from slipway_serving.http.admission import Admission
+from slipway_serving.http.api_keys import ApiKeys
+from slipway_serving.http.http_server import HttpServer
+from slipway_serving.http.linger import Linger
+from slipway_serving.http.metrics import ServerMetrics
+from slipway_serving.http.server import Server
 from slipway_serving.settings import Settings, SettingsError
 
 _PR_SET_PDEATHSIG = 1
@@ -39,19 +41,19 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
 
     0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM.
     """
-    on_cpu = engine.runs_on_cpu()
+    on_cpu = configuration.runs_on_cpu()
     inherited = dict(os.environ)
-    wanted = engine.environment(settings, on_cpu, inherited)
+    wanted = configuration.environment(settings, on_cpu, inherited)
     os.environ.clear()
     os.environ.update(wanted)
     if on_cpu:
         _load_libnuma()
-    with _engine(settings, on_cpu, engine.cpu_threads(inherited), sock) as (client, args, metrics):
+    with _engine(settings, on_cpu, configuration.cpu_threads(inherited), sock) as (client, args, metrics):
         admission = Admission(settings.limits.max_concurrent, settings.limits.max_queue)
         metrics.watch(admission)
         metrics.set_model(model=settings.served_name, digest=manifest.digest, run=manifest.run, version=__version__)
-        departure = Departure(settings.linger_seconds)
-        args.slipway = Server(settings, manifest, keys, admission, metrics, departure)
+        linger = Linger(settings.linger_seconds)
+        args.slipway = Server(settings, manifest, keys, admission, metrics, linger)
         import uvloop
 
         return uvloop.run(_serve(client, args, sock))
@@ -79,11 +81,11 @@ def _engine(
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from slipway_serving.token_count import token_counter
+    from slipway_serving.engine.token_count import token_counter
 
-    args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(engine.arguments(settings, on_cpu))
+    args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(configuration.arguments(settings, on_cpu))
     validate_parsed_serve_args(args)
-    forked = engine.in_one_process(settings, on_cpu)
+    forked = configuration.in_one_process(settings, on_cpu)
     if forked:
         _import_for_the_fork(settings.model)
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
@@ -109,7 +111,7 @@ def _import_for_the_fork(model: Path) -> None:
     import vllm.v1.worker.cpu_model_runner  # noqa: F401
     from vllm.model_executor.models.registry import ModelRegistry
 
-    architectures = engine.read_config(model).get("architectures")
+    architectures = configuration.read_config(model).get("architectures")
     for name in architectures if isinstance(architectures, list) else ():
         if known := ModelRegistry.models.get(name):
             ModelRegistry.register_model(name, known.load_model_cls())

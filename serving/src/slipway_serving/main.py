@@ -18,7 +18,7 @@ import typer
 from slipway_core.protocol import artifact, exit_codes
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_serving import settings as checks
-from slipway_serving.api_keys import ApiKeys, ApiKeysError
+from slipway_serving.http.api_keys import ApiKeys, ApiKeysError
 from slipway_serving.settings import EngineOptions, Limits, Settings, SettingsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

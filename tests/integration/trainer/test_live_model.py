@@ -14,8 +14,8 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 
 from slipway_core.protocol import artifact
-from slipway_serving.fetch import fetch
-from slipway_serving.model_source import open_source
+from slipway_serving.fetching.fetch import fetch
+from slipway_serving.fetching.model_source import open_source
 from slipway_trainer import export
 from slipway_trainer.fetching.hub import HubModel
 from slipway_trainer.fetching.stored_object import StoredObject

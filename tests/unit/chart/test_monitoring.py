@@ -12,7 +12,7 @@ from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.metrics import Gauges, Metrics
 from slipway_operator.work_queue import WorkQueue
 from slipway_operator.world import World
-from slipway_serving.metrics import ServerMetrics
+from slipway_serving.http.metrics import ServerMetrics
 from slipway_trainer.step import progress
 
 MONITORS = {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")}

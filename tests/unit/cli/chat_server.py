@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from slipway_serving import chat as served
-from slipway_serving.refusal import Refusal
+from slipway_serving.endpoints import chat as served
+from slipway_serving.http.refusal import Refusal
 
 
 class ChatServer:

@@ -4,7 +4,7 @@ from tests.unit.cli.chat_server import ChatServer, running
 
 from slipway.chat_client import Answer, ChatClient, ChatError, read_events
 from slipway.conversation import Conversation, printable
-from slipway_serving.refusal import Refusal
+from slipway_serving.http.refusal import Refusal
 
 
 @pytest.fixture

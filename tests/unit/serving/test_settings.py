@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from slipway_serving import engine, main
+from slipway_serving import main
+from slipway_serving.engine import configuration
 from slipway_serving.settings import EngineOptions, Limits, Settings, SettingsError, check, is_loopback
 
 
@@ -47,19 +48,19 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small(model: Path) -> None:
-    arguments = engine.arguments(settings(model), on_cpu=True)
+    arguments = configuration.arguments(settings(model), on_cpu=True)
     assert {"--enforce-eager", "-O0"} <= set(arguments)
     assert option(arguments, "--kv-cache-memory-bytes") == str(2**30)
     assert option(arguments, "--dtype") == "float32"
-    environment = engine.environment(settings(model), True, {})
+    environment = configuration.environment(settings(model), True, {})
     assert environment["TORCHDYNAMO_DISABLE"] == environment["TORCH_COMPILE_DISABLE"] == "1"
 
 
 def test_on_a_gpu_the_engine_keeps_its_own_ways(model: Path) -> None:
-    arguments = engine.arguments(settings(model), on_cpu=False)
+    arguments = configuration.arguments(settings(model), on_cpu=False)
     assert not {"--enforce-eager", "-O0", "--kv-cache-memory-bytes", "--distributed-executor-backend"} & set(arguments)
     assert option(arguments, "--dtype") == "auto"
-    assert "TORCHDYNAMO_DISABLE" not in engine.environment(settings(model), False, {})
+    assert "TORCHDYNAMO_DISABLE" not in configuration.environment(settings(model), False, {})
 
 
 def test_options_reach_the_engine(model: Path) -> None:
@@ -69,7 +70,7 @@ def test_options_reach_the_engine(model: Path) -> None:
     chosen = settings(
         model, engine=options, limits=Limits(max_concurrent=3, max_new_tokens=7), drain_seconds=12, linger_seconds=5
     )
-    arguments = engine.arguments(chosen, on_cpu=True)
+    arguments = configuration.arguments(chosen, on_cpu=True)
     assert option(arguments, "--max-model-len") == "256"
     assert option(arguments, "--dtype") == "bfloat16"
     assert option(arguments, "--tensor-parallel-size") == "2"
@@ -90,14 +91,14 @@ def test_an_inherited_environment_cannot_open_the_server(model: Path) -> None:
         "HF_HUB_OFFLINE": "0",
         "HOME": "/h",
     }
-    environment = engine.environment(settings(model), True, inherited)
+    environment = configuration.environment(settings(model), True, inherited)
     assert not {"VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"} & environment.keys()
     assert (environment["VLLM_PLUGINS"], environment["HF_HUB_OFFLINE"], environment["HOME"]) == ("slipway", "1", "/h")
 
 
 def test_threads_are_those_asked_for_else_no_more_than_the_cores() -> None:
-    assert engine.cpu_threads({"OMP_NUM_THREADS": "3"}) == 3
-    assert 1 <= engine.cpu_threads({"OMP_NUM_THREADS": "many"}) <= len(__import__("os").sched_getaffinity(0))
+    assert configuration.cpu_threads({"OMP_NUM_THREADS": "3"}) == 3
+    assert 1 <= configuration.cpu_threads({"OMP_NUM_THREADS": "many"}) <= len(__import__("os").sched_getaffinity(0))
 
 
 def refused(*arguments: str) -> str:

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_serving import fetch, fetch_command
-from slipway_serving.fetch import INCOMING, FetchError
-from slipway_serving.model_source import SourceError, open_source
+from slipway_serving.fetching import command, fetch
+from slipway_serving.fetching.fetch import INCOMING, FetchError
+from slipway_serving.fetching.model_source import SourceError, open_source
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 URI = "s3://models/chat"
@@ -167,6 +167,6 @@ def test_a_model_without_room_is_refused_before_it_is_read(
 def test_what_cannot_be_fetched_is_said_at_once(uri: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=says):
         open_source(uri)
-    result = CliRunner().invoke(fetch_command.app, ["--uri", uri, "--to", str(tmp_path / "model")])
+    result = CliRunner().invoke(command.app, ["--uri", uri, "--to", str(tmp_path / "model")])
     assert result.exit_code != 0
     assert says in result.output

@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import State
 
-from slipway_serving import chat
-from slipway_serving.first_prompt import PROMPT, FirstPrompt
-from slipway_serving.health import EngineProbe
-from slipway_serving.refusal import Refusal, error_object
-from slipway_serving.server import Server
+from slipway_serving.endpoints import chat
+from slipway_serving.endpoints.first_prompt import PROMPT, FirstPrompt
+from slipway_serving.engine.probe import EngineProbe
+from slipway_serving.http.refusal import Refusal, error_object
+from slipway_serving.http.server import Server
 
 # The page runs its own script and style and talks to its own server, and nothing else.
 _PAGE_POLICY = (
@@ -31,7 +31,7 @@ class SlipwayEndpoints:
     required_tasks: ClassVar[tuple[str, ...]] = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        page = resources.files("slipway_serving").joinpath("page.html").read_text(encoding="utf-8")
+        page = resources.files("slipway_serving.endpoints").joinpath("page.html").read_text(encoding="utf-8")
         headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
         server: Server = app.state.args.slipway
 
@@ -39,7 +39,7 @@ class SlipwayEndpoints:
             return HTMLResponse(page, headers=headers)
 
         async def readyz(request: Request) -> JSONResponse:
-            if server.departure.under_way or server.admission.draining:
+            if server.linger.under_way or server.admission.draining:
                 return _state(False, "draining")
             ready = await request.app.state.slipway_probe.answers()
             return _state(ready, None if ready else "the engine does not answer within 1 s")

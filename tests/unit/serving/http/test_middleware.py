@@ -15,11 +15,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from slipway_core.protocol.artifact import Manifest
-from slipway_serving.admission import Admission
-from slipway_serving.api_keys import ApiKeys
-from slipway_serving.metrics import ServerMetrics
-from slipway_serving.middleware import SlipwayMiddleware
-from slipway_serving.server import Server
+from slipway_serving.http.admission import Admission
+from slipway_serving.http.api_keys import ApiKeys
+from slipway_serving.http.metrics import ServerMetrics
+from slipway_serving.http.middleware import SlipwayMiddleware
+from slipway_serving.http.server import Server
 from slipway_serving.settings import Limits, Settings
 
 KEY = "sk-unit-0123456789"

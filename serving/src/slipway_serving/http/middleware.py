@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from slipway_serving import body as request_body
-from slipway_serving import routes
-from slipway_serving.refusal import ClientLeft, Refusal, error_object
-from slipway_serving.routes import Route
-from slipway_serving.server import Server
+from slipway_serving.http import body as request_body
+from slipway_serving.http import routes
+from slipway_serving.http.refusal import ClientLeft, Refusal, error_object
+from slipway_serving.http.routes import Route
+from slipway_serving.http.server import Server
 from slipway_serving.settings import is_loopback
 
 Receive = Callable[[], Awaitable[Any]]
@@ -169,7 +169,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._code = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
-            if self._server.departure.under_way:
+            if self._server.linger.under_way:
                 # The server closes the connection after it, and the client's next one goes to another pod.
                 headers.append((b"connection", b"close"))
             self._streams = any(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_serving.model_source import ModelSource
+from slipway_serving.fetching.model_source import ModelSource
 
 INCOMING = ".incoming"
 """Folder in the target in which everything is collected. While it is there, the rest of the target is unfinished."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from slipway_serving.metrics import ServerMetrics
+from slipway_serving.http.metrics import ServerMetrics
 
 
 def token_counter(metrics: ServerMetrics) -> Any:

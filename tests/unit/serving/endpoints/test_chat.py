@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slipway_serving import chat
-from slipway_serving.refusal import Refusal
+from slipway_serving.endpoints import chat
+from slipway_serving.http.refusal import Refusal
 
 
 def asked(**fields: Any) -> chat.ChatRequest:

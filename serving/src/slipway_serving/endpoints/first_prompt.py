@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from slipway_serving.chat import ChatRequest
-from slipway_serving.refusal import Refusal
+from slipway_serving.endpoints.chat import ChatRequest
+from slipway_serving.http.refusal import Refusal
 
 # Greedy and short: an engine that answers these tokens answers others.
 PROMPT = ChatRequest(message="Hello", max_length=8, temperature=0, top_p=None)

@@ -18,13 +18,13 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from slipway_core.protocol.artifact import Manifest
-from slipway_serving import http_server
-from slipway_serving.admission import Admission
-from slipway_serving.departure import Departure
-from slipway_serving.http_server import HttpServer
-from slipway_serving.metrics import ServerMetrics
-from slipway_serving.middleware import SlipwayMiddleware
-from slipway_serving.server import Server
+from slipway_serving.http import http_server
+from slipway_serving.http.admission import Admission
+from slipway_serving.http.http_server import HttpServer
+from slipway_serving.http.linger import Linger
+from slipway_serving.http.metrics import ServerMetrics
+from slipway_serving.http.middleware import SlipwayMiddleware
+from slipway_serving.http.server import Server
 from slipway_serving.settings import Settings
 
 LINGER = 1.0
@@ -60,7 +60,7 @@ class Serving:
 
     async def told_to_end(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        while not self.server.departure.under_way:  # noqa: ASYNC110 (what it waits for is the server's own state)
+        while not self.server.linger.under_way:  # noqa: ASYNC110 (what it waits for is the server's own state)
             await asyncio.sleep(0.001)
 
 
@@ -69,8 +69,8 @@ async def serving(tmp_path: Path, linger: float) -> AsyncIterator[Serving]:
     digest = "sha256:" + "0" * 64
     manifest = Manifest(digest=digest, files={}, run="r", plan_digest=digest, created_at="2026-01-01T00:00:00Z")
     settings = Settings(model=tmp_path, served_name="tiny", drain_seconds=20, linger_seconds=linger)
-    departure = Departure(settings.linger_seconds)
-    server = Server(settings, manifest, None, Admission(4, 4), ServerMetrics(CollectorRegistry()), departure)
+    linger = Linger(settings.linger_seconds)
+    server = Server(settings, manifest, None, Admission(4, 4), ServerMetrics(CollectorRegistry()), linger)
     application = Application()
     middleware = SlipwayMiddleware(application)
     holder = SimpleNamespace(state=SimpleNamespace(args=SimpleNamespace(slipway=server)))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from slipway_serving.health import HUNG_AFTER, EngineProbe
+from slipway_serving.engine.probe import HUNG_AFTER, EngineProbe
 
 
 class Engine:

@@ -10,8 +10,8 @@ import typer
 
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.artifact import ArtifactError
-from slipway_serving.fetch import FetchError, fetch, summary
-from slipway_serving.model_source import SourceError, open_source
+from slipway_serving.fetching.fetch import FetchError, fetch, summary
+from slipway_serving.fetching.model_source import SourceError, open_source
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 FAILED = 1

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slipway_serving.refusal import Refusal
+from slipway_serving.http.refusal import Refusal
 
 DEFAULT_MAX_LENGTH = 100
 

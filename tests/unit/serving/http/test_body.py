@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from slipway_serving.body import check_amount
-from slipway_serving.refusal import Refusal
+from slipway_serving.http.body import check_amount
+from slipway_serving.http.refusal import Refusal
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "n"])

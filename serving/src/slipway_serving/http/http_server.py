@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from slipway_serving.server import Server
+from slipway_serving.http.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ async def serve(http: HttpServer, server: Server, sock: socket.socket, dead: Cal
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, died, stopped), return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
-        await server.departure.linger(died)
+        await server.linger.run(died)
         await _drain(server, died)
     http.should_exit = True
     await serving

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Departure:
+class Linger:
     """Under way from SIGTERM on: not ready, and every response closes its connection."""
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -20,7 +20,7 @@ class Departure:
     def under_way(self) -> bool:
         return self._under_way
 
-    async def linger(self, died: asyncio.Future[None]) -> None:
+    async def run(self, died: asyncio.Future[None]) -> None:
         """Goes on answering for so many seconds, or until the engine is dead."""
         self._under_way = True
         await asyncio.wait((died,), timeout=self._seconds)

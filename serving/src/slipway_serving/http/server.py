@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slipway_core.protocol.artifact import Manifest
-from slipway_serving.admission import Admission
-from slipway_serving.api_keys import ApiKeys
-from slipway_serving.departure import Departure
-from slipway_serving.metrics import ServerMetrics
+from slipway_serving.http.admission import Admission
+from slipway_serving.http.api_keys import ApiKeys
+from slipway_serving.http.linger import Linger
+from slipway_serving.http.metrics import ServerMetrics
 from slipway_serving.settings import Settings
 
 
@@ -20,4 +20,4 @@ class Server:
     """None: no key is asked for."""
     admission: Admission
     metrics: ServerMetrics
-    departure: Departure = field(default_factory=Departure)
+    linger: Linger = field(default_factory=Linger)

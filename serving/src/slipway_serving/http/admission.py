@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from slipway_serving.refusal import ClientLeft, Refusal
+from slipway_serving.http.refusal import ClientLeft, Refusal
 
 # Bounds of Retry-After, in seconds: less than one is not worth a header, and more than a minute is a guess.
 _SOONEST, _LATEST = 1, 60

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway_serving.api_keys import ApiKeys, ApiKeysError
+from slipway_serving.http.api_keys import ApiKeys, ApiKeysError
 
 
 class Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from slipway_serving.admission import Admission
+from slipway_serving.http.admission import Admission
 
 # From a cached answer of a tiny model to a long one on a busy CPU, in seconds.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)

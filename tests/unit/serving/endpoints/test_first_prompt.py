@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-from slipway_serving.first_prompt import FirstPrompt
-from slipway_serving.refusal import Refusal
+from slipway_serving.endpoints.first_prompt import FirstPrompt
+from slipway_serving.http.refusal import Refusal
 
 
 class Engine:

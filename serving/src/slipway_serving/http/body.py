@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slipway_serving.refusal import ClientLeft, Refusal
+from slipway_serving.http.refusal import ClientLeft, Refusal
 
 # What the routes of /chat, OpenAI and Anthropic call the number of new tokens.
 _NEW_TOKENS = ("max_length", "max_tokens", "max_completion_tokens", "max_output_tokens")

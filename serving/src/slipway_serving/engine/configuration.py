@@ -81,7 +81,7 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
         "--host": settings.host,
         "--port": settings.port,
         "--load-format": "safetensors",
-        "--middleware": "slipway_serving.middleware.SlipwayMiddleware",
+        "--middleware": "slipway_serving.http.middleware.SlipwayMiddleware",
         "--max-num-seqs": limits.max_concurrent,
         "--max-model-len": engine.max_model_length or "auto",
         # A request that names no limit gets this one; one that names a higher one is refused before.

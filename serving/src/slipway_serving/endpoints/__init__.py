@@ -1,0 +1,1 @@
+"""Slipway's own routes beside those of vLLM, and the chat page."""

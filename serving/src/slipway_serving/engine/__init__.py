@@ -1,0 +1,1 @@
+"""vLLM: how it is told to run, and whether it answers."""
