@@ -1,7 +1,7 @@
 """The operator: what runs with `slipway run` on one machine, as Jobs and Deployments on a cluster.
 
-Kopf is the edge (`edge.py`), `reconcile_run.py` and `reconcile_endpoint.py` are the middle, `cluster.py` is the one
-module that talks to the API server, and `manifests/` holds one pure builder a file.
+`watch` tells the `cache` and the queue of the `loop` what happened; `runs/reconcile` and `endpoints/reconcile` are the
+passes; `api` is all that talks to the cluster, and `manifests` holds one pure builder a file.
 """
 
 __version__ = "0.1.0"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from slipway_operator.metrics import Metrics
-from slipway_operator.watch_ages import WatchAges
-from slipway_operator.work_queue import WorkQueue
+from slipway_operator.loop.metrics import Metrics
+from slipway_operator.loop.work_queue import WorkQueue
+from slipway_operator.watch.ages import WatchAges
 
 _STALLED = 180.0
 """Seconds; longer than the longest pass, so that one of them in every worker is not yet a stall."""

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from slipway_operator.work_queue import Key
+from slipway_operator.cache.key import Key
 
 _ABOUT: Final[ContextVar[Key | None]] = ContextVar("slipway_about", default=None)
 """The object that the pass of this task is over. Python wants context variables made once, at the top of a module."""

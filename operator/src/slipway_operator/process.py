@@ -12,19 +12,22 @@ from typing import Any, Protocol
 import kopf
 
 from slipway_core.resources.api import seconds
-from slipway_operator import edge, health, kinds
-from slipway_operator.cluster import Cluster, ClusterError, NotFound
-from slipway_operator.connection import Connection
+from slipway_operator import health
+from slipway_operator.api import kinds
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.connection import Connection
+from slipway_operator.api.errors import ClusterError, NotFound
+from slipway_operator.api.rate_limit import TokenBucket
+from slipway_operator.cache.world import World
 from slipway_operator.health import Health
-from slipway_operator.leadership import Leadership
-from slipway_operator.metrics import Gauges, Metrics
-from slipway_operator.rate_limit import TokenBucket
-from slipway_operator.resync import Resync
+from slipway_operator.loop.leadership import Leadership
+from slipway_operator.loop.metrics import Gauges, Metrics
+from slipway_operator.loop.work_queue import WorkQueue
+from slipway_operator.loop.workers import Reconcile, Workers
 from slipway_operator.settings import Settings
-from slipway_operator.watch_ages import WatchAges
-from slipway_operator.work_queue import WorkQueue
-from slipway_operator.workers import Reconcile, Workers
-from slipway_operator.world import World
+from slipway_operator.watch import handlers
+from slipway_operator.watch.ages import WatchAges
+from slipway_operator.watch.resync import Resync
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ class Process:
                 with queue.leading():
                     await self._lead(cluster, world, queue, metrics)
 
-            made = edge.registry(edge.Edge(world, queue), lambda: self.connection.kopf_session(watches.trace()))
+            made = handlers.registry(
+                handlers.WatchHandlers(world, queue), lambda: self.connection.kopf_session(watches.trace())
+            )
             ended = asyncio.Event()
             watching = await self._watch(made, ended)
             after_start()
@@ -133,7 +138,7 @@ class Process:
         namespaces = self.settings.watch_namespaces
         return await kopf.spawn_tasks(
             registry=registry,
-            settings=edge.kopf_settings(),
+            settings=handlers.kopf_settings(),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

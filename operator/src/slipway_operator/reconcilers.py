@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from slipway_operator.cluster import Cluster
-from slipway_operator.metrics import Metrics
-from slipway_operator.pods import Pods
-from slipway_operator.reconcile_endpoint import EndpointReconciler
-from slipway_operator.reconcile_run import RunReconciler
-from slipway_operator.retention import Retention
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.pod_http import Pods
+from slipway_operator.cache.world import World
+from slipway_operator.endpoints.reconcile import EndpointReconciler
+from slipway_operator.loop.metrics import Metrics
+from slipway_operator.loop.workers import Reconcile
+from slipway_operator.runs.reconcile import RunReconciler
+from slipway_operator.runs.retention import Retention
 from slipway_operator.settings import Settings
-from slipway_operator.workers import Reconcile
-from slipway_operator.world import World
 
 
 def reconcilers(

@@ -10,7 +10,17 @@ from tests.integration.api_client import ApiClient, Manifest, eventually
 from tests.integration.operator.pod_hands import PodHands
 
 from slipway_operator import names
-from slipway_operator.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, MODEL_ENDPOINT, POD, SERVICE, TRAINING_RUN, Kind
+from slipway_operator.api.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    JOB,
+    MODEL_ENDPOINT,
+    POD,
+    SERVICE,
+    TRAINING_RUN,
+    Kind,
+)
 
 SPEC: Manifest = {
     "model": {"scratch": {"tokenizer": {"train": {"vocabSize": 512}}}},

@@ -12,9 +12,9 @@ from tests.unit.operator.manifests.samples import DIGEST, a_deployment, a_job, a
 
 from slipway_core.lifecycle.decision import Promote
 from slipway_operator import names
-from slipway_operator.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
-from slipway_operator.manifests.endpoint_deployment import scaled
-from slipway_operator.manifests.model_endpoint import model_endpoint
+from slipway_operator.api.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
+from slipway_operator.manifests.endpoint.deployment import scaled
+from slipway_operator.manifests.run.model_endpoint import model_endpoint
 
 LONGEST = {"run": "7" + "x" * 62, "stage": "9" + "y" * 62, "endpoint": "5" + "z" * 62}
 NOWHERE = {"nodeSelector": {"test.slipway.dev/node": "none"}}

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from tests.unit.chart.rendering import CHART, Helm
 
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
-from slipway_operator.metrics import Gauges, Metrics
-from slipway_operator.work_queue import WorkQueue
-from slipway_operator.world import World
+from slipway_operator.cache.world import World
+from slipway_operator.loop.metrics import Gauges, Metrics
+from slipway_operator.loop.work_queue import WorkQueue
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_trainer.step import progress
 

@@ -1,12 +1,12 @@
-"""Objects as an API server tells of them, for the tests of the cache, the queue and the edge."""
+"""Objects as an API server tells of them, for the tests of the cache, the queue and the handlers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from slipway_operator import names
-from slipway_operator.kinds import Kind
-from slipway_operator.manifest import Manifest
+from slipway_operator.api.kinds import Kind
+from slipway_operator.api.manifest import Manifest
 
 RUN_UID = "0b5e1a52-7f0e-4f6e-9d56-0b6a1c7f3c11"
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from slipway_core.resources.events import Event
-from slipway_operator import kinds
-from slipway_operator.api_event import api_event
-from slipway_operator.cluster_error import AlreadyExists, ClusterError, Conflict, NotFound
-from slipway_operator.kinds import EVENT, Kind
-from slipway_operator.manifest import Manifest, at, items, labels
-from slipway_operator.world import World
+from slipway_operator.api import kinds
+from slipway_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from slipway_operator.api.events import api_event
+from slipway_operator.api.kinds import EVENT, Kind
+from slipway_operator.api.manifest import Manifest, at, items, labels
+from slipway_operator.cache.world import World
 
 
 class Write(NamedTuple):
@@ -98,7 +98,6 @@ class FakeCluster:
         *,
         uid: str | None = None,
         resource_version: str | None = None,
-        grace: int | None = None,
     ) -> None:
         key = (kind.kind, namespace, name)
         self._attempt(Write("delete", kind.kind, name))

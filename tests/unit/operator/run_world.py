@@ -13,9 +13,10 @@ from tests.unit.operator.kube_objects import a_result
 
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import Progress
-from slipway_operator import kinds, names
-from slipway_operator.cluster_error import Conflict
-from slipway_operator.reconcile_run import RunReconciler
+from slipway_operator import names
+from slipway_operator.api import kinds
+from slipway_operator.api.errors import Conflict
+from slipway_operator.runs.reconcile import RunReconciler
 from slipway_operator.settings import Settings
 
 DIGEST = "sha256:" + "a" * 64

@@ -12,19 +12,19 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.manifests.autoscaler import autoscaler
-from slipway_operator.manifests.cleanup_job import cleanup_job
-from slipway_operator.manifests.endpoint_deployment import version_deployment
-from slipway_operator.manifests.endpoint_service import endpoint_service
-from slipway_operator.manifests.model_endpoint import model_endpoint
-from slipway_operator.manifests.network_policy import network_policy
+from slipway_operator.manifests.endpoint.autoscaler import autoscaler
+from slipway_operator.manifests.endpoint.deployment import version_deployment
+from slipway_operator.manifests.endpoint.network_policy import network_policy
+from slipway_operator.manifests.endpoint.pod_disruption_budget import pod_disruption_budget
+from slipway_operator.manifests.endpoint.service import endpoint_service
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.plan_config_map import plan_config_map
-from slipway_operator.manifests.pod_disruption_budget import pod_disruption_budget
-from slipway_operator.manifests.rendezvous_service import rendezvous_service
-from slipway_operator.manifests.step_job import step_job
-from slipway_operator.manifests.verdict_config_map import verdict_config_map
-from slipway_operator.manifests.workspace_claim import workspace_claim
+from slipway_operator.manifests.run.cleanup_job import cleanup_job
+from slipway_operator.manifests.run.model_endpoint import model_endpoint
+from slipway_operator.manifests.run.plan_config_map import plan_config_map
+from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
+from slipway_operator.manifests.run.step_job import step_job
+from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
+from slipway_operator.manifests.run.workspace_claim import workspace_claim
 from slipway_operator.settings import Settings
 
 UID = "0b5e1a52-7f0e-4f6e-9d56-0b6a1c7f3c11"

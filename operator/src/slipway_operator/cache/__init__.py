@@ -1,0 +1,1 @@
+"""What watches told and what our own calls returned: all that a pass reads."""

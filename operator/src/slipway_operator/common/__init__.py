@@ -1,0 +1,1 @@
+"""What the passes over runs and over endpoints have in common."""

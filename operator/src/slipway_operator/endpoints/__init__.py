@@ -1,0 +1,1 @@
+"""One pass over a ModelEndpoint: `reconcile`, and what it observes and applies."""

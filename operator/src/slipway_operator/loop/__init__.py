@@ -1,0 +1,1 @@
+"""Which passes are made, when, and by which replica."""

@@ -1,0 +1,26 @@
+"""How many replicas the version that answers has, by its load."""
+
+from __future__ import annotations
+
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_operator import names
+from slipway_operator.api.manifest import Manifest
+from slipway_operator.manifests.endpoint.owned_object import endpoint_object
+
+
+def autoscaler(endpoint: ModelEndpoint, version: int) -> Manifest | None:
+    """Returns the HorizontalPodAutoscaler of a version's Deployment; None for an endpoint without autoscaling."""
+    scaling = endpoint.spec.autoscaling
+    if scaling is None:
+        return None
+    name = endpoint.metadata.name
+    cpu = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
+    return {
+        **endpoint_object("autoscaling/v2", "HorizontalPodAutoscaler", names.endpoint(name), endpoint),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.version(name, version)},
+            "minReplicas": scaling.min_replicas,
+            "maxReplicas": scaling.max_replicas,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}],
+        },
+    }

@@ -1,0 +1,1 @@
+"""Parts of a pod that several manifests have."""

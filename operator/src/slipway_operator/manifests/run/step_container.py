@@ -1,0 +1,81 @@
+"""The container of a step: what the process is told, by its arguments and its environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import variables
+from slipway_core.protocol.commands import Baseline, step_command
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources.api import seconds
+from slipway_core.resources.stage import FIXED_STEPS
+from slipway_operator import names
+from slipway_operator.api.manifest import Manifest
+from slipway_operator.api.pod_http import PROGRESS_PORT
+from slipway_operator.manifests.pod import claims, credentials, environment, pod_security, scratch
+from slipway_operator.manifests.pod.credentials import Source
+from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
+from slipway_operator.manifests.run.step_resources import step_resources
+from slipway_operator.settings import Settings
+
+CONTAINER: Final = "trainer"
+MASTER_PORT: Final = 29400
+PLAN_FOLDER: Final = "/etc/slipway/plan"
+PLAN_MOUNT: Final = {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True}
+_INDEX = "metadata.labels['batch.kubernetes.io/job-completion-index']"
+_TERMINATION_LOG = "/dev/termination-log"
+
+
+def step_container(
+    plan: Plan, step: str, attempt: int, *, sources: list[Source], settings: Settings, baseline: Baseline | None
+) -> Manifest:
+    """Returns the container without its mounts.
+
+    Raises ManifestError when two Secrets of the sources contradict each other.
+    """
+    secrets = credentials.container_part(sources)
+    folder = f"{WORKSPACE_MOUNT}/{names.run_folder(plan.run.name, plan.run.uid)}"
+    return {
+        "name": CONTAINER,
+        "image": plan.images.train or settings.images.train,
+        "imagePullPolicy": settings.images.pull_policy,
+        "args": step_command(
+            step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=folder, baseline=baseline
+        ),
+        "env": [*_environment(plan, settings), *_rendezvous(plan, step, attempt), *secrets["env"]],
+        "envFrom": secrets["envFrom"],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "resources": step_resources(plan, step, settings),
+        "securityContext": pod_security.container_security(),
+        "terminationMessagePath": _TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+    }
+
+
+def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
+    told = {
+        **scratch.variables(),
+        variables.RESULT_VARIABLE: _TERMINATION_LOG,
+        variables.PROGRESS_PORT_VARIABLE: str(PROGRESS_PORT),
+        # The plan may be replaced between the pass that read it and the start of the pod that mounts it.
+        variables.PLAN_DIGEST_VARIABLE: plan.digest,
+        variables.GRACE_VARIABLE: str(seconds(settings.training.grace)),
+        variables.CLAIMS_VARIABLE: claims.CLAIMS,
+    }
+    return [
+        *environment.values(told),
+        environment.from_field(variables.PROGRESS_HOST_VARIABLE, "status.podIP"),
+    ]
+
+
+def _rendezvous(plan: Plan, step: str, attempt: int) -> list[Manifest]:
+    """Where the other pods are. Without it all ranks start in this one."""
+    if step in FIXED_STEPS or plan.compute.nodes == 1:
+        return []
+    run = plan.run
+    master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step)}"
+    return [
+        environment.from_field("SLIPWAY_NODE_RANK", _INDEX),
+        *environment.values({"SLIPWAY_MASTER_ADDR": master, "SLIPWAY_MASTER_PORT": str(MASTER_PORT)}),
+    ]

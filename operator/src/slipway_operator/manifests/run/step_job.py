@@ -1,0 +1,134 @@
+"""The Job of one attempt of a step: prepare, a training stage, export or evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources.api import seconds
+from slipway_core.resources.stage import FIXED_STEPS
+from slipway_operator import names
+from slipway_operator.api.manifest import Manifest
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.pod import claims, pod_security, scratch
+from slipway_operator.manifests.pod.placement import placement
+from slipway_operator.manifests.run import step_sources
+from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
+from slipway_operator.settings import Settings
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    plan: Plan
+    step: str
+    number: int
+    claim: str
+    baseline: Baseline | None
+
+    @property
+    def pods(self) -> int:
+        return 1 if self.step in FIXED_STEPS else self.plan.compute.nodes
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return names.step_labels(self.plan.run.name, self.plan.run.uid, self.step, self.number)
+
+
+def step_job(
+    plan: Plan,
+    owner: Owner,
+    step: str,
+    attempt: int,
+    *,
+    settings: Settings,
+    claim: str,
+    baseline: Baseline | None = None,
+) -> Manifest:
+    """Returns the Job. It is only ever created: the next attempt is another Job, which the lifecycle starts.
+
+    It has no TTL: `kubectl logs` finds the pods of a step's last attempts for as long as its run is there.
+
+    Args:
+        plan: of the run.
+        owner: the run.
+        step: one of plan.steps.
+        attempt: from 1.
+        settings: of the operator.
+        claim: the PersistentVolumeClaim of the workspace.
+        baseline: the live version, for evaluate.
+
+    Raises ManifestError when two Secrets of the step contradict each other.
+    """
+    own = _Attempt(plan, step, attempt, claim, baseline)
+    metadata: Manifest = {
+        "name": names.job(plan.run.name, step, attempt),
+        "namespace": plan.run.namespace,
+        "labels": own.labels,
+        "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: str(baseline)} if baseline else {}),
+        "ownerReferences": [owner.reference()],
+    }
+    spec: Manifest = {
+        "completionMode": "Indexed",
+        "completions": own.pods,
+        "parallelism": own.pods,
+        # The ranks of an attempt live and die together.
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": _pod_failure_policy(),
+        "template": {"metadata": {"labels": own.labels}, "spec": _pod(own, settings)},
+    }
+    if plan.compute.queue is not None:
+        metadata["labels"][QUEUE_LABEL] = plan.compute.queue
+        # No pod may start in the moment before the queue looks at the Job.
+        spec["suspend"] = True
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def _pod_failure_policy() -> Manifest:
+    """Says in the Job's own words why it failed. `backoffLimit: 0` alone would end it as well, without a reason."""
+    codes = [exit_codes.BAD_INPUT, exit_codes.RESTARTABLE, exit_codes.LOST_PEERS]
+    return {
+        "rules": [
+            {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": codes}},
+        ]
+    }
+
+
+def _pod(own: _Attempt, settings: Settings) -> Manifest:
+    run = own.plan.run
+    sources = step_sources.of(own.plan, own.step, own.baseline)
+    read = claims.named(source.uri for source in sources)
+    pod: Manifest = {
+        **pod_security.no_cluster_access(),
+        **placement(own.plan.compute, settings.images.pull_secrets),
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": seconds(settings.training.grace),
+        "securityContext": pod_security.pod_security(),
+        "containers": [
+            {
+                **step_container(
+                    own.plan, own.step, own.number, sources=sources, settings=settings, baseline=own.baseline
+                ),
+                "volumeMounts": [
+                    *claims.mounts(own.claim, read),
+                    PLAN_MOUNT,
+                    *scratch.mounts(),
+                ],
+            }
+        ],
+        "volumes": [
+            *claims.volumes(own.claim, read),
+            {"name": PLAN_MOUNT["name"], "configMap": {"name": names.plan(run.name, run.uid)}},
+            *scratch.volumes(settings.training.shared_memory),
+        ],
+    }
+    if own.pods > 1:
+        pod["subdomain"] = names.rendezvous(run.name, own.step)
+        # The ranks know each other by addresses; a host name beyond 63 characters would keep the pods from starting.
+        pod["setHostnameAsFQDN"] = False
+    return pod

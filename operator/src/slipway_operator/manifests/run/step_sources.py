@@ -1,0 +1,51 @@
+"""What each step of a run reads from outside of its workspace, and with which Secret: no step gets more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slipway_core.plan import Plan
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources import uris
+from slipway_operator.manifests.pod.credentials import Source
+
+
+def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
+    """Returns the sources of a step.
+
+    Data is read once, by prepare, and so is a base model of an object store or the hub, which it keeps in the
+    workspace; stages and export start from any other one where it is; evaluate reads what prepare kept, and the live
+    version.
+
+    Args:
+        plan: of the run.
+        step: one of plan.steps.
+        baseline: the live version, for evaluate.
+    """
+    match step:
+        case "prepare":
+            return [*_model(plan), *_tokenizer(plan), *_data(plan)]
+        case "evaluate":
+            return [Source(baseline.uri, baseline.credentials)] if baseline is not None else []
+        case _:
+            return [source for source in _model(plan) if not uris.parse(source.uri).remote]
+
+
+def _model(plan: Plan) -> Iterator[Source]:
+    if plan.model.from_ is not None:
+        yield Source(plan.model.from_, plan.model.credentials)
+
+
+def _tokenizer(plan: Plan) -> Iterator[Source]:
+    scratch = plan.model.scratch
+    if scratch is not None and scratch.tokenizer.from_ is not None:
+        yield Source(scratch.tokenizer.from_, plan.model.credentials)
+
+
+def _data(plan: Plan) -> Iterator[Source]:
+    for stage in plan.stages:
+        validation = stage.data.validation
+        for source in [*stage.data.train, *((validation.data if validation else None) or [])]:
+            yield Source(source.uri, source.credentials)
+    for source in [*plan.evaluation.data, *plan.evaluation.prompts]:
+        yield Source(source.uri, source.credentials)

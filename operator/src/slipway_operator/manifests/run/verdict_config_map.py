@@ -1,0 +1,60 @@
+"""The verdict on an artifact: the one thing that lets an endpoint serve it (invariant A)."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
+from slipway_operator import names
+from slipway_operator.api.manifest import Manifest
+
+DIGEST_KEY = "digest"
+VERDICT_KEY = "verdict"
+
+
+def verdict_config_map(
+    namespace: str,
+    evaluation: EvaluationStatus,
+    artifact: ArtifactStatus,
+    *,
+    run: str,
+    uid: str,
+    plan_digest: str,
+    now: datetime,
+) -> Manifest:
+    """Returns the ConfigMap. It has no owner and none of the run's labels: it outlives the run.
+
+    Raises ValueError for a verdict that is no pass, or one on another artifact: such a ConfigMap would let a model
+    through the gate.
+    """
+    if evaluation.verdict is not Verdict.PASS or evaluation.artifact_digest != artifact.digest:
+        raise ValueError(
+            f"run {run}: evaluation {evaluation.number} is {evaluation.verdict} for {evaluation.artifact_digest}, "
+            f"which is no pass for {artifact.digest}"
+        )
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": names.verdict(artifact.digest),
+            "namespace": namespace,
+            "labels": {
+                names.MANAGED_BY: names.MANAGED_BY_VALUE,
+                names.ROLE: "verdict",
+                names.DIGEST: names.digest_label(artifact.digest),
+            },
+        },
+        "immutable": True,
+        "data": {
+            VERDICT_KEY: evaluation.verdict.value,
+            DIGEST_KEY: artifact.digest,
+            "uri": artifact.uri,
+            "run": run,
+            "runUid": uid,
+            "planDigest": plan_digest,
+            "judgedAt": timestamp(now),
+            "evaluation": json.dumps(evaluation.to_document(), ensure_ascii=False, indent=2),
+        },
+    }

@@ -1,0 +1,1 @@
+"""One pass over a TrainingRun: `reconcile`, and what it observes and applies."""

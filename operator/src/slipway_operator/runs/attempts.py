@@ -1,0 +1,275 @@
+"""Attempts of a run's steps as Jobs of the cluster: observed, started and stopped. The twin of the local one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from slipway_core.lifecycle.decision import CreateAttempt
+from slipway_core.lifecycle.observed import Attempt
+from slipway_core.plan import Plan
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.status import Progress, RunStatus, StepState
+from slipway_operator import names
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.errors import AlreadyExists, Conflict
+from slipway_operator.api.kinds import CLAIM, JOB, POD, SERVICE
+from slipway_operator.api.manifest import Manifest, labels
+from slipway_operator.cache.world import World
+from slipway_operator.common import blockers, failure_class
+from slipway_operator.common.owned_objects import check_owner, holds
+from slipway_operator.common.warning_events import WarningEvents
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
+from slipway_operator.manifests.run.step_job import step_job
+from slipway_operator.manifests.run.workspace_claim import workspace_claim
+from slipway_operator.runs import observe, queue_admission
+from slipway_operator.runs.observe import AttemptKey, AttemptObjects
+from slipway_operator.settings import Settings
+
+_PULL = timedelta(seconds=2)
+"""Between two looks at the progress of one attempt, however often something else wakes its run."""
+_LONGEST_PULL = timedelta(seconds=30)
+"""Between two of a pod that says nothing: each may take its second, and a thousand of them would hold up all passes."""
+_PATIENCE = timedelta(seconds=8)
+"""A pod that is not there or not running after this time has its Events read, which alone say why."""
+_CLAIM_ABSENT, _CLAIM_ALONE, _CLAIM_SHARED = timedelta(minutes=1), timedelta(minutes=10), timedelta(days=1)
+"""Between two reads of a claim that is not there, that one node can mount, that several can. Its modes never change."""
+_KEPT_ENDED = 3
+"""Attempts of a step that have ended and whose Jobs stay, for their logs. On spot nodes there may be hundreds."""
+_STARTS = 4
+"""Silences that are no news: a trainer takes its time to import and to load before it says anything."""
+
+
+class TellsProgress(Protocol):
+    async def progress(self, pod: Manifest) -> Progress | None: ...
+
+
+@dataclass(frozen=True)
+class ObservedAttempts:
+    """What a look at a run's Jobs and pods found."""
+
+    attempts: dict[str, tuple[Attempt, ...]]
+    objects: dict[AttemptKey, AttemptObjects]
+    queued: Blocker | None
+    blockers: tuple[Blocker, ...]
+
+
+@dataclass
+class _Memory:
+    """What is remembered of the attempts of a run that is under way."""
+
+    progress: dict[AttemptKey, Progress] = field(default_factory=dict[AttemptKey, Progress])
+    next_pull: dict[AttemptKey, datetime] = field(default_factory=dict[AttemptKey, datetime])
+    silences: Counter[AttemptKey] = field(default_factory=Counter[AttemptKey])
+    """How often in a row a pod said nothing."""
+    ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
+    """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
+    attempt is one that waits, and goes on under its own number once it is admitted again."""
+
+
+@dataclass
+class Attempts:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    pods: TellsProgress
+    clock: Callable[[], datetime]
+    _memories: dict[str, _Memory] = field(default_factory=dict[str, "_Memory"])
+    """By the uid of a run."""
+    _claims: dict[tuple[str, str], tuple[Manifest | None, datetime]] = field(
+        default_factory=dict[tuple[str, str], "tuple[Manifest | None, datetime]"]
+    )
+    """Claims that no watch tells of, by namespace and name, and when each is read again."""
+    warnings: WarningEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.warnings = WarningEvents(self.cluster, self.clock)
+
+    async def observe(self, namespace: str, uid: str, plan: Plan) -> ObservedAttempts:
+        """Looks at the run's attempts. Raises ClusterError when why a pod does not start cannot be read."""
+        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.STEP)]
+        objects = observe.group(jobs, self.world.of_run(POD, namespace, uid))
+        await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
+        memory = self._memories.get(uid) or _Memory()
+        found: dict[str, list[Attempt]] = {}
+        current: list[AttemptObjects] = []
+        for key in sorted(objects, key=lambda key: key.number):
+            one = objects[key]
+            attempt = observe.attempt(
+                one,
+                claim=claim_of(plan),
+                progress=memory.progress.get(key),
+                evicted=key in memory.ran,
+                now=self.clock(),
+            )
+            if attempt is not None:
+                found.setdefault(key.step, []).append(attempt)
+                current += [] if attempt.state == "Ended" else [one]
+        queued = None
+        hindrances: list[Blocker] = []
+        for one in current:
+            if one.suspended and one.job is not None:
+                queued = queued or await queue_admission.why_queued(self.cluster, one.job)
+            else:
+                hindrances += await self._blockers(one)
+        if plan.compute.nodes > 1:
+            hindrances += blockers.shared_workspace(await self._claim(namespace, claim_of(plan)), plan.compute.nodes)
+        return ObservedAttempts({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
+
+    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> None:
+        """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
+
+        Raises TakenError when a Job or Service of that name is somebody else's, Conflict when it is going, when an
+        earlier attempt still has a process or has ended otherwise than was known, and ClusterError.
+        """
+        namespace = plan.run.namespace
+        if wanted.number > 1:
+            await self._ensure_quiet(namespace, owner.uid, wanted)
+        await self._ensure_claim(plan)
+        if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
+            await self._ensure_service(rendezvous_service(plan, owner, wanted.step))
+        job = step_job(
+            plan,
+            owner,
+            wanted.step,
+            wanted.number,
+            settings=self.settings,
+            claim=claim_of(plan),
+            baseline=wanted.baseline,
+        )
+        try:
+            self.world.put(await self.cluster.create(job))
+        except AlreadyExists:
+            there = await self.cluster.get(JOB, namespace, job["metadata"]["name"])
+            if there is None or "deletionTimestamp" in there["metadata"]:
+                raise Conflict(f"Job {job['metadata']['name']} is just going") from None
+            check_owner(there, job)
+            self.world.put(there)
+        await self._let_go_of_old(namespace, owner.uid, wanted)
+
+    async def stop(self, step: str, number: int, seen: ObservedAttempts) -> None:
+        """Ends an attempt with its grace period, in which it writes a checkpoint. Asking twice asks once."""
+        one = seen.objects.get(AttemptKey(step, number))
+        if one is not None and not one.being_deleted:
+            await self._delete(one)
+
+    async def withdraw(self, status: RunStatus, seen: ObservedAttempts) -> None:
+        """Deletes the Jobs that a queue holds back and no step waits for: it would admit them again some day, beside a
+        successor or after the end of the run.
+
+        Raises Conflict when a queue has just admitted one of them again, and ClusterError.
+        """
+        for key, one in seen.objects.items():
+            record = status.step(key.step)
+            awaited = record is not None and record.state is StepState.RUNNING and record.attempt == key.number
+            if one.suspended and not one.being_deleted and not awaited:
+                await self._delete(one, as_seen=True)
+
+    def forget(self, uid: str) -> None:
+        self._memories.pop(uid, None)
+
+    async def _ensure_quiet(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+        """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:
+        the cache may know less of pods than of Jobs, no two attempts run at once, and none is made again that is done.
+        """
+        selector = f"{names.RUN_UID}={uid},{names.STEP}={wanted.step}"
+        pods, _ = await self.cluster.list(POD, namespace, selector)
+        earlier = [pod for pod in pods if labels(pod).get(names.ATTEMPT) != str(wanted.number)]
+        news = [pod["metadata"]["name"] for pod in earlier if self.world.put(pod)]
+        alive = [pod["metadata"]["name"] for pod in earlier if not failure_class.has_ended(pod)]
+        if alive:
+            raise Conflict(f"the pod {alive[0]} of an earlier attempt has not ended yet")
+        if news:
+            raise Conflict(f"how the pod {news[0]} of an earlier attempt ended was not known")
+
+    async def _ensure_service(self, service: Manifest) -> None:
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        there = self.world.get(SERVICE, namespace, name)
+        if there is None:
+            try:
+                there = await self.cluster.create(service)
+            except AlreadyExists:
+                there = await self.cluster.get(SERVICE, namespace, name)
+                if there is None:
+                    raise Conflict(f"Service {name} is just going") from None
+        check_owner(there, service)
+        self.world.put(there if holds(there, service) else await self.cluster.apply(service))
+
+    async def _let_go_of_old(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+        """Deletes Jobs whose pods nobody reads any more. How they ended was entered into the record long ago."""
+        jobs = observe.group(self.world.of_run(JOB, namespace, uid), ())
+        for key, one in jobs.items():
+            old = key.step == wanted.step and key.number < wanted.number - _KEPT_ENDED
+            if old and not one.being_deleted:
+                await self._delete(one)
+
+    async def _delete(self, one: AttemptObjects, *, as_seen: bool = False) -> None:
+        if one.job is None:
+            return
+        metadata = one.job["metadata"]
+        version = metadata["resourceVersion"] if as_seen else None
+        await self.cluster.delete(
+            JOB, metadata["namespace"], metadata["name"], uid=metadata["uid"], resource_version=version
+        )
+
+    async def _ensure_claim(self, plan: Plan) -> None:
+        if plan.storage is not None or self.world.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM) is not None:
+            return
+        claim = workspace_claim(plan.run.namespace, self.settings)
+        try:
+            self.world.put(await self.cluster.create(claim))
+        except AlreadyExists:
+            there = await self.cluster.get(CLAIM, plan.run.namespace, names.WORKSPACE_CLAIM)
+            if there is not None:
+                self.world.put(there)
+
+    async def _claim(self, namespace: str, name: str) -> Manifest | None:
+        """Returns a claim. No watch tells of one that a user brings: it is read, seldom once it fits."""
+        if (watched := self.world.get(CLAIM, namespace, name)) is not None:
+            return watched
+        claim, again = self._claims.get((namespace, name), (None, None))
+        if again is None or self.clock() >= again:
+            claim = await self.cluster.get(CLAIM, namespace, name)
+            if claim is None:
+                wait = _CLAIM_ABSENT
+            else:
+                wait = _CLAIM_SHARED if not blockers.shared_workspace(claim, 2) else _CLAIM_ALONE
+            due = {known: entry for known, entry in self._claims.items() if entry[1] > self.clock()}
+            self._claims = {**due, (namespace, name): (claim, self.clock() + wait)}
+        return claim
+
+    async def _pull(self, uid: str, one: AttemptObjects) -> None:
+        pod = one.first_pod
+        if pod is None or not observe.is_running(pod):
+            return
+        memory = self._memories.setdefault(uid, _Memory())
+        memory.ran.add(one.key)
+        now, due = self.clock(), memory.next_pull.get(one.key)
+        if due is not None and now < due:
+            return
+        progress = await self.pods.progress(pod)
+        if progress is not None:
+            memory.progress[one.key] = progress
+        silences = memory.silences[one.key] = 0 if progress is not None else memory.silences[one.key] + 1
+        memory.next_pull[one.key] = now + min(_PULL * 2 ** min(max(0, silences - _STARTS), 10), _LONGEST_PULL)
+
+    async def _blockers(self, one: AttemptObjects) -> tuple[Blocker, ...]:
+        now = self.clock()
+        found = blockers.of_pods(one.pods, now, node_lost_after=self.settings.node_lost_seconds)
+        if found or observe.is_running(one.first_pod) or one.being_deleted:
+            return found
+        silent: Manifest | None = one.first_pod or one.job
+        if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
+            return ()
+        return blockers.of_events(await self.warnings.about(silent))
+
+
+def claim_of(plan: Plan) -> str:
+    """Returns the name of the claim that holds the run's workspace."""
+    storage = plan.storage
+    return storage.claim_name if storage is not None and storage.claim_name else names.WORKSPACE_CLAIM

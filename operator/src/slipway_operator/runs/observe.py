@@ -1,0 +1,227 @@
+"""The world of one run, out of its Jobs, their pods and its endpoint: what `lifecycle.step` decides upon. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from slipway_core.lifecycle.observed import Attempt, Claim, EndpointView
+from slipway_core.protocol import exit_codes, step_result
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import ArtifactStatus, Progress
+from slipway_operator import names
+from slipway_operator.api import resources
+from slipway_operator.api.manifest import Manifest, at, condition, labels
+from slipway_operator.common import failure_class
+from slipway_operator.common.failure_class import PodEnd
+
+_TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
+
+
+@dataclass(frozen=True)
+class AttemptKey:
+    step: str
+    number: int
+
+
+@dataclass(frozen=True)
+class AttemptObjects:
+    """What the cluster has of one attempt."""
+
+    key: AttemptKey
+    job: Manifest | None
+    """None once the Job was deleted; its pods may still be ending."""
+    pods: tuple[Manifest, ...]
+
+    @property
+    def first_pod(self) -> Manifest | None:
+        """The newest pod of index 0, whose process reports for all ranks."""
+        own = [pod for pod in self.pods if failure_class.index_of(pod) == 0]
+        return max(own, key=lambda pod: pod["metadata"].get("creationTimestamp") or "", default=None)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether none of its pods has a process."""
+        return all(failure_class.has_ended(pod) for pod in self.pods)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether a queue holds it back, or took its pods away again."""
+        return self.job is not None and bool(self.job["spec"].get("suspend")) and self.finished is None
+
+    @property
+    def finished(self) -> Literal["Complete", "Failed"] | None:
+        """How the Job ended, once all of its pods have."""
+        if condition(self.job, "Complete"):
+            return "Complete"
+        return "Failed" if condition(self.job, "Failed") else None
+
+    @property
+    def being_deleted(self) -> bool:
+        return self.job is None or "deletionTimestamp" in self.job["metadata"]
+
+
+def group(jobs: Iterable[Manifest], pods: Iterable[Manifest]) -> dict[AttemptKey, AttemptObjects]:
+    """Returns the attempts of one run, from the labels of its Jobs and pods."""
+    found: dict[AttemptKey, tuple[Manifest | None, list[Manifest]]] = {}
+    for job in jobs:
+        if key := _key(job):
+            found[key] = (job, [])
+    for pod in pods:
+        if key := _key(pod):
+            found.setdefault(key, (None, []))[1].append(pod)
+    return {key: AttemptObjects(key, job, tuple(own)) for key, (job, own) in found.items()}
+
+
+def attempt(
+    objects: AttemptObjects, *, claim: str, progress: Progress | None, evicted: bool, now: datetime
+) -> Attempt | None:
+    """Returns one attempt as the lifecycle sees it; None when nothing of it is left to be told.
+
+    Args:
+        objects: its Job and pods.
+        claim: the workspace claim, which names the artifact outside of the pod.
+        progress: what rank 0 said last.
+        evicted: whether a queue took back an attempt that had run.
+        now: the time.
+    """
+    job = objects.job
+    started = _started(objects, now)
+    number = objects.key.number
+    if not objects.quiet:
+        running = is_running(objects.first_pod)
+        return Attempt(number, "Running" if running else "Starting", started, progress=progress)
+    ends = [failure_class.end_of(pod) for pod in objects.pods]
+    if objects.suspended:
+        # Its pods have their say, as long as they are there; the Job itself has not failed.
+        if any(end.exit_class is not ExitClass.DONE for end in ends):
+            return _judge(objects, ends, claim, started, now, progress)
+        if evicted and len(ends) < at(job, "spec").get("completions", 1):
+            return _ended(number, started, ExitClass.INTERRUPTED, _TAKEN_BACK, None, None, now, progress)
+    if objects.finished is None and job is not None and not (objects.being_deleted and ends):
+        # Pods that have ended wait for the Job's own word: it may still owe some of its indexes a pod.
+        return Attempt(number, "Running" if ends else "Starting", started, progress=progress)
+    if not ends:
+        if job is None or objects.finished is None:
+            return None
+        why = _failed_because(job)
+        return _ended(number, started, ExitClass.INTERRUPTED, f"its pods are gone: {why}", None, None, now, progress)
+    return _judge(objects, ends, claim, started, now, progress)
+
+
+def endpoint_view(endpoint: ModelEndpoint | None) -> EndpointView | None:
+    """Returns an endpoint as a run sees it."""
+    if endpoint is None:
+        return None
+    model, notes = endpoint.spec.model, endpoint.metadata.annotations
+    claim = None
+    if model is not None:
+        created, uid = notes.get(names.RUN_CREATED, ""), notes.get(names.RUN_UID_ANNOTATION, "")
+        claim = Claim(model.run or "", model.digest, created, uid)
+    if endpoint.status is None:
+        return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
+    current = endpoint.status.observed_generation == endpoint.metadata.generation
+    return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to)
+
+
+def outside_uri(uri: str, claim: str) -> str:
+    """Returns the name of an artifact outside of the pod that wrote it: `pvc://<claim>/<folder>/artifact`."""
+    inside = f"file://{WORKSPACE_MOUNT}/"
+    return f"pvc://{claim}/{uri.removeprefix(inside)}" if uri.startswith(inside) else uri
+
+
+def _judge(
+    objects: AttemptObjects,
+    ends: list[PodEnd],
+    claim: str,
+    started: datetime,
+    now: datetime,
+    progress: Progress | None,
+) -> Attempt:
+    number = objects.key.number
+    found = exit_codes.gravest([end.exit_class for end in ends])
+    speaker = min((end for end in ends if end.exit_class is found), key=lambda end: end.index)
+    if found is ExitClass.DONE and objects.finished == "Failed":
+        # Some pod of it failed and is gone already: what is left must not speak for all.
+        why = _failed_because(objects.job)
+        return _ended(number, started, ExitClass.INTERRUPTED, why, None, None, now, progress)
+    result, error = _result(speaker, objects.key, claim)
+    finished = max((end.finished_at for end in ends if end.finished_at), default=None)
+    moment = parse_timestamp(finished) if finished else now
+    taken_back = objects.suspended and found in (ExitClass.INTERRUPTED, ExitClass.LOST_PEERS)
+    message = _TAKEN_BACK if taken_back else speaker.message or None
+    return _ended(number, started, found, message, result, error, moment, progress)
+
+
+def _ended(
+    number: int,
+    started: datetime,
+    exit_class: ExitClass,
+    message: str | None,
+    result: StepResult | None,
+    error: str | None,
+    finished: datetime,
+    progress: Progress | None,
+) -> Attempt:
+    return Attempt(
+        number=number,
+        state="Ended",
+        started_at=started,
+        exit_class=exit_class,
+        message=message,
+        result=result,
+        result_error=error,
+        finished_at=finished,
+        progress=progress,
+    )
+
+
+def _result(end: PodEnd, key: AttemptKey, claim: str) -> tuple[StepResult | None, str | None]:
+    try:
+        result = step_result.decode(end.termination_message)
+    except step_result.ResultError as error:
+        return None, str(error)
+    if (result.step, result.attempt) != (key.step, key.number):
+        return None, f"the process left the result of {result.step}, attempt {result.attempt}"
+    if result.artifact is not None:
+        told = ArtifactStatus(uri=outside_uri(result.artifact.uri, claim), digest=result.artifact.digest)
+        result = result.model_copy(update={"artifact": told})
+    return result, None
+
+
+def _failed_because(job: Manifest | None) -> str:
+    found = condition(job, "Failed")
+    return str(found.get("message") or found.get("reason")) if found else "the Job ended without a pod"
+
+
+def is_running(pod: Manifest | None) -> bool:
+    return at(pod, "status").get("phase") == "Running"
+
+
+def _started(objects: AttemptObjects, now: datetime) -> datetime:
+    for manifest in (objects.job, *objects.pods):
+        if manifest is not None and (created := manifest["metadata"].get("creationTimestamp")):
+            return parse_timestamp(created)
+    return now
+
+
+def _key(manifest: Manifest) -> AttemptKey | None:
+    own = labels(manifest)
+    step, number = own.get(names.STEP), own.get(names.ATTEMPT, "")
+    return AttemptKey(step, int(number)) if step and number.isdigit() else None
+
+
+def readable_endpoint(manifest: Manifest | None) -> ModelEndpoint | None:
+    """Returns the endpoint; None when there is none, or one that an older or newer operator wrote beyond reading."""
+    if manifest is None:
+        return None
+    try:
+        return resources.endpoint(manifest)
+    except resources.UnreadableError:
+        return None

@@ -1,0 +1,224 @@
+"""The plan of a run: resolved once, kept in an immutable ConfigMap, and read from there ever after (invariant E)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from slipway_core import plan as plans
+from slipway_core.plan import ExecutorDefaults, Plan, RunIdentity
+from slipway_core.resources import uris
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.training_run import TrainingRun
+from slipway_operator import names
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.errors import AlreadyExists, Conflict
+from slipway_operator.api.kinds import CONFIG_MAP, JOB, POD, TRAINING_RUN
+from slipway_operator.api.manifest import Manifest, at, notes
+from slipway_operator.cache.world import World
+from slipway_operator.common.owned_objects import holds
+from slipway_operator.manifests.endpoint import access
+from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.run.plan_config_map import plan_config_map
+from slipway_operator.settings import Settings
+
+_KEPT = 512
+"""Plans in memory; one is a few KiB, and reading it from its ConfigMap takes a millisecond."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    plan: Plan
+    version: tuple[str, str]
+    """uid and resourceVersion of the ConfigMap that was found to hold it: what a pod of the run mounts."""
+
+
+@dataclass
+class Plans:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    _read: OrderedDict[str, _Kept] = field(default_factory=OrderedDict[str, _Kept])
+    """By the run's uid, the one used last at the end."""
+
+    async def of(self, run: TrainingRun) -> Plan | Blocker:
+        """Returns what runs, or what is in the way of planning it.
+
+        Until status names the plan's digest the spec may still be edited, so that a plan of an older spec is made anew.
+        From then on nothing but that plan runs: its ConfigMap comes back when somebody deletes or replaces it, and
+        where the same plan cannot be made any more, nothing goes on (invariant E).
+
+        Raises Conflict while something of an older spec is left, or another plan was under the name of this one, and
+        ClusterError.
+        """
+        uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
+        settled = run.status.plan_digest if run.status is not None else None
+        stored = await self._stored(run, namespace, uid)
+        kept = self._read.get(uid)
+        plan = kept.plan if kept is not None else self._trusted(stored, run)
+        if plan is not None and settled not in (None, plan.digest):
+            plan = None
+        if plan is None or settled is None:
+            fresh = self._resolve(run)
+            if isinstance(fresh, Blocker):
+                return fresh if settled is None else _lost(run, stored, fresh.message)
+            if settled not in (None, fresh.digest):
+                return _lost(run, stored, "this operator's defaults make another one")
+            if plan is None or _decides(plan) != _decides(fresh):
+                if settled is None:
+                    await self._end_older(namespace, uid, planned=stored is not None)
+                plan = fresh
+        if stored is not None and not (kept == _Kept(plan, _version(stored)) or _is_record(stored, plan)):
+            await self._delete(stored)
+            stored = None
+        if stored is None:
+            stored = await self._keep(plan)
+        self._read[uid] = _Kept(plan, _version(stored))
+        self._read.move_to_end(uid)
+        if len(self._read) > _KEPT:
+            self._read.popitem(last=False)
+        # What may be edited after planning is taken from the resource; the digest leaves it out.
+        return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
+
+    def forget(self, uid: str) -> None:
+        self._read.pop(uid, None)
+
+    def _trusted(self, stored: Manifest | None, run: TrainingRun) -> Plan | None:
+        """Returns the plan that a ConfigMap holds, unless somebody else than the operator seems to have put it there.
+
+        The digest covers neither where the Jobs would be made, nor which claim they write to, nor their image. The
+        first two are the run's, and the image is that of its Jobs so far: whoever can make Jobs needs no plan for it.
+        """
+        plan = _plan_in(stored)
+        if plan is None:
+            return None
+        identity = RunIdentity(name=run.name, namespace=run.metadata.namespace or "", uid=run.metadata.uid or "")
+        jobs = self.world.of_run(JOB, identity.namespace, identity.uid)
+        used = {notes(job)[names.IMAGE] for job in jobs if names.IMAGE in notes(job)}
+        mine = (
+            plan.run == identity
+            and plan.storage == run.spec.storage
+            and run.spec.compute.accelerator in (None, plan.accelerator)
+            and (not used or plan.images.train in {*used, self.settings.images.train})
+        )
+        return plan if mine else None
+
+    async def _end_older(self, namespace: str, uid: str, *, planned: bool) -> None:
+        """Ends what a pass that could not write its status made of an older spec.
+
+        Raises Conflict until no pod of it is left: what such a pod did would pass for work on the newer spec.
+        """
+        jobs = self.world.of_run(JOB, namespace, uid)
+        if not jobs and not planned:
+            return  # A run that is planned for the first time.
+        for job in jobs:
+            await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
+            self.world.remove(job)
+        pods = self.world.of_run(POD, namespace, uid)
+        if not pods:
+            # Of what it is about to rely upon, the cache may be behind.
+            pods, _ = await self.cluster.list(POD, namespace, f"{names.RUN_UID}={uid}")
+            for pod in pods:
+                self.world.put(pod)
+        if jobs or pods:
+            raise Conflict(f"{len(jobs)} Jobs and {len(pods)} pods of an older spec of this run are going")
+
+    async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Manifest | None:
+        name = names.plan(run.name, uid)
+        found = self.world.get(CONFIG_MAP, namespace, name)
+        if found is None and uid not in self._read:
+            found = await self.cluster.get(CONFIG_MAP, namespace, name)
+        return found
+
+    async def _keep(self, plan: Plan) -> Manifest:
+        manifest = plan_config_map(plan)
+        name = manifest["metadata"]["name"]
+        try:
+            there = await self.cluster.create(manifest)
+        except AlreadyExists:
+            # A pass that died, or whose answer was lost, made it; or somebody did whom no watch tells of.
+            there = await self.cluster.get(CONFIG_MAP, plan.run.namespace, name)
+            if there is None or not _is_record(there, plan):
+                if there is not None:
+                    await self._delete(there)
+                raise Conflict(
+                    f"there was a ConfigMap {name} that is not the plan of this run; it is made anew"
+                ) from None
+        self.world.put(there)
+        return there
+
+    async def _delete(self, config_map: Manifest) -> None:
+        metadata = config_map["metadata"]
+        await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+
+    def _resolve(self, run: TrainingRun) -> Plan | Blocker:
+        try:
+            if run.spec.serving is not None:
+                access.check(run.spec.serving.template)
+            runs = {name: self._artifact_of(run.metadata.namespace or "", name) for name in plans.named_runs(run)}
+            missing = next((found for found in runs.values() if isinstance(found, Blocker)), None)
+            if missing is not None:
+                return missing
+            known = {name: uri for name, uri in runs.items() if isinstance(uri, str)}
+            defaults = ExecutorDefaults(
+                folder=self.settings.training.examples,
+                images=plans.Images(train=self.settings.images.train, serve=self.settings.images.serve),
+                accelerator=self.settings.training.accelerator,
+                runs=known,
+            )
+            return plans.resolve(run, defaults)
+        except ManifestError as error:
+            return Blocker("Planned", error.reason, f"serving.template.{error}")
+        except uris.UriError as error:
+            return Blocker("Planned", "BadUri", str(error))
+
+    def _artifact_of(self, namespace: str, name: str) -> str | Blocker:
+        other = self.world.get(TRAINING_RUN, namespace, name)
+        uri = at(other, "status", "artifact").get("uri")
+        if other is None:
+            message = f"run://{name}: there is no TrainingRun {name} in this namespace; create it, and this run goes on"
+            return Blocker("Planned", "RunNotFound", message)
+        if not isinstance(uri, str):
+            phase = at(other, "status").get("phase", "Pending")
+            message = f"run://{name}: that run is {phase} and has no model yet; this run goes on once it has"
+            return Blocker("Planned", "RunHasNoModel", message)
+        return uri
+
+
+def _lost(run: TrainingRun, stored: Manifest | None, why: str) -> Blocker:
+    name = names.plan(run.name, run.metadata.uid or "")
+    fault = "is gone" if stored is None else "cannot be read by this version of the operator"
+    message = (
+        f"the ConfigMap {name}, which holds this run's plan, {fault}, and the same plan cannot be made again: {why}. "
+        "Put it back from a backup, or delete this run and create it anew"
+    )
+    return Blocker("Planned", "PlanLost", message)
+
+
+def _plan_in(config_map: Manifest | None) -> Plan | None:
+    text = at(config_map, "data").get("plan.json")
+    if not isinstance(text, str):
+        return None
+    try:
+        return plans.load(text)
+    except (ValidationError, ValueError):
+        # Written by a version whose models these are not.
+        return None
+
+
+def _decides(plan: Plan) -> tuple[object, ...]:
+    """What of a plan decides what runs and where; its digest is that of its content. The rest may be edited."""
+    return plan.run, plan.digest, plan.storage, plan.images, plan.accelerator
+
+
+def _is_record(config_map: Manifest, plan: Plan) -> bool:
+    """Whether a ConfigMap is as the operator keeps a plan, and holds this one: the pods of the run read it there."""
+    wanted = {name: value for name, value in plan_config_map(plan).items() if name != "data"}
+    found = _plan_in(config_map)
+    return holds(config_map, wanted) and found is not None and _decides(found) == _decides(plan)
+
+
+def _version(config_map: Manifest) -> tuple[str, str]:
+    return config_map["metadata"]["uid"], config_map["metadata"]["resourceVersion"]

@@ -1,0 +1,245 @@
+"""One pass over a run: observe, `lifecycle.step`, apply, write one status, tell what happened.
+
+The twin of the local executor; policy is `lifecycle.step` alone. Every action is safe to repeat: attempts are numbered
+and their Jobs are created, never changed, so that a pass that dies between two calls is picked up by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.observed import EndpointView, Observed
+from slipway_core.plan import Plan
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import Blocker, parse_timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.stage import FIXED_STEPS
+from slipway_core.resources.status import RunStatus, StepState
+from slipway_core.resources.training_run import TrainingRun
+from slipway_operator.api import resources
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.errors import Forbidden, Invalid, QuotaExceeded
+from slipway_operator.api.kinds import MODEL_ENDPOINT, TRAINING_RUN
+from slipway_operator.api.manifest import Manifest, at
+from slipway_operator.cache.world import World
+from slipway_operator.common import refusal
+from slipway_operator.common.owned_objects import TakenError
+from slipway_operator.common.refusal import Refusal
+from slipway_operator.common.status_throttle import StatusThrottle, settled_run
+from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.loop.metrics import Metrics
+from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.runs import observe
+from slipway_operator.runs.attempts import Attempts, ObservedAttempts, TellsProgress
+from slipway_operator.runs.planning import Plans
+from slipway_operator.runs.promotion import Promotion
+from slipway_operator.runs.retention import Retention, time_left
+from slipway_operator.runs.verdicts import Verdicts
+from slipway_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_STARTING = timedelta(seconds=10)
+"""Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
+_QUEUED = timedelta(minutes=2)
+"""Between two looks at an attempt that waits in a queue, at the most. Each asks Kueue why; admission is an event."""
+_BLOCKED = timedelta(seconds=15)
+_TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
+"""Events of the lifecycle that are worth one on the cluster; the others say what status says."""
+
+
+@dataclass
+class RunReconciler:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    pods: TellsProgress
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    plans: Plans = field(init=False)
+    attempts: Attempts = field(init=False)
+    verdicts: Verdicts = field(init=False)
+    promotion: Promotion = field(init=False)
+    retention: Retention = field(init=False)
+    writes: StatusThrottle[RunStatus] = field(init=False)
+    policy: Policy = field(init=False)
+    _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.cluster, self.world, self.settings)
+        self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
+        self.verdicts = Verdicts(self.cluster, self.world, self.clock)
+        self.promotion = Promotion(self.cluster, self.world)
+        self.retention = Retention(self.cluster, self.world, self.settings, self.clock)
+        self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
+        longest = timedelta(seconds=seconds(self.settings.longest_backoff))
+        self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
+
+    async def reconcile(self, namespace: str, name: str) -> timedelta | None:
+        """Brings a run one step on. Returns when to look again at the latest; None waits for an event.
+
+        Raises ClusterError: the pass is repeated later.
+        """
+        manifest = self.world.get(TRAINING_RUN, namespace, name)
+        if self._uids.get((namespace, name)) != at(manifest, "metadata").get("uid"):
+            self._forget(namespace, name)
+        if manifest is None:
+            return await self.retention.reconcile(namespace, name)
+        if "deletionTimestamp" in manifest["metadata"]:
+            return None
+        self._uids[namespace, name] = manifest["metadata"]["uid"]
+        try:
+            run = resources.run(manifest)
+        except resources.UnreadableError as error:
+            log.error("%s", error)
+            await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
+            return None
+        left = time_left(run, self.clock())
+        if left is not None and left <= timedelta(0):
+            await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
+            return None
+        try:
+            return _soonest(left, await self._planned(manifest, run))
+        except StatusInvalidError:
+            return _soonest(left, _BLOCKED)
+
+    async def _planned(self, manifest: Manifest, run: TrainingRun) -> timedelta | None:
+        try:
+            planned = await self.plans.of(run)
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
+            refused = Refusal(refusal.reason(error), str(error))
+            status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
+            await self._write(manifest, run, status)
+            await self._warn(manifest, run, refused.blocker)
+            return _BLOCKED
+        if isinstance(planned, Blocker):
+            await self._write(manifest, run, self._unplanned(run, planned))
+            await self._warn(manifest, run, planned)
+            return _BLOCKED
+        return await self._pass(manifest, run, planned)
+
+    async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
+        namespace = plan.run.namespace
+        seen = await self.attempts.observe(namespace, plan.run.uid, plan)
+        observed = Observed(seen.attempts, self._endpoint(plan), seen.queued, seen.blockers)
+        decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
+        refused = await self._apply(manifest, run, plan, seen, decision)
+        # One that was refused is decided again, until the cluster takes it.
+        status = decision.status if refused is None else refusal.status_after(run, decision, refused, self.clock())
+        wait = await self._write(manifest, run, status)
+        for event in decision.events:
+            if event.type == "Warning" or event.reason in _TOLD:
+                await self.cluster.record(manifest, event)
+        if refused is not None:
+            await self._warn(manifest, run, refused.blocker)
+        self._measure(run.status or RunStatus(), status)
+        if refused is not None:
+            return _soonest(wait, decision.look_again, _BLOCKED)
+        if status.phase.finished:
+            self.attempts.forget(plan.run.uid)
+            self.writes.forget(plan.run.uid)
+        return _soonest(wait, decision.look_again, self._next_look(seen, decision))
+
+    async def _apply(
+        self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: ObservedAttempts, decision: Decision
+    ) -> Refusal | None:
+        """Applies a decision, up to what the cluster does not take."""
+        owner = Owner.of(manifest)
+        created = 0
+        try:
+            for unwanted in decision.delete:
+                await self.attempts.stop(unwanted.step, unwanted.number, seen)
+            await self.attempts.withdraw(decision.status, seen)
+            for wanted in decision.create:
+                await self.attempts.start(wanted, plan, owner)
+                created += 1
+            await self.verdicts.keep(plan, decision.status)
+            if decision.promote is not None:
+                await self.promotion.tell(decision.promote, run, plan)
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
+            return Refusal(refusal.reason(error), str(error), decision.create[created:], decision.promote)
+        return None
+
+    def _endpoint(self, plan: Plan) -> EndpointView | None:
+        if plan.serving is None:
+            return None
+        manifest = self.world.get(MODEL_ENDPOINT, plan.run.namespace, plan.serving.endpoint)
+        return observe.endpoint_view(observe.readable_endpoint(manifest))
+
+    def _unplanned(self, run: TrainingRun, blocker: Blocker) -> RunStatus:
+        was = run.status or RunStatus()
+        own = conditions.put(
+            was.conditions,
+            blocker.type,
+            "False",
+            blocker.reason,
+            blocker.message,
+            self.clock(),
+            run.metadata.generation,
+        )
+        return was.model_copy(update={"conditions": own, "observed_generation": run.metadata.generation})
+
+    async def _write(self, manifest: Manifest, run: TrainingRun, status: RunStatus) -> timedelta | None:
+        """Writes the status when it changed. Returns how long a change that may wait has to.
+
+        Raises StatusInvalidError: the same is decided again, from what the world still shows.
+        """
+        uid, was = run.metadata.uid or "", run.status or RunStatus()
+        wait = self.writes.wait(uid, was, status)
+        if wait is None:
+            return None
+        if wait > 0:
+            return timedelta(seconds=wait)
+        await write_status(self.cluster, self.world, manifest, was, status, self.clock())
+        self.writes.written(uid)
+        return None
+
+    async def _warn(self, manifest: Manifest, run: TrainingRun, blocker: Blocker) -> None:
+        """Tells of what keeps a run from going on that the lifecycle does not know, once it is in the status."""
+        for event in conditions.warnings((run.status or RunStatus()).conditions, [blocker]):
+            await self.cluster.record(manifest, event)
+
+    def _forget(self, namespace: str, name: str) -> None:
+        """Lets go of a run that is gone; one of the same name may be there already."""
+        uid = self._uids.pop((namespace, name), "")
+        self.attempts.forget(uid)
+        self.plans.forget(uid)
+        self.writes.forget(uid)
+
+    def _next_look(self, seen: ObservedAttempts, decision: Decision) -> timedelta | None:
+        under_way = [a for own in seen.attempts.values() for a in own if a.state != "Ended"]
+        if any(attempt.state == "Running" for attempt in under_way):
+            return timedelta(seconds=self.settings.progress_seconds)
+        if seen.queued is not None:
+            waited = self.clock() - min(attempt.started_at for attempt in under_way)
+            return min(max(_STARTING, waited / 4), _QUEUED)
+        if under_way or decision.create:
+            return _STARTING
+        return None
+
+    def _measure(self, was: RunStatus, status: RunStatus) -> None:
+        for step in status.stages:
+            before = was.step(step.name)
+            just_done = step.state is StepState.SUCCEEDED and (before is None or before.state is not step.state)
+            if just_done and step.started_at and step.finished_at:
+                took = parse_timestamp(step.finished_at) - parse_timestamp(step.started_at)
+                kind = step.name if step.name in FIXED_STEPS else "train"
+                self.metrics.stage_finished(kind, took.total_seconds())
+        evaluation, earlier = status.evaluation, was.evaluation
+        if evaluation is not None and (earlier is None or earlier.number != evaluation.number):
+            self.metrics.verdict(evaluation.verdict.value)
+
+
+def _soonest(*waits: timedelta | None) -> timedelta | None:
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -1,0 +1,206 @@
+"""What a finished run leaves, and when it goes.
+
+A run's plan ConfigMap has no owner: it is the record of what lies in the workspace. Where its run is gone, whoever
+deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names, or that a
+run starts from which may go on, stays with its record until nobody names it. So nothing here needs a finalizer, and an
+operator that was away misses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from slipway_core import plan as plans
+from slipway_core.plan import Plan
+from slipway_core.resources import conditions
+from slipway_core.resources.api import seconds
+from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.status import Phase
+from slipway_core.resources.training_run import Retention as RunRetention
+from slipway_core.resources.training_run import TrainingRun
+from slipway_operator import names
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.errors import AlreadyExists, Conflict, Forbidden, Invalid
+from slipway_operator.api.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
+from slipway_operator.api.manifest import Manifest, at, condition, items, labels
+from slipway_operator.cache.world import World
+from slipway_operator.common import failure_class
+from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.run.cleanup_job import cleanup_job
+from slipway_operator.runs.attempts import claim_of
+from slipway_operator.runs.verdicts import served_digests
+from slipway_operator.settings import Settings
+
+_AGAIN = timedelta(seconds=30)
+_PATIENCE = timedelta(minutes=10)
+"""A cleanup Job that has not ended after this time may wait for a claim that is gone."""
+_OVER = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
+"""Phases of a run that makes no step any more. One that is Failed or Held goes on when it is told to."""
+
+
+def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
+    """Returns how long a run is still kept; None for a run that is not finished, or that is kept for ever."""
+    ttl, status = run.spec.retention.ttl_after_finished, run.status
+    if ttl is None or status is None or not status.phase.finished:
+        return None
+    progressing = conditions.find(status.conditions, "Progressing")
+    if progressing is None or progressing.status != "False":
+        return None
+    return parse_timestamp(progressing.last_transition_time) + timedelta(seconds=seconds(ttl)) - now
+
+
+@dataclass(frozen=True)
+class Retention:
+    cluster: Cluster
+    world: World
+    settings: Settings
+    clock: Callable[[], datetime]
+
+    async def reconcile(self, namespace: str, run: str | None = None) -> timedelta | None:
+        """Looks after what deleted runs left in a namespace: all of them, or those of one name.
+
+        Returns when to look again. Raises ClusterError: the first one, after what one record is refused for did not
+        keep the others waiting.
+        """
+        waiting, refused, bases = False, None, None
+        living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
+        for record in self.world.all(CONFIG_MAP, namespace):
+            own = labels(record)
+            meant = run is None or own.get(names.RUN) in (run, names.label(run))
+            if own.get(names.ROLE) == "plan" and own.get(names.RUN_UID) not in living and meant:
+                bases = self._bases(namespace) if bases is None else bases
+                try:
+                    waiting |= await self._clean(namespace, record, bases)
+                except (Forbidden, Invalid, Conflict) as error:
+                    refused = refused or error
+        if refused is not None:
+            raise refused
+        return _AGAIN if waiting else None
+
+    async def _clean(self, namespace: str, record: Manifest, bases: Set[str]) -> bool:
+        """Goes one step on with one record. Says whether there is another step that no event will tell of."""
+        uid = labels(record).get(names.RUN_UID, "")
+        under_way = self._under_way(namespace, uid)
+        if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
+            return False  # Its end is told.
+        try:
+            plan = plans.load(str(at(record, "data").get("plan.json", "")))
+        except ValueError:
+            return False  # Nobody knows what it is about, so nothing is removed.
+        if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
+            return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
+        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
+            return True
+        served = self._is_served(plan)
+        keep = served or _folder(plan) in bases
+        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
+        there = self.world.get(JOB, namespace, job["metadata"]["name"])
+        if keep and condition(there, "Complete"):
+            return not served  # What becomes of an endpoint is told, and of a run only that it is gone.
+        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
+            return False
+        if await self.cluster.get(CLAIM, namespace, claim_of(plan)) is None:
+            # The folder went with its claim, and a pod that mounts it would wait for ever.
+            await self._drop(namespace, record)
+            return False
+        if under_way is not None:
+            return False
+        if there is None:
+            try:
+                self.world.put(await self.cluster.create(job))
+            except AlreadyExists:
+                return True
+            return False
+        if condition(there, "Failed"):
+            await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=there["metadata"]["uid"])
+            return True
+        if condition(there, "Complete"):
+            await self._drop(namespace, record)
+        return False
+
+    def _under_way(self, namespace: str, uid: str) -> Manifest | None:
+        """Returns the cleanup Job of a run that has not ended."""
+        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.ROLE) == "cleanup"]
+        ended = ("Complete", "Failed")
+        return next((job for job in jobs if not any(condition(job, how) for how in ended)), None)
+
+    async def _is_back(self, plan: Plan) -> bool:
+        """Whether the API server has the run after all: the cache may be the one that is behind."""
+        there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
+        return there is not None and there["metadata"]["uid"] == plan.run.uid
+
+    async def _drop(self, namespace: str, record: Manifest) -> None:
+        """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
+
+        The same model may have passed in two runs, and has one verdict.
+        """
+        runs = self.world.all(TRAINING_RUN, namespace)
+        maps = self.world.all(CONFIG_MAP, namespace)
+        others = [found for found in maps if labels(found).get(names.ROLE) == "plan" and found is not record]
+        kept = {run["metadata"]["uid"] for run in runs} | {labels(found).get(names.RUN_UID) for found in others}
+        needed = served_digests(self.world, namespace) | {at(run, "status", "artifact").get("digest") for run in runs}
+        for found in maps:
+            if labels(found).get(names.ROLE) == "verdict":
+                run, digest = at(found, "data").get("runUid"), at(found, "data").get("digest")
+                if run and run not in kept and digest not in needed:
+                    await self._delete(found)
+        await self._delete(record)
+
+    async def _delete(self, config_map: Manifest) -> None:
+        metadata = config_map["metadata"]
+        await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+
+    def _is_served(self, plan: Plan) -> bool:
+        """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
+        folder = _folder(plan)
+        return any(
+            uri.startswith(folder)
+            for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
+            for uri in _kept_uris(endpoint, self._kept_versions(plan, endpoint))
+        )
+
+    def _kept_versions(self, plan: Plan, endpoint: Manifest) -> int:
+        """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
+        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone."""
+        runs = self.world.runs_for(plan.run.namespace, _name(endpoint))
+        wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
+        return max([plan.retention.keep_artifacts, *wanted])
+
+    def _bases(self, namespace: str) -> Set[str]:
+        """Returns the folders that runs start from which are under way, or which a person may have go on."""
+        runs = self.world.all(TRAINING_RUN, namespace)
+        uids = {run["metadata"]["uid"] for run in runs if at(run, "status").get("phase") not in _OVER}
+        plan_texts = [
+            str(at(record, "data").get("plan.json", ""))
+            for record in self.world.all(CONFIG_MAP, namespace)
+            if labels(record).get(names.ROLE) == "plan" and labels(record).get(names.RUN_UID) in uids
+        ]
+        return {folder for text in plan_texts for folder in re.findall(r'"(pvc://[^/"]+/[^/"]+/)', text)}
+
+
+def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
+    """Returns the artifacts of an endpoint that must stay: what it serves, starts and was told to, and its history."""
+    status = at(endpoint, "status")
+    history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
+    versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
+    return [str(version["uri"]) for version in versions if "uri" in version]
+
+
+def _folder(plan: Plan) -> str:
+    """Returns how a URI begins that names something of the run."""
+    return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+
+
+def _made_at(manifest: Manifest) -> datetime:
+    return parse_timestamp(manifest["metadata"]["creationTimestamp"])
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def _of_step(pod: Manifest) -> bool:
+    return names.STEP in labels(pod)

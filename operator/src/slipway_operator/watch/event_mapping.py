@@ -1,0 +1,112 @@
+"""Which passes an event is worth. Pure.
+
+Most events about a Job or a pod say nothing that a pass reads: that it was scheduled, that its IP is known, that its
+finalizer is gone. Of the 10 or so of one attempt two or three wake its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from slipway_core.resources.status import Phase
+from slipway_operator import names
+from slipway_operator.api.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
+from slipway_operator.api.manifest import Manifest, at, items, labels
+from slipway_operator.cache.key import Key
+from slipway_operator.cache.world import World
+
+_STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+_LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
+"""Phases of a run that an endpoint may change, or that a pass may leave for one of those. The thousand runs that still
+train look at the endpoint when they get there."""
+
+
+def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
+    """Yields the keys to look at. `after` is None for an object that is gone; the world has taken the event already."""
+    manifest = after or before
+    if manifest is None or (after is not None and read(before, after["kind"]) == read(after, after["kind"])):
+        return
+    owner = world.owner(manifest)
+    if owner is not None:
+        yield owner
+    kind, namespace = manifest["kind"], at(manifest, "metadata").get("namespace", "")
+    if kind == MODEL_ENDPOINT.kind:
+        told = at(manifest, "spec", "model").get("run")
+        for run in world.runs_for(namespace, manifest["metadata"]["name"]):
+            name = run["metadata"]["name"]
+            # The run that it was told of last is told of all, also when it was over: a rollout that failed may be
+            # tried again, and a version that was replaced may come back.
+            if name == told or at(run, "status").get("phase") in _LOOKS_AT_ENDPOINT:
+                yield Key("TrainingRun", namespace, name)
+        # What it named may have to stay no longer.
+        yield Key("Namespace", namespace, namespace)
+    if kind == TRAINING_RUN.kind and after is None:
+        yield Key("Namespace", namespace, namespace)
+    if kind == CONFIG_MAP.kind and (digest := labels(manifest).get(names.DIGEST)):
+        for endpoint in world.all(MODEL_ENDPOINT, namespace):
+            if str(at(endpoint, "spec", "model").get("digest", "")).removeprefix("sha256:").startswith(digest):
+                yield Key("ModelEndpoint", namespace, endpoint["metadata"]["name"])
+
+
+def read(manifest: Manifest | None, kind: str) -> Any:
+    """Returns what a pass reads of an object. A pod that was just made reads like none."""
+    if kind == POD.kind:
+        return _pod(manifest)
+    if manifest is None:
+        return None
+    return _job(manifest) if kind == JOB.kind else _whole(manifest)
+
+
+def _pod(pod: Manifest | None) -> Any:
+    status = at(pod, "status")
+    containers = [*items(status, "initContainerStatuses"), *items(status, "containerStatuses")]
+    return (
+        at(pod, "metadata").get("deletionTimestamp"),
+        status.get("phase") or "Pending",
+        status.get("reason"),
+        [told for condition in items(status, "conditions") if (told := _pod_condition(condition))],
+        [told for container in containers if (told := _container(container))],
+    )
+
+
+def _pod_condition(condition: Manifest) -> Any:
+    match condition.get("type"), condition.get("status"):
+        case "PodScheduled", "False":
+            return "PodScheduled", condition.get("reason"), condition.get("message")
+        case ("Ready" | "DisruptionTarget") as type_, "True":
+            return type_, condition.get("reason"), condition.get("message")
+        case _:
+            return None
+
+
+def _container(container: Manifest) -> Any:
+    state = at(container, "state")
+    waiting = at(state, "waiting")
+    if "running" not in state and "terminated" not in state and waiting.get("reason", "") in _STARTING:
+        return None
+    ended = at(state, "terminated")
+    return (
+        container.get("name"),
+        "running" in state,
+        waiting.get("reason"),
+        waiting.get("message"),
+        ended.get("exitCode"),
+        ended.get("message"),
+        container.get("ready"),
+        container.get("restartCount"),
+    )
+
+
+def _job(job: Manifest) -> Any:
+    ended = [
+        (condition.get("type"), condition.get("reason"), condition.get("message"))
+        for condition in items(job, "status", "conditions")
+        if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed")
+    ]
+    return at(job, "metadata").get("deletionTimestamp"), bool(at(job, "spec").get("suspend")), ended
+
+
+def _whole(manifest: Manifest) -> Any:
+    metadata = {name: value for name, value in at(manifest, "metadata").items() if name != "resourceVersion"}
+    return {**manifest, "metadata": metadata}

@@ -1,0 +1,90 @@
+"""Lists everything that is watched: before the first pass, so that what is absent is absent, and now and then after it.
+
+Kopf's own lists tell of no deletion that its watch missed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slipway_core.resources.status import Phase
+from slipway_operator import names
+from slipway_operator.api import kinds
+from slipway_operator.api.cluster import Cluster
+from slipway_operator.api.errors import Expired
+from slipway_operator.api.kinds import CONFIG_MAP, MODEL_ENDPOINT, TRAINING_RUN, Kind
+from slipway_operator.api.manifest import at, labels
+from slipway_operator.cache.key import Key
+from slipway_operator.cache.world import World
+from slipway_operator.loop.work_queue import WorkQueue
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resync:
+    cluster: Cluster
+    world: World
+    queue: WorkQueue
+    namespaces: tuple[str, ...]
+    """Empty for all."""
+
+    async def once(self, *, first: bool) -> None:
+        """Lists every kind, one after the other, page by page. Raises ClusterError.
+
+        The first one is followed by a pass over everything; a later one by passes over what changed or is under way.
+        """
+        for kind in (*kinds.OWN, *kinds.CHILDREN):
+            changed, missed = await self._kind(kind)
+            for key in changed:
+                self.queue.add(key)
+                for run in self._told_by(key):
+                    self.queue.add(run)
+            if missed and not first:
+                _log.info("%d %s were not as the watch had told", missed, kind.plural)
+        for key in self._everything() if first else self._under_way():
+            self.queue.add(key, new=True)
+
+    async def _kind(self, kind: Kind) -> tuple[list[Key], int]:
+        selector = None if kind in kinds.OWN else names.CHILDREN
+        for _ in range(3):
+            sweep = self.world.sweep(kind, self.namespaces)
+            versions: list[int] = []
+            try:
+                for namespace in self.namespaces or (None,):
+                    async for page, version in self.cluster.pages(kind, namespace, selector):
+                        sweep.see(page)
+                        versions.append(int(version or 0))
+            except Expired:
+                continue
+            return sweep.finish(str(min(versions))), sweep.missed
+        raise Expired(f"the list of {kind.plural} took longer than the API server keeps one, three times")
+
+    def _told_by(self, key: Key) -> Iterable[Key]:
+        """Yields the runs that an endpoint is news for, those that serve included: nothing else looks at them again."""
+        if key.kind == MODEL_ENDPOINT.kind:
+            for run in self.world.runs_for(key.namespace, key.name):
+                yield Key("TrainingRun", key.namespace, run["metadata"]["name"])
+
+    def _everything(self) -> Iterable[Key]:
+        for manifest in (*self.world.all(TRAINING_RUN), *self.world.all(MODEL_ENDPOINT)):
+            if owner := self.world.owner(manifest):
+                yield owner
+        yield from self._namespaces()
+
+    def _under_way(self) -> Iterable[Key]:
+        for run in self.world.all(TRAINING_RUN):
+            phase = at(run, "status").get("phase")
+            if phase not in tuple(Phase) or not Phase(phase).finished:
+                yield Key("TrainingRun", run["metadata"]["namespace"], run["metadata"]["name"])
+        for endpoint in self.world.all(MODEL_ENDPOINT):
+            yield Key("ModelEndpoint", endpoint["metadata"]["namespace"], endpoint["metadata"]["name"])
+        yield from self._namespaces()
+
+    def _namespaces(self) -> Iterable[Key]:
+        """Yields the namespaces in which a run left its plan: retention looks after them."""
+        records = (found for found in self.world.all(CONFIG_MAP) if labels(found).get(names.ROLE) == "plan")
+        for namespace in {record["metadata"]["namespace"] for record in records}:
+            yield Key("Namespace", namespace, namespace)

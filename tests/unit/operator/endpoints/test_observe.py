@@ -1,0 +1,27 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from slipway_core.resources.conditions import timestamp
+from slipway_operator.endpoints.observe import VersionObjects, view
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WAS_READY = {"conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}
+
+
+@pytest.mark.parametrize(("ago", "state"), [(3, "Ready"), (-3, "Ready"), (30, "Unready"), (-3600, "Unready")])
+def test_a_server_that_stopped_answering_is_given_a_moment_and_no_more_by_a_clock_that_is_ahead(ago, state):
+    since = NOW - timedelta(seconds=ago)
+    started = {"running": {"startedAt": timestamp(NOW - timedelta(hours=1))}}
+    pod = {
+        "metadata": {"name": "chat-v1-0", "creationTimestamp": timestamp(NOW - timedelta(hours=1))},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": timestamp(since)}],
+            "containerStatuses": [{"name": "server", "state": started}],
+        },
+    }
+    deployment = {"metadata": {"name": "chat-v1"}, "spec": {"replicas": 1}, "status": WAS_READY}
+    seen = view(VersionObjects(deployment, (pod,)), NOW)
+    assert seen is not None
+    assert seen.state == state

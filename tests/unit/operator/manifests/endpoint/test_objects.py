@@ -1,0 +1,79 @@
+"""What stands around the versions of an endpoint."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.operator.manifests.samples import a_deployment, a_version, an_endpoint
+
+from slipway_core.resources.status import EndpointStatus
+from slipway_operator import names
+from slipway_operator.manifests.endpoint.autoscaler import autoscaler
+from slipway_operator.manifests.endpoint.network_policy import network_policy
+from slipway_operator.manifests.endpoint.pod_disruption_budget import pod_disruption_budget
+from slipway_operator.manifests.endpoint.service import endpoint_service, frozen_versions, routed_version
+
+
+@pytest.mark.parametrize("version", [1, 12])
+def test_the_service_sends_to_the_version_that_has_the_traffic(version: int) -> None:
+    service = endpoint_service(an_endpoint(port=81), version)
+    pods = a_deployment(an_endpoint(), a_version(number=version))["spec"]["template"]
+    assert service["spec"]["selector"] == pods["metadata"]["labels"]
+    assert service["spec"]["ports"][0]["port"] == 81
+    assert service["spec"]["ports"][0]["targetPort"] == pods["spec"]["containers"][0]["ports"][0]["name"]
+    assert routed_version(service) == version
+
+
+def test_invariant_a_it_sends_to_nobody_until_a_version_has_the_traffic() -> None:
+    service = endpoint_service(an_endpoint(), None)
+    assert service["spec"]["selector"][names.VERSION] == "none"
+    assert routed_version(service) is None
+    assert routed_version(None) is None
+
+
+def test_invariant_e_the_service_keeps_what_its_versions_are_made_of() -> None:
+    made_of = {2: '{"version":2}', 11: '{"version":11}'}
+    service = endpoint_service(an_endpoint(), 11, made_of)
+    service["metadata"]["annotations"] |= {"slipway.dev/frozen": "{}", "somebody.else/frozen-v7": "{}"}
+    assert frozen_versions(service) == made_of
+    assert "annotations" not in endpoint_service(an_endpoint(), 11)["metadata"]
+
+
+def test_invariant_b_an_eviction_leaves_one_that_answers() -> None:
+    spec = pod_disruption_budget(an_endpoint(), 3)["spec"]
+    assert spec["minAvailable"] == 1
+    assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert spec["selector"]["matchLabels"] == names.version_labels("chat", 3)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "https"),
+    [
+        ("pvc://c/a", "pvc://c/b", False),
+        ("pvc://c/a", "s3://models/b", True),
+        ("hf://org/a", "pvc://c/b", True),
+    ],
+)
+def test_the_way_out_is_open_while_a_model_may_be_fetched(live: str, wanted: str, https: bool) -> None:
+    endpoint = an_endpoint(model={"uri": wanted})
+    endpoint = endpoint.model_copy(update={"status": EndpointStatus(live=a_version(uri=live))})
+    ports = {port["port"] for rule in network_policy(endpoint)["spec"]["egress"] for port in rule["ports"]}
+    assert ports == ({53, 443} if https else {53})
+
+
+def test_the_policy_lets_the_cluster_in_and_nobody_else() -> None:
+    spec = network_policy(an_endpoint())["spec"]
+    assert spec["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": "http"}]}]
+    assert spec["podSelector"]["matchLabels"].items() <= names.version_labels("chat", 9).items()
+
+
+def test_the_autoscaler_scales_the_version_that_has_the_traffic() -> None:
+    scaling = {"minReplicas": 2, "maxReplicas": 6, "targetCpuPercent": 70}
+    found = autoscaler(an_endpoint(autoscaling=scaling), 3)
+    assert found is not None
+    assert found["spec"]["scaleTargetRef"]["name"] == a_deployment(an_endpoint())["metadata"]["name"]
+    assert (found["spec"]["minReplicas"], found["spec"]["maxReplicas"]) == (2, 6)
+    assert found["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+
+
+def test_without_autoscaling_there_is_no_autoscaler() -> None:
+    assert autoscaler(an_endpoint(), 3) is None

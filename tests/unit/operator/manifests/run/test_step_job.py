@@ -1,0 +1,270 @@
+"""The Job of an attempt: how many pods, what they are told, what they may read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.manifests.samples import DIGEST, UID, a_job, a_plan, the_owner, variables
+
+from slipway_core.protocol import exit_codes
+from slipway_core.protocol.commands import Baseline
+from slipway_operator import names
+from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
+
+GPU = "nvidia.com/gpu"
+FOLDER = f"/workspace/demo-{UID[:8]}"
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    (found,) = job["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "arguments"),
+    [
+        ("prepare", ["prepare"]),
+        ("learn", ["train", "--stage", "learn"]),
+        ("export", ["export"]),
+        ("evaluate", ["evaluate", "--baseline", f"pvc://live/artifact@{DIGEST}"]),
+    ],
+)
+def test_the_process_is_told_what_a_local_one_is_told(step: str, arguments: list[str]) -> None:
+    baseline = Baseline("pvc://live/artifact", DIGEST) if step == "evaluate" else None
+    told = container(a_job(a_plan(), step, attempt=2, baseline=baseline))["args"]
+    assert told[:7] == [arguments[0], "--plan", "/etc/slipway/plan/plan.json", "--attempt", "2", "--workspace", FOLDER]
+    assert told[7:] == arguments[1:]
+
+
+def test_E_the_process_is_told_which_plan_it_is_to_find() -> None:
+    plan = a_plan()
+    assert variables(container(a_job(plan)))["SLIPWAY_PLAN_DIGEST"] == plan.digest
+
+
+@pytest.mark.parametrize(("step", "pods"), [("prepare", 1), ("learn", 3), ("export", 1), ("evaluate", 1)])
+def test_only_training_is_spread_over_nodes(step: str, pods: int) -> None:
+    spec = a_job(a_plan(compute={"nodes": 3}), step)["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (pods, pods, "Indexed")
+
+
+def test_invariant_d_a_job_never_starts_a_pod_again() -> None:
+    spec = a_job(a_plan())["spec"]
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    rules = spec["podFailurePolicy"]["rules"]
+    assert {rule["action"] for rule in rules} == {"FailJob"}
+    assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert rules[1]["onExitCodes"]["values"] == [
+        exit_codes.BAD_INPUT,
+        exit_codes.RESTARTABLE,
+        exit_codes.LOST_PEERS,
+    ]
+
+
+def test_a_job_is_kept_for_its_logs() -> None:
+    assert "ttlSecondsAfterFinished" not in a_job(a_plan())["spec"]
+
+
+def test_ranks_in_several_pods_find_each_other() -> None:
+    plan = a_plan(compute={"nodes": 2, "processesPerNode": 4})
+    job, service = a_job(plan, attempt=5), rendezvous_service(plan, the_owner(plan), "learn")
+    name = service["metadata"]["name"]
+    pod = job["spec"]["template"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert pod["spec"]["subdomain"] == name
+    environment = variables(container(job))
+    assert environment["SLIPWAY_MASTER_ADDR"] == f"{job['metadata']['name']}-0.{name}"
+    assert environment["SLIPWAY_MASTER_PORT"] == "29400"
+    assert environment["SLIPWAY_NODE_RANK"]["fieldRef"]["fieldPath"].endswith("job-completion-index']")
+
+
+@pytest.mark.parametrize("step", ["prepare", "export", "evaluate"])
+def test_a_process_that_is_alone_hears_of_no_other(step: str) -> None:
+    job = a_job(a_plan(compute={"nodes": 2}), step)
+    assert "subdomain" not in job["spec"]["template"]["spec"]
+    assert not {"SLIPWAY_NODE_RANK", "SLIPWAY_MASTER_ADDR"} & set(variables(container(job)))
+
+
+def test_one_node_starts_its_ranks_itself() -> None:
+    assert "SLIPWAY_NODE_RANK" not in variables(container(a_job(a_plan(compute={"processesPerNode": 8}))))
+
+
+@pytest.mark.parametrize(
+    ("step", "accelerators"), [("prepare", None), ("learn", "4"), ("export", None), ("evaluate", "1")]
+)
+def test_accelerators_go_where_they_are_used(step: str, accelerators: str | None) -> None:
+    plan = a_plan(accelerator=GPU, compute={"nodes": 2, "processesPerNode": 4})
+    assert container(a_job(plan, step))["resources"]["limits"].get(GPU) == accelerators
+
+
+def test_without_an_accelerator_none_is_asked_for() -> None:
+    for step in a_plan().steps:
+        assert container(a_job(a_plan(), step))["resources"]["limits"] == {}
+
+
+def test_a_run_that_names_its_resources_has_them_in_every_step_but_its_devices() -> None:
+    wanted = {"requests": {"cpu": "500m", "memory": "4Gi", "rdma/ib": 1, GPU: 9}, "limits": {"memory": "5Gi", GPU: 9}}
+    plan = a_plan(accelerator=GPU, compute={"resources": wanted})
+    assert container(a_job(plan, "learn"))["resources"] == {
+        "requests": {"cpu": "500m", "memory": "4Gi", "rdma/ib": "1"},
+        "limits": {"memory": "5Gi", GPU: "1"},
+    }
+    assert container(a_job(plan, "prepare"))["resources"] == {
+        "requests": {"cpu": "500m", "memory": "4Gi"},
+        "limits": {"memory": "5Gi"},
+    }
+
+
+def test_a_queue_gets_the_job_before_any_pod_starts() -> None:
+    job = a_job(a_plan(compute={"queue": "team-a"}))
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert "suspend" not in a_job(a_plan())["spec"]
+
+
+def test_pods_go_where_the_run_says() -> None:
+    compute = {
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "priorityClassName": "low",
+    }
+    for step in a_plan().steps:
+        pod = a_job(a_plan(compute=compute), step, images={"pull_secrets": ["registry"]})["spec"]["template"]["spec"]
+        assert pod["nodeSelector"] == {"pool": "gpu"}
+        assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert pod["priorityClassName"] == "low"
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_the_grace_period_is_told_to_the_process() -> None:
+    job = a_job(a_plan(), training={"grace": "3m"})
+    assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 180
+    assert variables(container(job))["SLIPWAY_GRACE_SECONDS"] == "180"
+
+
+def test_the_result_is_the_termination_message() -> None:
+    one = container(a_job(a_plan()))
+    assert variables(one)["SLIPWAY_RESULT"] == one["terminationMessagePath"] == "/dev/termination-log"
+    assert one["terminationMessagePolicy"] == "File"
+
+
+def test_progress_is_served_on_the_pods_own_address() -> None:
+    one = container(a_job(a_plan()))
+    assert variables(one)["SLIPWAY_PROGRESS_PORT"] == "9400"
+    assert variables(one)["SLIPWAY_PROGRESS_HOST"]["fieldRef"]["fieldPath"] == "status.podIP"
+    assert one["ports"] == [{"name": "progress", "containerPort": 9400}]
+
+
+PRIVATE = {
+    "model": {"from": "hf://org/base", "credentials": "hub"},
+    "stages": [
+        {"name": "learn", "data": {"train": [{"uri": "s3://bucket/train", "credentials": "store"}]}},
+        {"name": "more", "data": {"train": [{"uri": "gs://bucket/more", "credentials": "cloud"}]}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "token", "stores"),
+    [
+        ("prepare", "hub", ["cloud", "store"]),
+        ("learn", None, []),
+        ("more", None, []),
+        ("export", None, []),
+        ("evaluate", None, []),
+    ],
+)
+def test_invariant_h_a_step_gets_the_secrets_that_it_needs(step: str, token: str | None, stores: list[str]) -> None:
+    one = container(a_job(a_plan(**PRIVATE), step))
+    found = variables(one).get("HF_TOKEN")
+    assert found == ({"secretKeyRef": {"name": token, "key": "token"}} if token else None)
+    assert [source["secretRef"]["name"] for source in one["envFrom"]] == stores
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_invariant_h_the_keys_of_a_store_are_those_of_prepare_which_keeps_the_model(scheme: str) -> None:
+    plan = a_plan(model={"from": f"{scheme}://models/base", "credentials": "store"})
+    given = {step: container(a_job(plan, step))["envFrom"] for step in plan.steps}
+    assert given.pop("prepare") == [{"secretRef": {"name": "store"}}]
+    assert not any(given.values())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"from": "pvc://models/base", "credentials": "hub"},
+        {"scratch": {"tokenizer": {"from": "package://words"}}, "credentials": "hub"},
+    ],
+)
+def test_a_secret_that_nothing_reads_is_given_to_nobody(model: dict[str, Any]) -> None:
+    one = container(a_job(a_plan(model=model), "prepare"))
+    assert ("HF_TOKEN" in variables(one), one["envFrom"]) == (False, [])
+
+
+def test_invariant_h_evaluate_gets_the_secret_of_the_live_version_alone() -> None:
+    live = Baseline("s3://models/live", DIGEST, "live-store")
+    assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=live))["envFrom"] == [
+        {"secretRef": {"name": "live-store"}}
+    ]
+    on_a_claim = Baseline("pvc://live/artifact", DIGEST, "live-store")
+    assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=on_a_claim))["envFrom"] == []
+
+
+def test_two_secrets_for_one_variable_are_refused_by_name() -> None:
+    data = [{"uri": f"s3://bucket/{name}", "credentials": name} for name in ("one", "two")]
+    plan = a_plan(stages=[{"name": "learn", "data": {"train": data}}])
+    with pytest.raises(ManifestError, match="one and two are both for s3://"):
+        a_job(plan, "prepare")
+
+
+CLAIMS = {
+    "model": {"from": "pvc://slipway-workspace/other-12345678/artifact"},
+    "stages": [{"name": "learn", "data": {"train": [{"uri": "pvc://corpus.v2/train"}, {"uri": "pvc://corpus.v2/b"}]}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "read"),
+    [
+        ("prepare", {"/claims/corpus.v2": "corpus.v2", "/claims/slipway-workspace": "slipway-workspace"}),
+        ("learn", {"/claims/slipway-workspace": "slipway-workspace"}),
+        ("export", {"/claims/slipway-workspace": "slipway-workspace"}),
+        ("evaluate", {"/claims/live": "live"}),
+    ],
+)
+def test_claims_are_mounted_read_only_where_they_are_read(step: str, read: dict[str, str]) -> None:
+    baseline = Baseline("pvc://live/run/artifact", DIGEST) if step == "evaluate" else None
+    pod = a_job(a_plan(**CLAIMS), step, baseline=baseline)["spec"]["template"]["spec"]
+    claims = {v["name"]: v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+    assert len({claim["claimName"] for claim in claims.values()}) == len(claims), "one volume a claim"
+    mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"]}
+    found = {path: claims[m["name"]]["claimName"] for path, m in mounts.items() if path.startswith("/claims/")}
+    assert found == read
+    assert all(mounts[path]["readOnly"] for path in read)
+    workspace = mounts["/workspace"]
+    assert claims[workspace["name"]]["claimName"] == "slipway-workspace"
+    assert not workspace.get("readOnly")
+    assert not claims[workspace["name"]].get("readOnly")
+
+
+def test_the_baseline_is_remembered_on_the_job() -> None:
+    baseline = Baseline("pvc://live/run/artifact", DIGEST)
+    told = a_job(a_plan(), "evaluate", baseline=baseline)["metadata"]["annotations"][names.BASELINE]
+    assert told == f"pvc://live/run/artifact@{DIGEST}"
+    assert names.BASELINE not in a_job(a_plan(), "evaluate")["metadata"]["annotations"]
+
+
+def test_invariant_e_the_image_is_the_plans() -> None:
+    plan = a_plan()
+    pinned = plan.model_copy(update={"images": plan.images.model_copy(update={"train": "train@sha256:1"})})
+    job = a_job(pinned, images={"train": "train:newer"})
+    assert container(job)["image"] == "train@sha256:1"
+    assert job["metadata"]["annotations"][names.IMAGE] == "train@sha256:1"
+
+
+def test_invariant_e_the_same_plan_gives_the_same_job() -> None:
+    assert a_job(a_plan()) == a_job(a_plan())

@@ -1,0 +1,200 @@
+"""What deleted runs leave: cleaned up one by one, whatever becomes of the others, and no verdict that is needed."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from tests.unit.operator.run_world import DIGEST, RunWorld
+
+from slipway_operator import names
+from slipway_operator.api import kinds
+from slipway_operator.api.errors import Invalid
+from slipway_operator.runs.retention import Retention
+
+DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+
+def look_after(world: RunWorld) -> timedelta | None:
+    """A pass over the namespace."""
+    retention = Retention(world.cluster, world.cluster.world, world.settings, lambda: world.now)  # type: ignore[arg-type]
+    return asyncio.run(retention.reconcile("default"))
+
+
+def delete(world: RunWorld) -> None:
+    world.cluster.remove(kinds.TRAINING_RUN, "default", world.name)
+
+
+def cleanup_done(world: RunWorld) -> None:
+    (job,) = world.jobs()
+    world.cluster.set_status(kinds.JOB, "default", job["metadata"]["name"], DONE)
+
+
+def records(world: RunWorld) -> list[str]:
+    return [cm["metadata"]["labels"]["slipway.dev/run"] for cm in roles(world, "plan")]
+
+
+def roles(world: RunWorld, role: str) -> list[dict]:
+    return [cm for cm in world.cluster.all(kinds.CONFIG_MAP) if cm["metadata"]["labels"][names.ROLE] == role]
+
+
+def test_A_a_verdict_stays_for_the_other_run_that_made_the_same_model():
+    world = RunWorld(name="first")
+    world.train()
+    world.evaluate()
+    world.serve()
+    other = RunWorld(name="second", cluster=world.cluster)
+    other.now += timedelta(hours=1)
+    other.train()
+    other.evaluate()
+    other.serve()
+    delete(world)
+    look_after(world)
+    cleanup_done(world)
+    look_after(world)
+    assert records(world) == ["second"]
+    assert world.cluster.one(kinds.CONFIG_MAP, names.verdict(DIGEST))
+    world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
+    delete(other)
+    look_after(other)
+    cleanup_done(other)
+    look_after(other)
+    assert world.cluster.all(kinds.CONFIG_MAP) == [], "the last one takes it along"
+
+
+def test_what_one_record_is_refused_for_keeps_no_other_waiting():
+    world = RunWorld(name="first")
+    world.settle()
+    other = RunWorld(name="second", cluster=world.cluster)
+    other.settle()
+    delete(world)
+    delete(other)
+    world.cluster.fail_next("create", kinds.JOB, Invalid("spec.template: no"))
+    with pytest.raises(Invalid):
+        look_after(world)
+    assert (len(world.jobs()), len(other.jobs())) == (0, 1)
+    look_after(world)
+    assert len(world.jobs()) == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("namespace", "other-team"), ("uid", "f" * 36), ("name", "other")])
+def test_H_a_record_that_is_about_another_run_cleans_nothing(field: str, value: str):
+    world = RunWorld()
+    world.settle()
+    (record,) = roles(world, "plan")
+    plan = json.loads(record["data"]["plan.json"])
+    plan["run"][field] = value
+    world.cluster.put({**record, "data": {"plan.json": json.dumps(plan)}})
+    delete(world)
+    look_after(world)
+    assert world.cluster.all(kinds.JOB) == []
+
+
+def test_a_cleanup_that_is_under_way_is_not_asked_about():
+    world = RunWorld()
+    world.settle()
+    delete(world)
+    look_after(world)
+    asked = []
+    world.cluster.get = lambda *about: asked.append(about)  # type: ignore[assignment,method-assign]
+    assert look_after(world) is None
+    assert asked == []
+
+
+@pytest.mark.parametrize("already_cleaning", [False, True])
+def test_a_claim_that_is_gone_needs_no_cleaning(already_cleaning: bool):
+    world = RunWorld()
+    world.settle()
+    delete(world)
+    if already_cleaning:
+        look_after(world)
+    world.cluster.remove(kinds.CLAIM, "default", names.WORKSPACE_CLAIM)
+    world.now += timedelta(minutes=11)
+    look_after(world)
+    assert (world.jobs(), records(world)) == ([], [])
+
+
+def trained_from(base: RunWorld, **spec) -> RunWorld:
+    """A run that is under way, and whose stages start from another one's model."""
+    artifact = base.run["status"]["artifact"]["uri"]
+    world = RunWorld(name="second", cluster=base.cluster, spec={"model": {"from": "run://first"}, **spec})
+    world.settle()
+    assert artifact in roles(world, "plan")[-1]["data"]["plan.json"]
+    return world
+
+
+def trimmed(world: RunWorld) -> bool:
+    """Whether the cleanup that runs leaves the artifact."""
+    *_, job = world.jobs()
+    return "--keep-artifact" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("stopped_by", ["nothing", "suspension", "failure"])
+def test_E_the_base_model_of_a_run_that_may_go_on_stays(stopped_by: str):
+    base = RunWorld(name="first", spec={"serving": None})
+    base.train()
+    base.evaluate()
+    world = trained_from(base, serving=None, retries=0)
+    if stopped_by == "suspension":
+        world.edit(suspend=True)
+    if stopped_by == "failure":
+        world.end("prepare", code=1)
+    world.settle()
+    delete(base)
+    look_after(base)
+    assert trimmed(base)
+    cleanup_done(base)
+    assert look_after(base) is not None, "no event tells that the other run is over"
+    assert records(base) == ["first", "second"]
+
+
+def test_a_base_model_goes_when_the_run_that_started_from_it_is_over():
+    base = RunWorld(name="first", spec={"serving": None})
+    base.train()
+    base.evaluate()
+    world = trained_from(base, serving=None)
+    delete(base)
+    look_after(base)
+    cleanup_done(base)
+    world.train()
+    world.evaluate()
+    assert world.phase == "Completed"
+    look_after(base)
+    assert not trimmed(base)
+    base.cluster.set_status(kinds.JOB, "default", base.jobs()[-1]["metadata"]["name"], DONE)
+    look_after(base)
+    assert records(base) == ["second"]
+
+
+def test_B_what_a_living_run_says_of_an_endpoints_history_counts_for_the_runs_that_are_gone():
+    world = RunWorld(name="first", spec={"retention": {"keepArtifacts": 1}})
+    world.train()
+    world.evaluate()
+    world.serve()
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    mine = endpoint["status"]["live"]
+    others = [{**mine, "version": number, "uri": f"pvc://slipway-workspace/run-{number}/artifact"} for number in (2, 3)]
+    history = [{**version, "state": "Retired"} for version in (others[0], mine)]
+    spec = {**endpoint["spec"], "model": {**endpoint["spec"]["model"], "uri": others[1]["uri"]}}
+    world.cluster.put(
+        {**endpoint, "spec": spec, "status": {**endpoint["status"], "live": others[1], "history": history}}
+    )
+    later = RunWorld(name="second", cluster=world.cluster, spec={"retention": {"keepArtifacts": 1}})
+    later.settle()
+    delete(world)
+    later.edit(retention={"keepArtifacts": 2})
+    look_after(world)
+    assert trimmed(world)
+
+
+def test_H_a_record_chooses_no_image():
+    world = RunWorld()
+    world.settle()
+    (record,) = roles(world, "plan")
+    text = record["data"]["plan.json"].replace(world.settings.images.train, "evil:1")
+    assert text != record["data"]["plan.json"]
+    delete(world)
+    world.cluster.put({**record, "data": {"plan.json": text}})
+    look_after(world)
+    *_, job = world.jobs()
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == world.settings.images.train
