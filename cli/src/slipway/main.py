@@ -50,7 +50,7 @@ class _Group(TyperGroup):
 def _report(error: Exception) -> int:
     """Says what went wrong in a paragraph and returns the exit code."""
     from slipway import exits
-    from slipway.local.admission import Refused
+    from slipway.local.runs.admission import Refused
     from slipway.local.state import BusyError, StateError
     from slipway_core.documents.loading import DocumentError
     from slipway_core.resources.uris import UriError

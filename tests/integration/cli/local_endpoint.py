@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 
-from slipway.local import endpoint_daemon, ports
+from slipway.local import ports
+from slipway.local.endpoints import daemon as endpoint_daemon
 from slipway.local.files import write_json
 from slipway.local.processes import is_alive
 from slipway.local.state import EndpointFolder, State

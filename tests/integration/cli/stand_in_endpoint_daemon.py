@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from slipway.local import endpoint_daemon
-from slipway.local.endpoint_executor import EndpointExecutor
-from slipway.local.server_process import Patience
+from slipway.local.endpoints import daemon
+from slipway.local.endpoints.executor import EndpointExecutor
+from slipway.local.endpoints.server_process import Patience
 
 SERVER = Path(__file__).with_name("stand_in_server.py")
 QUICK = Patience(
@@ -30,7 +30,5 @@ def stand_in(frozen, version, name, port):
 
 if __name__ == "__main__":
     sys.exit(
-        endpoint_daemon.main(
-            make=lambda state, name: EndpointExecutor(state, name, command=stand_in, patience=QUICK, tick=0.05)
-        )
+        daemon.main(make=lambda state, name: EndpointExecutor(state, name, command=stand_in, patience=QUICK, tick=0.05))
     )

@@ -16,8 +16,9 @@ import httpx
 import pytest
 from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic, digest_of
 
-from slipway.local import endpoint_daemon, ports
-from slipway.local.endpoint_daemon import DaemonError
+from slipway.local import ports
+from slipway.local.endpoints import daemon
+from slipway.local.endpoints.daemon import DaemonError
 from slipway_core.resources.status import EndpointPhase
 
 
@@ -255,7 +256,7 @@ def test_a_port_in_use_names_its_holder_and_the_fix(endpoint: LocalEndpoint):
     holder = subprocess.Popen([sys.executable, "-m", "http.server", str(endpoint.port), "--bind", "127.0.0.1"])
     try:
         endpoint.wait(lambda: ports.port_in_use(endpoint.port) is not None, "the port is taken")
-        found = endpoint_daemon.port_in_use(endpoint.port)
+        found = daemon.port_in_use(endpoint.port)
         assert found is not None
         assert found.pid == holder.pid
         endpoint.model("one")

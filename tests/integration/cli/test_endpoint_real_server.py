@@ -10,7 +10,7 @@ from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic
 from tests.integration.serving.running_server import wait_until_gone
 from tests.integration.serving.tiny_model import make_tiny_model
 
-from slipway.local.endpoint_daemon import COMMAND
+from slipway.local.endpoints.daemon import COMMAND
 
 SETTINGS = {"engine": {"kvCache": "64Mi"}, "rollout": {"probation": "1s", "drain": "10s", "startTimeout": "4m"}}
 LOADS_WITHIN = 240.0

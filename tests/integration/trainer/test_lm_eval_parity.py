@@ -32,16 +32,16 @@ DOCUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def servable() -> ExportedModel:
+def exported() -> ExportedModel:
     return make_servable(positions=WINDOW)
 
 
 @pytest.fixture(scope="module")
-def harness(servable: ExportedModel) -> Any:
+def harness(exported: ExportedModel) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
-        pretrained=servable.model, tokenizer=servable.tokenizer, batch_size=4, device="cpu", add_bos_token=False
+        pretrained=exported.model, tokenizer=exported.tokenizer, batch_size=4, device="cpu", add_bos_token=False
     )
 
 
@@ -63,10 +63,10 @@ def _figures(documents: list[str], log_likelihoods: list[float], tokens: int) ->
     }
 
 
-def test_every_figure_equals_lm_evals_to_six_digits(servable: ExportedModel, harness: Any) -> None:
+def test_every_figure_equals_lm_evals_to_six_digits(exported: ExportedModel, harness: Any) -> None:
     tokens = sum(len(harness.tok_encode(text)) for text in DOCUMENTS)
     expected = _figures(DOCUMENTS, _log_likelihoods(harness, DOCUMENTS), tokens)
-    found = perplexity.score(servable.model, servable.tokenizer, DOCUMENTS)
+    found = perplexity.score(exported.model, exported.tokenizer, DOCUMENTS)
     assert found.tokens == tokens
     assert found.window == harness.max_length
     metrics, missing = found.figures
@@ -77,12 +77,12 @@ def test_every_figure_equals_lm_evals_to_six_digits(servable: ExportedModel, har
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
-def test_every_document_has_lm_evals_log_likelihood(servable: ExportedModel, harness: Any, text: str) -> None:
-    found = perplexity.score(servable.model, servable.tokenizer, [text])
+def test_every_document_has_lm_evals_log_likelihood(exported: ExportedModel, harness: Any, text: str) -> None:
+    found = perplexity.score(exported.model, exported.tokenizer, [text])
     assert -found.nll == pytest.approx(_log_likelihoods(harness, [text])[0], rel=1e-6)
 
 
-def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(servable: ExportedModel) -> None:
+def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(exported: ExportedModel) -> None:
     from lm_eval.models.huggingface import HFLM
 
     made = make_servable(positions=WINDOW)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slipway_core.lifecycle.requests import RETRY_ANNOTATION
+from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus

@@ -51,9 +51,9 @@ def make_servable(*, positions: int = 128, seed: int = 0, **config: Any) -> Expo
     return ExportedModel(make_model(words, positions=positions, seed=seed, **config), words, tokenizer.end_ids(words))
 
 
-def teach(servable: ExportedModel, question: str, answer: str, *, steps: int = 60) -> None:
+def teach(exported: ExportedModel, question: str, answer: str, *, steps: int = 60) -> None:
     """Trains the model until it gives this answer to this question."""
-    words, model = servable.tokenizer, servable.model
+    words, model = exported.tokenizer, exported.model
     prompt = words.apply_chat_template(
         [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
     )

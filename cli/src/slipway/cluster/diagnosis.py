@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from slipway.cluster import client_settings
 from slipway.cluster.kubectl import INSTALL, ClusterError, Forbidden, Kubectl
 from slipway.cluster.resources import ENDPOINTS, RUNS
-from slipway.finding import Finding, Level
+from slipway.diagnosis.finding import Finding, Level
 
 if TYPE_CHECKING:
-    from slipway.cluster.place import ClusterPlace
+    from slipway.cluster.target import ClusterTarget
 
 NEEDED = (
     ("create", RUNS, "submit runs"),
@@ -31,23 +31,23 @@ _OPERATOR = {"app.kubernetes.io/name": "slipway", "app.kubernetes.io/component":
 """Labels of its Deployment, by the chart."""
 
 
-def diagnose(reach: Callable[[], ClusterPlace]) -> list[Finding]:
+def diagnose(reach: Callable[[], ClusterTarget]) -> list[Finding]:
     """Returns what there is to say; it ends at the first thing without which the rest cannot be looked at."""
     try:
-        place = reach()
-        runs, endpoints = place.runs(), place.endpoints()
+        target = reach()
+        runs, endpoints = target.runs(), target.endpoints()
     except ClusterError as error:
         return [Finding(Level.PROBLEM, "cluster", "it cannot be used", fix=str(error))]
     figure = f"{_count(runs, 'run')}, {_count(endpoints, 'endpoint')}"
-    unseen = [run for run in runs if run.status is None and place.idle(run)]
+    unseen = [run for run in runs if run.status is None and target.idle(run)]
     return [
-        Finding(Level.GOOD, "cluster", place.title, figure),
-        *_rights(place.kubectl),
-        *_installed(place.kubectl),
+        Finding(Level.GOOD, "cluster", target.title, figure),
+        *_rights(target.kubectl),
+        *_installed(target.kubectl),
         *(
             Finding(Level.PROBLEM, "operator", "it does not look at new runs", f"run {run.name} has no status", idle)
             for run in unseen[:1]
-            if (idle := place.idle(run))
+            if (idle := target.idle(run))
         ),
     ]
 

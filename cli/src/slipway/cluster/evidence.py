@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from slipway import exits
-from slipway.cluster import workspace_files
 from slipway.cluster.kubectl import ClusterError, Kubectl
+from slipway.cluster.pods import workspace_files
+from slipway.diagnosis.run import Evidence
 from slipway.metrics import StageMetrics, parse_stage
-from slipway.run_diagnosis import Evidence
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
 

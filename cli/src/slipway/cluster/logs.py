@@ -12,8 +12,8 @@ from typing import Any
 
 from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
 from slipway.exits import BadInput
-from slipway.place import LogRequest, Write, check_step, steps_of
-from slipway.printing import note
+from slipway.screen.printing import note
+from slipway.target import LogRequest, Write, check_step, steps_of
 from slipway_core.resources import labels
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.training_run import TrainingRun

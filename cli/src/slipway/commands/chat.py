@@ -11,9 +11,9 @@ import typer
 from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 if TYPE_CHECKING:
-    from slipway.choice import Wanted
-    from slipway.conversation import Conversation
-    from slipway.place import Reached
+    from slipway.choose_target import Wanted
+    from slipway.talk.conversation import Conversation
+    from slipway.target import Reached
 
 
 def chat(
@@ -42,9 +42,9 @@ def chat(
 
     import httpx
 
-    from slipway.chat_client import ChatClient
-    from slipway.choice import Wanted
-    from slipway.conversation import Conversation
+    from slipway.choose_target import Wanted
+    from slipway.talk.chat_client import ChatClient
+    from slipway.talk.conversation import Conversation
 
     key = os.environ.get("SLIPWAY_API_KEY")
     headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -72,8 +72,8 @@ def chat(
 
 
 def _ask_once(talk: Conversation, message: str) -> None:
-    from slipway.chat_client import ChatError
     from slipway.exits import BadInput, CliError
+    from slipway.talk.chat_client import ChatError
 
     if not message.strip():
         raise BadInput("--message: is empty; say something")
@@ -90,7 +90,7 @@ def _talk(talk: Conversation, title: str) -> None:
 
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and a history of lines for input()
-        from slipway.conversation import HELP
+        from slipway.talk.conversation import HELP
 
         print(f"{title}  {HELP}")
     while True:
@@ -120,9 +120,9 @@ def _is_local(url: str) -> bool:
 
 
 def _reach(target: str | None, wanted: Wanted) -> AbstractContextManager[Reached]:
-    """Opens a way to an address or to what serves in a place. Raises BadInput that says what serves."""
-    from slipway.choice import choose
-    from slipway.place import Reached
+    """Opens a way to an address or to what serves in a target. Raises BadInput that says what serves."""
+    from slipway.choose_target import choose
+    from slipway.target import Reached
 
     url = None
     if target is not None and "://" in target:

@@ -12,9 +12,9 @@ from slipway.options import HERE, Context, Local, Namespace, Workdir
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from slipway.choice import Wanted
-    from slipway.finding import Finding
-    from slipway.place import Place
+    from slipway.choose_target import Wanted
+    from slipway.diagnosis.finding import Finding
+    from slipway.target import Target
     from slipway_core.resources.model_endpoint import ModelEndpoint
 
 _DEFAULT_PORT = 8000
@@ -38,10 +38,10 @@ def doctor(
     overfits, poor or repeating generations. Ends with exit code 1 when it has found a problem.
     """
     from slipway import exits
-    from slipway.choice import Wanted
-    from slipway.finding import Level
+    from slipway.choose_target import Wanted
+    from slipway.diagnosis.finding import Level
     from slipway.options import Format
-    from slipway.printing import console, document
+    from slipway.screen.printing import console, document
 
     wanted = Wanted(workdir, local, context, namespace)
     findings = _of_run(wanted, name) if name is not None else _of_place(wanted)
@@ -57,14 +57,14 @@ def _of_place(wanted: Wanted) -> list[Finding]:
     """Looks at this machine, unless a cluster is asked for."""
     if wanted.context is None and wanted.namespace is None and wanted.local is not False:
         return _of_machine(wanted.workdir)
-    from slipway.choice import cluster
+    from slipway.choose_target import cluster
     from slipway.cluster import diagnosis
 
     return diagnosis.diagnose(lambda: cluster(wanted))
 
 
 def _of_machine(workdir: Path) -> list[Finding]:
-    from slipway import machine
+    from slipway.diagnosis import machine
     from slipway.local.state import State
 
     state = State.below(workdir)
@@ -74,41 +74,41 @@ def _of_machine(workdir: Path) -> list[Finding]:
 
 
 def _of_run(wanted: Wanted, name: str) -> list[Finding]:
-    from slipway import run_diagnosis
-    from slipway.choice import choose
+    from slipway.choose_target import choose
+    from slipway.diagnosis import run as run_diagnosis
+    from slipway.diagnosis.finding import Finding, Level
     from slipway.exits import BadInput
-    from slipway.finding import Finding, Level
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.status import RunStatus
 
-    place = choose(wanted, name)
-    run = place.find(name)
+    target = choose(wanted, name)
+    run = target.find(name)
     if isinstance(run, ModelEndpoint):
-        raise BadInput(_instead(place, run))
+        raise BadInput(_instead(target, run))
     phase = (run.status or RunStatus()).phase
-    found = run_diagnosis.diagnose(place.evidence(run))
-    if not phase.finished and (idle := place.idle(run)):
+    found = run_diagnosis.diagnose(target.evidence(run))
+    if not phase.finished and (idle := target.idle(run)):
         level = Level.PROBLEM if run.status is None and not run.spec.suspend else Level.NOTE
         found.insert(0, Finding(level, name, "it does not move", idle))
     return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {phase.value}")]
 
 
-def _instead(place: Place, endpoint: ModelEndpoint) -> str:
+def _instead(target: Target, endpoint: ModelEndpoint) -> str:
     """Returns which commands look at an endpoint."""
     bare = endpoint.metadata.name
     name = f"endpoint/{bare}"
     live = endpoint.status.live if endpoint.status else None
-    run = f", `{place.command('doctor', live.run)}` looks at the run of its model" if live and live.run else ""
+    run = f", `{target.command('doctor', live.run)}` looks at the run of its model" if live and live.run else ""
     return (
-        f"{bare} is an endpoint, and doctor looks at runs; `{place.command('status', name)}` shows how it is, "
-        f"`{place.command('logs', bare)}` what its server says{run}"
+        f"{bare} is an endpoint, and doctor looks at runs; `{target.command('status', name)}` shows how it is, "
+        f"`{target.command('logs', bare)}` what its server says{run}"
     )
 
 
 def _print(screen: Console, findings: list[Finding]) -> None:
     from rich.text import Text
 
-    from slipway.finding import Level
+    from slipway.diagnosis.finding import Level
 
     marks = {Level.GOOD: ("✓", "green"), Level.NOTE: ("·", "yellow"), Level.PROBLEM: ("✗", "red")}
     for finding in findings:

@@ -30,11 +30,11 @@ def logs(
     namespace: Namespace = None,
 ) -> None:
     """Print the logs of a run's steps, or of an endpoint's server."""
-    from slipway.choice import Wanted, choose
-    from slipway.place import LogRequest
+    from slipway.choose_target import Wanted, choose
+    from slipway.target import LogRequest
 
-    place = choose(Wanted(workdir, local, context, namespace), name)
-    place.logs(LogRequest(name, stage, attempt, follow), _write)
+    target = choose(Wanted(workdir, local, context, namespace), name)
+    target.logs(LogRequest(name, stage, attempt, follow), _write)
 
 
 def _write(text: str) -> None:

@@ -19,11 +19,11 @@ def plan(
     output: Annotated[Format, typer.Option("-o", "--output", help="Format.")] = Format.YAML,
 ) -> None:
     """Print what would run, all defaults filled in."""
-    from slipway import sources
-    from slipway.printing import document
+    from slipway import named_files
+    from slipway.screen.printing import document
     from slipway_core.documents import loading
     from slipway_core.plan import ExecutorDefaults, resolve
 
-    run = loading.load_run(sources.read(file), str(file), overrides=sets or ())
+    run = loading.load_run(named_files.read(file), str(file), overrides=sets or ())
     folder = ExecutorDefaults(folder=str(file.resolve().parent))
     document(resolve(run, folder, uid=run.metadata.uid or _NO_UID).to_document(), output)

@@ -23,19 +23,19 @@ def plot(
     namespace: Namespace = None,
 ) -> None:
     """Draw the losses, learning rate and throughput."""
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
     from slipway.exits import BadInput
 
     if output.suffix.lower() not in SUFFIXES:
         raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
-    place = choose(Wanted(workdir, local, context, namespace), name)
-    run = place.run(name)
-    stages = place.curves(run)
+    target = choose(Wanted(workdir, local, context, namespace), name)
+    run = target.run(name)
+    stages = target.curves(run)
     if not stages:
         raise BadInput(
-            f"run {run.name} has logged no training step yet; `{place.command('status', run.name)}` says how far it is"
+            f"run {run.name} has logged no training step yet; `{target.command('status', run.name)}` says how far it is"
         )
-    from slipway import plotting
+    from slipway.screen import plotting
 
     phase = run.status.phase.value if run.status else ""
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ def reevaluate(
     namespace: Namespace = None,
 ) -> None:
     """Judge a held run again, and take it as far as it then goes."""
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
 
-    place = choose(Wanted(workdir, local, context, namespace), name)
-    raise typer.Exit(place.reevaluate(name, as_json=output == "json"))
+    target = choose(Wanted(workdir, local, context, namespace), name)
+    raise typer.Exit(target.reevaluate(name, as_json=output == "json"))

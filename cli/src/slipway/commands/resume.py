@@ -20,7 +20,7 @@ def resume(
 
     On this machine `slipway run` with its file does that.
     """
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
 
     for sentence in choose(Wanted(workdir, local, context, namespace), name).resume(name):
         print(sentence, flush=True)

@@ -20,7 +20,7 @@ def rm(
 
     A model that an endpoint serves, or could go back to, stays until that endpoint is removed too.
     """
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
 
     for name in names:
         for sentence in choose(Wanted(workdir, local, context, namespace), name).remove(name):

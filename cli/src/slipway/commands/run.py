@@ -28,7 +28,7 @@ def run(
     interrupted.
     """
     _require_files(file, sets or (), workdir)
-    from slipway.local.session import run_file
+    from slipway.local.runs.session import run_file
 
     code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
     raise typer.Exit(code)
@@ -36,15 +36,16 @@ def run(
 
 def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
-    from slipway import sources
+    from slipway import named_files
     from slipway.exits import BadInput
+    from slipway.local.runs.sources import missing_runs
     from slipway.local.state import State
     from slipway_core.documents import loading
 
-    run = loading.load_run(sources.read(file), str(file), overrides=sets)
+    run = loading.load_run(named_files.read(file), str(file), overrides=sets)
     state = State.below(workdir)
     if not state.run(run.name).exists():
-        missing = [f"{sentence}; correct the path" for sentence in sources.missing_files(run, file.parent)]
-        missing += sources.missing_runs(run, state)
+        missing = [f"{sentence}; correct the path" for sentence in named_files.missing_files(run, file.parent)]
+        missing += missing_runs(run, state)
         if missing:
             raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))

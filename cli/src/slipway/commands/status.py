@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from slipway.place import Place
+    from slipway.target import Target
     from slipway_core.resources.metadata import Metadata
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.status import VersionStatus
@@ -35,33 +35,33 @@ def status(
     namespace: Namespace = None,
 ) -> None:
     """Show how runs and endpoints are."""
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
     from slipway.exits import BadInput
-    from slipway.printing import console, document
+    from slipway.screen.printing import console, document
 
     wanted = Wanted(workdir, False if everywhere and local is None else local, context, namespace)
-    place = choose(wanted, name)
+    target = choose(wanted, name)
     if everywhere:
         if name is not None or namespace is not None:
             raise BadInput("-A: lists all namespaces; leave out NAME and -n")
-        place = place.everywhere()
+        target = target.everywhere()
     if name is not None:
-        found = place.find(name)
+        found = target.find(name)
         if output is not None:
             document(found.to_document(), output)
             return
         screen = console()
-        _print(screen, _page(place, found, whole=not screen.is_terminal))
+        _print(screen, _page(target, found, whole=not screen.is_terminal))
         return
-    runs, endpoints = place.runs(), place.endpoints()
+    runs, endpoints = target.runs(), target.endpoints()
     if output is not None:
         document({"runs": [r.to_document() for r in runs], "endpoints": [e.to_document() for e in endpoints]}, output)
         return
     screen = console()
     if not runs and not endpoints:
-        screen.print(f"{place.title} holds no run; start one with `{place.start}`")
+        screen.print(f"{target.title} holds no run; start one with `{target.start}`")
     if runs:
-        screen.print(_runs_table(place, runs, spaces=everywhere))
+        screen.print(_runs_table(target, runs, spaces=everywhere))
     if endpoints:
         screen.print(*([""] if runs else []), _endpoints_table(endpoints, spaces=everywhere), sep="\n")
 
@@ -71,17 +71,17 @@ def _print(screen: Console, parts: list[RenderableType]) -> None:
         screen.print(part)
 
 
-def _page(place: Place, found: TrainingRun | ModelEndpoint, *, whole: bool) -> list[RenderableType]:
+def _page(target: Target, found: TrainingRun | ModelEndpoint, *, whole: bool) -> list[RenderableType]:
     from slipway_core.resources.training_run import TrainingRun
 
-    return _run_page(place, found, whole=whole) if isinstance(found, TrainingRun) else _endpoint_page(found)
+    return _run_page(target, found, whole=whole) if isinstance(found, TrainingRun) else _endpoint_page(found)
 
 
 def _full_name(metadata: Metadata, spaces: bool) -> str:
     return f"{metadata.namespace}/{metadata.name}" if spaces and metadata.namespace else metadata.name
 
 
-def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table:
+def _runs_table(target: Target, runs: list[TrainingRun], *, spaces: bool) -> Table:
     from rich.table import Table
 
     from slipway_core.resources.status import RunStatus, StepState
@@ -94,7 +94,7 @@ def _runs_table(place: Place, runs: list[TrainingRun], *, spaces: bool) -> Table
         progress = step.progress if step else None
         loss = next((s.progress.loss for s in reversed(status.stages) if s.progress and s.progress.loss), None)
         # A run that is not finished and that nobody works on looks alive in its phase alone.
-        idle = "" if status.phase.finished or place.idle(run) is None else " (not at work)"
+        idle = "" if status.phase.finished or target.idle(run) is None else " (not at work)"
         table.add_row(
             _full_name(run.metadata, spaces),
             f"{status.phase.value}{idle}",
@@ -128,15 +128,15 @@ def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
     return table
 
 
-def _run_page(place: Place, run: TrainingRun, *, whole: bool) -> list[RenderableType]:
+def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[RenderableType]:
     from rich.text import Text
 
-    from slipway import view
+    from slipway.screen import view
     from slipway_core.resources.status import RunStatus
 
     status = run.status or RunStatus()
     parts: list[RenderableType] = [Text(f"run {run.name}: {status.phase.value}", style="bold")]
-    if not status.phase.finished and (idle := place.idle(run)):
+    if not status.phase.finished and (idle := target.idle(run)):
         parts.append(Text(idle, style="yellow"))
     parts += ["", view.steps_table(status, whole=whole)]
     if (prepare := status.step("prepare")) is not None:
@@ -192,7 +192,7 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
 
 def _age(timestamp: str | None) -> str:
-    from slipway import view
+    from slipway.screen import view
     from slipway_core.resources.conditions import parse_timestamp
 
     if timestamp is None:

@@ -22,7 +22,7 @@ def stop(
     namespace: Namespace = None,
 ) -> None:
     """Stop serving, or have a run checkpoint and end. What was trained stays."""
-    from slipway.choice import Wanted, choose
+    from slipway.choose_target import Wanted, choose
 
     for sentence in choose(Wanted(workdir, local, context, namespace), name).stop(name):
         print(sentence, flush=True)

@@ -27,21 +27,21 @@ def submit(
 
     Data goes to the workspace claim once, named by its content; the run is applied with pvc:// in the place of file://.
     """
-    from slipway.choice import Wanted, cluster
-    from slipway.cluster import submission
+    from slipway.choose_target import Wanted, cluster
+    from slipway.cluster.submit import submission
     from slipway.exits import BadInput
 
     run = submission.load(file, sets or ())
     own = run.metadata.namespace
     if own is not None and namespace is not None and own != namespace:
         raise BadInput(f"{file}: metadata.namespace is {own}, and -n says {namespace}; leave out one of them")
-    place = cluster(Wanted(context=context, namespace=namespace or own))
-    submitted = submission.submit(place.kubectl, run, file.parent, image=image)
-    print(submitted.told(place.title, place.kubectl.options))
+    target = cluster(Wanted(context=context, namespace=namespace or own))
+    submitted = submission.submit(target.kubectl, run, file.parent, image=image)
+    print(submitted.told(target.title, target.kubectl.options))
     if not wait:
         if submitted.moves:
-            print(place.command("watch", run.name))
+            print(target.command("watch", run.name))
         return
-    from slipway.watching import attend
+    from slipway.screen.watching import attend
 
-    raise typer.Exit(attend(place, run.name))
+    raise typer.Exit(attend(target, run.name))

@@ -15,20 +15,20 @@ def validate(
     sets: Sets = None,
 ) -> None:
     """Check files and name every mistake with its line and its fix."""
-    from slipway import sources
+    from slipway import named_files
     from slipway.exits import BadInput
-    from slipway.printing import note
+    from slipway.screen.printing import note
     from slipway_core.documents import loading
 
     failures: list[str] = []
     for file in files:
         try:
-            resource = loading.load(sources.read(file), str(file), overrides=sets or ())
+            resource = loading.load(named_files.read(file), str(file), overrides=sets or ())
         except (loading.DocumentError, BadInput) as error:
             failures.append(str(error))
             continue
         # Not a mistake: the file may be meant for another machine.
-        for missing in sources.missing_files(resource, file.parent):
+        for missing in named_files.missing_files(resource, file.parent):
             note(f"{file}: note: {missing}")
         print(f"{file}: {resource.kind} {resource.metadata.name} is valid")
     if failures:

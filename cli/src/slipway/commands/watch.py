@@ -17,7 +17,7 @@ def watch(
     namespace: Namespace = None,
 ) -> None:
     """Look on while a run is at work. Ctrl-C leaves it alone. Ends with the run's exit code."""
-    from slipway.choice import Wanted, choose
-    from slipway.watching import attend
+    from slipway.choose_target import Wanted, choose
+    from slipway.screen.watching import attend
 
     raise typer.Exit(attend(choose(Wanted(workdir, local, context, namespace), name), name))

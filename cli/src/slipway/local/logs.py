@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slipway.exits import BadInput
 from slipway.local.state import EndpointFolder, RunFolder, State
-from slipway.place import LogRequest, Write, check_step, steps_of
+from slipway.target import LogRequest, Write, check_step, steps_of
 
 _SECONDS = 0.2
 """Between two looks at the files."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from slipway_core.lifecycle import gate
+from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_token
 from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import is_later, is_over, is_promoted
-from slipway_core.lifecycle.requests import REEVALUATE_ANNOTATION, request_token
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.status import (
     EvaluationStatus,

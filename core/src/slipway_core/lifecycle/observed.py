@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from slipway_core.lifecycle.claim import Claim
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.conditions import Blocker
@@ -30,17 +31,6 @@ class Attempt:
     """Why there is no result although the process ended."""
     finished_at: datetime | None = None
     progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The run that an endpoint was last told to serve."""
-
-    run: str
-    digest: str
-    created: str = ""
-    """creationTimestamp of that run, RFC 3339."""
-    uid: str = ""
 
 
 @dataclass(frozen=True)

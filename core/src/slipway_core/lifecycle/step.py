@@ -16,7 +16,7 @@ from slipway_core.lifecycle.draft import Draft, Policy
 from slipway_core.lifecycle.judging import must_judge_again, stopped_by_the_gate
 from slipway_core.lifecycle.observed import Observed
 from slipway_core.lifecycle.promotion import promote
-from slipway_core.lifecycle.requests import honour_retry
+from slipway_core.lifecycle.retry import honour_retry
 from slipway_core.plan import Plan
 from slipway_core.resources.training_run import TrainingRun
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slipway_core.lifecycle.requests import RETRY_ANNOTATION, request_token
+from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint

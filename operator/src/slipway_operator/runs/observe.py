@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from slipway_core.lifecycle.observed import Attempt, Claim, EndpointView
+from slipway_core.lifecycle.claim import claim_on
+from slipway_core.lifecycle.observed import Attempt, EndpointView
 from slipway_core.protocol import exit_codes, step_result
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
@@ -119,11 +120,7 @@ def endpoint_view(endpoint: ModelEndpoint | None) -> EndpointView | None:
     """Returns an endpoint as a run sees it."""
     if endpoint is None:
         return None
-    model, notes = endpoint.spec.model, endpoint.metadata.annotations
-    claim = None
-    if model is not None:
-        created, uid = notes.get(names.RUN_CREATED, ""), notes.get(names.RUN_UID_ANNOTATION, "")
-        claim = Claim(model.run or "", model.digest, created, uid)
+    claim = claim_on(endpoint)
     if endpoint.status is None:
         return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
     current = endpoint.status.observed_generation == endpoint.metadata.generation

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from slipway.cluster import client_settings, diagnosis
 from slipway.cluster.kubectl import Forbidden
-from slipway.cluster.place import ClusterPlace
-from slipway.finding import Level
+from slipway.cluster.target import ClusterTarget
+from slipway.diagnosis.finding import Level
 from slipway.main import app
 from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
 
@@ -26,7 +26,7 @@ def operator(cluster, ready=1, replicas=1):
 
 
 def found(cluster, subject):
-    findings = diagnosis.diagnose(lambda: ClusterPlace(cluster.kubectl))
+    findings = diagnosis.diagnose(lambda: ClusterTarget(cluster.kubectl))
     return [finding for finding in findings if finding.subject == subject]
 
 

@@ -12,7 +12,7 @@ from tests.unit.cli.evidence import UID, run_named
 from slipway.cluster import logs
 from slipway.cluster.kubectl import Unreachable
 from slipway.exits import BadInput
-from slipway.place import LogRequest, check_step
+from slipway.target import LogRequest, check_step
 
 RUNNING = {"running": {}}
 WAITING = {"waiting": {"reason": "ContainerCreating"}}

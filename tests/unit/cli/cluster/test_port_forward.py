@@ -8,9 +8,9 @@ import httpx
 import pytest
 from tests.unit.cli.chat_server import ChatServer, running
 
-from slipway.chat_client import ChatClient
 from slipway.cluster.kubectl import ClusterError
 from slipway.cluster.port_forward import ForwardedTransport, PortForward
+from slipway.talk.chat_client import ChatClient
 
 
 def ask(client, message):

@@ -8,9 +8,9 @@ from tests.unit.cli.cluster.objects import condition, endpoint_document, run_doc
 from tests.unit.cli.evidence import DIGEST, rejected
 from typer.testing import CliRunner
 
-from slipway import watching
-from slipway.cluster import place as cluster_place
+from slipway.cluster import target as cluster_place
 from slipway.main import app
+from slipway.screen import watching
 from slipway_core.resources.status import (
     EvaluationStatus,
     Phase,

@@ -49,7 +49,7 @@ def test_a_connection_that_has_ended_does_not_hold_the_port():
 
 
 def test_an_endpoint_that_holds_the_port_says_how_it_is_stopped():
-    command = ("python", "-m", "slipway.local.endpoint_daemon", "--state", "/home/me/.slipway", "--name", "chat")
+    command = ("python", "-m", "slipway.local.endpoints.daemon", "--state", "/home/me/.slipway", "--name", "chat")
     said = str(Holder(7, command))
     assert said == "endpoint chat of /home/me/.slipway (process 7); `slipway stop chat` frees it"
 

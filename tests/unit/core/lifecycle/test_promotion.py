@@ -6,8 +6,9 @@ import pytest
 from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
 from tests.unit.core.world import World
 
-from slipway_core.lifecycle.observed import Claim, EndpointView
-from slipway_core.lifecycle.requests import RETRY_ANNOTATION
+from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
+from slipway_core.lifecycle.claim import Claim
+from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, VersionStatus
 
 ALL = ("prepare", "learn", "export", "evaluate")

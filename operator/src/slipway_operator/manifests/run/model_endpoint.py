@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from slipway_core.lifecycle.claim import annotations_of
 from slipway_core.lifecycle.decision import Promote
-from slipway_core.lifecycle.requests import RETRY_ANNOTATION
 from slipway_core.plan import Plan
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator import names
 from slipway_operator.api.manifest import Manifest
 from slipway_operator.manifests.endpoint import access
 
@@ -36,17 +35,7 @@ def model_endpoint(promote: Promote, run: TrainingRun, plan: Plan, existing: Mod
         "metadata": {
             "name": promote.endpoint,
             "namespace": plan.run.namespace,
-            "annotations": _notes(promote, run, plan),
+            "annotations": annotations_of(promote, run, plan),
         },
         "spec": spec,
     }
-
-
-def _notes(promote: Promote, run: TrainingRun, plan: Plan) -> dict[str, str]:
-    notes = {
-        names.RUN_CREATED: run.metadata.creation_timestamp or "",
-        names.RUN_UID_ANNOTATION: plan.run.uid,
-    }
-    if promote.retry is not None:
-        notes[RETRY_ANNOTATION] = promote.retry
-    return notes

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.unit.operator.manifests.samples import DIGEST, UID, a_plan, a_run, an_endpoint
 
+from slipway_core.lifecycle.annotations import RUN_CREATED_ANNOTATION, RUN_UID_ANNOTATION
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_operator import names
 from slipway_operator.api.resources import endpoint as read
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
@@ -37,8 +37,8 @@ def test_an_endpoint_that_exists_is_told_its_model_and_nothing_else() -> None:
 
 def test_it_says_whose_model_it_is() -> None:
     assert promoted()["metadata"]["annotations"] == {
-        names.RUN_CREATED: "2026-01-01T00:00:00Z",
-        names.RUN_UID_ANNOTATION: UID,
+        RUN_CREATED_ANNOTATION: "2026-01-01T00:00:00Z",
+        RUN_UID_ANNOTATION: UID,
     }
     assert promoted(retry="again")["metadata"]["annotations"]["slipway.dev/retry"] == "again"
 

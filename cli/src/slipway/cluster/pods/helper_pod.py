@@ -1,0 +1,156 @@
+"""A short-lived pod of ours that has the workspace claim: Pod Security restricted, and gone afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slipway.cluster.client_settings import ClientSettings
+from slipway.cluster.kubectl import ClusterError, Kubectl
+from slipway.cluster.pods import pod_start
+from slipway.cluster.pods.claim_user import ClaimUser, find_user
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import labels
+
+USER = 65532
+"""UID and GID of every pod of Slipway, so that what one writes another one reads."""
+CONTAINER = "helper"
+
+Role = Literal["upload", "read"]
+
+_WAIT = """\
+trap 'exit 0' TERM
+idle=0
+while [ "$idle" -lt "$3" ]; do
+  sleep "$2" & wait $!
+  idle=$((idle + 1))
+  set -- "$1" "$2" "$3" "$1"/[0-9]*
+  [ $# -le 4 ] || idle=0
+done
+"""
+"""Waits until nothing was executed in the pod for some looks in a row: the claim comes free of a command line that was
+killed, or whose connection was lost, and an upload may take its time. The shell is PID 1, and the only process while
+nothing is executed; without a trap it would not hear SIGTERM."""
+
+
+def wait_command(processes: str = "/proc", seconds: float = 60, looks: int = 5) -> list[str]:
+    """Returns what the pod runs.
+
+    Args:
+        processes: the folder that has one for every process of the pod.
+        seconds: between two looks.
+        looks: after how many without a process it ends.
+    """
+    return ["sh", "-c", _WAIT, "sh", processes, f"{seconds:g}", str(looks)]
+
+
+@dataclass(frozen=True)
+class HelperPod:
+    """What the pod is for."""
+
+    role: Role
+    claim: str
+    writes: bool
+    lifetime: int
+    """Seconds after which the cluster ends it, whatever is executed in it."""
+
+    def manifest(self, settings: ClientSettings, user: ClaimUser | None = None) -> dict[str, Any]:
+        """Returns the pod.
+
+        Args:
+            user: a pod that has the claim, next to which this one is put where it fits.
+        """
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "generateName": f"slipway-{self.role}-",
+                "labels": {labels.MANAGED_BY: labels.MANAGED_BY_VALUE, labels.ROLE: self.role},
+            },
+            "spec": {
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "restartPolicy": "Never",
+                "activeDeadlineSeconds": self.lifetime,
+                "terminationGracePeriodSeconds": 5,
+                **(_beside(user) if user else {}),
+                "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": USER,
+                    "runAsGroup": USER,
+                    "fsGroup": USER,
+                    # A workspace of many files is not gone through file by file when the pod starts.
+                    "fsGroupChangePolicy": "OnRootMismatch",
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": CONTAINER,
+                        "image": settings.image,
+                        "imagePullPolicy": settings.pull_policy,
+                        "command": wait_command(),
+                        "resources": {
+                            "requests": {"cpu": "50m", "memory": "64Mi"},
+                            "limits": {"memory": "512Mi"},
+                        },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "readOnlyRootFilesystem": True,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        "volumeMounts": [
+                            {"name": "workspace", "mountPath": WORKSPACE_MOUNT, "readOnly": not self.writes}
+                        ],
+                    }
+                ],
+                "volumes": [
+                    {
+                        "name": "workspace",
+                        "persistentVolumeClaim": {"claimName": self.claim, "readOnly": not self.writes},
+                    }
+                ],
+            },
+        }
+
+
+def _beside(user: ClaimUser) -> dict[str, Any]:
+    """Puts a pod on the node of another where it fits: many a volume is on one node at a time. Since others are not, it
+    is only preferred. The taints of that node let it in as they let the other in."""
+    there = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [user.node]}]}
+    preferred = [{"weight": 100, "preference": there}]
+    return {
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
+        "tolerations": [dict(toleration) for toleration in user.tolerations],
+    }
+
+
+@contextmanager
+def running(
+    kubectl: Kubectl,
+    pod: HelperPod,
+    settings: ClientSettings,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[str]:
+    """Starts the pod and yields its name; deletes it in any case.
+
+    Args:
+        say: hears, once each, why the pod does not run yet.
+
+    Raises ClusterError that names what keeps it from running.
+    """
+    user = None
+    with suppress(ClusterError):
+        user = find_user(kubectl, pod.claim)  # Where it would best be is worth no failure.
+    name = kubectl.json("create", "-f", "-", input=pod.manifest(settings, user))["metadata"]["name"]
+    try:
+        pod_start.await_running(kubectl, name, pod.claim, say, sleep)
+        yield name
+    finally:
+        # It ends by itself in the end, and what went wrong before matters more.
+        with suppress(ClusterError):
+            kubectl.run("delete", "pod", name, "--wait=false", "--ignore-not-found")

@@ -1,0 +1,101 @@
+"""Files of a run's workspace: read in a pod of the run that is at work, or in a short-lived one."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from slipway.cluster import client_settings
+from slipway.cluster.kubectl import ClusterError, Kubectl
+from slipway.cluster.pods import helper_pod
+from slipway.cluster.pods.helper_pod import HelperPod
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT, Workspace, run_folder
+from slipway_core.resources import labels
+from slipway_core.resources.training_run import TrainingRun
+
+_LIFETIME = 300
+"""Seconds."""
+_SCRIPT = """\
+cd "$1" 2>/dev/null || exit 0
+shift
+for file; do shift; [ -f "$file" ] && set -- "$@" "$file"; done
+[ $# -gt 0 ] || exit 0
+tar -cf - "$@"
+[ $? -le 1 ]
+"""
+"""Writes those of the files that exist as an archive. tar ends with 1 when a file grew while it was read."""
+
+
+def workspace_of(run: TrainingRun) -> Workspace:
+    """Returns the workspace as a pod sees it."""
+    return Workspace(Path(WORKSPACE_MOUNT, run_folder(run.name, run.metadata.uid or "")))
+
+
+def claim_of(run: TrainingRun) -> str:
+    storage = run.spec.storage
+    return storage.claim_name if storage and storage.claim_name else WORKSPACE_CLAIM
+
+
+def read(kubectl: Kubectl, run: TrainingRun, paths: Sequence[Path], say: Callable[[str], None]) -> dict[Path, bytes]:
+    """Returns the content of those of the files that there are.
+
+    Args:
+        paths: as `workspace_of` names them.
+        say: hears why it takes longer.
+    """
+    root = workspace_of(run).root
+    names = [str(path.relative_to(root)) for path in paths]
+    found = _archive(kubectl, run, root, names, say)
+    return {root / name: content for name, content in unpack(found).items()}
+
+
+def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str], say: Callable[[str], None]) -> bytes:
+    script = ["--", "sh", "-c", _SCRIPT, "sh", str(root), *names]
+    if (pod := _at_work(kubectl, run)) is not None:
+        try:
+            return kubectl.run("exec", pod, "--container", "trainer", *script, timeout="0")
+        except ClusterError:
+            pass  # It has ended just now.
+    if not _exists(kubectl, claim_of(run)):
+        return b""
+    settings = client_settings.read(kubectl, _image_of(kubectl, run))
+    reader = HelperPod("read", claim_of(run), writes=False, lifetime=_LIFETIME)
+    with helper_pod.running(kubectl, reader, settings, say) as pod:
+        return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
+
+
+def _at_work(kubectl: Kubectl, run: TrainingRun) -> str | None:
+    """Returns a pod of the run that runs a step now."""
+    for pod in kubectl.list("pods", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "step"}):
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
+        if ready and "deletionTimestamp" not in pod["metadata"]:
+            return pod["metadata"]["name"]
+    return None
+
+
+def _image_of(kubectl: Kubectl, run: TrainingRun) -> str | None:
+    """Returns the train image that the run's plan pins: nodes have it already."""
+    for config in kubectl.list("configmaps", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "plan"}):
+        plan = json.loads(config.get("data", {}).get("plan.json", "{}"))
+        return plan.get("images", {}).get("train") or None
+    return None
+
+
+def _exists(kubectl: Kubectl, claim: str) -> bool:
+    return bool(kubectl.run("get", "persistentvolumeclaim", claim, "--ignore-not-found", "-o", "name").strip())
+
+
+def unpack(archive: bytes) -> dict[str, bytes]:
+    """Returns the files of a tar archive by their names; an empty one has none."""
+    if not archive:
+        return {}
+    contents: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is not None:
+                contents[member.name] = file.read()
+    return contents

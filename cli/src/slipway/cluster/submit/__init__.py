@@ -1,0 +1,1 @@
+"""From a file of this machine to a run in a cluster."""

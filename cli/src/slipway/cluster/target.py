@@ -1,0 +1,305 @@
+"""A namespace of a cluster, as the commands see it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from slipway import exits
+from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
+from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
+from slipway.exits import BadInput
+from slipway.metrics import StageMetrics
+from slipway.screen.printing import note
+from slipway.target import LogRequest, Reached, Write
+from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
+from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from slipway.diagnosis.run import Evidence
+
+BEFORE_STOP = "slipway.dev/before-stop"
+"""Annotation of a stopped endpoint: its replicas and autoscaling as they were, as JSON."""
+UNSEEN_SECONDS = 30.0
+"""After which a run that has no status is one that no operator looks at."""
+_SILENCE = 10.0
+"""Seconds without a change after which who follows a run may say why it does not move."""
+_PAUSE = 2.0
+"""Seconds before a watch that broke is opened again."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class ClusterTarget:
+    kubectl: Kubectl
+    also_searched: str | None = None
+    """Where else the name was looked for, to be told when it is not here either."""
+    clock: Callable[[], datetime] = _now
+    sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def title(self) -> str:
+        return self.kubectl.title
+
+    @property
+    def start(self) -> str:
+        return self.command("submit", "FILE")
+
+    def command(self, *words: str) -> str:
+        return " ".join(("slipway", *words, self.kubectl.options))
+
+    def everywhere(self) -> ClusterTarget:
+        return replace(self, kubectl=replace(self.kubectl, everywhere=True))
+
+    def runs(self) -> list[TrainingRun]:
+        runs = _readable(run_of, self.kubectl.list(RUNS))
+        return sorted(runs, key=lambda run: run.metadata.creation_timestamp or "")
+
+    def endpoints(self) -> list[ModelEndpoint]:
+        return _readable(endpoint_of, self.kubectl.list(ENDPOINTS))
+
+    def find(self, name: str) -> TrainingRun | ModelEndpoint:
+        bare = name.removeprefix("endpoint/")
+        if bare == name and (run := self._get(RUNS, name)) is not None:
+            return run_of(run)
+        if (endpoint := self._get(ENDPOINTS, bare)) is not None:
+            return endpoint_of(endpoint)
+        raise BadInput(f"there is no {name!r} in {self._where}; {self._known()}")
+
+    def run(self, name: str | None) -> TrainingRun:
+        if name is not None:
+            found = self._get(RUNS, name)
+            if found is None:
+                raise BadInput(f"there is no run {name!r} in {self._where}; {self._known()}")
+            return run_of(found)
+        runs = self.runs()
+        if not runs:
+            raise BadInput(f"{self._where} holds no run; start one with `{self.start}`")
+        return runs[-1]
+
+    def idle(self, run: TrainingRun) -> str | None:
+        if run.spec.suspend:
+            return f"somebody stopped it; `{self.command('resume', run.name)}` takes it up again"
+        created = run.metadata.creation_timestamp
+        age = (self.clock() - parse_timestamp(created)).total_seconds() if created else 0.0
+        if run.status is None and age > UNSEEN_SECONDS:
+            return "no operator has looked at it; `kubectl get deployments -n slipway-system` shows how it is"
+        return None
+
+    def follow(self, name: str | None) -> Iterator[TrainingRun]:
+        name = self.run(name).name
+        while True:
+            try:
+                for document in self.kubectl.watch(RUNS, name, silence=_SILENCE):
+                    run = run_of(document)
+                    yield run
+                    phase = (run.status or RunStatus()).phase
+                    if _current(run) and (phase.finished or (phase is Phase.SUSPENDED and run.spec.suspend)):
+                        return
+            except Unreachable as error:
+                note(f"{error}; still trying")
+                self.sleep(_PAUSE)
+
+    def exit_code(self, run: TrainingRun) -> int:
+        return exits.of_run(run.status or RunStatus())
+
+    def logs(self, wanted: LogRequest, write: Write) -> None:
+        from slipway.cluster.logs import Copy
+
+        copy = Copy(self.kubectl, write, self.sleep)
+        found = self.run(None) if wanted.name is None else self.find(wanted.name)
+        if isinstance(found, ModelEndpoint):
+            copy.endpoint(found, wanted)
+        elif wanted.step == "serve":
+            if found.spec.serving is None:
+                raise BadInput(f"--stage serve: run {found.name} has no serving")
+            copy.endpoint(self._endpoint(found.spec.serving.endpoint), wanted)
+        else:
+            copy.run(found, wanted, lambda: self._is_at_work(found.name))
+
+    def curves(self, run: TrainingRun) -> list[StageMetrics]:
+        from slipway.cluster.evidence import curves
+
+        return curves(self.kubectl, run, note)
+
+    def evidence(self, run: TrainingRun) -> Evidence:
+        from slipway.cluster.evidence import gather
+
+        return gather(self.kubectl, run, note)
+
+    @contextmanager
+    def reach(self, name: str | None) -> Iterator[Reached]:
+        from slipway.cluster.port_forward import HOST, ForwardedTransport, PortForward
+
+        endpoint = self._serving(name)
+        title = f"endpoint {endpoint.metadata.name} in {self.title}"
+        with PortForward(self.kubectl, endpoint.metadata.name, endpoint.spec.port) as forward:
+            yield Reached(f"http://{HOST}:{forward.port}/", title, ForwardedTransport(forward, self.sleep))
+
+    def stop(self, name: str | None) -> Iterator[str]:
+        if name is None:
+            raise BadInput(f"name what to stop: {self._known()}")
+        found = self.find(name)
+        if isinstance(found, ModelEndpoint):
+            yield from self._stop_endpoint(found)
+            return
+        phase = (found.status or RunStatus()).phase
+        if phase.finished or found.spec.suspend:
+            yield f"run {found.name} is not at work ({'stopped already' if found.spec.suspend else phase.value})"
+            return
+        self.kubectl.patch(RUNS, found.name, {"spec": {"suspend": True}})
+        yield f"run {found.name} stops at a checkpoint; `{self.command('resume', found.name)}` takes it up again"
+
+    def _stop_endpoint(self, endpoint: ModelEndpoint) -> Iterator[str]:
+        name, spec = endpoint.metadata.name, endpoint.spec
+        if spec.replicas == 0:
+            yield f"endpoint {name} is stopped already"
+            return
+        before = {"replicas": spec.replicas, "autoscaling": spec.autoscaling and spec.autoscaling.to_document()}
+        change = {
+            "metadata": {"annotations": {BEFORE_STOP: json.dumps(before)}},
+            "spec": {"replicas": 0, "autoscaling": None},
+        }
+        self.kubectl.patch(ENDPOINTS, name, change)
+        yield f"endpoint {name} goes down to no replica; `{self.command('resume', f'endpoint/{name}')}` brings it back"
+
+    def resume(self, name: str) -> Iterator[str]:
+        found = self.find(name)
+        if isinstance(found, ModelEndpoint):
+            yield from self._resume_endpoint(found)
+        elif found.spec.suspend:
+            self.kubectl.patch(RUNS, found.name, {"spec": {"suspend": False}})
+            yield f"run {found.name} goes on from its last checkpoint; `{self.command('watch', found.name)}` shows it"
+        elif (found.status or RunStatus()).phase is Phase.FAILED:
+            self._annotate(found, RETRY_ANNOTATION)
+            yield f"run {found.name} is tried again; `{self.command('watch', found.name)}` shows it"
+        else:
+            yield f"run {found.name} was not stopped ({(found.status or RunStatus()).phase.value})"
+
+    def _resume_endpoint(self, endpoint: ModelEndpoint) -> Iterator[str]:
+        name = endpoint.metadata.name
+        if endpoint.spec.replicas != 0:
+            yield f"endpoint {name} was not stopped"
+            return
+        noted = endpoint.metadata.annotations.get(BEFORE_STOP)
+        before: dict[str, Any] = json.loads(noted) if noted else {"replicas": 1}
+        self.kubectl.patch(ENDPOINTS, name, {"metadata": {"annotations": {BEFORE_STOP: None}}, "spec": before})
+        yield f"endpoint {name} starts again; `{self.command('status', f'endpoint/{name}')}` shows it"
+
+    def remove(self, name: str) -> Iterator[str]:
+        kind, _, endpoint = name.partition("/")
+        if kind == "endpoint" and endpoint:
+            if self._endpoint(endpoint).spec.replicas != 0:
+                raise BadInput(f"endpoint {endpoint} serves; stop it first: {self.command('stop', name)}")
+            self.kubectl.run("delete", ENDPOINTS, endpoint, "--wait=false")
+            yield f"endpoint {endpoint} is removed"
+            return
+        run = self.run(name)
+        self.kubectl.run("delete", RUNS, run.name, "--wait=false")
+        live = f"; endpoint {run.status.endpoint.name} stays" if run.status and run.status.endpoint else ""
+        yield f"run {run.name} is removed{live}"
+
+    def reevaluate(self, name: str | None, *, as_json: bool) -> int:
+        from slipway.options import Format
+        from slipway.screen.printing import document
+        from slipway.screen.watching import attend
+
+        run = self.run(name)
+        phase = (run.status or RunStatus()).phase
+        if phase is not Phase.HELD:
+            raise BadInput(f"run {run.name} is {phase.value}; only a Held run is judged again")
+        token = self._annotate(run, REEVALUATE_ANNOTATION)
+        self._await_reaction(run.name, token)
+        if not as_json:
+            return attend(self, run.name)
+        for last in self.follow(run.name):
+            run = last
+        document((run.status or RunStatus()).to_document(), Format.JSON)
+        return self.exit_code(run)
+
+    def _await_reaction(self, name: str, token: str) -> None:
+        """Waits until the operator took up an annotation: until then the run still looks as it did."""
+        for document in self.kubectl.watch(RUNS, name):
+            status = run_of(document).status or RunStatus()
+            if status.phase is not Phase.HELD or (status.evaluation and status.evaluation.reevaluation == token):
+                return
+
+    def _annotate(self, run: TrainingRun, annotation: str) -> str:
+        token = timestamp(self.clock())
+        self.kubectl.patch(RUNS, run.name, {"metadata": {"annotations": {annotation: token}}})
+        return token
+
+    def _serving(self, name: str | None) -> ModelEndpoint:
+        """Returns the endpoint that serves under that name. Raises BadInput that says what serves."""
+        endpoints = {endpoint.metadata.name: endpoint for endpoint in self.endpoints()}
+        serving = [one for one, endpoint in endpoints.items() if endpoint.status and endpoint.status.live]
+        if name is not None and name not in endpoints and (document := self._get(RUNS, name)) is not None:
+            run = run_of(document)
+            name = run.status.endpoint.name if run.status and run.status.endpoint else name
+        if name is None and len(serving) == 1:
+            name = serving[0]
+        if name in serving:
+            return endpoints[name]
+        known = f"these serve: {', '.join(serving)}" if serving else f"nothing serves in {self._where}"
+        raise BadInput(f"{name} does not serve; {known}" if name else f"name an endpoint or an address; {known}")
+
+    def _endpoint(self, name: str) -> ModelEndpoint:
+        found = self._get(ENDPOINTS, name)
+        if found is None:
+            known = ", ".join(endpoint.metadata.name for endpoint in self.endpoints()) or "none"
+            raise BadInput(f"there is no endpoint {name!r} in {self._where}; there are: {known}")
+        return endpoint_of(found)
+
+    def _is_at_work(self, name: str) -> bool:
+        document = self._get(RUNS, name)
+        if document is None:
+            return False
+        run = run_of(document)
+        phase = (run.status or RunStatus()).phase
+        return not (_current(run) and (phase.finished or phase is Phase.SUSPENDED))
+
+    def _get(self, kind: str, name: str) -> dict[str, Any] | None:
+        if "/" in name:
+            return None
+        try:
+            return self.kubectl.get(kind, name)
+        except NotFound:
+            return None
+
+    @property
+    def _where(self) -> str:
+        also = f", nor in {self.also_searched}" if self.also_searched else ""
+        return f"{self.title}{also}"
+
+    def _known(self) -> str:
+        runs = ", ".join(run.name for run in self.runs()) or "none"
+        endpoints = ", ".join(endpoint.metadata.name for endpoint in self.endpoints()) or "none"
+        return f"runs: {runs}; endpoints: {endpoints}"
+
+
+def _current(run: TrainingRun) -> bool:
+    """Whether the status is about the spec as it is now."""
+    observed = run.status.observed_generation if run.status else None
+    return observed is None or observed == run.metadata.generation
+
+
+def _readable(parse: Callable[[dict[str, Any]], Any], documents: list[dict[str, Any]]) -> list[Any]:
+    """Leaves out what this version cannot read, which is named on stderr: one of them must not hide the others."""
+    found: list[Any] = []
+    for document in documents:
+        try:
+            found.append(parse(document))
+        except ClusterError as error:
+            note(f"slipway: {error}")
+    return found

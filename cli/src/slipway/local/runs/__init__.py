@@ -1,0 +1,1 @@
+"""Runs on this machine: admitted, executed as processes, and shown to a person."""

@@ -1,0 +1,182 @@
+"""The local executor of a run: observe, step, apply, write one status, again until there is nothing to do.
+
+It is the twin of the operator's reconcile, and decides nothing itself: policy is `lifecycle.step` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from slipway.local.endpoints import daemon
+from slipway.local.files import read_json, write_json
+from slipway.local.runs.attempts import Attempts
+from slipway.local.state import RunFolder, State
+from slipway_core.lifecycle import step as lifecycle
+from slipway_core.lifecycle.claim import annotations_of, claim_on
+from slipway_core.lifecycle.decision import Decision, Promote
+from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.observed import EndpointView, Observed
+from slipway_core.plan import Plan
+from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.metadata import Metadata
+from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ModelEndpointSpec, ServedModel
+from slipway_core.resources.status import EndpointPhase, Phase, RunStatus, Verdict
+from slipway_core.resources.training_run import TrainingRun
+
+POLICY = Policy(backoff=timedelta(seconds=1), longest_backoff=timedelta(seconds=30))
+"""A person waits in front of it, and no control plane has to be spared."""
+
+Show = Callable[[RunStatus, tuple[Event, ...]], None]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Executor:
+    """Brings one run as far as it goes. Whoever uses it holds RunFolder.lock."""
+
+    state: State
+    folder: RunFolder
+    run: TrainingRun
+    plan: Plan
+    attempts: Attempts
+    show: Show
+    clock: Callable[[], datetime] = utc_now
+    tick: float = 0.25
+    """Seconds between two looks at the world."""
+    interrupted: bool = field(default=False, init=False)
+
+    def interrupt(self) -> None:
+        """Checkpoint and end; a second call kills what has not ended yet. Safe in a signal handler."""
+        if self.interrupted:
+            self.attempts.kill()
+        self.interrupted = True
+
+    def work(self) -> RunStatus:
+        """Works until the run is finished, or suspended and quiet. Returns its status.
+
+        Raises OSError when the state cannot be written (a full disk): what was written stays whole.
+        """
+        while True:
+            decision, busy = self._pass()
+            phase = decision.status.phase
+            if phase.finished or (phase is Phase.SUSPENDED and not busy):
+                return decision.status
+            time.sleep(self.tick)
+
+    def _pass(self) -> tuple[Decision, bool]:
+        """Looks once, decides once, applies it, writes the status when it changed."""
+        run = self._current_run()
+        observed = self._observe()
+        decision = lifecycle.step(run, self.plan, observed, self.clock(), POLICY)
+        self._apply(decision)
+        self.run = self.run.model_copy(update={"status": decision.status})
+        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
+        return decision, busy
+
+    def _current_run(self) -> TrainingRun:
+        """The run; an interrupted one is a suspended one until somebody starts it again."""
+        if not self.interrupted:
+            return self.run
+        return self.run.model_copy(update={"spec": self.run.spec.model_copy(update={"suspend": True})})
+
+    def _observe(self) -> Observed:
+        return Observed(attempts=self.attempts.observe(), endpoint=self._endpoint())
+
+    def _endpoint(self) -> EndpointView | None:
+        if self.plan.serving is None:
+            return None
+        folder = self.state.endpoint(self.plan.serving.endpoint)
+        if not folder.exists():
+            # Whoever starts a run again asks for its endpoint too, if `slipway rm` took that away.
+            return EndpointView()
+        endpoint = folder.load()
+        model, claim = endpoint.spec.model, claim_on(endpoint)
+        # A template that was changed since is told anew: a local endpoint has no other editor.
+        ours_as_told = (
+            model is None or model.run != self.run.name or _settings(endpoint.spec) == _settings(self._template)
+        )
+        if not ours_as_told:
+            claim = None
+        status = folder.status()
+        current = status.observed_generation == endpoint.metadata.generation and status.phase != EndpointPhase.STOPPED
+        return EndpointView(claim, status, current, endpoint.spec.rollback_to)
+
+    def _apply(self, decision: Decision) -> None:
+        for unwanted in decision.delete:
+            self.attempts.stop(unwanted.step, unwanted.number)
+        for wanted in decision.create:
+            self.attempts.start(wanted)
+        self._keep_verdict(decision.status)
+        if decision.promote is not None:
+            self._promote(decision.promote)
+        if decision.events:
+            self._remember(decision.events)
+        if decision.status != (self.run.status or RunStatus()):
+            self.folder.save_status(decision.status)
+        self.show(decision.status, decision.events)
+        if decision.status.phase is Phase.ROLLING_OUT and self.plan.serving is not None:
+            # After the status: a daemon that cannot start must not take the verdict with it. The next pass tries again.
+            daemon.ensure_daemon(self.state, self.plan.serving.endpoint)
+
+    def _keep_verdict(self, status: RunStatus) -> None:
+        """Keeps a passing verdict where the endpoint finds it, for longer than the run lives."""
+        evaluation = status.evaluation
+        if evaluation is None or evaluation.artifact_digest is None:
+            return
+        path = self.state.verdict(evaluation.artifact_digest)
+        if evaluation.verdict is not Verdict.PASS:
+            self._take_back(path, evaluation.artifact_digest)
+            return
+        if not path.exists():
+            document = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
+            write_json(path, {**document, "evaluation": evaluation.to_document()})
+
+    def _take_back(self, path: Path, digest: str) -> None:
+        """Removes this run's own passing verdict when a later judgement did not pass. What was live by it stays."""
+        document = read_json(path)
+        if not isinstance(document, dict) or document.get("run") != self.run.name:
+            return
+        served = {v.digest for e in self.state.endpoints() for v in (e.status().live, *e.status().history) if v}
+        if digest not in served:
+            path.unlink(missing_ok=True)
+
+    def _promote(self, promote: Promote) -> None:
+        """Tells the endpoint what to serve. The settings are the run's template: a local endpoint has no other."""
+        folder = self.state.endpoint(promote.endpoint)
+        old = folder.load() if folder.exists() else None
+        notes = annotations_of(promote, self.run, self.plan)
+        spec = ModelEndpointSpec(
+            **_settings(self._template), model=ServedModel(uri=promote.uri, digest=promote.digest, run=promote.run)
+        )
+        if old is not None and old.spec == spec and old.metadata.annotations == notes:
+            return  # It was told already, and has not said so yet.
+        generation = (old.metadata.generation or 0) + 1 if old is not None else 1
+        metadata = Metadata(name=promote.endpoint, annotations=notes, generation=generation)
+        folder.save(ModelEndpoint(metadata=metadata, spec=spec))
+
+    @property
+    def _template(self) -> EndpointTemplate:
+        assert self.plan.serving is not None
+        return self.plan.serving.template
+
+    def _remember(self, events: tuple[Event, ...]) -> None:
+        self.folder.events.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.events.open("a", encoding="utf-8") as file:
+            for event in events:
+                row = {"time": timestamp(self.clock()), "type": event.type, "reason": event.reason}
+                file.write(json.dumps({**row, "message": event.message}, ensure_ascii=False) + "\n")
+
+
+def _settings(template: EndpointTemplate) -> dict[str, Any]:
+    """Returns the settings of an endpoint without its model, as fields of a ModelEndpointSpec."""
+    return {name: getattr(template, name) for name in EndpointTemplate.model_fields}

@@ -1,0 +1,169 @@
+"""The state folder of this machine, as the commands see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from slipway import exits
+from slipway.diagnosis.run import Evidence, gather
+from slipway.exits import BadInput, CliError
+from slipway.local.state import EndpointFolder, RunFolder, State, StateError
+from slipway.metrics import StageMetrics, read_run
+from slipway.target import LogRequest, Reached, Target, Write, bare_command
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import RunStatus
+from slipway_core.resources.training_run import TrainingRun
+
+_SECONDS = 0.5
+"""Between two looks at a run that is followed."""
+
+
+@dataclass(frozen=True)
+class LocalTarget:
+    state: State
+
+    @property
+    def title(self) -> str:
+        return str(self.state.root)
+
+    @property
+    def start(self) -> str:
+        return "slipway run FILE"
+
+    def command(self, *words: str) -> str:
+        return bare_command(*words)
+
+    def everywhere(self) -> Target:
+        raise BadInput(f"-A: {self.title} is a folder and has no namespaces; leave out -A or --local")
+
+    def runs(self) -> list[TrainingRun]:
+        found: list[TrainingRun] = []
+        for folder in self.state.runs():
+            try:
+                found.append(folder.load())
+            except StateError as error:
+                # One damaged run must not hide the others.
+                print(f"slipway: {error}", file=sys.stderr)
+        return found
+
+    def endpoints(self) -> list[ModelEndpoint]:
+        return [folder.load() for folder in self.state.endpoints()]
+
+    def find(self, name: str) -> TrainingRun | ModelEndpoint:
+        bare = name.removeprefix("endpoint/")
+        if bare == name and self.state.run(name).exists():
+            return self.state.run(name).load()
+        if self.state.endpoint(bare).exists():
+            return self.state.endpoint(bare).load()
+        runs = ", ".join(folder.name for folder in self.state.runs()) or "none"
+        endpoints = ", ".join(folder.name for folder in self.state.endpoints()) or "none"
+        raise BadInput(f"there is no {name!r} in {self.title}; runs: {runs}; endpoints: {endpoints}")
+
+    def run(self, name: str | None) -> TrainingRun:
+        return self.state.existing_run(name).load()
+
+    def idle(self, run: TrainingRun) -> str | None:
+        if self._folder(run).holder() is not None:
+            return None
+        return "nobody is at work on it; `slipway run` with its file goes on"
+
+    def follow(self, name: str | None) -> Iterator[TrainingRun]:
+        folder = self.state.existing_run(name)
+        while True:
+            at_work = folder.holder() is not None
+            run = folder.load()
+            yield run
+            if not at_work or (run.status and run.status.phase.finished):
+                return
+            time.sleep(_SECONDS)
+
+    def exit_code(self, run: TrainingRun) -> int:
+        return exits.of_run(run.status or RunStatus(), self._folder(run).workspace(run))
+
+    def logs(self, wanted: LogRequest, write: Write) -> None:
+        from slipway.local import logs
+
+        logs.copy(self.state, wanted, write)
+
+    def curves(self, run: TrainingRun) -> list[StageMetrics]:
+        return read_run(run, self._folder(run).workspace(run))
+
+    def evidence(self, run: TrainingRun) -> Evidence:
+        return gather(run, run.status or RunStatus(), self._folder(run).workspace(run))
+
+    @contextmanager
+    def reach(self, name: str | None) -> Iterator[Reached]:
+        serving = {folder.name: folder for folder in self.state.endpoints() if folder.daemon() is not None}
+        if name is not None and name not in serving and self.state.run(name).exists():
+            endpoint = self.state.run(name).status().endpoint
+            name = endpoint.name if endpoint else name
+        if name is None and len(serving) == 1:
+            name = next(iter(serving))
+        if name not in serving:
+            known = (
+                f"these serve: {', '.join(serving)}" if serving else f"nothing serves here; `{self.start}` changes that"
+            )
+            raise BadInput(f"{name} does not serve; {known}" if name else f"name an endpoint or an address; {known}")
+        url = serving[name].status().url
+        if url is None:
+            raise CliError(f"endpoint {name} is still starting; `slipway status {name}` shows when it is live")
+        url = url.rstrip("/") + "/"
+        yield Reached(url, url)
+
+    def stop(self, name: str | None) -> Iterator[str]:
+        endpoints = {folder.name: folder for folder in self.state.endpoints()}
+        if name is not None and name not in endpoints:
+            if not self.state.run(name).exists():
+                known = ", ".join([*endpoints, *(folder.name for folder in self.state.runs())]) or "nothing"
+                raise BadInput(f"there is no endpoint and no run {name!r} in {self.title}; there is: {known}")
+            yield from _interrupt(self.state.run(name))
+            return
+        chosen = [endpoints[name]] if name else list(endpoints.values())
+        yield from self._stop_servers(name, [folder for folder in chosen if folder.daemon() is not None])
+
+    def _stop_servers(self, name: str | None, live: list[EndpointFolder]) -> Iterator[str]:
+        from slipway.local.endpoints.daemon import stop_daemon
+
+        for folder in live:
+            stop_daemon(self.state, folder.name)
+            yield f"endpoint {folder.name} is stopped"
+        if not live:
+            yield f"endpoint {name} does not run" if name else "nothing serves"
+
+    def resume(self, name: str) -> Iterator[str]:
+        self.find(name)
+        raise BadInput(f"on this machine `slipway run` with its file takes {name} up again")
+
+    def remove(self, name: str) -> Iterator[str]:
+        from slipway.local.removal import remove_endpoint, remove_run
+
+        kind, _, endpoint = name.partition("/")
+        if kind == "endpoint" and endpoint:
+            return remove_endpoint(self.state, endpoint)
+        return remove_run(self.state, name)
+
+    def reevaluate(self, name: str | None, *, as_json: bool) -> int:
+        from slipway.local.runs.session import reevaluate
+
+        return reevaluate(name, workdir=self.state.root.parent, as_json=as_json)
+
+    def _folder(self, run: TrainingRun) -> RunFolder:
+        return self.state.run(run.name)
+
+
+def _interrupt(folder: RunFolder) -> Iterator[str]:
+    holder = folder.holder()
+    if holder is None:
+        yield f"run {folder.name} is not at work"
+        return
+    os.kill(holder, signal.SIGTERM)
+    yield f"run {folder.name} stops at a checkpoint …"
+    while folder.holder() == holder:
+        time.sleep(0.2)
+    yield f"run {folder.name} is stopped; `slipway run` goes on from there"

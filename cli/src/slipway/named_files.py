@@ -1,0 +1,43 @@
+"""Reading the files that a user names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipway.exits import BadInput
+from slipway_core.documents import schema_walk, yaml12
+from slipway_core.resources import uris
+from slipway_core.resources.api import URI_PATTERN
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.training_run import TrainingRun
+
+
+def read(file: Path) -> str:
+    """Returns the text of a file, or of standard input for `-`. Raises BadInput that names it."""
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except FileNotFoundError:
+        near = sorted(file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
+        hint = f"; {file.parent} has {', '.join(path.name for path in near[:5])}" if near else ""
+        raise BadInput(f"{file}: there is no such file{hint}") from None
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{file}:{line}: is not UTF-8; save it as UTF-8") from None
+
+
+def missing_files(resource: TrainingRun | ModelEndpoint, folder: Path) -> Iterator[str]:
+    """Yields a sentence for each local file that the resource names and that is not there."""
+    for path, text in schema_walk.texts(type(resource), resource.to_document(), URI_PATTERN):
+        uri = uris.parse(text)
+        if uri.scheme != "file":
+            continue
+        place = Path(uris.anchor(uri, str(folder.resolve())).path)
+        found = any(place.parent.glob(place.name)) if "*" in place.name else place.exists()
+        if not found:
+            yield f"{yaml12.shown(path)}: {text}: there is no {place}"

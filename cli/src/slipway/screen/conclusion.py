@@ -1,0 +1,72 @@
+"""The last words about a run, wherever it was: the verdict gate by gate, why it ended, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from slipway.screen import view
+from slipway_core.resources.conditions import find
+from slipway_core.resources.status import Phase, RunStatus
+
+Command = Callable[..., str]
+"""Returns the command of some words as it is typed to reach this place; see Target.command."""
+
+
+def conclude(
+    console: Console,
+    name: str,
+    status: RunStatus,
+    command: Command,
+    *,
+    say_where: Callable[[], None],
+    say_live: Callable[[], None],
+) -> None:
+    """Says how a run ended.
+
+    Args:
+        say_where: says where the model serves.
+        say_live: says what still serves though this model does not.
+    """
+    evaluation = status.evaluation
+    if evaluation is not None and evaluation.metrics:
+        console.print()
+        console.print(view.verdict_table(evaluation.metrics))
+    if evaluation is not None and evaluation.recall_overlap:
+        console.print(
+            f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",
+            style="dim",
+            highlight=False,
+        )
+    console.print()
+    if status.phase is Phase.SERVING and status.endpoint is not None:
+        say_where()
+        return
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    progressing = find(status.conditions, "Progressing")
+    message = progressing.message if progressing else ""
+    if status.phase is Phase.COMPLETED:
+        say(f"Completed: {message}")
+        if status.artifact is not None:
+            say(f"The model is in {status.artifact.uri.removeprefix('file://')}")
+        return
+    if status.phase is Phase.HELD and evaluation is not None:
+        say(f"Held: could not be judged: {evaluation.reason}")
+        say(
+            f"Once its cause is mended, `{command('reevaluate', name)}` judges the model again. Other gates or "
+            "other data need a run of another name."
+        )
+    else:
+        say(f"{status.phase.value}: {message}" if message else status.phase.value)
+    if status.phase is Phase.REJECTED:
+        say(
+            "Train it better, or ask for less, in a run of another metadata.name; "
+            f"`{command('doctor', name)}` says what to change."
+        )
+    if status.phase is Phase.FAILED:
+        say(f"See `{command('logs', name)}` and `{command('doctor', name)}`.")
+    say_live()

@@ -1,0 +1,242 @@
+"""What a person sees while a run is at work: a live table in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from slipway.diagnosis.blockers import blockers, sentence, title
+from slipway_core.resources.conditions import find, parse_timestamp
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
+
+LINE_SECONDS = 10.0
+"""Between two progress lines where there is no terminal."""
+_MARKS = {
+    StepState.PENDING: ("·", "dim"),
+    StepState.RUNNING: ("▶", "cyan"),
+    StepState.WAITING: ("↻", "yellow"),
+    StepState.SUCCEEDED: ("✓", "green"),
+    StepState.FAILED: ("✗", "red"),
+}
+VERDICT_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "red",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.NOT_APPLICABLE: "dim",
+}
+
+
+class View(Protocol):
+    """Shows a run at work; used as a context manager and called after each pass of the executor."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None: ...
+
+
+def choose(console: Console) -> View:
+    """Returns the live table for a terminal, and lines for a pipe, a file or a CI log."""
+    return TableView(console) if console.is_terminal else LineView(console)
+
+
+class TableView:
+    def __init__(self, console: Console) -> None:
+        # No thread of its own: the executor starts processes, and draws after every pass anyway.
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._console = console
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
+        for message in news(status, events):
+            self._console.print(Text(f"! {message}", style="yellow"))
+        waits = [Text(sentence(blocker), style="yellow") for blocker in blockers(status)]
+        self._live.update(Group(steps_table(status), Text(_now(status), style="dim"), *waits), refresh=True)
+
+
+class LineView:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        self._waits: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
+        for event in events:
+            if event.reason != "PhaseChanged" and not _is_the_end(status, event):
+                self._print(event.message)
+        for note in _prepared(status, events):
+            self._print(note)
+        waits = [sentence(blocker) for blocker in blockers(status)]
+        for wait in waits:
+            if wait not in self._waits:
+                self._print(wait)
+        self._waits = waits
+        running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
+        if running is not None and time.monotonic() - self._last_line >= LINE_SECONDS:
+            details = describe(running.progress) if running.progress else ""
+            self._print(f"{running.name}: {details}" if details else f"{running.name} {_does(status)}")
+
+    def _print(self, message: str) -> None:
+        self._last_line = time.monotonic()
+        elapsed = self._last_line - self._started
+        self._console.print(f"{elapsed:7.1f} s  {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _does(status: RunStatus) -> str:
+    """Returns what a step does that has shown nothing yet."""
+    names = ", ".join(title(blocker) for blocker in blockers(status))
+    return f"waits ({names})" if names else "runs"
+
+
+def news(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
+    """Returns what a person should hear of beside the table."""
+    heard = [event.message for event in events if event.type == "Warning" and not _is_the_end(status, event)]
+    return heard + _prepared(status, events)
+
+
+def _is_the_end(status: RunStatus, event: Event) -> bool:
+    """Whether the event says what the run's last words will say again."""
+    return status.phase is Phase.FAILED and event.reason in ("BadInput", "StepFailed")
+
+
+def _prepared(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
+    """Returns what became of rows that did not fit, when prepare has just ended."""
+    step = status.step("prepare")
+    just_now = any(event.reason == "StepSucceeded" and event.message.startswith("prepare ") for event in events)
+    return unfit_rows(step) if step is not None and just_now else []
+
+
+_FATES = {
+    "split": "longer than maxLength: split into several documents",
+    "truncated": "longer than maxLength: cut at the last answer that fits",
+    "skipped": "left out: no answer ends within maxLength",
+    "unanswered": "without an answer at the end: those turns were left out",
+}
+
+
+def unfit_rows(prepare: StepStatus) -> list[str]:
+    """Returns a sentence for each kind of row that was not learned as it stands in its file."""
+    sentences: list[str] = []
+    for name, count in prepare.metrics.items():
+        place, _, fate = name.rpartition("_")
+        stage, _, split = place.rpartition("_")
+        if fate in _FATES and count:
+            rows = f"{count:,.0f} row{'s' if count != 1 else ''}"
+            sentences.append(f"{stage}, {split} data: {rows} {_FATES[fate]}")
+    return sentences
+
+
+def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool = False) -> Table:
+    """Returns one row a step: how it stands, how far it is, how long it took.
+
+    Args:
+        whole: not to be cut off where the console ends.
+    """
+    table = Table.grid(padding=(0, 2), expand=not whole)
+    longest = max((len(step.name) for step in status.stages), default=0)
+    for name, width in (("mark", 1), ("step", longest), ("bar", 12), ("took", 12)):
+        table.add_column(name, no_wrap=True, width=width)
+    table.add_column("details", no_wrap=True, overflow="ellipsis", ratio=1)
+    for step in status.stages:
+        mark, style = _MARKS[step.state]
+        progress = step.progress
+        bar: ProgressBar | str = ""
+        if progress is not None and progress.total and step.state is not StepState.PENDING:
+            bar = ProgressBar(total=progress.total, completed=progress.step, width=12)
+        table.add_row(Text(mark, style=style), Text(step.name), bar, Text(_took(step, now)), Text(_details(step)))
+    return table
+
+
+def describe(progress: Progress) -> str:
+    """Returns progress in one line: step, losses, rate, speed, time left."""
+    if progress.message and not progress.total:
+        return progress.message
+    parts = [f"step {progress.step}/{progress.total}"] if progress.total else []
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.validation_loss is not None:
+        parts.append(f"val {progress.validation_loss:.3f}")
+    if progress.learning_rate is not None:
+        parts.append(f"lr {progress.learning_rate:.2e}")
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:,.0f} tok/s")
+    if progress.eta_seconds is not None:
+        parts.append(f"{duration(progress.eta_seconds)} left")
+    if progress.message:
+        parts.append(progress.message)
+    return ", ".join(parts)
+
+
+def verdict_table(metrics: list[MetricStatus]) -> Table:
+    """Returns one row a gate."""
+    table = Table("gate", "measured", "asked", "verdict", box=None, pad_edge=False, header_style="dim")
+    for metric in metrics:
+        value = "–" if metric.value is None else f"{metric.value:.4g}"
+        verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
+        if metric.reason:
+            verdict.append(f" ({metric.reason})", style="dim")
+        table.add_row(metric.name, value, metric.threshold, verdict)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as a person says them: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _details(step: StepStatus) -> str:
+    if step.state is StepState.FAILED or step.state is StepState.WAITING:
+        return step.message or ""
+    parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    if step.progress is not None:
+        over = {"eta_seconds": None, "learning_rate": None} if step.state is StepState.SUCCEEDED else {}
+        parts.append(describe(step.progress.model_copy(update=over)))
+    return ", ".join(part for part in parts if part)
+
+
+def _took(step: StepStatus, now: datetime | None) -> str:
+    if step.started_at is None:
+        return ""
+    ended = step.finished_at if step.state in (StepState.SUCCEEDED, StepState.FAILED) else None
+    end = parse_timestamp(ended) if ended else (now or datetime.now(UTC))
+    return duration((end - parse_timestamp(step.started_at)).total_seconds())
+
+
+def _now(status: RunStatus) -> str:
+    progressing = find(status.conditions, "Progressing")
+    message = progressing.message if progressing else ""
+    return f"{status.phase.value}: {message}" if status.phase is not Phase.PENDING or message else "Pending"

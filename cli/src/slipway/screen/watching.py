@@ -1,0 +1,102 @@
+"""Looking on while a run is at work, wherever it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slipway.exits import CliError
+from slipway.screen import view
+from slipway.screen.conclusion import conclude
+from slipway.screen.printing import console
+from slipway.target import Target
+from slipway_core.resources.conditions import find
+from slipway_core.resources.events import Event
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.status import EndpointPhase, RunStatus, StepState, StepStatus
+from slipway_core.resources.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def attend(target: Target, name: str | None) -> int:
+    """Shows a run until it rests, says how it ended, and returns its exit code.
+
+    Raises CliError when it rests without being finished, because nobody is at work on it.
+    """
+    run: TrainingRun | None = None
+    before, unseen = RunStatus(), None
+    screen = console()
+    with view.choose(screen) as shown:
+        for run in target.follow(name):
+            status = run.status or RunStatus()
+            events = changes(before, status) if before.stages else ()
+            why = target.idle(run) if run.status is None else None
+            if why and why != unseen:
+                events = (*events, Event("Warning", "Idle", why))
+            shown(status, events)
+            before, unseen = status, why
+    if run is None:
+        raise CliError(f"run {name} is gone from {target.title}")
+    status = run.status or RunStatus()
+    if not status.phase.finished:
+        why = target.idle(run) or "it rests"
+        raise CliError(f"run {run.name} is {status.phase.value} and {why}")
+    print(f"run {run.name} is {status.phase.value}", flush=True)
+    conclude(
+        screen, run.name, status, target.command,
+        say_where=lambda: _say_where(screen, target, status), say_live=lambda: _say_live(screen, target, run),
+    )  # fmt: skip
+    return target.exit_code(run)
+
+
+def changes(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
+    """Returns the events of a run whose executor is elsewhere, from two statuses, as the lifecycle words them."""
+    events = [event for step in after.stages if (event := _of_step(before.step(step.name), step)) is not None]
+    was, rollout = (find(status.conditions, "Progressing") for status in (before, after))
+    if rollout is not None and rollout.reason == "RollingOut" and (was is None or was.message != rollout.message):
+        events.append(Event("Normal", "RollingOut", rollout.message))
+    return tuple(events)
+
+
+def _of_step(before: StepStatus | None, after: StepStatus) -> Event | None:
+    if before is not None and (before.state, before.attempt) == (after.state, after.attempt):
+        return None
+    why = after.message or "it left no reason"
+    match after.state:
+        case StepState.SUCCEEDED:
+            return Event("Normal", "StepSucceeded", f"{after.name} is done (attempt {after.attempt})")
+        case StepState.WAITING:
+            return Event("Warning", "StepFailed", f"{after.name} is tried again: {why}")
+        case StepState.FAILED:
+            return Event("Warning", "StepFailed", f"{after.name} failed: {why}")
+        case _:
+            return None
+
+
+def _say_where(screen: Console, target: Target, status: RunStatus) -> None:
+    assert status.endpoint is not None
+    name, url = status.endpoint.name, status.endpoint.url
+    address = f"   It answers at {url}/" if url else ""
+    screen.print(f"Serving. Chat with it:  {target.command('chat', name)}{address}", highlight=False, soft_wrap=True)
+    endpoint = _endpoint(target, name)
+    if endpoint is not None and (endpoint.spec.access.keys_file or endpoint.spec.access.keys_secret):
+        screen.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
+
+
+def _say_live(screen: Console, target: Target, run: TrainingRun) -> None:
+    endpoint = _endpoint(target, run.spec.serving.endpoint) if run.spec.serving else None
+    if endpoint is None or endpoint.status is None or endpoint.status.phase is EndpointPhase.STOPPED:
+        return
+    live = endpoint.status.live
+    if live is not None:
+        still = f"still serves version {live.version} of run {live.run}."
+        screen.print(f"Endpoint {endpoint.metadata.name} {still}", highlight=False, soft_wrap=True)
+
+
+def _endpoint(target: Target, name: str) -> ModelEndpoint | None:
+    try:
+        found = target.find(f"endpoint/{name}")
+    except CliError:
+        return None  # The run has ended all the same.
+    return found if isinstance(found, ModelEndpoint) else None

@@ -1,0 +1,146 @@
+"""Where runs and endpoints are: the state folder of this machine, or a namespace of a cluster.
+
+The commands speak to a Target, so that each does the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from slipway.exits import BadInput
+
+if TYPE_CHECKING:
+    import httpx
+
+    from slipway.diagnosis.run import Evidence
+    from slipway.metrics import StageMetrics
+    from slipway_core.resources.model_endpoint import ModelEndpoint
+    from slipway_core.resources.training_run import TrainingRun
+
+Write = Callable[[str], None]
+"""Takes text for standard output."""
+
+
+@dataclass(frozen=True)
+class LogRequest:
+    """Whose logs, and which of them."""
+
+    name: str | None
+    """A run or an endpoint; the newest run when None."""
+    step: str | None = None
+    """A step, or `serve` for the endpoint of a run; all steps when None."""
+    attempt: int | None = None
+    """The newest when None."""
+    follow: bool = False
+    """Go on as they grow, until nobody writes them any more."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A server that can be talked to."""
+
+    url: str
+    """Ends in a slash."""
+    title: str
+    """What a person is told."""
+    transport: httpx.BaseTransport | None = None
+    """How requests get there; None for the usual way."""
+
+
+def bare_command(*words: str) -> str:
+    """Returns a command of these words as one types it for the state folder, which needs no options."""
+    return " ".join(("slipway", *words))
+
+
+def steps_of(run: TrainingRun) -> list[str]:
+    """The steps of a run in the order in which they run."""
+    return ["prepare", *(stage.name for stage in run.spec.stages), "export", "evaluate"]
+
+
+def check_step(wanted: LogRequest, run: TrainingRun) -> None:
+    """Raises BadInput when the run has no such step."""
+    steps = steps_of(run)
+    if wanted.step is not None and wanted.step not in steps:
+        message = f"--stage {wanted.step}: run {run.name} has no such step; it has {', '.join(steps)} and serve"
+        raise BadInput(message)
+
+
+class Target(Protocol):
+    """Every method raises exits.CliError, or StateError on this machine, whose message says what to do."""
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: the path of a folder, a namespace and its context."""
+        ...
+
+    @property
+    def start(self) -> str:
+        """The command that starts a run here."""
+        ...
+
+    def command(self, *words: str) -> str:
+        """Returns a command of these words, with the options that lead here: what a hint tells a person to type."""
+        ...
+
+    def everywhere(self) -> Target:
+        """Returns the same cluster with all its namespaces."""
+        ...
+
+    def runs(self) -> list[TrainingRun]:
+        """All runs with their status, oldest first; one that cannot be read is named on stderr and left out."""
+        ...
+
+    def endpoints(self) -> list[ModelEndpoint]: ...
+
+    def find(self, name: str) -> TrainingRun | ModelEndpoint:
+        """Returns the run or the endpoint of that name; `endpoint/NAME` where both have it."""
+        ...
+
+    def run(self, name: str | None) -> TrainingRun:
+        """Returns the run of that name with its status, or the newest one."""
+        ...
+
+    def idle(self, run: TrainingRun) -> str | None:
+        """Returns why a run that is not finished does not move, and what to do; None while somebody is at work."""
+        ...
+
+    def follow(self, name: str | None) -> Iterator[TrainingRun]:
+        """Yields the run as it changes, until it is finished or nobody is at work on it."""
+        ...
+
+    def exit_code(self, run: TrainingRun) -> int:
+        """Returns the exit code of a run that went no further than its status says."""
+        ...
+
+    def logs(self, wanted: LogRequest, write: Write) -> None: ...
+
+    def curves(self, run: TrainingRun) -> list[StageMetrics]:
+        """Returns what every stage has logged that has logged something."""
+        ...
+
+    def evidence(self, run: TrainingRun) -> Evidence:
+        """Returns what there is to judge a run by."""
+        ...
+
+    def reach(self, name: str | None) -> AbstractContextManager[Reached]:
+        """Opens a way to the server of an endpoint, or of a run's; the one that serves when the name is None."""
+        ...
+
+    def stop(self, name: str | None) -> Iterator[str]:
+        """Stops an endpoint, or has a run checkpoint and end. Yields what happens as it happens, for a person."""
+        ...
+
+    def resume(self, name: str) -> Iterator[str]:
+        """Takes up again what was stopped, or failed."""
+        ...
+
+    def remove(self, name: str) -> Iterator[str]:
+        """Removes a run, or an endpoint that is called `endpoint/NAME`."""
+        ...
+
+    def reevaluate(self, name: str | None, *, as_json: bool) -> int:
+        """Has a held run judged again, shows it, and returns its exit code."""
+        ...

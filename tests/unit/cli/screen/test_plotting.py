@@ -1,0 +1,46 @@
+import math
+
+import pytest
+from matplotlib.figure import Figure
+from tests.unit.cli.evidence import rows
+
+from slipway.metrics import StageMetrics, stage_metrics
+from slipway.screen import plotting
+
+
+def panels(stages):
+    figure = Figure()
+    plotting.fill(figure, "tang", stages)
+    return figure.axes
+
+
+def test_stages_are_drawn_one_after_the_other():
+    stages = [
+        stage_metrics("pretrain", rows([4.0, 3.0, 2.0], {2: 3.5})),
+        stage_metrics("sft", rows([2.0, 1.0], {2: 1.5})),
+    ]
+    losses, rates, speeds = panels(stages)
+    training = [line for line in losses.get_lines() if line.get_color() == plotting._TRAIN]
+    assert [list(line.get_xdata()) for line in training] == [[1, 2, 3], [4, 5]]
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["training", "validation"]
+    assert {"pretrain", "sft"} <= {text.get_text() for text in losses.texts}
+    assert rates.get_lines()
+    assert speeds.get_lines()
+
+
+def test_one_step_that_went_through_the_roof_does_not_hide_the_rest():
+    losses, *_ = panels([stage_metrics("a", rows([3.0] * 98 + [9000.0] + [2.5]))])
+    assert losses.get_ylim()[1] < 10
+
+
+@pytest.mark.parametrize("losses", [[3.0], [math.nan, 3.0], [math.nan, math.inf], []])
+def test_a_short_or_broken_curve_is_drawn_too(losses, tmp_path):
+    stage = stage_metrics("a", rows(losses)) if losses else StageMetrics("a")
+    plotting.draw("tang", [stage], tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_smoothing_starts_at_the_first_value_and_keeps_a_constant():
+    assert plotting.smooth([2.0] * 5, span=10) == pytest.approx([2.0] * 5)
+    assert plotting.smooth([8.0, 0.0], span=10)[0] == 8.0
+    assert plotting.smooth([], span=10) == []

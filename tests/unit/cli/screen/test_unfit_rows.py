@@ -1,0 +1,46 @@
+import io
+
+from rich.console import Console
+
+from slipway.screen import view
+from slipway_core.resources.events import Event
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
+
+PREPARE = StepStatus(
+    name="prepare",
+    state=StepState.SUCCEEDED,
+    metrics={
+        "sft_train_truncated": 1,
+        "sft_train_documents": 9,
+        "pre-1_validation_skipped": 2000,
+        "sft_train_split": 0,
+    },
+)
+NOTES = [
+    "sft, train data: 1 row longer than maxLength: cut at the last answer that fits",
+    "pre-1, validation data: 2,000 rows left out: no answer ends within maxLength",
+]
+
+
+def test_what_became_of_rows_that_do_not_fit_is_said_in_words():
+    assert view.unfit_rows(PREPARE) == NOTES
+
+
+def test_it_is_shown_once_when_prepare_ends_in_a_terminal_and_in_a_log():
+    status = RunStatus(phase=Phase.TRAINING, stages=[PREPARE])
+    ended = (Event("Normal", "StepSucceeded", "prepare is done (attempt 1)"),)
+    for shown in (view.TableView, view.LineView):
+        out = io.StringIO()
+        with shown(Console(file=out, width=200)) as screen:
+            screen(status, ended)
+            screen(status, ())
+        assert [out.getvalue().count(note) for note in NOTES] == [1, 1]
+
+
+def test_the_end_of_a_failed_run_is_left_to_its_last_words():
+    out = io.StringIO()
+    failed = StepStatus(name="prepare", state=StepState.FAILED, message="BadData: a.jsonl:3: no 'text'")
+    status = RunStatus(phase=Phase.FAILED, stages=[failed])
+    with view.LineView(Console(file=out, width=200)) as screen:
+        screen(status, (Event("Warning", "BadInput", f"prepare: {failed.message}"),))
+    assert "a.jsonl" not in out.getvalue()

@@ -1,0 +1,58 @@
+"""What a person sees of a run at work, in a terminal and in a log."""
+
+import io
+
+import pytest
+from rich.console import Console
+from tests.unit.cli.cluster.objects import condition
+
+from slipway.screen import view
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
+
+RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
+MISSING = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")
+
+
+def shown(kind, *statuses):
+    out = io.StringIO()
+    with kind(Console(file=out, width=200)) as screen:
+        for status in statuses:
+            screen(status, ())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [view.TableView, view.LineView])
+def test_what_a_run_waits_for_is_shown_in_a_terminal_and_in_a_log(kind):
+    status = RunStatus(phase=Phase.PENDING, stages=[RUNNING], conditions=[MISSING])
+    assert shown(kind, status).count("waits: SecretMissing: the Secret hf does not exist in this namespace") == 1
+
+
+def test_a_log_says_it_again_only_when_it_is_another_or_comes_again():
+    waits = RunStatus(phase=Phase.PENDING, stages=[RUNNING], conditions=[MISSING])
+    goes_on = RunStatus(phase=Phase.PREPARING, stages=[RUNNING])
+    assert shown(view.LineView, waits, waits, goes_on, waits).count("waits: ") == 2
+
+
+def test_a_step_that_cannot_start_is_not_said_to_run(monkeypatch):
+    monkeypatch.setattr(view, "LINE_SECONDS", 0.0)
+    said = shown(view.LineView, RunStatus(phase=Phase.PENDING, stages=[RUNNING], conditions=[MISSING]))
+    assert "prepare waits (SecretMissing)" in said
+    assert "prepare runs" not in said
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (condition("Planned", "False", "RunNotFound", "there is no run a"), True),
+        (condition("Planned", "True", "Resolved", "the plan has a digest"), False),
+        (condition("Passed", "True", "GatesPassed", "all"), False),
+        (condition("Live", "False", "RollingOut", "soon"), False),
+        (condition("QuotaExceeded", "True", "ResourceQuota", "no room"), True),
+    ],
+)
+def test_conditions_that_every_run_has_are_nothing_to_wait_for(found, told):
+    assert ("waits: " in shown(view.LineView, RunStatus(phase=Phase.PENDING, conditions=[found]))) is told
+
+
+def test_a_run_that_has_ended_waits_for_nothing():
+    assert "waits: " not in shown(view.LineView, RunStatus(phase=Phase.FAILED, conditions=[MISSING]))
