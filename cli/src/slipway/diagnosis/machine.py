@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 from slipway.diagnosis.finding import Finding, Level
+from slipway.local.ports import port_in_use
+from slipway.local.state import StateError
 
 _GIB = 1 << 30
 OLDEST_PYTHON = (3, 11)
@@ -55,7 +56,7 @@ def examine(folder: Path, ports: Iterable[int]) -> Machine:
         gpus=_gpus(),
         compiler=next((found for name in ("g++", "clang++") if (found := shutil.which(name))), None),
         versions=dict(_versions((*LIBRARIES, *SERVERS))),
-        taken_ports={port: _holder(port) for port in ports if _is_taken(port)},
+        taken_ports=dict(_taken(ports)),
     )
 
 
@@ -166,39 +167,15 @@ def _versions(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             continue
 
 
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        # As a server binds it: a connection that is winding down does not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _taken(ports: Iterable[int]) -> Iterator[tuple[int, str]]:
+    for port in ports:
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
-def _holder(port: int) -> str:
-    """Returns the process that listens on a port, where /proc lets us see it."""
-    wanted = {f"socket:[{inode}]" for inode in _listening(port)}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if any(os.readlink(link) in wanted for link in (entry / "fd").iterdir()):
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {entry.name}: {command[:80]}"
-        except OSError:
-            continue  # It ended meanwhile, or belongs to somebody else.
-    return "a process that belongs to somebody else"
-
-
-def _listening(port: int) -> Iterator[str]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        path = Path(table)
-        for line in path.read_text().splitlines()[1:] if path.exists() else ():
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
+            holder = port_in_use(port)
+        except StateError as error:
+            yield port, str(error)
+        else:
+            if holder is not None:
+                yield port, str(holder)
 
 
 def _existing(folder: Path) -> Path:

@@ -1,3 +1,4 @@
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 
 from slipway.diagnosis.finding import Level
 from slipway.diagnosis.machine import Machine, diagnose, examine
+from slipway.local.ports import port_in_use
 
 GIB = 1 << 30
 GOOD = Machine(
@@ -68,8 +70,9 @@ def test_this_machine_is_seen_as_it_is(tmp_path):
         server.listen()
         port = server.getsockname()[1]
         machine = examine(tmp_path / "not" / "there" / "yet", [port])
+        assert machine.taken_ports == {port: str(port_in_use(port))}
     assert machine.memory > 0
     assert machine.disk > 0
     assert "torch" in machine.versions
-    assert "python" in machine.taken_ports[port] or "pytest" in machine.taken_ports[port]
+    assert f"process {os.getpid()} (" in machine.taken_ports[port]
     assert examine(tmp_path, [port]).taken_ports == {}

@@ -5,21 +5,25 @@ otherwise stay with a version that was replaced long ago, and fail when that one
 with its server until its answer is complete; the next one on the same connection goes where the traffic is by then.
 Bodies pass through as they come, so streams stream. While nothing is there to answer, the relay does: 503 with
 Retry-After and the cause.
+
+HTTP is aiohttp's on both sides. Its client sends a body and reads the answer at the same time, which httpx's does not;
+its server tells of connections that have asked nothing yet, and may close them, which an ASGI server does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import resource
 import socket
-from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-import h11
+import aiohttp
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from yarl import URL
 
 from slipway.local import ports
 
@@ -29,13 +33,14 @@ IDLE_SECONDS = 600.0
 """How long a client's connection may be silent between two requests."""
 FIRST_REQUEST_SECONDS = 30.0
 """How long a new connection may take until its first request is there."""
+UNREAD_BODY_SECONDS = 10.0
+"""How long the rest of a request is read after its answer: a client that still sends would not see the answer."""
 _SPARE_FILES = 64
 """Descriptors that are kept for the daemon itself: its looks at the servers must never fail for want of one."""
-_BLOCK = 1 << 16
 _HEAD_BYTES = 1 << 16
-_UNREAD_BODY_SECONDS = 10.0
-# Headers that belong to one hop; the relay decides on each of its two sides itself.
-_OWN_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te"}
+_LARGE_BODY = 1 << 16
+# Headers that belong to one hop; aiohttp decides on each of the relay's two sides itself.
+_OWN_HOP = {"connection", "keep-alive", "proxy-connection", "upgrade", "te", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ class Relay:
         self._address: tuple[str, int] | None = None
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._connections: dict[asyncio.Task[None], _Peer] = {}
-        self._closing = False
+        self._clients: _Clients | None = None
+        self._session: aiohttp.ClientSession | None = None
         self._most_connections = most_connections()
 
     @property
@@ -91,7 +96,9 @@ class Relay:
             ports.share(self._listener)
             shared = True
         listener = ports.bind(host, port, shared=shared)
-        self._server = await asyncio.start_server(self._accept, sock=listener, limit=_BLOCK)
+        if self._clients is None:
+            self._clients, self._session = _Clients(self._answer, self._most_connections), _session()
+        self._server = await asyncio.get_running_loop().create_server(self._clients, sock=listener)
         self._listener, self._address = listener, (host, port)
         if before is not None:
             await asyncio.sleep(0.05)  # What the kernel accepted on the old socket is taken over by the loop.
@@ -99,217 +106,149 @@ class Relay:
 
     async def close(self, grace: float) -> None:
         """Stops listening, and gives answers that are on their way so many seconds to come to their end."""
-        self._closing = True
-        if self._server is not None:
-            self._server.close()
-        for peer in self._connections.values():
-            if peer.idle:
-                peer.abort()
-        if self._connections:
-            _, late = await asyncio.wait(list(self._connections), timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
-    async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
-        client = _Peer(h11.SERVER, reader, writer)
-        if len(self._connections) >= self._most_connections:
-            client.abort()
+        if self._server is None or self._clients is None or self._session is None:
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = client
-        try:
-            patience = FIRST_REQUEST_SECONDS
-            while not self._closing and await self._exchange(client, patience):
-                patience = IDLE_SECONDS
-        except (OSError, h11.ProtocolError, TimeoutError, asyncio.CancelledError):
-            client.abort()
-        except Exception:
-            logger.exception("A connection failed.")
-            client.abort()
-        finally:
-            del self._connections[task]
-            client.close()
+        self._server.close()
+        self._clients.pre_shutdown()
+        await self._clients.shutdown(grace / 2)  # It waits twice: for the answers, then for the connections.
+        await self._session.close()
 
-    async def _exchange(self, client: _Peer, patience: float) -> bool:
-        """Brings one request to its server and the answer back. Returns whether another one may follow."""
-        client.idle = True
-        try:
-            async with asyncio.timeout(patience):
-                request = await client.next_event()
-        except h11.RemoteProtocolError as error:
-            await _answer(client, error.error_status_hint, f"this is no HTTP/1.1 request: {error}")
-            return False
-        if not isinstance(request, h11.Request):
-            return False
-        client.idle = False
-        if not self._may_ask(client):
-            return False
-        try:
-            headers = [*_passed_on(request.headers.raw_items()), (b"Connection", b"close")]
-            request = h11.Request(method=request.method, target=request.target, headers=headers)
-        except h11.LocalProtocolError as error:
-            await _answer(client, 400, f"this request cannot be sent on: {error}")
-            return False
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._may_ask(request):
+            raise _cut(request)
+        if request.version >= aiohttp.HttpVersion11 and "Host" not in request.headers:
+            return _refuse(400, "this is no HTTP/1.1 request: it names no host")
+        if not request.raw_path.startswith("/"):
+            return _refuse(400, "this request cannot be sent on: its target is no path")
         target = self._target()
-        if isinstance(target, Backend):
-            try:
-                server = await _Peer.connect(target)
-            except OSError:
-                target = self._gone()
-            else:
-                await self._relay(client, request, server)
-                return client.begin_next()
-        await _decline(client, target)
-        return client.begin_next()
-
-    async def _relay(self, client: _Peer, request: h11.Request, server: _Peer) -> None:
-        asking = asyncio.create_task(_forward_request(client, request, server))
-        answering = asyncio.create_task(_forward_answer(client, server))
+        if isinstance(target, Unavailable):
+            return _decline(target)
         try:
-            await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                asking.result()
-                return client.abort()  # The client left, and the server learns that by its closed connection.
+            answer = await self._ask(target, request)
+        except aiohttp.ClientError as error:
+            logger.warning("A server ended while it was asked: %s", error)
+            return _decline(self._gone())
+        async with answer:
+            headers = _passed_on(answer.raw_headers)
+            response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
             try:
-                await answering
-            except (OSError, h11.RemoteProtocolError) as error:
-                if client.answer_began:
-                    return client.abort()  # A clean end would make half an answer look whole.
-                logger.warning("A server ended while it was asked: %s", error)
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
-                await _decline(client, self._gone())
-        finally:
-            for task in (asking, answering):
-                task.cancel()
-            await asyncio.gather(asking, answering, return_exceptions=True)
-            server.abort()
+                await response.prepare(request)
+                async for piece in answer.content.iter_any():
+                    await response.write(piece)
+                await response.write_eof()
+            except aiohttp.ClientError as error:
+                raise _cut(request) from error  # A clean end would make half an answer look whole.
+        return response
 
-    def _may_ask(self, client: _Peer) -> bool:
+    async def _ask(self, target: Backend, request: web.BaseRequest) -> aiohttp.ClientResponse:
+        assert self._session is not None
+        length = request.content_length
+        return await self._session.request(
+            request.method,
+            URL(f"http://{target.host}:{target.port}{request.raw_path}", encoded=True),
+            headers=_passed_on(request.raw_headers),
+            data=_body(request) if request.body_exists else None,
+            # So a server, which knows Expect as uvicorn does, refuses a large body before it is sent: what one says
+            # that closes its connection under a body may be lost.
+            expect100=request.body_exists and (length is None or length >= _LARGE_BODY),
+            allow_redirects=False,
+        )
+
+    def _may_ask(self, request: web.BaseRequest) -> bool:
         """Whether a connection that was opened earlier came by the address that is listened on now."""
         local = self._address is not None and self._address[0] == ports.LOOPBACK
-        return not local or client.came_by.startswith("127.")
+        return not local or str(request.get_extra_info("sockname")[0]).startswith("127.")
 
     def _gone(self) -> Unavailable:
         target = self._target()
         return target if isinstance(target, Unavailable) else Unavailable("the server ended a moment ago", 5)
 
 
-class _Peer:
-    """One side of an exchange: a connection and where it is in HTTP/1.1."""
+class _Clients(web.Server):
+    """The connections of clients: not more than there are descriptors for, and none that asks nothing."""
 
-    def __init__(self, role: type[h11.SERVER] | type[h11.CLIENT], reader: StreamReader, writer: StreamWriter) -> None:
-        self._http = h11.Connection(role, max_incomplete_event_size=_HEAD_BYTES)
-        self._reader, self._writer = reader, writer
-        self.idle = True
+    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
+        http_logger = logging.getLogger(f"{__name__}.http")
+        http_logger.addFilter(_is_about_us)
+        super().__init__(
+            self._hear,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=UNREAD_BODY_SECONDS,
+            logger=http_logger,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
+        )
+        self._answer, self._most = answer, most
+        self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
-    @classmethod
-    async def connect(cls, backend: Backend) -> _Peer:
-        reader, writer = await asyncio.open_connection(backend.host, backend.port, limit=_BLOCK)
-        return cls(h11.CLIENT, reader, writer)
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        if len(self.connections) >= self._most:
+            return transport.abort()
+        super().connection_made(handler, transport)
+        self._silent[handler] = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, transport.abort)
 
-    @property
-    def answer_began(self) -> bool:
-        return self._http.our_state is not h11.SEND_RESPONSE
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._is_heard(handler)
+        super().connection_lost(handler, exc)
 
-    @property
-    def sends_body(self) -> bool:
-        """Whether more of its request is on the way."""
-        return self._http.their_state is h11.SEND_BODY and not self._http.they_are_waiting_for_100_continue
+    async def _hear(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._is_heard(request.protocol)
+        return await self._answer(request)
 
-    @property
-    def came_by(self) -> str:
-        """This machine's address that the other side connected to."""
-        return str(self._writer.get_extra_info("sockname")[0])
-
-    async def next_event(self) -> h11.Event | type[h11.PAUSED]:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(_BLOCK))
-        assert event is not h11.NEED_DATA
-        return event  # pyright: ignore[reportReturnType]
-
-    async def send(self, event: h11.Event) -> None:
-        if data := self._http.send(event):
-            self._writer.write(data)
-            await self._writer.drain()
-
-    async def left(self) -> None:
-        """Returns when the other side has closed. What it sends until then is kept for the next exchange."""
-        kept = 0
-        while kept < _HEAD_BYTES:
-            data = await self._reader.read(_BLOCK)
-            self._http.receive_data(data)
-            if not data:
-                return
-            kept += len(data)
-        await asyncio.Event().wait()  # A client that sends ahead without end is not read any further.
-
-    def begin_next(self) -> bool:
-        """Returns whether the connection can carry another exchange, and makes it ready for that."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
-        return True
-
-    def abort(self) -> None:
-        self._writer.transport.abort()
-
-    def close(self) -> None:
-        self._writer.close()
+    def _is_heard(self, handler: web.RequestHandler) -> None:
+        if timer := self._silent.pop(handler, None):
+            timer.cancel()
 
 
-async def _forward_request(client: _Peer, request: h11.Request, server: _Peer) -> None:
-    """Sends a request on, then returns when the client leaves."""
-    # A server may answer and close before it has read everything; its answer is what counts then.
-    with contextlib.suppress(OSError):
-        await server.send(request)
-    while isinstance(event := await client.next_event(), h11.Data | h11.EndOfMessage):
-        with contextlib.suppress(OSError):
-            await server.send(event)
-        if isinstance(event, h11.EndOfMessage):
-            return await client.left()
+def _is_about_us(record: logging.LogRecord) -> bool:
+    """Whether it is more than a client's request that is no HTTP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-async def _forward_answer(client: _Peer, server: _Peer) -> None:
-    """Sends the answer on. Raises OSError or h11.RemoteProtocolError when the server ends before it is complete."""
-    while True:
-        event = await server.next_event()
-        match event:
-            case h11.InformationalResponse():
-                await client.send(event)
-            case h11.Response():
-                headers = list(_passed_on(event.headers.raw_items()))
-                await client.send(h11.Response(status_code=event.status_code, headers=headers, reason=event.reason))
-            case h11.Data():
-                await client.send(h11.Data(data=event.data))
-            case h11.EndOfMessage():
-                await client.send(h11.EndOfMessage(headers=list(event.headers.raw_items())))
-                return
-            case _:
-                raise ConnectionResetError("it closed the connection without an answer")
+def _session() -> aiohttp.ClientSession:
+    """Returns what asks the servers: it passes on what the client said and adds nothing. A connection for each
+    request: a kept one could be closed by its server in the moment in which it is used."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        auto_decompress=False,
+        max_line_size=_HEAD_BYTES,
+        max_field_size=_HEAD_BYTES,
+    )
 
 
-def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
-    return ((name, value) for name, value in headers if name.lower() not in _OWN_HOP)
+async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Gives a request's body as it comes; this begins when the server wants it."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    async for piece in request.content.iter_any():
+        yield piece
 
 
-async def _decline(client: _Peer, unavailable: Unavailable) -> None:
-    """Answers 503. The rest of the request is read first: a client that still sends would not see the answer."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_UNREAD_BODY_SECONDS):
-            while client.sends_body:
-                await client.next_event()
-    retry = (b"Retry-After", str(unavailable.retry_after).encode())
-    await _answer(client, 503, f"The endpoint does not answer now: {unavailable.cause}.", retry)
+def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    text = ((name.decode(), value.decode(errors="surrogateescape")) for name, value in headers)
+    return [(name, value) for name, value in text if name.lower() not in _OWN_HOP]
 
 
-async def _answer(client: _Peer, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+def _cut(request: web.BaseRequest) -> ConnectionError:
+    """Closes a client's connection at once. Returns what is to be raised."""
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionAbortedError("the connection was cut")
+
+
+def _decline(unavailable: Unavailable) -> web.Response:
+    message = f"The endpoint does not answer now: {unavailable.cause}."
+    return _refuse(503, message, {"Retry-After": str(unavailable.retry_after)})
+
+
+def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     kind = "service_unavailable" if status == 503 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": None, "code": status}
-    body = json.dumps({"error": error}, ensure_ascii=False).encode()
-    framing = [(b"Content-Type", b"application/json"), (b"Content-Length", str(len(body)).encode())]
-    await client.send(h11.Response(status_code=status, headers=[*framing, *headers]))
-    await client.send(h11.Data(data=body))
-    await client.send(h11.EndOfMessage())
+    text = json.dumps({"error": error}, ensure_ascii=False)
+    return web.json_response(text=text, status=status, headers=headers)

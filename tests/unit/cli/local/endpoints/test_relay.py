@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import statistics
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -212,6 +214,8 @@ def test_bodies_pass_in_both_directions_however_they_are_framed():
         big = bytes(range(256)) * 8192  # 2 MiB
 
         async def echoes(exchange: Exchange) -> None:
+            if b"100-continue" in exchange.head:
+                await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             if b"chunked" not in exchange.head:
                 return await says(exchange, await exchange.body())
             body = b""
@@ -246,7 +250,9 @@ def test_a_client_that_waits_for_100_gets_it_from_the_server():
     play(scene)
 
 
-def test_an_early_refusal_reaches_a_client_that_still_sends():
+def test_an_early_refusal_reaches_a_client_that_still_sends(monkeypatch):
+    monkeypatch.setattr(relay, "UNREAD_BODY_SECONDS", 0.2)
+
     async def scene(on: Stage) -> None:
         async def refuses(exchange: Exchange) -> None:
             await exchange.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
@@ -256,6 +262,55 @@ def test_an_early_refusal_reaches_a_client_that_still_sends():
         assert await on.ask(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nhello") == b"big"
         assert client.head.startswith(b"HTTP/1.1 413")
         assert await client.reader.read() == b"", "the rest of the body can never be told from a next request"
+
+    play(scene)
+
+
+def test_a_large_body_that_the_server_refuses_unread_is_not_sent_to_it():
+    async def scene(on: Stage) -> None:
+        async def refuses(exchange: Exchange) -> None:
+            await exchange.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            sent.append(await exchange.reader.read())
+
+        sent: list[bytes] = []
+        await on.behind(refuses)
+        for framing, body in (
+            (b"Content-Length: 9000000", b"x" * 9_000_000),
+            (b"Transfer-Encoding: chunked", b"800000\r\n" + b"x" * 0x800000 + b"\r\n0\r\n\r\n"),
+        ):
+            client = await on.connect()
+            assert await on.ask(client, b"POST / HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n" + body) == b"big"
+            assert client.head.startswith(b"HTTP/1.1 413")
+            assert await on.ask(client) == b"big", "the connection can be used again"
+        assert set(sent) == {b""}
+
+    play(scene)
+
+
+def test_a_target_that_is_no_path_reaches_no_server():
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        for target in (b"http://127.0.0.1:9/", b"@127.0.0.1:9/", b"*", b"127.0.0.1:9"):
+            client = await on.connect()
+            await client.send(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert re.match(rb"HTTP/1\.[01] 4", await client.reader.readline())
+        assert on.seen == []
+
+    play(scene)
+
+
+def test_an_answer_and_its_pieces_do_not_wait_for_each_other():
+    """A small packet that waits until the one before it is acknowledged takes 40 ms."""
+
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        client = await on.connect()
+        took = []
+        for _ in range(10):
+            begun = asyncio.get_running_loop().time()
+            await on.ask(client)
+            took.append(asyncio.get_running_loop().time() - begun)
+        assert statistics.median(took) < 0.03, took
 
     play(scene)
 
@@ -329,7 +384,7 @@ def test_what_is_no_http_is_refused_and_touches_no_server():
         ):
             client = await on.connect()
             await client.send(nonsense)
-            assert (await client.reader.readline())[:10] == b"HTTP/1.1 4"
+            assert re.match(rb"HTTP/1\.[01] 4", await client.reader.readline())
         assert on.seen == []
 
     play(scene)
@@ -377,11 +432,12 @@ def _own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def test_B_connections_beyond_what_the_machine_has_files_for_are_closed_at_once():
+def test_B_connections_beyond_what_the_machine_has_files_for_are_closed_at_once(monkeypatch):
     """Silent clients must not use up the descriptors with which the daemon looks at its servers."""
 
+    monkeypatch.setattr(relay, "most_connections", lambda: 2)
+
     async def scene(on: Stage) -> None:
-        on.relay._most_connections = 2
         await on.behind(always(b"one"))
         first, second = await on.connect(), await on.connect()
         assert await on.ask(first) == b"one"
