@@ -64,7 +64,7 @@ def _of_place(wanted: Wanted) -> list[Finding]:
 
 
 def _of_machine(workdir: Path) -> list[Finding]:
-    from slipway.diagnosis import machine
+    from slipway.local import machine
     from slipway.local.state import State
 
     state = State.below(workdir)

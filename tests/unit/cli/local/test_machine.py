@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slipway.diagnosis.finding import Level
-from slipway.diagnosis.machine import Machine, diagnose, examine
+from slipway.local.machine import Machine, diagnose, examine
 from slipway.local.ports import port_in_use
 
 GIB = 1 << 30
