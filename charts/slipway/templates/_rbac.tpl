@@ -21,7 +21,7 @@ is deleted by Kubernetes' garbage collector.
   verbs: [create, delete, get, list, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, delete, get, list, watch]

@@ -17,7 +17,7 @@ RIGHTS = {
     "slipway.dev/modelendpoints": "create get list patch watch",
     "slipway.dev/modelendpoints/status": "update",
     "batch/jobs": "create delete get list watch",
-    "pods": "get list watch",
+    "pods": "list watch",
     "configmaps": "create delete get list watch",
     "services": "create get list patch watch",
     "apps/deployments": "create delete get list patch watch",

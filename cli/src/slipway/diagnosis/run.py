@@ -108,7 +108,7 @@ def _steps(evidence: Evidence) -> Iterator[Finding]:
 def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str, str]:
     """Returns what a failure is called and what to change."""
     stages = {stage.name: stage for stage in evidence.run.spec.stages}
-    killed = any(sign in message for sign in ("137", "SIGKILL", "signal 9"))
+    killed = any(sign in message for sign in ("137", "SIGKILL", "signal 9", "OOMKilled"))
     if kind == "OutOfMemory" or killed or "out of memory" in message.lower():
         return "it ran out of memory", _less_memory(stages.get(step))
     known = {

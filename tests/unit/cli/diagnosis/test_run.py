@@ -33,6 +33,11 @@ def failed(kind, message, step="pretrain"):
         (failed("OutOfMemory", "CUDA out of memory"), "it ran out of memory", "batch.microSequences"),
         (failed("", "exit code 137"), "it ran out of memory", "gradientCheckpointing"),
         (failed("", "ended by SIGKILL", "prepare"), "it ran out of memory", "smaller model"),
+        (
+            failed("", "the pod used more memory than its limit (OOMKilled)"),
+            "it ran out of memory",
+            "gradientCheckpointing",
+        ),
         (failed("NoSpace", "no space left"), "the disk is full", "checkpoints.keep (it is 3)"),
         (failed("Diverged", "loss is nan"), "the loss is no number any more", "learningRate"),
         (failed("Overlap", "3 rows"), "held-out data overlaps with the training data", "evaluation.data"),
