@@ -34,7 +34,7 @@ def failed(kind, message, step="pretrain"):
         (failed("", "exit code 137"), "it ran out of memory", "gradientCheckpointing"),
         (failed("", "ended by SIGKILL", "prepare"), "it ran out of memory", "smaller model"),
         (
-            failed("", "the pod used more memory than its limit (OOMKilled)"),
+            failed("", "it used more memory than its limit (OOMKilled)"),
             "it ran out of memory",
             "gradientCheckpointing",
         ),
