@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.serving.hub_server import Hub, hub_server
+from tests.integration.fetching.hub_server import Hub, hub_server
 
 from slipway_core.protocol import artifact
 

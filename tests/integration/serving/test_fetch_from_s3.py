@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.serving.s3_server import s3_server
+from tests.integration.fetching.s3_server import s3_server
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import Manifest
