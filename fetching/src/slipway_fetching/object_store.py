@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from slipway_core.resources import uris
 from slipway_fetching.asker import Asker
+from slipway_fetching.blocking_calls import together
 from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
 from slipway_fetching.stored_object import PART, StoredObject
 
@@ -55,11 +55,7 @@ class ObjectStore:
         options: Any = {**_CLIENT, "allow_http": endpoint.startswith("http://")}
         retry: Any = _RETRY
         address = f"{uri.scheme}://{uri.authority}"
-
-        async def opened() -> Any:
-            return from_url(address, client_options=options, retry_config=retry)
-
-        self._store = self._asked(opened)
+        self._store: Any = self._asked(lambda: from_url(address, client_options=options, retry_config=retry))
 
     def find(self) -> list[StoredObject]:
         """Returns what the URI names, sorted, as of files: one object, those that a glob matches, or those below a
@@ -121,16 +117,16 @@ class ObjectStore:
         import obstore
 
         try:
-            return _stored(self._asked(lambda: obstore.head_async(self._store, key)))
+            return _stored(self._asked(lambda: obstore.head(self._store, key)))
         except FileNotFoundError:
             return None
 
     def _below(self, prefix: str) -> list[StoredObject]:
         import obstore
 
-        async def listed() -> list[StoredObject]:
+        def listed() -> list[StoredObject]:
             pages = obstore.list(self._store, prefix.strip("/"))  # pyright: ignore[reportUnknownMemberType]
-            return [_stored(entry) async for page in pages for entry in page]
+            return [_stored(entry) for page in pages for entry in page]
 
         try:
             return sorted(self._asked(listed), key=lambda found: found.key)
@@ -140,24 +136,21 @@ class ObjectStore:
     def _blocks(self, found: StoredObject, start: int) -> Iterator[bytes]:
         from obstore.exceptions import PreconditionError
 
-        async def together(starts: Iterable[int]) -> list[bytes]:
-            return await asyncio.gather(*(self._block(found, one) for one in starts))
-
         starts = range(start, found.size, BLOCK)
         for first in range(0, len(starts), PARALLEL):
             try:
-                blocks = self._asked(partial(together, starts[first : first + PARALLEL]))
+                blocks = self._all_asked(partial(self._block, found, one) for one in starts[first : first + PARALLEL])
             except (FileNotFoundError, PreconditionError):
                 raise self._changed(found) from None
             yield from blocks
 
-    async def _block(self, found: StoredObject, start: int) -> bytes:
+    def _block(self, found: StoredObject, start: int) -> bytes:
         import obstore
 
         end = min(start + BLOCK, found.size)
         options: Any = {"range": (start, end)} | ({"if_match": found.e_tag} if found.e_tag else {})
-        got = await obstore.get_async(self._store, found.key, options=options)
-        block = bytes(await got.bytes_async())
+        got = obstore.get(self._store, found.key, options=options)
+        block = bytes(got.bytes())
         if got.meta["e_tag"] != found.e_tag or len(block) != end - start:
             raise self._changed(found)
         return block
@@ -167,18 +160,17 @@ class ObjectStore:
             f"{self.asker.named(self.address(found))}: was changed while it was fetched; it is fetched again"
         )
 
-    def _asked(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Raises FileNotFoundError and PreconditionError as they are, all else in our words.
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Raises FileNotFoundError and PreconditionError as they are, all else in our words."""
+        [answer] = self._all_asked([ask])
+        return answer
 
-        In a loop, since a call that blocks would keep a stop waiting until the store answers.
-        """
+    def _all_asked(self, asks: Iterable[Callable[[], _T]]) -> list[_T]:
+        # Not by the store's own coroutines: a thread of theirs may still want the interpreter when it goes down.
         from obstore.exceptions import BaseError, PreconditionError
 
-        async def answer() -> _T:
-            return await ask()
-
         try:
-            return asyncio.run(answer())
+            return together(asks)
         except (FileNotFoundError, PreconditionError):
             raise
         except (BaseError, OSError, ValueError) as error:

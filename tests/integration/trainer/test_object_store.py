@@ -84,10 +84,10 @@ def test_an_object_of_many_requests_goes_on_where_an_attempt_was_killed(
     put("large.jsonl", content)
     asked, block = list[int](), object_store.ObjectStore._block
 
-    async def dies(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
+    def dies(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
             raise Unavailable("the network is gone")
-        return await block(self, found, start)
+        return block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", dies)
     with pytest.raises(Unavailable):
@@ -111,10 +111,10 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
     put("moving.jsonl", b"old " * 250)
     block = object_store.ObjectStore._block
 
-    async def moves(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
+    def moves(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
             put("moving.jsonl", b"new " * 250)
-        return await block(self, found, start)
+        return block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", moves)
     with pytest.raises(Unavailable, match="was changed while it was fetched"):
