@@ -14,11 +14,10 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 
 from slipway_core.protocol import artifact
+from slipway_fetching import served_model
 from slipway_fetching.errors import Unavailable
 from slipway_fetching.hub import HubModel
 from slipway_fetching.stored_object import StoredObject
-from slipway_serving.fetching.fetch import fetch
-from slipway_serving.fetching.model_source import open_source
 from slipway_trainer import export
 from slipway_trainer.judging import evaluate, live_model
 from slipway_trainer.step.errors import Superseded
@@ -42,8 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _digest(uri: str, folder: Path) -> str:
     """What the init container of a server says of it."""
-    now = datetime.now(UTC)
-    return fetch(open_source(uri), uri, folder, digest=None, accept_unjudged=True, now=now).digest
+    store, now = served_model.store_for(uri, folder), datetime.now(UTC)
+    return served_model.fetch(store, uri, folder, digest=None, accept_unjudged=True, now=now).digest
 
 
 @pytest.mark.parametrize("judged", [True, False])
