@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.integration.serving.hub_server import Hub
-from tests.integration.serving.s3_server import Put
+from tests.integration.fetching.hub_server import Hub
+from tests.integration.fetching.s3_server import Put
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 
 from slipway_core.protocol import artifact
-from slipway_serving.fetching.fetch import fetch
-from slipway_serving.fetching.model_source import open_source
+from slipway_fetching import served_model
+from slipway_fetching.errors import Unavailable
+from slipway_fetching.hub import HubModel
+from slipway_fetching.stored_object import StoredObject
 from slipway_trainer import export
-from slipway_trainer.fetching.hub import HubModel
-from slipway_trainer.fetching.stored_object import StoredObject
 from slipway_trainer.judging import evaluate, live_model
-from slipway_trainer.step.errors import FetchFailed, Superseded
+from slipway_trainer.step.errors import Superseded
 from slipway_trainer.step.fence import Fence
 
 GATE = {"metric": "bits_per_byte", "maxRegression": 0.02}
@@ -41,8 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _digest(uri: str, folder: Path) -> str:
     """What the init container of a server says of it."""
-    now = datetime.now(UTC)
-    return fetch(open_source(uri), uri, folder, digest=None, accept_unjudged=True, now=now).digest
+    store, now = served_model.store_for(uri, folder), datetime.now(UTC)
+    return served_model.fetch(store, uri, folder, digest=None, accept_unjudged=True, now=now).digest
 
 
 @pytest.mark.parametrize("judged", [True, False])
@@ -99,9 +99,9 @@ def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str
 def test_a_store_that_does_not_answer_is_another_attempt(
     run: TrainedRun, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_trainer.fetching.object_store._RETRY", {"max_retries": 0})
+    monkeypatch.setattr("slipway_fetching.object_store._RETRY", {"max_retries": 0})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(FetchFailed, match=r"the endpoint's model\.uri: s3://data/model: the store does not answer"):
+    with pytest.raises(Unavailable, match=r"the endpoint's model\.uri: s3://data/model: the store does not answer"):
         evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@sha256:{'a' * 64}")
 
 
@@ -114,7 +114,7 @@ def test_the_next_attempt_goes_on_with_what_is_there_and_drops_what_is_not_live_
     older.mkdir(parents=True)
     hub.asked.clear()
     hub.failing.add("model.safetensors")
-    with pytest.raises(FetchFailed):
+    with pytest.raises(Unavailable):
         live_model.folder_of("hf://org/chat", digest, tmp_path / "live", say=print)
     hub.failing.clear()
     folder = live_model.folder_of("hf://org/chat", digest, tmp_path / "live", say=print)

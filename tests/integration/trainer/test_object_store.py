@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.integration.serving.s3_server import Put
+from tests.integration.fetching.s3_server import Put
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
+from slipway_fetching import object_store
+from slipway_fetching.errors import FetchError, Misconfigured, NothingThere, Refused, Unavailable
+from slipway_fetching.stored_object import StoredObject
 from slipway_trainer import export
 from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
-from slipway_trainer.fetching import object_store
-from slipway_trainer.fetching.stored_object import StoredObject
 from slipway_trainer.model import lineage, stage_model
-from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
+from slipway_trainer.step.errors import BadData, DamagedShard
 from slipway_trainer.tokens import tokenizer
 
 pytestmark = pytest.mark.usefixtures("keys")
@@ -61,7 +62,7 @@ def test_a_folder_and_a_glob_name_what_they_name_on_a_disk(put: Put, tmp_path: P
         ("s3://data/none.jsonl", BadData, "there is no such object"),
         ("gs://data/none.jsonl", BadData, "there is no such object"),
         ("s3://data/none*.jsonl", BadData, "there is no such object"),
-        ("s3://nobody/a.jsonl", BadConfig, "there is no such bucket, nobody"),
+        ("s3://nobody/a.jsonl", Misconfigured, "there is no such bucket, nobody"),
         ("s3://data/words.txt", BadData, "not a data file"),
         ("s3://data/texts", BadData, "holds no data file"),
     ],
@@ -83,13 +84,13 @@ def test_an_object_of_many_requests_goes_on_where_an_attempt_was_killed(
     put("large.jsonl", content)
     asked, block = list[int](), object_store.ObjectStore._block
 
-    async def dies(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
+    def dies(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
-            raise FetchFailed("the network is gone")
-        return await block(self, found, start)
+            raise Unavailable("the network is gone")
+        return block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", dies)
-    with pytest.raises(FetchFailed):
+    with pytest.raises(Unavailable):
         names("s3://data/large.jsonl", tmp_path)
     monkeypatch.setattr(object_store.ObjectStore, "_block", lambda *args: (asked.append(args[2]), block(*args))[1])
     [file] = data_files("s3://data/large.jsonl", FIELD, tmp_path)
@@ -110,13 +111,13 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
     put("moving.jsonl", b"old " * 250)
     block = object_store.ObjectStore._block
 
-    async def moves(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
+    def moves(self: object_store.ObjectStore, found: StoredObject, start: int) -> bytes:
         if start == 800:
             put("moving.jsonl", b"new " * 250)
-        return await block(self, found, start)
+        return block(self, found, start)
 
     monkeypatch.setattr(object_store.ObjectStore, "_block", moves)
-    with pytest.raises(FetchFailed, match="was changed while it was fetched"):
+    with pytest.raises(Unavailable, match="was changed while it was fetched"):
         names("s3://data/moving.jsonl", tmp_path)
     monkeypatch.setattr(object_store.ObjectStore, "_block", block)
     [file] = data_files("s3://data/moving.jsonl", FIELD, tmp_path)
@@ -196,7 +197,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused_and_fetched_anew(
     put("models/damaged/model.safetensors", weights[:-1] + b"x")
     made = starting_from(put, "s3://data/models/damaged")
     found = workspace(tmp_path, made)
-    with pytest.raises(BadModel, match=r"model\.safetensors is not what the manifest says"):
+    with pytest.raises(Refused, match=r"model\.safetensors is not what the manifest says"):
         prepare.run(made, found, attempt=1, say=lambda _: None)
     put("models/damaged/model.safetensors", weights)
     prepare.run(made, found, attempt=2, say=lambda _: None)
@@ -204,20 +205,22 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused_and_fetched_anew(
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("files", "error", "message"),
     [
-        ({}, "there is nothing. Check the name"),
-        ({"model.safetensors": b"x"}, r"has no config\.json"),
-        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, r"no \*\.safetensors but pytorch_model\.bin"),
-        ({"config.json": b"{}", "manifest.json": b"{}"}, "damaged manifest"),
+        ({}, NothingThere, "there is nothing. Check the name"),
+        ({"model.safetensors": b"x"}, Refused, r"has no config\.json"),
+        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, Refused, r"no \*\.safetensors but pytorch_model\.bin"),
+        ({"config.json": b"{}", "manifest.json": b"{}"}, Refused, "damaged manifest"),
     ],
 )
-def test_what_is_no_model_is_bad_input(files: dict[str, bytes], message: str, put: Put, tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused(
+    files: dict[str, bytes], error: type[FetchError], message: str, put: Put, tmp_path: Path
+) -> None:
     prefix = f"models/bad-{len(message)}"
     for name, content in files.items():
         put(f"{prefix}/{name}", content)
     made = starting_from(put, f"s3://data/{prefix}")
-    with pytest.raises(BadModel, match=rf"^model\.from: s3://data/{prefix}: .*{message}"):
+    with pytest.raises(error, match=rf"^model\.from: s3://data/{prefix}: .*{message}"):
         prepare.run(made, workspace(tmp_path, made), attempt=1, say=lambda _: None)
 
 

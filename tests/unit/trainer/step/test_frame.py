@@ -11,10 +11,11 @@ from tests.unit.trainer.plans_of_data import causal, plan, text, workspace, writ
 from slipway_core.protocol import step_result, variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_fetching import errors as fetching
 from slipway_trainer.step.errors import BadData, Interrupted, LostPeers, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.files import write_atomically
-from slipway_trainer.step.frame import run_step
+from slipway_trainer.step.frame import OF_FETCHING, run_step
 from slipway_trainer.step.signals import StopFlag
 
 
@@ -62,6 +63,28 @@ def test_a_step_that_ends_leaves_its_result_and_exits_0(made):
 def test_a_step_that_fails_says_why_and_whether_trying_again_helps(made, error, code, kind):
     found, result = frame(made, raising(error))
     assert (found, result.error and result.error.kind) == (code, kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (fetching.Misconfigured, 2, "BadConfig"),
+        (fetching.NothingThere, 2, "BadModel"),
+        (fetching.Refused, 2, "BadModel"),
+        (fetching.NoRoom, 2, "NoSpace"),
+        (fetching.Unavailable, 1, "FetchFailed"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told_as_any_other_failure(made, capsys, error, code, kind):
+    found, result = frame(made, raising(error("model.from: s3://b/m: why")))
+    assert (found, result.error and result.error.kind) == (code, kind)
+    assert result.error
+    assert result.error.message == "model.from: s3://b/m: why"
+    assert capsys.readouterr().err == f"prepare: {kind}: model.from: s3://b/m: why\n"
+
+
+def test_every_error_of_fetching_has_its_kind():
+    assert set(OF_FETCHING) == set(fetching.FetchError.__subclasses__())
 
 
 def test_an_unexpected_error_is_named_with_its_place_and_the_log_has_the_rest(made, capsys):

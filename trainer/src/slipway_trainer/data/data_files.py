@@ -9,10 +9,11 @@ from importlib import resources
 from pathlib import Path
 
 from slipway_core.resources import uris
+from slipway_fetching import hub, object_store, stored_object
 from slipway_trainer.data.rows import SUFFIXES
-from slipway_trainer.fetching import hub, object_store, stored_object
-from slipway_trainer.fetching.local_path import in_image, local_path
+from slipway_trainer.step.asker import asker
 from slipway_trainer.step.errors import BadConfig, BadData
+from slipway_trainer.step.local_path import in_image, local_path
 
 SAMPLES = "samples"
 
@@ -33,14 +34,14 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
         cache: where files of an object store are put, and found again by a later attempt.
         say: told what is fetched.
 
-    Raises BadData when there is none, BadConfig when the scheme cannot be used here or the keys are wrong, and for an
-    object store FetchFailed, which may be otherwise at another time, and NoSpace.
+    Raises BadData when there is none, BadConfig when the scheme cannot be used here, and a FetchError when what lies
+    elsewhere cannot be fetched.
     """
     parsed = uris.parse(uri)
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
-        root = hub.dataset(parsed, field, [f"*{suffix}" for suffix in SUFFIXES])
+        root = hub.dataset(parsed, asker(field), [f"*{suffix}" for suffix in SUFFIXES])
         return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
@@ -92,7 +93,8 @@ def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
 
 
 def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None]) -> list[SourceFile]:
-    store = object_store.ObjectStore(uri, field)
+    who = asker(field)
+    store = object_store.ObjectStore(uri, who)
     found = store.find()
     if not found:
         raise BadData(f"{field}: {uri}: there is no such object, and none below it or that it matches")
@@ -104,7 +106,8 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
         raise BadData(f"{field}: {name}; these are read: {', '.join(SUFFIXES)}")
     # By its version, so that another one is never taken for it.
     wanted = {f"{one.fingerprint}/{uri.authority}{_suffix(one.key)}": one for one in found}
-    stored_object.fetch(store, wanted, cache, disk=cache, what=f"the data of {field}", uri=str(uri), say=say)
+    what = f"the data of {field}"
+    stored_object.fetch(store, wanted, cache, disk=cache, what=what, uri=str(uri), asker=who, say=say)
     return [SourceFile(cache / name, store.address(one)) for name, one in wanted.items()]
 
 

@@ -94,7 +94,7 @@ class Inputs:
 def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None) -> Inputs:
     """Finds and hashes every file, after fetching those of an object store into the cache.
 
-    Raises BadData, BadConfig or FetchFailed that names the field of the plan.
+    Raises BadData, BadConfig or a FetchError that names the field of the plan.
     """
     finder = _Finder(cache, say)
     stages = {}

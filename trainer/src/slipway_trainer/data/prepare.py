@@ -24,6 +24,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_core.resources.stage import Stage
+from slipway_fetching import kept_models
 from slipway_trainer.batches.shards import Shards, ShardWriter
 from slipway_trainer.data import held_out, inputs, parallel, rows, validation_split
 from slipway_trainer.data.encode import Counts, Encoder, Split
@@ -31,9 +32,9 @@ from slipway_trainer.data.held_out import HeldOut, Overlaps
 from slipway_trainer.data.inputs import Inputs, StageInputs
 from slipway_trainer.data.rows import Block
 from slipway_trainer.data.scan import Objective
-from slipway_trainer.fetching import stored_model
 from slipway_trainer.model import adapter_targets
 from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.step.asker import asker
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard, NoSpace
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.files import sync_folder, write_atomically
@@ -68,7 +69,7 @@ def run(
         BadConfig, BadData, BadModel: the plan, a row or the base model is wrong; field, or file and line, are named.
         Overlap: held-out data stands in the training data.
         NoSpace: the disk is too small for what will be written.
-        FetchFailed: an object store or the hub does not answer; another attempt goes on with what was fetched.
+        FetchError: data or base model cannot be fetched; after Unavailable another attempt goes on with what was.
     """
     reporter = Reporter("prepare")
     reporter.serve()
@@ -197,7 +198,9 @@ class _Preparation:
     def _fetch_base(self) -> None:
         uri = self.plan.model.from_
         if uri is not None and uris.parse(uri).remote:
-            stored_model.fetch(uri, "model.from", self.workspace.fetched_models, say=self.say, check=self.fence.check)
+            kept_models.fetch(
+                uri, asker("model.from"), self.workspace.fetched_models, say=self.say, check=self.fence.check
+            )
 
     def _base(self) -> Path:
         assert self.plan.model.from_ is not None
@@ -206,7 +209,8 @@ class _Preparation:
     def _tokenizer_folder(self, uri: str, field: str) -> Path:
         if not uris.parse(uri).remote:
             return model_folder(uri, field)
-        return stored_model.fetch(uri, field, self.workspace.fetched_data / "tokenizer", weights=False, say=self.say)
+        folder = self.workspace.fetched_data / "tokenizer"
+        return kept_models.fetch(uri, asker(field), folder, weights=False, say=self.say)
 
     def _clear(self) -> None:
         """Removes what an earlier attempt left: without prepare.json nothing of it counts."""

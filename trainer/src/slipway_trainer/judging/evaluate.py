@@ -22,6 +22,7 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.judging import generation, live_model, perplexity
 from slipway_trainer.judging.generation import Answer, Prompt
 from slipway_trainer.model import exported_model, lineage
@@ -242,7 +243,7 @@ def _live_folder(
     uri, digest = _split(baseline)
     try:
         return live_model.folder_of(uri, digest, workspace.fetched_live, say=reporter.say, check=fence.check), {}
-    except (BadArtifact, BadModel, BadConfig) as error:
+    except (BadArtifact, BadModel, BadConfig, Misconfigured, NothingThere, Refused) as error:
         return None, _not_measured(error)
 
 

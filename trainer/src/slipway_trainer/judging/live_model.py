@@ -10,9 +10,11 @@ from typing import Final
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.resources import uris
-from slipway_trainer.fetching import stored_model
+from slipway_fetching import kept_models
+from slipway_fetching.errors import NoRoom
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.step.errors import BadArtifact, NoSpace
+from slipway_trainer.step.asker import asker
+from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.step.files import is_full
 
 FIELD: Final = "the endpoint's model.uri"
@@ -30,8 +32,8 @@ def folder_of(
         say: told what is fetched.
         check: called before the model appears, with the fence's right to stop it.
 
-    Raises BadArtifact when it is not what is live; BadModel or BadConfig when it cannot be read; FetchFailed, which may
-    be otherwise at another time; NoSpace or OSError of the folder, which has as much room then as before.
+    Raises BadArtifact when it is not what is live; BadModel or BadConfig when it cannot be read here; a FetchError when
+    it cannot be fetched; and OSError of the folder. After NoRoom, or of a full disk, it has as much room as before.
     """
     elsewhere = uris.parse(uri).remote
     folder = _fetch(uri, digest, fetched, say, check) if elsewhere else model_folder(uri, FIELD)
@@ -50,9 +52,9 @@ def _fetch(uri: str, digest: str, fetched: Path, say: Callable[[str], None], che
         if other != place:
             shutil.rmtree(other, ignore_errors=True)
     try:
-        return stored_model.fetch(uri, FIELD, place, say=say, check=check)
-    except (NoSpace, OSError) as error:
-        if isinstance(error, NoSpace) or is_full(error):
+        return kept_models.fetch(uri, asker(FIELD), place, say=say, check=check)
+    except (NoRoom, OSError) as error:
+        if isinstance(error, NoRoom) or is_full(error):
             # Other runs write to the same claim.
             shutil.rmtree(place, ignore_errors=True)
         raise

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,8 +18,11 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import exit_codes, step_result, variables
 from slipway_core.protocol.step_result import StepError, StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_fetching.errors import FetchError, Misconfigured, NoRoom, NothingThere, Refused, Unavailable
 from slipway_trainer.step.errors import (
     BadConfig,
+    BadModel,
+    FetchFailed,
     Interrupted,
     NoSpace,
     OutOfMemory,
@@ -31,6 +34,14 @@ from slipway_trainer.step.files import is_full
 from slipway_trainer.step.signals import STOP_SIGNALS
 
 MESSAGE_LIMIT = 2048
+OF_FETCHING: Mapping[type[FetchError], type[StepFailure]] = {
+    Misconfigured: BadConfig,
+    NothingThere: BadModel,
+    Refused: BadModel,
+    NoRoom: NoSpace,
+    Unavailable: FetchFailed,
+}
+"""What the executor hears when something could not be fetched; the message stays."""
 
 Body = Callable[[Plan, Workspace], StepResult]
 
@@ -72,6 +83,8 @@ def as_failure(error: BaseException) -> StepFailure | None:
     """Returns what an exception means for the step; None when it is not an error at all (SystemExit)."""
     if isinstance(error, StepFailure):
         return error
+    if isinstance(error, FetchError):
+        return OF_FETCHING.get(type(error), FetchFailed)(str(error))
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("stopped by Ctrl-C")
     if isinstance(error, SystemExit | GeneratorExit):

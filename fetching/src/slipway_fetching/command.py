@@ -10,12 +10,13 @@ import typer
 
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.artifact import ArtifactError
-from slipway_serving.fetching.fetch import FetchError, fetch, summary
-from slipway_serving.fetching.model_source import SourceError, open_source
+from slipway_fetching import served_model
+from slipway_fetching.errors import FetchError, NoRoom, Refused
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 FAILED = 1
-"""Exit code of what may be otherwise at another time; wrong input ends with exit_codes.BAD_INPUT."""
+"""Exit code when it could not be read: keys may be mended, and a store come back, while a pod tries again. A model that
+may not be served, or has no room, ends with exit_codes.BAD_INPUT."""
 
 
 @app.command()
@@ -29,13 +30,23 @@ def run(
 ) -> None:
     """Fetch a model, verify every byte of it, and print its digest."""
     try:
-        manifest = fetch(
-            open_source(uri), uri, to, digest=digest, accept_unjudged=accept_unjudged, now=datetime.now(UTC)
+        manifest = served_model.fetch(
+            served_model.store_for(uri, to),
+            uri,
+            to,
+            digest=digest,
+            accept_unjudged=accept_unjudged,
+            now=datetime.now(UTC),
+            say=_say,
         )
-    except (FetchError, ArtifactError) as error:
-        typer.echo(f"slipway-fetch: {error}", err=True)
+    except (Refused, NoRoom, ArtifactError) as error:
+        _say(str(error))
         raise typer.Exit(exit_codes.BAD_INPUT) from None
-    except (SourceError, OSError) as error:
-        typer.echo(f"slipway-fetch: {error}", err=True)
+    except (FetchError, OSError) as error:
+        _say(str(error))
         raise typer.Exit(FAILED) from None
-    typer.echo(summary(manifest))
+    typer.echo(served_model.summary(manifest))
+
+
+def _say(text: str) -> None:
+    typer.echo(f"slipway-fetch: {text}", err=True)

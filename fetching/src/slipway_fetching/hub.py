@@ -6,24 +6,27 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from slipway_core.resources import uris
-from slipway_trainer.fetching.stored_object import PART, StoredObject, credentials_field
-from slipway_trainer.step.errors import BadConfig, FetchFailed, StepFailure
-from slipway_trainer.step.files import is_full
+from slipway_fetching.asker import Asker
+from slipway_fetching.durable import sync
+from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.stored_object import PART, StoredObject
 
 _BUSY = (408, 429)
 _SECONDS = 60
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+"""Errors that say nothing about the hub."""
 
 
-def dataset(uri: uris.Uri, field: str, patterns: list[str]) -> Path:
-    """Returns the folder of the hub's own cache with what the patterns name. Raises BadConfig or FetchFailed."""
-    from huggingface_hub import snapshot_download
+def dataset(uri: uris.Uri, asker: Asker, patterns: list[str]) -> Path:
+    """Returns the folder of the hub's own cache with what the patterns name. Raises Misconfigured or Unavailable."""
+    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
-    with _in_our_words(uri, field):
+    with _in_our_words(uri, asker):
         return Path(
             snapshot_download(uri.repository, repo_type="dataset", revision=uri.revision, allow_patterns=patterns)
         )
@@ -33,12 +36,12 @@ class HubModel:
     """The files of a model's repository, at the commit that it had when they were listed.
 
     They come by a cache of the hub's library and are the same files as there, where one disk has both. Errors name the
-    URI and the field of the plan that it stands in: BadConfig, or FetchFailed, which may be otherwise at another time.
+    URI as whoever asks knows it: Misconfigured, or Unavailable, which may be otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, field: str, cache: Path | None = None) -> None:
+    def __init__(self, uri: uris.Uri, asker: Asker, cache: Path | None = None) -> None:
         """`cache`: None for the one of this machine, which other runs use as well."""
-        self.uri, self.field, self.cache = uri, field, cache
+        self.uri, self.asker, self.cache = uri, asker, cache
         self.commit = ""
         self.offline = False
         """Whether no hub has answered, so that its cache is what there is."""
@@ -47,7 +50,7 @@ class HubModel:
         """Returns all files, by their path in the repository."""
         from huggingface_hub import HfApi
 
-        with _in_our_words(self.uri, self.field):
+        with _in_our_words(self.uri, self.asker):
             try:
                 repository, revision = self.uri.repository, self.uri.revision
                 info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
@@ -71,7 +74,7 @@ class HubModel:
         return [one for name, one in wanted.items() if not is_here(name)]
 
     def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         names = [name for name in wanted if not (folder / name).exists()]
@@ -81,7 +84,7 @@ class HubModel:
             # No later attempt goes on from those.
             for left in self.cache.rglob("*.incomplete"):
                 left.unlink()
-        with _in_our_words(self.uri, self.field):
+        with _in_our_words(self.uri, self.asker):
             try:
                 there = Path(
                     snapshot_download(
@@ -99,7 +102,7 @@ class HubModel:
         if any(not (there / name).exists() for name in names):
             raise self._incomplete()
         if self.commit not in ("", there.name):
-            raise FetchFailed(f"{self.field}: {self.uri}: was changed while it was fetched; it is fetched again")
+            raise Unavailable(f"{self.asker.named(self.uri)}: was changed while it was fetched; it is fetched again")
         # A snapshot is named after its commit.
         self.commit = there.name
         for name in names:
@@ -116,8 +119,8 @@ class HubModel:
             return {}
         return {file.path: StoredObject(file.path, file.size, None, "") for file in files}
 
-    def _incomplete(self) -> FetchFailed:
-        return _no_answer(self.uri, self.field, "its cache lacks files of the model")
+    def _incomplete(self) -> Unavailable:
+        return _no_answer(self.uri, self.asker, "its cache lacks files of the model")
 
 
 def _place(source: Path, target: Path) -> None:
@@ -128,8 +131,7 @@ def _place(source: Path, target: Path) -> None:
         os.link(source, part)
     except OSError:  # Another disk, or one that has no links; somebody else's file.
         shutil.copyfile(source, part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(part)
     part.replace(target)
 
 
@@ -142,30 +144,30 @@ def _is_answer(error: BaseException | None) -> bool:
     return error.response.status_code < 500 and error.response.status_code not in _BUSY
 
 
-def _no_answer(uri: uris.Uri, field: str, said: str) -> FetchFailed:
-    return FetchFailed(
-        f"{field}: {uri}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
+def _no_answer(uri: uris.Uri, asker: Asker, said: str) -> Unavailable:
+    return Unavailable(
+        f"{asker.named(uri)}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
     )
 
 
 @contextmanager
-def _in_our_words(uri: uris.Uri, field: str) -> Iterator[None]:
+def _in_our_words(uri: uris.Uri, asker: Asker) -> Generator[None]:
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         yield
-    except StepFailure:
+    except FetchError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and (is_full(error) or error.errno in (errno.EACCES, errno.EROFS)):
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
         # A name that is none is a ValueError. All else comes from the way there: of its clients the library wraps some.
         if not _is_answer(cause) and not isinstance(cause, (OfflineModeIsEnabled, ValueError, type(None))):
-            raise _no_answer(uri, field, said) from None
-        raise BadConfig(
-            f"{field}: {uri}: cannot be fetched: {said}. Check the name and the network; a private or gated repository "
-            "needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "
-            f"{credentials_field(field)}"
+            raise _no_answer(uri, asker, said) from None
+        raise Misconfigured(
+            f"{asker.named(uri)}: cannot be fetched: {said}. Check the name and the network; a private or gated "
+            "repository needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "
+            f"{asker.credentials}"
         ) from None

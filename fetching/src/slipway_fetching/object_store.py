@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slipway_core.resources import uris
-from slipway_trainer.fetching.stored_object import PART, StoredObject, credentials_field
-from slipway_trainer.step.errors import BadConfig, FetchFailed, StepFailure
+from slipway_fetching.asker import Asker
+from slipway_fetching.blocking_calls import together
+from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.stored_object import PART, StoredObject
 
 _T = TypeVar("_T")
 SCHEMES = ("s3", "gs")
@@ -30,22 +31,22 @@ KEYS: Mapping[str, str] = {
 _ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
 # Where a machine of a cloud gets keys of its own; a store asks there when it was given none.
 _METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
-# Not for long: the executor tries the whole step again, and what was fetched stays.
+# Not for long: whoever asks is started again, and what was fetched stays.
 _CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
 _RETRY = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
 
 
 class ObjectStore:
-    """The bucket of a URI. Errors name the URI and the field of the plan that it stands in.
+    """The bucket of a URI. Errors name the URI as whoever asks knows it.
 
-    What another attempt would meet again is BadConfig: no or wrong keys, no such bucket. FetchFailed may be
+    What another attempt would meet again is Misconfigured: no or wrong keys, no such bucket. Unavailable may be
     otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, field: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, uri: uris.Uri, asker: Asker, environment: Mapping[str, str] | None = None) -> None:
         from obstore.store import from_url
 
-        self.uri, self.field = uri, field
+        self.uri, self.asker = uri, asker
         variable = _ENDPOINTS[uri.scheme]
         endpoint = (os.environ if environment is None else environment).get(variable, "")
         if endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", endpoint):
@@ -54,11 +55,7 @@ class ObjectStore:
         options: Any = {**_CLIENT, "allow_http": endpoint.startswith("http://")}
         retry: Any = _RETRY
         address = f"{uri.scheme}://{uri.authority}"
-
-        async def opened() -> Any:
-            return from_url(address, client_options=options, retry_config=retry)
-
-        self._store = self._asked(opened)
+        self._store: Any = self._asked(lambda: from_url(address, client_options=options, retry_config=retry))
 
     def find(self) -> list[StoredObject]:
         """Returns what the URI names, sorted, as of files: one object, those that a glob matches, or those below a
@@ -85,7 +82,7 @@ class ObjectStore:
 
         The path must stand for what was found: a file of the same size there is taken for it.
 
-        Raises BadConfig, FetchFailed, or OSError of the target.
+        Raises Misconfigured, Unavailable, or OSError of the target.
         """
         if target.is_file() and target.stat().st_size == found.size:
             return
@@ -113,23 +110,23 @@ class ObjectStore:
         for name, found in wanted.items():
             self.download(found, folder / name)
 
-    def bad(self, problem: str) -> BadConfig:
-        return BadConfig(f"{self.field}: {self.uri}: {problem}")
+    def bad(self, problem: str) -> Misconfigured:
+        return Misconfigured(f"{self.asker.named(self.uri)}: {problem}")
 
     def _head(self, key: str) -> StoredObject | None:
         import obstore
 
         try:
-            return _stored(self._asked(lambda: obstore.head_async(self._store, key)))
+            return _stored(self._asked(lambda: obstore.head(self._store, key)))
         except FileNotFoundError:
             return None
 
     def _below(self, prefix: str) -> list[StoredObject]:
         import obstore
 
-        async def listed() -> list[StoredObject]:
-            pages = obstore.list(self._store, prefix.strip("/"))
-            return [_stored(entry) async for page in pages for entry in page]
+        def listed() -> list[StoredObject]:
+            pages = obstore.list(self._store, prefix.strip("/"))  # pyright: ignore[reportUnknownMemberType]
+            return [_stored(entry) for page in pages for entry in page]
 
         try:
             return sorted(self._asked(listed), key=lambda found: found.key)
@@ -139,54 +136,50 @@ class ObjectStore:
     def _blocks(self, found: StoredObject, start: int) -> Iterator[bytes]:
         from obstore.exceptions import PreconditionError
 
-        async def together(starts: Iterable[int]) -> list[bytes]:
-            return await asyncio.gather(*(self._block(found, one) for one in starts))
-
         starts = range(start, found.size, BLOCK)
         for first in range(0, len(starts), PARALLEL):
             try:
-                blocks = self._asked(partial(together, starts[first : first + PARALLEL]))
+                blocks = self._all_asked(partial(self._block, found, one) for one in starts[first : first + PARALLEL])
             except (FileNotFoundError, PreconditionError):
                 raise self._changed(found) from None
             yield from blocks
 
-    async def _block(self, found: StoredObject, start: int) -> bytes:
+    def _block(self, found: StoredObject, start: int) -> bytes:
         import obstore
 
         end = min(start + BLOCK, found.size)
         options: Any = {"range": (start, end)} | ({"if_match": found.e_tag} if found.e_tag else {})
-        got = await obstore.get_async(self._store, found.key, options=options)
-        block = bytes(await got.bytes_async())
+        got = obstore.get(self._store, found.key, options=options)
+        block = bytes(got.bytes())
         if got.meta["e_tag"] != found.e_tag or len(block) != end - start:
             raise self._changed(found)
         return block
 
-    def _changed(self, found: StoredObject) -> StepFailure:
-        return FetchFailed(
-            f"{self.field}: {self.address(found)}: was changed while it was fetched; it is fetched again"
+    def _changed(self, found: StoredObject) -> Unavailable:
+        return Unavailable(
+            f"{self.asker.named(self.address(found))}: was changed while it was fetched; it is fetched again"
         )
 
-    def _asked(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Raises FileNotFoundError and PreconditionError as they are, all else in our words.
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Raises FileNotFoundError and PreconditionError as they are, all else in our words."""
+        [answer] = self._all_asked([ask])
+        return answer
 
-        In a loop, since a call that blocks would keep a stop waiting until the store answers.
-        """
+    def _all_asked(self, asks: Iterable[Callable[[], _T]]) -> list[_T]:
+        # Not by the store's own coroutines: a thread of theirs may still want the interpreter when it goes down.
         from obstore.exceptions import BaseError, PreconditionError
 
-        async def answer() -> _T:
-            return await ask()
-
         try:
-            return asyncio.run(answer())
+            return together(asks)
         except (FileNotFoundError, PreconditionError):
             raise
         except (BaseError, OSError, ValueError) as error:
             raise self._in_our_words(str(error)) from None
 
-    def _in_our_words(self, error: str) -> StepFailure:
+    def _in_our_words(self, error: str) -> FetchError:
         said = " ".join(error.partition("\n\nDebug source")[0].split())
-        keys, secret = KEYS[self.uri.scheme], credentials_field(self.field)
-        give = f"Set {keys} in the environment; on a cluster name a Secret with these keys in {secret}"
+        keys = KEYS[self.uri.scheme]
+        give = f"Set {keys} in the environment; on a cluster name a Secret with these keys in {self.asker.credentials}"
         if any(address in error for address in _METADATA):
             return self.bad(f"there are no credentials to read it with, and this machine has none of its own. {give}")
         if "NoSuchBucket" in said:
@@ -206,12 +199,12 @@ class ObjectStore:
         if "Error performing" not in said:
             # Nothing was asked yet: what it was set up with is wrong.
             return self.bad(f"the store cannot be set up: {said}. {give}")
-        return FetchFailed(
-            f"{self.field}: {self.uri}: the store does not answer: {said}. Check the network and "
+        return Unavailable(
+            f"{self.asker.named(self.uri)}: the store does not answer: {said}. Check the network and "
             f"{_ENDPOINTS[self.uri.scheme]} (left out it is {'Amazon' if self.uri.scheme == 's3' else 'Google'})"
         )
 
-    def _no_bucket(self) -> BadConfig:
+    def _no_bucket(self) -> Misconfigured:
         return self.bad(
             f"there is no such bucket, {self.uri.authority}. Check its name and {_ENDPOINTS[self.uri.scheme]}, which "
             "says whose buckets these are"

@@ -7,14 +7,17 @@ import threading
 import time
 
 import pytest
+from tests.unit.fetching.askers import FIELD, OF_A_FIELD
 
 from slipway_core.resources import uris
-from slipway_trainer.fetching import object_store, stored_model
-from slipway_trainer.fetching.object_store import ObjectStore
-from slipway_trainer.fetching.stored_object import StoredObject, credentials_field
-from slipway_trainer.step.errors import BadConfig, FetchFailed, Interrupted, StepFailure
+from slipway_fetching import object_store
+from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.object_store import ObjectStore
+from slipway_fetching.stored_object import StoredObject
 
-FIELD = "stages[0].data.train[0].uri"
+
+class Stopped(Exception):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +55,9 @@ def answer(monkeypatch):
     server.server_close()
 
 
-def failure(uri: str) -> StepFailure:
-    with pytest.raises(StepFailure) as raised:
-        ObjectStore(uris.parse(uri), FIELD).find()
+def failure(uri: str) -> FetchError:
+    with pytest.raises(FetchError) as raised:
+        ObjectStore(uris.parse(uri), OF_A_FIELD).find()
     assert str(raised.value).startswith(f"{FIELD}: {uri}: ")
     assert "Debug source" not in str(raised.value)
     return raised.value
@@ -66,16 +69,16 @@ def failure(uri: str) -> StepFailure:
         (
             403,
             b"",
-            BadConfig,
+            Misconfigured,
             r"may not be read with these credentials.*Secret.* in stages\[0\].*\.cred",
         ),
-        (401, b"", BadConfig, "may not be read with these credentials"),
-        (404, b"<Error><Code>NoSuchBucket</Code></Error>", BadConfig, "there is no such bucket, bucket"),
-        (404, b"page not found", BadConfig, "no such bucket.*AWS_ENDPOINT_URL"),
-        (301, b"", BadConfig, "another region.*AWS_REGION"),
-        (400, b"", BadConfig, "the store refuses it"),
-        (503, b"", FetchFailed, "does not answer.*503"),
-        (429, b"", FetchFailed, "does not answer.*429"),
+        (401, b"", Misconfigured, "may not be read with these credentials"),
+        (404, b"<Error><Code>NoSuchBucket</Code></Error>", Misconfigured, "there is no such bucket, bucket"),
+        (404, b"page not found", Misconfigured, "no such bucket.*AWS_ENDPOINT_URL"),
+        (301, b"", Misconfigured, "another region.*AWS_REGION"),
+        (400, b"", Misconfigured, "the store refuses it"),
+        (503, b"", Unavailable, "does not answer.*503"),
+        (429, b"", Unavailable, "does not answer.*429"),
     ],
 )
 def test_what_another_attempt_would_meet_again_is_bad_input_and_the_rest_is_not(answer, status, body, error, message):
@@ -90,25 +93,24 @@ def test_a_store_that_nobody_answers_for_is_tried_again(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     found = failure("s3://bucket/data.jsonl")
-    assert isinstance(found, FetchFailed)
-    assert found.exit_code == 1
+    assert isinstance(found, Unavailable)
 
 
 @pytest.mark.parametrize("what", ["find", "download"])
 def test_a_stop_does_not_wait_for_a_store_that_is_silent(monkeypatch, tmp_path, what):
     def stop(*_):
-        raise Interrupted("stopped by SIGTERM")
+        raise Stopped
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        store = ObjectStore(uris.parse("s3://bucket/a.jsonl"), FIELD)
+        store = ObjectStore(uris.parse("s3://bucket/a.jsonl"), OF_A_FIELD)
         found = StoredObject("a.jsonl", 64 << 20, '"x"', "x")
         previous, started = signal.signal(signal.SIGTERM, stop), time.monotonic()
         threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
         try:
-            with pytest.raises(Interrupted):
+            with pytest.raises(Stopped):
                 store.find() if what == "find" else list(store._blocks(found, 0))
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -127,8 +129,8 @@ def test_keys_that_cannot_be_read_are_bad_input(monkeypatch):
 
 
 def failure_message_of_setup(uri: str) -> str:
-    with pytest.raises(BadConfig) as raised:
-        ObjectStore(uris.parse(uri), FIELD).find()
+    with pytest.raises(Misconfigured) as raised:
+        ObjectStore(uris.parse(uri), OF_A_FIELD).find()
     return str(raised.value)
 
 
@@ -140,8 +142,8 @@ def failure_message_of_setup(uri: str) -> str:
     ],
 )
 def test_no_credentials_is_said_as_such(said):
-    found = ObjectStore(uris.parse("s3://bucket/data.jsonl"), FIELD)._in_our_words(said)
-    assert isinstance(found, BadConfig)
+    found = ObjectStore(uris.parse("s3://bucket/data.jsonl"), OF_A_FIELD)._in_our_words(said)
+    assert isinstance(found, Misconfigured)
     assert "there are no credentials" in str(found)
 
 
@@ -160,20 +162,3 @@ def test_no_credentials_is_said_as_such(said):
 )
 def test_a_glob_names_keys_as_it_names_files(key, pattern, expected):
     assert object_store.matches(key, pattern) is expected
-
-
-@pytest.mark.parametrize(
-    ("field", "expected"),
-    [
-        (FIELD, "stages[0].data.train[0].credentials"),
-        ("model.from", "model.credentials"),
-        ("model.scratch.tokenizer.from", "model.credentials"),
-    ],
-)
-def test_the_field_of_the_secret_is_named(field, expected):
-    assert credentials_field(field) == expected
-
-
-def test_a_model_has_one_place_however_its_folder_is_written(tmp_path):
-    assert stored_model.place("s3://b/m/", tmp_path) == stored_model.place("s3://b/m", tmp_path)
-    assert stored_model.place("s3://b/m", tmp_path) != stored_model.place("gs://b/m", tmp_path)

@@ -16,6 +16,11 @@ import pytest
 
 Files = dict[str, bytes]
 
+BASE: Files = {"config.json": b"{}", "model.safetensors": b"weights" * 1000}
+NOT_FETCHED: Files = {"pytorch_model.bin": b"a pickle", "onnx/config.json": b"{}", "modeling.py": b"import os"}
+AWAY = "http://127.0.0.1:9"
+"""Where nobody answers."""
+
 
 @dataclass
 class Hub:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slipway_trainer.step.errors import NoSpace
+from slipway_fetching.asker import Asker
+from slipway_fetching.errors import NoRoom
 
 PART = ".part"
 """How the name of what is not here in full ends."""
@@ -28,12 +29,11 @@ class StoredObject:
         return hashlib.sha256(f"{self.key}\n{self.size}\n{self.version}".encode()).hexdigest()[:24]
 
 
-def credentials_field(field: str) -> str:
-    """Returns the field that names the Secret for a field that holds a URI."""
-    return f"{field.removesuffix('.uri')}.credentials" if field.endswith(".uri") else "model.credentials"
-
-
 class Store(Protocol):
+    def folder(self) -> Mapping[str, StoredObject]:
+        """Returns all that lies below the URI, by its path there."""
+        ...
+
     def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
         """Returns what has to be fetched so that a folder has the objects of these names."""
         ...
@@ -51,9 +51,10 @@ def fetch(
     disk: Path,
     what: str,
     uri: str,
+    asker: Asker,
     say: Callable[[str], None],
 ) -> None:
-    """Puts objects into a folder by their names. Raises NoSpace before it begins, and what the store raises.
+    """Puts objects into a folder by their names. Raises NoRoom before it begins, and what the store raises.
 
     Args:
         disk: folder that must have room for them.
@@ -62,17 +63,16 @@ def fetch(
         say: told what is fetched.
     """
     left = store.lacking(wanted, folder)
-    _check_room(disk, left, what)
+    _check_room(disk, left, what, asker)
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
     store.bring(wanted, folder)
 
 
-def _check_room(folder: Path, found: Iterable[StoredObject], what: str) -> None:
+def _check_room(folder: Path, found: Iterable[StoredObject], what: str, asker: Asker) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
     if needed > free:
-        raise NoSpace(
-            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. Free space there, or give "
-            "the run a workspace on a larger disk"
+        raise NoRoom(
+            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. {asker.more_room}"
         )

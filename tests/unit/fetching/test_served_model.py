@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import namedtuple
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,27 +12,39 @@ from typer.testing import CliRunner
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_serving.fetching import command, fetch
-from slipway_serving.fetching.fetch import INCOMING, FetchError
-from slipway_serving.fetching.model_source import SourceError, open_source
+from slipway_fetching import command, served_model
+from slipway_fetching.errors import Misconfigured, NoRoom, Refused, Unavailable
+from slipway_fetching.served_model import INCOMING
+from slipway_fetching.stored_object import StoredObject
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 URI = "s3://models/chat"
 
 
 class Folder:
-    """A source that is a folder of this machine, and counts what is read."""
+    """A store that is a folder of this machine, and counts what is read. Changed files have another time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.read: list[str] = []
+        self.failing = ""
 
-    def files(self) -> dict[str, int]:
-        return {p.relative_to(self.root).as_posix(): p.stat().st_size for p in self.root.rglob("*") if p.is_file()}
+    def folder(self) -> dict[str, StoredObject]:
+        found = {path.relative_to(self.root).as_posix(): path.stat() for path in self.root.rglob("*") if path.is_file()}
+        return {
+            name: StoredObject(name, file.st_size, None, str(file.st_mtime_ns)) for name, file in sorted(found.items())
+        }
 
-    def download(self, name: str, target: Path) -> None:
-        self.read.append(name)
-        shutil.copyfile(self.root / name, target)
+    def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
+        return [one for name, one in wanted.items() if not (folder / name).exists()]
+
+    def bring(self, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+        for one in self.lacking(wanted, folder):
+            if one.key == self.failing:
+                raise Unavailable("the network is gone")
+            self.read.append(one.key)
+            (folder / one.key).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.root / one.key, folder / one.key)
 
 
 @pytest.fixture
@@ -54,7 +67,7 @@ def exported(source: Folder) -> Manifest:
 
 
 def fetched(source: Folder, to: Path, *, digest: str | None = None, accept_unjudged: bool = False) -> Manifest:
-    return fetch.fetch(source, URI, to, digest=digest, accept_unjudged=accept_unjudged, now=NOW)
+    return served_model.fetch(source, URI, to, digest=digest, accept_unjudged=accept_unjudged, now=NOW)
 
 
 def names(folder: Path) -> set[str]:
@@ -93,19 +106,59 @@ def test_what_an_interrupted_fetch_left_is_fetched_again(
     assert not (model / INCOMING).exists()
 
 
+def test_what_is_there_in_full_is_not_fetched_again(stored: Folder, tmp_path: Path) -> None:
+    exported(stored)
+    stored.failing = "tokenizer/merges.txt"
+    with pytest.raises(Unavailable):
+        fetched(stored, tmp_path / "model")
+    assert names(tmp_path / "model") & {"config.json", "manifest.json"} == set()
+    assert stored.read == ["manifest.json", "config.json", "model.safetensors"]
+    stored.failing = ""
+    manifest = fetched(stored, tmp_path / "model")
+    assert stored.read == ["manifest.json", "config.json", "model.safetensors", "tokenizer/merges.txt"]
+    assert names(tmp_path / "model") == {*manifest.files, "manifest.json"}
+    artifact.verify(tmp_path / "model", manifest.digest)
+
+
+def test_what_was_fetched_of_another_version_is_not_mixed_in(stored: Folder, tmp_path: Path) -> None:
+    stored.failing = "model.safetensors"
+    with pytest.raises(Unavailable):
+        fetched(stored, tmp_path / "model", accept_unjudged=True)
+    (stored.root / "config.json").write_text('{"a": 1}', encoding="utf-8")
+    stored.failing = ""
+    fetched(stored, tmp_path / "model", accept_unjudged=True)
+    assert (tmp_path / "model/config.json").read_text(encoding="utf-8") == '{"a": 1}'
+    assert stored.read == ["config.json", "config.json", "model.safetensors"]
+
+
 def test_A_another_model_than_was_judged_is_never_put_there(stored: Folder, tmp_path: Path) -> None:
     exported(stored)
-    with pytest.raises(ArtifactError, match="was asked for"):
+    with pytest.raises(Refused, match="was asked for"):
         fetched(stored, tmp_path / "model", digest="sha256:" + "2" * 64)
+    assert stored.read == ["manifest.json"]
+    weights = (stored.root / "model.safetensors").read_bytes()
     (stored.root / "model.safetensors").write_bytes(b"swapped")
-    with pytest.raises(ArtifactError, match="damaged"):
+    with pytest.raises(Refused, match=r"^s3://models/chat: model\.safetensors is not what the manifest says: 7 bytes"):
         fetched(stored, tmp_path / "model")
     with pytest.raises(ArtifactError):
         artifact.verify(tmp_path / "model")
+    (stored.root / "model.safetensors").write_bytes(weights)
+    fetched(stored, tmp_path / "model")
+    artifact.verify(tmp_path / "model")
+
+
+def test_A_another_model_that_is_there_already_is_refused(stored: Folder, tmp_path: Path) -> None:
+    exported(stored)
+    fetched(stored, tmp_path / "model")
+    with pytest.raises(ArtifactError, match="was asked for"):
+        fetched(stored, tmp_path / "model", digest="sha256:" + "2" * 64)
+    (tmp_path / "model/config.json").write_text("{ }", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="damaged"):
+        fetched(stored, tmp_path / "model")
 
 
 def test_A_a_model_that_nobody_judged_is_taken_only_when_that_is_said(stored: Folder, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="acceptUnjudged"):
+    with pytest.raises(Refused, match="acceptUnjudged"):
         fetched(stored, tmp_path / "refused")
     (stored.root / "pytorch_model.bin").write_bytes(b"code")
     manifest = fetched(stored, tmp_path / "model", accept_unjudged=True)
@@ -114,7 +167,7 @@ def test_A_a_model_that_nobody_judged_is_taken_only_when_that_is_said(stored: Fo
     artifact.verify(tmp_path / "model", manifest.digest)
     assert fetched(stored, tmp_path / "pinned", digest=manifest.digest).digest == manifest.digest
     (stored.root / "config.json").write_text("{} ", encoding="utf-8")
-    with pytest.raises(ArtifactError, match="was asked for"):
+    with pytest.raises(Refused, match="was asked for"):
         fetched(stored, tmp_path / "moved on", digest=manifest.digest)
 
 
@@ -123,7 +176,7 @@ def test_H_a_manifest_cannot_write_outside_its_folder(name: str, stored: Folder,
     manifest = json.loads(artifact.dump(exported(stored)))
     manifest["files"][name] = manifest["files"]["config.json"]
     (stored.root / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(FetchError, match="no file of its folder; this is no artifact"):
+    with pytest.raises(Refused, match="no file of its folder; this is no artifact"):
         fetched(stored, tmp_path / "model")
 
 
@@ -131,7 +184,7 @@ def test_H_weights_that_run_code_are_not_even_read(stored: Folder, tmp_path: Pat
     manifest = json.loads(artifact.dump(exported(stored)))
     manifest["files"]["model.pt"] = manifest["files"]["config.json"]
     (stored.root / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(FetchError, match=r"model\.pt: this format can run code"):
+    with pytest.raises(Refused, match=r"model\.pt: this format can run code"):
         fetched(stored, tmp_path / "model")
     assert stored.read == ["manifest.json"]
 
@@ -140,7 +193,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(stored: Folder, tmp_pa
     exported(stored)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(FetchError, match=r"is not empty \(thesis\.txt\)"):
+    with pytest.raises(Refused, match=r"is not empty \(thesis\.txt\)"):
         fetched(stored, tmp_path / "home")
     assert names(tmp_path / "home") == {"thesis.txt"}
 
@@ -149,10 +202,20 @@ def test_a_model_without_room_is_refused_before_it_is_read(
     stored: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported(stored)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(9_000, 0, 9_000))
-    with pytest.raises(FetchError, match=r"has 10,245 bytes, and .* has room for 9,000"):
+    with (stored.root / "model.safetensors").open("r+b") as file:
+        file.truncate(3_000_000_000)
+    free = namedtuple("Usage", "total used free")(9_000, 0, 1_600_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(NoRoom) as raised:
         fetched(stored, tmp_path / "model")
+    assert str(raised.value) == (
+        f"{tmp_path}/model: s3://models/chat takes 3.0 GB and 1.6 GB are free. Free space there, or give the server a "
+        "larger volume"
+    )
     assert stored.read == ["manifest.json"]
+    monkeypatch.setattr(served_model, "open_store", lambda *_: stored)
+    result = CliRunner().invoke(command.app, ["--uri", URI, "--to", str(tmp_path / "model")])
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"slipway-fetch: {raised.value}\n")
 
 
 @pytest.mark.parametrize(
@@ -165,8 +228,8 @@ def test_a_model_without_room_is_refused_before_it_is_read(
     ],
 )
 def test_what_cannot_be_fetched_is_said_at_once(uri: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=says):
-        open_source(uri)
+    with pytest.raises(Misconfigured, match=says):
+        served_model.store_for(uri, tmp_path / "model")
     result = CliRunner().invoke(command.app, ["--uri", uri, "--to", str(tmp_path / "model")])
     assert result.exit_code != 0
     assert says in result.output

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.serving.hub_server import Hub, hub_server
+from tests.integration.fetching.hub_server import Hub, hub_server
 
 from slipway_core.protocol import artifact
 
@@ -55,6 +55,7 @@ def test_a_private_repository_is_read_with_the_token(hub: Hub, tmp_path: Path) -
     assert refused.returncode == 1
     assert "hf://org/chat: cannot be fetched: 401" in refused.stderr
     assert "needs HF_TOKEN" in refused.stderr
+    assert "Secret with the key `token` in model.credentials of the endpoint" in refused.stderr
     done = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged", token=hub.token)
     assert done.returncode == 0, done.stderr
 
@@ -62,5 +63,30 @@ def test_a_private_repository_is_read_with_the_token(hub: Hub, tmp_path: Path) -
 def test_a_hub_that_is_away_is_said_in_a_line(tmp_path: Path) -> None:
     done = slipway_fetch("http://127.0.0.1:9", tmp_path / "model", "--accept-unjudged")
     assert done.returncode == 1
-    assert done.stderr.startswith("slipway-fetch: hf://org/chat: cannot be fetched: ")
+    assert done.stderr.startswith("slipway-fetch: hf://org/chat: the hub does not answer: ")
     assert "Traceback" not in done.stderr
+
+
+def test_what_came_before_the_hub_went_away_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/chat", FILES)
+    hub.failing.add("model.safetensors")
+    broken = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert broken.returncode == 1
+    assert "slipway-fetch: hf://org/chat: the hub does not answer: " in broken.stderr
+    assert not (tmp_path / "model/config.json").exists()
+    hub.failing.clear()
+    done = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert done.returncode == 0, done.stderr
+    assert hub.asked.count("config.json") == 1
+    names = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*")}
+    assert names == {"config.json", artifact.MANIFEST, "model.safetensors"}
+    assert (tmp_path / "model/model.safetensors").stat().st_nlink == 1
+
+
+def test_a_branch_that_moves_while_it_is_fetched_gives_no_mixture(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/chat", FILES)
+    hub.before_content = lambda: hub.put("org/chat", dict.fromkeys(FILES, b"newer")) and None
+    done = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert done.returncode == 0, done.stderr
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "model" / name).read_bytes() == FILES[name]

@@ -1,1 +1,0 @@
-"""From a URI of the plan to files on this machine."""
