@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 BENCH_ARGS ?=
 BIN := .venv/bin
-PYTHON_FILES := core fetching trainer serving operator cli charts tests bench
+PYTHON_FILES := core host fetching trainer serving operator cli charts tests bench
 
 # None of the libraries phones home from a development machine.
 export DO_NOT_TRACK := 1

@@ -48,7 +48,7 @@ esac
 wanted=$(
   echo "variant $variant"
   echo "folder $PWD"
-  sha256sum requirements/{"$variant",dev,uv,build}.txt {core,fetching,trainer,serving,operator,cli}/pyproject.toml tools/setup.sh
+  sha256sum requirements/{"$variant",dev,uv,build}.txt {core,host,fetching,trainer,serving,operator,cli}/pyproject.toml tools/setup.sh
 )
 is_set_up() { [ -x $VENV/bin/python ] && [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ]; }
 if is_set_up; then exit 0; fi
@@ -143,7 +143,7 @@ touch $UNFINISHED
 uv_pip sync --require-hashes --build-constraints requirements/build.txt \
   requirements/"$variant".txt requirements/dev.txt requirements/uv.txt ||
   fail "uv could not install the $variant set (see above); downloads are kept for the next make setup"
-uv_pip install --no-deps --no-build-isolation -e core -e fetching -e trainer -e serving -e operator -e cli ||
+uv_pip install --no-deps --no-build-isolation -e core -e host -e fetching -e trainer -e serving -e operator -e cli ||
   fail "Slipway's own packages could not be installed (see above)"
 
 # vLLM's CPU kernels want libnuma.so.1, which no wheel brings and a small Debian lacks. Its package is fetched and

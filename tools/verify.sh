@@ -14,7 +14,7 @@ check() { # NAME COMMAND...
 }
 
 python_files=()
-for folder in core fetching trainer serving operator cli charts tests bench; do [ -d $folder ] && python_files+=("$folder"); done
+for folder in core host fetching trainer serving operator cli charts tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
 check "generated files" "$BIN/python" -m slipway_core.documents.generate --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"

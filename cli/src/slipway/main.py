@@ -76,13 +76,13 @@ def _report(error: Exception) -> int:
 def _remedy(error: OSError) -> str:
     import errno
 
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return "; free space there, and the same command goes on from the last checkpoint"
-        case errno.EROFS | errno.EACCES | errno.EPERM:
-            return "; choose a folder that this user may write to with --workdir"
-        case _:
-            return ""
+    from slipway_host.files import is_full
+
+    if is_full(error):
+        return "; free space there, and the same command goes on from the last checkpoint"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "; choose a folder that this user may write to with --workdir"
+    return ""
 
 
 def _version(wanted: bool) -> None:

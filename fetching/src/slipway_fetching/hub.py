@@ -12,9 +12,9 @@ from pathlib import Path
 
 from slipway_core.resources import uris
 from slipway_fetching.asker import Asker
-from slipway_fetching.durable import sync
 from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
 from slipway_fetching.stored_object import PART, StoredObject
+from slipway_host.files import sync
 
 _BUSY = (408, 429)
 _SECONDS = 60

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from slipway_core.protocol import variables
 from slipway_fetching.asker import Asker
-from slipway_fetching.durable import sync
 from slipway_fetching.errors import Refused
 from slipway_fetching.hub import HubModel
 from slipway_fetching.stored_model import StoredModel, is_weight
 from slipway_fetching.stores import open_store
+from slipway_host.files import sync
 
 
 def place(uri: str, models: Path) -> Path:

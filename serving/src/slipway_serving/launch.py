@@ -22,6 +22,7 @@ from typing import Any
 import uvicorn
 
 from slipway_core.protocol.artifact import Manifest
+from slipway_host.parent import end_with
 from slipway_serving import __version__
 from slipway_serving.engine import configuration
 from slipway_serving.http import http_server
@@ -32,8 +33,6 @@ from slipway_serving.http.linger import Linger
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_serving.http.server import Server
 from slipway_serving.settings import Settings, SettingsError
-
-_PR_SET_PDEATHSIG = 1
 
 
 def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
@@ -124,8 +123,7 @@ def _become_the_engine(parent: int, threads: int, sock: socket.socket) -> None:
     # The terminal's Ctrl-C and a signal to the group are the server's to handle: it drains, and stops the engine last.
     os.setpgid(0, 0)
     # A server that is killed cannot stop its engine, which would keep the memory and, with the socket, the port.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not end_with(parent, signal.SIGKILL):
         os._exit(1)
     sock.close()
     torch.set_num_threads(threads)

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from slipway_host.limits import available_memory, usable_cores, usable_physical_cores
 
 

@@ -51,6 +51,13 @@ def test_everything_that_is_installed_is_pinned_by_hash(name: str) -> None:
 def test_what_a_build_sees_is_listed() -> None:
     listed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in listed
-    assert {"!core", "!fetching", "!trainer", "!serving", "!operator", "!examples", "!requirements/*.txt"} <= set(
-        listed
-    )
+    assert {
+        "!core",
+        "!host",
+        "!fetching",
+        "!trainer",
+        "!serving",
+        "!operator",
+        "!examples",
+        "!requirements/*.txt",
+    } <= set(listed)

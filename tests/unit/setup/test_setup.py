@@ -19,7 +19,7 @@ def setup(tmp_path: Path) -> Setup:
     checkout, commands = tmp_path / "checkout", tmp_path / "commands"
     for name in ("requirements", "tools"):
         shutil.copytree(ROOT / name, checkout / name)
-    for part in ("core", "fetching", "trainer", "serving", "operator", "cli"):
+    for part in ("core", "host", "fetching", "trainer", "serving", "operator", "cli"):
         (checkout / part).mkdir()
         shutil.copy(ROOT / part / "pyproject.toml", checkout / part)
     commands.mkdir()

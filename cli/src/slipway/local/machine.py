@@ -14,6 +14,7 @@ from pathlib import Path
 from slipway.diagnosis.finding import Finding, Level
 from slipway.local.ports import port_in_use
 from slipway.local.state import StateError
+from slipway_host.limits import available_memory
 
 _GIB = 1 << 30
 OLDEST_PYTHON = (3, 11)
@@ -49,7 +50,7 @@ def examine(folder: Path, ports: Iterable[int]) -> Machine:
     return Machine(
         python=sys.version_info[:3],
         cpus=len(os.sched_getaffinity(0)),
-        memory=_memory(),
+        memory=available_memory(),
         disk=shutil.disk_usage(_existing(folder)).free,
         folder=folder,
         shared_memory=shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None,
@@ -128,24 +129,6 @@ def _ports(machine: Machine, own: set[int]) -> Iterator[Finding]:
         else:
             fix = f"stop it, or use another port: --set serving.template.port={port + 1}"
             yield Finding(Level.PROBLEM, f"port {port}", "in use by another program", holder, fix)
-
-
-def _memory() -> int:
-    """What the kernel says is available, or less where a control group limits it."""
-    available = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            available = min(available, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):
-            continue  # No such group, or "max".
-    return max(0, available)
 
 
 def _gpus() -> tuple[str, ...]:

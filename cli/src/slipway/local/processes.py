@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from slipway_host.parent import end_with
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,10 @@ def signal_leader(leader: ProcessId, number: signal.Signals) -> None:
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     """Returns a `preexec_fn`: the kernel sends the signal to the child when its parent ends, however that ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
 
     def set_signal() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:
+        if not end_with(parent, number):
             os.kill(os.getpid(), number)
 
     return set_signal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from slipway_host.limits import usable_cores
 from slipway_serving.settings import Settings, SettingsError
 
 # On a CPU the cache shares the memory with everything else, so it is small unless asked for; vLLM's own default
@@ -134,13 +134,4 @@ def cpu_threads(inherited: Mapping[str, str]) -> int:
     asked = inherited.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return max(1, min(len(os.sched_getaffinity(0)), _quota()))
-
-
-def _quota() -> int:
-    """Cores of this container's CPU limit (cgroup v2): a pod sees all cores of its node and may use a few."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, int(limit) // int(period))
-    except (OSError, ValueError):  # no limit ("max"), or another cgroup version
-        return 2**16
+    return usable_cores()

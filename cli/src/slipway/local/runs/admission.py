@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from slipway.local.files import write_atomically
 from slipway.local.state import RunFolder, State
 from slipway_core import plan as plans
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
@@ -17,6 +16,7 @@ from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.model import Scratch
 from slipway_core.resources.status import Phase, StepState
 from slipway_core.resources.training_run import TrainingRun
+from slipway_host.files import write_atomically
 
 _MEBIBYTE = 1 << 20
 
@@ -81,6 +81,7 @@ def _enter(state: State, folder: RunFolder, run: TrainingRun, defaults: Executor
     new = run.model_copy(update={"metadata": metadata, "status": None})
     plan = plans.resolve(new, defaults)
     _require_disk(plan, state.root)
+    folder.workspace(new).root.mkdir(parents=True, exist_ok=True)
     write_atomically(folder.workspace(new).plan, plan.to_json())
     folder.save(new)
     return Admitted(folder, new, plan, new=True)

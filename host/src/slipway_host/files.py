@@ -1,0 +1,55 @@
+"""Files that are there whole or not at all, also after a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file, in a folder that is there. Raises OSError that names it (a full disk, say), and leaves the old
+    one as it was."""
+    try:
+        _replace(path, text)
+    except OSError as error:
+        # Writing to an open file says only what went wrong, not where.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    # Two processes, or two threads of one, may write the same file at once: the last rename wins, whole.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Makes the content of a file, or the renames in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes a folder and everything in it durable."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(root, name))
+        sync(Path(root))
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk or a quota has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
