@@ -34,9 +34,10 @@ from slipway_trainer.data.scan import Objective
 from slipway_trainer.fetching import stored_model
 from slipway_trainer.model import adapter_targets
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard, NoSpace
+from slipway_trainer.step import disk_space, machine
+from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import sync_folder, write_atomically
+from slipway_trainer.step.files import replace_folder, write_atomically
 from slipway_trainer.step.progress import Reporter
 from slipway_trainer.tokens import chat_templates, tokenizer
 
@@ -221,7 +222,7 @@ class _Preparation:
     def _workers(self, found: Inputs) -> int:
         if self.workers is not None:
             return self.workers
-        return 1 if found.text_bytes < SMALL_BYTES else parallel.available_processors()
+        return 1 if found.text_bytes < SMALL_BYTES else machine.available_processors()
 
     def _scan(
         self, found: Inputs, held: HeldOut, workers: int
@@ -388,9 +389,7 @@ class _Preparation:
 
     def _publish(self, folder: Path) -> None:
         self.fence.check()
-        shutil.rmtree(folder, ignore_errors=True)
-        self._temporary(folder).replace(folder)
-        sync_folder(folder.parent)
+        replace_folder(self._temporary(folder), folder)
 
     def _say_stages(self, stages: dict[str, Any]) -> None:
         for stage, splits in stages.items():
@@ -430,13 +429,14 @@ def needed_bytes(found: Inputs) -> int:
 
 def check_space(folder: Path, *, needed: int) -> None:
     """Raises NoSpace that says what is needed and what is free."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise NoSpace(
-            f"{folder}: preparing the data needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. "
+    disk_space.require(
+        folder,
+        needed,
+        lambda free: (
+            f"preparing the data needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. "
             "Free space there, or give the run a workspace on a larger disk"
-        )
+        ),
+    )
 
 
 def _tokenizer_texts(found: Inputs, style: tokenizer.Style, characters: int) -> Iterator[str]:
