@@ -16,6 +16,7 @@ from slipway_trainer.step.errors import OutOfMemory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tag = TypeVar("Tag")
 
 _AHEAD = 3
 """Items that wait for each process: enough to keep it busy, few enough to keep memory small."""
@@ -50,6 +51,21 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], *, worker
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def tagged(
+    function: Callable[[Item], Result], items: Iterable[tuple[Tag, Item]], *, workers: int
+) -> Iterator[tuple[Tag, Result]]:
+    """Yields each item's tag, which stays in this process, with function(item), in order."""
+    tags: deque[Tag] = deque()
+
+    def untagged() -> Iterator[Item]:
+        for tag, item in items:
+            tags.append(tag)
+            yield item
+
+    for result in ordered(function, untagged(), workers=workers):
+        yield tags.popleft(), result
 
 
 class _Worker:
