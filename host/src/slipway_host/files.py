@@ -1,9 +1,10 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files and folders that are there whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def sync_tree(folder: Path) -> None:
         for name in names:
             sync(Path(root, name))
         sync(Path(root))
+
+
+def replace_folder(temporary: Path, place: Path) -> None:
+    """Puts a folder that is durable already into its place in one rename; what was there before is gone."""
+    shutil.rmtree(place, ignore_errors=True)
+    temporary.replace(place)
+    sync(place.parent)
 
 
 def is_full(error: OSError) -> bool:

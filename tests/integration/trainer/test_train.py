@@ -322,7 +322,7 @@ def test_a_disk_that_is_full_from_the_start_ends_the_stage(tmp_path: Path, monke
 def test_too_little_space_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path)
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr("slipway_trainer.training.stage.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("slipway_trainer.step.disk_space.shutil.disk_usage", lambda _: usage)
     with pytest.raises(NoSpace, match=r"checkpoints take .* MiB and 1 MiB are free"):
         run.train()
 
@@ -521,7 +521,7 @@ def test_what_was_decided_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = make(tmp_path, **CHECKPOINTS)
     crash(run, at=4)
     first = run.folder().resolved.read_text()
-    monkeypatch.setattr("slipway_trainer.training.memory.free_bytes", lambda *_: 1)
+    monkeypatch.setattr("slipway_trainer.step.machine.free_bytes", lambda *_: 1)
     run.train(attempt=2)
     assert run.folder().resolved.read_text() == first
 

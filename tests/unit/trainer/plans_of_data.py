@@ -1,6 +1,7 @@
 """Plans over data files that a test writes."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def write_rows(path: Path, *rows: Any) -> str:
 
 def text(content: str) -> dict[str, str]:
     return {"text": content}
+
+
+def numbered(count: int, start: int = 0) -> list[dict[str, str]]:
+    """Documents that share next to nothing."""
+    rng = random.Random(7)
+    drawn = [" ".join("".join(rng.choices("abcdefghij", k=5)) for _ in range(12)) for _ in range(start + count)]
+    return [text(f"{n}: {words}") for n, words in enumerate(drawn)][start:]
 
 
 def chat(*contents: str) -> dict[str, Any]:

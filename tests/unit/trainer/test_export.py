@@ -117,7 +117,7 @@ def test_an_artifact_of_other_weights_is_replaced(run: TrainedRun) -> None:
     artifact.verify(run.workspace.artifact, second.digest)
 
 
-@pytest.mark.parametrize("moment", ["save_pretrained", "check_written", "build", "_sync", "rename"])
+@pytest.mark.parametrize("moment", ["save_pretrained", "check_written", "build", "sync_tree", "rename"])
 def test_killed_at_any_moment_and_started_again_it_ends_the_same(
     run: TrainedRun, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:

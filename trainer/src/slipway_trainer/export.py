@@ -6,7 +6,6 @@ The same weights give the same files, byte for byte; only the manifest, which th
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +22,10 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_trainer.model import exported_model, lineage, stage_model
 from slipway_trainer.model.cast_weights import cast_weights
-from slipway_trainer.step.errors import BadArtifact, BadExport, NoSpace
+from slipway_trainer.step import disk_space
+from slipway_trainer.step.errors import BadArtifact, BadExport
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import sync_folder, write_atomically
+from slipway_trainer.step.files import sync_folder, sync_tree, write_atomically
 from slipway_trainer.step.progress import Reporter
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import resolved
@@ -174,7 +174,7 @@ def _finished(plan: Plan, workspace: Workspace, stages: dict[str, Any], reporter
 
 def _publish(folder: Path, workspace: Workspace, fence: Fence, attempt: int) -> None:
     """Puts the written folder in its place. Killed in between, the next attempt finds no artifact and writes it."""
-    _sync(folder)
+    sync_tree(folder)
     fence.check()
     if workspace.artifact.exists():
         workspace.artifact.rename(workspace.root / f"artifact.old-{attempt}")
@@ -190,14 +190,6 @@ def _clear(workspace: Workspace) -> None:
             shutil.rmtree(folder)
 
 
-def _sync(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with Path(root, name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(root))
-
-
 def _dtype(plan: Plan, workspace: Workspace) -> torch.dtype:
     """bfloat16 when the last stage was trained in it; float32 otherwise, so that nothing that was learned is lost."""
     decided = resolved.read(workspace.stage(plan.stages[-1].name).resolved)
@@ -205,12 +197,15 @@ def _dtype(plan: Plan, workspace: Workspace) -> torch.dtype:
 
 
 def _require_space(folder: Path, weights: int) -> None:
-    free, needed = shutil.disk_usage(folder).free, weights + SPARE_BYTES
-    if free < needed:
-        raise NoSpace(
-            f"{folder}: the artifact takes {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free. "
+    needed = weights + SPARE_BYTES
+    disk_space.require(
+        folder,
+        needed,
+        lambda free: (
+            f"the artifact takes {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free. "
             "Free space there and start again"
-        )
+        ),
+    )
 
 
 def _generation_config(model: PreTrainedModel, words: PreTrainedTokenizerFast) -> GenerationConfig:

@@ -10,23 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.trainer.plans_of_data import causal, chat, chatting, plan, text, tree, workspace, write_rows
+from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, tree, workspace, write_rows
 
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data import prepare, rows
-from slipway_trainer.step.errors import BadConfig, BadData, BadModel, NoSpace, Overlap, StepFailure
+from slipway_trainer.step.errors import BadConfig, BadData, BadModel, Overlap, StepFailure
 from slipway_trainer.tokens import tokenizer
 
 POEM = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
 OTHER = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。"
 THIRD = "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。"
-
-
-def numbered(count: int, start: int = 0) -> list[dict[str, str]]:
-    """Documents that share next to nothing."""
-    rng = random.Random(7)
-    drawn = [" ".join("".join(rng.choices("abcdefghij", k=5)) for _ in range(12)) for _ in range(start + count)]
-    return [text(f"{n}: {words}") for n, words in enumerate(drawn)][start:]
 
 
 def run(folder: Path, made, **options):
@@ -227,22 +220,6 @@ def test_conversations_of_which_no_answer_fits_are_reported_and_all_of_them_refu
     assert (counts["documents"], counts["skipped"], counts["skipped_lines"]) == (1, 1, [f"{tmp_path}/a.jsonl:2"])
     uri = write_rows(tmp_path / "a.jsonl", chat("hi", POEM * 3))
     assert f"({tmp_path}/a.jsonl:1). Raise maxLength" in str(failure(tmp_path / "two", plan(chatting(uri))))
-
-
-def test_too_little_space_is_said_before_anything_is_written(tmp_path):
-    with pytest.raises(NoSpace, match=r"needs about 1000000\.0 GB and [\d.]+ GB are free"):
-        prepare.check_space(tmp_path, needed=10**15)
-    prepare.check_space(tmp_path, needed=1)
-
-
-def test_space_grows_with_the_data(tmp_path):
-    from slipway_trainer.data import inputs
-
-    small, large = (
-        inputs.collect(plan(causal(write_rows(tmp_path / f"{n}.jsonl", *numbered(n)))), tmp_path) for n in (10, 1000)
-    )
-    made = prepare.needed_bytes(large) - prepare.needed_bytes(small)
-    assert made >= 1.4 * ((tmp_path / "1000.jsonl").stat().st_size - (tmp_path / "10.jsonl").stat().st_size)
 
 
 # Invariant C: what is held out is not learned.

@@ -1,13 +1,11 @@
 """What is chosen for a model and a machine, and why."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slipway_core.resources.data import StageData
 from slipway_core.resources.stage import Batch, Memory, Stage
-from slipway_trainer.training import memory
 from slipway_trainer.training.memory import Machine, ModelSize, activation_bytes, choose, state_bytes
 
 SEVEN_B = ModelSize(7_000_000_000, 7_000_000_000, 32, 4096, 11008, 32000)
@@ -78,21 +76,3 @@ def test_an_adapter_needs_no_optimizer_for_what_is_frozen() -> None:
 def test_computing_activations_twice_needs_less() -> None:
     whole = activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=False)
     assert activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=True) < whole / 4
-
-
-def test_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert memory._cgroup(tmp_path) == 600
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._cgroup(tmp_path) > 1 << 60
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 5 kB\n")
-    assert memory._available(tmp_path / "meminfo") == 5120
-
-
-def test_cores_of_a_container_are_its_quota(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("200000 100000\n")
-    assert memory._quota(tmp_path / "cpu.max", 64) == 2
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert memory._quota(tmp_path / "cpu.max", 64) == 64
-    assert memory.physical_cores() >= 1

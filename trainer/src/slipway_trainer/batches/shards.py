@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import FileEntry
 from slipway_trainer.step.errors import DamagedShard
-from slipway_trainer.step.files import sync_folder, write_atomically
+from slipway_trainer.step.files import replace_folder, sync_tree, write_atomically
 
 INDEX = "shard.json"
 VERSION = 1
@@ -135,13 +134,10 @@ class ShardWriter:
             "documents": len(lengths) - 1,
             "files": {name: entry.model_dump() for name, entry in files.items()},
         }
-        for path in self.temporary.iterdir():
-            _sync(path)
+        sync_tree(self.temporary)
         write_atomically(self.temporary / INDEX, json.dumps(index, indent=2) + "\n")
         before_rename()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.temporary.replace(self.folder)
-        sync_folder(self.folder.parent)
+        replace_folder(self.temporary, self.folder)
         return digest
 
     def _files(self) -> list[IO[bytes]]:
@@ -188,8 +184,3 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
     if path.stat().st_size == 0:
         return np.zeros(0, dtype)
     return np.memmap(path, dtype=dtype, mode="r")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

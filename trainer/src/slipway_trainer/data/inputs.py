@@ -113,6 +113,11 @@ def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None
     )
 
 
+def blocks(found: Iterable[Input]) -> Iterator[tuple[Input, Block]]:
+    """Yields every block of some sources, each with the source that it is of."""
+    return ((source, block) for source in found for file in source.files for block in file.blocks())
+
+
 class _Finder:
     def __init__(self, cache: Path, say: Callable[[str], None]) -> None:
         self._cache, self._say = cache, say

@@ -5,26 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from typing import Any, TypeVar
 
+from slipway_trainer.step import parent_death
 from slipway_trainer.step.errors import OutOfMemory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tag = TypeVar("Tag")
 
 _AHEAD = 3
 """Items that wait for each process: enough to keep it busy, few enough to keep memory small."""
-
-
-def available_processors() -> int:
-    """Returns how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
@@ -58,6 +53,21 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], *, worker
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def tagged(
+    function: Callable[[Item], Result], items: Iterable[tuple[Tag, Item]], *, workers: int
+) -> Iterator[tuple[Tag, Result]]:
+    """Yields each item's tag, which stays in this process, with function(item), in order."""
+    tags: deque[Tag] = deque()
+
+    def untagged() -> Iterator[Item]:
+        for tag, item in items:
+            tags.append(tag)
+            yield item
+
+    for result in ordered(function, untagged(), workers=workers):
+        yield tags.popleft(), result
+
+
 class _Worker:
     """What a worker process holds; the one place where a process pool leaves room for it is a module's global."""
 
@@ -69,15 +79,8 @@ def _start(function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent_death.die_with_main_process()
     _Worker.function = staticmethod(function)  # type: ignore[assignment]
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _call(item: Any) -> Any:

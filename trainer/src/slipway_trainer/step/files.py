@@ -1,9 +1,10 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files and folders that are there whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 
@@ -25,6 +26,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes every file of a folder, and of those in it, durable."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with Path(root, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(root))
+
+
+def replace_folder(temporary: Path, place: Path) -> None:
+    """Puts a folder that is durable already into its place in one rename; what was there before is gone."""
+    shutil.rmtree(place, ignore_errors=True)
+    temporary.replace(place)
+    sync_folder(place.parent)
 
 
 def is_full(error: OSError) -> bool:

@@ -19,6 +19,9 @@ from slipway_core.resources.status import Progress
 from slipway_trainer.step.files import write_atomically
 
 PREFIX = "slipway_train_"
+Say = Callable[[str], None]
+"""Told what goes on, a line at a time."""
+
 QUIET_SECONDS = 5.0
 """Between two lines of a log that is no terminal."""
 LIVE_SECONDS = 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step.errors import BadModel
+from slipway_trainer.step.files import sync_tree
 from slipway_trainer.tokens import chat_templates
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START, Renderer
 
@@ -138,9 +138,7 @@ def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     tokenizer.name_or_path = ""
     tokenizer.init_kwargs.pop("name_or_path", None)
     tokenizer.save_pretrained(str(folder))
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    sync_tree(folder)
 
 
 def _starts_with_bos(tokenizer: PreTrainedTokenizerFast) -> bool:

@@ -31,7 +31,7 @@ from slipway_core.protocol.artifact import FileEntry
 from slipway_core.protocol.workspace import StageFolder
 from slipway_trainer.step.errors import BadCheckpoint, StepFailure
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import sync_folder
+from slipway_trainer.step.files import replace_folder, sync_folder
 from slipway_trainer.training import repartition
 from slipway_trainer.training.engine import Ranks
 
@@ -207,9 +207,7 @@ class Checkpoints:
         sync_folder(temporary)
         self.fence.check()
         # Of the same step: only a damaged one, or one that this attempt wrote again after it fell back.
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.replace(final)
-        sync_folder(final.parent)
+        replace_folder(temporary, final)
 
     def _together(self, work: Callable[[], Any], temporary: Path) -> list[Any]:
         """Runs a part on every rank and returns what each returned; when one fails, all of them do, so that none waits

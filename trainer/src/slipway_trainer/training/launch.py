@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -17,9 +16,9 @@ from slipway_core.protocol import exit_codes, step_result, variables
 from slipway_core.protocol.step_result import ResultError, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.compute import Compute
-from slipway_trainer.step import errors
+from slipway_trainer.step import errors, parent_death
 from slipway_trainer.step.errors import LostPeers, StepFailure
-from slipway_trainer.training.memory import physical_cores
+from slipway_trainer.step.machine import physical_cores
 
 NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
 """Environment variable: number of this pod among the nodes of the stage. Unset, all ranks start here."""
@@ -32,7 +31,6 @@ DEFAULT_PORT = 29400
 DEFAULT_GRACE_SECONDS = 30
 PEER_SECONDS = 30.0
 """A launcher that lost the others waits this long for an error of its own ranks: theirs may be the cause."""
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @dataclass(frozen=True)
@@ -124,12 +122,8 @@ def grace_seconds(environment: Mapping[str, str] = os.environ) -> int:
 def die_with_launcher(environment: Mapping[str, str] = os.environ) -> None:
     """Makes the kernel kill this rank with its launcher: a rank alone would hold memory and ports for ever."""
     launcher = int(environment.get(LAUNCHER_VARIABLE, "0"))
-    if not launcher:
-        return
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != launcher:
-        # It died before the kernel was asked.
-        os._exit(exit_codes.LOST_PEERS)
+    if launcher:
+        parent_death.die_with_parent(launcher, exit_code=exit_codes.LOST_PEERS)
 
 
 def is_lost_peer(error: BaseException) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import lineage, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
+from slipway_trainer.step import disk_space, machine
 from slipway_trainer.step.errors import BadConfig, BadData, Diverged, LostPeers, NoSpace, OutOfMemory, StepFailure
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Metrics, Reporter
@@ -192,7 +192,7 @@ class _Stage:
             trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         )
         device = self.ranks.device.type
-        free = memory.free_bytes(device, self.ranks.local_world)
+        free = machine.free_bytes(device, self.ranks.local_world)
         choice = memory.choose(
             size, self.settings, precision, Machine(device, free, self.ranks.world), extent.sequences
         )
@@ -280,13 +280,15 @@ class _Stage:
         one = trainable * (4 + 4 + 8) + SPARE_BYTES
         there = len(checkpoints.complete()) if self.folder.checkpoints.is_dir() else 0
         copies = max(1, self.plan.checkpoints.keep + 2 - there)
-        self.folder.root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.folder.root).free
-        if free < copies * one:
-            raise NoSpace(
-                f"{self.folder.root}: {copies} checkpoints take {copies * one / 2**20:,.0f} MiB and "
-                f"{free / 2**20:,.0f} MiB are free. Free space there, or lower checkpoints.keep"
-            )
+        needed = copies * one
+        disk_space.require(
+            self.folder.root,
+            needed,
+            lambda free: (
+                f"{copies} checkpoints take {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free. "
+                "Free space there, or lower checkpoints.keep"
+            ),
+        )
 
     def _end(self, engine: Any, checkpoints: Checkpoints, state: TrainState, decided: Resolved) -> StepResult:
         """Writes the weights that `select` asks for, and says how the stage went."""
@@ -403,4 +405,4 @@ def _shared(value: Any, ranks: Ranks) -> Any:
 
 def _set_threads(ranks: Ranks) -> None:
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, memory.physical_cores() // ranks.local_world))
+        torch.set_num_threads(max(1, machine.physical_cores() // ranks.local_world))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import StageFolder
 from slipway_core.resources.status import Progress
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import sync_folder, write_atomically
+from slipway_trainer.step.files import replace_folder, sync_tree, write_atomically
 
 
 @dataclass(frozen=True)
@@ -67,22 +66,12 @@ def publish(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         write(temporary)
-        _sync(temporary)
+        sync_tree(temporary)
         digest = artifact.digest_of(artifact.hash_folder(temporary))
         fence.check()
-        shutil.rmtree(place, ignore_errors=True)
-        temporary.replace(place)
+        replace_folder(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(place.parent)
     ended = Ended(kind=kind, digest=digest, step=step, metrics=metrics, progress=progress.to_document())
     write_atomically(folder.done, json.dumps(ended.__dict__, ensure_ascii=False, indent=2) + "\n")
     return ended
-
-
-def _sync(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with Path(root, name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(root))

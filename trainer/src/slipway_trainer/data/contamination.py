@@ -1,0 +1,104 @@
+"""Held-out text that stands in the training data: looked for by a scan of all of it, and refused (invariant C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from slipway_trainer.data.held_out import HeldOut, HeldPrompt
+from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Index, Match
+from slipway_trainer.data.scan import Scan, Wording, wording
+from slipway_trainer.data.text import units
+from slipway_trainer.step.errors import Overlap
+
+SHOWN = 5
+_RELATION = {
+    "equal": "is the same as",
+    "contained": "stands in",
+    "similar": "is nearly the same as",
+    "part": "holds most of",
+}
+
+
+def scan_for(held: HeldOut) -> Scan:
+    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts."""
+    answers = [prompt.row.answer or "" for prompt in _telling_answers(held)]
+    return Scan(
+        held=Index([*(document.row.text for document in held.documents), *answers]),
+        prompts=[wording(prompt.row.turns) for prompt in held.prompts],
+    )
+
+
+@dataclass
+class Overlaps:
+    """What the scan of the training data found, with the first place of each."""
+
+    held: HeldOut
+    _matches: dict[int, tuple[str, Match]] = field(default_factory=dict)
+    _wordings: dict[int, str] = field(default_factory=dict)
+
+    def add(self, name: str, matches: Iterable[Match], wordings: Iterable[Wording]) -> None:
+        """`name` is the training file in which they were found."""
+        for match in matches:
+            self._matches.setdefault(match.held, (f"{name}:{match.line}", match))
+        for found in wordings:
+            self._wordings.setdefault(found.prompt, f"{name}:{found.line}")
+
+    @property
+    def recall_overlap(self) -> int:
+        """Prompts that test recall, and whose answers the training data holds."""
+        start = len(self.held.documents)
+        return sum(prompt.recall for n, prompt in enumerate(_telling_answers(self.held)) if start + n in self._matches)
+
+    def refuse(self) -> None:
+        """Raises Overlap when a document, or a prompt that is not meant to test recall, stands in the training data.
+
+        A prompt that tests recall must be worded otherwise than every training prompt: the model would only repeat.
+        """
+        held = self.held
+        documents = [
+            f"{document.place} {_relation(*self._matches[number])}"
+            for number, document in enumerate(held.documents)
+            if number in self._matches
+        ]
+        if documents:
+            raise Overlap(
+                f"evaluation.data: {len(documents)} of {len(held.documents)} held-out documents stand in the training "
+                f"data, so a gate on them would measure memory: {_listed(documents)}. Take them out of one of the two"
+            )
+        asked = [
+            f"{prompt.place} is worded as {self._wordings[number]}"
+            for number, prompt in enumerate(held.prompts)
+            if number in self._wordings
+        ]
+        if asked:
+            raise Overlap(
+                f"evaluation.prompts: {len(asked)} of {len(held.prompts)} prompts stand in the training data word for "
+                f"word: {_listed(asked)}. Word them otherwise there or here, also where they test recall"
+            )
+        answered = [
+            f"the answer of {prompt.place} {_relation(*self._matches[number])}"
+            for number, prompt in enumerate(_telling_answers(held), len(held.documents))
+            if number in self._matches and not prompt.recall
+        ]
+        if answered:
+            raise Overlap(
+                f"evaluation.prompts: {len(answered)} of {len(held.prompts)} prompts have answers that stand in the "
+                f"training data: {_listed(answered)}. Take them out of one of the two, or set recall: true when the "
+                "prompts are meant to test recall"
+            )
+
+
+def _telling_answers(held: HeldOut) -> list[HeldPrompt]:
+    """Prompts whose answers are looked for: those that test recall, and others that are long enough to tell."""
+    return [p for p in held.prompts if p.row.answer and (p.recall or len(units(p.row.answer)) >= CONTAINED_FROM_UNITS)]
+
+
+def _relation(place: str, match: Match) -> str:
+    share = "" if match.rule == "equal" else f" ({match.share:.0%} of it)"
+    return f"{_RELATION[match.rule]} {place}{share}"
+
+
+def _listed(found: list[str]) -> str:
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more

@@ -1,0 +1,56 @@
+"""The held-out data as `evaluate` reads it: copied into the workspace, so that a later edit of its sources changes
+nothing, and described in the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.step.files import write_atomically
+
+
+def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
+    """Writes the documents and prompts where `evaluate` reads them and returns the SHA-256 of each file by its name."""
+    workspace.evaluation_data.mkdir(parents=True, exist_ok=True)
+    documents = [{"text": document.row.text, "source": document.source} for document in held.documents]
+    prompts: list[dict[str, Any]] = [
+        {
+            "conversations": [{"role": turn.role, "content": turn.content} for turn in prompt.row.turns],
+            "recall": prompt.recall,
+            "source": prompt.source,
+        }
+        | ({"answer": prompt.row.answer} if prompt.row.answer else {})
+        for prompt in held.prompts
+    ]
+    digests = {}
+    for path, found in ((workspace.evaluation_documents, documents), (workspace.evaluation_prompts, prompts)):
+        text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in found)
+        write_atomically(path, text)
+        digests[path.name] = hashlib.sha256(text.encode()).hexdigest()
+    return digests
+
+
+def documents_report(held: HeldOut, found: Inputs, copies: dict[str, str]) -> dict[str, Any]:
+    """Returns what the report says of the copies, as `copy` returned them, and of the documents in them."""
+    return {
+        "documents": len(held.documents),
+        "bytes": sum(len(document.row.text.encode()) for document in held.documents),
+        "digest": "sha256:" + hashlib.sha256(json.dumps(copies, sort_keys=True).encode()).hexdigest(),
+        "copies": copies,
+        "files": [entry for source in found.evaluation for entry in source.to_documents()],
+    }
+
+
+def prompts_report(held: HeldOut, found: Inputs, recall_overlap: int) -> dict[str, Any]:
+    """Returns what the report says of the prompts."""
+    return {
+        "prompts": len(held.prompts),
+        "recall": sum(prompt.recall for prompt in held.prompts),
+        "recall_overlap": recall_overlap,
+        "files": [entry for source in found.prompts for entry in source.to_documents()],
+    }

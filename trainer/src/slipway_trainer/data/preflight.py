@@ -1,0 +1,58 @@
+"""What can be refused before a byte of data is read: what a stage asks for and the model has not, told from the plan
+and the files of the base model alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway_core.plan import Plan
+from slipway_core.resources.stage import Stage
+from slipway_trainer.model import adapter_targets, context_length
+from slipway_trainer.model.context_length import ContextLength
+from slipway_trainer.step.errors import BadConfig
+
+
+def check(plan: Plan, base: Path | None) -> None:
+    """Raises BadConfig that names the field of the plan, or BadModel.
+
+    Args:
+        base: folder of the base model; None when the plan makes a new one.
+    """
+    longest = _longest(plan, base)
+    for index, stage in enumerate(plan.stages):
+        field = f"stages[{index}] ({stage.name})"
+        _check_length(stage, field, longest)
+        _check_measured(stage, field)
+    _check_targets(plan, base)
+
+
+def _longest(plan: Plan, base: Path | None) -> ContextLength | None:
+    if plan.model.scratch is not None:
+        return ContextLength(plan.model.scratch.max_length, "model.scratch.maxLength")
+    assert base is not None
+    return context_length.of_folder(base)
+
+
+def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:
+    if longest is not None and stage.max_length > longest.tokens:
+        raise BadConfig(
+            f"{field}: maxLength {stage.max_length} is above the {longest.tokens} tokens that the model takes "
+            f"({longest.where}). Set maxLength to {longest.tokens} or less"
+        )
+
+
+def _check_measured(stage: Stage, field: str) -> None:
+    validation = stage.data.validation
+    measured = validation is not None and (validation.data or validation.fraction)
+    if not measured and (stage.select == "Best" or stage.early_stop is not None):
+        raise BadConfig(f"{field}: select: Best and earlyStop need validation data, and its fraction is 0")
+
+
+def _check_targets(plan: Plan, base: Path | None) -> None:
+    """A target that is not there would only be found when the stages before have been trained."""
+    if all(stage.adapter is None for stage in plan.stages):
+        return
+    names = list(adapter_targets.NEW_MODEL) if base is None else adapter_targets.of_folder(base)
+    for stage in plan.stages:
+        adapter_targets.check(stage, names)

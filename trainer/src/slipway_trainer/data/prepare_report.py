@@ -1,0 +1,86 @@
+"""prepare.json: what was prepared, by counts and digests. It is written last, so what it names is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from slipway_core.plan import Plan
+
+VERSION = 1
+METRICS = 40
+"""Of all stages together that the result names."""
+
+
+def make(
+    plan: Plan,
+    *,
+    stages: dict[str, Any],
+    evaluation: dict[str, Any],
+    prompts: dict[str, Any],
+    tokenizer: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """Returns the report of parts that say each for itself what was made."""
+    made = {
+        "version": VERSION,
+        "plan_digest": plan.digest,
+        "stages": stages,
+        "evaluation": evaluation,
+        "prompts": prompts,
+        "tokenizer": tokenizer,
+    }
+    return made | {"digest": _digest(made), "seconds": round(seconds, 3)}
+
+
+def metrics(report: dict[str, Any]) -> dict[str, float]:
+    """What a status shows: sizes, and how many rows were not learned as they stand in their file."""
+    splits = [(f"{stage}_{split}", d) for stage, found in report["stages"].items() for split, d in found.items()]
+    unfit = [
+        (f"{place}_{name}", float(details[name]))
+        for place, details in splits
+        for name in ("split", "truncated", "skipped", "unanswered")
+        if details[name]
+    ]
+    sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
+    # A result has 4 KiB, and what was left out is worth more there than the sizes; the report has all of it.
+    return dict([*unfit, *sizes][:METRICS]) | {
+        "vocabulary": float(report["tokenizer"]["vocabulary"]),
+        "evaluation_documents": float(report["evaluation"]["documents"]),
+        "recall_overlap": float(report["prompts"]["recall_overlap"]),
+    }
+
+
+def lines(stages: dict[str, Any]) -> Iterator[str]:
+    """Yields for people how much each split holds, and what became of rows that did not fit."""
+    for stage, splits in stages.items():
+        for split, counts in splits.items():
+            notes = [
+                f"{counts[name]} {what}"
+                for name, what in (
+                    ("split", "longer than maxLength and split"),
+                    ("truncated", "cut at the last answer that fits into maxLength"),
+                    ("skipped", f"skipped, no answer fits: {', '.join(counts['skipped_lines'][:3])} …"),
+                    ("unanswered", "with turns after the last answer, which were left out"),
+                    ("duplicates", "that say the same as another row"),
+                )
+                if counts.get(name)
+            ]
+            detail = f" ({'; '.join(notes)})" if notes else ""
+            yield f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}"
+
+
+def _digest(report: dict[str, Any]) -> str:
+    """Covers what was made, not where the sources lie or how long it took."""
+    parts = {
+        "stages": {
+            f"{stage}/{split}": details["digest"]
+            for stage, splits in report["stages"].items()
+            for split, details in splits.items()
+        },
+        "tokenizer": report["tokenizer"]["digest"],
+        "evaluation": report["evaluation"]["digest"],
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

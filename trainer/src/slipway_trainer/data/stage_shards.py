@@ -1,0 +1,126 @@
+"""The data of one stage as tokens: read once more, divided into training and validation data, and written as shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from slipway_core.protocol.workspace import StageFolder
+from slipway_core.resources.stage import Stage
+from slipway_trainer.batches.shards import ShardWriter
+from slipway_trainer.data import inputs, parallel, validation_split
+from slipway_trainer.data.encode import Counts, Encoder, Split
+from slipway_trainer.data.inputs import Input, StageInputs
+from slipway_trainer.data.row_progress import RowProgress
+from slipway_trainer.step.errors import BadData
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.progress import Say
+from slipway_trainer.tokens import tokenizer
+
+
+def write(
+    stage: Stage,
+    found: StageInputs,
+    keys: np.ndarray,
+    words: Any,
+    *,
+    folder: StageFolder,
+    fence: Fence,
+    workers: int,
+    say: Say,
+) -> dict[str, Any]:
+    """Writes the shards of a stage. Returns what the report says of each split.
+
+    Args:
+        keys: of its training documents.
+        words: the run's tokenizer.
+
+    Raises BadData when a row is bad, or when a split ends up with nothing to learn.
+    """
+    say(f"tokenising the data of {stage.name}")
+    split = _split(stage, keys)
+    encoder = Encoder(
+        tokenizer_json=words.backend_tokenizer.to_str(),
+        renderer=tokenizer.renderer(words),
+        objective=stage.objective,
+        max_length=stage.max_length,
+        eos_id=words.eos_token_id,
+        split=split,
+    )
+    sources = {"train": found.train}
+    if split or found.validation:
+        sources["validation"] = found.validation or found.train
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(
+                ShardWriter(
+                    folder.data(name),
+                    vocabulary=len(words),
+                    masked=stage.objective == "Chat",
+                    attempt=fence.attempt,
+                )
+            )
+            for name in sources
+        }
+        counts = _tokenise(encoder, found.train, "train", writers, workers, say)
+        if found.validation:
+            counts |= _tokenise(encoder, found.validation, "validation", writers, workers, say)
+        for name in sources:
+            _refuse_empty(stage, name, counts.get(name))
+        return {
+            name: asdict(counts[name])
+            | {"digest": writers[name].finish(fence.check)}
+            | {"files": [entry for source in sources[name] for entry in source.to_documents()]}
+            | ({"duplicates": _duplicates(keys)} if name == "train" else {})
+            for name in sources
+        }
+
+
+def _split(stage: Stage, keys: np.ndarray) -> Split | None:
+    fraction = stage.data.validation.fraction if stage.data.validation else None
+    if not fraction:
+        return None
+    try:
+        threshold = validation_split.threshold(keys, fraction=fraction, seed=stage.seed)
+    except ValueError as error:
+        raise BadData(f"stage {stage.name}: data.validation.fraction {fraction}: {error}") from None
+    return Split(threshold, stage.seed)
+
+
+def _tokenise(
+    encoder: Encoder,
+    found: Iterable[Input],
+    split: str,
+    writers: dict[str, ShardWriter],
+    workers: int,
+    say: Say,
+) -> dict[str, Counts]:
+    """Writes the rows of some sources to a split; those that are set aside go to validation with a weight of one."""
+    counts = {name: Counts() for name in writers}
+    progress = RowProgress("tokenised", say)
+    for source, outputs in parallel.tagged(encoder, inputs.blocks(found), workers=workers):
+        progress.add(sum(counted.rows for _, counted in outputs))
+        for name, weight, (encoded, counted) in zip((split, "validation"), (source.weight, 1.0), outputs, strict=True):
+            if counted.rows:
+                writers[name].add(encoded.tokens, encoded.lengths, weight, encoded.learn)
+                counts[name].add(counted)
+    return {name: counted for name, counted in counts.items() if counted.rows}
+
+
+def _refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
+    if counts is None or counts.rows == 0:
+        raise BadData(f"stage {stage.name}: its {split} data holds no row")
+    if counts.documents == 0:
+        raise BadData(
+            f"stage {stage.name}: no answer of the {counts.rows} conversations of its {split} data ends within "
+            f"maxLength {stage.max_length} ({', '.join(counts.skipped_lines[:3])}). Raise maxLength"
+        )
+
+
+def _duplicates(keys: np.ndarray) -> int:
+    """Rows that say the same as one before them. They stay: repeating a row is a way to give it weight."""
+    return len(keys) - len(np.unique(keys))
