@@ -16,10 +16,10 @@ from tests.unit.trainer.trained_run import TrainedRun, make_run
 from slipway_core.protocol import artifact
 from slipway_serving.fetching.fetch import fetch
 from slipway_serving.fetching.model_source import open_source
-from slipway_trainer import export
 from slipway_trainer.fetching.hub import HubModel
 from slipway_trainer.fetching.stored_object import StoredObject
 from slipway_trainer.judging import evaluate, live_model
+from slipway_trainer.model import model_files
 from slipway_trainer.step.errors import FetchFailed, Superseded
 from slipway_trainer.step.fence import Fence
 
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model, without a manifest."""
     folder, words = tmp_path_factory.mktemp("live") / "model", make_tokenizer()
-    export.write_model(make_model(words, positions=48, seed=3), words, folder)
+    model_files.write_model(make_model(words, positions=48, seed=3), words, folder)
     return folder
 
 

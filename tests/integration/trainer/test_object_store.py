@@ -13,12 +13,11 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
-from slipway_trainer import export
 from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
 from slipway_trainer.fetching import object_store
 from slipway_trainer.fetching.stored_object import StoredObject
-from slipway_trainer.model import lineage, stage_model
+from slipway_trainer.model import lineage, model_files, stage_model
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, DamagedShard, FetchFailed
 from slipway_trainer.tokens import tokenizer
 
@@ -127,7 +126,7 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "model"
     words = make_tokenizer()
-    export.write_model(make_model(words), words, folder)
+    model_files.write_model(make_model(words), words, folder)
     return folder
 
 
