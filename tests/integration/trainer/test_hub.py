@@ -14,10 +14,9 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_fetching import kept_models
 from slipway_fetching.errors import Misconfigured, Unavailable
-from slipway_trainer import export
 from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
-from slipway_trainer.model import lineage
+from slipway_trainer.model import lineage, model_files
 from slipway_trainer.model import stage_model as models
 from slipway_trainer.step.asker import asker
 
@@ -35,7 +34,7 @@ def test_every_step_starts_from_the_commit_that_prepare_has_fetched(
 ) -> None:
     """However long ago that was: a branch moves."""
     words = make_tokenizer()
-    export.write_model(make_model(words), words, tmp_path / "base")
+    model_files.write_model(make_model(words), words, tmp_path / "base")
     commit = hub.put("org/base", {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()} | NOT_FETCHED)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(text(f"row {n}: " + "abc " * n)) + "\n" for n in range(20)))
     made = plan(causal(f"file://{tmp_path}/rows.jsonl"), model={"from": "hf://org/base"})

@@ -18,8 +18,8 @@ from slipway_fetching import served_model
 from slipway_fetching.errors import Unavailable
 from slipway_fetching.hub import HubModel
 from slipway_fetching.stored_object import StoredObject
-from slipway_trainer import export
 from slipway_trainer.judging import evaluate, live_model
+from slipway_trainer.model import model_files
 from slipway_trainer.step.errors import Superseded
 from slipway_trainer.step.fence import Fence
 
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model, without a manifest."""
     folder, words = tmp_path_factory.mktemp("live") / "model", make_tokenizer()
-    export.write_model(make_model(words, positions=48, seed=3), words, folder)
+    model_files.write_model(make_model(words, positions=48, seed=3), words, folder)
     return folder
 
 

@@ -16,10 +16,9 @@ from slipway_core.protocol import artifact
 from slipway_fetching import object_store
 from slipway_fetching.errors import FetchError, Misconfigured, NothingThere, Refused, Unavailable
 from slipway_fetching.stored_object import StoredObject
-from slipway_trainer import export
 from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
-from slipway_trainer.model import lineage, stage_model
+from slipway_trainer.model import lineage, model_files, stage_model
 from slipway_trainer.step.errors import BadData, DamagedShard
 from slipway_trainer.tokens import tokenizer
 
@@ -128,7 +127,7 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_a_mixture(
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "model"
     words = make_tokenizer()
-    export.write_model(make_model(words), words, folder)
+    model_files.write_model(make_model(words), words, folder)
     return folder
 
 

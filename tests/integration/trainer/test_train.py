@@ -20,7 +20,7 @@ from slipway_trainer.model import stage_model
 from slipway_trainer.step.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training import checkpoint, loop, train
+from slipway_trainer.training import checkpoint_files, loop, train
 
 VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
 CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}
@@ -145,7 +145,7 @@ def fp16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = type(get_accelerator())
     monkeypatch.setattr(accelerator, "is_fp16_supported", lambda _: True)
     monkeypatch.setattr(accelerator, "supported_dtypes", lambda _: [torch.float32, torch.bfloat16, torch.float16])
-    monkeypatch.setattr("slipway_trainer.training.stage.precision_of", lambda *_: "FP16")
+    monkeypatch.setattr("slipway_trainer.training.precision.of_stage", lambda *_: "FP16")
 
 
 @pytest.mark.usefixtures("fp16_on_a_cpu")
@@ -236,7 +236,7 @@ def test_a_damaged_checkpoint_is_named_and_never_loaded(
     undisturbed.train()
     run = make(tmp_path / "damaged", **CHECKPOINTS)
     crash(run, at=6)
-    victim = run.folder().checkpoint(4) / checkpoint.WEIGHTS
+    victim = run.folder().checkpoint(4) / checkpoint_files.WEIGHTS
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(bytes(data))
@@ -254,7 +254,7 @@ def test_without_a_whole_checkpoint_it_starts_over_and_says_so(
 ) -> None:
     run = make(tmp_path, **CHECKPOINTS)
     crash(run, at=4)
-    (run.folder().checkpoint(2) / checkpoint.STATE).write_text("{}")
+    (run.folder().checkpoint(2) / checkpoint_files.STATE).write_text("{}")
     run.train(attempt=2)
     assert "no complete checkpoint is left: starting over" in capsys.readouterr().out
     assert len(run.losses()) == 6
@@ -264,16 +264,16 @@ def test_a_checkpoint_that_was_cut_off_is_absent(tmp_path: Path, monkeypatch: py
     undisturbed = make(tmp_path / "undisturbed", **CHECKPOINTS)
     undisturbed.train()
     run = make(tmp_path / "cut", **CHECKPOINTS)
-    written = checkpoint._write_text
+    written = checkpoint_files.write_text
 
     def killed_before_the_manifest(path: Path, text: str) -> Any:
-        if path.name == checkpoint.MANIFEST and json.loads(text)["step"] == 4:
+        if path.name == checkpoint_files.MANIFEST and json.loads(text)["step"] == 4:
             # A real kill leaves no time to clean up.
             raise KeyboardInterrupt
         return written(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write_text", killed_before_the_manifest)
+        patch.setattr(checkpoint_files, "write_text", killed_before_the_manifest)
         with pytest.raises(KeyboardInterrupt):
             run.train()
     assert step_names(run) == ["step-00000002"]
@@ -284,7 +284,7 @@ def test_a_checkpoint_that_was_cut_off_is_absent(tmp_path: Path, monkeypatch: py
 
 def fail_writing(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The disk is full while the checkpoint of a step is written."""
-    written = checkpoint._write
+    written = checkpoint_files.write
 
     def full(path: Path, value: Any) -> Any:
         if f"{step:08d}" in path.parent.name:
@@ -292,7 +292,7 @@ def fail_writing(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return written(path, value)
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(checkpoint_files, "write", full)
 
 
 def test_a_full_disk_costs_one_checkpoint_and_is_told(
@@ -397,7 +397,7 @@ def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
     assert result.metrics["selected_step"] == 4
     assert result.metrics["validation_loss"] == 4.0
     assert step_names(run) == ["step-00000004", "step-00000010"]
-    best = torch.load(until_four.folder().checkpoint(4) / checkpoint.WEIGHTS)
+    best = torch.load(until_four.folder().checkpoint(4) / checkpoint_files.WEIGHTS)
     assert torch.equal(weights(run)["model.norm.weight"], best["model.norm.weight"])
 
 

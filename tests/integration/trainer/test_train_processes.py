@@ -20,8 +20,10 @@ from tests.integration.trainer import two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
+from slipway_trainer.step.errors import BadCheckpoint
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.training import checkpoint
+from slipway_trainer.training import checkpoint_files
+from slipway_trainer.training.train_state import TrainState
 
 TWO = {"compute": {"processesPerNode": 2}}
 LONG = PRETRAIN | {"steps": 4000}
@@ -112,7 +114,7 @@ def test_another_number_of_processes_goes_on_from_the_same_checkpoint(tmp_path: 
     for run in two_to_one:
         back_to(run, 4)
         if run.plan.stages[0].memory.zero_stage == 3:
-            with pytest.raises(checkpoint.BadCheckpoint, match="written by 2 processes under ZeRO-3"):
+            with pytest.raises(BadCheckpoint, match="written by 2 processes under ZeRO-3"):
                 run.train(attempt=2)
             continue
         run.train(attempt=2)
@@ -190,7 +192,7 @@ def test_two_processes_stop_on_the_same_step(tmp_path: Path) -> None:
     assert result.error is not None
     assert result.error.kind == "Interrupted"
     (saved,) = run.folder().checkpoints.glob("step-*")
-    state = checkpoint.TrainState.load(saved / checkpoint.STATE)
+    state = TrainState.load(saved / checkpoint_files.STATE)
     assert state.step == len(run.losses())
     assert state.world == 2
 

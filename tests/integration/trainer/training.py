@@ -50,7 +50,7 @@ class Training:
         """Trains in this process, as one rank."""
         from slipway_trainer.step.fence import Fence
         from slipway_trainer.step.signals import StopFlag
-        from slipway_trainer.training.engine import Ranks
+        from slipway_trainer.training.process_group import Ranks
         from slipway_trainer.training.stage import train_stage
 
         Fence(self.workspace.fence(stage), attempt).raise_()

@@ -10,7 +10,7 @@ from slipway_core import plan as plans
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step import startup
 from slipway_trainer.step.signals import StopFlag
-from slipway_trainer.training.engine import Ranks
+from slipway_trainer.training.process_group import Ranks
 
 
 def main(rank: int, store: str, runs: list[str]) -> None:

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun, make_run
-from transformers import GenerationConfig
 
 from slipway_core.protocol import artifact
 from slipway_trainer import export
-from slipway_trainer.export import check_written, sample_logits, write_model
-from slipway_trainer.model import exported_model, stage_model
-from slipway_trainer.step.errors import BadExport, BadModel, NoSpace, Superseded
+from slipway_trainer.model import exported_model, logit_check, stage_model
+from slipway_trainer.model.logit_check import sample_logits
+from slipway_trainer.model.model_files import write_model
+from slipway_trainer.step.errors import BadModel, NoSpace, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
 
@@ -37,14 +35,6 @@ def run(prepared: TrainedRun) -> Any:
         shutil.rmtree(folder)
     prepared.workspace.fence("export").unlink(missing_ok=True)
     prepared.workspace.stage("pretrain").resolved.unlink(missing_ok=True)
-
-
-def _keys(folder: Path) -> set[str]:
-    names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(str(path), "pt") as file:
-            names |= set(file.keys())
-    return names
 
 
 def test_the_artifact_is_whole_and_computes_what_the_trained_model_computes(run: TrainedRun) -> None:
@@ -133,6 +123,8 @@ def test_killed_at_any_moment_and_started_again_it_ends_the_same(
     with monkeypatch.context() as patch:
         if moment == "save_pretrained":
             patch.setattr(tokenizer, "save", die)
+        elif moment == "check_written":
+            patch.setattr(logit_check, moment, die)
         elif moment == "build":
             patch.setattr(artifact, "build", die)
         elif moment == "rename":
@@ -194,103 +186,3 @@ def test_a_full_disk_is_noticed_before_anything_is_written(run: TrainedRun, monk
     with pytest.raises(NoSpace, match="MiB are free"):
         export.run(run.plan, run.workspace, attempt=1)
     assert not list(run.workspace.root.glob("artifact*"))
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_tied_output_layer_is_written_once_and_an_untied_one_is_kept(tmp_path: Path, tied: bool) -> None:
-    words = make_tokenizer()
-    model = make_model(words, tie_word_embeddings=tied)
-    expected = sample_logits(model)
-    write_model(model, words, tmp_path / "a")
-    assert ("lm_head.weight" in _keys(tmp_path / "a")) is not tied
-    check_written(tmp_path / "a", expected, torch.float32)
-
-
-def test_large_weights_are_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "SHARD_SIZE", "100KB")
-    words = make_tokenizer()
-    model = make_model(words)
-    expected = sample_logits(model)
-    write_model(model, words, tmp_path / "a")
-    assert len(list((tmp_path / "a").glob("*.safetensors"))) > 1
-    check_written(tmp_path / "a", expected, torch.float32)
-
-
-def test_every_token_that_ends_an_answer_is_named_and_no_length_is(tmp_path: Path) -> None:
-    words = make_tokenizer()
-    model = make_model(words)
-    model.generation_config = GenerationConfig(max_new_tokens=7, max_length=9, do_sample=True, temperature=0.3)
-    write_model(model, words, tmp_path / "a")
-    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
-    assert set(settings["eos_token_id"]) == {words.eos_token_id, words.convert_tokens_to_ids("<|im_end|>")}
-    assert settings["temperature"] == 0.3
-    assert not settings.keys() & {"max_new_tokens", "max_length"}
-    write_model(make_model(words), words, tmp_path / "b")
-    settings = json.loads((tmp_path / "b" / "generation_config.json").read_text())
-    assert (settings["do_sample"], settings["temperature"], settings["top_p"]) == (True, 0.7, 0.95)
-
-
-def test_a_greedy_base_stays_greedy(tmp_path: Path) -> None:
-    words = make_tokenizer()
-    model = make_model(words)
-    model.generation_config = GenerationConfig(do_sample=False, repetition_penalty=1.1)
-    write_model(model, words, tmp_path / "a")
-    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
-    assert settings["repetition_penalty"] == 1.1
-    assert "temperature" not in settings
-
-
-def _damage(folder: Path, change: Any) -> None:
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "model.safetensors"
-    tensors = load_file(str(path))
-    change(tensors)
-    save_file(tensors, str(path), metadata={"format": "pt"})
-
-
-def _empty(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(0)
-
-
-def _lost(tensors: dict[str, torch.Tensor]) -> None:
-    del tensors["model.layers.1.mlp.up_proj.weight"]
-
-
-def _zeroed(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["model.layers.1.mlp.up_proj.weight"].zero_()
-
-
-def _extra(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["model.layers.9.mlp.up_proj.weight"] = torch.zeros(2, 2)
-
-
-@pytest.mark.parametrize("change", [_empty, _lost, _zeroed, _extra])
-def test_a_weight_that_was_lost_on_the_way_is_noticed(tmp_path: Path, change: Any) -> None:
-    words = make_tokenizer()
-    model = make_model(words)
-    expected = sample_logits(model)
-    write_model(model, words, tmp_path / "a")
-    _damage(tmp_path / "a", change)
-    with pytest.raises(BadExport):
-        check_written(tmp_path / "a", expected, torch.float32)
-
-
-def test_a_model_of_nan_is_written_and_left_to_its_evaluation(tmp_path: Path) -> None:
-    words = make_tokenizer()
-    model = make_model(words)
-    with torch.no_grad():
-        model.model.norm.weight.fill_(torch.nan)
-    expected = sample_logits(model)
-    write_model(model, words, tmp_path / "a")
-    check_written(tmp_path / "a", expected, torch.float32)
-    with pytest.raises(BadExport):
-        check_written(tmp_path / "a", torch.zeros_like(expected), torch.float32)
-
-
-@pytest.mark.parametrize(("hidden", "heads", "served"), [(64, 2, True), (64, 4, False), (256, 4, True)])
-def test_a_head_size_that_vllm_does_not_take_on_a_cpu_is_said(hidden: int, heads: int, served: bool) -> None:
-    config = make_model(make_tokenizer(), hidden_size=hidden, num_attention_heads=heads).config
-    warning = exported_model.head_size_warning(config)
-    assert (warning is None) is served
-    assert warning is None or f"is {hidden // heads}," in warning

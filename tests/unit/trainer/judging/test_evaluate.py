@@ -20,6 +20,7 @@ from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 from slipway_trainer import export
 from slipway_trainer.judging import evaluate, generation
+from slipway_trainer.model import model_files
 from slipway_trainer.step.errors import BadArtifact, BadConfig, BadData, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
@@ -39,7 +40,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Another run's artifact, with a tokenizer and a length of its own, and its digest."""
     folder = tmp_path_factory.mktemp("live") / "artifact"
     words = make_tokenizer()
-    export.write_model(make_model(words, positions=48, seed=3), words, folder)
+    model_files.write_model(make_model(words, positions=48, seed=3), words, folder)
     manifest = artifact.build(folder, run="live", plan_digest="sha256:" + "0" * 64, created_at="2026-01-01T00:00:00Z")
     (folder / artifact.MANIFEST).write_text(artifact.dump(manifest), encoding="utf-8")
     return folder, manifest.digest

@@ -1,4 +1,4 @@
-"""Answers do not depend on the batch they are made in, stop where they should, and are counted as stated."""
+"""Answers do not depend on the batch they are made in, and stop where they should."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from tests.unit.trainer.tiny_model import make_servable, teach
 
 from slipway_trainer.judging import generation
-from slipway_trainer.judging.generation import Answer, Prompt, figures, repetition, units
+from slipway_trainer.judging.answer_metrics import figures
+from slipway_trainer.judging.generation import Prompt
 from slipway_trainer.model.exported_model import ExportedModel
 
 QUESTION, POEM = "背诵《夜思》", "床前明月光，疑是地上霜。"
@@ -21,10 +22,6 @@ def taught() -> ExportedModel:
 
 def _prompt(text: str, **wanted: object) -> Prompt:
     return Prompt([{"role": "user", "content": text}], **wanted)  # type: ignore[arg-type]
-
-
-def _answer(text: str, *, wanted: str | None = None, recall: bool = False) -> Answer:
-    return Answer(_prompt("?", answer=wanted, recall=recall), text, len(text), "stop")
 
 
 def test_a_learned_answer_is_recalled_to_the_letter_and_stops_at_the_end_of_the_turn(taught: ExportedModel) -> None:
@@ -68,58 +65,3 @@ def test_a_tokenizer_without_a_chat_template_is_refused(taught: ExportedModel) -
     model.tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         generation.answer(model, [_prompt("a")], max_new_tokens=4)
-
-
-def test_units_are_characters_of_chinese_words_of_other_scripts_and_punctuation() -> None:
-    assert units("李白 said: 好, 12 times") == ["李", "白", "said", ":", "好", ",", "12", "times"]
-
-
-def test_distinct_n_counts_over_all_answers_together() -> None:
-    metrics, missing = figures([_answer("a b a b"), _answer("a b")])
-    assert missing.keys() == set()
-    assert metrics["distinct_1"] == pytest.approx(2 / 6)
-    assert metrics["distinct_2"] == pytest.approx(2 / 4)
-
-
-def test_repetition_is_the_share_of_4_grams_seen_before_in_the_same_answer() -> None:
-    assert repetition(units("明月" * 4)) == pytest.approx(1 - 2 / 5)
-    assert repetition(units("abc def ghi jkl")) == 0
-    assert repetition(units("a b c")) is None
-    metrics, _ = figures([_answer("明月" * 4), _answer("one two three four"), _answer("short")])
-    assert metrics["repetition_rate"] == pytest.approx((1 - 2 / 5) / 2)
-
-
-def test_a_loop_of_punctuation_is_repetition_and_not_emptiness() -> None:
-    metrics, _ = figures([_answer("，" * 40)])
-    assert metrics["repetition_rate"] > 0.9
-    assert metrics["empty_rate"] == 0
-
-
-def test_white_space_is_empty() -> None:
-    metrics, missing = figures([_answer(" \n"), _answer("")])
-    assert metrics == {"empty_rate": 1.0}
-    assert missing.keys() == {"distinct_1", "distinct_2", "repetition_rate"}
-
-
-def test_recall_compares_nfc_without_outer_white_space_and_only_where_an_answer_is_wanted() -> None:
-    answers = [
-        _answer(" cafe\u0301\n", wanted="caf\u00e9", recall=True),
-        _answer("cafe", wanted="caf\u00e9", recall=True),
-        _answer("anything", recall=True),
-        _answer("caf\u00e9", wanted="caf\u00e9"),
-    ]
-    metrics, _ = figures(answers)
-    assert metrics["recall_count"] == 1.0
-    assert metrics["recall_rate"] == 0.5
-
-
-def test_recall_without_wanted_answers_is_missing_with_its_reason() -> None:
-    metrics, missing = figures([_answer("anything", recall=True)])
-    assert "recall_rate" not in metrics
-    assert "none of the 1 recall prompts has an answer" in missing["recall_rate"]
-
-
-def test_no_answer_is_no_figure() -> None:
-    metrics, missing = figures([])
-    assert metrics == {}
-    assert missing.keys() == set(generation.METRICS)

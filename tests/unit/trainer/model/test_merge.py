@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_trainer.export import sample_logits
 from slipway_trainer.model.cast_weights import cast_weights
+from slipway_trainer.model.logit_check import sample_logits
 from slipway_trainer.model.merge import merge_adapter
 
 

@@ -3,10 +3,8 @@
 from typing import Any
 
 import pytest
-import torch
 
-from slipway_trainer.training import engine
-from slipway_trainer.training.engine import Ranks, configuration, owns_clipping
+from slipway_trainer.training.engine import configuration, owns_clipping
 
 
 def made(precision: Any, zero: int, **changes: Any) -> dict[str, Any]:
@@ -37,31 +35,3 @@ def test_half_precision_adds_gradients_up_in_float32() -> None:
 
 def test_fp16_scales_its_loss_dynamically() -> None:
     assert made("FP16", 1)["fp16"]["loss_scale"] == 0
-
-
-def test_ranks_are_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(name, str(value))
-    assert Ranks.from_environment() == Ranks(3, 4, 1, 2)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    monkeypatch.delenv("RANK")
-    assert Ranks.from_environment() == Ranks()
-
-
-@pytest.mark.parametrize(
-    ("device", "built_for", "built", "used"),
-    [
-        ("cpu", "cpu", True, True),
-        ("cpu", "cpu", False, False),
-        ("cuda", "cpu", True, False),
-        ("cpu", "cuda", True, False),
-    ],
-)
-def test_the_operator_for_shared_memory_is_used_where_it_was_built_ahead_and_compiled_nowhere(
-    device: str, built_for: str, built: bool, used: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from deepspeed import git_version_info
-
-    monkeypatch.setattr(git_version_info, "accelerator_name", built_for)
-    monkeypatch.setitem(git_version_info.installed_ops, "deepspeed_shm_comm", built)
-    assert engine.built_ahead(torch.device(device)) is used

@@ -22,7 +22,11 @@ def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, p
     a row apart, while a mask of ones lets them see each other. Labels are the input itself (the model shifts them),
     and IGNORED where nothing is to be learned: the first token of each document, which nothing in it predicts, tokens
     that are not learned, and the padding at the right, which is a document of its own.
+
+    Without rows it is a row that teaches nothing: a rank that has none left goes through the model with the others.
     """
+    if not rows:
+        return _empty(pad_id)
     documents = [bins.row(row) for row in rows]
     longest = max((int(shards.lengths[row].sum()) for row in documents), default=0)
     width = min(-(-longest // WIDTH_STEP) * WIDTH_STEP, max_length)
@@ -46,4 +50,13 @@ def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, p
         "input_ids": torch.from_numpy(inputs),
         "position_ids": torch.from_numpy(positions),
         "labels": torch.from_numpy(labels),
+    }
+
+
+def _empty(pad_id: int) -> dict[str, torch.Tensor]:
+    width = WIDTH_STEP
+    return {
+        "input_ids": torch.full((1, width), pad_id),
+        "position_ids": torch.arange(width).unsqueeze(0),
+        "labels": torch.full((1, width), IGNORED),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from slipway_trainer.step.errors import BadArtifact, BadModel
+from slipway_trainer.step.errors import BadArtifact, BadModel, first_line
 from slipway_trainer.tokens import tokenizer
 
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -42,8 +42,7 @@ def load(
         )
         words = tokenizer.from_folder(folder, "artifact")
     except (OSError, ValueError, KeyError, RuntimeError, BadModel) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadArtifact(f"{folder}: cannot be loaded: {first}. Export the model again") from None
+        raise BadArtifact(f"{folder}: cannot be loaded: {first_line(error)}. Export the model again") from None
     model, report = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if names := sorted(map(str, report[what])):

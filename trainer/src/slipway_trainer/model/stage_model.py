@@ -19,7 +19,7 @@ from slipway_trainer.model import document_attention
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.model.merge import merge_adapter
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.step.errors import BadConfig, BadModel
+from slipway_trainer.step.errors import BadConfig, BadModel, first_line
 from slipway_trainer.tokens import tokenizer
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = F
             str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, local_files_only=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadModel(f"model.from: {folder}: cannot be loaded: {first}") from None
+        raise BadModel(f"model.from: {folder}: cannot be loaded: {first_line(error)}") from None
 
 
 def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> PretrainedConfig:

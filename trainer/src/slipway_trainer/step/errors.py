@@ -121,3 +121,8 @@ class LostPeers(StepFailure):
 
     kind = "LostPeers"
     exit_code = exit_codes.LOST_PEERS
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says; its name when it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

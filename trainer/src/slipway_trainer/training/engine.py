@@ -1,94 +1,18 @@
-"""DeepSpeed, for every case: one process or many, ZeRO 0 to 3, with or without a compiler on the machine."""
+"""DeepSpeed's engine, for every case: one process or many, every precision, ZeRO 0 to 3."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import io
-import logging
-import os
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch._C._distributed_c10d import HashStore
 
-Precision = Literal["FP32", "BF16", "FP16"]
+from slipway_trainer.training.precision import Precision
 
-DTYPES: dict[str, torch.dtype] = {"FP32": torch.float32, "BF16": torch.bfloat16, "FP16": torch.float16}
-TIMEOUT = datetime.timedelta(minutes=30)
-_SHARED_MEMORY = "deepspeed_shm_comm"
 FIRST_SCALE_POWER = 16
 """fp16: the loss is first scaled by 2 to this power; every overflow halves it."""
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those of the stage."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    local_world: int = 1
-
-    @classmethod
-    def from_environment(cls) -> Ranks:
-        """Reads what torch's launcher sets; one process alone when it set nothing."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        if "RANK" not in os.environ:
-            return cls()
-        return cls(*(int(os.environ[name]) for name in names))
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def connect(ranks: Ranks) -> None:
-    """Makes the process group; one process alone needs no port and no network.
-
-    DeepSpeed would compile an operator for shared memory (g++ and ninja) when its communication starts on a CPU. It is
-    used where it was built ahead, as in the train image; elsewhere plain gloo does the same work at the same speed for
-    a few ranks, so the operator is said not to be there.
-    """
-    device = ranks.device
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    if not distributed.is_initialized():
-        if ranks.world == 1:
-            distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-        else:
-            distributed.init_process_group(backend, timeout=TIMEOUT)
-    os.environ.setdefault("DS_ACCELERATOR", device.type)
-    # DeepSpeed looks for these whether or not the process group is there.
-    for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
-        os.environ.setdefault(name, str(value))
-    import deepspeed
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Set before it is first read: reading it asks the compiler about every operator.
-    deepspeed.ops.__compatible_ops__ = {_SHARED_MEMORY: built_ahead(device)}  # type: ignore[attr-defined]
-    # It prints that the operator was built, whenever it has loaded it.
-    with contextlib.redirect_stdout(io.StringIO()):
-        deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
-
-
-def built_ahead(device: torch.device) -> bool:
-    """Whether DeepSpeed was installed with its operator for shared memory, which serves CPUs alone."""
-    from deepspeed.git_version_info import accelerator_name, installed_ops
-
-    return device.type == accelerator_name == "cpu" and installed_ops.get(_SHARED_MEMORY, False)
-
-
-def disconnect() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def configuration(
@@ -183,9 +107,3 @@ def gathered_state(engine: Any, *, trainable_only: bool) -> dict[str, torch.Tens
             if last not in module.get_submodule(owner)._non_persistent_buffers_set:
                 state[name] = buffer.detach().cpu().clone()
     return state
-
-
-def _has_backend() -> bool:
-    from deepspeed import comm
-
-    return comm.comm.cdb is not None

@@ -1,24 +1,23 @@
-"""Starts the ranks of a stage on this node, and says as one process how they ended."""
+"""Starts the ranks of a stage on this node, and waits for them as one process."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_core.plan import Plan
-from slipway_core.protocol import exit_codes, step_result, variables
-from slipway_core.protocol.step_result import ResultError, StepResult
+from slipway_core.protocol import exit_codes, variables
+from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.compute import Compute
-from slipway_trainer.step import errors, parent_death
-from slipway_trainer.step.errors import LostPeers, StepFailure
+from slipway_trainer.step import parent_death
+from slipway_trainer.step.errors import LostPeers
 from slipway_trainer.step.machine import physical_cores
+from slipway_trainer.training import rank_outcome
 
 NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
 """Environment variable: number of this pod among the nodes of the stage. Unset, all ranks start here."""
@@ -105,10 +104,12 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
             codes = [exit_codes.RESTARTABLE]
         except Exception as error:
             lost = error
-        results = _results(Path(folder), seconds=PEER_SECONDS if lost else 0.0, expected=where.processes)
+        results = rank_outcome.read_results(
+            Path(folder), seconds=PEER_SECONDS if lost else 0.0, expected=where.processes
+        )
         if lost is not None and not any(result.error for result in results.values()):
             raise LostPeers(f"the other nodes cannot be reached any more: {lost}")
-        return _outcome(results, codes)
+        return rank_outcome.outcome(results, codes)
 
 
 def grace_seconds(environment: Mapping[str, str] = os.environ) -> int:
@@ -126,22 +127,6 @@ def die_with_launcher(environment: Mapping[str, str] = os.environ) -> None:
         parent_death.die_with_parent(launcher, exit_code=exit_codes.LOST_PEERS)
 
 
-def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error of a collective says that another rank is gone, so that this rank is not the cause."""
-    if type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError"):
-        return True
-    text = str(error)
-    signs = (
-        "Connection closed by peer",
-        "Connection reset by peer",
-        "Broken pipe",
-        "gloo/transport",
-        "NCCL communicator was aborted",
-        "remote process exited",
-    )
-    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
-
-
 def _share_cores(where: Layout) -> None:
     """Divides the physical cores among the ranks: more threads than cores make all of them slower."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, physical_cores() // where.processes)))
@@ -149,54 +134,3 @@ def _share_cores(where: Layout) -> None:
     if where.nodes == 1:
         # gloo looks up the host's name otherwise, which may lead nowhere on a laptop.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-
-
-def _results(folder: Path, *, seconds: float, expected: int) -> dict[int, StepResult]:
-    """Returns what the ranks reported, by rank; a rank that was killed reported nothing."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found: dict[int, StepResult] = {}
-        for path in folder.glob("*.json"):
-            try:
-                found[int(path.stem)] = step_result.decode(path.read_text(encoding="utf-8"))
-            except (ResultError, ValueError, OSError):
-                continue
-        if len(found) == expected or any(r.error for r in found.values()) or time.monotonic() >= deadline:
-            return found
-        time.sleep(0.2)
-
-
-def _outcome(results: dict[int, StepResult], codes: list[int]) -> StepResult:
-    failures = [as_failure(result.error.kind, result.error.message) for result in results.values() if result.error]
-    progress = next((result.progress for _, result in sorted(results.items()) if result.progress), None)
-    reported = [failure.exit_code for failure in failures]
-    # A rank that was killed has a code and no report. The launcher's own SIGTERM to the rest is no failure of theirs.
-    killed = [code for code in codes if code not in (0, *reported, exit_codes.RESTARTABLE)]
-    if (killed and not failures) or (killed and exit_codes.gravest_code([*reported, *killed]) not in reported):
-        failures.append(_killed(killed[0]))
-    if not failures and exit_codes.RESTARTABLE in codes and len(results) == 0:
-        raise errors.Interrupted("stopped before the ranks had started")
-    if failures:
-        gravest = exit_codes.gravest_code([failure.exit_code for failure in failures])
-        worst = next(failure for failure in failures if failure.exit_code == gravest)
-        worst.progress = progress
-        raise worst
-    if not results:
-        raise StepFailure("the ranks ended without a word")
-    return results[min(results)]
-
-
-def as_failure(kind: str, message: str) -> StepFailure:
-    """Returns the failure of another process as one of ours."""
-    for candidate in vars(errors).values():
-        if isinstance(candidate, type) and issubclass(candidate, StepFailure) and candidate.kind == kind:
-            return candidate(message)
-    return StepFailure(f"{kind}: {message}")
-
-
-def _killed(code: int) -> StepFailure:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ": the kernel does that when memory runs out" if -code == signal.SIGKILL else ""
-        return StepFailure(f"a rank was killed by {name}{hint}")
-    return StepFailure(f"a rank ended with exit code {code} and said nothing; its log says more")

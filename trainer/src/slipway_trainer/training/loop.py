@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import distributed
 
 from slipway_core.resources.stage import Stage
-from slipway_core.resources.status import Progress
-from slipway_trainer.batches import collate
-from slipway_trainer.batches.row_stream import Extent, RowStream
-from slipway_trainer.batches.shards import Shards
 from slipway_trainer.step.errors import Diverged, Interrupted, NoSpace
-from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.training import engine as engines
-from slipway_trainer.training import optimizer
-from slipway_trainer.training.checkpoint import CheckpointFailed, Checkpoints, TrainState
-from slipway_trainer.training.engine import Ranks
+from slipway_trainer.training import optimizer, process_group
+from slipway_trainer.training.checkpoint import CheckpointFailed, Checkpoints
+from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
-from slipway_trainer.training.validation import ValidationSet, empty_batch
-
-SPEED_STEPS = 20
-"""Steps that the shown speed is the mean of."""
-FENCE_SECONDS = 1.0
-
-Figure = TypeVar("Figure", float, float | None)
-
-
-@dataclass(frozen=True)
-class Window:
-    """What one rank feeds the model in one optimizer step."""
-
-    batches: list[dict[str, torch.Tensor]]
-    """As many on every rank."""
-    targets: int
-    """Learned tokens in them."""
-    tokens: int
-    rows: int
-    """Of the stream, of all ranks, that are done after the step."""
-    epoch: float
-    """Passes over the data that are done after the step."""
+from slipway_trainer.training.step_report import Pace, StepReport
+from slipway_trainer.training.train_state import TrainState
+from slipway_trainer.training.validation import ValidationSet
+from slipway_trainer.training.window import Window, Windows
 
 
 @dataclass
@@ -57,20 +31,15 @@ class Training:
 
     stage: Stage
     engine: Any
-    shards: Shards
-    stream: RowStream
-    extent: Extent
+    windows: Windows
     validation: ValidationSet | None
     checkpoints: Checkpoints
     every_steps: int
     resolved: Resolved
     ranks: Ranks
-    fence: Fence
     stop: StopFlag
-    pad_id: int
-    reporter: Reporter | None = None
+    report: StepReport | None = None
     """Rank 0 alone."""
-    metrics: Metrics | None = None
     clock: Callable[[], float] = time.monotonic
     saved_step: int | None = None
     """Of the newest complete checkpoint."""
@@ -82,27 +51,29 @@ class Training:
         when the first checkpoint cannot be written, Superseded when a newer attempt has the stage.
         """
         self.engine.train()
-        speeds: deque[tuple[int, float]] = deque(maxlen=SPEED_STEPS)
+        pace = Pace()
         started, before = self.clock(), state.seconds
         with ThreadPoolExecutor(1, "collate") as pool:
             ahead = self._ahead(pool, state.step)
-            while state.step < self.extent.steps and not self._stops_early(state):
+            while state.step < self._steps and not self._stops_early(state):
                 step_started = self.clock()
                 window = ahead.result()
                 ahead = self._ahead(pool, state.step + 1)
                 stop, targets, tokens = self._sum([float(self.stop.requested), window.targets, window.tokens])
                 if stop:
                     self._interrupt(state)
-                rate = optimizer.learning_rate(state.step, self.extent.steps, self.stage.optimizer)
+                rate = optimizer.learning_rate(state.step, self._steps, self.stage.optimizer)
                 loss, norm = self._step(window, targets, rate, state.step + 1)
 
                 state = _advanced(state, window, loss, int(tokens))
-                speeds.append((int(tokens), self.clock() - step_started))
+                pace.add(int(tokens), self.clock() - step_started)
                 due = self.validation is not None and self._validation_due(state.step)
                 if due:
                     state = self._validate(state)
                 state = replace(state, seconds=before + self.clock() - started)
-                self._report(state, rate, norm, speeds, measured=due)
+                if self.report:
+                    saved = self.saved_step is not None
+                    self.report.step(state, rate, norm, pace, measured=due, has_checkpoint=saved)
                 if self._checkpoint_due(state):
                     self._save(state)
         return state
@@ -155,33 +126,11 @@ class Training:
 
     def _ahead(self, pool: ThreadPoolExecutor, step: int) -> Future[Window]:
         """Makes the window of a step while the one before it is computed."""
-        return pool.submit(self.window, step)
-
-    def window(self, step: int) -> Window:
-        """Returns this rank's part of a step: every rank has the same number of micro batches, if need be empty."""
-        start, stop = self.extent.window(step)
-        if start >= stop:
-            return Window([], 0, 0, start, 0.0)
-        rows = self.stream.rows(start, stop)
-        mine = list(range(len(rows)))[self.ranks.rank :: self.ranks.world]
-        micro = self.resolved.micro_batch
-        most = -(-len(rows) // self.ranks.world)
-        count = -(-most // micro)
-        batches = [self._batch(rows, mine[index * micro : (index + 1) * micro]) for index in range(count)]
-        targets = sum(int((batch["labels"] != collate.IGNORED).sum()) for batch in batches)
-        tokens = sum(int(self.shards.lengths[rows.row(row)].sum()) for row in mine)
-        epoch, index = self.stream.locate(stop)
-        whole = self.stream.first_row(epoch + 1) - self.stream.first_row(epoch)
-        return Window(batches, targets, tokens, stop, epoch + index / max(1, whole))
-
-    def _batch(self, rows: Any, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        if not indices:
-            return empty_batch(self.pad_id)
-        return collate.batch(self.shards, rows, indices, max_length=self.stage.max_length, pad_id=self.pad_id)
+        return pool.submit(self.windows.of_step, step)
 
     def _validation_due(self, step: int) -> bool:
         assert self.stage.data.validation is not None
-        return step % self.stage.data.validation.every_steps == 0 or step == self.extent.steps
+        return step % self.stage.data.validation.every_steps == 0 or step == self._steps
 
     def _validate(self, state: TrainState) -> TrainState:
         assert self.validation is not None
@@ -197,7 +146,7 @@ class Training:
 
     def _checkpoint_due(self, state: TrainState) -> bool:
         best = self.stage.select == "Best" and state.best_step == state.step
-        return best or state.step % self.every_steps == 0 or state.step == self.extent.steps
+        return best or state.step % self.every_steps == 0 or state.step == self._steps
 
     def _save(self, state: TrainState) -> None:
         """Writes a checkpoint. When the disk is full and an older one exists, training goes on with a warning."""
@@ -208,91 +157,30 @@ class Training:
         except CheckpointFailed as error:
             if self.saved_step is None:
                 raise NoSpace(f"{error}. No checkpoint could be written: free space there and start again") from None
-            if self.reporter:
-                self.reporter.warn(
+            if self.report:
+                self.report.reporter.warn(
                     f"step {state.step}: the checkpoint could not be written ({error}). The last complete one "
                     f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there"
                 )
             return
-        if self.saved_step is not None and self.reporter:
-            self.reporter.warn(None)
+        if self.saved_step is not None and self.report:
+            self.report.reporter.warn(None)
         self.saved_step = state.step
 
     def _interrupt(self, state: TrainState) -> None:
         """All ranks are at the same step here, because they added up the flag."""
         if state.step > (self.saved_step or 0):
-            if self.reporter:
-                self.reporter.log(f"stopping at step {state.step}: writing a checkpoint")
+            if self.report:
+                self.report.reporter.log(f"stopping at step {state.step}: writing a checkpoint")
             self._save(state)
-        raise Interrupted(f"stopped at step {state.step} of {self.extent.steps}; it goes on from there")
+        raise Interrupted(f"stopped at step {state.step} of {self._steps}; it goes on from there")
+
+    @property
+    def _steps(self) -> int:
+        return self.windows.extent.steps
 
     def _sum(self, values: list[float]) -> list[float]:
-        """Returns the sums over all ranks."""
-        if self.ranks.world == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.ranks.device)
-        distributed.all_reduce(tensor)
-        return tensor.tolist()
-
-    def _report(
-        self, state: TrainState, rate: float, norm: float, speeds: deque[tuple[int, float]], *, measured: bool
-    ) -> None:
-        if self.reporter is None or self.metrics is None:
-            return
-        self._look_at_fence()
-        tokens, seconds = (sum(values) for values in zip(*speeds, strict=True))
-        speed = tokens / seconds if seconds > 0 else None
-        left = (self.extent.steps - state.step) * seconds / len(speeds)
-        self._write_metrics(
-            {
-                "step": state.step,
-                "epoch": round(state.epoch, 6),
-                "tokens": state.tokens,
-                "loss": state.loss,
-                "validation_loss": state.validation_loss if measured else None,
-                "learning_rate": rate,
-                "grad_norm": norm if math.isfinite(norm) else None,
-                "tokens_per_second": speed,
-                "seconds": round(state.seconds, 3),
-                "time": time.time(),
-            }
-        )
-        progress = Progress(
-            step=state.step,
-            total=self.extent.steps,
-            epoch=_readable(state.epoch),
-            tokens=state.tokens,
-            loss=_readable(state.loss),
-            validation_loss=_readable(state.validation_loss),
-            learning_rate=_readable(rate),
-            tokens_per_second=_readable(speed),
-            eta_seconds=_readable(left),
-        )
-        self.reporter.step(progress, force=measured or state.step == self.extent.steps)
-
-    def _write_metrics(self, row: dict[str, float | int | None]) -> None:
-        assert self.metrics is not None
-        try:
-            self.metrics.write(row)
-        except OSError as error:
-            # What was not written stays in the buffer and is written with the next row.
-            if self.saved_step is None:
-                raise
-            if self.reporter:
-                self.reporter.warn(f"step {row['step']}: metrics.jsonl could not be written ({error})")
-
-    _fence_looked: float = -math.inf
-
-    def _look_at_fence(self) -> None:
-        # A file on a network volume, so not at every step of a small model.
-        if self.clock() - self._fence_looked >= FENCE_SECONDS:
-            self._fence_looked = self.clock()
-            self.fence.check()
-
-
-def _readable(value: Figure) -> Figure:
-    """Returns a figure as people and tables read it, with six digits; metrics.jsonl has all of them."""
-    return value if value is None else float(f"{value:.6g}")  # type: ignore[return-value]
+        return process_group.summed(values, self.ranks)
 
 
 def _advanced(state: TrainState, window: Window, loss: float, tokens: int) -> TrainState:

@@ -14,7 +14,7 @@ from slipway_core.resources.stage import Stage
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from slipway_trainer.training.engine import Precision
+    from slipway_trainer.training.precision import Precision
 
 USABLE = 0.8
 """Share of the free memory that is planned with; the rest is for what is not estimated."""

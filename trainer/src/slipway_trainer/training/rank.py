@@ -27,7 +27,7 @@ def main() -> None:
     from slipway_core.plan import Plan
     from slipway_core.protocol.step_result import StepResult
     from slipway_core.protocol.workspace import Workspace
-    from slipway_trainer.training.engine import Ranks
+    from slipway_trainer.training.process_group import Ranks
 
     ranks = Ranks.from_environment()
     os.environ[variables.RESULT_VARIABLE] = str(arguments.results / f"{ranks.rank}.json")

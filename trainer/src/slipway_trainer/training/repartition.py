@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from slipway_trainer.training.engine import Ranks
+from slipway_trainer.training.process_group import Ranks
 
 _BASE = "base_optimizer_state"
 _PIECES = "single_partition_of_fp32_groups"

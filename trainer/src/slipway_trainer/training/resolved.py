@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from slipway_trainer.step.files import write_atomically
-from slipway_trainer.training.engine import Precision
+from slipway_trainer.training.precision import Precision
 
 
 @dataclass(frozen=True)

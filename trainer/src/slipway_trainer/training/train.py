@@ -17,7 +17,7 @@ def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
     When the memory runs out, the micro batch is halved and the stage goes on from its last checkpoint; the steps stay
     the same, because what is in a step does not depend on the micro batch.
 
-    Raises a StepFailure: see `loop.Training.train` and `models.load_for_stage`.
+    Raises a StepFailure: see `loop.Training.train` and `stage_model.load_for_stage`.
     """
     done = stage_output.finished(ws.stage(stage), stage=stage, attempt=attempt)
     if done is not None:
@@ -39,7 +39,7 @@ def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     where = launch.layout(plan.compute)
     if where.world > 1 or plan.stage(stage).memory.zero_stage == 3:
         return launch.run_ranks(where, plan, ws, stage=stage, attempt=attempt)
-    from slipway_trainer.training.engine import Ranks
+    from slipway_trainer.training.process_group import Ranks
     from slipway_trainer.training.stage import train_stage
 
     return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks())

@@ -35,20 +35,8 @@ class ValidationSet:
             for index in range(self.batches):
                 rows = self.mine[index * self.micro_batch : (index + 1) * self.micro_batch]
                 batch = collate.batch(self.shards, self.bins, rows, max_length=self.max_length, pad_id=self.pad_id)
-                if not rows:
-                    batch = empty_batch(self.pad_id)
                 targets += int((batch["labels"] != collate.IGNORED).sum())
                 total += engine(**{name: tensor.to(device) for name, tensor in batch.items()}).double().cpu()
         engine.train()
         nats, count = sum_over_ranks([float(total), float(targets)])
         return nats / count if count else float("nan")
-
-
-def empty_batch(pad_id: int) -> dict[str, torch.Tensor]:
-    """Returns a row that teaches nothing, for a rank that has no row left while others have."""
-    width = collate.WIDTH_STEP
-    return {
-        "input_ids": torch.full((1, width), pad_id),
-        "position_ids": torch.arange(width).unsqueeze(0),
-        "labels": torch.full((1, width), collate.IGNORED),
-    }

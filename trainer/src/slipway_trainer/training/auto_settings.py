@@ -1,0 +1,75 @@
+"""What the plan leaves to the device: decided by the first attempt of a stage, written down once, and told with its
+reasons.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway_trainer.batches import row_stream
+from slipway_trainer.batches.row_stream import RowStream
+from slipway_trainer.batches.shards import Shards
+from slipway_trainer.model import lineage
+from slipway_trainer.step import machine
+from slipway_trainer.training import memory, precision, process_group
+from slipway_trainer.training.memory import Machine, ModelSize
+from slipway_trainer.training.precision import Precision
+from slipway_trainer.training.resolved import Resolved
+from slipway_trainer.training.stage_attempt import StageAttempt
+
+
+def decide(attempt: StageAttempt, model: Any, chosen: Precision, stream: RowStream, shards: Shards) -> Resolved:
+    """Returns what was decided, the same on all ranks; it is in resolved.json then.
+
+    Args:
+        model: as it will be trained, with its adapter, in the precision that was chosen.
+
+    Raises Superseded when a newer attempt has the stage.
+    """
+    stage, ranks = attempt.stage, attempt.ranks
+    extent = row_stream.extent(stage, stream)
+    size = ModelSize.of(
+        model.config,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+    device = ranks.device.type
+    free = machine.free_bytes(device, ranks.local_world)
+    choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
+    # Every rank sees another amount of free memory.
+    choice = process_group.of_first(choice, ranks)
+    decided = Resolved(
+        precision=chosen,
+        zero_stage=choice.zero_stage,
+        micro_batch=choice.micro_batch,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        attention=model.config._attn_implementation,
+        target_modules=sorted(model.peft_config["default"].target_modules) if stage.adapter else None,
+        world_size=ranks.world,
+        sequences=extent.sequences,
+        total_rows=extent.rows,
+        total_steps=extent.steps,
+        data_digest=shards.digest,
+        versions=lineage.libraries(),
+        reasons=choice.reasons | {"precision": precision.reason(stage, device)},
+    )
+    if ranks.first:
+        attempt.fence.check()
+        decided.write(attempt.folder.resolved)
+        _tell(attempt, decided, size)
+    return decided
+
+
+def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
+    why = decided.reasons
+    checkpointing = "on" if decided.gradient_checkpointing else "off"
+    attempt.log(
+        f"{size.parameters / 1e6:,.2f}M weights, {size.trainable / 1e6:,.2f}M of them trained; "
+        f"{decided.total_steps} steps of {decided.sequences} rows"
+    )
+    attempt.log(f"precision {decided.precision}: {why['precision']}")
+    attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
+    attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
+    attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
+    if decided.target_modules:
+        attempt.log(f"adapter on {', '.join(decided.target_modules)}")

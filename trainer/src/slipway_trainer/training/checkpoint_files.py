@@ -1,0 +1,110 @@
+"""The files of one checkpoint: written durably, hashed on their way to the disk, and verified before they are read.
+
+```
+step-00000100/weights.pt        trained weights (rank 0; under ZeRO-3 they are in the ranks' files)
+              rank-00000.pt     optimizer, loss scaler and random generators of one rank
+              state.json        TrainState: all that the loop itself knows
+              manifest.json     size and SHA-256 of every file, written last
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import FileEntry
+from slipway_trainer.step.errors import BadCheckpoint, first_line
+
+MANIFEST = "manifest.json"
+STATE = "state.json"
+WEIGHTS = "weights.pt"
+
+
+def rank_name(rank: int) -> str:
+    return f"rank-{rank:05d}.pt"
+
+
+def verify(path: Path) -> None:
+    """Raises BadCheckpoint, naming the file, when a byte of a checkpoint is not as it was written."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        wanted = {name: FileEntry.model_validate(entry) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadCheckpoint(f"{path / MANIFEST}: damaged: {first_line(error)}") from None
+    with ThreadPoolExecutor(4) as pool:
+        for (name, entry), found in zip(wanted.items(), pool.map(_hash, [path / n for n in wanted]), strict=True):
+            if found is None:
+                raise BadCheckpoint(f"{path / name}: damaged: cannot be read")
+            if found != entry:
+                raise BadCheckpoint(
+                    f"{path / name}: damaged: {found.size} bytes with sha256 {found.sha256[:12]}…, "
+                    f"{entry.size} bytes with {entry.sha256[:12]}… were written"
+                )
+
+
+class _HashingFile:
+    """Writes a file and knows its size and SHA-256 at the end, without reading it again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, block: Any) -> int:
+        self.file.write(block)
+        self.sha256.update(block)
+        size = memoryview(block).nbytes
+        self.size += size
+        return size
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write(path: Path, value: Any) -> FileEntry:
+    with path.open("wb") as file:
+        hashing = _HashingFile(file)
+        torch.save(compact(value), hashing)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(size=hashing.size, sha256=hashing.sha256.hexdigest())
+
+
+def write_text(path: Path, text: str) -> FileEntry:
+    data = text.encode()
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def compact(value: Any) -> Any:
+    """Returns the value with every tensor that is a small view of a large buffer copied: torch saves whole buffers."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        return type(value)((key, compact(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return [compact(item) for item in value]
+    return value
+
+
+def read(path: Path) -> Any:
+    # Not weights_only: DeepSpeed's loss scaler is an object. The file is the run's own, and its digest was checked.
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def _hash(path: Path) -> FileEntry | None:
+    try:
+        return artifact.hash_file(path)
+    except OSError:
+        return None

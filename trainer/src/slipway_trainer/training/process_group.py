@@ -1,0 +1,121 @@
+"""The processes of a stage as a group: which of them this one is, and what they tell each other."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import logging
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed
+from torch._C._distributed_c10d import HashStore
+
+TIMEOUT = datetime.timedelta(minutes=30)
+_SHARED_MEMORY = "deepspeed_shm_comm"
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the stage."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """Reads what torch's launcher sets; one process alone when it set nothing."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if "RANK" not in os.environ:
+            return cls()
+        return cls(*(int(os.environ[name]) for name in names))
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def connect(ranks: Ranks) -> None:
+    """Makes the process group; one process alone needs no port and no network.
+
+    DeepSpeed would compile an operator for shared memory (g++ and ninja) when its communication starts on a CPU. It is
+    used where it was built ahead, as in the train image; elsewhere plain gloo does the same work at the same speed for
+    a few ranks, so the operator is said not to be there.
+    """
+    device = ranks.device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if not distributed.is_initialized():
+        if ranks.world == 1:
+            distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        else:
+            distributed.init_process_group(backend, timeout=TIMEOUT)
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    # DeepSpeed looks for these whether or not the process group is there.
+    for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
+        os.environ.setdefault(name, str(value))
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Set before it is first read: reading it asks the compiler about every operator.
+    deepspeed.ops.__compatible_ops__ = {_SHARED_MEMORY: built_ahead(device)}  # type: ignore[attr-defined]
+    # It prints that the operator was built, whenever it has loaded it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+
+
+def built_ahead(device: torch.device) -> bool:
+    """Whether DeepSpeed was installed with its operator for shared memory, which serves CPUs alone."""
+    from deepspeed.git_version_info import accelerator_name, installed_ops
+
+    return device.type == accelerator_name == "cpu" and installed_ops.get(_SHARED_MEMORY, False)
+
+
+def disconnect() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def of_first(value: Value, ranks: Ranks) -> Value:
+    """Returns rank 0's value."""
+    if ranks.world == 1:
+        return value
+    listed: list[Value] = [value]
+    distributed.broadcast_object_list(listed, src=0)
+    return listed[0]
+
+
+def of_all(value: Value, ranks: Ranks) -> list[Value]:
+    """Returns the values of all ranks, in their order."""
+    if ranks.world == 1:
+        return [value]
+    listed: list[Value] = [value] * ranks.world
+    distributed.all_gather_object(listed, value)
+    return listed
+
+
+def summed(values: list[float], ranks: Ranks) -> list[float]:
+    """Returns the sums over all ranks."""
+    if ranks.world == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=ranks.device)
+    distributed.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def _has_backend() -> bool:
+    from deepspeed import comm
+
+    return comm.comm.cdb is not None

@@ -1,0 +1,101 @@
+"""How a stage ends: the weights that `select` asks for, written as a model or an adapter, and the figures of it all."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipway_core.protocol import step_result
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.resources.status import Progress
+from slipway_trainer.training import engine as engines
+from slipway_trainer.training import resume, stage_output
+from slipway_trainer.training.checkpoint import Checkpoints
+from slipway_trainer.training.resolved import Resolved
+from slipway_trainer.training.stage_attempt import StageAttempt
+from slipway_trainer.training.train_state import TrainState
+
+
+def end(
+    attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state: TrainState, decided: Resolved
+) -> StepResult:
+    """Writes the weights that `select` asks for, and says how the stage went; the result of rank 0 holds it.
+
+    Raises Superseded when a newer attempt has the stage, OSError when the disk is full.
+    """
+    step, validation_loss = _select(attempt, engine, checkpoints, state)
+    attempt.say("writing the model")
+    adapter = attempt.stage.adapter is not None
+    weights = engines.gathered_state(engine, trainable_only=adapter)
+    if not attempt.ranks.first:
+        return StepResult(step=attempt.stage.name, attempt=attempt.number)
+    metrics, missing = _metrics(state, step, validation_loss)
+    ended = stage_output.publish(
+        attempt.folder,
+        lambda path: _write(engine.module.model, weights, path, adapter=adapter),
+        kind="adapter" if adapter else "model",
+        step=step,
+        metrics=metrics,
+        progress=_progress(replace(state, validation_loss=validation_loss), decided),
+        fence=attempt.fence,
+    )
+    if state.step < decided.total_steps:
+        attempt.log(f"stopped early at step {state.step}: the validation loss has not fallen any more")
+    attempt.log(f"done: {ended.kind} of step {step}")
+    result = stage_output.result(ended, stage=attempt.stage.name, attempt=attempt.number)
+    return result.model_copy(update={"missing": missing})
+
+
+def _select(
+    attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state: TrainState
+) -> tuple[int, float | None]:
+    """Puts the weights that are asked for into the engine. Returns their step and their validation loss."""
+    if attempt.stage.select != "Best" or state.best_step in (None, state.step):
+        return state.step, state.validation_loss
+    assert state.best_step is not None
+    resume.load_weights(engine, checkpoints.folder.checkpoint(state.best_step), attempt.ranks)
+    return state.best_step, state.best_loss
+
+
+def _metrics(state: TrainState, step: int, validation_loss: float | None) -> tuple[dict[str, float], dict[str, str]]:
+    """Returns the figures that are finite, and the reason for each of the others."""
+    metrics = {
+        "loss": state.loss,
+        "validation_loss": validation_loss,
+        "steps": float(state.step),
+        "selected_step": float(step),
+        "tokens": float(state.tokens),
+        "seconds": round(state.seconds, 3),
+        "tokens_per_second": _speed(state),
+    }
+    return step_result.split_finite({name: value for name, value in metrics.items() if value is not None})
+
+
+def _progress(state: TrainState, decided: Resolved) -> Progress:
+    done = {"tokens_per_second": _speed(state), "eta_seconds": 0.0}
+    return state.progress(decided.total_steps).model_copy(update=done)
+
+
+def _speed(state: TrainState) -> float:
+    return round(state.tokens / state.seconds if state.seconds else 0.0, 1)
+
+
+def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter: bool) -> None:
+    path.mkdir(parents=True)
+    if not adapter:
+        model.config.use_cache = True
+        model.save_pretrained(str(path), state_dict=weights)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(str(path), state_dict=weights, save_embedding_layers=False)
+    (path / "README.md").unlink(missing_ok=True)
+    config = path / "adapter_config.json"
+    # A path of this machine otherwise; the adapter's base is what the stage before it left.
+    settings = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""What a step is told to the outside: a row of metrics.jsonl, and the progress that everybody sees."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from slipway_core.resources.status import Progress
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.progress import Metrics, Reporter
+from slipway_trainer.training.train_state import TrainState
+
+FENCE_SECONDS = 1.0
+
+Figure = TypeVar("Figure", float, float | None)
+
+
+@dataclass
+class Pace:
+    """How fast training goes, as the mean of the last steps."""
+
+    steps: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=20))
+    """Tokens and seconds of each."""
+
+    def add(self, tokens: int, seconds: float) -> None:
+        self.steps.append((tokens, seconds))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        tokens, seconds = (sum(values) for values in zip(*self.steps, strict=True))
+        return tokens / seconds if seconds > 0 else None
+
+    def seconds_for(self, steps: int) -> float:
+        return steps * sum(seconds for _, seconds in self.steps) / len(self.steps)
+
+
+@dataclass
+class StepReport:
+    """Rank 0 alone has one."""
+
+    reporter: Reporter
+    metrics: Metrics
+    fence: Fence
+    total: int
+    """Steps of the stage."""
+    clock: Callable[[], float] = time.monotonic
+    _fence_looked: float = -math.inf
+
+    def step(
+        self, state: TrainState, rate: float, norm: float, pace: Pace, *, measured: bool, has_checkpoint: bool
+    ) -> None:
+        """Tells the step that led to this state.
+
+        Args:
+            rate: of learning.
+            norm: of the gradient; NaN when it is not known.
+            measured: whether the validation loss is of this step.
+            has_checkpoint: whether a stage whose metrics cannot be written any more may go on all the same.
+
+        Raises Superseded when a newer attempt has the stage.
+        """
+        self._look_at_fence()
+        speed = pace.tokens_per_second
+        self._write_metrics(
+            {
+                "step": state.step,
+                "epoch": round(state.epoch, 6),
+                "tokens": state.tokens,
+                "loss": state.loss,
+                "validation_loss": state.validation_loss if measured else None,
+                "learning_rate": rate,
+                "grad_norm": norm if math.isfinite(norm) else None,
+                "tokens_per_second": speed,
+                "seconds": round(state.seconds, 3),
+                "time": time.time(),
+            },
+            has_checkpoint=has_checkpoint,
+        )
+        progress = Progress(
+            step=state.step,
+            total=self.total,
+            epoch=_readable(state.epoch),
+            tokens=state.tokens,
+            loss=_readable(state.loss),
+            validation_loss=_readable(state.validation_loss),
+            learning_rate=_readable(rate),
+            tokens_per_second=_readable(speed),
+            eta_seconds=_readable(pace.seconds_for(self.total - state.step)),
+        )
+        self.reporter.step(progress, force=measured or state.step == self.total)
+
+    def _write_metrics(self, row: dict[str, float | int | None], *, has_checkpoint: bool) -> None:
+        try:
+            self.metrics.write(row)
+        except OSError as error:
+            # What was not written stays in the buffer and is written with the next row.
+            if not has_checkpoint:
+                raise
+            self.reporter.warn(f"step {row['step']}: metrics.jsonl could not be written ({error})")
+
+    def _look_at_fence(self) -> None:
+        # A file on a network volume, so not at every step of a small model.
+        if self.clock() - self._fence_looked >= FENCE_SECONDS:
+            self._fence_looked = self.clock()
+            self.fence.check()
+
+
+def _readable(value: Figure) -> Figure:
+    """Returns a figure as people and tables read it, with six digits; metrics.jsonl has all of them."""
+    return value if value is None else float(f"{value:.6g}")  # type: ignore[return-value]

@@ -1,0 +1,51 @@
+"""Where a training is: all that the loop itself knows between two steps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_core.resources.status import Progress
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where the loop is. Together with the files of the ranks it is all that a resumed stage needs."""
+
+    step: int = 0
+    """Optimizer steps done; the rows they took follow from it."""
+    rows: int = 0
+    """Rows of the stream done: where the next step starts."""
+    epoch: float = 0.0
+    tokens: int = 0
+    """Tokens of the documents that were trained on."""
+    seconds: float = 0.0
+    """Of training, validation and checkpoints, over all attempts."""
+    loss: float | None = None
+    validation_loss: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    worse_in_a_row: int = 0
+    """Measurements since the lowest validation loss."""
+    world: int = 1
+    zero_stage: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> TrainState:
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def progress(self, total: int) -> Progress:
+        """Returns the same as whoever looks at the stage sees it.
+
+        Args:
+            total: steps of the stage.
+        """
+        return Progress(
+            step=self.step,
+            total=total,
+            epoch=self.epoch,
+            tokens=self.tokens,
+            loss=self.loss,
+            validation_loss=self.validation_loss,
+        )

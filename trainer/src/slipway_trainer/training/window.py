@@ -1,0 +1,69 @@
+"""What one rank feeds the model in one optimizer step: its share of the rows of that step, in micro batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from slipway_trainer.batches import collate
+from slipway_trainer.batches.row_stream import Extent, RowStream
+from slipway_trainer.batches.shards import Shards
+from slipway_trainer.training.process_group import Ranks
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one rank feeds the model in one optimizer step."""
+
+    batches: list[dict[str, torch.Tensor]]
+    """As many on every rank."""
+    targets: int
+    """Learned tokens in them."""
+    tokens: int
+    rows: int
+    """Of the stream, of all ranks, that are done after the step."""
+    epoch: float
+    """Passes over the data that are done after the step."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Those of a stage, by the number of the step."""
+
+    shards: Shards
+    stream: RowStream
+    extent: Extent
+    max_length: int
+    micro_batch: int
+    pad_id: int
+    ranks: Ranks
+
+    def of_step(self, step: int) -> Window:
+        """Returns this rank's part of a step: every rank has the same number of micro batches, if need be empty."""
+        start, stop = self.extent.window(step)
+        if start >= stop:
+            return Window([], 0, 0, start, 0.0)
+        rows = self.stream.rows(start, stop)
+        mine = list(range(len(rows)))[self.ranks.rank :: self.ranks.world]
+        micro = self.micro_batch
+        most = -(-len(rows) // self.ranks.world)
+        batches = [
+            collate.batch(
+                self.shards,
+                rows,
+                mine[index * micro : (index + 1) * micro],
+                max_length=self.max_length,
+                pad_id=self.pad_id,
+            )
+            for index in range(-(-most // micro))
+        ]
+        targets = sum(int((batch["labels"] != collate.IGNORED).sum()) for batch in batches)
+        tokens = sum(int(self.shards.lengths[rows.row(row)].sum()) for row in mine)
+        return Window(batches, targets, tokens, stop, self._epoch(stop))
+
+    def _epoch(self, row: int) -> float:
+        """Returns how often the data was gone through before this row."""
+        epoch, index = self.stream.locate(row)
+        whole = self.stream.first_row(epoch + 1) - self.stream.first_row(epoch)
+        return epoch + index / max(1, whole)
