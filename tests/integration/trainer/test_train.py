@@ -521,7 +521,7 @@ def test_what_was_decided_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = make(tmp_path, **CHECKPOINTS)
     crash(run, at=4)
     first = run.folder().resolved.read_text()
-    monkeypatch.setattr("slipway_trainer.step.machine.free_bytes", lambda *_: 1)
+    monkeypatch.setattr("slipway_trainer.training.memory.free_bytes", lambda *_: 1)
     run.train(attempt=2)
     assert run.folder().resolved.read_text() == first
 

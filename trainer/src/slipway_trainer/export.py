@@ -18,11 +18,11 @@ from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
+from slipway_host.files import sync, sync_tree, write_atomically
 from slipway_trainer.model import exported_model, lineage, logit_check, model_files, stage_model
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import sync_folder, sync_tree, write_atomically
 from slipway_trainer.step.progress import Reporter
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import resolved
@@ -121,7 +121,7 @@ def _publish(folder: Path, workspace: Workspace, fence: Fence, attempt: int) -> 
     if workspace.artifact.exists():
         workspace.artifact.rename(workspace.root / f"artifact.old-{attempt}")
     folder.rename(workspace.artifact)
-    sync_folder(workspace.root)
+    sync(workspace.root)
     _clear(workspace)
 
 

@@ -12,9 +12,9 @@ from slipway_core.protocol import step_result, variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching import errors as fetching
+from slipway_host.files import write_atomically
 from slipway_trainer.step.errors import BadData, Interrupted, LostPeers, Superseded
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import write_atomically
 from slipway_trainer.step.frame import OF_FETCHING, run_step
 from slipway_trainer.step.signals import StopFlag
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import FileEntry
+from slipway_host.files import replace_folder, sync_tree, write_atomically
 from slipway_trainer.step.errors import DamagedShard
-from slipway_trainer.step.files import replace_folder, sync_tree, write_atomically
 
 INDEX = "shard.json"
 VERSION = 1

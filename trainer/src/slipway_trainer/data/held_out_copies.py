@@ -9,9 +9,9 @@ import json
 from typing import Any
 
 from slipway_core.protocol.workspace import Workspace
+from slipway_host.files import write_atomically
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Inputs
-from slipway_trainer.step.files import write_atomically
 
 
 def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:

@@ -17,6 +17,8 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_fetching import kept_models
+from slipway_host.files import write_atomically
+from slipway_host.limits import usable_cores
 from slipway_trainer.data import (
     earlier_preparation,
     held_out,
@@ -31,10 +33,8 @@ from slipway_trainer.data import (
 )
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.step import machine
 from slipway_trainer.step.asker import asker
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import write_atomically
 from slipway_trainer.step.progress import Reporter, Say
 
 SMALL_BYTES = 8 << 20
@@ -137,4 +137,4 @@ def _clear(plan: Plan, workspace: Workspace, fence: Fence) -> None:
 
 
 def _workers(found: Inputs) -> int:
-    return 1 if found.text_bytes < SMALL_BYTES else machine.available_processors()
+    return 1 if found.text_bytes < SMALL_BYTES else usable_cores()

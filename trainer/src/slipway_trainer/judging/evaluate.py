@@ -15,6 +15,7 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_host.files import write_atomically
 from slipway_trainer.judging import baseline as baselines
 from slipway_trainer.judging import evaluation_data, measure, perplexity
 from slipway_trainer.judging.baseline import Baseline
@@ -24,7 +25,6 @@ from slipway_trainer.judging.measure import Measured
 from slipway_trainer.model import lineage
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import write_atomically
 from slipway_trainer.step.progress import Reporter
 
 SAMPLES = "samples.jsonl"

@@ -12,10 +12,10 @@ from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.resources import uris
 from slipway_fetching import kept_models
 from slipway_fetching.errors import NoRoom
+from slipway_host.files import is_full
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.asker import asker
 from slipway_trainer.step.errors import BadArtifact
-from slipway_trainer.step.files import is_full
 
 FIELD: Final = "the endpoint's model.uri"
 

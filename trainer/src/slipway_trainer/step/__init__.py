@@ -1,2 +1,1 @@
-"""What every step has: its frame, fence, signals, files, progress and errors, how its process starts and ends with
-another, and what the machine has for it."""
+"""What every step has: its frame, fence, signals, errors and progress, and how its process starts and ends."""

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from slipway_core.protocol.workspace import Workspace, is_entry, is_run_folder
+from slipway_host.files import sync
 from slipway_trainer.step.errors import BadConfig
-from slipway_trainer.step.files import sync_folder
 
 
 def remove(folder: Path, *, keep_artifact: bool) -> None:
@@ -27,7 +27,7 @@ def remove(folder: Path, *, keep_artifact: bool) -> None:
             _remove(entry)
     if not kept:
         folder.rmdir()
-    sync_folder(folder if kept else folder.parent)
+    sync(folder if kept else folder.parent)
 
 
 def _require_run_folder(folder: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway_host.files import write_atomically
 from slipway_trainer.step.errors import (
     Superseded,
 )
-from slipway_trainer.step.files import write_atomically
 
 
 @dataclass(frozen=True)

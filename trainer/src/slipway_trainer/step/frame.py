@@ -19,6 +19,7 @@ from slipway_core.protocol import exit_codes, step_result, variables
 from slipway_core.protocol.step_result import StepError, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching.errors import FetchError, Misconfigured, NoRoom, NothingThere, Refused, Unavailable
+from slipway_host.files import is_full
 from slipway_trainer.step.errors import (
     BadConfig,
     BadModel,
@@ -30,7 +31,6 @@ from slipway_trainer.step.errors import (
     StepFailure,
 )
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import is_full
 from slipway_trainer.step.signals import STOP_SIGNALS
 
 MESSAGE_LIMIT = 2048

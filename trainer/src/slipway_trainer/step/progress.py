@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from slipway_core.protocol import variables
 from slipway_core.resources.status import Progress
-from slipway_trainer.step.files import write_atomically
+from slipway_host.files import write_atomically
 
 PREFIX = "slipway_train_"
 Say = Callable[[str], None]

@@ -11,8 +11,8 @@ from typing import Literal
 from transformers import PreTrainedTokenizerFast
 
 from slipway_core.protocol.workspace import Workspace
+from slipway_host.files import sync_tree
 from slipway_trainer.step.errors import BadModel
-from slipway_trainer.step.files import sync_tree
 from slipway_trainer.tokens import chat_templates
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START, Renderer
 

@@ -10,7 +10,6 @@ from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import lineage
-from slipway_trainer.step import machine
 from slipway_trainer.training import memory, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
 from slipway_trainer.training.precision import Precision
@@ -34,7 +33,7 @@ def decide(attempt: StageAttempt, model: Any, chosen: Precision, stream: RowStre
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     device = ranks.device.type
-    free = machine.free_bytes(device, ranks.local_world)
+    free = memory.free_bytes(device, ranks.local_world)
     choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
     # Every rank sees another amount of free memory.
     choice = process_group.of_first(choice, ranks)

@@ -14,9 +14,9 @@ from typing import Any
 
 from slipway_core.protocol.artifact import FileEntry
 from slipway_core.protocol.workspace import StageFolder
+from slipway_host.files import replace_folder, sync
 from slipway_trainer.step.errors import BadCheckpoint, StepFailure, first_line
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import replace_folder, sync_folder
 from slipway_trainer.training import checkpoint_files, process_group, randomness
 from slipway_trainer.training.checkpoint_files import MANIFEST, STATE, WEIGHTS
 from slipway_trainer.training.process_group import Ranks
@@ -115,7 +115,7 @@ class Checkpoints:
         files[STATE] = checkpoint_files.write_text(temporary / STATE, text)
         manifest = {"version": 1, "step": state.step, "files": {n: e.model_dump() for n, e in sorted(files.items())}}
         checkpoint_files.write_text(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        sync_folder(temporary)
+        sync(temporary)
         self.fence.check()
         # Of the same step: only a damaged one, or one that this attempt wrote again after it fell back.
         replace_folder(temporary, final)

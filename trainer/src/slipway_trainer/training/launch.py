@@ -14,9 +14,9 @@ from slipway_core.protocol import exit_codes, variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.compute import Compute
+from slipway_host.limits import usable_physical_cores
 from slipway_trainer.step import parent_death
 from slipway_trainer.step.errors import LostPeers
-from slipway_trainer.step.machine import physical_cores
 from slipway_trainer.training import rank_outcome
 
 NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
@@ -129,7 +129,7 @@ def die_with_launcher(environment: Mapping[str, str] = os.environ) -> None:
 
 def _share_cores(where: Layout) -> None:
     """Divides the physical cores among the ranks: more threads than cores make all of them slower."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, physical_cores() // where.processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_physical_cores() // where.processes)))
     os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
     if where.nodes == 1:
         # gloo looks up the host's name otherwise, which may lead nowhere on a laptop.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slipway_core.resources.stage import Stage
+from slipway_host.limits import available_memory
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -164,6 +165,15 @@ def _micro_batch(
     micro = min(micro, mine)
     reasons["batch.microSequences"] = f"{mine} rows a process and step, at most {most} at once"
     return micro
+
+
+def free_bytes(device_type: str, local_world: int) -> int:
+    """Returns the free memory of one process: of its GPU, or its share of the machine's or container's."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    return available_memory() // max(1, local_world)
 
 
 def _gib(count: int) -> str:

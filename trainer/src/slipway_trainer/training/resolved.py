@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from slipway_trainer.step.files import write_atomically
+from slipway_host.files import write_atomically
 from slipway_trainer.training.precision import Precision
 
 

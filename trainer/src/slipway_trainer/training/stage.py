@@ -12,11 +12,11 @@ import torch
 from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_host.limits import usable_physical_cores
 from slipway_trainer.batches.row_stream import Extent, RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
-from slipway_trainer.step import machine
 from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.step.signals import StopFlag
@@ -133,7 +133,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
 
 def _share_cores(ranks: Ranks) -> None:
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, machine.physical_cores() // ranks.local_world))
+        torch.set_num_threads(max(1, usable_physical_cores() // ranks.local_world))
 
 
 def _data(attempt: StageAttempt) -> tuple[Shards, Shards | None]:

@@ -13,8 +13,8 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import StageFolder
 from slipway_core.resources.status import Progress
+from slipway_host.files import replace_folder, sync_tree, write_atomically
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.files import replace_folder, sync_tree, write_atomically
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slipway_trainer.step import files
+from slipway_host import files
 
 
 def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
