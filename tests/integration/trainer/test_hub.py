@@ -14,10 +14,10 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_fetching import kept_models
 from slipway_fetching.errors import Misconfigured, Unavailable
-from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
 from slipway_trainer.model import lineage, model_files
 from slipway_trainer.model import stage_model as models
+from slipway_trainer.prepare import prepare
 from slipway_trainer.step.asker import asker
 
 

@@ -16,9 +16,9 @@ from slipway_core.protocol import artifact
 from slipway_fetching import object_store
 from slipway_fetching.errors import FetchError, Misconfigured, NothingThere, Refused, Unavailable
 from slipway_fetching.stored_object import StoredObject
-from slipway_trainer.data import prepare
 from slipway_trainer.data.data_files import data_files
 from slipway_trainer.model import lineage, model_files, stage_model
+from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadData, DamagedShard
 from slipway_trainer.tokens import tokenizer
 

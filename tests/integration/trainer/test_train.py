@@ -20,7 +20,8 @@ from slipway_trainer.model import stage_model
 from slipway_trainer.step.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training import checkpoint_files, loop, train
+from slipway_trainer.training import loop, train
+from slipway_trainer.training.checkpoints import checkpoint_files
 
 VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
 CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}

@@ -22,8 +22,8 @@ from tests.integration.trainer.training import PRETRAIN, Training, make
 from slipway_core.protocol import exit_codes
 from slipway_trainer.step.errors import BadCheckpoint
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.training import checkpoint_files
-from slipway_trainer.training.train_state import TrainState
+from slipway_trainer.training.checkpoints import checkpoint_files
+from slipway_trainer.training.checkpoints.train_state import TrainState
 
 TWO = {"compute": {"processesPerNode": 2}}
 LONG = PRETRAIN | {"steps": 4000}

@@ -16,7 +16,7 @@ from slipway_core.protocol import exit_codes, step_result, variables
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import StageFolder, Workspace
 from slipway_core.resources.training_run import TrainingRun
-from slipway_trainer.data import prepare
+from slipway_trainer.prepare import prepare
 from slipway_trainer.step import progress
 
 WORDS = tuple("a small old river moon rain walks sleeps sings over under with and without light snow".split())  # noqa: SIM905

@@ -15,7 +15,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer import export
-from slipway_trainer.data import prepare
+from slipway_trainer.prepare import prepare
 from slipway_trainer.tokens import tokenizer
 
 TRAINING = [f"{subject}{verb}{thing}。" for subject in "天地人" for verb in "有见闻" for thing in "山水风月"]

@@ -46,7 +46,7 @@ def prepare(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
     """Check the data, make the tokenizer, tokenise once."""
     # This process never forks, so the tokenizer may use all processors; its helpers use one each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    _run("prepare", "data.prepare", plan, workspace, attempt)
+    _run("prepare", "prepare.prepare", plan, workspace, attempt)
 
 
 @app.command()

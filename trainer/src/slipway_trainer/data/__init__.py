@@ -1,1 +1,1 @@
-"""From the files that a plan names to checked, tokenised data that shares nothing with what is held out: `prepare`."""
+"""What is read of the files that a plan names: rows checked one by one, encoded, and held against what is held out."""

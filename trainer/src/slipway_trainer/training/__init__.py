@@ -1,7 +1,7 @@
 """Training: from prepared batches and the model of the stage before to a model or an adapter.
 
-From the outside in: `train` is the step, which halves the micro batch when the memory runs out; `launch` starts the
-processes of a stage that has several, and `rank` is what runs in each of them; `stage` is what one rank does, from
-its set-up to its outcome; `loop` is the training itself, step after step; `engine` is DeepSpeed under it. What is
-decided once for all attempts is in `auto_settings`; `checkpoint` and `resume` are how one attempt goes on from another.
+From the outside in: `train` is the step, which halves the micro batch when the memory runs out; `launching/launch`
+starts the processes of a stage that has several, and `launching/rank` is what runs in each of them; `stage` is what one
+rank does, from its set-up to its outcome; `loop` is the training itself, step after step; `engine` is DeepSpeed under
+it. What is decided once for all attempts is in `auto_settings`; one attempt goes on from another by `checkpoints/`.
 """

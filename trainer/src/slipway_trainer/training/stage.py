@@ -23,24 +23,23 @@ from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import (
     auto_settings,
-    checkpoint_space,
     failures,
     optimizer,
     precision,
     process_group,
     randomness,
     resolved,
-    resume,
     stage_end,
 )
 from slipway_trainer.training import engine as engines
-from slipway_trainer.training.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints import checkpoint_space, resume
+from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.loop import Training
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
 from slipway_trainer.training.step_report import StepReport
-from slipway_trainer.training.train_state import TrainState
 from slipway_trainer.training.validation import ValidationSet
 from slipway_trainer.training.window import Windows
 

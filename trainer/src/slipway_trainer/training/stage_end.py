@@ -14,11 +14,12 @@ from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.status import Progress
 from slipway_trainer.training import engine as engines
-from slipway_trainer.training import resume, stage_output
-from slipway_trainer.training.checkpoint import Checkpoints
+from slipway_trainer.training import stage_output
+from slipway_trainer.training.checkpoints import resume
+from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
-from slipway_trainer.training.train_state import TrainState
 
 
 def end(

@@ -12,7 +12,7 @@ from typing import TypeVar
 from slipway_core.resources.status import Progress
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Metrics, Reporter
-from slipway_trainer.training.train_state import TrainState
+from slipway_trainer.training.checkpoints.train_state import TrainState
 
 FENCE_SECONDS = 1.0
 

@@ -8,7 +8,8 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step.errors import OutOfMemory
-from slipway_trainer.training import launch, stage_output
+from slipway_trainer.training import stage_output
+from slipway_trainer.training.launching import launch
 
 
 def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:

@@ -10,8 +10,8 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.data.prepare_report import VERSION
 from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.prepare.prepare_report import VERSION
 from slipway_trainer.step.errors import DamagedShard
 from slipway_trainer.step.progress import Say
 

@@ -17,10 +17,11 @@ from slipway_core.protocol.workspace import StageFolder
 from slipway_host.files import replace_folder, sync
 from slipway_trainer.step.errors import BadCheckpoint, StepFailure, first_line
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.training import checkpoint_files, process_group, randomness
-from slipway_trainer.training.checkpoint_files import MANIFEST, STATE, WEIGHTS
+from slipway_trainer.training import process_group, randomness
+from slipway_trainer.training.checkpoints import checkpoint_files
+from slipway_trainer.training.checkpoints.checkpoint_files import MANIFEST, STATE, WEIGHTS
+from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.process_group import Ranks
-from slipway_trainer.training.train_state import TrainState
 
 DAMAGED = "damaged-"
 _PREFIX = "step-"

@@ -19,11 +19,12 @@ from slipway_core.resources import uris
 from slipway_fetching import kept_models
 from slipway_host.files import write_atomically
 from slipway_host.limits import usable_cores
-from slipway_trainer.data import (
+from slipway_trainer.data import held_out, inputs
+from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.prepare import (
     earlier_preparation,
-    held_out,
     held_out_copies,
-    inputs,
     preflight,
     prepare_report,
     prepared_size,
@@ -31,8 +32,6 @@ from slipway_trainer.data import (
     stage_shards,
     training_scan,
 )
-from slipway_trainer.data.inputs import Inputs
-from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.asker import asker
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter, Say

@@ -2,8 +2,8 @@
 
 from slipway_core.protocol import exit_codes
 from slipway_core.resources.compute import Compute
-from slipway_trainer.training import launch
-from slipway_trainer.training.launch import Layout, layout
+from slipway_trainer.training.launching import launch
+from slipway_trainer.training.launching.launch import Layout, layout
 
 
 def test_locally_all_nodes_are_here() -> None:

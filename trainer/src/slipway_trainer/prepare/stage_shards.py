@@ -15,7 +15,7 @@ from slipway_trainer.batches.shards import ShardWriter
 from slipway_trainer.data import inputs, parallel, validation_split
 from slipway_trainer.data.encode import Counts, Encoder, Split
 from slipway_trainer.data.inputs import Input, StageInputs
-from slipway_trainer.data.row_progress import RowProgress
+from slipway_trainer.prepare.row_progress import RowProgress
 from slipway_trainer.step.errors import BadData
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say

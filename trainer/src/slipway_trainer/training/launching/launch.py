@@ -17,7 +17,7 @@ from slipway_core.resources.compute import Compute
 from slipway_host.limits import usable_physical_cores
 from slipway_trainer.step import parent_death
 from slipway_trainer.step.errors import LostPeers
-from slipway_trainer.training import rank_outcome
+from slipway_trainer.training.launching import rank_outcome
 
 NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
 """Environment variable: number of this pod among the nodes of the stage. Unset, all ranks start here."""
@@ -76,7 +76,15 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
         # The plan as this process read it: a file may change under a run.
         plan_file = Path(folder, "plan")
         plan_file.write_text(plan.to_json(), encoding="utf-8")
-        command = ["-u", "-m", "slipway_trainer.training.rank", "--plan", str(plan_file), "--workspace", str(ws.root)]
+        command = [
+            "-u",
+            "-m",
+            "slipway_trainer.training.launching.rank",
+            "--plan",
+            str(plan_file),
+            "--workspace",
+            str(ws.root),
+        ]
         command += ["--stage", stage, "--attempt", str(attempt), "--results", folder]
         _share_cores(where)
         local = where.nodes == 1

@@ -14,9 +14,9 @@ from slipway_trainer.data import contamination, parallel
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import InputFile, Inputs, StageInputs
-from slipway_trainer.data.row_progress import RowProgress
 from slipway_trainer.data.rows import Block
 from slipway_trainer.data.scan import Objective
+from slipway_trainer.prepare.row_progress import RowProgress
 from slipway_trainer.step.progress import Say
 
 

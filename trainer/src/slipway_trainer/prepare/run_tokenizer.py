@@ -14,9 +14,9 @@ from slipway_core.resources import uris
 from slipway_core.resources.model import Scratch
 from slipway_fetching import kept_models
 from slipway_host.files import replace_folder
-from slipway_trainer.data import tokenizer_texts
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.prepare import tokenizer_texts
 from slipway_trainer.step.asker import asker
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say

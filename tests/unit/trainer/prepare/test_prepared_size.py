@@ -3,7 +3,8 @@
 import pytest
 from tests.unit.trainer.plans_of_data import causal, numbered, plan, write_rows
 
-from slipway_trainer.data import inputs, prepared_size
+from slipway_trainer.data import inputs
+from slipway_trainer.prepare import prepared_size
 from slipway_trainer.step.errors import NoSpace
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, tree, workspace, write_rows
 
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.data import prepare, rows
+from slipway_trainer.data import rows
+from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, Overlap, StepFailure
 from slipway_trainer.tokens import tokenizer
 
@@ -389,7 +390,8 @@ def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path):
 def start(found, attempt: int, tmp_path: Path) -> subprocess.Popen:
     # Two processes also for little data: their death is what is tested.
     code = (
-        "import sys; from slipway_trainer.data import prepare, rows; from slipway_trainer.step.frame import run_step;"
+        "import sys; from slipway_trainer.data import rows; from slipway_trainer.prepare import prepare;"
+        "from slipway_trainer.step.frame import run_step;"
         "rows.BLOCK_BYTES = 1 << 14;"
         "from pathlib import Path;"
         "sys.exit(run_step('prepare', lambda p, w: prepare.run(p, w, attempt=int(sys.argv[2]), workers=2),"

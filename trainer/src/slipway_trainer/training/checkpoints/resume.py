@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from slipway_trainer.step.errors import BadCheckpoint
-from slipway_trainer.training import checkpoint_files, randomness, repartition
-from slipway_trainer.training.checkpoint import Checkpoints
+from slipway_trainer.training import randomness
+from slipway_trainer.training.checkpoints import checkpoint_files, repartition
+from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.process_group import Ranks
-from slipway_trainer.training.train_state import TrainState
 
 
 def resume(engine: Any, checkpoints: Checkpoints) -> TrainState | None:

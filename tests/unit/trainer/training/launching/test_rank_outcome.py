@@ -7,7 +7,7 @@ import pytest
 from slipway_core.protocol.step_result import StepError, StepResult
 from slipway_core.resources.status import Progress
 from slipway_trainer.step import errors
-from slipway_trainer.training import rank_outcome
+from slipway_trainer.training.launching import rank_outcome
 
 DONE = StepResult(step="s", attempt=1, metrics={"loss": 1.0})
 

@@ -1,0 +1,1 @@
+"""The processes of a stage that has several: started on this node, and told as one how they ended."""
