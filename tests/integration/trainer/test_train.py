@@ -446,7 +446,7 @@ def test_an_adapter_on_a_folder_base_trains_alone_and_merges(tmp_path: Path, met
     assert decided["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     saved = json.loads((run.folder("sft").adapter / "adapter_config.json").read_text())
     assert str(tmp_path) not in json.dumps(saved)
-    assert saved["target_modules"] == decided["target_modules"], "in the order of a set they differ from process to process"
+    assert saved["target_modules"] == decided["target_modules"]
     merged = stage_model.load_final(run.plan, run.workspace).state_dict()
     key = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(merged[key], before[key])
