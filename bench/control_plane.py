@@ -35,7 +35,7 @@ from tests.integration.operator.runs_on_cluster import SPEC, STEPS
 
 from slipway_core import plan as plans
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.api.kinds import JOB, TRAINING_RUN
+from slipway_operator.kube.kinds import JOB, TRAINING_RUN
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim

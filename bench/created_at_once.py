@@ -10,7 +10,7 @@ from threading import Lock
 
 from tests.integration.api_client import ApiClient, Manifest
 
-from slipway_operator.api.kinds import Kind
+from slipway_operator.kube.kinds import Kind
 
 CREATORS = 16
 """Threads of the client that creates: they wait for answers, not for the processor."""

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from slipway_operator.api.kinds import ALL, Kind
+from slipway_operator.kube.kinds import ALL, Kind
 
 Manifest = dict[str, Any]
 _DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)

@@ -17,7 +17,7 @@ from tests.integration.api_client import ApiClient, eventually
 from tests.programs import build, program
 
 from slipway.local.processes import die_with_parent
-from slipway_operator.api.kinds import Kind
+from slipway_operator.kube.kinds import Kind
 
 ROOT = Path(__file__).parents[2]
 STAGES = ROOT / "tests/integration/operator/kwok/stages.yaml"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.integration.api_client import VOLUME, ApiClient, Manifest
 
 from slipway_core.protocol.workspace import WORKSPACE_CLAIM
-from slipway_operator.api.kinds import NAMESPACE
+from slipway_operator.kube.kinds import NAMESPACE
 
 
 @contextmanager

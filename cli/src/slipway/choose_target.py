@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.options import HERE
 from slipway.screen.printing import note
 from slipway.target import Target

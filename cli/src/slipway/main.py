@@ -49,20 +49,20 @@ class _Group(TyperGroup):
 
 def _report(error: Exception) -> int:
     """Says what went wrong in a paragraph and returns the exit code."""
-    from slipway import exits
+    from slipway import exit_codes
     from slipway.local.runs.admission import Refused
     from slipway.local.state import BusyError, StateError
     from slipway_core.documents.loading import DocumentError
     from slipway_core.resources.uris import UriError
 
-    message, code = str(error), exits.FAILED
+    message, code = str(error), exit_codes.FAILED
     match error:
-        case exits.CliError():
+        case exit_codes.CliError():
             code = error.code
         case BusyError():
             pass
         case DocumentError() | UriError() | StateError() | Refused():
-            code = exits.BAD_INPUT
+            code = exit_codes.BAD_INPUT
         case OSError():
             message = f"{error.filename}: {error.strerror}" if error.filename else message
             message += _remedy(error)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway_core.documents import schema_walk, yaml12
 from slipway_core.resources import uris
 from slipway_core.resources.api import URI_PATTERN

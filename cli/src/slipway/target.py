@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 
 if TYPE_CHECKING:
     import httpx
 
-    from slipway.diagnosis.run import Evidence
-    from slipway.metrics import StageMetrics
+    from slipway.diagnosis.run_findings import Evidence
+    from slipway.training_metrics import StageMetrics
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.training_run import TrainingRun
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slipway_core.resources import uris
-from slipway_fetching.asker import Asker
 from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import PART, StoredObject
 from slipway_host.files import sync
 
@@ -22,11 +22,11 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 """Errors that say nothing about the hub."""
 
 
-def dataset(uri: uris.Uri, asker: Asker, patterns: list[str]) -> Path:
+def dataset(uri: uris.Uri, requester: Requester, patterns: list[str]) -> Path:
     """Returns the folder of the hub's own cache with what the patterns name. Raises Misconfigured or Unavailable."""
     from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
-    with _in_our_words(uri, asker):
+    with _in_our_words(uri, requester):
         return Path(
             snapshot_download(uri.repository, repo_type="dataset", revision=uri.revision, allow_patterns=patterns)
         )
@@ -39,9 +39,9 @@ class HubModel:
     URI as whoever asks knows it: Misconfigured, or Unavailable, which may be otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, asker: Asker, cache: Path | None = None) -> None:
+    def __init__(self, uri: uris.Uri, requester: Requester, cache: Path | None = None) -> None:
         """`cache`: None for the one of this machine, which other runs use as well."""
-        self.uri, self.asker, self.cache = uri, asker, cache
+        self.uri, self.requester, self.cache = uri, requester, cache
         self.commit = ""
         self.offline = False
         """Whether no hub has answered, so that its cache is what there is."""
@@ -50,7 +50,7 @@ class HubModel:
         """Returns all files, by their path in the repository."""
         from huggingface_hub import HfApi
 
-        with _in_our_words(self.uri, self.asker):
+        with _in_our_words(self.uri, self.requester):
             try:
                 repository, revision = self.uri.repository, self.uri.revision
                 info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
@@ -84,7 +84,7 @@ class HubModel:
             # No later attempt goes on from those.
             for left in self.cache.rglob("*.incomplete"):
                 left.unlink()
-        with _in_our_words(self.uri, self.asker):
+        with _in_our_words(self.uri, self.requester):
             try:
                 there = Path(
                     snapshot_download(
@@ -102,7 +102,9 @@ class HubModel:
         if any(not (there / name).exists() for name in names):
             raise self._incomplete()
         if self.commit not in ("", there.name):
-            raise Unavailable(f"{self.asker.named(self.uri)}: was changed while it was fetched; it is fetched again")
+            raise Unavailable(
+                f"{self.requester.named(self.uri)}: was changed while it was fetched; it is fetched again"
+            )
         # A snapshot is named after its commit.
         self.commit = there.name
         for name in names:
@@ -120,7 +122,7 @@ class HubModel:
         return {file.path: StoredObject(file.path, file.size, None, "") for file in files}
 
     def _incomplete(self) -> Unavailable:
-        return _no_answer(self.uri, self.asker, "its cache lacks files of the model")
+        return _no_answer(self.uri, self.requester, "its cache lacks files of the model")
 
 
 def _place(source: Path, target: Path) -> None:
@@ -144,14 +146,14 @@ def _is_answer(error: BaseException | None) -> bool:
     return error.response.status_code < 500 and error.response.status_code not in _BUSY
 
 
-def _no_answer(uri: uris.Uri, asker: Asker, said: str) -> Unavailable:
+def _no_answer(uri: uris.Uri, requester: Requester, said: str) -> Unavailable:
     return Unavailable(
-        f"{asker.named(uri)}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
+        f"{requester.named(uri)}: the hub does not answer: {said}. Check the network and HF_ENDPOINT, if it is set"
     )
 
 
 @contextmanager
-def _in_our_words(uri: uris.Uri, asker: Asker) -> Generator[None]:
+def _in_our_words(uri: uris.Uri, requester: Requester) -> Generator[None]:
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
@@ -165,9 +167,9 @@ def _in_our_words(uri: uris.Uri, asker: Asker) -> Generator[None]:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
         # A name that is none is a ValueError. All else comes from the way there: of its clients the library wraps some.
         if not _is_answer(cause) and not isinstance(cause, (OfflineModeIsEnabled, ValueError, type(None))):
-            raise _no_answer(uri, asker, said) from None
+            raise _no_answer(uri, requester, said) from None
         raise Misconfigured(
-            f"{asker.named(uri)}: cannot be fetched: {said}. Check the name and the network; a private or gated "
+            f"{requester.named(uri)}: cannot be fetched: {said}. Check the name and the network; a private or gated "
             "repository needs HF_TOKEN in the environment; on a cluster name a Secret with the key `token` in "
-            f"{asker.credentials}"
+            f"{requester.credentials}"
         ) from None

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slipway_core.resources import uris
-from slipway_fetching.asker import Asker
 from slipway_fetching.blocking_calls import together
 from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import PART, StoredObject
 
 _T = TypeVar("_T")
@@ -43,10 +43,10 @@ class ObjectStore:
     otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, asker: Asker, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, uri: uris.Uri, requester: Requester, environment: Mapping[str, str] | None = None) -> None:
         from obstore.store import from_url
 
-        self.uri, self.asker = uri, asker
+        self.uri, self.requester = uri, requester
         variable = _ENDPOINTS[uri.scheme]
         endpoint = (os.environ if environment is None else environment).get(variable, "")
         if endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", endpoint):
@@ -111,7 +111,7 @@ class ObjectStore:
             self.download(found, folder / name)
 
     def bad(self, problem: str) -> Misconfigured:
-        return Misconfigured(f"{self.asker.named(self.uri)}: {problem}")
+        return Misconfigured(f"{self.requester.named(self.uri)}: {problem}")
 
     def _head(self, key: str) -> StoredObject | None:
         import obstore
@@ -157,7 +157,7 @@ class ObjectStore:
 
     def _changed(self, found: StoredObject) -> Unavailable:
         return Unavailable(
-            f"{self.asker.named(self.address(found))}: was changed while it was fetched; it is fetched again"
+            f"{self.requester.named(self.address(found))}: was changed while it was fetched; it is fetched again"
         )
 
     def _asked(self, ask: Callable[[], _T]) -> _T:
@@ -179,7 +179,9 @@ class ObjectStore:
     def _in_our_words(self, error: str) -> FetchError:
         said = " ".join(error.partition("\n\nDebug source")[0].split())
         keys = KEYS[self.uri.scheme]
-        give = f"Set {keys} in the environment; on a cluster name a Secret with these keys in {self.asker.credentials}"
+        give = (
+            f"Set {keys} in the environment; on a cluster name a Secret with these keys in {self.requester.credentials}"
+        )
         if any(address in error for address in _METADATA):
             return self.bad(f"there are no credentials to read it with, and this machine has none of its own. {give}")
         if "NoSuchBucket" in said:
@@ -200,7 +202,7 @@ class ObjectStore:
             # Nothing was asked yet: what it was set up with is wrong.
             return self.bad(f"the store cannot be set up: {said}. {give}")
         return Unavailable(
-            f"{self.asker.named(self.uri)}: the store does not answer: {said}. Check the network and "
+            f"{self.requester.named(self.uri)}: the store does not answer: {said}. Check the network and "
             f"{_ENDPOINTS[self.uri.scheme]} (left out it is {'Amazon' if self.uri.scheme == 's3' else 'Google'})"
         )
 

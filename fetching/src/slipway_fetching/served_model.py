@@ -10,15 +10,15 @@ from pathlib import Path
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import Manifest
-from slipway_fetching.asker import Asker
 from slipway_fetching.errors import Refused
+from slipway_fetching.open_store import open_store
+from slipway_fetching.requester import Requester
 from slipway_fetching.stored_model import StoredModel
 from slipway_fetching.stored_object import Store
-from slipway_fetching.stores import open_store
 
 INCOMING = ".incoming"
 """Folder in the target in which everything is collected. While it is there, the rest of the target is unfinished."""
-ASKER = Asker(
+ASKER = Requester(
     credentials="model.credentials of the endpoint", more_room="Free space there, or give the server a larger volume"
 )
 _HUB = "hub"

@@ -10,17 +10,17 @@ from pathlib import Path
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_fetching import stored_object
-from slipway_fetching.asker import Asker
 from slipway_fetching.errors import NothingThere, Refused
 from slipway_fetching.hub import HubModel
+from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import PART, Store, StoredObject
 
 
 class StoredModel:
     """The folder of a URI as its store lists it. Errors name the URI: NothingThere, Refused, or those of the store."""
 
-    def __init__(self, store: Store, uri: str, asker: Asker) -> None:
-        self.store, self.uri, self.asker = store, uri, asker
+    def __init__(self, store: Store, uri: str, requester: Requester) -> None:
+        self.store, self.uri, self.requester = store, uri, requester
         self.offered: Mapping[str, StoredObject] = store.folder()
         if not self.offered:
             raise NothingThere(f"{self._named}: there is nothing. Check the name, and what lies there")
@@ -84,7 +84,9 @@ class StoredModel:
             say: told what is fetched.
         """
         wanted = {name: self.offered[name] for name in names}
-        stored_object.fetch(self.store, wanted, folder, disk=disk, what=what, uri=self.uri, asker=self.asker, say=say)
+        stored_object.fetch(
+            self.store, wanted, folder, disk=disk, what=what, uri=self.uri, requester=self.requester, say=say
+        )
         for rest in folder.rglob(f"*{PART}"):
             rest.unlink()
         if isinstance(self.store, HubModel) and self.store.offline:
@@ -108,7 +110,7 @@ class StoredModel:
 
     @property
     def _named(self) -> str:
-        return self.asker.named(self.uri)
+        return self.requester.named(self.uri)
 
 
 def is_weight(name: str) -> bool:

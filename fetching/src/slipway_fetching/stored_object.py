@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slipway_fetching.asker import Asker
 from slipway_fetching.errors import NoRoom
+from slipway_fetching.requester import Requester
 
 PART = ".part"
 """How the name of what is not here in full ends."""
@@ -51,7 +51,7 @@ def fetch(
     disk: Path,
     what: str,
     uri: str,
-    asker: Asker,
+    requester: Requester,
     say: Callable[[str], None],
 ) -> None:
     """Puts objects into a folder by their names. Raises NoRoom before it begins, and what the store raises.
@@ -63,16 +63,16 @@ def fetch(
         say: told what is fetched.
     """
     left = store.lacking(wanted, folder)
-    _check_room(disk, left, what, asker)
+    _check_room(disk, left, what, requester)
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
     store.bring(wanted, folder)
 
 
-def _check_room(folder: Path, found: Iterable[StoredObject], what: str, asker: Asker) -> None:
+def _check_room(folder: Path, found: Iterable[StoredObject], what: str, requester: Requester) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
     if needed > free:
         raise NoRoom(
-            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. {asker.more_room}"
+            f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. {requester.more_room}"
         )

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway_operator import log
-from slipway_operator.api.connection import NoCluster, connect
+from slipway_operator.kube.connection import NoCluster, connect
 from slipway_operator.process import Process
 from slipway_operator.reconcilers import reconcilers
 from slipway_operator.settings import Settings, SettingsError, load

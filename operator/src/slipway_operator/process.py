@@ -13,14 +13,14 @@ import kopf
 
 from slipway_core.resources.api import seconds
 from slipway_operator import health
-from slipway_operator.api import kinds
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.connection import Connection
-from slipway_operator.api.errors import ClusterError, NotFound
-from slipway_operator.api.rate_limit import TokenBucket
 from slipway_operator.cache.world import World
 from slipway_operator.health import Health
-from slipway_operator.loop.leadership import Leadership
+from slipway_operator.kube import kinds
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.connection import Connection
+from slipway_operator.kube.errors import ClusterError, NotFound
+from slipway_operator.kube.rate_limit import TokenBucket
+from slipway_operator.loop.leader_election import Leadership
 from slipway_operator.loop.metrics import Gauges, Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.loop.workers import Reconcile, Workers

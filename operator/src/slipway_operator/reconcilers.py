@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.pod_http import Pods
 from slipway_operator.cache.world import World
 from slipway_operator.endpoints.reconcile import EndpointReconciler
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.pod_http import Pods
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.loop.workers import Reconcile
 from slipway_operator.runs.reconcile import RunReconciler

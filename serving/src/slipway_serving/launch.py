@@ -31,7 +31,7 @@ from slipway_serving.http.api_keys import ApiKeys
 from slipway_serving.http.http_server import HttpServer
 from slipway_serving.http.linger import Linger
 from slipway_serving.http.metrics import ServerMetrics
-from slipway_serving.http.server import Server
+from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import Settings, SettingsError
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_operator.api.kinds import TRAINING_RUN
+from slipway_operator.kube.kinds import TRAINING_RUN
 
 Document = dict[str, Any]
 

@@ -16,7 +16,7 @@ import yaml
 from tests.integration.control_plane import ControlPlane
 from tests.unit.chart.rendering import CHART, NAMESPACE, Helm
 
-from slipway_operator.api.kinds import TRAINING_RUN
+from slipway_operator.kube.kinds import TRAINING_RUN
 
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:slipway-operator"
 RUN = {

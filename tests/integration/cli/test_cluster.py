@@ -8,7 +8,7 @@ from tests.unit.cli.evidence import YAML
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_operator.api.kinds import TRAINING_RUN
+from slipway_operator.kube.kinds import TRAINING_RUN
 
 
 @pytest.fixture(autouse=True)

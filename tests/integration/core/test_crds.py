@@ -9,7 +9,7 @@ from tests.integration.api_client import Cause, Refused
 from tests.integration.core.rule_cases import ENDPOINT, RUN, RuleCase, changed, every_rule
 
 from slipway_core.documents import loading, yaml12
-from slipway_operator.api.kinds import MODEL_ENDPOINT, TRAINING_RUN
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
 
 EXAMPLES = sorted(Path(__file__).parents[3].glob("examples/*.yaml"))
 DIGEST = "sha256:" + "a" * 64

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.integration.fetching.hub_server import AWAY, BASE, NOT_FETCHED, Hub
-from tests.unit.fetching.askers import OF_THE_MODEL
+from tests.unit.fetching.requesters import OF_THE_MODEL
 
-from slipway_fetching import kept_models
+from slipway_fetching import model_cache
 from slipway_fetching.errors import Misconfigured, Unavailable
 
 
@@ -19,14 +19,14 @@ def names(folder: Path) -> list[str]:
 
 
 def fetch(repository: str, models: Path) -> Path:
-    return kept_models.fetch(f"hf://{repository}", OF_THE_MODEL, models)
+    return model_cache.fetch(f"hf://{repository}", OF_THE_MODEL, models)
 
 
 def test_the_revision_of_a_uri_is_what_is_fetched(hub: Hub, tmp_path: Path) -> None:
     old = hub.put("org/base", BASE)
     hub.put("org/base", {"config.json": b"newer"})
     assert (fetch(f"org/base@{old}", tmp_path) / "config.json").read_bytes() == b"{}"
-    assert kept_models.commit(f"hf://org/base@{old}", tmp_path) == old
+    assert model_cache.commit(f"hf://org/base@{old}", tmp_path) == old
     with pytest.raises(Misconfigured, match=r"hf://org/base@v9: cannot be fetched: 404"):
         fetch("org/base@v9", tmp_path)
 
@@ -76,9 +76,9 @@ def test_without_a_hub_a_model_of_its_cache_is_found(hub: Hub, tmp_path: Path, m
     hub.address = AWAY
     hub.used_by(monkeypatch)
     said = list[str]()
-    folder = kept_models.fetch("hf://org/base", OF_THE_MODEL, tmp_path / "after", say=said.append)
+    folder = model_cache.fetch("hf://org/base", OF_THE_MODEL, tmp_path / "after", say=said.append)
     assert names(folder) == ["config.json", "model.safetensors"]
-    assert kept_models.commit("hf://org/base", tmp_path / "after") == commit
+    assert model_cache.commit("hf://org/base", tmp_path / "after") == commit
     assert said == [f"no hub answers: hf://org/base is as it was when it was fetched last, at {commit}"]
     with pytest.raises(Unavailable, match="the hub does not answer"):
         fetch("org/other", tmp_path / "after")

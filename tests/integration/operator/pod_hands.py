@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.integration.api_client import ApiClient, Manifest
 
-from slipway_operator.api.kinds import POD
+from slipway_operator.kube.kinds import POD
 
 _BY_HAND = "test.slipway.dev/by-hand"
 _STAYS = "test.slipway.dev/stays"

@@ -10,7 +10,7 @@ from tests.integration.api_client import ApiClient, Manifest, eventually
 from tests.integration.operator.pod_hands import PodHands
 
 from slipway_operator import names
-from slipway_operator.api.kinds import (
+from slipway_operator.kube.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,

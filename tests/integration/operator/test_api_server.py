@@ -14,10 +14,10 @@ import pytest
 from tests.integration.control_plane import ControlPlane
 
 from slipway_core.resources.events import Event
-from slipway_operator.api import cluster as cluster_module
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.connection import Connection, NoCluster, connect
-from slipway_operator.api.errors import (
+from slipway_operator.kube import cluster as cluster_module
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.connection import Connection, NoCluster, connect
+from slipway_operator.kube.errors import (
     AlreadyExists,
     Busy,
     Conflict,
@@ -28,9 +28,9 @@ from slipway_operator.api.errors import (
     QuotaExceeded,
     Unreachable,
 )
-from slipway_operator.api.kinds import CONFIG_MAP, EVENT, TRAINING_RUN, WORKLOAD
-from slipway_operator.api.manifest import Manifest
-from slipway_operator.api.rate_limit import TokenBucket
+from slipway_operator.kube.kinds import CONFIG_MAP, EVENT, TRAINING_RUN, WORKLOAD
+from slipway_operator.kube.manifest import Manifest
+from slipway_operator.kube.rate_limit import TokenBucket
 
 Scenario = Callable[[Cluster], Awaitable[None]]
 

@@ -10,7 +10,7 @@ from tests.integration.operator.pod_hands import model_digest
 from tests.integration.operator.runs_on_cluster import verdicts
 
 from slipway_operator import names
-from slipway_operator.api.kinds import MODEL_ENDPOINT, POD, SERVICE
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, POD, SERVICE
 
 OTHER = "sha256:" + "c" * 64
 QUICK = {"probation": "1s", "drain": "1s"}

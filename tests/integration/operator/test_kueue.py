@@ -13,7 +13,7 @@ from tests.integration.control_plane import ROOT, ControlPlane, started
 from tests.integration.operator.audit import by_operator, writes
 from tests.integration.operator.runs_on_cluster import STEPS, Run
 
-from slipway_operator.api.kinds import POD, WORKLOAD
+from slipway_operator.kube.kinds import POD, WORKLOAD
 
 _SCRIPT = ROOT / "tools/testcluster/kueue.sh"
 _API = "kueue.x-k8s.io/v1beta2"

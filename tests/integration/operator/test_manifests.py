@@ -12,7 +12,7 @@ from tests.unit.operator.manifests.samples import DIGEST, a_deployment, a_job, a
 
 from slipway_core.lifecycle.decision import Promote
 from slipway_operator import names
-from slipway_operator.api.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
+from slipway_operator.kube.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
 from slipway_operator.manifests.endpoint.deployment import scaled
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
 

@@ -3,7 +3,7 @@
 import pytest
 from tests.integration.api_client import eventually
 
-from slipway_operator.api.kinds import JOB, TRAINING_RUN
+from slipway_operator.kube.kinds import JOB, TRAINING_RUN
 
 
 @pytest.mark.slow

@@ -19,9 +19,9 @@ from tests.integration.control_plane import ControlPlane
 from tests.integration.operator.test_api_server import a_config_map, a_run
 
 from slipway_operator import names
-from slipway_operator.api.connection import connect
-from slipway_operator.api.kinds import CONFIG_MAP, LEASE, TRAINING_RUN
 from slipway_operator.cache.world import World
+from slipway_operator.kube.connection import connect
+from slipway_operator.kube.kinds import CONFIG_MAP, LEASE, TRAINING_RUN
 from slipway_operator.process import Process
 from slipway_operator.settings import Lease, Settings
 

@@ -4,7 +4,7 @@ import pytest
 from tests.integration.api_client import eventually
 from tests.integration.fresh_namespace import bound_claim
 
-from slipway_operator.api.kinds import CLAIM, NODE, Kind
+from slipway_operator.kube.kinds import CLAIM, NODE, Kind
 
 QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 

@@ -5,7 +5,7 @@ from tests.integration.api_client import eventually
 from tests.integration.operator.runs_on_cluster import SPEC, STEPS, verdicts
 
 from slipway_operator import names
-from slipway_operator.api.kinds import CONFIG_MAP, JOB
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB
 
 
 def test_a_run_goes_from_its_data_to_a_live_endpoint(runs, pods_say):

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.api_client import eventually
 from tests.integration.operator.audit import by_operator, settled, writes
 
-from slipway_operator.api.kinds import TRAINING_RUN
+from slipway_operator.kube.kinds import TRAINING_RUN
 
 
 @pytest.fixture(scope="module")

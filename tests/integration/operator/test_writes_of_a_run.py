@@ -3,7 +3,7 @@
 import pytest
 from tests.integration.operator.audit import progress_writes, settled
 
-from slipway_operator.api.kinds import TRAINING_RUN
+from slipway_operator.kube.kinds import TRAINING_RUN
 from slipway_operator.settings import Settings
 
 

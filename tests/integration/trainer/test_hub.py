@@ -12,13 +12,13 @@ from tests.integration.fetching.hub_server import AWAY, BASE, NOT_FETCHED, Hub
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_fetching import kept_models
+from slipway_fetching import model_cache
 from slipway_fetching.errors import Misconfigured, Unavailable
 from slipway_trainer.data.data_files import data_files
 from slipway_trainer.model import lineage, model_files
 from slipway_trainer.model import stage_model as models
 from slipway_trainer.prepare import prepare
-from slipway_trainer.step.asker import asker
+from slipway_trainer.step.requester import requester
 
 
 def names(folder: Path) -> list[str]:
@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
 
 
 def fetch(repository: str, models: Path) -> Path:
-    return kept_models.fetch(f"hf://{repository}", asker("model.from"), models)
+    return model_cache.fetch(f"hf://{repository}", requester("model.from"), models)
 
 
 def test_every_step_starts_from_the_commit_that_prepare_has_fetched(

@@ -18,7 +18,7 @@ from slipway_fetching import served_model
 from slipway_fetching.errors import Unavailable
 from slipway_fetching.hub import HubModel
 from slipway_fetching.stored_object import StoredObject
-from slipway_trainer.judging import evaluate, live_model
+from slipway_trainer.evaluation import evaluate, live_model
 from slipway_trainer.model import model_files
 from slipway_trainer.step.errors import Superseded
 from slipway_trainer.step.fence import Fence

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.trainer.tiny_model import TEXTS, make_servable
 
-from slipway_trainer.judging import perplexity
+from slipway_trainer.evaluation import perplexity
 from slipway_trainer.model.exported_model import ExportedModel
 
 WINDOW = 32

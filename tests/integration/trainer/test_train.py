@@ -164,7 +164,7 @@ def test_fp16_learns_what_fp32_learns(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_fp16_leaves_out_steps_that_overflow_and_goes_on_with_its_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_trainer.training.engine.FIRST_SCALE_POWER", 24)
+    monkeypatch.setattr("slipway_trainer.training.deepspeed_engine.FIRST_SCALE_POWER", 24)
     stage = PRETRAIN | {"steps": 30}
     undisturbed = make(tmp_path / "undisturbed", stage, **CHECKPOINTS)
     undisturbed.train()

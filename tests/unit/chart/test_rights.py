@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.chart.rendering import CASES, NAMESPACE, ROOT, Helm, Manifest
 
-from slipway_operator.api import kinds
-from slipway_operator.api.kinds import Kind
+from slipway_operator.kube import kinds
+from slipway_operator.kube.kinds import Kind
 
 OPERATOR = "slipway-operator"
 RIGHTS = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from slipway_serving.endpoints import chat as served
+from slipway_serving.handlers import chat as served
 from slipway_serving.http.refusal import Refusal
 
 

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from slipway.local.state import State
-from slipway.metrics import stage_metrics
+from slipway.training_metrics import stage_metrics
 from slipway_core import plan
 from slipway_core.documents import loading
 from slipway_core.resources.conditions import timestamp

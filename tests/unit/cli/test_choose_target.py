@@ -8,7 +8,7 @@ from tests.unit.cli.evidence import entered
 
 from slipway.choose_target import Wanted, choose
 from slipway.cluster.target import ClusterTarget
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.local.target import LocalTarget
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from tests.unit.core.runs import DIGEST, a_plan
 
 from slipway_core.lifecycle import step as lifecycle
-from slipway_core.lifecycle.claim import Claim
 from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import Attempt, EndpointView, Observed
 from slipway_core.plan import Plan
 from slipway_core.protocol.exit_codes import ExitClass

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tests.unit.fetching.askers import FIELD, OF_A_FIELD
+from tests.unit.fetching.requesters import FIELD, OF_A_FIELD
 
 from slipway_core.resources import uris
 from slipway_fetching import object_store

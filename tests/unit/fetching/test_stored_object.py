@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.unit.fetching.askers import OF_A_FIELD
+from tests.unit.fetching.requesters import OF_A_FIELD
 
 from slipway_fetching import stored_object
 from slipway_fetching.errors import NoRoom
@@ -41,7 +41,7 @@ def test_what_is_lacking_must_have_room_before_it_is_fetched(tmp_path: Path, mon
             disk=tmp_path,
             what="the data of x",
             uri="s3://b/x",
-            asker=OF_A_FIELD,
+            requester=OF_A_FIELD,
             say=said.append,
         )
 

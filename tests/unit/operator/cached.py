@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from slipway_operator import names
-from slipway_operator.api.kinds import Kind
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.kinds import Kind
+from slipway_operator.kube.manifest import Manifest
 
 RUN_UID = "0b5e1a52-7f0e-4f6e-9d56-0b6a1c7f3c11"
 

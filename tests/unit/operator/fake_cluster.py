@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from slipway_core.resources.events import Event
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
-from slipway_operator.api.events import api_event
-from slipway_operator.api.kinds import EVENT, Kind
-from slipway_operator.api.manifest import Manifest, at, items, labels
 from slipway_operator.cache.world import World
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from slipway_operator.kube.events import api_event
+from slipway_operator.kube.kinds import EVENT, Kind
+from slipway_operator.kube.manifest import Manifest, at, items, labels
 
 
 class Write(NamedTuple):

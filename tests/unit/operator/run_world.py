@@ -14,8 +14,8 @@ from tests.unit.operator.kube_objects import a_result
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import Progress
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict
 from slipway_operator.runs.reconcile import RunReconciler
 from slipway_operator.settings import Settings
 

@@ -11,8 +11,8 @@ from tests.unit.operator.fake_cluster import FakeCluster
 
 from slipway_core.resources.conditions import timestamp
 from slipway_operator import names
-from slipway_operator.api import kinds
 from slipway_operator.endpoints.reconcile import EndpointReconciler
+from slipway_operator.kube import kinds
 from slipway_operator.manifests.endpoint.service import routed_version
 from slipway_operator.settings import Settings
 

@@ -3,11 +3,11 @@ import asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from tests.unit.operator.cached import an_object
 
-from slipway_operator.api import kinds
-from slipway_operator.api.kinds import MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
 from slipway_operator.health import Health, application
+from slipway_operator.kube import kinds
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.loop.metrics import Gauges, Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.ages import WatchAges

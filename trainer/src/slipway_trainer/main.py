@@ -15,7 +15,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step import startup
 from slipway_trainer.step.errors import StepFailure
-from slipway_trainer.step.frame import run_step
+from slipway_trainer.step.run_step import run_step
 
 app = typer.Typer(
     help="Runs one step of a run: prepare, train, export or evaluate.",
@@ -76,7 +76,7 @@ def evaluate(
     workspace: Folder = None,
 ) -> None:
     """Measure the exported model, and the live one on the same data."""
-    _run("evaluate", "judging.evaluate", plan, workspace, attempt, baseline=baseline)
+    _run("evaluate", "evaluation.evaluate", plan, workspace, attempt, baseline=baseline)
 
 
 @app.command()

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slipway import exits
+from slipway import exit_codes
 from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.cluster.pods import workspace_files
-from slipway.diagnosis.run import Evidence
-from slipway.metrics import StageMetrics, parse_stage
+from slipway.diagnosis.run_findings import Evidence
+from slipway.training_metrics import StageMetrics, parse_stage
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
 
@@ -29,7 +29,9 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
     """Reads what a run has left so far; what is missing or damaged is left out."""
     status = run.status or RunStatus()
     errors = {
-        step.name: exits.error_of(step) for step in status.stages if step.state in (StepState.FAILED, StepState.WAITING)
+        step.name: exit_codes.error_of(step)
+        for step in status.stages
+        if step.state in (StepState.FAILED, StepState.WAITING)
     }
     prepare = status.step("prepare")
     if not _has_trained(run) and (prepare is None or prepare.state is not StepState.SUCCEEDED):

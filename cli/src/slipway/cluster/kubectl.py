@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from slipway import exits
-from slipway.exits import CliError
+from slipway import exit_codes
+from slipway.exit_codes import CliError
 
 BINARY_VARIABLE = "SLIPWAY_KUBECTL"
 """Environment variable: the kubectl to use; the first one on PATH when unset."""
@@ -60,7 +60,7 @@ class Refused(ClusterError):
     """The API server found the object invalid."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, exits.BAD_INPUT)
+        super().__init__(message, exit_codes.BAD_INPUT)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Kubectl:
                     continue
                 event = json.loads(line)
                 if event["type"] == "DELETED":
-                    raise NotFound(f"{kind.partition('.')[0]} {name} was deleted", exits.FAILED)
+                    raise NotFound(f"{kind.partition('.')[0]} {name} was deleted", exit_codes.FAILED)
                 if event["type"] != "ERROR":
                     last = event["object"]
                     yield event["object"]
@@ -241,7 +241,9 @@ def _no_context(binary: str, context: str | None, said: str) -> NoCluster:
         return NoCluster(
             f"{reason}; choose one with --context or `kubectl config use-context NAME` (contexts: {known})"
         )
-    return NoCluster(f"--context {context}: the kubeconfig has no such context; contexts: {known}", exits.BAD_INPUT)
+    return NoCluster(
+        f"--context {context}: the kubeconfig has no such context; contexts: {known}", exit_codes.BAD_INPUT
+    )
 
 
 def _no_kubeconfig() -> str | None:
@@ -278,10 +280,10 @@ def error_of(said: str, kubectl: Kubectl) -> ClusterError:
         return NotInstalled(f"Slipway is not installed in the cluster of context {kubectl.context}: {INSTALL}")
     if re.search(r'namespaces? "[^"]+" not found', said):
         return NoNamespace(
-            f"{text}; make it with `kubectl create namespace`, or choose another with -n", exits.BAD_INPUT
+            f"{text}; make it with `kubectl create namespace`, or choose another with -n", exit_codes.BAD_INPUT
         )
     if "(NotFound)" in said:
-        return NotFound(text, exits.BAD_INPUT)
+        return NotFound(text, exit_codes.BAD_INPUT)
     if "(AlreadyExists)" in said:
         return AlreadyExists(text)
     if "(Forbidden)" in said or "forbidden: " in said:

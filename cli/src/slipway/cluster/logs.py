@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.screen.printing import note
 from slipway.target import LogRequest, Write, check_step, steps_of
 from slipway_core.resources import labels

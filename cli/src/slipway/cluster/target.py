@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from slipway import exits
+from slipway import exit_codes
 from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
 from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
-from slipway.exits import BadInput
-from slipway.metrics import StageMetrics
+from slipway.exit_codes import BadInput
 from slipway.screen.printing import note
 from slipway.target import LogRequest, Reached, Write
+from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
@@ -24,7 +24,7 @@ from slipway_core.resources.status import Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
-    from slipway.diagnosis.run import Evidence
+    from slipway.diagnosis.run_findings import Evidence
 
 BEFORE_STOP = "slipway.dev/before-stop"
 """Annotation of a stopped endpoint: its replicas and autoscaling as they were, as JSON."""
@@ -112,7 +112,7 @@ class ClusterTarget:
                 self.sleep(_PAUSE)
 
     def exit_code(self, run: TrainingRun) -> int:
-        return exits.of_run(run.status or RunStatus())
+        return exit_codes.of_run(run.status or RunStatus())
 
     def logs(self, wanted: LogRequest, write: Write) -> None:
         from slipway.cluster.logs import Copy

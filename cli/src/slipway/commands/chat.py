@@ -72,7 +72,7 @@ def chat(
 
 
 def _ask_once(talk: Conversation, message: str) -> None:
-    from slipway.exits import BadInput, CliError
+    from slipway.exit_codes import BadInput, CliError
     from slipway.talk.chat_client import ChatError
 
     if not message.strip():

@@ -37,7 +37,7 @@ def doctor(
     Looks at the machine, a cluster, or a run: what it waits for, out of memory, a loss that does not fall, diverges or
     overfits, poor or repeating generations. Ends with exit code 1 when it has found a problem.
     """
-    from slipway import exits
+    from slipway import exit_codes
     from slipway.choose_target import Wanted
     from slipway.diagnosis.finding import Level
     from slipway.options import Format
@@ -50,7 +50,7 @@ def doctor(
     else:
         _print(console(), findings)
     if any(finding.level is Level.PROBLEM for finding in findings):
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def _of_place(wanted: Wanted) -> list[Finding]:
@@ -75,9 +75,9 @@ def _of_machine(workdir: Path) -> list[Finding]:
 
 def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     from slipway.choose_target import choose
-    from slipway.diagnosis import run as run_diagnosis
+    from slipway.diagnosis import run_findings as run_diagnosis
     from slipway.diagnosis.finding import Finding, Level
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.status import RunStatus
 

@@ -24,7 +24,7 @@ def plot(
 ) -> None:
     """Draw the losses, learning rate and throughput."""
     from slipway.choose_target import Wanted, choose
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
 
     if output.suffix.lower() not in SUFFIXES:
         raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")

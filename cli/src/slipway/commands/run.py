@@ -37,7 +37,7 @@ def run(
 def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
     from slipway import named_files
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
     from slipway.local.runs.sources import missing_runs
     from slipway.local.state import State
     from slipway_core.documents import loading

@@ -36,7 +36,7 @@ def status(
 ) -> None:
     """Show how runs and endpoints are."""
     from slipway.choose_target import Wanted, choose
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
     from slipway.screen.printing import console, document
 
     wanted = Wanted(workdir, False if everywhere and local is None else local, context, namespace)

@@ -29,7 +29,7 @@ def submit(
     """
     from slipway.choose_target import Wanted, cluster
     from slipway.cluster.submit import submission
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
 
     run = submission.load(file, sets or ())
     own = run.metadata.namespace

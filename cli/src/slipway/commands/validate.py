@@ -16,7 +16,7 @@ def validate(
 ) -> None:
     """Check files and name every mistake with its line and its fix."""
     from slipway import named_files
-    from slipway.exits import BadInput
+    from slipway.exit_codes import BadInput
     from slipway.screen.printing import note
     from slipway_core.documents import loading
 

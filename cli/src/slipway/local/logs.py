@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.local.state import EndpointFolder, RunFolder, State
 from slipway.target import LogRequest, Write, check_step, steps_of
 

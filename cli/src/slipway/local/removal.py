@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.local.state import EndpointFolder, State
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from slipway import exits
-from slipway.diagnosis.run import Evidence, gather
-from slipway.exits import BadInput, CliError
+from slipway import exit_codes
+from slipway.diagnosis.run_findings import Evidence, gather
+from slipway.exit_codes import BadInput, CliError
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
-from slipway.metrics import StageMetrics, read_run
 from slipway.target import LogRequest, Reached, Target, Write, bare_command
+from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import RunStatus
 from slipway_core.resources.training_run import TrainingRun
@@ -84,7 +84,7 @@ class LocalTarget:
             time.sleep(_SECONDS)
 
     def exit_code(self, run: TrainingRun) -> int:
-        return exits.of_run(run.status or RunStatus(), self._folder(run).workspace(run))
+        return exit_codes.of_run(run.status or RunStatus(), self._folder(run).workspace(run))
 
     def logs(self, wanted: LogRequest, write: Write) -> None:
         from slipway.local import logs

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.metrics import Point, StageMetrics
+from slipway.training_metrics import Point, StageMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

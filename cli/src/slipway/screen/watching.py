@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slipway.exits import CliError
+from slipway.exit_codes import CliError
 from slipway.screen import view
 from slipway.screen.conclusion import conclude
 from slipway.screen.printing import console

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
 from slipway_core.lifecycle.draft import Draft
-from slipway_core.lifecycle.judging import baseline, judge, note_crashed_evaluation
+from slipway_core.lifecycle.evaluation import baseline, judge, note_crashed_evaluation
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions

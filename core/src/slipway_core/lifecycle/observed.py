@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from slipway_core.lifecycle.claim import Claim
+from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.conditions import Blocker

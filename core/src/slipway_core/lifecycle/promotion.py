@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
-from slipway_core.lifecycle.claim import Claim
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.lifecycle.draft import Draft
+from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources import conditions
 from slipway_core.resources.status import (

@@ -13,7 +13,7 @@ from datetime import datetime
 from slipway_core.lifecycle.attempts import advance, suspend
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.draft import Draft, Policy
-from slipway_core.lifecycle.judging import must_judge_again, stopped_by_the_gate
+from slipway_core.lifecycle.evaluation import must_judge_again, stopped_by_the_gate
 from slipway_core.lifecycle.observed import Observed
 from slipway_core.lifecycle.promotion import promote
 from slipway_core.lifecycle.retry import honour_retry

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, cast
 
-from slipway_operator.api.kinds import JOB, POD
-from slipway_operator.api.manifest import Manifest, at, items
+from slipway_operator.kube.kinds import JOB, POD
+from slipway_operator.kube.manifest import Manifest, at, items
 
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _WORD: Final = 64

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from slipway_operator import names
-from slipway_operator.api.kinds import MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
-from slipway_operator.api.manifest import Manifest, at, labels
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.trim import trimmed
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
+from slipway_operator.kube.manifest import Manifest, at, labels
 
 _REMEMBERED: Final = 20_000
 """Deletions that are remembered: more than there are events on their way at any time."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest, at, items, labels
+from slipway_operator.kube.manifest import Manifest, at, items, labels
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _TRIED_AGAIN = ("ErrImagePull", "RegistryUnavailable")

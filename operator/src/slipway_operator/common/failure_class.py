@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.exit_codes import ExitClass
-from slipway_operator.api.manifest import Manifest, at, condition, items, notes
+from slipway_operator.kube.manifest import Manifest, at, condition, items, notes
 from slipway_operator.manifests.run.step_container import CONTAINER
 
 _TERMINATED_BY_SIGNAL = (128 + 9, 128 + 15)

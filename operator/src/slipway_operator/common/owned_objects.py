@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from slipway_operator.api import kinds
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Conflict
-from slipway_operator.api.kinds import CHILDREN, Kind
-from slipway_operator.api.manifest import Manifest, items
 from slipway_operator.cache.world import World
+from slipway_operator.kube import kinds
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Conflict
+from slipway_operator.kube.kinds import CHILDREN, Kind
+from slipway_operator.kube.manifest import Manifest, items
 
 _RELOOK = timedelta(minutes=10)
 """Between two reads of an object that no watch tells of."""

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from slipway_core.resources.conditions import parse_timestamp
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.manifest import Manifest, at
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.manifest import Manifest, at
 
 _FRESH: Final = timedelta(seconds=10)
 """For how long a list is good enough: a condition names a cause within 30 s of it."""

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from slipway_core.resources import conditions
 from slipway_core.resources.status import EndpointStatus, RunStatus, fit
-from slipway_operator.api import resources
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Invalid
-from slipway_operator.api.manifest import Manifest
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal
+from slipway_operator.kube import resources
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Invalid
+from slipway_operator.kube.manifest import Manifest
 
 log = logging.getLogger(__name__)
 

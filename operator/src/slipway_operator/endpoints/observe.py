@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from slipway_core.protocol import exit_codes
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.rollout.observed import VersionView
-from slipway_operator.api.manifest import Manifest, at, condition, items
 from slipway_operator.common import blockers
 from slipway_operator.common.failure_class import has_ended
+from slipway_operator.kube.manifest import Manifest, at, condition, items
 
 _TRIES = 3
 _UNREADY_AFTER = timedelta(seconds=10)

@@ -22,22 +22,22 @@ from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
-from slipway_operator.api import resources
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Forbidden, Invalid, QuotaExceeded
-from slipway_operator.api.kinds import CONFIG_MAP, MODEL_ENDPOINT, SERVICE
-from slipway_operator.api.manifest import Manifest, at
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
 from slipway_operator.common.write_status import StatusInvalidError, write_status
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
+from slipway_operator.kube import resources
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Forbidden, Invalid, QuotaExceeded
+from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, SERVICE
+from slipway_operator.kube.manifest import Manifest, at
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.autoscaler import autoscaler
+from slipway_operator.manifests.endpoint.metadata import endpoint_object
 from slipway_operator.manifests.endpoint.network_policy import network_policy
-from slipway_operator.manifests.endpoint.owned_object import endpoint_object
 from slipway_operator.manifests.endpoint.pod_disruption_budget import pod_disruption_budget
 from slipway_operator.manifests.endpoint.service import endpoint_service, routed_version
 from slipway_operator.manifests.errors import ManifestError

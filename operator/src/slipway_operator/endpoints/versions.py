@@ -13,16 +13,16 @@ from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoin
 from slipway_core.resources.status import EndpointStatus, VersionStatus
 from slipway_core.rollout.observed import VersionView
 from slipway_operator import names
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import AlreadyExists, Conflict
-from slipway_operator.api.kinds import DEPLOYMENT, POD, SERVICE
-from slipway_operator.api.manifest import Manifest, at, items, labels, notes
 from slipway_operator.cache.world import World
 from slipway_operator.common import blockers
 from slipway_operator.common.owned_objects import check_owner
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.endpoints import observe as observe_version
 from slipway_operator.endpoints.observe import VersionObjects
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists, Conflict
+from slipway_operator.kube.kinds import DEPLOYMENT, POD, SERVICE
+from slipway_operator.kube.manifest import Manifest, at, items, labels, notes
 from slipway_operator.manifests.endpoint.deployment import as_frozen, scaled, version_deployment
 from slipway_operator.manifests.endpoint.service import frozen_versions
 from slipway_operator.manifests.errors import ManifestError

@@ -15,9 +15,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
-from slipway_operator.api.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
-from slipway_operator.api.manifest import at
 from slipway_operator.cache.world import World
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
+from slipway_operator.kube.manifest import at
 from slipway_operator.loop.work_queue import WorkQueue
 
 _STAGE_SECONDS = (5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)

@@ -14,8 +14,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from slipway_operator.api.errors import Busy, Conflict
 from slipway_operator.cache.key import Key
+from slipway_operator.kube.errors import Busy, Conflict
 
 _TURNS = 4
 """One turn in so many is for new keys."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from slipway_operator import log
-from slipway_operator.api.errors import Busy, ClusterError, Conflict, NotLeading
 from slipway_operator.cache.key import Key
+from slipway_operator.kube.errors import Busy, ClusterError, Conflict, NotLeading
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 

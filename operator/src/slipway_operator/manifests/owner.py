@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from slipway_core.resources.api import API_VERSION
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 
 @dataclass(frozen=True)

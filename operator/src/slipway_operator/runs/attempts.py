@@ -15,14 +15,14 @@ from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.status import Progress, RunStatus, StepState
 from slipway_operator import names
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import AlreadyExists, Conflict
-from slipway_operator.api.kinds import CLAIM, JOB, POD, SERVICE
-from slipway_operator.api.manifest import Manifest, labels
 from slipway_operator.cache.world import World
 from slipway_operator.common import blockers, failure_class
 from slipway_operator.common.owned_objects import check_owner, holds
 from slipway_operator.common.warning_events import WarningEvents
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists, Conflict
+from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
+from slipway_operator.kube.manifest import Manifest, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job

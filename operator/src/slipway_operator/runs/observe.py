@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from slipway_core.lifecycle.claim import claim_on
+from slipway_core.lifecycle.endpoint_claim import claim_on
 from slipway_core.lifecycle.observed import Attempt, EndpointView
 from slipway_core.protocol import exit_codes, step_result
 from slipway_core.protocol.exit_codes import ExitClass
@@ -17,10 +17,10 @@ from slipway_core.resources.conditions import parse_timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import ArtifactStatus, Progress
 from slipway_operator import names
-from slipway_operator.api import resources
-from slipway_operator.api.manifest import Manifest, at, condition, labels
 from slipway_operator.common import failure_class
 from slipway_operator.common.failure_class import PodEnd
+from slipway_operator.kube import resources
+from slipway_operator.kube.manifest import Manifest, at, condition, labels
 
 _TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
 

@@ -13,12 +13,12 @@ from slipway_core.resources import uris
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import AlreadyExists, Conflict
-from slipway_operator.api.kinds import CONFIG_MAP, JOB, POD, TRAINING_RUN
-from slipway_operator.api.manifest import Manifest, at, notes
 from slipway_operator.cache.world import World
 from slipway_operator.common.owned_objects import holds
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists, Conflict
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, at, notes
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.plan_config_map import plan_config_map

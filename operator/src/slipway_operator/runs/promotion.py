@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.plan import Plan
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import AlreadyExists
-from slipway_operator.api.kinds import MODEL_ENDPOINT
-from slipway_operator.api.manifest import Manifest, at, notes
 from slipway_operator.cache.world import World
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists
+from slipway_operator.kube.kinds import MODEL_ENDPOINT
+from slipway_operator.kube.manifest import Manifest, at, notes
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
 from slipway_operator.runs import observe

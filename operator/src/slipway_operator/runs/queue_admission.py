@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from slipway_core.resources.conditions import Blocker
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Forbidden, NotFound
-from slipway_operator.api.kinds import WORKLOAD
-from slipway_operator.api.manifest import Manifest, condition, items, labels
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Forbidden, NotFound
+from slipway_operator.kube.kinds import WORKLOAD
+from slipway_operator.kube.manifest import Manifest, condition, items, labels
 from slipway_operator.manifests.run.step_job import QUEUE_LABEL
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"

@@ -24,17 +24,17 @@ from slipway_core.resources.events import Event
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.api import resources
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Forbidden, Invalid, QuotaExceeded
-from slipway_operator.api.kinds import MODEL_ENDPOINT, TRAINING_RUN
-from slipway_operator.api.manifest import Manifest, at
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal
 from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
 from slipway_operator.common.status_throttle import StatusThrottle, settled_run
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.kube import resources
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Forbidden, Invalid, QuotaExceeded
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, at
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
@@ -43,7 +43,7 @@ from slipway_operator.runs.attempts import Attempts, ObservedAttempts, TellsProg
 from slipway_operator.runs.planning import Plans
 from slipway_operator.runs.promotion import Promotion
 from slipway_operator.runs.retention import Retention, time_left
-from slipway_operator.runs.verdicts import Verdicts
+from slipway_operator.runs.verdict_records import Verdicts
 from slipway_operator.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -22,16 +22,16 @@ from slipway_core.resources.status import Phase
 from slipway_core.resources.training_run import Retention as RunRetention
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import AlreadyExists, Conflict, Forbidden, Invalid
-from slipway_operator.api.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
-from slipway_operator.api.manifest import Manifest, at, condition, items, labels
 from slipway_operator.cache.world import World
 from slipway_operator.common import failure_class
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
+from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.runs.attempts import claim_of
-from slipway_operator.runs.verdicts import served_digests
+from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
 
 _AGAIN = timedelta(seconds=30)

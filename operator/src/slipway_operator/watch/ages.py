@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from slipway_operator.api.kinds import Kind
+from slipway_operator.kube.kinds import Kind
 
 WATCH_SECONDS = 60
 """How long the API server keeps one request to watch open."""

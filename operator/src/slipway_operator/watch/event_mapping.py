@@ -11,10 +11,10 @@ from typing import Any
 
 from slipway_core.resources.status import Phase
 from slipway_operator import names
-from slipway_operator.api.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
-from slipway_operator.api.manifest import Manifest, at, items, labels
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, at, items, labels
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})

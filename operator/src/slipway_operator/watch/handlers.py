@@ -12,10 +12,10 @@ from typing import Any, cast
 import kopf
 
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.manifest import Manifest
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World, version_of
+from slipway_operator.kube import kinds
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.ages import WATCH_SECONDS
 from slipway_operator.watch.event_mapping import woken

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from slipway_core.resources.status import Phase
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.cluster import Cluster
-from slipway_operator.api.errors import Expired
-from slipway_operator.api.kinds import CONFIG_MAP, MODEL_ENDPOINT, TRAINING_RUN, Kind
-from slipway_operator.api.manifest import at, labels
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
+from slipway_operator.kube import kinds
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import Expired
+from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, TRAINING_RUN, Kind
+from slipway_operator.kube.manifest import at, labels
 from slipway_operator.loop.work_queue import WorkQueue
 
 _log = logging.getLogger(__name__)

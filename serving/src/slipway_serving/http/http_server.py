@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from slipway_serving.http.server import Server
+from slipway_serving.http.server_parts import Server
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from slipway_serving.http import body as request_body
 from slipway_serving.http import routes
 from slipway_serving.http.refusal import ClientLeft, Refusal, error_object
 from slipway_serving.http.routes import Route
-from slipway_serving.http.server import Server
+from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import is_loopback
 
 Receive = Callable[[], Awaitable[Any]]

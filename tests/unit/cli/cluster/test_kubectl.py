@@ -2,7 +2,7 @@
 
 import pytest
 
-from slipway import exits
+from slipway import exit_codes
 from slipway.cluster import kubectl
 from slipway.cluster.kubectl import Kubectl
 
@@ -88,10 +88,10 @@ def test_a_kubeconfig_without_a_chosen_context_says_how_one_is_chosen(cluster, m
 
 
 def test_what_the_server_finds_invalid_ends_like_a_wrong_file():
-    assert kubectl.error_of('The TrainingRun "a" is invalid: spec: x', TEST).code == exits.BAD_INPUT
+    assert kubectl.error_of('The TrainingRun "a" is invalid: spec: x', TEST).code == exit_codes.BAD_INPUT
 
 
 def test_a_name_that_is_not_there_ends_like_wrong_input(cluster):
     with pytest.raises(kubectl.NotFound) as caught:
         cluster.kubectl.get("pod", "nobody")
-    assert caught.value.code == exits.BAD_INPUT
+    assert caught.value.code == exit_codes.BAD_INPUT

@@ -11,7 +11,7 @@ from tests.unit.cli.evidence import UID, run_named
 
 from slipway.cluster import logs
 from slipway.cluster.kubectl import Unreachable
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.target import LogRequest, check_step
 
 RUNNING = {"running": {}}

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.figure import Figure
 from tests.unit.cli.evidence import rows
 
-from slipway.metrics import StageMetrics, stage_metrics
 from slipway.screen import plotting
+from slipway.training_metrics import StageMetrics, stage_metrics
 
 
 def panels(stages):

@@ -7,7 +7,7 @@ from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
 from tests.unit.core.world import World
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
-from slipway_core.lifecycle.claim import Claim
+from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, VersionStatus
 

@@ -10,8 +10,8 @@ from tests.unit.core.world import World, events_of
 
 from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.lifecycle.claim import Claim
 from slipway_core.lifecycle.decision import Decision
+from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass

@@ -3,10 +3,10 @@ from hypothesis import strategies as st
 from tests.unit.operator.cached import RUN_UID, an_object, of_run
 
 from slipway_operator import names
-from slipway_operator.api.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, SERVICE, TRAINING_RUN
-from slipway_operator.api.manifest import Manifest
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World, version_of
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, SERVICE, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest
 
 
 def a_world(*manifests) -> World:

@@ -3,8 +3,8 @@
 import pytest
 from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld
 
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict
 
 
 def live_world() -> ServedWorld:

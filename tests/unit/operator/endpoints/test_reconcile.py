@@ -4,8 +4,8 @@ import pytest
 from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld, digest
 
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict, Invalid, QuotaExceeded, Unreachable
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict, Invalid, QuotaExceeded, Unreachable
 from slipway_operator.settings import Images, Settings
 
 

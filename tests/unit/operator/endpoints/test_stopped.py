@@ -2,7 +2,7 @@
 
 from tests.unit.operator.served_world import ServedWorld, digest
 
-from slipway_operator.api import kinds
+from slipway_operator.kube import kinds
 
 
 def test_nothing_runs_of_an_endpoint_that_is_stopped_in_the_probation_and_the_same_version_comes_back():

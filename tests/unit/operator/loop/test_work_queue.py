@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from slipway_operator.api.errors import Busy, Conflict, Unreachable
 from slipway_operator.cache.key import Key
+from slipway_operator.kube.errors import Busy, Conflict, Unreachable
 from slipway_operator.loop.work_queue import WorkQueue
 
 

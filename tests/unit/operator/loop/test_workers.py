@@ -5,8 +5,8 @@ import time
 from datetime import timedelta
 
 from slipway_operator import log
-from slipway_operator.api.errors import Conflict
 from slipway_operator.cache.key import Key
+from slipway_operator.kube.errors import Conflict
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.loop.workers import Workers

@@ -7,8 +7,8 @@ from tests.unit.operator.run_world import RunWorld
 
 from slipway_core.resources.status import Progress
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict
 
 
 def queued_run(**spec) -> RunWorld:

@@ -7,8 +7,8 @@ import pytest
 from tests.unit.operator.run_world import Manifest, RunWorld
 
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict, QuotaExceeded
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict, QuotaExceeded
 from slipway_operator.settings import Settings
 
 

@@ -3,8 +3,8 @@
 import pytest
 from tests.unit.operator.run_world import RunWorld
 
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict
 
 KEYS = {"endpoint": "chat", "template": {"access": {"keysSecret": "keys"}}}
 

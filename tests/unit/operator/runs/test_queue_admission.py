@@ -4,8 +4,8 @@ import pytest
 from tests.unit.operator.fake_cluster import FakeCluster
 from tests.unit.operator.kube_objects import NAMESPACE, a_job
 
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Forbidden, NotFound
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Forbidden, NotFound
 from slipway_operator.runs.queue_admission import why_queued
 
 _RESERVED = {"type": "QuotaReserved", "status": "True"}

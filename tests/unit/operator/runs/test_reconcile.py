@@ -5,8 +5,8 @@ from tests.unit.operator.run_world import DIGEST, RunWorld
 
 from slipway_core.resources.status import Progress
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Conflict, Forbidden, Invalid, QuotaExceeded
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Conflict, Forbidden, Invalid, QuotaExceeded
 
 
 def test_a_run_goes_from_its_plan_to_a_live_endpoint():

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.operator.run_world import RunWorld
 from tests.unit.operator.served_world import ServedWorld
 
-from slipway_operator.api import kinds
+from slipway_operator.kube import kinds
 
 
 def serving() -> RunWorld:

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.operator.run_world import DIGEST, RunWorld
 
 from slipway_operator import names
-from slipway_operator.api import kinds
-from slipway_operator.api.errors import Invalid
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Invalid
 from slipway_operator.runs.retention import Retention
 
 DONE = {"conditions": [{"type": "Complete", "status": "True"}]}

@@ -3,9 +3,9 @@
 from tests.unit.operator.cached import RUN_UID, an_object, of_run
 
 from slipway_operator import names
-from slipway_operator.api.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.handlers import WatchHandlers
 

@@ -2,8 +2,8 @@ import asyncio
 
 from tests.unit.operator.run_world import RunWorld
 
-from slipway_operator.api import kinds
 from slipway_operator.cache.key import Key
+from slipway_operator.kube import kinds
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.resync import Resync
 

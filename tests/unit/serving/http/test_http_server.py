@@ -24,7 +24,7 @@ from slipway_serving.http.http_server import HttpServer
 from slipway_serving.http.linger import Linger
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_serving.http.middleware import SlipwayMiddleware
-from slipway_serving.http.server import Server
+from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import Settings
 
 LINGER = 1.0

@@ -19,7 +19,7 @@ from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_serving.http.middleware import SlipwayMiddleware
-from slipway_serving.http.server import Server
+from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import Limits, Settings
 
 KEY = "sk-unit-0123456789"

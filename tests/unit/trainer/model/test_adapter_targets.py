@@ -5,7 +5,9 @@ from transformers import AutoModelForCausalLM
 
 from slipway_core.resources.model import Scratch
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import adapter_targets, stage_model
+from slipway_trainer.model import adapter_targets
+from slipway_trainer.model.adapters import linear_layers
+from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
 
@@ -23,8 +25,8 @@ def test_the_names_of_a_new_model_are_those_of_its_linear_layers(architecture):
         {"architecture": architecture, "layers": 1, "hiddenSize": 32, "heads": 2, "tokenizer": {"train": {}}}
     )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(stage_model.scratch_config(scratch, words))
-    assert set(stage_model.linear_layers(model)) == {f"model.layers.0.{name}" for name in adapter_targets.NEW_MODEL}
+        model = AutoModelForCausalLM.from_config(scratch_config(scratch, words))
+    assert set(linear_layers(model)) == {f"model.layers.0.{name}" for name in adapter_targets.NEW_MODEL}
 
 
 def test_a_folder_is_read_by_its_headers(tmp_path):

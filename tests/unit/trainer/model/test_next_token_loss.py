@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from slipway_trainer.batches import collate
 from slipway_trainer.batches.packing import pack
-from slipway_trainer.model import document_attention, stage_model
+from slipway_trainer.model import document_attention
+from slipway_trainer.model.attention import attention_for
 from slipway_trainer.model.next_token_loss import NextTokenLoss, summed_nll
 
 LENGTHS = [5, 17, 3, 30, 1, 12, 8, 22]
@@ -179,4 +180,4 @@ def test_the_attention_is_exact_for_the_model(
 ) -> None:
     config = AutoConfig.for_model(family, **settings)
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
-    assert stage_model.attention_for(config, model_class, 32, device, flash) == expected
+    assert attention_for(config, model_class, 32, device, flash) == expected

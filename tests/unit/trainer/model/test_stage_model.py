@@ -12,6 +12,9 @@ from slipway_core.resources.data import StageData
 from slipway_core.resources.model import Scratch
 from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer.model import stage_model
+from slipway_trainer.model.adapters import resolve_targets
+from slipway_trainer.model.new_model import scratch_config
+from slipway_trainer.model.vocabulary import fit_vocabulary, rounded
 from slipway_trainer.step.errors import BadConfig, BadModel
 
 
@@ -28,7 +31,7 @@ def stage(targets: str) -> Stage:
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
 def test_a_new_model_has_the_shape_that_was_asked_for(architecture: Any) -> None:
     words = make_tokenizer()
-    config = stage_model.scratch_config(scratch(architecture=architecture, kvHeads=1, ropeTheta=5000), words)
+    config = scratch_config(scratch(architecture=architecture, kvHeads=1, ropeTheta=5000), words)
     assert config.model_type == architecture
     assert config.vocab_size % 64 == 0
     assert 0 <= config.vocab_size - len(words) < 64
@@ -45,9 +48,9 @@ def test_new_tokens_start_as_the_mean_of_the_old_ones() -> None:
     words = make_tokenizer()
     model = make_model(words, vocab_size=320)
     old = model.get_input_embeddings().weight.detach().clone()
-    stage_model.fit_vocabulary(model, words)
+    fit_vocabulary(model, words)
     new = model.get_input_embeddings().weight
-    assert new.shape[0] == stage_model.rounded(len(words))
+    assert new.shape[0] == rounded(len(words))
     torch.testing.assert_close(new[320:], old.mean(0).expand(len(new) - 320, -1))
     assert torch.equal(new[:320], old)
     assert model.get_output_embeddings().weight is new
@@ -57,18 +60,18 @@ def test_a_vocabulary_that_fits_is_left_alone() -> None:
     words = make_tokenizer()
     model = make_model(words)
     before = model.get_input_embeddings().weight
-    stage_model.fit_vocabulary(model, words)
+    fit_vocabulary(model, words)
     assert model.get_input_embeddings().weight is before
 
 
 def test_auto_targets_are_all_linear_layers_but_the_output() -> None:
     model = make_model(make_tokenizer())
     every = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    assert stage_model.resolve_targets(model, stage("Auto")) == every
-    assert stage_model.resolve_targets(model, stage("v_proj,q_proj")) == ["q_proj", "v_proj"]
-    assert stage_model.resolve_targets(model, stage("layers.0.mlp.up_proj")) == ["layers.0.mlp.up_proj"]
+    assert resolve_targets(model, stage("Auto")) == every
+    assert resolve_targets(model, stage("v_proj,q_proj")) == ["q_proj", "v_proj"]
+    assert resolve_targets(model, stage("layers.0.mlp.up_proj")) == ["layers.0.mlp.up_proj"]
     with pytest.raises(BadConfig, match=r"nothing in the model is called W_pack\. .*gate_proj, k_proj"):
-        stage_model.resolve_targets(model, stage("q_proj,W_pack"))
+        resolve_targets(model, stage("q_proj,W_pack"))
 
 
 def saved(folder: Path) -> Path:

@@ -391,7 +391,7 @@ def start(found, attempt: int, tmp_path: Path) -> subprocess.Popen:
     # Two processes also for little data: their death is what is tested.
     code = (
         "import sys; from slipway_trainer.data import rows; from slipway_trainer.prepare import prepare;"
-        "from slipway_trainer.step.frame import run_step;"
+        "from slipway_trainer.step.run_step import run_step;"
         "rows.BLOCK_BYTES = 1 << 14;"
         "from pathlib import Path;"
         "sys.exit(run_step('prepare', lambda p, w: prepare.run(p, w, attempt=int(sys.argv[2]), workers=2),"

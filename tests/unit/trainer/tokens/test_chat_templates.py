@@ -9,7 +9,7 @@ from slipway_trainer.data.rows import Conversation, Turn
 from slipway_trainer.data.text import normalised
 from slipway_trainer.step.errors import BadData, BadModel
 from slipway_trainer.tokens import tokenizer as tokenizers
-from slipway_trainer.tokens.chat_templates import Renderer, Unrenderable
+from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
 
 STYLES = ["ChatML", "Plain", "PlainChinese"]
 TEXTS = [

@@ -11,9 +11,9 @@ from pathlib import Path
 from slipway_core.resources import uris
 from slipway_fetching import hub, object_store, stored_object
 from slipway_trainer.data.rows import SUFFIXES
-from slipway_trainer.step.asker import asker
 from slipway_trainer.step.errors import BadConfig, BadData
 from slipway_trainer.step.local_path import in_image, local_path
+from slipway_trainer.step.requester import requester
 
 SAMPLES = "samples"
 
@@ -41,7 +41,7 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
-        root = hub.dataset(parsed, asker(field), [f"*{suffix}" for suffix in SUFFIXES])
+        root = hub.dataset(parsed, requester(field), [f"*{suffix}" for suffix in SUFFIXES])
         return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
@@ -93,7 +93,7 @@ def _sample(name: str, uri: str, field: str) -> list[SourceFile]:
 
 
 def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None]) -> list[SourceFile]:
-    who = asker(field)
+    who = requester(field)
     store = object_store.ObjectStore(uri, who)
     found = store.find()
     if not found:
@@ -107,7 +107,7 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
     # By its version, so that another one is never taken for it.
     wanted = {f"{one.fingerprint}/{uri.authority}{_suffix(one.key)}": one for one in found}
     what = f"the data of {field}"
-    stored_object.fetch(store, wanted, cache, disk=cache, what=what, uri=str(uri), asker=who, say=say)
+    stored_object.fetch(store, wanted, cache, disk=cache, what=what, uri=str(uri), requester=who, say=say)
     return [SourceFile(cache / name, store.address(one)) for name, one in wanted.items()]
 
 

@@ -13,7 +13,7 @@ from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.rows import Block, Conversation
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData, BadModel
-from slipway_trainer.tokens.chat_templates import Renderer, Segment, Unrenderable
+from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
 SHOWN_SKIPPED = 20
 

@@ -11,7 +11,7 @@ from typing import Any
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.workspace import Workspace
-from slipway_fetching import kept_models
+from slipway_fetching import model_cache
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.errors import BadData, BadModel
 
@@ -36,7 +36,7 @@ def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     assert plan.model.from_ is not None
     uri = plan.model.from_
     found = {"uri": uri, "digest": _digest(model_folder(uri, fetched=workspace.fetched_models))}
-    commit = kept_models.commit(uri, workspace.fetched_models)
+    commit = model_cache.commit(uri, workspace.fetched_models)
     return found | ({"revision": commit} if commit else {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_core.resources import uris
-from slipway_fetching import kept_models
+from slipway_fetching import model_cache
 from slipway_trainer.step.errors import BadConfig, BadModel, DamagedShard
 from slipway_trainer.step.local_path import in_image, local_path
 
@@ -23,7 +23,7 @@ def model_folder(uri: str, field: str = "model.from", *, fetched: Path | None = 
     """
     parsed = uris.parse(uri)
     if parsed.remote and fetched is not None:
-        folder = kept_models.place(uri, fetched)
+        folder = model_cache.place(uri, fetched)
         if not folder.is_dir():
             raise DamagedShard(f"{field}: {uri}: {folder}, into which prepare fetched it, is gone. Start the run again")
         return folder

@@ -16,7 +16,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
-from slipway_fetching import kept_models
+from slipway_fetching import model_cache
 from slipway_host.files import write_atomically
 from slipway_host.limits import usable_cores
 from slipway_trainer.data import held_out, inputs
@@ -28,13 +28,13 @@ from slipway_trainer.prepare import (
     preflight,
     prepare_report,
     prepared_size,
-    run_tokenizer,
     stage_shards,
+    tokenizer_of_run,
     training_scan,
 )
-from slipway_trainer.step.asker import asker
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter, Say
+from slipway_trainer.step.requester import requester
 
 SMALL_BYTES = 8 << 20
 """Below it a second process costs more time than it saves."""
@@ -80,7 +80,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     held = held_out.read(found)
     scanned = training_scan.scan(found, held, workers, say)
 
-    made = run_tokenizer.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
+    made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     made.publish(workspace.tokenizer, fence)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
@@ -120,7 +120,7 @@ def _base_model(plan: Plan, workspace: Workspace, fence: Fence, say: Say) -> Pat
     if uri is None:
         return None
     if uris.parse(uri).remote:
-        kept_models.fetch(uri, asker("model.from"), workspace.fetched_models, say=say, check=fence.check)
+        model_cache.fetch(uri, requester("model.from"), workspace.fetched_models, say=say, check=fence.check)
     return model_folder(uri, fetched=workspace.fetched_models)
 
 

@@ -14,7 +14,8 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import sync_tree
 from slipway_trainer.step.errors import BadModel
 from slipway_trainer.tokens import chat_templates
-from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START, Renderer
+from slipway_trainer.tokens.chat_rendering import Renderer
+from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 SPECIAL_TOKENS = (BOS, EOS, PAD, TURN_START, TURN_END)

@@ -14,15 +14,15 @@ import torch
 from slipway_core.resources.stage import Stage
 from slipway_trainer.step.errors import Diverged, Interrupted, NoSpace
 from slipway_trainer.step.signals import StopFlag
-from slipway_trainer.training import engine as engines
+from slipway_trainer.training import deepspeed_engine as engines
 from slipway_trainer.training import optimizer, process_group
-from slipway_trainer.training.checkpoints.checkpoint import CheckpointFailed, Checkpoints
+from slipway_trainer.training.checkpoints.atomic_checkpoints import CheckpointFailed, Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
+from slipway_trainer.training.micro_batches import Window, Windows
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.step_report import Pace, StepReport
 from slipway_trainer.training.validation import ValidationSet
-from slipway_trainer.training.window import Window, Windows
 
 
 @dataclass

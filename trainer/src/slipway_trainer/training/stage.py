@@ -31,17 +31,17 @@ from slipway_trainer.training import (
     resolved,
     stage_end,
 )
-from slipway_trainer.training import engine as engines
+from slipway_trainer.training import deepspeed_engine as engines
 from slipway_trainer.training.checkpoints import checkpoint_space, resume
-from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.loop import Training
+from slipway_trainer.training.micro_batches import Windows
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
 from slipway_trainer.training.step_report import StepReport
 from slipway_trainer.training.validation import ValidationSet
-from slipway_trainer.training.window import Windows
 
 
 def train_stage(

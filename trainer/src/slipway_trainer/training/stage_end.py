@@ -13,10 +13,10 @@ import torch
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.status import Progress
-from slipway_trainer.training import engine as engines
+from slipway_trainer.training import deepspeed_engine as engines
 from slipway_trainer.training import stage_output
 from slipway_trainer.training.checkpoints import resume
-from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway_core.documents import schema_walk, yaml12
 from slipway_core.resources import uris
 from slipway_core.resources.api import URI_PATTERN

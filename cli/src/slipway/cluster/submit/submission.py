@@ -15,7 +15,7 @@ from slipway.cluster.pods import workspace_files
 from slipway.cluster.resources import RUNS
 from slipway.cluster.submit import inputs, upload
 from slipway.cluster.submit.inputs import Input
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway.screen.printing import console, note
 from slipway_core.documents import loading
 from slipway_core.protocol.workspace import WORKSPACE_CLAIM

@@ -18,9 +18,9 @@ from slipway.local.files import read_json, write_json
 from slipway.local.runs.attempts import Attempts
 from slipway.local.state import RunFolder, State
 from slipway_core.lifecycle import step as lifecycle
-from slipway_core.lifecycle.claim import annotations_of, claim_on
 from slipway_core.lifecycle.decision import Decision, Promote
 from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.endpoint_claim import annotations_of, claim_on
 from slipway_core.lifecycle.observed import EndpointView, Observed
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import timestamp

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipway import exits
+from slipway import exit_codes
 from slipway.local.endpoints import daemon, frozen_version
 from slipway.local.runs.admission import Admitted, Refused, admit, with_retry
 from slipway.local.runs.attempts import Attempts
@@ -90,11 +90,11 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
         sys.stdout.write("\n")
     if executor.interrupted and not status.phase.finished:
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
         return _attend(console, state, status.endpoint.name)
-    return exits.of_run(status, admitted.folder.workspace(admitted.run))
+    return exit_codes.of_run(status, admitted.folder.workspace(admitted.run))
 
 
 @contextmanager

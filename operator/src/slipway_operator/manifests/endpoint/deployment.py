@@ -16,9 +16,9 @@ from slipway_core.resources.api import seconds
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
 from slipway_core.resources.status import VersionStatus
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.endpoint import access
-from slipway_operator.manifests.endpoint.owned_object import endpoint_object
+from slipway_operator.manifests.endpoint.metadata import endpoint_object
 from slipway_operator.manifests.endpoint.probes import probes
 from slipway_operator.manifests.endpoint.served_model import MODEL, model_parts
 from slipway_operator.manifests.pod import environment, pod_security, scratch

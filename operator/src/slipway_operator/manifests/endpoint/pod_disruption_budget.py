@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
-from slipway_operator.manifests.endpoint.owned_object import endpoint_object
+from slipway_operator.kube.manifest import Manifest
+from slipway_operator.manifests.endpoint.metadata import endpoint_object
 
 
 def pod_disruption_budget(endpoint: ModelEndpoint, version: int) -> Manifest:

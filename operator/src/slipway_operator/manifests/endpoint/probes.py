@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 _READY_SECONDS = 2
 """Between two questions: what a rollout waits for at the most after the server is ready."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest, notes
-from slipway_operator.manifests.endpoint.owned_object import endpoint_object
+from slipway_operator.kube.manifest import Manifest, notes
+from slipway_operator.manifests.endpoint.metadata import endpoint_object
 
 _NOBODY = "none"
 

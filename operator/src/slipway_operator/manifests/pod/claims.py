@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import uris
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 CLAIMS = "/claims"
 """Where a pod has the claims that it reads, each under its name."""

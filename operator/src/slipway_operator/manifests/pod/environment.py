@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 
 def values(variables: Mapping[str, str]) -> list[Manifest]:

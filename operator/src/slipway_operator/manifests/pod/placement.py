@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slipway_core.resources.compute import Compute
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 
 def placement(compute: Compute, pull_secrets: Sequence[str]) -> Manifest:

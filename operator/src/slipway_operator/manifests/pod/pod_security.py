@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 USER: Final = 65532
 """UID and GID of every process in our images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slipway_core.protocol.variables import QUIET_ENVIRONMENT
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 _CACHES = {
     "HOME": "/tmp",

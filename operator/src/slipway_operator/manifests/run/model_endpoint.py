@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from slipway_core.lifecycle.claim import annotations_of
 from slipway_core.lifecycle.decision import Promote
+from slipway_core.lifecycle.endpoint_claim import annotations_of
 from slipway_core.plan import Plan
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ServedModel
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.endpoint import access
 
 

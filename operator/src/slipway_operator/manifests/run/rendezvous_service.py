@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_core.plan import Plan
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
 
 

@@ -10,7 +10,7 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.api import seconds
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.pod import claims, pod_security, scratch
 from slipway_operator.manifests.pod.placement import placement

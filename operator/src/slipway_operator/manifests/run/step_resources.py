@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from slipway_core.plan import Plan
 from slipway_core.resources.api import Quantity
 from slipway_core.resources.stage import FIXED_STEPS
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.settings import Settings
 
 

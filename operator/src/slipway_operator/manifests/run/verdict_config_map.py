@@ -8,7 +8,7 @@ from datetime import datetime
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 
 DIGEST_KEY = "digest"
 VERDICT_KEY = "verdict"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slipway_operator import names
-from slipway_operator.api.manifest import Manifest
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.settings import Settings
 
 

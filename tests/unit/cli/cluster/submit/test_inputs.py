@@ -4,7 +4,7 @@ import pytest
 from tests.unit.cli.evidence import YAML
 
 from slipway.cluster.submit import inputs
-from slipway.exits import BadInput
+from slipway.exit_codes import BadInput
 from slipway_core.documents import loading
 
 

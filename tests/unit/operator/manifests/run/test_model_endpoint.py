@@ -10,7 +10,7 @@ from tests.unit.operator.manifests.samples import DIGEST, UID, a_plan, a_run, an
 from slipway_core.lifecycle.annotations import RUN_CREATED_ANNOTATION, RUN_UID_ANNOTATION
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_operator.api.resources import endpoint as read
+from slipway_operator.kube.resources import endpoint as read
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
 

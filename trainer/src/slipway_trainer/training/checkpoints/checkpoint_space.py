@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from slipway_trainer.step import disk_space
-from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 
 SPARE_BYTES = 16 << 20
 

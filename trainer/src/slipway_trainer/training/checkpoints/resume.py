@@ -10,8 +10,8 @@ import torch
 
 from slipway_trainer.step.errors import BadCheckpoint
 from slipway_trainer.training import randomness
-from slipway_trainer.training.checkpoints import checkpoint_files, repartition
-from slipway_trainer.training.checkpoints.checkpoint import Checkpoints
+from slipway_trainer.training.checkpoints import checkpoint_files, reshard
+from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.process_group import Ranks
 
@@ -39,7 +39,7 @@ def load_weights(engine: Any, path: Path, ranks: Ranks) -> None:
     optimizer too."""
     if engine.zero_optimization_stage() == 3:
         mine = checkpoint_files.read(path / checkpoint_files.rank_name(ranks.rank))
-        repartition.load(engine, mine["optimizer"], ranks)
+        reshard.load(engine, mine["optimizer"], ranks)
         return
     saved = checkpoint_files.read(path / checkpoint_files.WEIGHTS)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def _load(engine: Any, path: Path, state: TrainState, ranks: Ranks, log: Callabl
     optimizer = mine["optimizer"]
     if state.zero_stage in (1, 2) and not same_world:
         parts = [checkpoint_files.read(file)["optimizer"] for file in files]
-        optimizer = repartition.for_rank(parts, engine.optimizer, ranks.rank)
+        optimizer = reshard.for_rank(parts, engine.optimizer, ranks.rank)
     elif state.zero_stage == 0 and same_world and ranks.rank > 0:
         optimizer = checkpoint_files.read(files[0])["optimizer"]
-    repartition.load(engine, optimizer, ranks)
+    reshard.load(engine, optimizer, ranks)

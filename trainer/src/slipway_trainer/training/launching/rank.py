@@ -12,7 +12,7 @@ from slipway_core.protocol import variables
 
 def main() -> None:
     from slipway_trainer.step import startup
-    from slipway_trainer.step.frame import run_step
+    from slipway_trainer.step.run_step import run_step
     from slipway_trainer.training.launching import launch
 
     launch.die_with_launcher()

@@ -1,0 +1,156 @@
+"""What an evaluation says of a model, whether it may go live (invariant A), and when it is judged again."""
+
+from __future__ import annotations
+
+from slipway_core.lifecycle import verdict as verdicts
+from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_token
+from slipway_core.lifecycle.draft import Draft
+from slipway_core.lifecycle.observed import Attempt
+from slipway_core.lifecycle.promotion import is_later, is_over, is_promoted
+from slipway_core.protocol.commands import Baseline
+from slipway_core.resources.status import (
+    EvaluationStatus,
+    Phase,
+    StepState,
+    StepStatus,
+    Verdict,
+    fit,
+)
+
+DAMAGED_ARTIFACT = "BadArtifact:"
+"""How the message of an evaluation begins that found the artifact damaged."""
+
+
+def judge(draft: Draft, attempt: Attempt) -> None:
+    """Holds the evaluation against the gates and records the verdict."""
+    evaluation = attempt.result.evaluation if attempt.result else None
+    if evaluation is None or attempt.result is None:
+        _inconclusive(draft, attempt.number, attempt.result_error or "the evaluation reported nothing")
+        return
+    artifact = draft.artifact
+    if artifact is None or evaluation.artifact_digest != artifact.digest:
+        _inconclusive(draft, attempt.number, f"the evaluation was of {evaluation.artifact_digest}, not of the artifact")
+        return
+    judgement = verdicts.judge(
+        draft.plan.evaluation.gates,
+        verdicts.Measured(
+            metrics=attempt.result.metrics,
+            scored_tokens=evaluation.scored_tokens,
+            missing=attempt.result.missing,
+            baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
+        ),
+    )
+    draft.evaluation = EvaluationStatus(
+        number=attempt.number,
+        verdict=judgement.verdict,
+        metrics=list(judgement.metrics),
+        scored_tokens=evaluation.scored_tokens,
+        data_digest=evaluation.data_digest,
+        artifact_digest=evaluation.artifact_digest,
+        baseline_digest=evaluation.baseline_digest,
+        recall_overlap=evaluation.recall_overlap,
+        reason=fit(judgement.reason) or None,
+        reevaluation=_reevaluation(draft),
+    )
+    draft.event(
+        "Normal" if judgement.verdict is Verdict.PASS else "Warning",
+        "Judged",
+        f"{judgement.verdict}: {judgement.reason}",
+    )
+
+
+def note_crashed_evaluation(draft: Draft, name: str, attempt: Attempt) -> None:
+    """An evaluation that cannot be completed is inconclusive: the model is neither good nor bad."""
+    record = draft.steps[name]
+    if name == "evaluate" and record.state is StepState.FAILED:
+        _inconclusive(draft, attempt.number, f"the evaluation failed: {record.message}")
+
+
+def _inconclusive(draft: Draft, number: int, reason: str) -> None:
+    draft.evaluation = EvaluationStatus(
+        number=number,
+        verdict=Verdict.INCONCLUSIVE,
+        artifact_digest=draft.artifact.digest if draft.artifact else None,
+        reason=fit(reason),
+        reevaluation=_reevaluation(draft),
+    )
+    draft.event("Warning", "Judged", f"Inconclusive: {reason}")
+
+
+def stopped_by_the_gate(draft: Draft) -> Phase | None:
+    """Returns the phase of a run whose model may not go live, None when it may."""
+    evaluation = draft.evaluation
+    verdict = evaluation.verdict if evaluation else Verdict.INCONCLUSIVE
+    reason = (evaluation.reason if evaluation else None) or verdict.value
+    match verdict:
+        case Verdict.PASS:
+            draft.condition("Passed", "True", "GatesPassed", reason)
+            return None
+        case Verdict.NOT_APPLICABLE:
+            draft.condition("Passed", "Unknown", "NoGates", "no gate applied to this model")
+            return None if draft.plan.serving is None else _hold(draft, "no gate applied to this model")
+        case Verdict.FAIL:
+            draft.condition("Passed", "False", "GateFailed", reason)
+            draft.condition("Progressing", "False", "Rejected", f"the model did not pass: {reason}")
+            return Phase.REJECTED
+        case Verdict.INCONCLUSIVE:
+            draft.condition("Passed", "Unknown", "Inconclusive", reason)
+            if draft.plan.evaluation.on_inconclusive == "Reject":
+                draft.condition("Progressing", "False", "Rejected", f"could not be judged: {reason}")
+                return Phase.REJECTED
+            return _hold(draft, reason)
+
+
+def _hold(draft: Draft, reason: str) -> Phase:
+    fix = f"mend the cause, then set the annotation {REEVALUATE_ANNOTATION} to a new value"
+    draft.condition("Progressing", "False", "Held", f"could not be judged: {reason}; {fix}")
+    return Phase.HELD
+
+
+def must_judge_again(draft: Draft) -> bool:
+    """Opens the evaluation again when a held run is asked to, or when the live version is no longer the one that
+    the model was compared with. Says whether it did."""
+    evaluation, record = draft.evaluation, draft.steps["evaluate"]
+    if evaluation is None:
+        return False
+    wish = request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
+    held = evaluation.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
+    asked = held and wish is not None and wish != evaluation.reevaluation
+    if not asked and not _baseline_moved(draft, evaluation):
+        return False
+    cause = "asked for" if asked else "the live version changed since"
+    draft.event("Normal", "Reevaluating", f"the model is judged again: {cause}")
+    if (record.message or "").startswith(DAMAGED_ARTIFACT):
+        # The weights that it is made from are still there; export writes it anew where it is not as it was.
+        draft.update("export", state=StepState.WAITING, finished_at=None)
+    draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
+    return True
+
+
+def _reevaluation(draft: Draft) -> str | None:
+    return request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
+
+
+def baseline(draft: Draft) -> Baseline | None:
+    """Returns the live version that a gate compares with, if any gate does and one is live that is not ours."""
+    view = draft.observed.endpoint
+    if draft.plan.serving is None or view is None:
+        return None
+    if not any(g.max_regression is not None for g in draft.plan.evaluation.gates):
+        return None
+    live = view.status.live
+    if live is None or draft.artifact is None or live.digest == draft.artifact.digest:
+        return None
+    return Baseline(live.uri, live.digest, live.credentials)
+
+
+def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:
+    if evaluation.verdict is not Verdict.PASS or is_promoted(draft):
+        return False
+    view, serving = draft.observed.endpoint, draft.plan.serving
+    if serving is not None and is_over(draft, serving.endpoint, view):
+        return False  # What goes live there now is somebody else's choice, and no rollout follows.
+    if view is not None and view.claim is not None and is_later(view.claim, draft):
+        return False  # The endpoint is a later run's: there is no rollout to be judged for.
+    live = baseline(draft)
+    return live is not None and live.digest != evaluation.baseline_digest

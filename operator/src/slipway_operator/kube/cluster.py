@@ -1,0 +1,212 @@
+"""Every call to the API server. JSON in and out; errors in our own words; no call but a read is ever repeated here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+from urllib.parse import urlencode
+
+import aiohttp
+
+from slipway_core.resources.events import Event
+from slipway_operator import names
+from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import (
+    AlreadyExists,
+    Busy,
+    ClusterError,
+    Conflict,
+    NotFound,
+    NotLeading,
+    Unreachable,
+    of_response,
+)
+from slipway_operator.kube.events import api_event
+from slipway_operator.kube.kinds import EVENT, Kind
+from slipway_operator.kube.manifest import Manifest, at, items
+from slipway_operator.kube.rate_limit import TokenBucket
+
+_log = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Objects in one answer to a list: what keeps the operator's memory flat."""
+_WARNINGS: Final = "type=Warning,reason!=FailedScheduling,reason!=Failed,reason!=BackOff"
+"""Field selector; what it leaves out is in the status of the pod, and by far the most."""
+_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+_READ_PAUSES = (0.2, 0.8)
+"""Seconds before the second and the third try of a read."""
+
+Counted = Callable[[str, str, str], None]
+"""Told of every request: its verb, its kind, and the HTTP status, or `error` where there was none."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One API server, as one client of it. Every method raises ClusterError."""
+
+    api: Any
+    """A kubernetes.aio ApiClient."""
+    limit: TokenBucket
+    clock: Callable[[], datetime]
+    counted: Counted = lambda verb, kind, code: None
+    may_write: Callable[[], bool] = lambda: True
+    """Asked right before every write: whether this replica still leads."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Returns the object; None when there is none."""
+        try:
+            return await self._read("get", kind, kind.path(namespace, name))
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None
+    ) -> tuple[list[Manifest], str]:
+        """Returns the objects of a kind and the resourceVersion of the list. NotFound: there is no such kind."""
+        found: list[Manifest] = []
+        version = ""
+        async for page, version in self.pages(kind, namespace, selector):  # noqa: B007
+            found += page
+        return found, version
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+        """Yields a list page by page, each with the resourceVersion of the whole. Expired: it took too long."""
+        query = {"limit": str(PAGE), "labelSelector": selector or "", "fieldSelector": fields or ""}
+        while True:
+            answer = await self._read("list", kind, kind.path(namespace), query)
+            page = items(answer, "items")
+            for manifest in page:
+                # Lists leave out what all their items have in common.
+                manifest.setdefault("apiVersion", kind.api_version)
+                manifest.setdefault("kind", kind.kind)
+            metadata = at(answer, "metadata")
+            yield page, str(metadata.get("resourceVersion", ""))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = str(metadata["continue"])
+
+    async def warnings(self, namespace: str) -> list[Manifest]:
+        """Returns the Events of a namespace that warn of what its objects' own status does not say."""
+        found: list[Manifest] = []
+        async for page, _ in self.pages(EVENT, namespace, fields=_WARNINGS):
+            found += page
+        return found
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Creates an object. AlreadyExists: one of that name is there."""
+        kind, namespace, _ = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("create", kind, "POST", kind.path(namespace), query, manifest)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Makes the fields of the manifest so, whoever set them before; fields that it left out since are removed."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER, "force": "true"}
+        return await self._call(
+            "apply", kind, "PATCH", kind.path(namespace, name), query, manifest, "application/apply-patch+yaml"
+        )
+
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Deletes an object and, in the background, what it owns. One that is gone already is done.
+
+        Args:
+            kind: of the object.
+            namespace: of the object.
+            name: of the object.
+            uid: of the one that is meant: another of the same name is left alone.
+            resource_version: of the one that was read. Conflict: it has changed since.
+        """
+        options: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in preconditions.items() if value is not None}:
+            options["preconditions"] = given
+        try:
+            await self._call("delete", kind, "DELETE", kind.path(namespace, name), {}, options)
+        except NotFound:
+            return
+        except Conflict:
+            if uid is None or resource_version is not None:
+                raise
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replaces an object. Conflict: it has changed since it was read."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("update", kind, "PUT", kind.path(namespace, name), query, manifest)
+
+    async def replace_status(self, manifest: Manifest) -> Manifest:
+        """Replaces the whole status. Conflict: the object has changed since it was read."""
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": names.MANAGER}
+        return await self._call("update_status", kind, "PUT", kind.path(namespace, name, "status"), query, manifest)
+
+    async def record(self, involved: Manifest, event: Event) -> None:
+        """Tells an Event about an object, once a generation of it. One that cannot be written is logged and let go."""
+        try:
+            await self.create(api_event(involved, event, self.clock()))
+        except AlreadyExists:
+            return
+        except ClusterError as error:
+            _log.warning("the Event %s (%s) was not written: %s", event.reason, event.message, error)
+
+    async def _read(self, verb: str, kind: Kind, path: str, query: dict[str, str] | None = None) -> Manifest:
+        for pause in _READ_PAUSES:
+            try:
+                return await self._call(verb, kind, "GET", path, query or {})
+            except Unreachable:
+                await self.sleep(pause)
+            except Busy as busy:
+                await self.sleep(max(pause, min(busy.retry_after, 5.0)))
+        return await self._call(verb, kind, "GET", path, query or {})
+
+    async def _call(
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        await self.limit.take()
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        code = "error"
+        if method != "GET" and not self.may_write():
+            raise NotLeading(f"{method} {path}: not written, this replica does not lead any more")
+        try:
+            await self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            given = urlencode({name: value for name, value in query.items() if value})
+            url = f"{self.api.configuration.host}{path}{'?' if given else ''}{given}"
+            answer = await self.api.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
+            content: bytes = await answer.read()
+            code = str(answer.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+        finally:
+            self.counted(verb, kind.kind, code)
+        if not 200 <= answer.status < 300:
+            raise of_response(answer.status, answer.headers, content)
+        return cast(Manifest, json.loads(content))
+
+
+def _address(manifest: Manifest) -> tuple[Kind, str | None, str]:
+    kind = kinds.of(manifest)
+    metadata = at(manifest, "metadata")
+    return kind, metadata.get("namespace"), metadata["name"]

@@ -1,0 +1,157 @@
+"""Which of the replicas reconciles: the one that holds the Lease. The others keep their caches warm.
+
+As in client-go, a replica trusts nobody's clock: another's Lease has run out when it was not renewed for its duration
+since this replica first saw it so. The one that holds it stops a third of the duration earlier than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict
+from slipway_operator.kube.kinds import LEASE
+from slipway_operator.kube.manifest import Manifest, at
+from slipway_operator.settings import Lease
+
+_log = logging.getLogger(__name__)
+
+_TRUSTED = 2 / 3
+"""Part of the Lease's duration that its holder relies upon: what is on its way then has time to arrive."""
+_RELEASE_SECONDS = 3.0
+
+
+@dataclass
+class Leadership:
+    cluster: Cluster
+    """With a rate limit of its own: renewing must not wait behind the passes."""
+    settings: Lease
+    identity: str
+    """Unlike that of any other process, this pod's last one included."""
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    _until: float = field(default=float("-inf"))
+    _lease: Manifest | None = None
+    """As it was seen last."""
+    _seen_at: float = 0.0
+    """When its holder or its renewal was first seen as it is."""
+
+    def leads(self) -> bool:
+        """Tells whether this replica may write now."""
+        return self.monotonic() < self._until
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Works whenever it holds the Lease, until it is cancelled; then it gives the Lease back.
+
+        `work` is cancelled when the Lease is lost, and started anew when it is won again. Its errors are raised.
+        """
+        if not self.settings.enabled:
+            self._until = float("inf")
+            await work()
+            return
+        try:
+            while True:
+                if await self._try():
+                    _log.info("this replica (%s) leads", self.identity)
+                    await self._term(work)
+                    _log.warning("this replica (%s) does not lead any more", self.identity)
+                await asyncio.sleep(self.settings.renew_seconds)
+        finally:
+            await self._release()
+
+    async def _term(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.ensure_future(work())
+        pause = self.settings.renew_seconds
+        try:
+            while self.leads():
+                await asyncio.wait({task}, timeout=min(pause, self._until - self.monotonic()))
+                if task.done():
+                    task.result()
+                    return
+                renewed = await self._try()
+                pause = self.settings.renew_seconds if renewed else self.settings.renew_seconds / 5
+        finally:
+            self._until = float("-inf")
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _try(self) -> bool:
+        """Takes or renews the Lease. Returns whether it is ours by an answer of now."""
+        patience = self.settings.renew_seconds
+        if self.leads():
+            patience = min(patience, self._until - self.monotonic())
+        asked = self.monotonic()
+        try:
+            async with asyncio.timeout(patience):
+                ours = await self._take()
+        except (ClusterError, TimeoutError) as error:
+            _log.warning(
+                "the Lease %s/%s was not reached: %s", self.settings.namespace, self.settings.name, error or "no answer"
+            )
+            return False
+        self._until = asked + self.settings.duration_seconds * _TRUSTED if ours else float("-inf")
+        return ours
+
+    async def _take(self) -> bool:
+        if self._is_ours(self._lease):
+            try:
+                return self._see(await self.cluster.replace(self._renewed(self._lease or {})))
+            except Conflict:
+                pass  # Somebody wrote it meanwhile: look who.
+        there = await self.cluster.get(LEASE, self.settings.namespace, self.settings.name)
+        try:
+            if there is None:
+                return self._see(await self.cluster.create(self._renewed(self._new())))
+            self._see(there)
+            if self._is_ours(there) or self._has_run_out(there):
+                return self._see(await self.cluster.replace(self._renewed(there)))
+        except (AlreadyExists, Conflict):
+            pass  # Another replica was quicker.
+        return False
+
+    def _see(self, lease: Manifest) -> bool:
+        held = at(self._lease, "spec")
+        spec = at(lease, "spec")
+        if any(held.get(name) != spec.get(name) for name in ("holderIdentity", "renewTime")):
+            self._seen_at = self.monotonic()
+        self._lease = lease
+        return self._is_ours(lease)
+
+    def _is_ours(self, lease: Manifest | None) -> bool:
+        return at(lease, "spec").get("holderIdentity") == self.identity
+
+    def _has_run_out(self, lease: Manifest) -> bool:
+        spec = at(lease, "spec")
+        if not spec.get("holderIdentity"):
+            return True
+        duration = float(spec.get("leaseDurationSeconds") or self.settings.duration_seconds)
+        return self.monotonic() - self._seen_at >= duration
+
+    def _renewed(self, lease: Manifest) -> Manifest:
+        was = at(lease, "spec")
+        now = self.clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec: Manifest = {**was, "holderIdentity": self.identity, "renewTime": now}
+        spec["leaseDurationSeconds"] = max(1, round(self.settings.duration_seconds))
+        if was.get("holderIdentity") != self.identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = int(was.get("leaseTransitions") or 0) + ("renewTime" in was)
+        return {**lease, "spec": spec}
+
+    def _new(self) -> Manifest:
+        metadata = {"name": self.settings.name, "namespace": self.settings.namespace}
+        return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
+
+    async def _release(self) -> None:
+        if not self._is_ours(self._lease):
+            return
+        lease = self._lease or {}
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self.cluster.replace({**lease, "spec": {**at(lease, "spec"), "holderIdentity": ""}})
+        except (ClusterError, TimeoutError) as error:
+            _log.warning("the Lease was not given back and runs out by itself: %s", error or "no answer")
+        self._lease = None

@@ -1,0 +1,69 @@
+"""Passing verdicts as ConfigMaps, one a digest: they outlive the run, and let a version start (invariant A)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from slipway_core.plan import Plan
+from slipway_core.resources.status import RunStatus, Verdict
+from slipway_operator import names
+from slipway_operator.cache.world import World
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.errors import AlreadyExists
+from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
+from slipway_operator.kube.manifest import at, items
+from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    cluster: Cluster
+    world: World
+    clock: Callable[[], datetime]
+
+    async def keep(self, plan: Plan, status: RunStatus) -> None:
+        """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass."""
+        evaluation, artifact = status.evaluation, status.artifact
+        if evaluation is None or artifact is None or evaluation.artifact_digest != artifact.digest:
+            return
+        namespace, name = plan.run.namespace, names.verdict(artifact.digest)
+        there = self.world.get(CONFIG_MAP, namespace, name)
+        if evaluation.verdict is not Verdict.PASS:
+            own = at(there, "data").get("runUid") == plan.run.uid
+            if own and artifact.digest not in served_digests(self.world, namespace):
+                await self.cluster.delete(CONFIG_MAP, namespace, name)
+            return
+        if there is not None:
+            return
+        manifest = verdict_config_map(
+            namespace,
+            evaluation,
+            artifact,
+            run=plan.run.name,
+            uid=plan.run.uid,
+            plan_digest=plan.digest,
+            now=self.clock(),
+        )
+        try:
+            self.world.put(await self.cluster.create(manifest))
+        except AlreadyExists:
+            found = await self.cluster.get(CONFIG_MAP, namespace, name)
+            if found is not None:
+                self.world.put(found)
+
+
+def served_digests(world: World, namespace: str) -> set[str]:
+    """Returns the digests that an endpoint of the namespace serves, starts, or could go back to."""
+    found: set[str] = set()
+    for endpoint in world.all(MODEL_ENDPOINT, namespace):
+        status = at(endpoint, "status")
+        versions = [
+            at(status, "live"),
+            at(status, "candidate"),
+            *items(status, "history"),
+            at(endpoint, "spec", "model"),
+        ]
+        found |= {str(version["digest"]) for version in versions if "digest" in version}
+    return found

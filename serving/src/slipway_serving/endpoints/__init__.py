@@ -1,1 +1,0 @@
-"""Slipway's own routes beside those of vLLM, and the chat page."""

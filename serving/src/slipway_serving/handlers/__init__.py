@@ -1,0 +1,1 @@
+"""The routes of Slipway beside those of vLLM, and the chat page."""

@@ -1,0 +1,37 @@
+"""DeepSpeed's configuration for every precision and ZeRO stage."""
+
+from typing import Any
+
+import pytest
+
+from slipway_trainer.training.deepspeed_engine import configuration, owns_clipping
+
+
+def made(precision: Any, zero: int, **changes: Any) -> dict[str, Any]:
+    settings = {"micro_batch": 4, "max_grad_norm": 1.0, "world": 2} | changes
+    return configuration(precision=precision, zero_stage=zero, **settings)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("precision", ["FP32", "BF16", "FP16"])
+def test_every_combination_clips_exactly_once(precision: Any, zero: int) -> None:
+    config = made(precision, zero)
+    assert config["zero_optimization"]["stage"] == zero
+    assert (config["gradient_clipping"] == 1.0) is not owns_clipping(precision, zero)
+    assert config["train_batch_size"] == 8
+    assert ("bf16" in config) is (precision == "BF16")
+    assert ("fp16" in config) is (precision == "FP16")
+
+
+def test_only_plain_fp32_is_clipped_by_the_loop() -> None:
+    assert owns_clipping("FP32", 0)
+    assert not owns_clipping("FP32", 1)
+    assert not owns_clipping("BF16", 0)
+
+
+def test_half_precision_adds_gradients_up_in_float32() -> None:
+    assert made("BF16", 1)["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+def test_fp16_scales_its_loss_dynamically() -> None:
+    assert made("FP16", 1)["fp16"]["loss_scale"] == 0

@@ -1,0 +1,69 @@
+"""How good, varied and repetitive the answers of a model are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from slipway_core.resources.metrics import ANSWER_METRICS, RECALL_METRICS
+from slipway_trainer.evaluation.generation import Answer
+
+REPETITION_ORDER = 4
+
+_UNSPACED = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3100-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNIT = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+METRICS = (*ANSWER_METRICS, *RECALL_METRICS)
+DEFINITIONS = {
+    "units": "a Chinese or Japanese character, a word of other scripts, or a punctuation mark",
+    "distinct_n": "different n-grams over all n-grams, of all answers together (Li et al. 2016, arXiv:1510.03055)",
+    "repetition_rate": f"1 - different / all {REPETITION_ORDER}-grams of an answer, mean over the answers that have "
+    "one (seq-rep-4, Welleck et al. 2019, arXiv:1908.04319)",
+    "empty_rate": "answers of white space alone, over all answers",
+    "recall": "the answer equals the wanted one after NFC and stripping white space at both ends",
+    "decoding": "greedy, no penalties, with the chat template of the artifact",
+}
+
+
+def figures(answers: Sequence[Answer]) -> tuple[dict[str, float], dict[str, str]]:
+    """Returns the metrics of `DEFINITIONS`, and for each that cannot be computed the reason."""
+    metrics: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    if not answers:
+        return {}, dict.fromkeys(METRICS, "no prompt was answered")
+    texts = [units(answer.text) for answer in answers]
+    for order in (1, 2):
+        grams = [gram for text in texts for gram in _grams(text, order)]
+        if grams:
+            metrics[f"distinct_{order}"] = len(set(grams)) / len(grams)
+        else:
+            missing[f"distinct_{order}"] = f"no answer has {order} unit{'s' if order > 1 else ''} or more"
+    if repetitions := [rate for text in texts if (rate := repetition(text)) is not None]:
+        metrics["repetition_rate"] = sum(repetitions) / len(repetitions)
+    else:
+        missing["repetition_rate"] = f"no answer has {REPETITION_ORDER} units or more"
+    metrics["empty_rate"] = sum(not answer.text.strip() for answer in answers) / len(answers)
+    recalls = [answer for answer in answers if answer.prompt.recall]
+    if wanted := [answer for answer in recalls if answer.prompt.answer is not None]:
+        metrics["recall_count"] = float(sum(answer.exact is True for answer in wanted))
+        metrics["recall_rate"] = metrics["recall_count"] / len(wanted)
+    elif recalls:
+        reason = f"none of the {len(recalls)} recall prompts has an answer to compare with"
+        missing |= {"recall_count": reason, "recall_rate": reason}
+    return metrics, missing
+
+
+def units(text: str) -> list[str]:
+    """Returns the units that n-grams are made of."""
+    return _UNIT.findall(text)
+
+
+def repetition(text: Sequence[str]) -> float | None:
+    """Returns the share of an answer's 4-grams that it has had before; None when it has none."""
+    grams = _grams(text, REPETITION_ORDER)
+    return 1 - len(set(grams)) / len(grams) if grams else None
+
+
+def _grams(text: Sequence[str], order: int) -> list[tuple[str, ...]]:
+    return [tuple(text[start : start + order]) for start in range(len(text) - order + 1)]

@@ -1,0 +1,122 @@
+"""Measures the exported model, and the live one on the same data, and writes a report with every figure and sample.
+
+It measures and does not judge: the gates are held against the result by whoever started the step.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+from slipway_core.lifecycle.verdict import BASELINE
+from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.step_result import EvaluationResult, StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_host.files import write_atomically
+from slipway_trainer.evaluation import baseline as baselines
+from slipway_trainer.evaluation import evaluation_data, measure, perplexity
+from slipway_trainer.evaluation.baseline import Baseline
+from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.measure import Measured
+from slipway_trainer.model import lineage
+from slipway_trainer.step.errors import BadArtifact
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.progress import Reporter
+
+SAMPLES = "samples.jsonl"
+
+
+def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None = None) -> StepResult:
+    """Measures `workspace.artifact` and writes `workspace.report(attempt)`.
+
+    Args:
+        baseline: `URI@digest` of the live version. When it cannot be measured its metrics are left out and
+            `missing["baseline"]` says why, so that a gate on a regression is inconclusive and never passes.
+
+    Raises BadArtifact when the artifact is not what its manifest says, BadData when prepared data is missing.
+    """
+    reporter = Reporter("evaluate")
+    reporter.serve()
+    try:
+        live = Baseline.parse(baseline) if baseline else None
+        return _evaluate(plan, workspace, attempt, live, reporter)
+    finally:
+        reporter.close()
+
+
+def _evaluate(
+    plan: Plan, workspace: Workspace, attempt: int, baseline: Baseline | None, reporter: Reporter
+) -> StepResult:
+    """Does all of it, from the artifact to the report."""
+    fence = Fence(workspace.fence("evaluate"), attempt)
+    manifest = _verified(workspace)
+    data = evaluation_data.read(plan, workspace)
+    # First, so that a store that does not answer costs no more than its own time.
+    folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
+    candidate = measure.measure_folder("candidate", workspace.artifact, plan, data, reporter)
+    live = None
+    if folder is not None:
+        live, trouble = baselines.measure_live(folder, plan, data, reporter, candidate.window)
+    result = StepResult(
+        step="evaluate",
+        attempt=attempt,
+        metrics=candidate.metrics,
+        missing=candidate.missing | trouble,
+        evaluation=EvaluationResult(
+            number=attempt,
+            artifact_digest=manifest.digest,
+            data_digest=data.digest,
+            scored_tokens=candidate.scored_tokens,
+            baseline_digest=baseline.digest if baseline else None,
+            baseline_metrics=live.metrics if live else {},
+            recall_overlap=data.recall_overlap,
+        ),
+    )
+    against = baseline and _against(baseline, live)
+    report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
+    _write(workspace, fence, attempt, report, candidate.answers)
+    shutil.rmtree(workspace.fetched_live, ignore_errors=True)
+    return result
+
+
+def _verified(workspace: Workspace) -> Manifest:
+    try:
+        return artifact.verify(workspace.artifact)
+    except ArtifactError as error:
+        raise BadArtifact(str(error)) from None
+
+
+def _report(
+    plan: Plan, workspace: Workspace, manifest: Manifest, data: EvaluationData, result: StepResult
+) -> dict[str, Any]:
+    """Returns what the report says, but for what each model did in detail."""
+    return {
+        "version": 1,
+        "run": plan.run.name,
+        "plan_digest": plan.digest,
+        "number": result.attempt,
+        "artifact": {"uri": f"file://{workspace.artifact.resolve()}", "digest": manifest.digest},
+        "data": {"digest": data.digest, "training": manifest.data, **data.report},
+        "libraries": lineage.libraries(),
+        "metrics": result.metrics,
+        "missing": result.missing,
+        "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
+        "band": perplexity.band(result.metrics.get("perplexity")),
+    }
+
+
+def _against(baseline: Baseline, live: Measured | None) -> dict[str, Any]:
+    return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {})}
+
+
+def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
+    fence.check()
+    workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
+    rows = "".join(json.dumps(answer.row, ensure_ascii=False) + "\n" for answer in answers)
+    write_atomically(workspace.evaluation(attempt) / SAMPLES, rows)
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
+    write_atomically(workspace.report(attempt), text + "\n")

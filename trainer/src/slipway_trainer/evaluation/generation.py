@@ -1,0 +1,145 @@
+"""What a model answers: greedily and without any penalty, so that it is the same every time."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import GenerationConfig
+
+from slipway_trainer.evaluation.perplexity import longest_input
+from slipway_trainer.model.exported_model import ExportedModel
+
+BATCH_ROWS = 64
+BATCH_CACHE_BYTES = 2 << 30
+"""Keys and values that a batch of answers may hold."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    messages: list[dict[str, str]]
+    """Turns {"role", "content"}; the last one is the user's."""
+    answer: str | None = None
+    recall: bool = False
+    """Whether the training data is meant to hold the answer."""
+    source: str | None = None
+    """File and line that it comes from."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    prompt: Prompt
+    text: str
+    tokens: int
+    finish_reason: Literal["stop", "length", "no_room"]
+    """no_room: the prompt alone fills the model."""
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether it is the wanted answer; None when none is wanted."""
+        return None if self.prompt.answer is None else _plain(self.text) == _plain(self.prompt.answer)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Returns the sample as it is written to samples.jsonl."""
+        wanted = {} if self.prompt.answer is None else {"wanted": self.prompt.answer, "exact": self.exact}
+        source = {} if self.prompt.source is None else {"source": self.prompt.source}
+        return {
+            **source,
+            "conversations": self.prompt.messages,
+            "answer": self.text,
+            **wanted,
+            "recall": self.prompt.recall,
+            "tokens": self.tokens,
+            "finish_reason": self.finish_reason,
+        }
+
+
+@torch.inference_mode()
+def answer(
+    exported: ExportedModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """Returns the answers in the order of the prompts.
+
+    Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer.
+    """
+    if not exported.tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template, so prompts cannot be put to the model")
+    if not exported.end_tokens:
+        raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
+    rows = [_encode(exported, prompt) for prompt in prompts]
+    limit = longest_input(exported.model.config, exported.tokenizer)
+    rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
+    answers: dict[int, Answer] = {}
+    for batch in _batches(rows, rooms, _rows_at_once(exported)):
+        room = rooms[batch[0]]
+        made = _generate(exported, [rows[index] for index in batch], room) if room else [[] for _ in batch]
+        for index, tokens in zip(batch, made, strict=True):
+            answers[index] = _read(exported, prompts[index], tokens, room)
+        if advance:
+            advance(len(answers), len(prompts))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _encode(exported: ExportedModel, prompt: Prompt) -> list[int]:
+    text = exported.tokenizer.apply_chat_template(prompt.messages, tokenize=False, add_generation_prompt=True)
+    # The template writes every special token itself, as it does in the server.
+    return exported.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
+
+
+def _batches(rows: list[list[int]], rooms: list[int], rows_at_once: Callable[[int], int]) -> Iterator[list[int]]:
+    """Yields indices of prompts of similar length that have room for the same number of tokens."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda index: (-rooms[index], -len(rows[index]))):
+        if batch and (
+            rooms[index] != rooms[batch[0]] or len(batch) >= rows_at_once(len(rows[batch[0]]) + rooms[batch[0]])
+        ):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _rows_at_once(exported: ExportedModel) -> Callable[[int], int]:
+    config = exported.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * size * exported.model.dtype.itemsize
+    return lambda length: max(1, min(BATCH_ROWS, BATCH_CACHE_BYTES // (per_token * length)))
+
+
+def _generate(exported: ExportedModel, rows: list[list[int]], room: int) -> list[list[int]]:
+    """Returns the new tokens of each row, with what follows its end."""
+    width = max(map(len, rows))
+    pad = exported.tokenizer.pad_token_id
+    pad = pad if isinstance(pad, int) else exported.end_tokens[0]
+    device = exported.model.device
+    inputs = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    greedy = GenerationConfig(
+        max_new_tokens=room, do_sample=False, eos_token_id=exported.end_tokens, pad_token_id=pad, use_cache=True
+    )
+    made: Any = exported.model.generate(  # pyright: ignore[reportCallIssue]
+        inputs=inputs, attention_mask=mask, generation_config=greedy
+    )
+    return made[:, width:].tolist()
+
+
+def _read(exported: ExportedModel, prompt: Prompt, tokens: list[int], room: int) -> Answer:
+    ends = set(exported.end_tokens)
+    stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+    text = str(exported.tokenizer.decode(tokens[:stop], skip_special_tokens=True))
+    reason = "no_room" if room == 0 else "length" if stop is None else "stop"
+    return Answer(prompt, text, len(tokens) if stop is None else stop + 1, reason)

@@ -1,0 +1,166 @@
+"""What one model does on the held-out data: how well it predicts the documents, and what it answers to the prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipway_core.plan import Plan
+from slipway_trainer.evaluation import answer_metrics, generation, perplexity
+from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.perplexity import Score
+from slipway_trainer.model import exported_model
+from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.step.progress import Reporter
+
+SAMPLES_IN_REPORT = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model did."""
+
+    metrics: dict[str, float]
+    missing: dict[str, str]
+    report: dict[str, Any]
+    answers: list[Answer] = field(default_factory=list)
+    scored_tokens: int = 0
+    window: int | None = None
+
+
+def measure_folder(
+    name: str,
+    folder: Path,
+    plan: Plan,
+    data: EvaluationData,
+    reporter: Reporter,
+    *,
+    window: int | None = None,
+) -> Measured:
+    """Loads a model and measures it.
+
+    Args:
+        name: for the progress.
+        window: longest input in tokens, at most what the model takes; that when None.
+
+    Raises BadArtifact when it cannot be loaded.
+    """
+    started, device = time.monotonic(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
+    dtype: Any = torch.float32 if device.type == "cpu" else "auto"
+    model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
+    if window is not None:
+        window = min(window, perplexity.longest_input(model.model.config, model.tokenizer))
+    measured = measure(name, model, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+    cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
+    return replace(measured, report=measured.report | cost)
+
+
+def measure(
+    name: str,
+    model: ExportedModel,
+    data: EvaluationData,
+    reporter: Reporter,
+    *,
+    max_new_tokens: int,
+    window: int | None = None,
+) -> Measured:
+    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the progress."""
+    metrics: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
+    scored, answers = None, []
+    if data.documents:
+        scored, report["perplexity"] = _score(name, model, data, reporter, window)
+        metrics, missing = scored.figures
+    if data.prompts:
+        answers, (made, absent), report["generation"] = _answer(name, model, data, reporter, max_new_tokens)
+        metrics, missing = metrics | made, missing | absent
+    report |= {"metrics": metrics, "missing": missing}
+    return Measured(
+        metrics=metrics,
+        missing=missing,
+        report=report,
+        answers=answers,
+        scored_tokens=scored.tokens - scored.not_finite if scored else 0,
+        window=scored.window if scored else None,
+    )
+
+
+def _score(
+    name: str, model: ExportedModel, data: EvaluationData, reporter: Reporter, window: int | None
+) -> tuple[Score, dict[str, Any]]:
+    """Returns how well the model predicts the documents, and what the report says of it."""
+    reporter.say(f"{name}: scoring {len(data.documents)} documents")
+    started = time.monotonic()
+    scored = perplexity.score(
+        model.model,
+        model.tokenizer,
+        data.documents,
+        window=window,
+        advance=_advance(reporter, f"{name}: scored", "tokens"),
+    )
+    return scored, {
+        "method": "rolling log-likelihood, every token scored once (as in lm-eval)",
+        "prefix": scored.prefix_token,
+        "window": scored.window,
+        "stride": scored.stride,
+        "documents": scored.documents,
+        "tokens": scored.tokens,
+        "bytes": scored.bytes,
+        "words": scored.words,
+        "nll": scored.nll if scored.not_finite == 0 else None,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _answer(
+    name: str, model: ExportedModel, data: EvaluationData, reporter: Reporter, max_new_tokens: int
+) -> tuple[list[Answer], tuple[dict[str, float], dict[str, str]], dict[str, Any]]:
+    """Returns the answers to the prompts, the figures of them, and what the report says."""
+    reporter.say(f"{name}: answering {len(data.prompts)} prompts")
+    started = time.monotonic()
+    answers: list[Answer] = []
+    try:
+        answers = generation.answer(
+            model,
+            data.prompts,
+            max_new_tokens=max_new_tokens,
+            advance=_advance(reporter, f"{name}: answered", "prompts"),
+        )
+        figures = answer_metrics.figures(answers)
+    except ValueError as error:
+        figures = {}, dict.fromkeys(answer_metrics.METRICS, str(error))
+    return (
+        answers,
+        figures,
+        {
+            "prompts": len(data.prompts),
+            "recall_prompts": sum(prompt.recall for prompt in data.prompts),
+            "max_new_tokens": max_new_tokens,
+            "finish_reasons": _counts([answer.finish_reason for answer in answers]),
+            "definitions": answer_metrics.DEFINITIONS,
+            "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    )
+
+
+def _advance(reporter: Reporter, what: str, unit: str) -> Callable[[int, int], None]:
+    """Returns what keeps the message of /progress up to date, without a line in the log for every batch."""
+
+    def advance(done: int, total: int) -> None:
+        message = f"{what} {done:,} of {total:,} {unit}"
+        reporter.progress = reporter.progress.model_copy(update={"message": message})
+
+    return advance
+
+
+def _counts(values: list[Any]) -> dict[str, int]:
+    return {value: values.count(value) for value in sorted(set(values))}

@@ -1,1 +1,0 @@
-"""What an exported model is measured by: `evaluate`."""

@@ -1,0 +1,35 @@
+"""A model with random weights, as `model.scratch` asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from slipway_core.resources.model import Scratch
+
+if TYPE_CHECKING:
+    pass
+from slipway_trainer.model.vocabulary import rounded
+
+
+def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Returns the configuration of a new model for a tokenizer."""
+    intermediate = scratch.intermediate_size or -(-scratch.hidden_size * 8 // 3 // 32) * 32
+    specific: dict[str, Any] = {"mistral": {"sliding_window": None}}.get(scratch.architecture, {})
+    return AutoConfig.for_model(
+        scratch.architecture,
+        vocab_size=rounded(len(words)),
+        hidden_size=scratch.hidden_size,
+        intermediate_size=intermediate,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        num_key_value_heads=scratch.kv_heads or scratch.heads,
+        max_position_embeddings=scratch.max_length,
+        tie_word_embeddings=scratch.tie_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": scratch.rope_theta},
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+        **specific,
+    )

@@ -1,0 +1,43 @@
+"""The rows of a model's vocabulary, made as many as the tokenizer has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    pass
+
+VOCABULARY_STEP = 64
+"""Rows of an embedding are a multiple of it: matrix products are slow on odd sizes."""
+
+
+def rounded(vocabulary: int) -> int:
+    return -(-vocabulary // VOCABULARY_STEP) * VOCABULARY_STEP
+
+
+def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> None:
+    """Makes room for tokens that the run's tokenizer has and the model has not, such as those of a chat template.
+
+    A new row is the mean of the old ones: every process and every attempt makes the same.
+    """
+    old = _weight(model.get_input_embeddings()).shape[0]
+    if len(words) <= old:
+        return
+    layers: list[nn.Module] = [model.get_input_embeddings()]
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is not layers[0].weight:
+        layers.append(output)
+    means = [_weight(layer).detach().float().mean(0) for layer in layers]
+    model.resize_token_embeddings(rounded(len(words)), mean_resizing=False)
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()][: len(layers)]
+    with torch.no_grad():
+        for layer, mean in zip(layers, means, strict=True):
+            _weight(layer)[old:] = mean.to(_weight(layer).dtype)
+
+
+def _weight(layer: nn.Module) -> torch.Tensor:
+    return layer.get_parameter("weight")

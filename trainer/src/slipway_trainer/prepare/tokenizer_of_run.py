@@ -1,0 +1,101 @@
+"""The run's tokenizer: trained from its data, or taken from a model; in the workspace with its chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.resources import uris
+from slipway_core.resources.model import Scratch
+from slipway_fetching import model_cache
+from slipway_host.files import replace_folder
+from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.prepare import tokenizer_texts
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.progress import Say
+from slipway_trainer.step.requester import requester
+from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens.tokenizer import Style
+
+
+@dataclass(frozen=True)
+class RunTokenizer:
+    words: PreTrainedTokenizerFast
+    template: str
+    """Own, ChatML, Plain or PlainChinese."""
+    asked_vocabulary: int | None
+    """Entries that the plan asks for; the data may hold too little for them."""
+
+    def publish(self, place: Path, fence: Fence) -> None:
+        """Writes it into its place in one rename."""
+        temporary = place.with_name(f".{place.name}.tmp-{fence.attempt}")
+        tokenizer.save(self.words, temporary)
+        fence.check()
+        replace_folder(temporary, place)
+
+    def to_document(self, place: Path) -> dict[str, Any]:
+        """Returns what the report says of it, once it is in its place."""
+        return {
+            "digest": artifact.digest_of(artifact.hash_folder(place)),
+            "vocabulary": len(self.words),
+            "asked_vocabulary": self.asked_vocabulary,
+            "chat_template": self.template,
+            "end_of_turn": tokenizer.end_of_turn(self.words),
+        }
+
+
+def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: Path, say: Say) -> RunTokenizer:
+    """Returns the tokenizer that the plan asks for.
+
+    Args:
+        base: folder of the base model; None when the plan makes a new one.
+        characters: of all training data.
+        cache: where the tokenizer of an object store or the hub is put.
+
+    Raises BadModel when there is none that can be used, or when its chat template cannot end an answer and a stage
+    learns answers.
+    """
+    scratch, style = plan.model.scratch, plan.model.chat_template
+    if scratch is None:
+        assert base is not None
+        words = tokenizer.from_folder(base, "model.from")
+    elif scratch.tokenizer.from_ is not None:
+        words = _taken(scratch, scratch.tokenizer.from_, cache, say)
+    else:
+        words = _trained(scratch, style, found, characters, say)
+    template = tokenizer.give_template(words, style)
+    if any(stage.objective == "Chat" for stage in plan.stages):
+        tokenizer.renderer(words).turn_end()
+    return RunTokenizer(words, template, _asked(scratch))
+
+
+def _taken(scratch: Scratch, uri: str, cache: Path, say: Say) -> PreTrainedTokenizerFast:
+    field = "model.scratch.tokenizer.from"
+    if uris.parse(uri).remote:
+        folder = model_cache.fetch(uri, requester(field), cache, weights=False, say=say)
+    else:
+        folder = model_folder(uri, field)
+    words = tokenizer.from_folder(folder, field)
+    words.model_max_length = scratch.max_length
+    return words
+
+
+def _trained(scratch: Scratch, style: Style, found: Inputs, characters: int, say: Say) -> PreTrainedTokenizerFast:
+    size = _asked(scratch)
+    assert size is not None
+    say(f"training a tokenizer of {size} entries")
+    texts = tokenizer_texts.texts(found, style, characters)
+    words = tokenizer.train(texts, vocabulary=size, max_length=scratch.max_length)
+    if len(words) < size:
+        say(f"the data holds enough repeated text for {len(words)} entries only")
+    return words
+
+
+def _asked(scratch: Scratch | None) -> int | None:
+    return scratch.tokenizer.train.vocab_size if scratch and scratch.tokenizer.train else None
