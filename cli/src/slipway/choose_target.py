@@ -31,7 +31,7 @@ class Wanted:
 
 
 def choose(wanted: Wanted, name: str | None = None) -> Target:
-    """Returns the place that a command is about.
+    """Returns the target that a command is about.
 
     Options decide first; without any it is the folder when it holds the named run or endpoint, or anything where none
     is named; else the current kube context, and the folder again where there is no context. A cluster that nobody

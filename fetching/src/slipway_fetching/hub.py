@@ -66,6 +66,11 @@ class HubModel:
     def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
         from huggingface_hub import try_to_load_from_cache
 
+        if self.cache is not None:
+            # Nothing goes on from those, and they take the room that is looked for next.
+            for left in self.cache.rglob("*.incomplete"):
+                left.unlink()
+
         def is_here(name: str) -> bool:
             revision = self.commit or self.uri.revision
             found = try_to_load_from_cache(self.uri.repository, name, cache_dir=self.cache, revision=revision)
@@ -80,10 +85,6 @@ class HubModel:
         names = [name for name in wanted if not (folder / name).exists()]
         if not names:
             return
-        if self.cache is not None:
-            # No later attempt goes on from those.
-            for left in self.cache.rglob("*.incomplete"):
-                left.unlink()
         with _in_our_words(self.uri, self.requester):
             try:
                 there = Path(

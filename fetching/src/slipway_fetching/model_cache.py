@@ -14,7 +14,7 @@ from slipway_fetching.hub import HubModel
 from slipway_fetching.open_store import open_store
 from slipway_fetching.requester import Requester
 from slipway_fetching.stored_model import StoredModel, is_weight
-from slipway_host.files import sync
+from slipway_host.files import sync, write_atomically
 
 
 def place(uri: str, models: Path) -> Path:
@@ -60,8 +60,7 @@ def fetch(
     _bring(model, incoming, models, weights=weights, say=say)
     check()
     if isinstance(model.store, HubModel):
-        _commit_file(target).write_text(model.store.commit, encoding="utf-8")
-        sync(_commit_file(target))
+        write_atomically(_commit_file(target), model.store.commit)
     incoming.rename(target)
     for other in models.iterdir():
         if other.is_dir() and other != target:

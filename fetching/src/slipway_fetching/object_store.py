@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from glob import has_magic
@@ -31,9 +30,8 @@ KEYS: Mapping[str, str] = {
 _ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
 # Where a machine of a cloud gets keys of its own; a store asks there when it was given none.
 _METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
-# Not for long: whoever asks is started again, and what was fetched stays.
 _CLIENT = {"timeout": "60s", "connect_timeout": "10s"}
-_RETRY = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
+_MOST_RETRIES = 10
 
 
 class ObjectStore:
@@ -53,7 +51,7 @@ class ObjectStore:
             raise self.bad(f"{variable} is {endpoint!r}, which is no http:// or https:// address")
         # A store inside the cluster often has no certificate; whoever writes http:// has decided that.
         options: Any = {**_CLIENT, "allow_http": endpoint.startswith("http://")}
-        retry: Any = _RETRY
+        retry: Any = {"max_retries": _MOST_RETRIES, "retry_timeout": requester.patience}
         address = f"{uri.scheme}://{uri.authority}"
         self._store: Any = self._asked(lambda: from_url(address, client_options=options, retry_config=retry))
 

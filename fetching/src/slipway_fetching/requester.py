@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,9 @@ class Requester:
     """What to do about a disk that is too small, as a sentence."""
     field: str = ""
     """In which the URI stands; empty where an error has only the URI to name."""
+
+    patience: timedelta = timedelta(seconds=30)
+    """For how long a store that does not answer is asked again. Not for long where the whole step is tried again."""
 
     def named(self, uri: object) -> str:
         """Returns how an error about something that was asked for begins."""

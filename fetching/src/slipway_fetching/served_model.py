@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from slipway_core.protocol import artifact
@@ -18,8 +18,11 @@ from slipway_fetching.stored_object import Store
 
 INCOMING = ".incoming"
 """Folder in the target in which everything is collected. While it is there, the rest of the target is unfinished."""
-ASKER = Requester(
-    credentials="model.credentials of the endpoint", more_room="Free space there, or give the server a larger volume"
+REQUESTER = Requester(
+    credentials="model.credentials of the endpoint",
+    more_room="Free space there, or give the server a larger volume",
+    # A version fails for good at the third end of its fetch.
+    patience=timedelta(minutes=3),
 )
 _HUB = "hub"
 _NO_PLAN = "sha256:" + "0" * 64
@@ -28,7 +31,7 @@ _NO_PLAN = "sha256:" + "0" * 64
 def store_for(uri: str, folder: Path) -> Store:
     """Returns the store of a URI, for a fetch into a folder. What the hub's library keeps is on the folder's disk too,
     so that a file takes its room once and a fetch that was killed finds it. Raises Misconfigured."""
-    return open_store(uri, ASKER, folder / INCOMING / _HUB)
+    return open_store(uri, REQUESTER, folder / INCOMING / _HUB)
 
 
 def fetch(
@@ -57,7 +60,7 @@ def fetch(
     if (there := _already(folder, digest)) is not None:
         return there
     _require_empty(folder)
-    model = StoredModel(store, uri, ASKER)
+    model = StoredModel(store, uri, REQUESTER)
     incoming = _cleared(folder, model.state)
     judged = model.manifest(incoming, reserved=INCOMING)
     _require_right_to_serve(uri, judged, digest, accept_unjudged=accept_unjudged)
@@ -98,8 +101,11 @@ def _require_empty(folder: Path) -> None:
 def _cleared(folder: Path, state: str) -> Path:
     """Returns where files of this state are collected. All that is of another one, or nobody knows of what, goes."""
     incoming = folder / INCOMING / state
+    stay = [folder / INCOMING, incoming]
+    if incoming.exists():
+        # What the hub's library keeps there is of this state too.
+        stay.append(folder / INCOMING / _HUB)
     incoming.mkdir(parents=True, exist_ok=True)
-    stay = (folder / INCOMING, incoming, folder / INCOMING / _HUB)
     for entry in (*folder.iterdir(), *(folder / INCOMING).iterdir()):
         if entry not in stay:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,15 +63,20 @@ def fetch(
         say: told what is fetched.
     """
     left = store.lacking(wanted, folder)
-    _check_room(disk, left, what, requester)
+    _check_room(disk, sum(one.size for one in left) - _begun(folder), what, requester)
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
     store.bring(wanted, folder)
 
 
-def _check_room(folder: Path, found: Iterable[StoredObject], what: str, requester: Requester) -> None:
+def _begun(folder: Path) -> int:
+    """Bytes of objects that an earlier call has begun to bring: they have their room already."""
+    return sum(part.stat().st_size for part in folder.rglob(f"*{PART}"))
+
+
+def _check_room(folder: Path, needed: int, what: str, requester: Requester) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(one.size for one in found), shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise NoRoom(
             f"{folder}: {what} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. {requester.more_room}"

@@ -20,7 +20,7 @@ from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.connection import Connection
 from slipway_operator.kube.errors import ClusterError, NotFound
 from slipway_operator.kube.rate_limit import TokenBucket
-from slipway_operator.loop.leader_election import Leadership
+from slipway_operator.loop.leader_election import LeaderElection
 from slipway_operator.loop.metrics import Gauges, Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.loop.workers import Reconcile, Workers
@@ -150,10 +150,10 @@ class Process:
         limit = TokenBucket(client.qps, client.burst, self.monotonic)
         return Cluster(api, limit, self.clock, metrics.requested, may_write)
 
-    def _leadership(self, api: Any, metrics: Metrics) -> Leadership:
+    def _leadership(self, api: Any, metrics: Metrics) -> LeaderElection:
         limit = TokenBucket(_LEASE_QPS, 10, self.monotonic)
         cluster = Cluster(api, limit, self.clock, metrics.requested)
-        return Leadership(cluster, self.settings.lease, self.identity, self.clock, self.monotonic)
+        return LeaderElection(cluster, self.settings.lease, self.identity, self.clock, self.monotonic)
 
 
 async def _until_set(stop: asyncio.Event, other: Any) -> None:

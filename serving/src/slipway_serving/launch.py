@@ -1,8 +1,8 @@
 """Start vLLM's engine, put its application and ours behind one HTTP server, and end it without cutting a stream.
 
 vLLM's own `run_server` would do, but for three things: on a CPU it starts processes by spawn, which doubles the time
-to ready (see `engine.in_one_process`); at SIGTERM it stops the engine while its port still takes requests;
-and it exits 0 when the engine died.
+to ready (see `engine.configuration.in_one_process`); at SIGTERM it stops the engine while its port still takes
+requests; and it exits 0 when the engine died.
 """
 
 from __future__ import annotations

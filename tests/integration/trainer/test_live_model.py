@@ -99,7 +99,7 @@ def test_one_that_cannot_be_read_leaves_the_comparison_out(uri: str, reason: str
 def test_a_store_that_does_not_answer_is_another_attempt(
     run: TrainedRun, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_fetching.object_store._RETRY", {"max_retries": 0})
+    monkeypatch.setattr("slipway_fetching.object_store._MOST_RETRIES", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Unavailable, match=r"the endpoint's model\.uri: s3://data/model: the store does not answer"):
         evaluate.run(run.plan, run.workspace, attempt=4, baseline=f"s3://data/model@sha256:{'a' * 64}")

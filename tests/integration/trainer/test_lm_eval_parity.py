@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.unit.trainer.tiny_model import TEXTS, make_servable
+from tests.unit.trainer.tiny_model import TEXTS, make_exported
 
 from slipway_trainer.evaluation import perplexity
 from slipway_trainer.model.exported_model import ExportedModel
@@ -33,7 +33,7 @@ DOCUMENTS = [
 
 @pytest.fixture(scope="module")
 def exported() -> ExportedModel:
-    return make_servable(positions=WINDOW)
+    return make_exported(positions=WINDOW)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_every_document_has_lm_evals_log_likelihood(exported: ExportedModel, har
 def test_a_tokenizer_without_bos_starts_with_eos_as_in_lm_eval(exported: ExportedModel) -> None:
     from lm_eval.models.huggingface import HFLM
 
-    made = make_servable(positions=WINDOW)
+    made = make_exported(positions=WINDOW)
     made.tokenizer.bos_token = None
     harness = HFLM(pretrained=made.model, tokenizer=made.tokenizer, batch_size=2, device="cpu", add_bos_token=False)
     found = perplexity.score(made.model, made.tokenizer, DOCUMENTS)

@@ -25,7 +25,7 @@ def slipway_fetch(to: Path) -> Result:
 
 def test_a_store_that_is_silent_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(object_store._CLIENT, "timeout", "1s")
-    monkeypatch.setitem(object_store._RETRY, "max_retries", 1)
+    monkeypatch.setattr(object_store, "_MOST_RETRIES", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()

@@ -24,7 +24,7 @@ class Stopped(Exception):
 def no_keys(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "GOOGLE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(object_store._RETRY, "max_retries", 1)
+    monkeypatch.setattr(object_store, "_MOST_RETRIES", 1)
 
 
 @pytest.fixture

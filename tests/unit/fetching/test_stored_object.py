@@ -52,3 +52,21 @@ def test_what_is_lacking_must_have_room_before_it_is_fetched(tmp_path: Path, mon
     (tmp_path / "a").touch()
     fetch()
     assert said == ["fetching 1 file(s), 2000.0 MB, of s3://b/x"]
+
+
+def test_what_an_earlier_fetch_has_begun_has_its_room_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(9, 0, 3_000_000_000))
+    with (tmp_path / f"a.0123{stored_object.PART}").open("wb") as part:
+        part.truncate(1_500_000_000)
+    store = Large()
+    stored_object.fetch(
+        store,
+        store.folder(),
+        tmp_path,
+        disk=tmp_path,
+        what="the data of x",
+        uri="s3://b/x",
+        requester=OF_A_FIELD,
+        say=lambda _: None,
+    )
+    assert store.lacking(store.folder(), tmp_path) == []

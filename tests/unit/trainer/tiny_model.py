@@ -46,7 +46,7 @@ def make_model(
     return LlamaForCausalLM(LlamaConfig(**(settings | config))).eval()
 
 
-def make_servable(*, positions: int = 128, seed: int = 0, **config: Any) -> ExportedModel:
+def make_exported(*, positions: int = 128, seed: int = 0, **config: Any) -> ExportedModel:
     words = make_tokenizer()
     return ExportedModel(make_model(words, positions=positions, seed=seed, **config), words, tokenizer.end_ids(words))
 

@@ -44,7 +44,7 @@ def doctor(
     from slipway.screen.printing import console, document
 
     wanted = Wanted(workdir, local, context, namespace)
-    findings = _of_run(wanted, name) if name is not None else _of_place(wanted)
+    findings = _of_run(wanted, name) if name is not None else _of_target(wanted)
     if output == "json":
         document([finding.to_document() for finding in findings], Format.JSON)
     else:
@@ -53,7 +53,7 @@ def doctor(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def _of_place(wanted: Wanted) -> list[Finding]:
+def _of_target(wanted: Wanted) -> list[Finding]:
     """Looks at this machine, unless a cluster is asked for."""
     if wanted.context is None and wanted.namespace is None and wanted.local is not False:
         return _of_machine(wanted.workdir)
@@ -75,7 +75,7 @@ def _of_machine(workdir: Path) -> list[Finding]:
 
 def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     from slipway.choose_target import choose
-    from slipway.diagnosis import run_findings as run_diagnosis
+    from slipway.diagnosis import run_findings as run_findings
     from slipway.diagnosis.finding import Finding, Level
     from slipway.exit_codes import BadInput
     from slipway_core.resources.model_endpoint import ModelEndpoint
@@ -86,7 +86,7 @@ def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     if isinstance(run, ModelEndpoint):
         raise BadInput(_instead(target, run))
     phase = (run.status or RunStatus()).phase
-    found = run_diagnosis.diagnose(target.evidence(run))
+    found = run_findings.diagnose(target.evidence(run))
     if not phase.finished and (idle := target.idle(run)):
         level = Level.PROBLEM if run.status is None and not run.spec.suspend else Level.NOTE
         found.insert(0, Finding(level, name, "it does not move", idle))

@@ -154,8 +154,8 @@ def _taken(ports: Iterable[int]) -> Iterator[tuple[int, str]]:
     for port in ports:
         try:
             holder = port_in_use(port)
-        except StateError as error:
-            yield port, str(error)
+        except StateError:
+            continue  # One that may not be opened is no concern before somebody asks for it: then `run` says so.
         else:
             if holder is not None:
                 yield port, str(holder)

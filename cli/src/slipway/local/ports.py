@@ -14,8 +14,8 @@ from slipway.local.state import StateError
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
-_DAEMONS = ("slipway.local.endpoints.daemon", "slipway.local.endpoint_daemon")
-"""Modules that the process of an endpoint may run: that of an earlier release goes on after an upgrade."""
+_DAEMONS = ("endpoints.daemon", "endpoint_daemon")
+"""Parts of the module that the process of an endpoint runs: one of an earlier release goes on after an upgrade."""
 _LISTEN = "0A"
 # Below the range from which kernels take the ports of outgoing connections, so that none of those gets in between.
 _PRIVATE = range(20000, 32000)
@@ -31,7 +31,7 @@ class Holder:
     def __str__(self) -> str:
         if self.pid is None:
             return "another process"
-        if any(word in _DAEMONS for word in self.command):
+        if any(daemon in word for word in self.command for daemon in _DAEMONS):
             state, name = (_option(self.command, option) for option in ("--state", "--name"))
             return f"endpoint {name} of {state} (process {self.pid}); `slipway stop {name}` frees it"
         return f"process {self.pid} ({' '.join(self.command)[:120] or 'no command line'})"

@@ -11,7 +11,7 @@ from slipway_core.resources.conditions import find
 from slipway_core.resources.status import Phase, RunStatus
 
 Command = Callable[..., str]
-"""Returns the command of some words as it is typed to reach this place; see Target.command."""
+"""Returns the command of some words as it is typed to reach this target; see Target.command."""
 
 
 def conclude(

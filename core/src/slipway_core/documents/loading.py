@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from slipway_core.documents import overrides, schema_walk, yaml12
+from slipway_core.documents.schema_walk import BOUND_WORDS
 from slipway_core.documents.yaml12 import Path
 from slipway_core.resources import api, uris
 from slipway_core.resources.api import API_VERSION, Api, RuleError
@@ -333,11 +334,8 @@ def _pattern_sentence(pattern: str, value: Any) -> tuple[str, str]:
             return f"{_show(value)} does not match {pattern}", ""
 
 
-_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-
-
 def _bound_sentence(context: dict[str, Any], value: Any) -> str:
-    bounds = [f"{word} {_plain(context[key])}" for key, word in _BOUNDS.items() if key in context]
+    bounds = [f"{word} {_plain(context[key])}" for key, word in BOUND_WORDS.items() if key in context]
     return f"{_show(value)} must be {' and '.join(bounds)}"
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from slipway_core.documents import schema_walk
+from slipway_core.documents.schema_walk import BOUND_WORDS
 from slipway_core.resources.api import API_VERSION, DURATION_PATTERN, NAME_PATTERN, URI_PATTERN, Api
 
 _HEAD = f"""# API reference
@@ -105,12 +106,9 @@ def _is_quantity(annotation: Any) -> bool:
     return any(type(extra).__name__ == "AfterValidator" for extra in _metadata(annotation))
 
 
-_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-
-
 def _bounds(annotation: Any) -> Iterator[str]:
     for extra in _metadata(annotation):
-        for key, word in _WORDS.items():
+        for key, word in BOUND_WORDS.items():
             if (bound := getattr(extra, key, None)) is not None:
                 yield f"{word} {int(bound) if bound == int(bound) else bound}"
 

@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from slipway_core.documents.yaml12 import Path
 from slipway_core.resources.api import DURATION_PATTERN, URI_PATTERN, Api
 
+BOUND_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+"""Constraints of pydantic on a number, as a person says them."""
+
 
 def is_object(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Api)

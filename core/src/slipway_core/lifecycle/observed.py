@@ -1,4 +1,4 @@
-"""What an executor sees of the world, and what the lifecycle decides about it. Both are plain data."""
+"""What an executor sees of the world of a run, as plain data."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class VersionStatus(Api):
     uri: str
     digest: Digest
     revision: str = ""
-    """Hash of the digest and of every setting that makes a version; see rollout.revision_of."""
+    """Hash of the digest and of every setting that makes a version."""
     run: str | None = None
     credentials: ShortText | None = None
     """The Secret that it is fetched with."""

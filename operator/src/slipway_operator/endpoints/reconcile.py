@@ -24,6 +24,7 @@ from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal
+from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
 from slipway_operator.common.write_status import StatusInvalidError, write_status
@@ -114,7 +115,7 @@ class EndpointReconciler:
         finally:
             # After the traffic has moved, and also when a call failed: the next pass does not decide it again.
             await self._tell(manifest, endpoint.status, decision)
-        return _soonest(wait, refused, decision.look_again, seen.look_again, _next_look(decision, seen))
+        return soonest(wait, refused, decision.look_again, seen.look_again, _next_look(decision, seen))
 
     # ------------------------------------------------------------------------------------------------ observe
 
@@ -262,7 +263,3 @@ def _next_look(decision: EndpointDecision, seen: ObservedVersions) -> timedelta 
     live = decision.status.live
     starting = live is not None and live.version in seen.views and seen.views[live.version].state != "Ready"
     return _STARTING if starting else None
-
-
-def _soonest(*waits: timedelta | None) -> timedelta | None:
-    return min((wait for wait in waits if wait is not None), default=None)

@@ -26,7 +26,7 @@ _RELEASE_SECONDS = 3.0
 
 
 @dataclass
-class Leadership:
+class LeaderElection:
     cluster: Cluster
     """With a rate limit of its own: renewing must not wait behind the passes."""
     settings: Lease

@@ -22,6 +22,7 @@ from slipway_operator.kube.manifest import Manifest, at, notes
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.plan_config_map import plan_config_map
+from slipway_operator.runs import config_maps
 from slipway_operator.settings import Settings
 
 _KEPT = 512
@@ -71,7 +72,7 @@ class Plans:
                     await self._end_older(namespace, uid, planned=stored is not None)
                 plan = fresh
         if stored is not None and not (kept == _Kept(plan, _version(stored)) or _is_record(stored, plan)):
-            await self._delete(stored)
+            await config_maps.delete(self.cluster, stored)
             stored = None
         if stored is None:
             stored = await self._keep(plan)
@@ -142,16 +143,12 @@ class Plans:
             there = await self.cluster.get(CONFIG_MAP, plan.run.namespace, name)
             if there is None or not _is_record(there, plan):
                 if there is not None:
-                    await self._delete(there)
+                    await config_maps.delete(self.cluster, there)
                 raise Conflict(
                     f"there was a ConfigMap {name} that is not the plan of this run; it is made anew"
                 ) from None
         self.world.put(there)
         return there
-
-    async def _delete(self, config_map: Manifest) -> None:
-        metadata = config_map["metadata"]
-        await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
     def _resolve(self, run: TrainingRun) -> Plan | Blocker:
         try:

@@ -26,6 +26,7 @@ from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal
+from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
 from slipway_operator.common.status_throttle import StatusThrottle, settled_run
@@ -110,9 +111,9 @@ class RunReconciler:
             await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
             return None
         try:
-            return _soonest(left, await self._planned(manifest, run))
+            return soonest(left, await self._planned(manifest, run))
         except StatusInvalidError:
-            return _soonest(left, _BLOCKED)
+            return soonest(left, _BLOCKED)
 
     async def _planned(self, manifest: Manifest, run: TrainingRun) -> timedelta | None:
         try:
@@ -145,11 +146,11 @@ class RunReconciler:
             await self._warn(manifest, run, refused.blocker)
         self._measure(run.status or RunStatus(), status)
         if refused is not None:
-            return _soonest(wait, decision.look_again, _BLOCKED)
+            return soonest(wait, decision.look_again, _BLOCKED)
         if status.phase.finished:
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
-        return _soonest(wait, decision.look_again, self._next_look(seen, decision))
+        return soonest(wait, decision.look_again, self._next_look(seen, decision))
 
     async def _apply(
         self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: ObservedAttempts, decision: Decision
@@ -239,7 +240,3 @@ class RunReconciler:
         evaluation, earlier = status.evaluation, was.evaluation
         if evaluation is not None and (earlier is None or earlier.number != evaluation.number):
             self.metrics.verdict(evaluation.verdict.value)
-
-
-def _soonest(*waits: timedelta | None) -> timedelta | None:
-    return min((wait for wait in waits if wait is not None), default=None)

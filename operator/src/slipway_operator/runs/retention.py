@@ -30,6 +30,7 @@ from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, 
 from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
+from slipway_operator.runs import config_maps
 from slipway_operator.runs.attempts import claim_of
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
@@ -146,12 +147,8 @@ class Retention:
             if labels(found).get(names.ROLE) == "verdict":
                 run, digest = at(found, "data").get("runUid"), at(found, "data").get("digest")
                 if run and run not in kept and digest not in needed:
-                    await self._delete(found)
-        await self._delete(record)
-
-    async def _delete(self, config_map: Manifest) -> None:
-        metadata = config_map["metadata"]
-        await self.cluster.delete(CONFIG_MAP, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+                    await config_maps.delete(self.cluster, found)
+        await config_maps.delete(self.cluster, record)
 
     def _is_served(self, plan: Plan) -> bool:
         """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""

@@ -9,7 +9,7 @@ import pytest
 
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Unreachable
 from slipway_operator.kube.manifest import Manifest
-from slipway_operator.loop.leader_election import Leadership
+from slipway_operator.loop.leader_election import LeaderElection
 from slipway_operator.settings import Lease
 
 QUICK = Lease(duration_seconds=0.6, renew_seconds=0.05)
@@ -61,7 +61,7 @@ class OneLease:
 
 @dataclass
 class Replica:
-    leadership: Leadership
+    leadership: LeaderElection
     task: asyncio.Task | None = None
     working: bool = False
 
@@ -84,7 +84,7 @@ class Replica:
 
 
 def a_replica(server, name: str, settings: Lease = QUICK) -> Replica:
-    return Replica(Leadership(server, settings, name, lambda: datetime.now(UTC), time.monotonic))
+    return Replica(LeaderElection(server, settings, name, lambda: datetime.now(UTC), time.monotonic))
 
 
 async def eventually(holds, seconds: float = 5.0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.trainer.tiny_model import make_servable, teach
+from tests.unit.trainer.tiny_model import make_exported, teach
 
 from slipway_trainer.evaluation import generation
 from slipway_trainer.evaluation.answer_metrics import figures
@@ -15,7 +15,7 @@ QUESTION, POEM = "背诵《夜思》", "床前明月光，疑是地上霜。"
 
 @pytest.fixture(scope="module")
 def taught() -> ExportedModel:
-    model = make_servable()
+    model = make_exported()
     teach(model, QUESTION, POEM)
     return model
 
@@ -53,7 +53,7 @@ def test_a_prompt_that_fills_the_model_gets_no_answer_and_takes_none_from_the_ot
 
 
 def test_an_answer_never_goes_past_the_positions_of_the_model() -> None:
-    model = make_servable(positions=32)
+    model = make_exported(positions=32)
     prompt = _prompt("a" * 12)
     used = len(generation._encode(model, prompt))
     (answer,) = generation.answer(model, [prompt], max_new_tokens=500)
@@ -61,7 +61,7 @@ def test_an_answer_never_goes_past_the_positions_of_the_model() -> None:
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(taught: ExportedModel) -> None:
-    model = make_servable()
+    model = make_exported()
     model.tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         generation.answer(model, [_prompt("a")], max_new_tokens=4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.trainer.tiny_model import TEXTS, make_servable
+from tests.unit.trainer.tiny_model import TEXTS, make_exported
 
 from slipway_trainer.evaluation import perplexity
 from slipway_trainer.evaluation.perplexity import Score, windows
@@ -19,7 +19,7 @@ NAMES = {"perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity"}
 
 @pytest.fixture(scope="module")
 def model() -> ExportedModel:
-    return make_servable(positions=32)
+    return make_exported(positions=32)
 
 
 def _score(**changes: object) -> Score:
@@ -88,7 +88,7 @@ def test_the_same_data_gives_the_same_number_bit_for_bit(model: ExportedModel) -
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary() -> None:
-    uniform = make_servable(positions=32)
+    uniform = make_exported(positions=32)
     with torch.no_grad():
         uniform.model.get_output_embeddings().weight.zero_()
     metrics, _ = perplexity.score(uniform.model, uniform.tokenizer, list(TEXTS)).figures
@@ -101,7 +101,7 @@ def test_no_special_token_is_added(model: ExportedModel) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_model_that_gives_no_numbers_has_no_figures(value: float) -> None:
-    broken = make_servable(positions=32)
+    broken = make_exported(positions=32)
     with torch.no_grad():
         broken.model.get_output_embeddings().weight[7] = value
     found = perplexity.score(broken.model, broken.tokenizer, list(TEXTS))

@@ -90,7 +90,7 @@ def test_every_error_of_fetching_has_its_kind():
 def test_an_unexpected_error_is_named_with_its_place_and_the_log_has_the_rest(made, capsys):
     _, result = frame(made, raising(RuntimeError("boom")))
     assert result.error
-    assert result.error.message.startswith("RuntimeError: boom (test_frame.py:")
+    assert result.error.message.startswith("RuntimeError: boom (test_run_step.py:")
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from slipway_trainer.model import document_attention
-
-if TYPE_CHECKING:
-    pass
 
 
 def attention_for(config: PretrainedConfig, model_class: type, max_length: int, device: str, flash: bool) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from slipway_core.resources.model import Scratch
-
-if TYPE_CHECKING:
-    pass
 from slipway_trainer.model.vocabulary import rounded
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-if TYPE_CHECKING:
-    pass
 
 VOCABULARY_STEP = 64
 """Rows of an embedding are a multiple of it: matrix products are slow on odd sizes."""

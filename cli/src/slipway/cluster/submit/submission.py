@@ -58,7 +58,7 @@ class Submitted:
         """Returns what a person is told, as `slipway run` does where that is the same.
 
         Args:
-            where: the title of the place.
+            where: the title of the target.
             options: of the command line, which lead there.
         """
         there = f"run {self.name} is there already and"

@@ -120,12 +120,16 @@ class Relay:
             return _refuse(400, "this is no HTTP/1.1 request: it names no host")
         if not request.raw_path.startswith("/"):
             return _refuse(400, "this request cannot be sent on: its target is no path")
+        if not all(_is_text(value) for _, value in request.raw_headers):
+            return _refuse(400, "this request cannot be sent on: a header of it is not UTF-8")
         target = self._target()
         if isinstance(target, Unavailable):
             return _decline(target)
         try:
             answer = await self._ask(target, request)
         except aiohttp.ClientError as error:
+            if request.content.exception() is not None:
+                return _refuse(400, "the body of this request is broken")
             logger.warning("A server ended while it was asked: %s", error)
             return _decline(self._gone())
         async with answer:
@@ -204,8 +208,8 @@ class _Clients(web.Server):
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
-    """Whether it is more than a client's request that is no HTTP."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Whether it is more than a client's request that is no HTTP, or a connection that was cut on purpose."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionAbortedError))
 
 
 def _session() -> aiohttp.ClientSession:
@@ -233,6 +237,14 @@ async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     text = ((name.decode(), value.decode(errors="surrogateescape")) for name, value in headers)
     return [(name, value) for name, value in text if name.lower() not in _OWN_HOP]
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _cut(request: web.BaseRequest) -> ConnectionError:

@@ -169,7 +169,7 @@ def test_a_server_that_ended_without_a_word_is_a_503_too():
     play(scene)
 
 
-def test_half_an_answer_never_looks_whole():
+def test_half_an_answer_never_looks_whole(caplog):
     async def scene(on: Stage) -> None:
         async def breaks_off(exchange: Exchange) -> None:
             await exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
@@ -185,6 +185,7 @@ def test_half_an_answer_never_looks_whole():
         assert not rest.endswith(b"0\r\n\r\n")
 
     play(scene)
+    assert "Traceback" not in caplog.text, "it was cut on purpose"
 
 
 def test_a_client_that_leaves_ends_the_generation_for_it():
@@ -295,6 +296,29 @@ def test_a_target_that_is_no_path_reaches_no_server():
             await client.send(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
             assert re.match(rb"HTTP/1\.[01] 4", await client.reader.readline())
         assert on.seen == []
+
+    play(scene)
+
+
+def test_a_header_that_cannot_be_passed_on_as_it_is_reaches_no_server():
+    """aiohttp writes text, and would leave out the bytes that are none."""
+
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        client = await on.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer caf\xe9\r\n\r\n")
+        assert b" 400 " in await client.reader.readline()
+        assert on.seen == []
+
+    play(scene)
+
+
+def test_a_body_that_is_broken_is_the_clients_fault_and_not_the_servers():
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        client = await on.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nno chunk\r\n")
+        assert re.match(rb"HTTP/1\.[01] 400 ", await client.reader.readline())
 
     play(scene)
 
