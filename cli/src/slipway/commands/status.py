@@ -192,9 +192,9 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
 
 def _age(timestamp: str | None) -> str:
-    from slipway.screen import view
+    from slipway_core.resources.api import in_words
     from slipway_core.resources.conditions import parse_timestamp
 
     if timestamp is None:
         return ""
-    return view.duration((datetime.now(UTC) - parse_timestamp(timestamp)).total_seconds())
+    return in_words((datetime.now(UTC) - parse_timestamp(timestamp)).total_seconds())

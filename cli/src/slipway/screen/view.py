@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slipway.diagnosis.blockers import blockers, sentence, title
+from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import find, parse_timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
@@ -190,7 +191,7 @@ def describe(progress: Progress) -> str:
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:,.0f} tok/s")
     if progress.eta_seconds is not None:
-        parts.append(f"{duration(progress.eta_seconds)} left")
+        parts.append(f"{in_words(progress.eta_seconds)} left")
     if progress.message:
         parts.append(progress.message)
     return ", ".join(parts)
@@ -208,16 +209,6 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
     return table
 
 
-def duration(seconds: float) -> str:
-    """Returns seconds as a person says them: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _details(step: StepStatus) -> str:
     if step.state is StepState.FAILED or step.state is StepState.WAITING:
         return step.message or ""
@@ -233,7 +224,7 @@ def _took(step: StepStatus, now: datetime | None) -> str:
         return ""
     ended = step.finished_at if step.state in (StepState.SUCCEEDED, StepState.FAILED) else None
     end = parse_timestamp(ended) if ended else (now or datetime.now(UTC))
-    return duration((end - parse_timestamp(step.started_at)).total_seconds())
+    return in_words((end - parse_timestamp(step.started_at)).total_seconds())
 
 
 def _now(status: RunStatus) -> str:

@@ -21,6 +21,14 @@ class Baseline:
     credentials: str | None = None
     """Secret that it is fetched with."""
 
+    @classmethod
+    def parse(cls, text: str) -> Baseline:
+        """Reads what `str` writes; the Secret is not in it. Raises ValueError for anything but URI@digest."""
+        uri, _, digest = text.rpartition("@")
+        if not uri or not digest.startswith("sha256:"):
+            raise ValueError(f"{text}: must be URI@sha256:…, the live version's artifact and its digest")
+        return cls(uri, digest)
+
     def __str__(self) -> str:
         return f"{self.uri}@{self.digest}"
 

@@ -126,6 +126,15 @@ def seconds(duration: str) -> int:
     return sum(int(n) * _DURATION_UNITS[unit] for n, unit in re.findall(r"([0-9]+)([hms])", duration))
 
 
+def in_words(seconds: float) -> str:
+    """Returns seconds as a person says them: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def quantity(value: int | str) -> float:
     """Returns a Kubernetes quantity such as `500m` or `4Gi` as a number. Raises ValueError for anything else."""
     found = re.match(r"^([0-9.]+)([A-Za-z]*)$", str(value))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from slipway_core.resources.api import in_words
 from slipway_core.resources.status import Progress
-from slipway_trainer.step.progress import Metrics, Reporter, duration, line, read
+from slipway_trainer.step.progress import Metrics, Reporter, line, read
 
 P = Progress(
     step=3, total=9, epoch=0.5, tokens=700, loss=2.5, learning_rate=1e-4, tokens_per_second=1234.5, eta_seconds=61
@@ -54,7 +55,7 @@ def test_a_terminal_gets_one_line_in_its_place() -> None:
 def test_a_line_reads_well() -> None:
     shown = line("pretrain", P)
     assert shown == "pretrain: step 3/9 · epoch 0.50 · loss 2.5000 · lr 1.00e-04 · 1,234 tokens/s · 1 min 1 s left"
-    assert [duration(s) for s in (5.2, 65, 3700)] == ["5 s", "1 min 5 s", "1 h 1 min"]
+    assert [in_words(s) for s in (5.2, 65, 3700)] == ["5 s", "1 min 5 s", "1 h 1 min"]
 
 
 def test_progress_and_metrics_are_served() -> None:

@@ -5,11 +5,12 @@ Where it cannot, the reason is among the metrics that are missing, so that such 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
+from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
@@ -20,23 +21,12 @@ from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The live version, as whoever started the step named it."""
-
-    uri: str
-    digest: str
-
-    @classmethod
-    def parse(cls, text: str) -> Baseline:
-        """Raises BadConfig for anything but URI@digest."""
-        uri, _, digest = text.rpartition("@")
-        if not uri or not digest.startswith("sha256:"):
-            raise BadConfig(f"--baseline {text}: must be URI@sha256:…, the live version's artifact and its digest")
-        return cls(uri, digest)
-
-    def __str__(self) -> str:
-        return f"{self.uri}@{self.digest}"
+def parse(text: str) -> Baseline:
+    """Raises BadConfig for anything but URI@digest."""
+    try:
+        return Baseline.parse(text)
+    except ValueError as error:
+        raise BadConfig(f"--baseline {error}") from None
 
 
 def bring(

@@ -13,12 +13,12 @@ from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import baseline as baselines
 from slipway_trainer.evaluation import evaluation_data, measure, perplexity
-from slipway_trainer.evaluation.baseline import Baseline
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.measure import Measured
@@ -42,7 +42,7 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None 
     reporter = Reporter("evaluate")
     reporter.serve()
     try:
-        live = Baseline.parse(baseline) if baseline else None
+        live = baselines.parse(baseline) if baseline else None
         return _evaluate(plan, workspace, attempt, live, reporter)
     finally:
         reporter.close()

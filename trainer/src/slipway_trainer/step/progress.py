@@ -15,6 +15,7 @@ from typing import TextIO
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from slipway_core.protocol import variables
+from slipway_core.resources.api import in_words
 from slipway_core.resources.status import Progress
 from slipway_host.files import write_atomically
 
@@ -152,16 +153,8 @@ def line(stage: str, p: Progress) -> str:
     if p.tokens_per_second is not None:
         parts.append(f"{p.tokens_per_second:,.0f} tokens/s")
     if p.eta_seconds is not None:
-        parts.append(f"{duration(p.eta_seconds)} left")
+        parts.append(f"{in_words(p.eta_seconds)} left")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Metrics:
