@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.metrics import HIGHER_IS_BETTER, TEXT_METRICS
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, TEXT_METRICS
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
 from slipway_core.resources.data import DataSource
-from slipway_core.resources.metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
+from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
 
 
 class PromptSource(Api):

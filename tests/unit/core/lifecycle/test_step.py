@@ -17,7 +17,7 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.conditions import Blocker
-from slipway_core.resources.metrics import TEXT_METRICS
+from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_core.resources.status import EndpointPhase, Phase, StepState, Verdict
 
 ALL = ("prepare", "learn", "export", "evaluate")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from slipway_core.resources.metrics import ANSWER_METRICS, RECALL_METRICS
+from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS
 from slipway_trainer.evaluation.generation import Answer
 
 REPETITION_ORDER = 4

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from slipway_core.resources.metrics import TEXT_METRICS
+from slipway_core.resources.gate_metrics import TEXT_METRICS
 
 GOOD_BELOW = 20.0
 FAIR_BELOW = 50.0
