@@ -188,6 +188,9 @@ class _Clients(web.Server):
         self._answer, self._most = answer, most
         self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         if len(self.connections) >= self._most:
             return transport.abort()
@@ -205,6 +208,23 @@ class _Clients(web.Server):
     def _is_heard(self, handler: web.RequestHandler) -> None:
         if timer := self._silent.pop(handler, None):
             timer.cancel()
+
+
+class _Handler(web.RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers in the shape of every other refusal. aiohttp takes what it cannot parse for HTTP/1.0, and says so."""
+        super().handle_error(request, status, exc, message)  # It logs, and raises where an answer has begun.
+        request._version = aiohttp.HttpVersion11
+        problem = "this is no HTTP/1.1 request" if isinstance(exc, HttpProcessingError) else "the relay failed"
+        answer = _refuse(status, problem)
+        answer.force_close()
+        return answer
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:

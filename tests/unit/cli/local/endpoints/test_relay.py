@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import statistics
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -294,7 +293,7 @@ def test_a_target_that_is_no_path_reaches_no_server():
         for target in (b"http://127.0.0.1:9/", b"@127.0.0.1:9/", b"*", b"127.0.0.1:9"):
             client = await on.connect()
             await client.send(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert re.match(rb"HTTP/1\.[01] 4", await client.reader.readline())
+            assert (await client.reader.readline())[:10] == b"HTTP/1.1 4"
         assert on.seen == []
 
     play(scene)
@@ -318,7 +317,7 @@ def test_a_body_that_is_broken_is_the_clients_fault_and_not_the_servers():
         await on.behind(always(b"one"))
         client = await on.connect()
         await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nno chunk\r\n")
-        assert re.match(rb"HTTP/1\.[01] 400 ", await client.reader.readline())
+        assert (await client.reader.readline()).startswith(b"HTTP/1.1 400 ")
 
     play(scene)
 
@@ -408,7 +407,8 @@ def test_what_is_no_http_is_refused_and_touches_no_server():
         ):
             client = await on.connect()
             await client.send(nonsense)
-            assert re.match(rb"HTTP/1\.[01] 4", await client.reader.readline())
+            assert (await client.reader.readline())[:10] == b"HTTP/1.1 4"
+            assert b'{"error": {' in await client.reader.read()
         assert on.seen == []
 
     play(scene)
