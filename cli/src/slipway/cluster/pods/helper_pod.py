@@ -13,10 +13,8 @@ from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.cluster.pods import pod_start
 from slipway.cluster.pods.claim_user import ClaimUser, find_user
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
-from slipway_core.resources import labels
+from slipway_core.resources import labels, pod_security
 
-USER = 65532
-"""UID and GID of every pod of Slipway, so that what one writes another one reads."""
 CONTAINER = "helper"
 
 Role = Literal["upload", "read"]
@@ -71,22 +69,13 @@ class HelperPod:
                 "labels": {labels.MANAGED_BY: labels.MANAGED_BY_VALUE, labels.ROLE: self.role},
             },
             "spec": {
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
+                **pod_security.no_cluster_access(),
                 "restartPolicy": "Never",
                 "activeDeadlineSeconds": self.lifetime,
                 "terminationGracePeriodSeconds": 5,
                 **(_beside(user) if user else {}),
                 "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": USER,
-                    "runAsGroup": USER,
-                    "fsGroup": USER,
-                    # A workspace of many files is not gone through file by file when the pod starts.
-                    "fsGroupChangePolicy": "OnRootMismatch",
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
+                "securityContext": pod_security.pod_security(),
                 "containers": [
                     {
                         "name": CONTAINER,
@@ -97,11 +86,7 @@ class HelperPod:
                             "requests": {"cpu": "50m", "memory": "64Mi"},
                             "limits": {"memory": "512Mi"},
                         },
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False,
-                            "readOnlyRootFilesystem": True,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
+                        "securityContext": pod_security.container_security(),
                         "volumeMounts": [
                             {"name": "workspace", "mountPath": WORKSPACE_MOUNT, "readOnly": not self.writes}
                         ],

@@ -12,6 +12,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from slipway_core.protocol.commands import serve_command
+from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
 from slipway_core.resources.status import VersionStatus
@@ -21,7 +22,7 @@ from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.metadata import endpoint_object
 from slipway_operator.manifests.endpoint.probes import probes
 from slipway_operator.manifests.endpoint.served_model import MODEL, model_parts
-from slipway_operator.manifests.pod import environment, pod_security, scratch
+from slipway_operator.manifests.pod import environment, scratch
 from slipway_operator.settings import Settings
 
 CONTAINER = "server"

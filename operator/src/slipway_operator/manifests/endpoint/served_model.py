@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_core.resources import uris
+from slipway_core.resources import pod_security, uris
 from slipway_core.resources.status import VersionStatus
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.errors import ManifestError
-from slipway_operator.manifests.pod import credentials, environment, pod_security, scratch
+from slipway_operator.manifests.pod import credentials, environment, scratch
 from slipway_operator.manifests.pod.credentials import Source
 
 MODEL = "/model"

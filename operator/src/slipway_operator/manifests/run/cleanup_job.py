@@ -6,10 +6,11 @@ import copy
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import pod_security
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.pod import claims, environment, pod_security, scratch
+from slipway_operator.manifests.pod import claims, environment, scratch
 from slipway_operator.manifests.pod.placement import placement
 from slipway_operator.settings import Settings
 

@@ -8,12 +8,13 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import variables
 from slipway_core.protocol.commands import Baseline, step_command
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.kube.pod_http import PROGRESS_PORT
-from slipway_operator.manifests.pod import claims, credentials, environment, pod_security, scratch
+from slipway_operator.manifests.pod import claims, credentials, environment, scratch
 from slipway_operator.manifests.pod.credentials import Source
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.step_resources import step_resources

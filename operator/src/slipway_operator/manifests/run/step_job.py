@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from slipway_core.plan import Plan
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.commands import Baseline
+from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.pod import claims, pod_security, scratch
+from slipway_operator.manifests.pod import claims, scratch
 from slipway_operator.manifests.pod.placement import placement
 from slipway_operator.manifests.run import step_sources
 from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
