@@ -5,14 +5,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.http_server import served
 from tests.integration.control_plane import ControlPlane
 from tests.unit.chart.rendering import CHART, NAMESPACE, Helm
 
@@ -98,10 +98,8 @@ class Ready(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def ready_operator() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(Ready) as address:
+        yield address
 
 
 def test_what_helm_test_asks_is_answered(release: Release, ready_operator: str, tmp_path: Path) -> None:

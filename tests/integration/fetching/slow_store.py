@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from urllib.parse import urlsplit
+
+from tests.http_server import QuietHandler, served
 
 Range = tuple[str, int]
 """Path of an object, and the first byte that was asked for."""
@@ -34,7 +35,7 @@ def slow_store(store: str) -> Iterator[SlowStore]:
     """Yields a proxy before the store at an address."""
     slow, behind = SlowStore(), urlsplit(store).netloc
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_HEAD(self) -> None:
@@ -67,14 +68,8 @@ def slow_store(store: str) -> Iterator[SlowStore]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        slow.address = f"http://127.0.0.1:{server.server_port}"
-        Thread(target=server.serve_forever, daemon=True).start()
+    with served(Handler) as slow.address:
         try:
             yield slow
         finally:
             slow.ended.set()
-            server.shutdown()

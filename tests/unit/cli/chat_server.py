@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests import http_server
+from tests.http_server import QuietHandler
 
 from slipway_serving.handlers import chat as served
 from slipway_serving.http.refusal import Refusal
@@ -40,7 +41,7 @@ class ChatServer:
 
 
 def _handler(server: ChatServer):
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self):
             server.headers.append(dict(self.headers))
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -70,21 +71,10 @@ def _handler(server: ChatServer):
                 if server.wait is not None:
                     server.wait.wait(10)
 
-        def log_message(self, *_):
-            pass
-
     return Handler
 
 
 @contextmanager
 def running(server: ChatServer) -> Iterator[ChatServer]:
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with http_server.served(_handler(server)) as server.url:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()

@@ -1,4 +1,3 @@
-import http.server
 import os
 import re
 import signal
@@ -7,6 +6,7 @@ import threading
 import time
 
 import pytest
+from tests.http_server import QuietHandler, served
 from tests.unit.fetching.requesters import FIELD, OF_A_FIELD
 
 from slipway_core.resources import uris
@@ -32,7 +32,7 @@ def answer(monkeypatch):
     """Sets what the store answers to everything."""
     given = {"status": 200, "body": b""}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             self.send_response(given["status"])
             self.send_header("Content-Length", str(len(given["body"])))
@@ -42,17 +42,11 @@ def answer(monkeypatch):
 
         do_HEAD = do_GET
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    yield lambda status, body=b"": given.update(status=status, body=body)
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        yield lambda status, body=b"": given.update(status=status, body=body)
 
 
 def failure(uri: str) -> FetchError:
