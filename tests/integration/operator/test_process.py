@@ -98,7 +98,7 @@ class Replica:
 async def a_replica(plane: ControlPlane, name: str, namespace: str, **settings: Any) -> AsyncIterator[Replica]:
     """A replica whose Lease is in the namespace of the test."""
     replica = Replica(name, _free_port())
-    lease = Lease(name="operator", namespace=namespace, duration_seconds=3, renew_seconds=0.3)
+    lease = Lease(name="operator", namespace=namespace, renew_seconds=0.3)
     own = Settings(port=replica.port, lease=lease, **settings)
     await replica.runs(plane, own)
     try:

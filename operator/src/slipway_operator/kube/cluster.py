@@ -25,6 +25,7 @@ from slipway_operator.kube.errors import (
     NotLeading,
     Unreachable,
     of_response,
+    reason_of,
 )
 from slipway_operator.kube.events import api_event
 from slipway_operator.kube.kinds import EVENT, Kind
@@ -198,7 +199,7 @@ class Cluster:
             content: bytes = await answer.read()
             code = str(answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+            raise Unreachable(f"{method} {path}: {reason_of(error)}") from error
         finally:
             self.counted(verb, kind.kind, code)
         if not 200 <= answer.status < 300:

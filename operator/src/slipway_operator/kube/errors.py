@@ -61,6 +61,11 @@ _BUSY_SECONDS = 1.0
 """Where the server names no time."""
 
 
+def reason_of(error: Exception) -> str:
+    """Returns what an error of the network says, or what it is where it says nothing: a time-out does not."""
+    return str(error) or type(error).__name__
+
+
 def of_response(status: int, headers: Mapping[str, str], body: bytes) -> ClusterError:
     """Returns the error of an answer whose HTTP status is not a success."""
     told = _status(body)

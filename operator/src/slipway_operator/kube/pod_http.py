@@ -16,6 +16,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from slipway_core.resources.status import Progress
+from slipway_operator.kube.errors import reason_of
 from slipway_operator.kube.manifest import Manifest, at, items
 from slipway_operator.settings import Settings
 
@@ -116,11 +117,11 @@ class Pods:
         try:
             status, body = await self._get(pod, serving_port(pod), "/promptz", _PROMPT_SECONDS)
         except (aiohttp.ClientError, _NoAddress) as error:  # A connection that takes too long is one of these.
-            return _Answer(None, f"{unreached}: {error or type(error).__name__}")
+            return _Answer(None, f"{unreached}: {reason_of(error)}")
         except TimeoutError:
             return _Answer(False, f"no answer of the pod {name} within {_PROMPT_SECONDS:g} s")
         except OSError as error:
-            return _Answer(None, f"{unreached}: {error or type(error).__name__}")
+            return _Answer(None, f"{unreached}: {reason_of(error)}")
         said = _object(body)
         if status == 200 and said.get("ok") is True:
             return _Answer(True)

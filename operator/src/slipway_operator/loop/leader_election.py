@@ -81,20 +81,26 @@ class LeaderElection:
 
     async def _try(self) -> bool:
         """Takes or renews the Lease. Returns whether it is ours by an answer of now."""
-        patience = self.settings.renew_seconds
-        if self.leads():
-            patience = min(patience, self._until - self.monotonic())
         asked = self.monotonic()
+        worth = self.settings.duration_seconds * _TRUSTED
+        # An answer that takes longer is worth nothing. The one that leads keeps time for another try: the API server
+        # may be slow, and a connection may be dead.
+        left = self._until - asked
+        patience = min(left, max(self.settings.renew_seconds, left / 2)) if left > 0 else worth
         try:
             async with asyncio.timeout(patience):
                 ours = await self._take()
-        except (ClusterError, TimeoutError) as error:
-            _log.warning(
-                "the Lease %s/%s was not reached: %s", self.settings.namespace, self.settings.name, error or "no answer"
-            )
+        except ClusterError as error:
+            self._not_reached(str(error))
             return False
-        self._until = asked + self.settings.duration_seconds * _TRUSTED if ours else float("-inf")
+        except TimeoutError:
+            self._not_reached(f"no answer within {patience:.1f} s")
+            return False
+        self._until = asked + worth if ours else float("-inf")
         return ours
+
+    def _not_reached(self, why: str) -> None:
+        _log.warning("the Lease %s/%s was not reached: %s", self.settings.namespace, self.settings.name, why)
 
     async def _take(self) -> bool:
         if self._is_ours(self._lease):
@@ -153,5 +159,6 @@ class LeaderElection:
             async with asyncio.timeout(_RELEASE_SECONDS):
                 await self.cluster.replace({**lease, "spec": {**at(lease, "spec"), "holderIdentity": ""}})
         except (ClusterError, TimeoutError) as error:
-            _log.warning("the Lease was not given back and runs out by itself: %s", error or "no answer")
+            why = str(error) or f"no answer within {_RELEASE_SECONDS:.0f} s"
+            _log.warning("the Lease was not given back and runs out by itself: %s", why)
         self._lease = None

@@ -18,6 +18,7 @@ from slipway_operator.kube.errors import (
     QuotaExceeded,
     Unreachable,
     of_response,
+    reason_of,
 )
 from slipway_operator.kube.events import api_event
 from slipway_operator.kube.kinds import CLAIM, JOB, NODE, TRAINING_RUN
@@ -70,6 +71,14 @@ def test_answers_become_errors_in_our_own_words(status, reason, message, error):
     found = of_response(status, {}, json.dumps({"kind": "Status", "reason": reason, "message": message}).encode())
     assert type(found) is error
     assert message in str(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(TimeoutError(), "TimeoutError"), (ConnectionRefusedError(111, "refused"), "[Errno 111] refused")],
+)
+def test_an_error_without_words_is_named_by_what_it_is(error, said):
+    assert reason_of(error) == said
 
 
 @pytest.mark.parametrize(

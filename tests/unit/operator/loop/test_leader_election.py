@@ -21,41 +21,47 @@ class OneLease:
     """An API server that keeps a Lease and compares resourceVersions; `down` makes it answer nobody."""
 
     down: bool = False
+    seconds: float = 0.0
+    """That an answer takes. What was asked is done, whether or not anybody still waits for the answer."""
     lease: Manifest | None = None
     writes: list[str] = field(default_factory=list)
 
     async def get(self, kind, namespace, name) -> Manifest | None:
-        self._answer()
+        await self._answer()
         return deepcopy(self.lease)
 
     async def create(self, manifest: Manifest) -> Manifest:
-        self._answer()
         if self.lease is not None:
+            await self._answer()
             raise AlreadyExists("it exists")
-        return self._store(manifest, 1)
+        return await self._store(manifest, 1)
 
     async def replace(self, manifest: Manifest) -> Manifest:
-        self._answer()
         held = self.lease
         if held is None or manifest["metadata"]["resourceVersion"] != held["metadata"]["resourceVersion"]:
+            await self._answer()
             raise Conflict("it has changed")
-        return self._store(manifest, int(held["metadata"]["resourceVersion"]) + 1)
+        return await self._store(manifest, int(held["metadata"]["resourceVersion"]) + 1)
 
     @property
     def holder(self) -> str:
         return self.lease["spec"]["holderIdentity"] if self.lease else ""
 
-    def _answer(self) -> None:
+    async def _answer(self) -> None:
         if self.down:
             raise Unreachable("no answer")
+        await asyncio.sleep(self.seconds)
 
-    def _store(self, manifest: Manifest, version: int) -> Manifest:
+    async def _store(self, manifest: Manifest, version: int) -> Manifest:
+        if self.down:
+            raise Unreachable("no answer")
         # As the API server: whole seconds. A quick Lease is one of a second there.
         stored = deepcopy(manifest)
         stored["metadata"]["resourceVersion"] = str(version)
         stored["spec"]["leaseDurationSeconds"] = 0
         self.lease = stored
         self.writes.append(stored["spec"]["holderIdentity"])
+        await self._answer()
         return deepcopy(stored)
 
 
@@ -152,6 +158,30 @@ def test_a_replica_that_cannot_renew_stops_before_its_lease_is_over():
         await first.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_replica_leads_although_each_answer_takes_longer_than_the_time_between_two_renewals():
+    async def scenario():
+        server = OneLease(seconds=0.2)
+        slow = a_replica(server, "slow", Lease(duration_seconds=3, renew_seconds=0.05)).start()
+        await eventually(lambda: slow.working)
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            assert slow.working
+        await slow.stop()
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_never_came_is_told_as_that(caplog: pytest.LogCaptureFixture):
+    async def scenario():
+        server = OneLease(seconds=60)
+        assert not await a_replica(server, "one").leadership._try()
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the Lease slipway-system/slipway-operator was not reached: no answer within 0.4 s"
+    ]
 
 
 def test_a_replica_whose_lease_was_taken_stops():
