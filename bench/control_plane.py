@@ -118,7 +118,6 @@ def settings(qps: int) -> dict[str, Any]:
         "progressSeconds": 10,
         "backoff": "10s",
         "longestBackoff": "5m",
-        "lease": {"enabled": True},
     }
 
 

@@ -99,8 +99,20 @@ def _established(plane: ControlPlane, name: str) -> bool:
 
 def _permit(plane: ControlPlane) -> None:
     plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "slipway-system"}})
-    for manifest in helm_template("operator-role.yaml", "lease-role.yaml"):
+    for manifest in [*helm_template("operator-role.yaml", "lease-role.yaml"), *_any_lease()]:
         plane.api.apply(manifest, manifest["metadata"].get("namespace"))
+
+
+def _any_lease() -> list[dict[str, Any]]:
+    """The chart lets the operator have one Lease; those of the tests have one each, so that none waits for another."""
+    metadata = {"name": "any-lease", "namespace": "slipway-system"}
+    rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}
+    operator = {"kind": "ServiceAccount", "name": "slipway-operator", "namespace": "slipway-system"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "any-lease"}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
+    binding = {**role, "kind": "RoleBinding", "roleRef": reference, "subjects": [operator]}
+    del binding["rules"]
+    return [role, binding]
 
 
 def _start(state: Path, *options: object) -> None:

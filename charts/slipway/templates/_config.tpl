@@ -10,6 +10,7 @@ workspace: {{- .Values.defaults.workspace | toYaml | nindent 2 }}
 training: {{- .Values.defaults.training | toYaml | nindent 2 }}
 serving: {{- .Values.defaults.serving | toYaml | nindent 2 }}
 lease:
+  name: {{ include "slipway.leaseName" . }}
   namespace: {{ .Release.Namespace }}
   {{- $operator.leaderElection | toYaml | nindent 2 }}
 client: {{- $operator.client | toYaml | nindent 2 }}

@@ -12,6 +12,11 @@
 {{ include "slipway.fullname" . }}-operator
 {{- end -}}
 
+{{/* Of what no upgrade changes: replicas that look at two Leases lead side by side. */}}
+{{- define "slipway.leaseName" -}}
+{{ .Release.Name }}-operator
+{{- end -}}
+
 {{- define "slipway.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "slipway.operatorName" .) -}}

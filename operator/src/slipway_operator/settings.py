@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -64,11 +64,21 @@ class Serving(_Settings):
 
 
 class Lease(_Settings):
-    enabled: bool = True
+    """There is no way to do without: an upgrade starts the new operator before the old one has ended."""
+
     name: str = "slipway-operator"
     namespace: str = "slipway-system"
     duration_seconds: float = 15
     renew_seconds: float = 5
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.renew_seconds * 2 > self.duration_seconds:
+            raise ValueError(
+                f"renewSeconds {self.renew_seconds:g} is more than half of durationSeconds {self.duration_seconds:g}: "
+                "a leader must renew the Lease twice before it runs out"
+            )
+        return self
 
 
 class Client(_Settings):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ QUICK = {
     "backoff": "1s",
     "longestBackoff": "2s",
     "nodeLostSeconds": 1,
-    "lease": {"enabled": False},
 }
 """Settings under which a test need not wait for what a person would not notice."""
 
@@ -54,7 +54,9 @@ class OperatorProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or _free_port()
         config = self.folder / "config.yaml"
-        config.write_text(yaml.safe_dump({**QUICK, "port": self.port, **self.settings}))
+        # Each process has a Lease of its own: one that was killed keeps the next from leading for 15 s.
+        own = {"port": self.port, "lease": {"name": f"operator-{uuid.uuid4().hex}"}}
+        config.write_text(yaml.safe_dump({**QUICK, **own, **self.settings}))
         command = [
             sys.executable,
             "-c",

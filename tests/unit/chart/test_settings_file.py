@@ -35,7 +35,7 @@ OTHER = {
     },
     "operator": {
         "replicas": 1,
-        "leaderElection": {"enabled": False, "name": "other", "durationSeconds": 30, "renewSeconds": 7.5},
+        "leaderElection": {"durationSeconds": 30, "renewSeconds": 7.5},
         "port": 9090,
         "client": {"qps": 20.5, "burst": 40, "workers": 4},
         "podUrl": "http://127.0.0.1:1/{namespace}/{pod}/{port}",
@@ -70,16 +70,18 @@ def test_the_charts_defaults_are_the_operators_own(helm: Helm, tmp_path: Path) -
 
 def test_every_setting_is_reached_through_values(helm: Helm, tmp_path: Path) -> None:
     default, other = dict(leaves(Settings())), dict(leaves(loaded(helm.render(OTHER), tmp_path)))
-    out_of_reach = [name for name in default if default[name] == other[name] and name != "lease.namespace"]
-    assert out_of_reach == []
+    out_of_reach = [name for name in default if default[name] == other[name]]
+    assert out_of_reach == ["lease.name", "lease.namespace"], "the release's own"
     assert other["images.train"] == "registry.example.com/slipway/train:1.2.3"
     assert other["images.serve"] == f"registry.example.com/slipway/slipway-serve@{DIGEST}"
     assert other["training.resources.limits"] == RESOURCES["limits"]
     assert other["client.qps"] == 20.5
 
 
-def test_the_lease_is_in_the_releases_namespace(helm: Helm, tmp_path: Path) -> None:
+def test_the_lease_is_the_releases_own_and_no_value_moves_it(helm: Helm, tmp_path: Path) -> None:
     assert loaded(helm.render(namespace="elsewhere"), tmp_path, "elsewhere").lease.namespace == "elsewhere"
+    renamed = helm.render({"fullnameOverride": "other"}).one("ConfigMap", "other-operator")
+    assert "  name: slipway-operator\n" in renamed["data"]["config.yaml"]
 
 
 def test_an_image_without_a_tag_has_the_charts_version(helm: Helm, tmp_path: Path) -> None:

@@ -7,6 +7,12 @@ from tests.unit.chart.rendering import CASES, CHART, Helm
 
 REFUSED = [
     ({"operator": {"replics": 3}}, "/operator", "additional properties 'replics' not allowed"),
+    ({"operator": {"replicas": 0}}, "/operator/replicas", "minimum: got 0, want 1"),
+    (
+        {"operator": {"leaderElection": {"enabled": False}}},
+        "/operator/leaderElection",
+        "additional properties 'enabled' not allowed",
+    ),
     ({"operator": {"replicas": "two"}}, "/operator/replicas", "got string, want integer"),
     ({"operator": {"resync": "ten minutes"}}, "/operator/resync", "'ten minutes' does not match pattern"),
     ({"operator": {"port": 0}}, "/operator/port", "minimum: got 0, want 1"),
@@ -36,10 +42,10 @@ def test_a_wrong_value_is_refused_with_its_place_and_the_reason(helm: Helm, valu
     assert reason in said
 
 
-def test_two_replicas_without_an_election_are_refused_with_the_fix(helm: Helm) -> None:
-    said = helm.refusal({"operator": {"leaderElection": {"enabled": False}}})
-    assert "operator.replicas is 2" in said
-    assert "set operator.replicas to 1" in said
+def test_a_lease_that_runs_out_before_it_is_renewed_is_refused_with_the_fix(helm: Helm) -> None:
+    said = helm.refusal({"operator": {"leaderElection": {"durationSeconds": 10, "renewSeconds": 5.5}}})
+    assert "operator.leaderElection.renewSeconds is 5.5 and durationSeconds is 10" in said
+    assert "set renewSeconds to at most half" in said
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)

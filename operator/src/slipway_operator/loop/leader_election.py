@@ -49,10 +49,6 @@ class LeaderElection:
 
         `work` is cancelled when the Lease is lost, and started anew when it is won again. Its errors are raised.
         """
-        if not self.settings.enabled:
-            self._until = float("inf")
-            await work()
-            return
         try:
             while True:
                 if await self._try():

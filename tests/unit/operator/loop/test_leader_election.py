@@ -212,15 +212,3 @@ def test_the_error_of_the_work_ends_it():
         assert server.holder == ""
 
     asyncio.run(scenario())
-
-
-def test_without_a_lease_the_replica_leads_always():
-    async def scenario():
-        server = OneLease(down=True)
-        alone = a_replica(server, "alone", Lease(enabled=False)).start()
-        await eventually(lambda: alone.working)
-        assert alone.leadership.leads()
-        await alone.stop()
-        assert server.writes == []
-
-    asyncio.run(scenario())
