@@ -52,7 +52,7 @@ def test_progress_of_rank_0_reaches_status(runs, pods_say):
     run.reaches("Training")
 
     eventually(lambda: run.record("learn").get("progress", {}).get("step") == 40, "step 40 is in status")
-    assert run.condition("Progressing")["message"] == "learn runs (attempt 1, step 40 of 100)"
+    assert run.condition("Progressing")["message"] == "learn is under way (attempt 1, step 40 of 100)"
     pod.ends(0, pod.result(progress={"step": 100, "total": 100}))
     assert run.reaches("Completed")
     assert run.record("learn")["progress"]["step"] == 100

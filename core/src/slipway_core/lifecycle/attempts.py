@@ -174,7 +174,7 @@ def _create(draft: Draft, name: str, number: int) -> None:
         started_at=record.started_at or timestamp(draft.now),
         finished_at=None,
     )
-    draft.condition("Progressing", "True", _phase_of(name).value, f"{name} starts (attempt {number})")
+    draft.condition("Progressing", "True", _phase_of(name).value, _under_way(name, number))
 
 
 def _after(attempts: int) -> str:
@@ -221,7 +221,12 @@ def _why(attempt: Attempt) -> str:
 
 def _progress_message(draft: Draft, name: str, attempt: Attempt) -> str:
     if attempt.state == "Starting":
-        return attempt.message or f"{name} starts (attempt {attempt.number})"
+        return attempt.message or _under_way(name, attempt.number)
     progress = draft.steps[name].progress
     where = f", step {progress.step} of {progress.total}" if progress and progress.total else ""
-    return f"{name} runs (attempt {attempt.number}{where})"
+    return _under_way(name, attempt.number, where)
+
+
+def _under_way(name: str, number: int, where: str = "") -> str:
+    # One word for what starts and what runs: between the two nothing else changes, and words alone are worth no write.
+    return f"{name} is under way (attempt {number}{where})"

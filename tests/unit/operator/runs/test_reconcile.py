@@ -47,6 +47,19 @@ def test_F_fewer_than_thirty_writes_in_the_life_of_a_run():
     assert len(world.cluster.writes) <= 18, world.cluster.writes
 
 
+def test_F_a_step_that_takes_its_time_and_tells_no_progress_takes_no_write():
+    world = RunWorld()
+    world.settle()
+    before = len(world.cluster.writes)
+    world.pod_of(world.job("prepare"))
+    world.now += timedelta(minutes=1)
+    world.reconcile()
+    assert len(world.cluster.writes) == before
+    progressing = world.condition("Progressing")
+    assert progressing is not None
+    assert progressing["message"] == "prepare is under way (attempt 1)"
+
+
 def test_A_a_model_that_does_not_pass_is_neither_promoted_nor_given_a_verdict():
     world = RunWorld()
     world.train()
