@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Set up .venv (no root, no compiler; VARIANT=cpu|cuda, PYTHON=/path/to/python3)
 	@VARIANT='$(VARIANT)' PYTHON='$(PYTHON)' tools/setup.sh

@@ -71,8 +71,11 @@ with_buildkit() { # NAME
 }
 
 prepare_buildkit() {
+  # Two that build the same would each unpack 6 GB, and prune what the other is about to use.
+  exec 9>"$CACHE/.lock-images"
+  flock -n 9 || { echo "make images: another one builds images on this machine; waiting for it"; flock 9; }
   address=${BUILDKIT:-}
-  [ -n "$address" ] || address=$(tools/testcluster/buildkit.sh)
+  [ -n "$address" ] || address=$(tools/testcluster/buildkit.sh 9>&-) # Not to be held by a daemon.
   options=()
   local argument
   for argument in "${arguments[@]}"; do options+=(--opt "build-arg:$argument"); done

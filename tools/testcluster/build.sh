@@ -23,6 +23,15 @@ go_tool() {
   PATH="$CACHE/go/bin:$PATH"
 }
 
+# takes NAME: about how long its build takes, on two cores with nothing else to do; on busy ones it is several times that.
+takes() {
+  case $1 in
+    kubernetes) echo "about 5 minutes on two idle cores" ;;
+    kueue | node | coredns | buildkit) echo "1 to 2 minutes on two idle cores" ;;
+    *) echo "less than a minute on two idle cores" ;;
+  esac
+}
+
 # build NAME VERSION COMMAND...: COMMAND writes its binaries into the folder $out; they appear in $BIN all at once.
 build() {
   local name=$1 version=$2 start=$SECONDS work lock status; shift 2
@@ -33,7 +42,7 @@ build() {
   flock "$lock"
   [ -f "$BIN/.$name-$version" ] && { exec {lock}>&-; return 0; }
   go_tool
-  say "building $name $version (once)"
+  say "building $name ${version%%-*} (once; $(takes "$name"); the log is $CACHE/build-$name.log)"
   work=$(mktemp -d "$CACHE/build.XXXXXX")
   mkdir "$work/out" "$work/src"
   # Not in a condition: there, a shell goes on after what failed.
