@@ -222,6 +222,8 @@ def _model(kind: type[_Model], path: Path) -> _Model:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        if first["type"] == "extra_forbidden":
+            raise StateError(f"{path}: {where} was written by a newer version of slipway: upgrade this one") from None
         raise StateError(f"{path}: damaged at {where}: {first['msg']}; mend it or remove the folder") from None
 
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
 from slipway_core.lifecycle.draft import Draft
-from slipway_core.lifecycle.evaluation import baseline, judge, note_crashed_evaluation
+from slipway_core.lifecycle.evaluation import baseline, judge, lacks_baseline, note_crashed_evaluation
 from slipway_core.lifecycle.observed import Attempt
+from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
@@ -47,6 +48,10 @@ def advance(draft: Draft, name: str) -> Phase | None:
             "BackingOff",
             f"{name} is tried again in {wait.seconds} s: {record.message}",
         )
+        return phase
+    if name == "evaluate" and (why := lacks_baseline(draft)):
+        message = f"the live version that the model is compared with is not known: {why}"
+        draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, message)
         return phase
     _create(draft, name, record.attempt + 1)
     return phase

@@ -103,6 +103,7 @@ class Draft:
             artifact=self.artifact,
             endpoint=self.endpoint,
             retry=self.retry,
+            **self.was.unknown,
         )
         return Decision(
             status, tuple(self.create), tuple(self.delete), self.promote, tuple(self.events), self.look_again

@@ -131,17 +131,26 @@ def _reevaluation(draft: Draft) -> str | None:
     return request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
 
 
+def lacks_baseline(draft: Draft) -> str:
+    """Returns why the live version that a gate compares with is not known; empty where none does, or it is."""
+    view = draft.observed.endpoint
+    return view.unreadable if view is not None and _compares(draft) else ""
+
+
 def baseline(draft: Draft) -> Baseline | None:
     """Returns the live version that a gate compares with, if any gate does and one is live that is not ours."""
     view = draft.observed.endpoint
-    if draft.plan.serving is None or view is None:
-        return None
-    if not any(g.max_regression is not None for g in draft.plan.evaluation.gates):
+    if view is None or not _compares(draft):
         return None
     live = view.status.live
     if live is None or draft.artifact is None or live.digest == draft.artifact.digest:
         return None
     return Baseline(live.uri, live.digest, live.credentials)
+
+
+def _compares(draft: Draft) -> bool:
+    gates = draft.plan.evaluation.gates
+    return draft.plan.serving is not None and any(gate.max_regression is not None for gate in gates)
 
 
 def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:

@@ -43,6 +43,8 @@ class EndpointView:
     """Whether the status is about what the endpoint was last told."""
     rollback_to: int | None = None
     """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
+    unreadable: str = ""
+    """Why the endpoint that is there cannot be read; the other fields say nothing then."""
 
 
 @dataclass(frozen=True)

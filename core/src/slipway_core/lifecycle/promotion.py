@@ -16,6 +16,9 @@ from slipway_core.resources.status import (
     VersionStatus,
 )
 
+ENDPOINT_UNREADABLE = "EndpointUnreadable"
+"""Reason of a condition while the endpoint is there and cannot be read."""
+
 
 def promote(draft: Draft) -> Phase:
     """Takes a model that passed to its endpoint, and says how it fares there."""
@@ -26,6 +29,8 @@ def promote(draft: Draft) -> Phase:
         draft.condition("Progressing", "False", "Completed", f"{judged}; the run has no serving")
         return Phase.COMPLETED
     view = draft.observed.endpoint
+    if view is not None and view.unreadable:
+        return _unreadable(draft, serving.endpoint, view.unreadable)
     draft.endpoint = _on_endpoint(draft, serving.endpoint, view)
     if view is None or not is_promoted(draft):
         if view is not None and view.claim is not None and is_later(view.claim, draft):
@@ -39,9 +44,22 @@ def promote(draft: Draft) -> Phase:
     return _rollout_phase(draft, view, artifact.digest, serving.endpoint)
 
 
+def _unreadable(draft: Draft, name: str, why: str) -> Phase:
+    """Nobody knows what the endpoint serves or was told, so nothing is decided until somebody can read it."""
+    draft.condition("Live", "Unknown", ENDPOINT_UNREADABLE, f"endpoint {name} cannot be read: {why}")
+    settled = draft.was.phase in (Phase.SERVING, Phase.COMPLETED, Phase.FAILED)
+    if settled and draft.was.retry == draft.retry:
+        return draft.was.phase
+    draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, f"endpoint {name} cannot be told to serve: {why}")
+    return Phase.ROLLING_OUT
+
+
 def _on_endpoint(draft: Draft, name: str, view: EndpointView | None, version: int | None = None) -> RunEndpointStatus:
     retry = draft.retry if is_promoted(draft) else _taken_up(draft, name)
-    return RunEndpointStatus(name=name, url=view.status.url if view else None, version=version, retry=retry)
+    was = draft.was.endpoint
+    unknown = was.unknown if was is not None and was.name == name else {}
+    url = view.status.url if view else None
+    return RunEndpointStatus(name=name, url=url, version=version, retry=retry, **unknown)
 
 
 def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> Phase:

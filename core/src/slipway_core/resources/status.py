@@ -7,9 +7,9 @@ from the world.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from slipway_core.resources.api import TEXT_LIMIT, Api, Digest, ShortText, Text
 
@@ -67,7 +67,19 @@ class Verdict(StrEnum):
     """maxRegression without a live version; it neither passes nor fails."""
 
 
-class Condition(Api):
+class Recorded(Api):
+    """Base of what a status is made of. A newer operator may have written it: what it says beyond these fields is kept,
+    and neither read nor refused. A value that a field does not take is refused here too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def unknown(self) -> dict[str, Any]:
+        """What it says beyond its fields."""
+        return {name: value for name, value in (self.model_extra or {}).items() if name not in type(self).model_fields}
+
+
+class Condition(Recorded):
     type: Annotated[str, Field(max_length=316)]
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
@@ -76,7 +88,7 @@ class Condition(Api):
     observed_generation: int | None = None
 
 
-class Progress(Api):
+class Progress(Recorded):
     """Where a training stage is."""
 
     step: int = 0
@@ -95,7 +107,7 @@ class Progress(Api):
     """What is going on when it is not a training step: tokenizing, loading, scoring."""
 
 
-class StepStatus(Api):
+class StepStatus(Recorded):
     """The record of one step: prepare, a training stage, export or evaluate."""
 
     name: str
@@ -117,7 +129,7 @@ class StepStatus(Api):
     message: Text | None = None
 
 
-class MetricStatus(Api):
+class MetricStatus(Recorded):
     name: str
     value: float | None = None
     """None when it was not computed or is not finite; `reason` says why."""
@@ -127,7 +139,7 @@ class MetricStatus(Api):
     reason: Text | None = None
 
 
-class EvaluationStatus(Api):
+class EvaluationStatus(Recorded):
     number: int
     """The folder `evaluation/<n>/`; a new judgement is a new number."""
     verdict: Verdict
@@ -145,12 +157,12 @@ class EvaluationStatus(Api):
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
 
 
-class ArtifactStatus(Api):
+class ArtifactStatus(Recorded):
     uri: str
     digest: Digest
 
 
-class RunEndpointStatus(Api):
+class RunEndpointStatus(Recorded):
     name: str
     url: str | None = None
     version: int | None = None
@@ -158,7 +170,7 @@ class RunEndpointStatus(Api):
     """The value of the run's annotation slipway.dev/retry with which the endpoint took the model up."""
 
 
-class RunStatus(Api):
+class RunStatus(Recorded):
     observed_generation: int | None = None
     phase: Phase = Phase.PENDING
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
@@ -186,7 +198,7 @@ class EndpointPhase(StrEnum):
     """The live version does not answer because somebody stopped it: spec.replicas is 0, or no daemon runs locally."""
 
 
-class VersionStatus(Api):
+class VersionStatus(Recorded):
     version: int
     uri: str
     digest: Digest
@@ -205,7 +217,7 @@ class VersionStatus(Api):
     message: Text | None = None
 
 
-class EndpointStatus(Api):
+class EndpointStatus(Recorded):
     observed_generation: int | None = None
     phase: EndpointPhase = EndpointPhase.PENDING
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])

@@ -123,6 +123,7 @@ class Draft:
             history=self.history,
             url=self.observed.url,
             retry=self.retry,
+            **self.was.unknown,
         )
         route = self.route if self.route != self.observed.route else None
         if self._traffic_moves:

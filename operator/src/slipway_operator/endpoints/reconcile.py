@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.resources.conditions import Blocker, parse_timestamp
-from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, Verdict, VersionStatus
 from slipway_core.rollout import step as rollout
@@ -23,7 +22,7 @@ from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
 from slipway_operator.cache.world import World
-from slipway_operator.common import refusal
+from slipway_operator.common import refusal, unreadable
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
@@ -96,8 +95,7 @@ class EndpointReconciler:
         try:
             endpoint = resources.endpoint(manifest)
         except resources.UnreadableError as error:
-            log.error("%s", error)
-            await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
+            await unreadable.tell(self.cluster, self.world, manifest, error, self.clock())
             return None
         try:
             return await self._pass(manifest, endpoint)

@@ -41,5 +41,9 @@ def _parse(model: type[Kind], manifest: Manifest) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            what = "is not known to this operator: a newer version wrote it; upgrade the operator or take the field out"
+        else:
+            what = f"is not as this operator knows it ({first['msg']}): upgrade the operator or mend the field"
         name = at(manifest, "metadata").get("name")
-        raise UnreadableError(f"{model.__name__} {name}: {where}: {first['msg']}") from None
+        raise UnreadableError(f"{model.__name__} {name}: {where} {what}") from None

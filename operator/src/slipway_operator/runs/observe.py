@@ -14,7 +14,6 @@ from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources.conditions import parse_timestamp
-from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import ArtifactStatus, Progress
 from slipway_operator import names
 from slipway_operator.common import failure_class
@@ -116,10 +115,14 @@ def attempt(
     return _judge(objects, ends, claim, started, now, progress)
 
 
-def endpoint_view(endpoint: ModelEndpoint | None) -> EndpointView | None:
-    """Returns an endpoint as a run sees it."""
-    if endpoint is None:
+def endpoint_view(manifest: Manifest | None) -> EndpointView | None:
+    """Returns an endpoint as a run sees it; None when there is none."""
+    if manifest is None:
         return None
+    try:
+        endpoint = resources.endpoint(manifest)
+    except resources.UnreadableError as error:
+        return EndpointView(current=False, unreadable=str(error))
     claim = claim_on(endpoint)
     if endpoint.status is None:
         return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
@@ -212,13 +215,3 @@ def _key(manifest: Manifest) -> AttemptKey | None:
     own = labels(manifest)
     step, number = own.get(names.STEP), own.get(names.ATTEMPT, "")
     return AttemptKey(step, int(number)) if step and number.isdigit() else None
-
-
-def readable_endpoint(manifest: Manifest | None) -> ModelEndpoint | None:
-    """Returns the endpoint; None when there is none, or one that an older or newer operator wrote beyond reading."""
-    if manifest is None:
-        return None
-    try:
-        return resources.endpoint(manifest)
-    except resources.UnreadableError:
-        return None

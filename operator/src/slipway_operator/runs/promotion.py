@@ -8,13 +8,12 @@ from slipway_core.lifecycle.decision import Promote
 from slipway_core.plan import Plan
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.cache.world import World
+from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists
 from slipway_operator.kube.kinds import MODEL_ENDPOINT
 from slipway_operator.kube.manifest import Manifest, at, notes
-from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
-from slipway_operator.runs import observe
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,9 @@ class Promotion:
         meanwhile, and ClusterError.
         """
         there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
-        existing = observe.readable_endpoint(there)
-        if there is not None and existing is None:
-            raise ManifestError("UnreadableEndpoint", f"ModelEndpoint {promote.endpoint} cannot be read; mend it first")
-        wanted = model_endpoint(promote, run, plan, existing)
-        if existing is not None:
-            if there is not None and not _says(there, wanted):
+        wanted = model_endpoint(promote, run, plan, None if there is None else resources.endpoint(there))
+        if there is not None:
+            if not _says(there, wanted):
                 self.world.put(await self.cluster.apply(_to(there, wanted)))
             return
         try:

@@ -20,12 +20,11 @@ from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import Blocker, parse_timestamp
-from slipway_core.resources.events import Event
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.cache.world import World
-from slipway_operator.common import refusal
+from slipway_operator.common import refusal, unreadable
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
@@ -103,8 +102,7 @@ class RunReconciler:
         try:
             run = resources.run(manifest)
         except resources.UnreadableError as error:
-            log.error("%s", error)
-            await self.cluster.record(manifest, Event("Warning", "Unreadable", str(error)))
+            await unreadable.tell(self.cluster, self.world, manifest, error, self.clock())
             return None
         left = time_left(run, self.clock())
         if left is not None and left <= timedelta(0):
@@ -176,7 +174,7 @@ class RunReconciler:
         if plan.serving is None:
             return None
         manifest = self.world.get(MODEL_ENDPOINT, plan.run.namespace, plan.serving.endpoint)
-        return observe.endpoint_view(observe.readable_endpoint(manifest))
+        return observe.endpoint_view(manifest)
 
     def _unplanned(self, run: TrainingRun, blocker: Blocker) -> RunStatus:
         was = run.status or RunStatus()

@@ -665,3 +665,29 @@ def test_A_a_status_that_was_lost_lets_no_older_deployment_pass_for_the_new_mode
     assert (world.route, world.deployed()) == (1, [1, 2]), "what answers still does"
     world.goes_live(2)
     assert (world.route, world.deployed()) == (2, [2])
+
+
+def test_an_endpoint_with_a_newer_status_goes_on_and_keeps_what_it_says():
+    world = a_live_world()
+    status = world.status
+    newer = {**status, "mood": "fine", "live": {**status["live"], "canary": 10}}
+    world.cluster.set_status(kinds.MODEL_ENDPOINT, NAMESPACE, NAME, newer)
+    world.serve("b")
+    world.settle()
+    assert (world.live, world.candidate) == (1, 2)
+    assert (world.status["mood"], world.status["live"]["canary"]) == ("fine", 10)
+
+
+def test_an_endpoint_that_cannot_be_read_says_so_and_keeps_serving_as_it_is():
+    world = a_live_world()
+    before, objects = world.endpoint, dict(world.cluster.objects)
+    world.cluster.put({**before, "spec": {**before["spec"], "canary": {"weight": 10}}})
+    for _ in range(3):
+        assert world.reconcile() is None
+    assert "ModelEndpoint chat: spec.canary is not known to this operator" in world.condition("Unreadable")["message"]
+    assert (world.status["phase"], world.live, world.route, world.deployed()) == ("Serving", 1, 1, [1])
+    changed = {key[0] for key, value in world.cluster.objects.items() if objects.get(key) != value}
+    assert changed == {"ModelEndpoint", "Event"}
+    world.cluster.put({**world.endpoint, "spec": before["spec"]})
+    world.settle()
+    assert (world.condition("Unreadable"), world.status["phase"]) == (None, "Serving")

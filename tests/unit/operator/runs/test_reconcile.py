@@ -445,3 +445,104 @@ def test_an_object_that_cannot_be_read_is_told_and_left_alone():
     world.cluster.put({**world.run, "spec": {"tomorrow": True}})
     assert world.reconcile() is None
     assert world.cluster.told() == ["Unreadable"]
+
+
+# --------------------------------------------------------------------------- what another version of the operator wrote
+
+
+def test_fields_of_a_status_that_this_operator_does_not_know_are_kept():
+    world = RunWorld()
+    world.train()
+    status = world.run["status"]
+    stages = [{**stage, "gpuHours": 1.5} for stage in status["stages"]]
+    status |= {"cost": {"gpuHours": 3.0}, "stages": stages, "artifact": {**status["artifact"], "signature": "s"}}
+    world.cluster.set_status(kinds.TRAINING_RUN, "default", "demo", status)
+    world.evaluate()
+    assert world.phase == "RollingOut"
+    after = world.run["status"]
+    assert (after["cost"], after["artifact"]["signature"]) == ({"gpuHours": 3.0}, "s")
+    assert {stage["gpuHours"] for stage in after["stages"]} == {1.5}
+
+
+def test_a_run_whose_endpoint_has_a_newer_status_goes_on_serving():
+    world = RunWorld()
+    world.train()
+    world.evaluate()
+    world.serve()
+    status = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")["status"]
+    newer = {**status, "mood": "fine", "live": {**status["live"], "canary": 10}}
+    world.cluster.set_status(kinds.MODEL_ENDPOINT, "default", "chat", newer)
+    world.settle()
+    assert world.phase == "Serving"
+
+
+@pytest.mark.parametrize("part", ["spec", "status"])
+def test_a_run_whose_endpoint_cannot_be_read_decides_nothing_about_it(part):
+    world = RunWorld()
+    world.train()
+    world.evaluate()
+    world.serve()
+    before = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    unknown = {"spec": {"canary": {"weight": 10}}, "status": {"phase": "Canary"}}[part]
+    world.cluster.put({**before, part: {**before[part], **unknown}})
+    world.settle()
+    assert world.phase == "Serving"
+    live = world.condition("Live")
+    assert live is not None
+    assert (live["status"], live["reason"]) == ("Unknown", "EndpointUnreadable")
+    assert "ModelEndpoint chat: " in live["message"]
+    world.cluster.put(before)
+    world.serve()
+    live = world.condition("Live")
+    assert live is not None
+    assert (world.phase, live["status"]) == ("Serving", "True")
+
+
+def test_A_a_model_is_not_judged_without_a_live_version_that_cannot_be_read():
+    gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 0.1}]
+    world = RunWorld(spec={"evaluation": {"data": [{"uri": "package://tang-held-out"}], "gates": gates}})
+    endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "chat"}}
+    world.cluster.put({**endpoint, "spec": {"canary": {"weight": 10}}})
+    world.train()
+    assert world.jobs("evaluate") == []
+    progressing = world.condition("Progressing")
+    assert progressing is not None
+    assert progressing["reason"] == "EndpointUnreadable"
+    assert world.phase == "Evaluating"
+    world.cluster.put({**world.cluster.one(kinds.MODEL_ENDPOINT, "chat"), "spec": {}})
+    world.settle()
+    assert len(world.jobs("evaluate")) == 1
+
+
+def test_a_run_that_cannot_be_read_says_so_once_and_stays_as_it_is():
+    world = RunWorld()
+    world.train()
+    before = world.run
+    world.edit(curriculum={"order": "easy first"})
+    world.end_evaluation()
+    for _ in range(3):
+        assert world.reconcile() is None
+    unreadable = world.condition("Unreadable")
+    assert unreadable is not None
+    assert unreadable["status"] == "True"
+    assert unreadable["message"] == (
+        "TrainingRun demo: spec.curriculum is not known to this operator: a newer version wrote it; "
+        "upgrade the operator or take the field out. Nothing is decided about it until then"
+    )
+    others = [c for c in world.run["status"]["conditions"] if c["type"] != "Unreadable"]
+    assert {**world.run["status"], "conditions": others} == before["status"]
+    assert [e["reason"] for e in world.cluster.all(kinds.EVENT)].count("Unreadable") == 1
+    world.cluster.put({**world.run, "spec": before["spec"]})
+    world.settle()
+    assert (world.phase, world.condition("Unreadable")) == ("RollingOut", None)
+
+
+def test_a_run_whose_status_cannot_be_read_keeps_it_as_it_is():
+    world = RunWorld()
+    world.train()
+    status = {**world.run["status"], "phase": "Distilling"}
+    world.cluster.set_status(kinds.TRAINING_RUN, "default", "demo", status)
+    world.reconcile()
+    after = world.run["status"]
+    assert (after["phase"], after["stages"]) == ("Distilling", status["stages"])
+    assert "status.phase" in next(c for c in after["conditions"] if c["type"] == "Unreadable")["message"]
