@@ -76,7 +76,8 @@ def test_the_endpoints_answer_what_the_process_knows():
         clock = Clock()
         world, queue, watches, metrics = World(), WorkQueue(clock), WatchAges(KINDS, clock), Metrics()
         metrics.include(Gauges(world, queue, watches, lambda: True))
-        world.put(an_object(TRAINING_RUN, "a", status={"phase": "Training"}))
+        warns = {"type": "StepWarning", "status": "True", "reason": "Warned"}
+        world.put(an_object(TRAINING_RUN, "a", status={"phase": "Training", "conditions": [warns]}))
         world.put(an_object(TRAINING_RUN, "b"))
         world.put(an_object(MODEL_ENDPOINT, "chat", status={"phase": "Serving"}))
         metrics.stage_finished("train", 42.0)
@@ -104,6 +105,7 @@ def test_the_endpoints_answer_what_the_process_knows():
             'slipway_operator_reconcile_seconds_count{kind="TrainingRun"} 1.0',
             'slipway_operator_reconcile_errors_total{kind="TrainingRun"} 1.0',
             "slipway_operator_queue_depth 0.0",
+            "slipway_operator_runs_with_warnings 1.0",
             "slipway_operator_leader 1.0",
             'slipway_operator_watch_age_seconds{kind="Job"} 300.0',
         ):

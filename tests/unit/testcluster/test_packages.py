@@ -10,7 +10,7 @@ PACKAGES = Path(__file__).parents[3] / "tools/testcluster/lib/packages.sh"
 
 BUSY = """#!/bin/sh
 echo "$@" >>"$0.log"
-[ -e "$0.busy" ] || { touch "$0.busy"; echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1"; exit 100; }
+[ -e "$0.busy" ] || { touch "$0.busy"; echo "E: Could not get lock /var/lib/apt/lists/lock."; exit 100; }
 """
 BROKEN = """#!/bin/sh
 echo "$@" >>"$0.log"

@@ -72,7 +72,7 @@ def _export(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _require_space(workspace.root, parameters * dtype.itemsize)
     if warning := exported_model.head_size_warning(model.config.get_text_config()):
-        reporter.warn(warning)
+        reporter.warn("model", warning)
     expected = logit_check.sample_logits(model)
     reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
     folder = workspace.root / f"artifact.tmp-{attempt}"

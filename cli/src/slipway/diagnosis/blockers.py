@@ -1,13 +1,13 @@
-"""What keeps a run from going on, as the conditions of its status tell it."""
+"""What keeps a run from going on, or is wrong although it does, as the conditions of its status tell it."""
 
 from __future__ import annotations
 
-from slipway_core.lifecycle.draft import OWN_CONDITIONS
+from slipway_core.lifecycle.draft import OWN_CONDITIONS, STEP_WARNING
 from slipway_core.resources.status import Condition, RunStatus
 
 
 def blockers(status: RunStatus) -> list[Condition]:
-    """Returns what a run waits for; nothing of one that has ended."""
+    """Returns what a run waits for and is warned of; nothing of one that has ended."""
     if status.phase.finished:
         return []
     return [
@@ -23,5 +23,10 @@ def title(blocker: Condition) -> str:
     return blocker.reason if blocker.type in OWN_CONDITIONS else blocker.type
 
 
+def is_warning(blocker: Condition) -> bool:
+    """Whether the run goes on all the same."""
+    return blocker.type == STEP_WARNING
+
+
 def sentence(blocker: Condition) -> str:
-    return f"waits: {title(blocker)}: {blocker.message}"
+    return f"warning: {blocker.message}" if is_warning(blocker) else f"waits: {title(blocker)}: {blocker.message}"

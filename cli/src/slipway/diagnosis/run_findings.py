@@ -91,7 +91,8 @@ def _waits(evidence: Evidence) -> Iterator[Finding]:
     for blocker in blockers.blockers(evidence.status):
         patience = blocker.type == "Queued" and blocker.reason in _IN_ITS_TURN
         level = Level.NOTE if patience else Level.PROBLEM
-        yield Finding(level, evidence.run.name, f"it waits: {blockers.title(blocker)}", blocker.message)
+        what = "it goes on with a warning" if blockers.is_warning(blocker) else f"it waits: {blockers.title(blocker)}"
+        yield Finding(level, evidence.run.name, what, blocker.message)
 
 
 def _steps(evidence: Evidence) -> Iterator[Finding]:
@@ -103,6 +104,8 @@ def _steps(evidence: Evidence) -> Iterator[Finding]:
             counted = f"; {step.failures} of the {evidence.run.spec.retries + 1} failures that end a run"
             attempts = f"attempt {step.attempt}{counted if step.failures else ''}"
             yield Finding(Level.PROBLEM, step.name, title, f"{message} ({attempts})", fix)
+        elif step.state is StepState.SUCCEEDED and step.progress is not None and step.progress.warning:
+            yield Finding(Level.PROBLEM, step.name, "it ended with a warning", step.progress.warning)
 
 
 def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from slipway.diagnosis.blockers import blockers, sentence, title
+from slipway.diagnosis.blockers import blockers, is_warning, sentence, title
+from slipway_core.lifecycle.draft import WARNED
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import find, parse_timestamp
 from slipway_core.resources.events import Event
@@ -92,7 +93,8 @@ class LineView:
 
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
         for event in events:
-            if event.reason != "PhaseChanged" and not _is_the_end(status, event):
+            # A warning of a step is told below, for as long as it is in the status.
+            if event.reason not in ("PhaseChanged", WARNED) and not _is_the_end(status, event):
                 self._print(event.message)
         for note in _prepared(status, events):
             self._print(note)
@@ -114,7 +116,7 @@ class LineView:
 
 def _does(status: RunStatus) -> str:
     """Returns what a step does that has shown nothing yet."""
-    names = ", ".join(title(blocker) for blocker in blockers(status))
+    names = ", ".join(title(blocker) for blocker in blockers(status) if not is_warning(blocker))
     return f"waits ({names})" if names else "runs"
 
 

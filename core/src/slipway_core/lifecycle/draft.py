@@ -9,6 +9,7 @@ from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttem
 from slipway_core.lifecycle.observed import Observed
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
+from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.events import Event
 from slipway_core.resources.status import (
     ArtifactStatus,
@@ -23,6 +24,10 @@ from slipway_core.resources.status import (
 )
 from slipway_core.resources.training_run import TrainingRun
 
+STEP_WARNING = "StepWarning"
+"""Condition of a run whose step goes on although something is wrong."""
+WARNED = "Warned"
+"""Its reason, and that of the Event."""
 OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
 """Conditions that every run has. Each other one is there for as long as something is in the way."""
 
@@ -76,11 +81,22 @@ class Draft:
         self.conditions = conditions.put(self.conditions, type_, status, reason, message, self.now, generation)
 
     def show_blockers(self) -> None:
-        queued = self.observed.queued
-        blockers = (*self.observed.blockers, *([queued] if queued is not None else []))
+        """Shows what is in the way, and what a step says is wrong although it goes on."""
+        queued, warning = self.observed.queued, self._warning()
+        blockers = [*self.observed.blockers, *filter(None, [queued, warning])]
         generation = self.run.metadata.generation
         self.conditions = conditions.with_blockers(self.conditions, OWN_CONDITIONS, blockers, self.now, generation)
-        self.events += conditions.warnings(self.was.conditions, self.observed.blockers)
+        told = [blocker for blocker in blockers if blocker is not queued]
+        self.events += conditions.warnings(self.was.conditions, told)
+
+    def _warning(self) -> Blocker | None:
+        for name, attempts in self.observed.attempts.items():
+            for attempt in attempts:
+                # A process that does not answer for a moment has not taken its warning back.
+                progress = attempt.progress or (self.steps[name].progress if name in self.steps else None)
+                if attempt.state == "Running" and progress is not None and progress.warning:
+                    return Blocker(STEP_WARNING, WARNED, f"{name}: {progress.warning}")
+        return None
 
     def event(self, type_: str, reason: str, message: str) -> None:
         self.events.append(Event("Warning" if type_ == "Warning" else "Normal", reason, message))

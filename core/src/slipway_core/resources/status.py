@@ -105,6 +105,8 @@ class Progress(Recorded):
     eta_seconds: float | None = None
     message: str | None = Field(default=None, max_length=1024)
     """What is going on when it is not a training step: tokenizing, loading, scoring."""
+    warning: str | None = Field(default=None, max_length=1024)
+    """What is wrong with the step although it goes on: a checkpoint that could not be written."""
 
 
 class StepStatus(Recorded):

@@ -13,11 +13,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from slipway_core.lifecycle.draft import STEP_WARNING
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.cache.world import World
 from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
-from slipway_operator.kube.manifest import at
+from slipway_operator.kube.manifest import at, condition
 from slipway_operator.loop.work_queue import WorkQueue
 
 _STAGE_SECONDS = (5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
@@ -118,6 +119,8 @@ class Gauges:
     def collect(self) -> Iterable[Metric]:
         yield self._phases("slipway_operator_runs", "TrainingRuns by phase.", TRAINING_RUN, [*Phase])
         yield self._phases("slipway_operator_endpoints", "ModelEndpoints by phase.", MODEL_ENDPOINT, [*EndpointPhase])
+        warned = sum(1 for run in self.world.all(TRAINING_RUN) if condition(run, STEP_WARNING))
+        yield _gauge("slipway_operator_runs_with_warnings", "TrainingRuns whose step goes on with a warning.", warned)
         yield _gauge("slipway_operator_queue_depth", "Objects that wait for a pass.", len(self.queue))
         yield _gauge("slipway_operator_queue_oldest_seconds", "How long the first of them waits.", self.queue.oldest())
         yield _gauge("slipway_operator_leader", "1 in the replica that reconciles.", float(self.leading()))

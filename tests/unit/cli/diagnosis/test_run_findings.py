@@ -12,6 +12,7 @@ from slipway_core.resources.status import (
     EvaluationStatus,
     MetricStatus,
     Phase,
+    Progress,
     RunStatus,
     StepState,
     StepStatus,
@@ -79,6 +80,19 @@ def test_what_a_run_waits_for_is_named_with_its_message(type_, reason, level):
     status = RunStatus(phase=Phase.PENDING, conditions=[condition(type_, "True", reason, "create it")])
     [finding] = diagnose(Evidence(run_named(), status))
     assert (finding.level, finding.title, finding.figure) == (level, f"it waits: {type_}", "create it")
+
+
+def test_a_warning_of_a_step_comes_first_while_it_runs_and_stays_when_it_has_ended():
+    full = "pretrain: step 4: the checkpoint could not be written"
+    running = [StepStatus(name="pretrain", state=StepState.RUNNING, attempt=1)]
+    status = RunStatus(
+        phase=Phase.TRAINING, stages=running, conditions=[condition("StepWarning", "True", "Warned", full)]
+    )
+    finding = diagnose(Evidence(run_named(), status))[0]
+    assert (finding.level, finding.title, finding.figure) == (Level.PROBLEM, "it goes on with a warning", full)
+    step = running[0].model_copy(update={"state": StepState.SUCCEEDED, "progress": Progress(warning="lacks 389 rows")})
+    [finding] = diagnose(Evidence(run_named(), RunStatus(phase=Phase.EXPORTING, stages=[step])))
+    assert (finding.subject, finding.title, finding.figure) == ("pretrain", "it ended with a warning", "lacks 389 rows")
 
 
 def report(finish_reasons=None, samples=(), **metrics):

@@ -18,7 +18,7 @@ from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.gate_metrics import TEXT_METRICS
-from slipway_core.resources.status import EndpointPhase, Phase, StepState, Verdict
+from slipway_core.resources.status import EndpointPhase, Phase, Progress, StepState, Verdict
 
 ALL = ("prepare", "learn", "export", "evaluate")
 
@@ -425,6 +425,37 @@ def test_a_failed_run_gets_its_retries_back_by_annotation_once():
 
 
 # ------------------------------------------------------------------------------------------------------ suspend
+
+
+def test_a_warning_of_a_step_is_a_condition_while_it_lasts_and_an_event_when_it_begins():
+    world = World(a_run())
+    world.through("prepare")
+    warned = Progress(step=3, total=100, warning="the checkpoint could not be written")
+    world._change("learn", state="Running", progress=warned)
+    decision = world.reconcile()
+    condition = world.condition("StepWarning")
+    assert (condition.status, condition.reason) == ("True", "Warned")
+    assert condition.message == "learn: the checkpoint could not be written"
+    assert "Warned" in events_of(decision)
+    assert world.phase is Phase.TRAINING
+    world._change("learn", progress=warned.model_copy(update={"warning": "again it could not be written"}))
+    assert "Warned" not in events_of(world.reconcile())
+    world._change("learn", progress=None)
+    world.reconcile()
+    assert world.condition("StepWarning").message == "learn: again it could not be written", "silence is no word"
+    world.reach("learn", 5)
+    world.reconcile()
+    assert world.condition("StepWarning") is None
+
+
+def test_a_warning_that_lasts_to_the_end_of_a_step_stays_in_its_record():
+    world = World(a_run())
+    world.through("prepare")
+    last = Progress(step=100, total=100, warning="metrics.jsonl lacks 389 rows")
+    world.succeed("learn", progress=last)
+    world.settle()
+    assert world.condition("StepWarning") is None
+    assert world.record("learn").progress.warning == "metrics.jsonl lacks 389 rows"
 
 
 def test_suspend_stops_the_attempt_and_goes_on_where_it_was():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -63,11 +64,11 @@ def test_progress_and_metrics_are_served() -> None:
     port = reporter.serve({"SLIPWAY_PROGRESS_PORT": "0"})
     try:
         reporter.step(P)
-        reporter.warn("the disk is full")
+        reporter.warn("checkpoint", "the disk is full")
         url = f"http://127.0.0.1:{port}"
         shown = json.loads(urllib.request.urlopen(f"{url}/progress").read())
         assert Progress.model_validate(shown, by_alias=True, by_name=False) == P.model_copy(
-            update={"message": "the disk is full"}
+            update={"warning": "the disk is full"}
         )
         text = urllib.request.urlopen(f"{url}/metrics").read().decode()
         assert "slipway_train_step 3.0" in text
@@ -90,16 +91,45 @@ def test_a_taken_port_costs_the_figures_not_the_training() -> None:
         first.close()
 
 
-def test_a_warning_stays_until_it_is_taken_back() -> None:
-    reporter = Reporter("pretrain", out=io.StringIO())
-    reporter.warn("the disk is full")
+def test_a_warning_stays_until_it_is_taken_back_beside_what_goes_on_and_other_warnings() -> None:
+    out = io.StringIO()
+    reporter = Reporter("pretrain", out=out)
+    reporter.warn("checkpoint", "step 4: the disk is full")
+    reporter.warn("metrics", "step 5: one row is missing")
     reporter.step(P)
-    assert reporter.progress.message == "the disk is full"
+    assert reporter.progress.warning == "step 4: the disk is full. step 5: one row is missing"
+    reporter.warn("metrics", "step 6: two rows are missing")
     reporter.say("validating")
-    assert reporter.progress.message == "the disk is full. validating"
-    reporter.warn(None)
+    assert reporter.progress.message == "validating"
+    assert reporter.progress.warning == "step 4: the disk is full. step 6: two rows are missing"
+    reached = reporter.reached()
+    assert reached is not None
+    assert (reached.message, reached.warning) == (None, reporter.progress.warning)
+    reporter.warn("checkpoint", None)
     reporter.step(P)
-    assert reporter.progress.message is None
+    assert (reporter.progress.message, reporter.progress.warning) == (None, "step 6: two rows are missing")
+    assert out.getvalue().count("WARNING") == 2, "said once, however often it is repeated"
+
+
+def test_rows_that_a_full_disk_does_not_take_are_written_once_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = Metrics(path, after_step=0)
+    metrics.write({"step": 1, "loss": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Half a row has room: the kernel takes it, and then no more.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        for step in range(2, 400):
+            with pytest.raises(OSError, match="File too large"):
+                metrics.write({"step": step, "loss": float(step)})
+        assert metrics.unwritten == 398
+        assert [row["step"] for row in read(path)] == [1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    metrics.write({"step": 400, "loss": 400.0})
+    metrics.close()
+    assert metrics.unwritten == 0
+    assert [row["step"] for row in read(path)] == list(range(1, 401))
 
 
 def test_metrics_are_taken_back_to_the_step_that_is_resumed(tmp_path: Path) -> None:

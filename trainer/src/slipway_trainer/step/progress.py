@@ -61,7 +61,7 @@ class Reporter:
         self._server: ThreadingHTTPServer | None = None
         self._registry = CollectorRegistry()
         self._gauges = {name: Gauge(PREFIX + name, text, registry=self._registry) for name, text in _GAUGES.items()}
-        self._warning: str | None = None
+        self._warnings: dict[str, str] = {}
 
     def serve(self, environment: Mapping[str, str] = os.environ) -> int | None:
         """Answers /progress and /metrics on the port that the executor asked for; returns it, or None for no port.
@@ -81,25 +81,28 @@ class Reporter:
         return self._server.server_address[1]
 
     def reached(self) -> Progress | None:
-        """Returns where training is, without what goes on there; None before the first step is known."""
+        """Returns where training is, without what goes on there, but with what is wrong; None before the first step."""
         return self.progress.model_copy(update={"message": None}) if self.progress.total else None
 
     def say(self, message: str | None) -> None:
         """Shows what goes on when it is not a step: loading, writing a checkpoint."""
-        self.progress = self.progress.model_copy(update={"message": self._with_warning(message)})
+        self.progress = self.progress.model_copy(update={"message": (message or "")[:MESSAGE_LIMIT] or None})
         if message:
             self.log(message)
 
-    def warn(self, message: str | None) -> None:
-        """Keeps a warning in the progress until it is taken back with None."""
-        self._warning = message
-        self.progress = self.progress.model_copy(update={"message": self._with_warning(None)})
-        if message:
-            self.log(f"WARNING: {message}")
+    def warn(self, subject: str, message: str | None) -> None:
+        """Keeps a warning about a subject in the progress until it is taken back with None."""
+        before = self._warnings.pop(subject, None)
+        if message is not None:
+            self._warnings[subject] = message
+            # A log that repeats itself at every step hides what else it says.
+            if before is None:
+                self.log(f"WARNING: {message}")
+        self.progress = self.progress.model_copy(update={"warning": self._warning})
 
     def step(self, progress: Progress, *, force: bool = False) -> None:
         """Takes the figures of a step, and shows them when it is time to."""
-        self.progress = progress.model_copy(update={"message": self._with_warning(None)})
+        self.progress = progress.model_copy(update={"message": None, "warning": self._warning})
         now = self.clock()
         if force or now - self._shown >= (LIVE_SECONDS if self.live else QUIET_SECONDS):
             self._shown = now
@@ -123,9 +126,9 @@ class Reporter:
             gauge.set(float("nan") if value is None else value)
         return generate_latest(self._registry)
 
-    def _with_warning(self, message: str | None) -> str | None:
-        parts = [part for part in (self._warning, message) if part]
-        return ". ".join(parts)[:MESSAGE_LIMIT] or None
+    @property
+    def _warning(self) -> str | None:
+        return ". ".join(self._warnings.values())[:MESSAGE_LIMIT] or None
 
     def _show(self, text: str) -> None:
         if not self.live:
@@ -158,18 +161,30 @@ def line(stage: str, p: Progress) -> str:
 
 
 class Metrics:
-    """metrics.jsonl: one row a step, in the order of the steps, without a gap or a repetition over all attempts."""
+    """metrics.jsonl: one row a step, in the order of the steps, without a gap or a repetition over all attempts.
+
+    What a full disk does not take is kept, and written with the next row that it takes.
+    """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         """Opens the file for what comes after `after_step`; what an attempt wrote beyond it is taken back."""
         kept = [row for row in read(path) if row["step"] <= after_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = path.open("a", encoding="utf-8")
+        # Without a buffer of the library's: it loses what it holds when a write fails.
+        self._file = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Raises OSError while the disk does not take it; the row is written later."""
+        self._unwritten += (json.dumps(row) + "\n").encode()
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+
+    @property
+    def unwritten(self) -> int:
+        """Rows that the disk has not taken yet."""
+        return self._unwritten.count(b"\n")
 
     def close(self) -> None:
         self._file.close()

@@ -159,12 +159,13 @@ class Training:
                 raise NoSpace(f"{error}. No checkpoint could be written: free space there and start again") from None
             if self.report:
                 self.report.reporter.warn(
+                    "checkpoint",
                     f"step {state.step}: the checkpoint could not be written ({error}). The last complete one "
-                    f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there"
+                    f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there",
                 )
             return
         if self.saved_step is not None and self.report:
-            self.report.reporter.warn(None)
+            self.report.reporter.warn("checkpoint", None)
         self.saved_step = state.step
 
     def _interrupt(self, state: TrainState) -> None:

@@ -97,10 +97,13 @@ class StepReport:
         try:
             self.metrics.write(row)
         except OSError as error:
-            # What was not written stays in the buffer and is written with the next row.
+            # What was not written is written with the next row.
             if not has_checkpoint:
                 raise
-            self.reporter.warn(f"step {row['step']}: metrics.jsonl could not be written ({error})")
+            rows = f"metrics.jsonl lacks {self.metrics.unwritten} rows, which are written once there is room"
+            self.reporter.warn("metrics", f"step {row['step']}: {error}: {rows}")
+        else:
+            self.reporter.warn("metrics", None)
 
     def _look_at_fence(self) -> None:
         # A file on a network volume, so not at every step of a small model.
