@@ -73,6 +73,9 @@ class FakeCluster:
         meant = manifest["metadata"].get("uid")
         if meant not in (None, there["metadata"]["uid"] if there else None):
             raise Conflict(f"{key[0]} {key[2]}: uid mismatch: {meant} is not there")
+        version = manifest["metadata"].get("resourceVersion")
+        if there is not None and version not in (None, there["metadata"]["resourceVersion"]):
+            raise Conflict(f"{key[0]} {key[2]}: the object has been modified")
         if there is None:
             return self._store(key, manifest)
         merged = _merge(there, {name: value for name, value in manifest.items() if name != "status"})

@@ -142,7 +142,8 @@ def _recorded(draft: Draft, metrics: Mapping[str, float]) -> dict[str, float]:
 def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
     """An interruption is not counted, unless several in a row made no progress; what somebody suspends never is."""
     record = draft.steps[name]
-    meant = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
+    suspended = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
+    meant = suspended or record.suspended_attempt == record.attempt
     stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
     draft.update(name, state=StepState.WAITING, message=message, resumed_step=max(reached, record.resumed_step))
     if stalls >= draft.policy.stalls:
@@ -201,6 +202,7 @@ def suspend(draft: Draft) -> Decision:
     for name in draft.plan.steps:
         if (running := _account(draft, name)) is not None:
             draft.delete.append(DeleteAttempt(name, running.number, "the run is suspended"))
+            draft.update(name, suspended_attempt=running.number)
     draft.condition("Progressing", "False", "Suspended", "set spec.suspend to false to go on from the last checkpoint")
     return draft.decide(Phase.SUSPENDED)
 

@@ -31,6 +31,12 @@ def claim_on(endpoint: ModelEndpoint) -> Claim | None:
     return Claim(model.run or "", model.digest, created, uid)
 
 
+def is_later(claim: Claim, run: TrainingRun, uid: str) -> bool:
+    """Whether a claim is of a run that was created after this one, which has the endpoint then; the uid decides between
+    equals."""
+    return claim.run != run.name and (claim.created, claim.uid) > (run.metadata.creation_timestamp or "", uid)
+
+
 def annotations_of(promote: Promote, run: TrainingRun, plan: Plan) -> dict[str, str]:
     """Returns what a promotion writes beside the model."""
     notes = {RUN_CREATED_ANNOTATION: run.metadata.creation_timestamp or "", RUN_UID_ANNOTATION: plan.run.uid}

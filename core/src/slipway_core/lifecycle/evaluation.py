@@ -5,8 +5,9 @@ from __future__ import annotations
 from slipway_core.lifecycle import verdict as verdicts
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_token
 from slipway_core.lifecycle.draft import Draft
+from slipway_core.lifecycle.endpoint_claim import is_later
 from slipway_core.lifecycle.observed import Attempt
-from slipway_core.lifecycle.promotion import is_later, is_over, is_promoted
+from slipway_core.lifecycle.promotion import is_over, is_promoted
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.status import (
     EvaluationStatus,
@@ -111,7 +112,7 @@ def must_judge_again(draft: Draft) -> bool:
     """Opens the evaluation again when a held run is asked to, or when the live version is no longer the one that
     the model was compared with. Says whether it did."""
     evaluation, record = draft.evaluation, draft.steps["evaluate"]
-    if evaluation is None:
+    if evaluation is None or draft.run.spec.suspend:
         return False
     wish = request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
     held = evaluation.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
@@ -159,7 +160,7 @@ def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:
     view, serving = draft.observed.endpoint, draft.plan.serving
     if serving is not None and is_over(draft, serving.endpoint, view):
         return False  # What goes live there now is somebody else's choice, and no rollout follows.
-    if view is not None and view.claim is not None and is_later(view.claim, draft):
+    if view is not None and view.claim is not None and is_later(view.claim, draft.run, draft.plan.run.uid):
         return False  # The endpoint is a later run's: there is no rollout to be judged for.
     live = baseline(draft)
     return live is not None and live.digest != evaluation.baseline_digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.lifecycle.draft import Draft
-from slipway_core.lifecycle.endpoint_claim import Claim
+from slipway_core.lifecycle.endpoint_claim import Claim, is_later
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources import conditions
 from slipway_core.resources.status import (
@@ -33,7 +33,7 @@ def promote(draft: Draft) -> Phase:
         return _unreadable(draft, serving.endpoint, view.unreadable)
     draft.endpoint = _on_endpoint(draft, serving.endpoint, view)
     if view is None or not is_promoted(draft):
-        if view is not None and view.claim is not None and is_later(view.claim, draft):
+        if view is not None and view.claim is not None and is_later(view.claim, draft.run, draft.plan.run.uid):
             return _superseded(draft, view.claim)
         if is_over(draft, serving.endpoint, view):
             return _let_go(draft, serving.endpoint, view)
@@ -189,14 +189,6 @@ def _let_go(draft: Draft, endpoint: str, view: EndpointView | None) -> Phase:
         draft.condition("Live", "False", "Replaced", f"endpoint {endpoint} was told to serve another model; {again}")
     draft.condition("Progressing", "False", "Completed", f"the model was live on {endpoint} and is not any more")
     return Phase.COMPLETED
-
-
-def is_later(claim: Claim, draft: Draft) -> bool:
-    """Whether the endpoint serves a run that was created after this one; the uid decides between equals."""
-    if claim.run == draft.run.name:
-        return False
-    metadata = draft.run.metadata
-    return (claim.created, claim.uid) > (metadata.creation_timestamp or "", draft.plan.run.uid)
 
 
 def _superseded(draft: Draft, claim: Claim) -> Phase:

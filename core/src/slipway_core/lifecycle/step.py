@@ -33,8 +33,10 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
     """
     draft = Draft.of(run, plan, observed, now, policy or Policy())
     draft.show_blockers()
-    honour_retry(draft)
-    if run.spec.suspend and not draft.was.phase.finished:
+    over = draft.was.phase.finished
+    if not (run.spec.suspend and over):
+        honour_retry(draft)  # What is over begins nothing before it may go on.
+    if run.spec.suspend and not over:
         return suspend(draft)
 
     for name in plan.steps:

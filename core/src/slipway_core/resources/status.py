@@ -120,6 +120,8 @@ class StepStatus(Recorded):
     """Attempts that were counted against `retries`."""
     stalls: int = 0
     """Interruptions in a row that made no progress; the third one counts as a failure."""
+    suspended_attempt: int | None = None
+    """The newest attempt that a suspension has ended, which may take its grace period; it is no interruption."""
     resumed_step: int = 0
     """Training step at which the attempt before the newest one ended; progress is what goes beyond it."""
     started_at: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway_core.lifecycle.decision import Promote
+from slipway_core.lifecycle.endpoint_claim import claim_on, is_later
 from slipway_core.plan import Plan
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.cache.world import World
@@ -28,11 +29,16 @@ class Promotion:
         meanwhile, and ClusterError.
         """
         there = self.world.get(MODEL_ENDPOINT, plan.run.namespace, promote.endpoint)
-        wanted = model_endpoint(promote, run, plan, None if there is None else resources.endpoint(there))
         if there is not None:
+            existing = resources.endpoint(there)
+            claim = claim_on(existing)
+            if claim is not None and is_later(claim, run, plan.run.uid):
+                return  # It was told so while this pass was under way; the next one says what becomes of this run.
+            wanted = model_endpoint(promote, run, plan, existing)
             if not _says(there, wanted):
                 self.world.put(await self.cluster.apply(_to(there, wanted)))
             return
+        wanted = model_endpoint(promote, run, plan, None)
         try:
             self.world.put(await self.cluster.create(wanted))
         except AlreadyExists:
@@ -43,9 +49,11 @@ class Promotion:
 
 
 def _to(there: Manifest, wanted: Manifest) -> Manifest:
-    """Returns what is applied to exactly this endpoint. One that was deleted at this moment would be made by it, open
-    to all and without anything else of the run's template; with a uid that is a Conflict."""
-    return {**wanted, "metadata": {**wanted["metadata"], "uid": there["metadata"]["uid"]}}
+    """Returns what is applied to exactly this endpoint, as it was looked at. One that was deleted at this moment would
+    be made by it, open to all and without anything else of the run's template, and one that a later run was told to
+    would be taken from it: both are a Conflict."""
+    seen = {name: there["metadata"][name] for name in ("uid", "resourceVersion")}
+    return {**wanted, "metadata": {**wanted["metadata"], **seen}}
 
 
 def _says(there: Manifest, wanted: Manifest) -> bool:

@@ -484,6 +484,54 @@ def test_suspending_again_and_again_before_the_first_checkpoint_is_no_failure():
     assert (world.phase, world.record("learn").failures, world.record("learn").stalls) == (Phase.TRAINING, 0, 0)
 
 
+def test_going_on_before_the_suspended_attempt_has_ended_is_no_failure():
+    world = World(a_run())
+    world.through("prepare")
+    for _ in range(10):
+        suspend(world, True)
+        world._save(world.decide())  # It has its grace period.
+        suspend(world, False)
+        world.reconcile()
+        assert world.phase is Phase.TRAINING
+        world.end("learn", ExitClass.INTERRUPTED)
+        world.settle()
+    assert (world.phase, world.record("learn").failures, world.record("learn").stalls) == (Phase.TRAINING, 0, 0)
+    for _ in range(3):
+        world.end("learn", ExitClass.INTERRUPTED)
+        world.settle()
+    assert world.record("learn").failures == 1, "what nobody suspended counts"
+
+
+def test_a_failed_run_that_is_suspended_is_retried_once_it_may_go_on():
+    world = World(a_run(retries=0))
+    world.through("prepare")
+    world.fail("learn")
+    world.settle()
+    assert world.phase is Phase.FAILED
+    suspend(world, True)
+    annotate(world, **{RETRY_ANNOTATION: "1"})
+    world.settle()
+    assert (world.phase, len(world.attempts["learn"])) == (Phase.FAILED, 1)
+    suspend(world, False)
+    world.settle()
+    assert (world.phase, len(world.attempts["learn"])) == (Phase.TRAINING, 2)
+
+
+def test_a_held_run_that_is_suspended_is_judged_again_once_it_may_go_on():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", evaluation=None)
+    world.settle()
+    assert world.phase is Phase.HELD
+    suspend(world, True)
+    annotate(world, **{REEVALUATE_ANNOTATION: "1"})
+    world.settle()
+    assert (world.phase, len(world.attempts["evaluate"])) == (Phase.HELD, 1)
+    suspend(world, False)
+    world.settle()
+    assert (world.phase, len(world.attempts["evaluate"])) == (Phase.EVALUATING, 2)
+
+
 def test_suspending_a_finished_run_changes_nothing():
     world = World(a_run(serving=False))
     world.through(*ALL)

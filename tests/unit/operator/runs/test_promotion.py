@@ -1,5 +1,7 @@
 """An endpoint is told what to serve, or made whole from the run's template: never half of it."""
 
+from types import SimpleNamespace
+
 import pytest
 from tests.unit.operator.run_world import RunWorld
 
@@ -38,3 +40,41 @@ def test_G_a_rollback_by_hand_stays_and_the_run_is_completed_with_the_way_on():
     assert (endpoint["spec"]["rollbackTo"], endpoint["spec"]["model"]["run"]) == (1, "demo")
     assert world.phase == "Completed"
     assert "spec.rollbackTo; clear it" in world.condition("Live")["message"]
+
+
+def told_by_a_later_run(world: RunWorld) -> dict:
+    endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "chat"}}
+    there = world.cluster.objects.get((kinds.MODEL_ENDPOINT.kind, "default", "chat"), endpoint)
+    notes = {"slipway.dev/run-created": "2027-01-01T00:00:00Z", "slipway.dev/run-uid": "later"}
+    model = {"uri": "pvc://c/later/artifact", "digest": "sha256:" + "b" * 64, "run": "later"}
+    return {**there, "metadata": {**there["metadata"], "annotations": notes}, "spec": {"model": model}}
+
+
+def test_an_endpoint_that_a_later_run_was_told_to_during_the_pass_is_left_to_it():
+    world = RunWorld()
+    world.cluster.put({**told_by_a_later_run(world), "spec": {}})
+    world.train()
+    keep = world.reconciler.verdicts.keep
+
+    async def meanwhile(*arguments):
+        await keep(*arguments)
+        world.cluster.put(told_by_a_later_run(world))
+
+    world.reconciler.verdicts = SimpleNamespace(keep=meanwhile)
+    world.evaluate()
+    assert world.cluster.one(kinds.MODEL_ENDPOINT, "chat")["spec"]["model"]["run"] == "later"
+    assert world.phase == "Completed"
+    assert "run later was created later" in world.condition("Live")["message"]
+
+
+def test_an_endpoint_that_changed_before_any_watch_told_of_it_is_looked_at_again():
+    world = RunWorld()
+    world.cluster.put({**told_by_a_later_run(world), "spec": {}})
+    world.train()
+    world.end_evaluation()
+    key = (kinds.MODEL_ENDPOINT.kind, "default", "chat")
+    newer = told_by_a_later_run(world)
+    world.cluster.objects[key] = {**newer, "metadata": {**newer["metadata"], "resourceVersion": "99999"}}
+    with pytest.raises(Conflict, match="has been modified"):
+        world.settle()
+    assert world.cluster.objects[key]["spec"]["model"]["run"] == "later"
