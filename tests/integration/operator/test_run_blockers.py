@@ -73,6 +73,25 @@ def test_a_quota_without_room_is_named_and_the_run_goes_on_once_there_is_some(ru
     run.reaches("Completed", 90)
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        ("ResourceQuota", {"hard": {"limits.cpu": "8"}}, "the quota team wants limits.cpu of every container"),
+        (
+            "LimitRange",
+            {"limits": [{"type": "Container", "min": {"memory": "8Gi"}}]},
+            "minimum memory usage per Container is 8Gi, but request is 2Gi; set compute.resources",
+        ),
+    ],
+)
+def test_limits_that_a_namespace_wants_are_named_with_the_defaults_to_set(runs, kind, spec, said):
+    limits = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "team"}, "spec": spec}
+    runs.api.post(f"/api/v1/namespaces/{runs.namespace}/{kind.lower()}s", limits)
+    if kind == "ResourceQuota":
+        eventually(lambda: "hard" in runs.api.get(QUOTA, runs.namespace, "team").get("status", {}), "the quota counts")
+    assert said in runs.apply("no-limits", endpoint=None).shows("PodForbidden", kind)
+
+
 def test_a_missing_priority_class_is_named(runs):
     run = runs.apply("no-class", endpoint=None, compute={"priorityClassName": "urgent"})
     assert "there is no PriorityClass urgent" in run.shows("PriorityClassMissing", "NotFound")

@@ -123,6 +123,8 @@ def _unschedulable(name: str, message: str, pod: Manifest) -> Blocker:
     asks = ", ".join(f"{resource} {amount}" for resource, amount in _requests(pod).items()) if missing else ""
     which = f", which asks for {asks}" if asks else ""
     fix = _room(pod) if missing else _fit(pod)
+    if "were unschedulable" in message:
+        fix = f"A node is cordoned: kubectl uncordon brings it back. {fix}"
     return Blocker("Unschedulable", "NoNodeFits", f"no node takes the pod {name}{which}: {_sentence(message)} {fix}")
 
 
@@ -206,6 +208,13 @@ def _of_message(message: str, reason: str) -> Blocker | None:
             f"compute.priorityClassName: there is no PriorityClass {found[1] or found[2]}; create it or change the run"
         )
         return Blocker("PriorityClassMissing", "NotFound", text)
+    if found := re.search(r"failed quota: ([^:]+): must specify (.+)", message):
+        wanted = ", ".join(dict.fromkeys(re.findall(r"([\w.\-/]+) for: ", found[2])))
+        text = f"the quota {found[1]} wants {wanted} of every container, and the pod has none: {_SET_RESOURCES}"
+        return Blocker("PodForbidden", "ResourceQuota", text)
+    if found := re.search(_OF_A_LIMIT_RANGE, message):
+        text = f"a LimitRange of the namespace does not admit the pod: {found[1]}; {_SET_RESOURCES}"
+        return Blocker("PodForbidden", "LimitRange", text)
     if "violates PodSecurity" in message:
         return Blocker("PodForbidden", "PodSecurity", f"the namespace does not admit the pod: {message}")
     if reason == "FailedCreate":
@@ -213,6 +222,13 @@ def _of_message(message: str, reason: str) -> Blocker | None:
     if reason in ("FailedMount", "FailedAttachVolume"):
         return Blocker(_NOT_MOUNTED, reason, f"{_sentence(message)} {_mounting(message)}")
     return None
+
+
+_OF_A_LIMIT_RANGE = r"is forbidden: \[?((?:maximum|minimum|[\w.\-/]+ max limit to request ratio) .+?)\]?$"
+_SET_RESOURCES = (
+    "set compute.resources of the run (resources of an endpoint), or defaults.training.resources and "
+    "defaults.serving.resources of the chart"
+)
 
 
 def _mounting(message: str) -> str:

@@ -46,6 +46,11 @@ def unschedulable(message, **more):
             "SecretMissing",
             "the Secret hub has no key token",
         ),
+        (
+            unschedulable("0/2 nodes are available: 2 node(s) were unschedulable."),
+            "Unschedulable",
+            "A node is cordoned: kubectl uncordon brings it back",
+        ),
         (a_pod(deleted="2026-01-01T12:08:00Z"), "NodeLost", "kubectl delete node node-1"),
     ],
 )
@@ -64,6 +69,35 @@ def test_a_pod_that_cannot_go_on_names_the_object_and_the_fix(pod, type_, words)
             "used: requests.nvidia.com/gpu=2, limited: requests.nvidia.com/gpu=8",
             "QuotaExceeded",
             "the quota gpus has no room: asked for requests.nvidia.com/gpu=8",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: failed quota: team: must specify limits.cpu for: trainer; '
+            "limits.memory for: trainer",
+            "PodForbidden",
+            "the quota team wants limits.cpu, limits.memory of every container, and the pod has none: set "
+            "compute.resources of the run (resources of an endpoint), or defaults.training.resources and "
+            "defaults.serving.resources of the chart",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: [maximum cpu usage per Container is 2, but limit is 4, maximum memory usage per '
+            "Container is 1Gi, but limit is 4Gi]",
+            "PodForbidden",
+            "a LimitRange of the namespace does not admit the pod: maximum cpu usage per Container is 2, but limit is "
+            "4, maximum memory usage per Container is 1Gi, but limit is 4Gi; set compute.resources",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: minimum memory usage per Container is 8Gi, but request is 2Gi',
+            "PodForbidden",
+            "minimum memory usage per Container is 8Gi, but request is 2Gi; set compute.resources",
+        ),
+        (
+            "FailedCreate",
+            'pods "x" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000',
+            "PodForbidden",
+            "cpu max limit to request ratio per Container is 2",
         ),
         (
             "FailedCreate",
