@@ -172,17 +172,64 @@ def test_a_file_of_another_format_is_refused(tmp_path):
         read(write(tmp_path, b"a,b", "data.csv"))
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("data.jsonl.gz", b"not gzip"),
-        ("data.jsonl.gz", gzip.compress(lines(*({"text": str(n) * 50} for n in range(999))))[:-500]),
-        ("data.jsonl.zst", b"not zstd"),
-    ],
-)
-def test_a_damaged_compressed_file_is_refused(tmp_path, name, content):
+@pytest.mark.parametrize(("name", "content"), [("data.jsonl.gz", b"not gzip"), ("data.jsonl.zst", b"not zstd")])
+def test_a_file_that_is_not_compressed_as_its_name_says_is_refused(tmp_path, name, content):
     with pytest.raises(BadData, match=rf"{name}: cannot be unpacked after line 0"):
         read(write(tmp_path, content, name))
+
+
+PACKED = {
+    "data.jsonl.gz": gzip.compress,
+    "data.jsonl.zst": zstandard.compress,
+    "checked.jsonl.zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+FOUR_LINES = lines(*({"text": f"row {n}"} for n in range(4)))
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("whole", [0, 4, 8])
+def test_a_compressed_file_that_is_cut_is_refused_wherever_it_is_cut(tmp_path, name, whole):
+    packed = PACKED[name](FOUR_LINES)
+    for end in range(1, len(packed)):
+        cut = packed * (whole // 4) + packed[:end]
+        with pytest.raises(
+            BadData, match=rf"^{name}: cannot be unpacked after line \d+: .* Copy the file again"
+        ) as raised:
+            read(write(tmp_path, cut, name))
+        assert whole <= int(str(raised.value).split()[6].rstrip(":")) <= whole + 4
+
+
+def test_a_zstd_file_of_several_frames_and_marks_between_them_is_read_to_its_end(tmp_path):
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00mark"
+    packed = zstandard.compress(FOUR_LINES)
+    path = write(tmp_path, packed + skipped + packed + skipped, "data.jsonl.zst")
+    assert [row.line for row in read(path)] == list(range(1, 9))
+
+
+def test_a_row_that_is_longer_than_a_block_is_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 10)
+    found = [{"text": "a"}, {"text": "long " * 100 + "end"}, {"text": "b"}]
+    for name, pack in {"data.jsonl": bytes, **PACKED}.items():
+        path = write(tmp_path, pack(lines(*found)), name)
+        assert [(row.line, row.text) for row in read(path)] == [(n, row["text"]) for n, row in enumerate(found, 1)]
+
+
+def test_a_parquet_file_that_is_cut_is_refused(tmp_path):
+    path = tmp_path / "data.parquet"
+    parquet.write_table(arrow.table({"text": [f"row {n}" for n in range(9)]}), path)
+    content = path.read_bytes()
+    for end in range(1, len(content), 7):
+        with pytest.raises(BadData, match=r"data\.parquet: is no readable Parquet file"):
+            read(write(tmp_path, content[:end], path.name))
+
+
+def test_a_parquet_page_that_is_not_as_it_was_written_is_refused(tmp_path):
+    path = tmp_path / "data.parquet"
+    table = arrow.table({"text": [f"row {n}" for n in range(9)]})
+    parquet.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    path.write_bytes(path.read_bytes().replace(b"row 5", b"row 7", 1))
+    with pytest.raises(BadData, match=r"data\.parquet: cannot be read: .*CRC checksum"):
+        read(path)
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):

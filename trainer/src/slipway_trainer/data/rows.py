@@ -6,15 +6,13 @@ depends on where a block ends.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast
 
+from slipway_trainer.data import compression
 from slipway_trainer.data.text import fault, normalised
 from slipway_trainer.step.errors import BadData
 
@@ -78,8 +76,9 @@ def blocks(path: Path, name: str) -> Iterator[Block]:
     empty = True
     try:
         for block in _parquet(path, name) if path.name.endswith(".parquet") else _lines(path, name):
-            empty = False
-            yield block
+            if block.payload.strip():
+                empty = False
+                yield block
     except FileNotFoundError:
         raise BadData(f"{name}: there is no such file") from None
     except IsADirectoryError:
@@ -221,36 +220,21 @@ def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _lines(path: Path, name: str) -> Iterator[Block]:
-    first = 1
-    with path.open("rb") as raw:
-        file = _decompressed(raw, path)
-        while True:
-            try:
-                lines = file.readlines(BLOCK_BYTES)
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise BadData(f"{name}: cannot be unpacked after line {first - 1}: {error}") from None
-            except Exception as error:
-                # zstandard has an error class of its own, and is not imported for other files.
-                if type(error).__name__ != "ZstdError":
-                    raise
-                raise BadData(f"{name}: cannot be unpacked after line {first - 1}: {error}") from None
-            if not lines:
-                return
-            payload = b"".join(lines)
-            if payload.strip():
+    first, ended = 1, 0
+    held: list[bytes] = []
+    try:
+        for chunk in compression.chunks(path, BLOCK_BYTES):
+            ended += chunk.count(b"\n")
+            held.append(chunk)
+            if b"\n" in chunk and sum(map(len, held)) >= BLOCK_BYTES:
+                payload, _, begun = b"".join(held).rpartition(b"\n")
                 yield Block(name, first, payload)
-            first += len(lines)
-
-
-def _decompressed(raw: IO[bytes], path: Path) -> IO[bytes]:
-    if path.name.endswith(".gz"):
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    if path.name.endswith(".zst"):
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return cast(IO[bytes], io.BufferedReader(cast(Any, reader), BLOCK_BYTES))
-    return raw
+                first, held = ended + 1, [begun]
+    except compression.Damaged as error:
+        raise BadData(
+            f"{name}: cannot be unpacked after line {ended}: {error}. Copy the file again, or make it anew"
+        ) from None
+    yield Block(name, first, b"".join(held))
 
 
 def _parquet(path: Path, name: str) -> Iterator[Block]:
@@ -259,7 +243,7 @@ def _parquet(path: Path, name: str) -> Iterator[Block]:
 
     first = 1
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             # All columns when none of ours is there: the error then says what the rows have instead.
             columns = [column for column in file.schema_arrow.names if column in COLUMNS] or None
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns, use_threads=False):
