@@ -39,6 +39,9 @@ class StageData(Api):
     """What the stage learns, and what it is measured on meanwhile."""
 
     train: Annotated[list[DataSource], Field(min_length=1, max_length=64)]
-    """Training data. Rows are {"text": …} for CausalLM and {"conversations": [{"role", "content"}, …]} for Chat."""
+    """Training data. Rows are {"text": …} for CausalLM and {"conversations": [{"role", "content"}, …]} for Chat.
+
+    Other fields are the user's own. Those that change what is rendered or learned, such as tools, tool_calls,
+    reasoning_content, weight and train, are not used yet: a row in which one says something is refused."""
     validation: Validation | None = None
     """What the validation loss is measured on; left out, none is measured."""

@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 
+import numpy as np
 import pyarrow as arrow
 import pytest
 import zstandard
@@ -77,7 +78,10 @@ BAD_DOCUMENTS = [
     (b"[" * 100_000, "brackets are nested too deeply"),
     ({"txt": "a"}, r"no 'text': it has 'txt'\. CausalLM learns from \{\"text\": …\} rows"),
     ({}, "no 'text': it has no field at all"),
-    ({"text": None}, "no 'text'"),
+    ({"text": None, "more": 1}, r"'text' is null\. CausalLM learns from .*; fill it in, or remove the row"),
+    (b'{"text": "a", "text": "b"}', 'the key "text" stands twice in one object'),
+    (b'{"text": "a", "meta": {"id": 1, "\xe8\xaf\x97": 2, "\xe8\xaf\x97": 3}}', 'the key "诗" stands twice'),
+    (b'{"text": ' + b"7" * 5000 + b"}", r"text is .*777…; it must be a string"),
     ({"text": 5}, "text is 5; it must be a string"),
     ({"text": ["a"]}, r'text is \["a"\]; it must be a string'),
     ({"text": " \n"}, "the text is empty"),
@@ -94,6 +98,8 @@ def test_a_bad_document_is_named_by_file_and_line(tmp_path, row, message):
 
 BAD_CONVERSATIONS = [
     ({"text": "a"}, r"no 'conversations': it has 'text'\. Chat learns from"),
+    ({"conversations": None}, r"'conversations' is null\. Chat learns from"),
+    ({"messages": []}, "no 'conversations': it has 'messages'.*; rename messages to conversations"),
     ({"conversations": "a"}, 'conversations is "a"; it must be a list of turns'),
     ({"conversations": []}, r"conversations is \[\]"),
     ({"conversations": ["a"]}, 'turn 1 is "a"'),
@@ -103,7 +109,8 @@ BAD_CONVERSATIONS = [
     (chat(("user", "a")), "no assistant turn: there is nothing to learn"),
     (chat(("user", "a"), ("assistant", " ")), "turn 2 is an empty assistant turn"),
     (chat(("user", ""), ("assistant", "b")), "turn 1 is an empty user turn"),
-    (chat(("user", "a"), ("assistant", 1)), r"turn 2 \(assistant\) is 1; it must be a string"),
+    (chat(("user", "a"), ("assistant", 1)), r"the content of turn 2 \(assistant\) is 1; it must be a string"),
+    (chat(("user", "a"), ("assistant", None)), r"the content of turn 2 \(assistant\) is null; it must be a string"),
     (chat(("user", "a"), ("assistant", "b\0")), r"turn 2 \(assistant\) has a NUL character at character 2"),
     (b'{"conversations": [{"role": "user", "content": "\\udc00"}]}', r"turn 1 \(user\) has a lone surrogate"),
 ]
@@ -135,7 +142,9 @@ def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
         ({"text": "a"}, "no 'prompt': it has 'text'"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": "a", "answer": " "}, "the answer is empty"),
+        ({"prompt": None}, "'prompt' is null"),
         (ANSWERED | {"answer": "c"}, "two answers"),
+        (ANSWERED | {"prompt": "c"}, "two prompts"),
         (chat(("system", "a")), "no user turn that the model could answer"),
         (chat(("assistant", "a")), "no user turn"),
     ],
@@ -143,6 +152,29 @@ def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
 def test_a_bad_prompt_is_named_by_file_and_line(tmp_path, row, message):
     with pytest.raises(BadData, match=rf"^data\.jsonl:1: .*{message}"):
         read(write(tmp_path, lines(row)), rows.prompts)
+
+
+def test_an_integer_of_any_length_in_a_field_that_is_not_used_is_harmless(tmp_path):
+    path = write(tmp_path, b'{"text": "a", "id": ' + b"7" * 5000 + b', "more": [-' + b"9" * 9000 + b"]}")
+    assert [row.text for row in read(path)] == ["a"]
+
+
+def test_a_value_of_a_parquet_file_that_cannot_be_read_is_named_by_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 2)
+    path = tmp_path / "data.parquet"
+    offsets, letters = (arrow.py_buffer(part) for part in (np.arange(5, dtype=np.int32).tobytes(), b"ab\xffd"))
+    parquet.write_table(
+        arrow.table({"text": arrow.Array.from_buffers(arrow.string(), 4, [None, offsets, letters])}), path
+    )
+    with pytest.raises(BadData, match=r"data\.parquet:3: a value cannot be read: .*0xff"):
+        read(path)
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path):
+    table = arrow.table([arrow.array(["a"]), arrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(BadData, match=r"data\.parquet: has two columns 'text'\. Keep one of them"):
+        read(tmp_path / "data.parquet")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from slipway_trainer.data import compression
+from slipway_trainer.data import compression, json_row, unused_fields
 from slipway_trainer.data.text import fault, normalised
 from slipway_trainer.step.errors import BadData
 
@@ -20,7 +20,7 @@ BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 2048
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 ROLES = ("system", "user", "assistant")
-COLUMNS = ("text", "conversations", "prompt", "answer")
+COLUMNS = ("text", "conversations", "prompt", "answer", *unused_fields.COLUMNS)
 
 Role = Literal["system", "user", "assistant"]
 
@@ -93,14 +93,19 @@ def blocks(path: Path, name: str) -> Iterator[Block]:
 
 def documents(block: Block) -> list[Document]:
     """Returns the rows {"text"} of a block, normalised. Raises BadData that names file and line."""
-    return [Document(line, _text(block, line, row)) for line, row in _rows(block)]
+    found = []
+    for line, row in _rows(block):
+        _refuse_unused(block, line, row, rendered=False)
+        found.append(Document(line, _text(block, line, row)))
+    return found
 
 
 def conversations(block: Block) -> list[Conversation]:
     """Returns the rows {"conversations"} of a block, normalised. Raises BadData that names file and line."""
     found = []
     for line, row in _rows(block):
-        turns = _turns(block, line, row, _field(block, line, row, "conversations"))
+        _refuse_unused(block, line, row)
+        turns = _turns(block, line, _field(block, line, row, "conversations"))
         if not any(turn.role == "assistant" for turn in turns):
             raise _bad(block, line, "no assistant turn: there is nothing to learn. Add one, or remove the row")
         found.append(Conversation(line, turns))
@@ -114,8 +119,11 @@ def prompts(block: Block) -> list[Prompt]:
     """
     found = []
     for line, row in _rows(block):
+        _refuse_unused(block, line, row, learned=False)
         if row.get("conversations") is not None:
-            turns = _turns(block, line, row, row["conversations"])
+            if row.get("prompt") is not None:
+                raise _bad(block, line, "two prompts: the field prompt and conversations. Leave one of them out")
+            turns = _turns(block, line, row["conversations"])
         else:
             content = _string(block, line, _field(block, line, row, "prompt"), "prompt")
             if not content:
@@ -143,7 +151,14 @@ def _text(block: Block, line: int, row: dict[str, Any]) -> str:
     return text
 
 
-def _turns(block: Block, line: int, row: dict[str, Any], value: Any) -> tuple[Turn, ...]:
+def _refuse_unused(
+    block: Block, line: int, row: dict[str, Any], *, rendered: bool = True, learned: bool = True
+) -> None:
+    if problem := unused_fields.problem(row, rendered=rendered, learned=learned):
+        raise _bad(block, line, problem)
+
+
+def _turns(block: Block, line: int, value: Any) -> tuple[Turn, ...]:
     if not isinstance(value, list) or not value:
         raise _bad(block, line, f"conversations is {_shown(value)}; it must be a list of turns")
     turns = []
@@ -160,7 +175,7 @@ def _turns(block: Block, line: int, row: dict[str, Any], value: Any) -> tuple[Tu
                 block, line, f"turn {number} has the unknown role {_shown(turn['role'])}; use {', '.join(ROLES)}"
             )
         role = cast(Role, turn["role"])
-        content = _string(block, line, turn["content"], f"turn {number} ({role})")
+        content = _string(block, line, turn["content"], f"the content of turn {number} ({role})")
         if not content:
             raise _bad(block, line, f"turn {number} is an empty {role} turn. Fill it in, or remove the row")
         turns.append(Turn(role, content))
@@ -169,15 +184,18 @@ def _turns(block: Block, line: int, row: dict[str, Any], value: Any) -> tuple[Tu
 
 def _field(block: Block, line: int, row: dict[str, Any], field: str) -> Any:
     value = row.get(field)
-    if value is None:
-        has = f"it has {', '.join(map(repr, list(row)[:6]))}" if row else "it has no field at all"
-        hints = {
-            "text": 'CausalLM learns from {"text": …} rows',
-            "conversations": 'Chat learns from {"conversations": [{"role", "content"}, …]} rows',
-            "prompt": 'a prompt is a {"prompt": …} or {"conversations": …} row',
-        }
-        raise _bad(block, line, f"no {field!r}: {has}. {hints[field]}")
-    return value
+    if value is not None:
+        return value
+    hints = {
+        "text": 'CausalLM learns from {"text": …} rows',
+        "conversations": 'Chat learns from {"conversations": [{"role", "content"}, …]} rows',
+        "prompt": 'a prompt is a {"prompt": …} or {"conversations": …} row',
+    }
+    if field in row:
+        raise _bad(block, line, f"{field!r} is null. {hints[field]}; fill it in, or remove the row")
+    has = f"it has {', '.join(map(repr, list(row)[:6]))}" if row else "it has no field at all"
+    rename = "; rename messages to conversations" if "messages" in row and field != "text" else ""
+    raise _bad(block, line, f"no {field!r}: {has}. {hints[field]}{rename}")
 
 
 def _string(block: Block, line: int, value: Any, what: str) -> str:
@@ -190,17 +208,14 @@ def _string(block: Block, line: int, value: Any, what: str) -> str:
 
 def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
     if block.arrow:
-        import pyarrow as arrow
-
-        with arrow.ipc.open_stream(block.payload) as stream:
-            rows = stream.read_all().to_pylist()
-        yield from enumerate(rows, block.first)
+        yield from _arrow_rows(block)
         return
+    decoder = json_row.decoder()
     for line, raw in enumerate(block.payload.split(b"\n"), block.first):
         if not raw.strip():
             continue
         try:
-            row = json.loads(raw.decode("utf-8").removeprefix("\ufeff"))
+            row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
             utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
             fix = "The file looks like UTF-16; save it as UTF-8" if utf16 else "Save the file as UTF-8"
@@ -211,12 +226,38 @@ def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
             raise _bad(
                 block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
             ) from None
+        except json_row.RepeatedKey as error:
+            raise _bad(
+                block, line, f"the key {_shown(str(error))} stands twice in one object. Keep one of the two"
+            ) from None
         except RecursionError:
             raise _bad(block, line, "not a row: brackets are nested too deeply") from None
         if not isinstance(row, dict):
             hint = ". Write one row a line, without brackets and commas around them" if isinstance(row, list) else ""
             raise _bad(block, line, f"a row must be an object {{…}}; this one is {_shown(row)}{hint}")
         yield line, row
+
+
+def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as arrow
+
+    with arrow.ipc.open_stream(block.payload) as stream:
+        table = stream.read_all()
+    try:
+        rows = table.to_pylist()
+    except Exception as error:
+        # Text that is no UTF-8, times that Python has not, a field twice: each is an error of another class.
+        raise _bad(block, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
+    yield from enumerate(rows, block.first)
+
+
+def _first_unreadable(table: Any) -> int:
+    for number in range(table.num_rows):
+        try:
+            table.slice(number, 1).to_pylist()
+        except Exception:
+            return number
+    return 0
 
 
 def _lines(path: Path, name: str) -> Iterator[Block]:
@@ -245,7 +286,10 @@ def _parquet(path: Path, name: str) -> Iterator[Block]:
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             # All columns when none of ours is there: the error then says what the rows have instead.
-            columns = [column for column in file.schema_arrow.names if column in COLUMNS] or None
+            names = file.schema_arrow.names
+            if twice := next((column for column in COLUMNS if names.count(column) > 1), None):
+                raise BadData(f"{name}: has two columns {twice!r}. Keep one of them")
+            columns = [column for column in names if column in COLUMNS] or None
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns, use_threads=False):
                 sink = arrow.BufferOutputStream()
                 with arrow.ipc.new_stream(sink, batch.schema) as writer:

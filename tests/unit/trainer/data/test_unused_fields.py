@@ -1,0 +1,105 @@
+"""What a row asks for and would not get is refused by name; what asks for nothing stays harmless."""
+
+import json
+
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from slipway_trainer.data import rows
+from slipway_trainer.step.errors import BadData
+
+CALL = {"function": {"name": "add", "arguments": "{}"}}
+
+
+def conversation(*, user=None, assistant=None, **row):
+    turns = [{"role": "user", "content": "a"} | (user or {}), {"role": "assistant", "content": "b"} | (assistant or {})]
+    return {"conversations": turns} | row
+
+
+def read(tmp_path, row, parse=rows.conversations):
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(conversation() | {"text": "a"}) + "\n" + json.dumps(row) + "\n")
+    return [found for block in rows.blocks(path, path.name) for found in parse(block)]
+
+
+RENDERED = [
+    (conversation(tools=[CALL]), "tools"),
+    (conversation(system="Be brief."), "system"),
+    (conversation(documents=[{"text": "a"}]), "documents"),
+    (conversation(images=["a.png"]), "images"),
+    (conversation(chat_template_kwargs={"enable_thinking": False}), "chat_template_kwargs"),
+    (conversation(assistant={"tool_calls": [CALL]}), "tool_calls of turn 2"),
+    (conversation(assistant={"content": None, "function_call": CALL}), "function_call of turn 2"),
+    (conversation(assistant={"reasoning_content": "Two and two."}), "reasoning_content of turn 2"),
+    (conversation(assistant={"thinking": "Two and two."}), "thinking of turn 2"),
+    (conversation(user={"name": "Bob"}), "name of turn 1"),
+    (conversation(assistant={"tool_calls": [CALL], "reasoning": "so"}, tools=[CALL]),
+     "tools, tool_calls of turn 2 and reasoning of turn 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "names"), RENDERED)
+@pytest.mark.parametrize("parse", [rows.conversations, rows.prompts])
+def test_what_no_template_is_given_is_refused_by_name_and_line(tmp_path, row, names, parse):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:2: {names} would be lost: .* set it to null, or remove the row"):
+        read(tmp_path, row, parse)
+
+
+LEARNED = [
+    (conversation(assistant={"weight": 0}), "weight 0 of turn 2"),
+    (conversation(assistant={"weight": 0.5}), r"weight 0\.5 of turn 2"),
+    (conversation(assistant={"train": False}), "train false of turn 2"),
+    (conversation(assistant={"loss": False}), "loss false of turn 2"),
+    (conversation(user={"train": True}), "train true of turn 1"),
+    (conversation(assistant={"train_detail": [{"train": False}]}), "train_detail .* of turn 2"),
+    (conversation(user={"weight": 1}, assistant={"weight": 0}), "weight 1 of turn 1 and weight 0 of turn 2"),
+    (conversation(weight=2), "weight 2"),
+]
+
+
+@pytest.mark.parametrize(("row", "names"), LEARNED)
+def test_a_turn_that_is_to_be_learned_otherwise_is_refused_by_name_and_line(tmp_path, row, names):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:2: {names} would be lost: every answer is learned as much"):
+        read(tmp_path, row)
+    assert len(read(tmp_path, row, rows.prompts)) == 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("weight", 0), ("weight", "1"), ("train", False), ("loss", 0.0)])
+def test_a_document_that_is_to_be_learned_otherwise_is_refused_by_name_and_line(tmp_path, field, value):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:2: {field} .* would be lost: every text is learned as much"):
+        read(tmp_path, {"text": "a", field: value}, rows.documents)
+
+
+HARMLESS = [
+    conversation(tools=None, system="", documents=[], weight=None),
+    conversation(user={"tool_calls": None, "weight": 0, "name": ""}, assistant={"tool_calls": [], "weight": 1.0}),
+    conversation(user={"train": False, "loss": False}, assistant={"train": True, "loss": True, "loss_mask": []}),
+    conversation(weight=1, train=True, id=7, source={"tools": [1]}, name="a set", model="gpt"),
+    conversation(user={"id": 1}, assistant={"timestamp": "2026"}),
+]
+
+
+@pytest.mark.parametrize("row", HARMLESS)
+@pytest.mark.parametrize("parse", [rows.conversations, rows.prompts])
+def test_a_field_that_says_nothing_or_what_is_done_anyway_is_harmless(tmp_path, row, parse):
+    assert len(read(tmp_path, row, parse)) == 2
+
+
+def test_what_is_not_rendered_of_a_text_is_the_users_own(tmp_path):
+    row = {"text": "a", "images": ["a.png"], "tools": [1], "name": "b", "system": "c", "weight": 1}
+    assert len(read(tmp_path, row, rows.documents)) == 2
+
+
+def test_null_that_a_parquet_file_fills_in_is_harmless_and_what_stands_there_is_refused(tmp_path):
+    path = tmp_path / "data.parquet"
+    found = [conversation(), conversation(assistant={"tool_calls": None, "weight": None}), conversation(tools=[CALL])]
+    schema = arrow.Table.from_pylist([*found[2:], conversation(assistant={"tool_calls": [CALL], "weight": 1.0})]).schema
+    for count in (2, 3):
+        parquet.write_table(arrow.Table.from_pylist(found[:count], schema), path)
+        blocks = list(rows.blocks(path, path.name))
+        if count == 2:
+            assert len(rows.conversations(blocks[0])) == 2
+        else:
+            with pytest.raises(BadData, match=r"^data\.parquet:3: tools would be lost"):
+                rows.conversations(blocks[0])

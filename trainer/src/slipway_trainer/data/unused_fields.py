@@ -1,0 +1,83 @@
+"""Fields of a row that mean something to who wrote them and are not used yet: refused by name, never dropped silently.
+
+A field that is null or empty says nothing, as Parquet files fill it in; nor does one that asks for what is done anyway.
+Any other field of a row, such as an id, is the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+_RENDERED_OF_ROW = ("system", "tools", "functions", "documents", "chat_template_kwargs", *_MEDIA)
+_RENDERED_OF_TURN = (
+    "tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_plan", "name", "prefix",
+    "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "documents", "citations",
+    *_MEDIA,
+)  # fmt: skip
+"""What chat templates, and the APIs for which they are written, know beside the role and the content of a turn."""
+_AMOUNTS = ("weight", "train", "loss", "trainable", "training", "loss_weight", "loss_scale", "sample_weight")
+"""How much of it is learned: 0 and false nothing, 1 and true all."""
+_MASKS = ("loss_mask", "mask", "train_detail")
+_LEARNED_OF_ROW = ("weight", "train", "loss", "loss_weight", "loss_scale", "sample_weight", "loss_mask")
+COLUMNS = (*_RENDERED_OF_ROW, *_LEARNED_OF_ROW)
+"""Of a row; a Parquet file is asked for these too."""
+
+
+def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | None:
+    """Returns what a row asks for that would be lost, and what to do about it; None when nothing would be.
+
+    Args:
+        rendered: whether a chat template renders it: a conversation, or a prompt.
+        learned: whether it is learned from.
+    """
+    turns = list(_turns(row)) if rendered else []
+    lost = _unrendered(row, turns) if rendered else []
+    if lost:
+        return (
+            f"{_listed(lost)} would be lost: of a conversation, only the role and the content of its turns are used "
+            "yet. Write what is meant into a content, set it to null, or remove the row"
+        )
+    lost = _unweighed(row, turns) if learned else []
+    if lost:
+        return (
+            f"{_listed(lost)} would be lost: {'every answer' if rendered else 'every text'} is learned as much as any "
+            "other yet. Set it to null, or remove what is not to be learned"
+        )
+    return None
+
+
+def _turns(row: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    found = row.get("conversations")
+    for number, turn in enumerate(found if isinstance(found, list) else [], 1):
+        if isinstance(turn, dict):
+            yield number, turn
+
+
+def _unrendered(row: Mapping[str, Any], turns: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    return [name for name in _RENDERED_OF_ROW if row.get(name)] + [
+        f"{name} of turn {number}" for number, turn in turns for name in _RENDERED_OF_TURN if turn.get(name)
+    ]
+
+
+def _unweighed(row: Mapping[str, Any], turns: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    return [asked for name, asked in _asked(row, learned=True) if name in _LEARNED_OF_ROW] + [
+        f"{asked} of turn {number}"
+        for number, turn in turns
+        for _, asked in _asked(turn, learned=turn.get("role") == "assistant")
+    ]
+
+
+def _asked(fields: Mapping[str, Any], *, learned: bool) -> Iterator[tuple[str, str]]:
+    """Yields what asks for another amount than is learned of it, which is all or nothing: name, and name with value."""
+    for name in (*_AMOUNTS, *_MASKS):
+        value = fields.get(name)
+        if value is None or value == [] or (name in _AMOUNTS and value == learned):
+            continue
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        yield name, f"{name} {shown if len(shown) <= 20 else shown[:19] + '…'}"
+
+
+def _listed(lost: list[str]) -> str:
+    return lost[0] if len(lost) == 1 else f"{', '.join(lost[:-1])} and {lost[-1]}"
