@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from slipway_trainer.model.exported_model import ExportedModel
@@ -21,6 +23,21 @@ TEXTS = (
 def make_tokenizer(style: tokenizer.Style = "ChatML", *, max_length: int = 128) -> PreTrainedTokenizerFast:
     made = tokenizer.train(TEXTS * 2, vocabulary=400, max_length=max_length)
     tokenizer.give_template(made, style)
+    return made
+
+
+def with_a_hole(
+    words: PreTrainedTokenizerFast, *, token: str | None = None, id_: int = 66000
+) -> PreTrainedTokenizerFast:
+    """The same tokenizer, of which one token (the last one, if none is named) has an id far above the others."""
+    document = json.loads(words.backend_tokenizer.to_str())
+    vocabulary = document["model"]["vocab"]
+    vocabulary[token or max(vocabulary, key=vocabulary.__getitem__)] = id_
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(document)),
+        **{name: str(value) for name, value in words.special_tokens_map.items() if isinstance(value, str)},
+    )
+    made.chat_template = words.chat_template
     return made
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from slipway_trainer.batches.shards import Shards, ShardWriter
-from slipway_trainer.step.errors import DamagedShard, Superseded
+from slipway_trainer.step.errors import BadModel, DamagedShard, Superseded
 
 
-def write(folder, documents, *, masks=None, vocabulary=1000, weight=1.0, attempt=1) -> str:
-    with ShardWriter(folder, vocabulary=vocabulary, masked=masks is not None, attempt=attempt) as writer:
+def write(folder, documents, *, masks=None, ids=1000, weight=1.0, attempt=1) -> str:
+    with ShardWriter(folder, ids=ids, masked=masks is not None, attempt=attempt) as writer:
         for index, tokens in enumerate(documents):
             writer.add(np.array(tokens), np.array([len(tokens)]), weight, masks and np.array(masks[index]))
         return writer.finish()
@@ -36,12 +36,12 @@ def test_without_a_mask_every_token_is_a_target(tmp_path):
     assert Shards.open(tmp_path / "train").document(0)[1].tolist() == [True] * 3
 
 
-@pytest.mark.parametrize(("vocabulary", "dtype"), [(65536, "uint16"), (65537, "uint32")])
-def test_tokens_take_two_bytes_where_the_vocabulary_allows_it(tmp_path, vocabulary, dtype):
-    write(tmp_path / "train", [[vocabulary - 1]], vocabulary=vocabulary)
+@pytest.mark.parametrize(("ids", "dtype"), [(65536, "uint16"), (65537, "uint32")])
+def test_tokens_take_two_bytes_where_the_ids_allow_it(tmp_path, ids, dtype):
+    write(tmp_path / "train", [[ids - 1]], ids=ids)
     shards = Shards.open(tmp_path / "train")
     assert shards.tokens.dtype == dtype
-    assert shards.document(0)[0].tolist() == [vocabulary - 1]
+    assert shards.document(0)[0].tolist() == [ids - 1]
 
 
 def test_the_same_documents_have_the_same_digest_and_others_another(tmp_path):
@@ -90,7 +90,7 @@ def test_an_index_with_another_digest_is_refused(tmp_path):
 
 
 def test_nothing_is_there_before_the_end(tmp_path):
-    with ShardWriter(tmp_path / "train", vocabulary=10, masked=False, attempt=1) as writer:
+    with ShardWriter(tmp_path / "train", ids=10, masked=False, attempt=1) as writer:
         writer.add(np.array([1]), np.array([1]), 1.0)
         assert not (tmp_path / "train").exists()
         with pytest.raises(DamagedShard, match="there is no such file"):
@@ -104,7 +104,7 @@ def test_an_older_attempt_does_not_replace_what_is_there(tmp_path):
     def refuse():
         raise Superseded("attempt 2 has taken over")
 
-    with ShardWriter(tmp_path / "train", vocabulary=10, masked=False, attempt=1) as writer:
+    with ShardWriter(tmp_path / "train", ids=10, masked=False, attempt=1) as writer:
         writer.add(np.array([1]), np.array([1]), 1.0)
         with pytest.raises(Superseded):
             writer.finish(refuse)
@@ -113,7 +113,15 @@ def test_an_older_attempt_does_not_replace_what_is_there(tmp_path):
 
 def test_a_mask_where_none_belongs_is_refused(tmp_path):
     with (
-        ShardWriter(tmp_path / "train", vocabulary=10, masked=False, attempt=1) as writer,
+        ShardWriter(tmp_path / "train", ids=10, masked=False, attempt=1) as writer,
         pytest.raises(ValueError, match="mask"),
     ):
         writer.add(np.array([1]), np.array([1]), 1.0, np.array([True]))
+
+
+def test_an_id_that_there_is_not_is_refused_and_not_made_another(tmp_path):
+    with (
+        ShardWriter(tmp_path / "train", ids=601, masked=False, attempt=1) as writer,
+        pytest.raises(BadModel, match=r"the tokenizer writes the id 66000, and the largest of its vocabulary is 600\."),
+    ):
+        writer.add(np.array([1, 66000]), np.array([2]), 1.0)

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.trainer.tiny_model import make_model, make_tokenizer
+from tests.unit.trainer.tiny_model import TEXTS, make_model, make_tokenizer, with_a_hole
 
 from slipway_core.resources.data import StageData
 from slipway_core.resources.model import Scratch
 from slipway_core.resources.stage import Adapter, Stage
+from slipway_trainer.evaluation import perplexity
 from slipway_trainer.model import stage_model
 from slipway_trainer.model.adapters import resolve_targets
 from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.model.vocabulary import fit_vocabulary, rounded
-from slipway_trainer.step.errors import BadConfig, BadModel
+from slipway_trainer.step.errors import BadArtifact, BadConfig, BadModel
 
 
 def scratch(**settings: Any) -> Scratch:
@@ -54,6 +55,18 @@ def test_new_tokens_start_as_the_mean_of_the_old_ones() -> None:
     torch.testing.assert_close(new[320:], old.mean(0).expand(len(new) - 320, -1))
     assert torch.equal(new[:320], old)
     assert model.get_output_embeddings().weight is new
+
+
+def test_a_vocabulary_is_as_large_as_its_largest_id_where_it_has_holes() -> None:
+    words = with_a_hole(make_tokenizer())
+    assert scratch_config(scratch(), words).vocab_size == rounded(66001) >= 66001
+    model = make_model(make_tokenizer())
+    fit_vocabulary(model, words)
+    assert model.get_input_embeddings().weight.shape[0] == rounded(66001)
+    score = perplexity.score(model, words, TEXTS)
+    assert score.not_finite == 0
+    with pytest.raises(BadArtifact, match=r"the tokenizer writes the id 66000, and the model has \d+ rows"):
+        perplexity.score(make_model(make_tokenizer()), words, TEXTS)
 
 
 def test_a_vocabulary_that_fits_is_left_alone() -> None:

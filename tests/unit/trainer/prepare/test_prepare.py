@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, tree, workspace, write_rows
+from tests.unit.trainer.tiny_model import with_a_hole
 
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data import rows
@@ -315,6 +316,30 @@ def test_a_base_folder_that_lacks_something_is_refused(tmp_path, base, name, mes
     assert isinstance(error, BadModel)
     assert str(error).startswith("model.from: ")
     assert message in str(error)
+
+
+def test_a_token_whose_id_is_far_above_the_others_stays_itself(tmp_path):
+    words = tokenizer.train([POEM, OTHER] * 10, vocabulary=300, max_length=64)
+    word = words.convert_ids_to_tokens(words(POEM)["input_ids"][-1])
+    tokenizer.save(with_a_hole(words, token=word), tmp_path / "tokenizer")
+    scratch = {"hiddenSize": 64, "heads": 2, "maxLength": 128, "tokenizer": {"from": f"file://{tmp_path}/tokenizer"}}
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", text(POEM))), model={"scratch": scratch})
+    found, report = run(tmp_path / "run", made)
+    shards = Shards.open(found.stage("pretrain").data("train"))
+    assert shards.document(0)[0].max() == 66000
+    assert tokenizer.load(found).decode(shards.document(0)[0]) == f"<s>{POEM}</s>"
+    assert (report["tokenizer"]["vocabulary"], report["tokenizer"]["ids"]) == (len(words), 66001)
+
+
+def test_an_id_that_no_model_could_hold_is_refused(tmp_path):
+    words = tokenizer.train([POEM, OTHER] * 10, vocabulary=300, max_length=64)
+    tokenizer.save(with_a_hole(words, id_=tokenizer.MOST_IDS), tmp_path / "tokenizer")
+    scratch = {"hiddenSize": 64, "heads": 2, "maxLength": 128, "tokenizer": {"from": f"file://{tmp_path}/tokenizer"}}
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", text(POEM))), model={"scratch": scratch})
+    error = failure(tmp_path / "run", made)
+    assert isinstance(error, BadModel)
+    assert str(error).startswith("model.scratch.tokenizer.from: the tokenizer in ")
+    assert f"gives a token the id {tokenizer.MOST_IDS}" in str(error)
 
 
 # The same inputs make the same bytes, however it was done.

@@ -24,7 +24,7 @@ import numpy as np
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import FileEntry
 from slipway_host.files import replace_folder, sync_tree, write_atomically
-from slipway_trainer.step.errors import DamagedShard
+from slipway_trainer.step.errors import BadModel, DamagedShard
 
 INDEX = "shard.json"
 VERSION = 1
@@ -84,13 +84,14 @@ class ShardWriter:
 
     Args:
         folder: where it will be; what is there is replaced.
-        vocabulary: number of token ids; decides between uint16 and uint32.
+        ids: how many there are, up to the largest; decides between uint16 and uint32.
         masked: whether tokens come with a learn mask.
     """
 
-    def __init__(self, folder: Path, *, vocabulary: int, masked: bool, attempt: int) -> None:
+    def __init__(self, folder: Path, *, ids: int, masked: bool, attempt: int) -> None:
         self.folder = folder
-        self.dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+        self.ids = ids
+        self.dtype = np.dtype(np.uint16 if ids <= 1 << 16 else np.uint32)
         self.masked = masked
         self.temporary = folder.with_name(f".{folder.name}.tmp-{attempt}")
         shutil.rmtree(self.temporary, ignore_errors=True)
@@ -109,9 +110,17 @@ class ShardWriter:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def add(self, tokens: np.ndarray, lengths: np.ndarray, weight: float, learn: np.ndarray | None = None) -> None:
-        """Appends documents: their tokens one after the other, the length of each, and what is learned (bool)."""
+        """Appends documents: their tokens one after the other, the length of each, and what is learned (bool).
+
+        Raises BadModel for an id that there is not: cast to a smaller type, it would be another token.
+        """
         if (learn is not None) != self.masked:
             raise ValueError("a masked shard needs a mask with every document, another one takes none")
+        if len(tokens) and (largest := int(tokens.max())) >= self.ids:
+            raise BadModel(
+                f"the tokenizer writes the id {largest}, and the largest of its vocabulary is {self.ids - 1}. "
+                "Take it out of the post_processor of tokenizer.json, or give it a token"
+            )
         self._tokens.write(np.ascontiguousarray(tokens, self.dtype).tobytes())
         if self._learn is not None:
             self._learn.write(np.ascontiguousarray(learn, np.uint8).tobytes())

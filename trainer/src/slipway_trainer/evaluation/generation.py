@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from slipway_trainer.evaluation.perplexity import longest_input
-from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.model.exported_model import ExportedModel, require_rows
 
 BATCH_ROWS = 64
 BATCH_CACHE_BYTES = 2 << 30
@@ -68,13 +68,15 @@ def answer(
 ) -> list[Answer]:
     """Returns the answers in the order of the prompts.
 
-    Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer.
+    Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer, and BadArtifact
+    when the model has no row for a token of the prompts.
     """
     if not exported.tokenizer.chat_template:
         raise ValueError("the tokenizer has no chat template, so prompts cannot be put to the model")
     if not exported.end_tokens:
         raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
     rows = [_encode(exported, prompt) for prompt in prompts]
+    require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
     limit = longest_input(exported.model.config, exported.tokenizer)
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
     answers: dict[int, Answer] = {}

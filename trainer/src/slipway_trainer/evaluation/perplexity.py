@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
+from slipway_trainer.model.exported_model import require_rows
 
 GOOD_BELOW = 20.0
 FAIR_BELOW = 50.0
@@ -147,10 +148,13 @@ def score(
     Args:
         window: longest input in tokens; what the model takes when None.
         advance: called with the tokens done and the tokens in all, after every batch.
+
+    Raises BadArtifact when the model has no row for a token of the documents.
     """
     window = window or longest_input(model.config, tokenizer)
     prefix = prefix_token(tokenizer)
     encoded = _encode(tokenizer, documents)
+    require_rows(model, max(map(max, filter(None, encoded)), default=0))
     pieces = [piece for tokens in encoded for piece in windows(tokens, prefix, window)]
     total = sum(len(piece.targets) for piece in pieces)
     nll, done, not_finite = 0.0, 0, 0

@@ -54,6 +54,16 @@ def load(
     return ExportedModel(model.to(device).eval(), words, ends)
 
 
+def require_rows(model: PreTrainedModel, largest: int) -> None:
+    """Raises BadArtifact when the model has no row for the largest id of what its tokenizer made of a text."""
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    if largest >= rows:
+        raise BadArtifact(
+            f"the tokenizer writes the id {largest}, and the model has {rows} rows in its embedding. Export it again "
+            "with the tokenizer that it was trained with"
+        )
+
+
 def _end_tokens(config: GenerationConfig | None, words: PreTrainedTokenizerBase) -> list[int]:
     configured = getattr(config, "eos_token_id", None)
     tokens = configured if isinstance(configured, list) else [configured]

@@ -8,6 +8,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from slipway_core.resources.model import Scratch
 from slipway_trainer.model.vocabulary import rounded
+from slipway_trainer.tokens.tokenizer import id_count
 
 
 def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -16,7 +17,7 @@ def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> Pretrain
     specific: dict[str, Any] = {"mistral": {"sliding_window": None}}.get(scratch.architecture, {})
     return AutoConfig.for_model(
         scratch.architecture,
-        vocab_size=rounded(len(words)),
+        vocab_size=rounded(id_count(words)),
         hidden_size=scratch.hidden_size,
         intermediate_size=intermediate,
         num_hidden_layers=scratch.layers,

@@ -1,4 +1,4 @@
-"""The rows of a model's vocabulary, made as many as the tokenizer has."""
+"""The rows of a model's vocabulary, made as many as the tokenizer has ids."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.tokens.tokenizer import id_count
+
 VOCABULARY_STEP = 64
 """Rows of an embedding are a multiple of it: matrix products are slow on odd sizes."""
 
 
-def rounded(vocabulary: int) -> int:
-    return -(-vocabulary // VOCABULARY_STEP) * VOCABULARY_STEP
+def rounded(ids: int) -> int:
+    return -(-ids // VOCABULARY_STEP) * VOCABULARY_STEP
 
 
 def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> None:
@@ -20,14 +22,15 @@ def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> No
     A new row is the mean of the old ones: every process and every attempt makes the same.
     """
     old = _weight(model.get_input_embeddings()).shape[0]
-    if len(words) <= old:
+    wanted = id_count(words)
+    if wanted <= old:
         return
     layers: list[nn.Module] = [model.get_input_embeddings()]
     output = model.get_output_embeddings()
     if output is not None and output.weight is not layers[0].weight:
         layers.append(output)
     means = [_weight(layer).detach().float().mean(0) for layer in layers]
-    model.resize_token_embeddings(rounded(len(words)), mean_resizing=False)
+    model.resize_token_embeddings(rounded(wanted), mean_resizing=False)
     layers = [model.get_input_embeddings(), model.get_output_embeddings()][: len(layers)]
     with torch.no_grad():
         for layer, mean in zip(layers, means, strict=True):

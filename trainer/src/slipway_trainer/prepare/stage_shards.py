@@ -59,7 +59,7 @@ def write(
             name: stack.enter_context(
                 ShardWriter(
                     folder.data(name),
-                    vocabulary=len(words),
+                    ids=tokenizer.id_count(words),
                     masked=stage.objective == "Chat",
                     attempt=fence.attempt,
                 )

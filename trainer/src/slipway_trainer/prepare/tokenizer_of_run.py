@@ -44,6 +44,7 @@ class RunTokenizer:
         return {
             "digest": artifact.digest_of(artifact.hash_folder(place)),
             "vocabulary": len(self.words),
+            "ids": tokenizer.id_count(self.words),
             "asked_vocabulary": self.asked_vocabulary,
             "chat_template": self.template,
             "end_of_turn": tokenizer.end_of_turn(self.words),
@@ -70,6 +71,8 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
     else:
         words = _trained(scratch, style, found, characters, say)
     template = tokenizer.give_template(words, style)
+    if (ids := tokenizer.id_count(words)) > len(words):
+        say(f"the tokenizer has {len(words)} tokens with ids up to {ids - 1}: the model gets a row for each id")
     if any(stage.objective == "Chat" for stage in plan.stages):
         tokenizer.renderer(words).turn_end()
     return RunTokenizer(words, template, _asked(scratch))

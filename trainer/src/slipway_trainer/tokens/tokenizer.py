@@ -8,7 +8,7 @@ from typing import Literal
 
 # Not AutoTokenizer: it imports torch (seconds), and it may choose a class that tokenises otherwise than the
 # tokenizer.json beside it. This one is saved under its own name, so training, evaluation and vLLM load the same.
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import sync_tree
@@ -19,6 +19,8 @@ from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 SPECIAL_TOKENS = (BOS, EOS, PAD, TURN_START, TURN_END)
+MOST_IDS = 1 << 22
+"""Sixteen times those of the largest vocabularies: an id above it is a mistake that takes the memory of a machine."""
 LONGEST_TOKEN = 24
 """Bytes of a trained token, 8 Chinese characters: no token is a whole sentence that the data repeats."""
 
@@ -78,10 +80,23 @@ def from_folder(folder: Path, field: str) -> PreTrainedTokenizerFast:
     backend.no_padding()
     if tokenizer.eos_token is None:
         raise BadModel(f"{field}: the tokenizer in {folder} has no eos_token, so nothing can end a document")
+    if (ids := id_count(tokenizer)) > MOST_IDS:
+        raise BadModel(
+            f"{field}: the tokenizer in {folder} gives a token the id {ids - 1}, and a model has a row of weights for "
+            f"every id up to the largest. Give its {len(tokenizer)} tokens ids without such holes"
+        )
     if tokenizer.pad_token is None:
         # Padding is never a target here (labels are made from lengths, not from token ids), so EOS can serve.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def id_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns how many ids there are up to the largest: rows of an embedding, and numbers that a shard must hold.
+
+    Its length is the number of tokens, which is smaller where no token has some of the ids.
+    """
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def load(workspace: Workspace) -> PreTrainedTokenizerFast:
