@@ -143,6 +143,7 @@ _FATES = {
     "truncated": "longer than maxLength: cut at the last answer that fits",
     "skipped": "left out: no answer ends within maxLength",
     "unanswered": "without an answer at the end: those turns were left out",
+    "opened": "opened by the assistant: its first turn is read and not learned",
 }
 
 

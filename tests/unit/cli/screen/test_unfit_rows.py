@@ -14,11 +14,13 @@ PREPARE = StepStatus(
         "sft_train_documents": 9,
         "pre-1_validation_skipped": 2000,
         "sft_train_split": 0,
+        "sft_train_opened": 3,
     },
 )
 NOTES = [
     "sft, train data: 1 row longer than maxLength: cut at the last answer that fits",
     "pre-1, validation data: 2,000 rows left out: no answer ends within maxLength",
+    "sft, train data: 3 rows opened by the assistant: its first turn is read and not learned",
 ]
 
 
@@ -34,7 +36,7 @@ def test_it_is_shown_once_when_prepare_ends_in_a_terminal_and_in_a_log():
         with shown(Console(file=out, width=200)) as screen:
             screen(status, ended)
             screen(status, ())
-        assert [out.getvalue().count(note) for note in NOTES] == [1, 1]
+        assert [out.getvalue().count(note) for note in NOTES] == [1, 1, 1]
 
 
 def test_the_end_of_a_failed_run_is_left_to_its_last_words():

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from slipway_trainer.data.encode import Encoder
 from slipway_trainer.data.rows import Conversation, Turn
-from slipway_trainer.data.text import normalised
 from slipway_trainer.step.errors import BadData, BadModel
 from slipway_trainer.tokens import tokenizer as tokenizers
 from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
@@ -101,7 +100,7 @@ def test_what_is_learned_decodes_to_the_answers_and_their_ends(words):
 
 
 contents = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0<|"), min_size=1, max_size=30)
-contents = contents.map(normalised).filter(bool)
+contents = contents.filter(str.strip)
 
 
 @given(st.lists(st.tuples(contents, contents), min_size=1, max_size=3), st.none() | contents)
@@ -214,6 +213,72 @@ def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(chat
         BadData, match=r"^chat\.jsonl:7: the model's chat template refuses this conversation: Only user"
     ):
         coder._chat("chat.jsonl", [row])
+
+
+# Mistral 7B writes the system's text only into a last user turn.
+LOSES_SYSTEM = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] "
+    "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n{% endif %}"
+    "{{ m['content'] }}[/INST]{% elif m['role'] == 'assistant' %} {{ m['content'] | trim }}{{ eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+LOOKS_AT_THE_FIRST = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% endif %}{% for m in messages %}<|im_start|>"
+    "{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GREETED = [{"role": "assistant", "content": "Welcome! "}, *PAIR]
+
+
+@pytest.mark.parametrize(
+    "template", [LOSES_SYSTEM, HALF_MARKED.replace("{% else %}", "{% elif m['role'] == 'user' %}")]
+)
+def test_a_template_that_leaves_the_system_turn_out_is_refused_with_this_reason(chatml, template):
+    coder = encoder(chatml)
+    coder.renderer = own(template)
+    messages = [{"role": "system", "content": "Be\nbrief."}, *PAIR]
+    row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in messages))
+    message = (
+        r"^chat\.jsonl:7: the model's chat template leaves turn 1 \(system\) out, .* into the first user turn, or set "
+        r"model\.chatTemplate to ChatML\.$"
+    )
+    with pytest.raises(BadData, match=message):
+        coder._chat("chat.jsonl", [row])
+    assert own(template).segments(PAIR)[-1].learned
+
+
+def test_a_prompt_of_which_the_template_leaves_a_turn_out_is_refused():
+    template = "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    assert own(template).prompt(PAIR[:1]) == "hi"
+    with pytest.raises(Unrenderable, match=r"leaves turn 1 \(system\) out"):
+        own(template).prompt([{"role": "system", "content": "Be brief."}, PAIR[0]])
+
+
+def test_a_greeting_is_context_where_the_template_cannot_say_what_stands_before_it(chatml):
+    segments = own(LOOKS_AT_THE_FIRST).segments(GREETED)
+    assert [segment.text for segment in segments] == [
+        "<s><|im_start|>assistant\nWelcome!<|im_end|><|im_start|>user\nhi<|im_end|><|im_start|>assistant\n",
+        "hello<|im_end|>",
+    ]
+    assert [segment.learned for segment in segments] == [False, True]
+    coder = encoder(chatml)
+    for template, opened in ((LOOKS_AT_THE_FIRST, 1), (chatml.chat_template, 0)):
+        coder.renderer = own(template)
+        (_, counts), _ = coder._chat("f", [Conversation(1, tuple(Turn(m["role"], m["content"]) for m in GREETED))])
+        assert (counts.documents, counts.opened) == (1, opened)
+
+
+def test_a_greeting_alone_is_refused_in_words_that_say_so():
+    with pytest.raises(Unrenderable, match=r"only answer, which opens it\. Put a user turn before"):
+        own(LOOKS_AT_THE_FIRST).segments(GREETED[:1])
+
+
+@pytest.mark.parametrize(
+    "fault", ["{{ 1 // 0 }}", "{{ messages[9]['role'] }}", "{{ messages.nothing() }}", "{{ 'a' + 1 }}"]
+)
+def test_whatever_a_template_raises_is_a_refusal(fault):
+    with pytest.raises(Unrenderable, match="refuses this conversation: "):
+        own(fault).segments(PAIR)
 
 
 def test_content_that_looks_like_the_template_changes_nothing_around_it():

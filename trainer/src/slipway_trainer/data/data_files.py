@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -47,17 +48,20 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
         return _sample(parsed.authority, uri, field)
     if parsed.scheme == "run":
         raise BadConfig(f"{field}: {uri} is a model, not data")
-    return _local(local_path(parsed, field), uri, field, in_image(parsed))
+    try:
+        return _local(local_path(parsed, field), uri, field, in_image(parsed))
+    except OSError as error:
+        raise BadData(f"{field}: {uri}: cannot be read: {error.strerror}") from None
 
 
 def _local(path: Path, uri: str, field: str, hint: str) -> list[SourceFile]:
     if path.is_dir():
         return _in_folder(path, uri, field, f"{path}/")
     if path.exists():
-        return [SourceFile(path, str(path))]
+        return [SourceFile(path, _name(path))]
     if glob.has_magic(str(path)):
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        files = [SourceFile(file, str(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
+        files = [SourceFile(file, _name(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
         if not files:
             raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file{hint}")
         return files
@@ -78,7 +82,12 @@ def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFi
     )
     if not found:
         raise BadData(f"{field}: {uri}: the folder holds no {' or '.join(SUFFIXES)} file")
-    return [SourceFile(path, prefix + path.relative_to(folder).as_posix()) for path in found]
+    return [SourceFile(path, prefix + _name(path.relative_to(folder))) for path in found]
+
+
+def _name(path: Path) -> str:
+    """A file's name is bytes; those that are no UTF-8 are shown as such, since a report is text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _sample(name: str, uri: str, field: str) -> list[SourceFile]:

@@ -12,10 +12,11 @@ import numpy as np
 from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.rows import Block, Conversation
 from slipway_trainer.data.scan import Objective
-from slipway_trainer.step.errors import BadData, BadModel
+from slipway_trainer.step.errors import BadData, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
 SHOWN_SKIPPED = 20
+SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Counts:
     """The first of them, as file:line."""
     unanswered: int = 0
     """Conversations whose last turns have no answer; those turns were left out."""
+    opened: int = 0
+    """Conversations that the assistant opens, and whose first turn the template does not let be learned."""
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
@@ -102,9 +105,9 @@ class Encoder:
     def _causal(self, found: list[rows.Document]) -> Any:
         aside = self._set_aside([scan.document_key(row.text) for row in found] if self.split else None, len(found))
         outputs = _Output(), _Output()
-        encodings = self.tokenizer.encode_batch_fast([row.text for row in found], add_special_tokens=True)
-        for encoding, output in zip(encodings, (outputs[int(a)] for a in aside), strict=True):
-            tokens = encoding.ids if encoding.ids[-1:] == [self.eos_id] else [*encoding.ids, self.eos_id]
+        encoded = self._ids([row.text for row in found], add_special_tokens=True)
+        for ids, output in zip(encoded, (outputs[int(a)] for a in aside), strict=True):
+            tokens = ids if ids[-1:] == [self.eos_id] else [*ids, self.eos_id]
             pieces = list(_pieces(tokens, self.max_length))
             output.counts.rows += 1
             output.counts.split += len(pieces) > 1
@@ -119,6 +122,7 @@ class Encoder:
             output = outputs[int(set_aside)]
             output.counts.rows += 1
             output.counts.unanswered += row.turns[-1].role != "assistant"
+            output.counts.opened += len(encoded) < sum(turn.role == "assistant" for turn in row.turns)
             answers = [(end, tokens) for end, tokens in encoded if end <= self.max_length]
             if not answers:
                 output.counts.skipped += 1
@@ -173,12 +177,27 @@ class Encoder:
         try:
             return self.renderer.segments(row.messages)
         except Unrenderable as error:
-            raise BadData(f"{name}:{row.line}: the model's chat template refuses this conversation: {error}.") from None
+            raise BadData(f"{name}:{row.line}: the model's chat template {error}.") from None
         except BadModel as error:
             raise BadModel(f"{name}:{row.line}: {error}") from None
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        return [found.ids for found in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    def _ids(self, texts: list[str], *, add_special_tokens: bool = False) -> list[list[int]]:
+        try:
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        except Exception as error:
+            # The tokenizers library raises bare Exception, as for a word that a tokenizer without [UNK] has not.
+            raise BadModel(
+                f"the tokenizer cannot encode {self._first_unencodable(texts)}: {first_line(error)}"
+            ) from None
+        return [found.ids for found in encodings]
+
+    def _first_unencodable(self, texts: list[str]) -> str:
+        for text in texts:
+            try:
+                self.tokenizer.encode(text)
+            except Exception:
+                return f"the text that begins with {text[:SHOWN_CHARACTERS]!r}"
+        return "these texts"
 
     def _set_aside(self, keys: list[int] | None, count: int) -> np.ndarray:
         if keys is None or self.split is None:

@@ -40,7 +40,7 @@ class InputFile:
     def blocks(self) -> Iterator[Block]:
         """Yields its rows. Raises BadData when it is unreadable, or no longer the file that was hashed."""
         yield from rows.blocks(self.source.path, self.name)
-        if _stamp(self.source.path) != self.stamp:
+        if not self.source.path.exists() or _stamp(self.source.path) != self.stamp:
             raise BadData(f"{self.name}: was changed while it was read. Start the run again once it is complete")
 
     def to_document(self, uri: str) -> dict[str, Any]:

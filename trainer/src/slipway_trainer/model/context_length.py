@@ -27,10 +27,14 @@ def of_folder(folder: Path) -> ContextLength | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadModel(f"model.from: {folder} has no config.json, so it is no model of Hugging Face") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadModel(f"model.from: {path}: is not JSON: {error}") from None
+    except OSError as error:
+        raise BadModel(f"model.from: {path}: cannot be read: {error.strerror}") from None
+    if not isinstance(config, dict):
+        raise BadModel(f"model.from: {path}: is no object {{…}}, so it describes no model")
     for name in _FIELDS:
-        for place in (config, config.get("text_config") or {}):
-            if isinstance(place.get(name), int):
+        for place in (config, config.get("text_config")):
+            if isinstance(place, dict) and isinstance(place.get(name), int):
                 return ContextLength(place[name], f"{name} in {path}")
     return None

@@ -28,6 +28,7 @@ from slipway_trainer.prepare import (
     preflight,
     prepare_report,
     prepared_size,
+    prompt_check,
     stage_shards,
     tokenizer_of_run,
     training_scan,
@@ -81,6 +82,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     scanned = training_scan.scan(found, held, workers, say)
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
+    prompt_check.check(held, made.words)
     made.publish(workspace.tokenizer, fence)
     stages: dict[str, Any] = {}
     for stage in plan.stages:

@@ -41,7 +41,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in ("split", "truncated", "skipped", "unanswered")
+        for name in ("split", "truncated", "skipped", "unanswered", "opened")
         if details[name]
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -64,6 +64,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("truncated", "cut at the last answer that fits into maxLength"),
                     ("skipped", f"skipped, no answer fits: {', '.join(counts['skipped_lines'][:3])} …"),
                     ("unanswered", "with turns after the last answer, which were left out"),
+                    ("opened", "opened by the assistant, whose first turn is read and not learned"),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # Not AutoTokenizer: it imports torch (seconds), and it may choose a class that tokenises otherwise than the
 # tokenizer.json beside it. This one is saved under its own name, so training, evaluation and vLLM load the same.
@@ -158,8 +158,9 @@ def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def _starts_with_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
-    ids = tokenizer("x", add_special_tokens=True)["input_ids"]
-    return tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id  # type: ignore[index]
+    # Of nothing: not every tokenizer can encode a text that somebody else chooses.
+    ids: Any = tokenizer("", add_special_tokens=True)["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def _is_one_token(tokenizer: PreTrainedTokenizerFast, text: str) -> bool:
