@@ -25,6 +25,7 @@ DOCUMENTS = [
     "\n\n",
     "",
     "The dog.\n\n  And\tthe   fox.",
+    "    indented, cafe\u0301\r\n",
     "emoji 🙂 and a long-ish tail of words " * 5,
     "ab" * 16,
     "ab" * 17,

@@ -36,7 +36,39 @@ ANSWERED = chat(("user", "a"), ("assistant", "b"))
 
 def test_documents_come_with_their_lines_and_blank_lines_count(tmp_path):
     path = write(tmp_path, lines({"text": " a "}, b"", {"text": "b", "more": 1}) + b'{"text": "c"}')
-    assert [(row.line, row.text) for row in read(path)] == [(1, "a"), (3, "b"), (4, "c")]
+    assert [(row.line, row.text) for row in read(path)] == [(1, " a "), (3, "b"), (4, "c")]
+
+
+RAW = [
+    "    if x:\n        return 1\n",
+    "a\r\nb\rc",
+    "cafe\u0301",
+    "\ufeffa",
+    "　床前明月光，\n",
+    "a\u2028b",
+]
+
+
+@pytest.mark.parametrize("text", RAW)
+@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.parquet"])
+def test_a_text_is_what_stands_in_its_row_to_the_byte(tmp_path, name, text):
+    path = tmp_path / name
+    found = chat(("user", text), ("assistant", text)) | {"text": text, "prompt": None, "answer": None}
+    if name.endswith(".parquet"):
+        parquet.write_table(arrow.Table.from_pylist([found]), path)
+    else:
+        content = lines(found)
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert [row.text for row in read(path)] == [text]
+    assert read(path, rows.conversations)[0].turns == (Turn("user", text), Turn("assistant", text))
+    assert [(row.turns, row.answer) for row in read(path, rows.prompts)] == [((Turn("user", text),), text)]
+
+
+def test_a_byte_order_mark_before_a_row_is_the_files_and_the_text_keeps_its_own(tmp_path):
+    mark = "\ufeff".encode()
+    content = mark + lines({"text": "\ufeffa"}) + mark + lines({"text": "b"})
+    for name, pack in (("data.jsonl", bytes), ("data.jsonl.gz", gzip.compress)):
+        assert [row.text for row in read(write(tmp_path, pack(content), name))] == ["\ufeffa", "b"]
 
 
 def test_every_format_holds_the_same_rows(tmp_path, monkeypatch):
@@ -84,7 +116,7 @@ BAD_DOCUMENTS = [
     (b'{"text": ' + b"7" * 5000 + b"}", r"text is .*777…; it must be a string"),
     ({"text": 5}, "text is 5; it must be a string"),
     ({"text": ["a"]}, r'text is \["a"\]; it must be a string'),
-    ({"text": " \n"}, "the text is empty"),
+    ({"text": " \n"}, "the text is empty, or white space alone"),
     ({"text": "a\0"}, "text has a NUL character at character 2"),
     (b'{"text": "a\\ud83d"}', r"text has a lone surrogate \(\\ud83d\) at character 2"),
 ]
@@ -129,7 +161,7 @@ def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
     )
     found = read(path, rows.prompts)
     assert [(row.turns, row.answer) for row in found] == [
-        ((Turn("user", "a"),), "b"),
+        ((Turn("user", " a "),), "b\n"),
         ((Turn("user", "c"),), None),
         ((Turn("user", "a"),), "b"),
         ((Turn("system", "s"), Turn("user", "u")), None),

@@ -1,42 +1,10 @@
-import unicodedata
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_trainer.data.text import comparable, fault, normalised, units
+from slipway_trainer.data.text import comparable, fault, units
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        ("  a  \n", "a"),
-        ("\ufeffa", "a"),
-        ("a\r\nb\rc", "a\nb\nc"),
-        ("cafe\u0301", "café"),
-        ("def f():\n    if x:\n\treturn 1\n", "def f():\n    if x:\n\treturn 1"),
-        ("a  b \n\n\n c", "a  b \n\n\n c"),
-        ("　床前明月光，\n", "床前明月光，"),
-        ("１ﬁ№", "１ﬁ№"),
-    ],
-)
-def test_what_is_learned_reads_as_it_did(raw, expected):
-    assert normalised(raw) == expected
-
-
-@given(texts)
-def test_a_normalised_text_stays_as_it_is(text):
-    assert normalised(normalised(text)) == normalised(text)
-
-
-@given(texts)
-def test_nothing_visible_is_lost(text):
-    def visible(s):
-        return "".join(unicodedata.normalize("NFC", s.removeprefix("\ufeff")).split())
-
-    assert visible(normalised(text)) == visible(text)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, tree, workspace, write_rows
 from tests.unit.trainer.tiny_model import with_a_hole
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data import rows
@@ -38,10 +40,10 @@ def failure(folder: Path, made) -> StepFailure:
 
 
 def test_documents_become_tokens_with_bos_and_eos_all_of_them_targets(tmp_path):
-    made = plan(causal(write_rows(tmp_path / "a.jsonl", text(f" {POEM}\r\n"), text(OTHER))))
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", text(f"    {POEM}\r\n"), text(OTHER))))
     found, report = run(tmp_path / "run", made)
     words, shards = tokenizer.load(found), Shards.open(found.stage("pretrain").data("train"))
-    for index, expected in enumerate((POEM, OTHER)):
+    for index, expected in enumerate((f"    {POEM}\r\n", OTHER)):
         tokens, learn = shards.document(index)
         assert words.decode(tokens) == f"<s>{expected}</s>"
         assert learn.all()
@@ -191,6 +193,61 @@ def test_rows_of_the_other_objective_are_refused(tmp_path):
     assert "no 'text': it has 'conversations'" in str(failure(tmp_path / "run", plan(causal(uri))))
 
 
+def test_a_prompt_that_the_template_refuses_is_named_before_anything_is_trained(tmp_path, base):
+    words = tokenizer.from_folder(base, "base")
+    words.chat_template = (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    )
+    tokenizer.save(words, base)
+    asked = {"conversations": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]}
+    prompts = [{"uri": write_rows(tmp_path / "p.jsonl", {"prompt": "who?"}, asked)}]
+    data = write_rows(tmp_path / "a.jsonl", text(POEM))
+    error = failure(tmp_path / "run", plan(causal(data), model={"from": f"file://{base}"}, prompts=prompts))
+    assert isinstance(error, BadData)
+    refused = "the model's chat template refuses this conversation: no system role."
+    assert str(error) == f"{tmp_path}/p.jsonl:2: {refused}"
+
+
+def test_files_of_any_name_are_read_and_one_that_cannot_be_there_is_named_by_its_field(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.jsonl")).write_text(json.dumps(text(POEM)))
+    _, report = run(tmp_path / "run", plan(causal(f"file://{folder}")))
+    assert report["stages"]["pretrain"]["train"]["files"][0]["name"] == f"{folder}/caf\\xe9.jsonl"
+    error = failure(tmp_path / "other", plan(causal(f"file://{tmp_path}/{'a' * 300}.jsonl")))
+    assert isinstance(error, BadData)
+    assert "stages[0].data.train[0].uri" in str(error)
+    assert "cannot be read: File name too long" in str(error)
+
+
+def test_a_word_that_the_tokenizer_cannot_encode_is_refused(tmp_path):
+    bare = Tokenizer(models.WordLevel({"</s>": 0, "hello": 1}))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>")
+    tokenizer.save(words, tmp_path / "words")
+    scratch = {"hiddenSize": 64, "heads": 2, "maxLength": 128, "tokenizer": {"from": f"file://{tmp_path}/words"}}
+    data = write_rows(tmp_path / "a.jsonl", text("hello"), text("hello you"))
+    error = failure(tmp_path / "run", plan(causal(data), model={"scratch": scratch}))
+    assert isinstance(error, BadModel)
+    assert str(error).startswith("the tokenizer cannot encode the text that begins with 'hello you': ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1]", "is no object"), ("{", "is not JSON"), ('{"text_config": [1]}', None), ("[" * 100_000, "is not JSON")],
+)
+def test_a_config_that_describes_no_model_is_refused(tmp_path, base, content, message):
+    (base / "config.json").write_text(content)
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", text(POEM))), model={"from": f"file://{base}"})
+    if message is None:
+        run(tmp_path / "run", made)
+    else:
+        error = failure(tmp_path / "run", made)
+        assert isinstance(error, BadModel)
+        assert f"model.from: {base}/config.json: {message}" in str(error)
+
+
 def test_a_sequence_above_the_models_is_refused(tmp_path):
     made = plan(causal(write_rows(tmp_path / "a.jsonl", text(POEM)), max_length=128))
     # The resource's own rules refuse it earlier; a plan that came another way meets the same words here.
@@ -249,8 +306,8 @@ def test_c_held_out_data_that_is_apart_is_copied_for_the_evaluation(tmp_path):
     train, held = write_rows(tmp_path / "a.jsonl", text(POEM)), write_rows(tmp_path / "h.jsonl", text(f" {OTHER}\n"))
     found, report = run(tmp_path / "run", plan(causal(train), data=[{"uri": held}]))
     copied = [json.loads(line) for line in found.evaluation_documents.read_text().splitlines()]
-    assert copied == [{"text": OTHER, "source": "h.jsonl:1"}]
-    assert (report["evaluation"]["documents"], report["evaluation"]["bytes"]) == (1, len(OTHER.encode()))
+    assert copied == [{"text": f" {OTHER}\n", "source": "h.jsonl:1"}]
+    assert (report["evaluation"]["documents"], report["evaluation"]["bytes"]) == (1, len(OTHER.encode()) + 2)
 
 
 def test_c_prompts_that_are_not_meant_to_test_recall_may_not_stand_in_the_training_data(tmp_path):

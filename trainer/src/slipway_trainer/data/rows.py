@@ -1,7 +1,8 @@
 """Rows of a data file, checked one by one; what is wrong is named by file and line.
 
 A file is read in blocks of whole rows, so that several processes can check and tokenise it. Nothing that a row means
-depends on where a block ends.
+depends on where a block ends. A text is what its string holds, to the byte: white space at its ends, line ends and how
+its characters are composed are the user's. A byte order mark before a row is the file's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from slipway_trainer.data import compression, json_row, unused_fields
-from slipway_trainer.data.text import fault, normalised
+from slipway_trainer.data.text import fault
 from slipway_trainer.step.errors import BadData
 
 BLOCK_BYTES = 1 << 20
@@ -92,7 +93,7 @@ def blocks(path: Path, name: str) -> Iterator[Block]:
 
 
 def documents(block: Block) -> list[Document]:
-    """Returns the rows {"text"} of a block, normalised. Raises BadData that names file and line."""
+    """Returns the rows {"text"} of a block. Raises BadData that names file and line."""
     found = []
     for line, row in _rows(block):
         _refuse_unused(block, line, row, rendered=False)
@@ -101,7 +102,7 @@ def documents(block: Block) -> list[Document]:
 
 
 def conversations(block: Block) -> list[Conversation]:
-    """Returns the rows {"conversations"} of a block, normalised. Raises BadData that names file and line."""
+    """Returns the rows {"conversations"} of a block. Raises BadData that names file and line."""
     found = []
     for line, row in _rows(block):
         _refuse_unused(block, line, row)
@@ -126,14 +127,18 @@ def prompts(block: Block) -> list[Prompt]:
             turns = _turns(block, line, row["conversations"])
         else:
             content = _string(block, line, _field(block, line, row, "prompt"), "prompt")
-            if not content:
-                raise _bad(block, line, "the prompt is empty")
+            if not content.strip():
+                raise _bad(block, line, "the prompt is empty, or white space alone")
             turns = (Turn("user", content),)
         answer = row.get("answer")
         if answer is not None:
             answer = _string(block, line, answer, "answer")
-            if not answer:
-                raise _bad(block, line, "the answer is empty. Leave it out when there is none to compare with")
+            if not answer.strip():
+                raise _bad(
+                    block,
+                    line,
+                    "the answer is empty, or white space alone. Leave it out when there is none to compare with",
+                )
         if turns[-1].role == "assistant":
             if answer is not None:
                 raise _bad(block, line, "two answers: the field answer and an assistant turn at the end")
@@ -146,8 +151,8 @@ def prompts(block: Block) -> list[Prompt]:
 
 def _text(block: Block, line: int, row: dict[str, Any]) -> str:
     text = _string(block, line, _field(block, line, row, "text"), "text")
-    if not text:
-        raise _bad(block, line, "the text is empty. Remove the row")
+    if not text.strip():
+        raise _bad(block, line, "the text is empty, or white space alone. Remove the row")
     return text
 
 
@@ -176,8 +181,12 @@ def _turns(block: Block, line: int, value: Any) -> tuple[Turn, ...]:
             )
         role = cast(Role, turn["role"])
         content = _string(block, line, turn["content"], f"the content of turn {number} ({role})")
-        if not content:
-            raise _bad(block, line, f"turn {number} is an empty {role} turn. Fill it in, or remove the row")
+        if not content.strip():
+            raise _bad(
+                block,
+                line,
+                f"turn {number} is an empty {role} turn, or white space alone. Fill it in, or remove the row",
+            )
         turns.append(Turn(role, content))
     return tuple(turns)
 
@@ -203,7 +212,7 @@ def _string(block: Block, line: int, value: Any, what: str) -> str:
         raise _bad(block, line, f"{what} is {_shown(value)}; it must be a string")
     if problem := fault(value):
         raise _bad(block, line, f"{what} has {problem}")
-    return normalised(value)
+    return value
 
 
 def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:

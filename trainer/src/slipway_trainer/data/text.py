@@ -1,11 +1,9 @@
-"""Two normal forms of text: the one that is learned and scored, and the one in which documents are compared."""
+"""The form in which documents are compared, and what no text may hold. What is learned and scored is a text itself."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-
-BYTE_ORDER_MARK = "\ufeff"
 
 # Scripts that are written without spaces: every character is a unit of its own.
 _UNSPACED = (
@@ -15,19 +13,6 @@ _UNSPACED = (
 )
 _UNIT = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def normalised(text: str) -> str:
-    r"""Returns the text as it is learned and scored.
-
-    A byte order mark is dropped, line ends become `\n`, characters are composed (Unicode NFC, which changes how a
-    text is stored and not how it reads; NFKC would turn １ into 1 and ﬁ into fi), and white space before the first
-    and after the last visible character goes. Everything inside stays as it is, the indentation of code included.
-    """
-    text = text.removeprefix(BYTE_ORDER_MARK)
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def units(text: str) -> list[str]:
