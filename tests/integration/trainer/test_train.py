@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.integration.trainer.training import PRETRAIN, Training, make
+from transformers import FalconConfig, FalconForCausalLM
 
 from slipway_core.protocol import exit_codes
 from slipway_trainer.batches import order
@@ -565,3 +566,40 @@ def test_epochs_and_tokens_end_where_they_should(tmp_path: Path, length: dict[st
     else:
         before = run.metrics()[-2]["tokens"]
         assert before < 300 <= last["tokens"]
+
+
+def falcon(folder: Path, first: Training) -> str:
+    """A Falcon, which lets documents of a row see each other; with the tokenizer of another run."""
+    words = tokenizer.load(first.workspace)
+    torch.manual_seed(0)
+    config = FalconConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, initializer_range=0.3
+    )
+    FalconForCausalLM(config).save_pretrained(str(folder))
+    words.save_pretrained(str(folder))
+    return f"file://{folder}"
+
+
+def test_documents_that_would_see_each_other_get_a_row_each_and_the_log_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The steps are those of a model that keeps them apart, and the validation loss does not depend on the packing."""
+    model = {"from": falcon(tmp_path / "falcon", make(tmp_path / "words"))}
+    still = PRETRAIN | VALIDATED | {"steps": 2, "optimizer": {"learningRate": 1e-9}}
+    run = make(tmp_path / "packed", still | {"maxLength": 64}, model=model)
+    run.train()
+    assert "one document a row: falcon lets documents of a row see each other" in capsys.readouterr().out
+    decided = json.loads(run.folder().resolved.read_text())
+    assert decided["packed"] is False
+    assert "falcon" in decided["reasons"]["packing"]
+    alone = make(tmp_path / "alone", still | {"maxLength": 24}, model=model)
+    alone.train()
+    losses = [found.metrics()[-1]["validation_loss"] for found in (run, alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_documents_that_share_rows_are_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make(tmp_path)
+    run.train()
+    assert json.loads(run.folder().resolved.read_text())["packed"] is True
+    assert "several documents a row: a document behind another one is computed as by itself" in capsys.readouterr().out

@@ -15,6 +15,11 @@ IGNORED = -100
 WIDTH_STEP = 8
 
 
+def columns(longest: int, max_length: int) -> int:
+    """Returns the width of a batch whose longest row has so many tokens."""
+    return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, max_length)
+
+
 def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, pad_id: int) -> dict[str, torch.Tensor]:
     """Returns input_ids, position_ids and labels, int64 [rows, width]; width is the longest row rounded up to 8.
 
@@ -29,7 +34,7 @@ def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, p
         return _empty(pad_id)
     documents = [bins.row(row) for row in rows]
     longest = max((int(shards.lengths[row].sum()) for row in documents), default=0)
-    width = min(-(-longest // WIDTH_STEP) * WIDTH_STEP, max_length)
+    width = columns(longest, max_length)
     if longest > width:
         raise ValueError(f"a row of {longest} tokens does not fit into {max_length}")
     inputs = np.full((len(rows), width), pad_id, np.int64)
@@ -54,9 +59,8 @@ def batch(shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, p
 
 
 def _empty(pad_id: int) -> dict[str, torch.Tensor]:
-    width = WIDTH_STEP
     return {
-        "input_ids": torch.full((1, width), pad_id),
-        "position_ids": torch.arange(width).unsqueeze(0),
-        "labels": torch.full((1, width), IGNORED),
+        "input_ids": torch.full((1, WIDTH_STEP), pad_id),
+        "position_ids": torch.arange(WIDTH_STEP).unsqueeze(0),
+        "labels": torch.full((1, WIDTH_STEP), IGNORED),
     }

@@ -17,6 +17,11 @@ class Bins:
     documents: np.ndarray
     """int64 [documents]: indices into what was packed."""
 
+    @classmethod
+    def empty(cls) -> Bins:
+        """Returns no rows."""
+        return cls(np.zeros(1, np.int64), np.zeros(0, np.int64))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -46,7 +51,7 @@ def pack(lengths: np.ndarray, capacity: int) -> Bins:
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     if len(lengths) == 0:
-        return Bins(np.zeros(1, np.int64), np.zeros(0, np.int64))
+        return Bins.empty()
     if lengths.min() < 1 or lengths.max() > capacity:
         raise ValueError(f"lengths {lengths.min()} to {lengths.max()} do not fit into rows of 1 to {capacity}")
     order = np.argsort(-lengths, kind="stable")

@@ -69,7 +69,7 @@ class RowStream:
             parts.append(bins.take(np.arange(index, end)))
             start += end - index
         if not parts:
-            return Bins(np.zeros(1, np.int64), np.zeros(0, np.int64))
+            return Bins.empty()
         sizes = np.concatenate([np.diff(part.offsets) for part in parts])
         return Bins(np.concatenate(([0], np.cumsum(sizes))), np.concatenate([part.documents for part in parts]))
 

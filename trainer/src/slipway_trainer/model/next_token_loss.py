@@ -13,6 +13,9 @@ IGNORED = -100
 CACHED_ROWS = 256
 """Rows of logits that are worked on at once: few enough to stay in a CPU's cache between the passes."""
 
+BY_ROWS = ("sdpa", "eager")
+"""Attentions that tell the documents of a row apart by a mask."""
+
 
 class NextTokenLoss(nn.Module):
     """A causal language model that returns its summed loss.
@@ -22,10 +25,16 @@ class NextTokenLoss(nn.Module):
     tokens pays a tenth of the vocabulary's matrix product.
     """
 
-    def __init__(self, model: nn.Module, *, attention: str) -> None:
+    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True) -> None:
+        """
+        Args:
+            attention: the model's, as transformers calls it.
+            packed: whether the documents of a row are told apart by their positions; else a row is one document.
+        """
         super().__init__()
         self.model = model
         self._attention = attention
+        self._packed = packed
         self._learned: torch.Tensor | None = None
         output = model.get_output_embeddings()  # type: ignore[operator]
         output.register_forward_pre_hook(self._keep_learned)
@@ -37,18 +46,13 @@ class NextTokenLoss(nn.Module):
             input_ids, position_ids, labels: int64 [rows, width] as `collate.batch` makes them. Labels are not
                 shifted; the first token of each document and the padding carry IGNORED.
         """
-        extra: dict[str, object] = {}
-        if self._attention != "sdpa":
-            # One row of all documents. sdpa with a mask would pay for the square of its length.
-            input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
-        if self._attention == document_attention.NAME:
-            extra["document_lengths"] = document_attention.lengths(position_ids[0])
+        inputs = model_inputs(input_ids, position_ids, attention=self._attention, packed=self._packed)
         # The first token of every document is ignored, so a shift across the end of a row predicts nothing.
         targets = labels.reshape(-1)[1:]
         learned = (targets != IGNORED).nonzero().flatten()
         self._learned = learned
         try:
-            logits = self.model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra).logits
+            logits = self.model(**inputs).logits
         finally:
             self._learned = None
         # A view: indexing would make its backward pass write all logits once more, as zeros.
@@ -59,6 +63,27 @@ class NextTokenLoss(nn.Module):
             return args
         hidden = args[0]
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._learned).unsqueeze(0), *args[1:])
+
+
+def model_inputs(
+    input_ids: torch.Tensor, position_ids: torch.Tensor, *, attention: str, packed: bool
+) -> dict[str, Any]:
+    """Returns what a model is called with, for tokens and positions int64 [rows, width].
+
+    The positions of a row that is one document are left to the model: not every one takes them, and some count them
+    another way. Padding stands at the end of such a row, where a causal model does not see it.
+    """
+    extra: dict[str, Any] = {}
+    if not packed:
+        if attention != document_attention.NAME:
+            return {"input_ids": input_ids, "use_cache": False}
+        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    if attention not in BY_ROWS:
+        # One row of all documents. A mask would pay for the square of its length.
+        input_ids, position_ids = input_ids.reshape(1, -1), position_ids.reshape(1, -1)
+    if attention == document_attention.NAME:
+        extra["document_lengths"] = document_attention.lengths(position_ids[0])
+    return {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False, **extra}
 
 
 def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import lineage
+from slipway_trainer.model import document_probe, lineage
 from slipway_trainer.training import memory, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
 from slipway_trainer.training.precision import Precision
@@ -17,11 +17,19 @@ from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
 
 
-def decide(attempt: StageAttempt, model: Any, chosen: Precision, stream: RowStream, shards: Shards) -> Resolved:
+def decide(
+    attempt: StageAttempt,
+    model: Any,
+    chosen: Precision,
+    stream: RowStream,
+    shards: Shards,
+    told_apart: document_probe.Found,
+) -> Resolved:
     """Returns what was decided, the same on all ranks; it is in resolved.json then.
 
     Args:
         model: as it will be trained, with its adapter, in the precision that was chosen.
+        told_apart: whether it keeps the documents of a row apart.
 
     Raises Superseded when a newer attempt has the stage.
     """
@@ -43,6 +51,7 @@ def decide(attempt: StageAttempt, model: Any, chosen: Precision, stream: RowStre
         micro_batch=choice.micro_batch,
         gradient_checkpointing=choice.gradient_checkpointing,
         attention=model.config._attn_implementation,
+        packed=told_apart.packed,
         target_modules=sorted(model.peft_config["default"].target_modules) if stage.adapter else None,
         world_size=ranks.world,
         sequences=extent.sequences,
@@ -50,7 +59,7 @@ def decide(attempt: StageAttempt, model: Any, chosen: Precision, stream: RowStre
         total_steps=extent.steps,
         data_digest=shards.digest,
         versions=lineage.libraries(),
-        reasons=choice.reasons | {"precision": precision.reason(stage, device)},
+        reasons=choice.reasons | {"precision": precision.reason(stage, device), "packing": told_apart.reason},
     )
     if ranks.first:
         attempt.fence.check()
@@ -70,5 +79,6 @@ def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
     attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
+    attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
     if decided.target_modules:
         attempt.log(f"adapter on {', '.join(decided.target_modules)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from slipway_trainer.batches import collate
+from slipway_trainer.batches import collate, micro_rows
 from slipway_trainer.batches.row_stream import Extent, RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.training.process_group import Ranks
@@ -36,6 +36,8 @@ class Windows:
     extent: Extent
     max_length: int
     micro_batch: int
+    packed: bool
+    """Whether documents share rows; else each is computed in one of its own."""
     pad_id: int
     ranks: Ranks
 
@@ -45,21 +47,21 @@ class Windows:
         if start >= stop:
             return Window([], 0, 0, start, 0.0)
         rows = self.stream.rows(start, stop)
-        mine = list(range(len(rows)))[self.ranks.rank :: self.ranks.world]
-        micro = self.micro_batch
-        most = -(-len(rows) // self.ranks.world)
+        parts = micro_rows.of_rank(
+            rows,
+            self.shards.lengths,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            micro_batch=self.micro_batch,
+            max_length=self.max_length,
+            packed=self.packed,
+        )
         batches = [
-            collate.batch(
-                self.shards,
-                rows,
-                mine[index * micro : (index + 1) * micro],
-                max_length=self.max_length,
-                pad_id=self.pad_id,
-            )
-            for index in range(-(-most // micro))
+            collate.batch(self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id)
+            for part in parts
         ]
         targets = sum(int((batch["labels"] != collate.IGNORED).sum()) for batch in batches)
-        tokens = sum(int(self.shards.lengths[rows.row(row)].sum()) for row in mine)
+        tokens = sum(int(self.shards.lengths[part.documents].sum()) for part in parts)
         return Window(batches, targets, tokens, stop, self._epoch(stop))
 
     def _epoch(self, row: int) -> float:

@@ -25,6 +25,9 @@ class Resolved:
     total_rows: int
     total_steps: int
     data_digest: str
+    packed: bool = True
+    """Whether documents share rows; else each is computed in one of its own, and a step learns the same. Asked of the
+    model by every attempt: a file of a version that did not ask does not have it."""
     versions: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.limits import usable_physical_cores
 from slipway_trainer.batches.row_stream import Extent, RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import stage_model
+from slipway_trainer.model import document_probe, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
@@ -93,7 +94,12 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         dtype=precision.DTYPES[chosen],
         target_modules=decided.target_modules if decided else None,
     )
-    decided = decided or auto_settings.decide(attempt, model, chosen, stream, shards)
+    told_apart = _told_apart(attempt, model, shards)
+    decided = decided or auto_settings.decide(attempt, model, chosen, stream, shards, told_apart)
+    if decided.packed and not told_apart.packed:
+        # Another device or library than those of the first attempt; what a step learns stays the same.
+        attempt.log(f"one document a row from here on: {told_apart.reason}")
+        decided = replace(decided, packed=False)
     _check_begun(attempt, decided, shards)
 
     engine = _engine(attempt, model, decided)
@@ -114,6 +120,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
                 extent=Extent(decided.total_rows, decided.total_steps, decided.sequences),
                 max_length=stage.max_length,
                 micro_batch=decided.micro_batch,
+                packed=decided.packed,
                 pad_id=pad_id,
                 ranks=ranks,
             ),
@@ -144,6 +151,13 @@ def _data(attempt: StageAttempt) -> tuple[Shards, Shards | None]:
     return Shards.open(folder.data("train")), Shards.open(folder.data("validation")) if asked else None
 
 
+def _told_apart(attempt: StageAttempt, model: Any, shards: Shards) -> document_probe.Found:
+    """Returns whether the model keeps the documents of a row apart on every rank; the same on all of them."""
+    found = document_probe.look(model, shards.tokens, max_length=attempt.stage.max_length)
+    everyone = process_group.of_all(found, attempt.ranks)
+    return next((other for other in everyone if not other.packed), everyone[0])
+
+
 def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> None:
     """Raises BadData when the stage began with other data."""
     if decided.data_digest != shards.digest:
@@ -158,7 +172,7 @@ def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> No
 def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    module = NextTokenLoss(model, attention=decided.attention)
+    module = NextTokenLoss(model, attention=model.config._attn_implementation, packed=decided.packed)
     settings, ranks = attempt.stage.optimizer, attempt.ranks
     config = engines.configuration(
         precision=decided.precision,
@@ -181,6 +195,7 @@ def _validation(attempt: StageAttempt, aside: Shards | None, decided: Resolved, 
         max_length=attempt.stage.max_length,
         pad_id=pad_id,
         micro_batch=decided.micro_batch,
+        packed=decided.packed,
         rank=attempt.ranks.rank,
         world=attempt.ranks.world,
     )
