@@ -105,7 +105,8 @@ class Adapter(Api):
     """The adapter is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str = Field(default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$")
-    """Auto (every linear layer but the output), or names of modules separated by commas: q_proj,v_proj."""
+    """Auto (every linear layer but the output), or names of linear layers separated by commas: q_proj,v_proj. Experts
+    that are one tensor get no adapter."""
 
 
 class Stage(Api):

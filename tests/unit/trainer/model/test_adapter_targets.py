@@ -1,50 +1,149 @@
+"""What an adapter goes on, and what is refused by name."""
+
+from typing import Any
+
 import pytest
 import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from slipway_core.resources.model import Scratch
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import adapter_targets
-from slipway_trainer.model.adapters import linear_layers
-from slipway_trainer.model.new_model import scratch_config
+from slipway_trainer.model.adapters import add_adapter
+from slipway_trainer.model.logit_check import sample_logits
+from slipway_trainer.model.merge import merge_adapter
 from slipway_trainer.step.errors import BadConfig
-from slipway_trainer.tokens import tokenizer
+
+PLAIN = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "resid_pdrop": 0.0}
+MAMBA = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+LLAMA4 = PLAIN | EXPERTS | {"attention_chunk_size": 64, "intermediate_size_mlp": 64, "no_rope_layers": [1, 0]}
+ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]
+MLP = ["down_proj", "gate_proj", "up_proj"]
 
 
-def stage(targets):
+def stage(targets: str = "Auto", method: str = "LoRA") -> Stage:
     return Stage.model_validate(
-        {"name": "sft", "data": {"train": [{"uri": "package://tang"}]}, "adapter": {"targetModules": targets}}
+        {
+            "name": "sft",
+            "data": {"train": [{"uri": "package://tang"}]},
+            "adapter": {"method": method, "targetModules": targets, "rank": 4},
+        }
     )
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
-def test_the_names_of_a_new_model_are_those_of_its_linear_layers(architecture):
-    words = tokenizer.train(["床前明月光"], vocabulary=300, max_length=64)
-    scratch = Scratch.model_validate(
-        {"architecture": architecture, "layers": 1, "hiddenSize": 32, "heads": 2, "tokenizer": {"train": {}}}
-    )
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(scratch_config(scratch, words))
-    assert set(linear_layers(model)) == {f"model.layers.0.{name}" for name in adapter_targets.NEW_MODEL}
+def make(family: str, device: str = "cpu", **settings: Any) -> Any:
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
 
 
-def test_a_folder_is_read_by_its_headers(tmp_path):
-    tensors = {
-        "model.embed_tokens.weight": torch.zeros(4, 2),
-        "model.layers.0.attn.c_attn.weight": torch.zeros(2, 2),
-        "model.norm.weight": torch.zeros(2),
-    }
-    save_file(tensors, tmp_path / "model.safetensors")
-    names = adapter_targets.of_folder(tmp_path)
-    assert sorted(names) == ["model.embed_tokens", "model.layers.0.attn.c_attn"]
-    adapter_targets.check(stage("attn.c_attn"), names)
-    with pytest.raises(BadConfig, match=r"stages\[sft\].*called q_proj\. Its layers are called c_attn;"):
-        adapter_targets.check(stage("c_attn,q_proj"), names)
-    with pytest.raises(BadConfig):
-        adapter_targets.check(stage("_attn"), names)
+FAMILIES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("llama", PLAIN, sorted([*ATTENTION, *MLP])),
+    ("gpt2", GPT2, ["c_attn", "c_fc", "c_proj"]),
+    ("falcon", {k: v for k, v in PLAIN.items() if "head" not in k[:4]}, sorted(
+        ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"])),
+    ("qwen3_moe", PLAIN | EXPERTS, ATTENTION),
+    ("llama4_text", LLAMA4, sorted([*ATTENTION, *MLP])),
+    ("mamba", MAMBA, ["in_proj"]),
+]  # fmt: skip
 
 
-def test_what_cannot_be_read_is_left_to_the_one_who_loads_it(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"x")
-    adapter_targets.check(stage("q_proj"), adapter_targets.of_folder(tmp_path))
+@pytest.mark.parametrize(("family", "settings", "expected"), FAMILIES)
+def test_auto_takes_all_linear_layers_but_the_output_with_and_without_weights(
+    family: str, settings: dict[str, Any], expected: list[str]
+) -> None:
+    for device in ("cpu", "meta"):
+        assert adapter_targets.resolve(make(family, device, **settings), stage()) == expected
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+@pytest.mark.parametrize(("family", "settings", "_expected"), FAMILIES)
+def test_what_is_found_can_be_adapted_trained_and_merged(
+    family: str, settings: dict[str, Any], _expected: list[str], method: str
+) -> None:
+    model = make(family, **settings).eval()
+    before = sample_logits(model)
+    asked = stage(method=method)
+    adapted: PeftModel = add_adapter(model, asked, adapter_targets.resolve(model, asked))
+    torch.testing.assert_close(sample_logits(adapted), before, atol=1e-5, rtol=1e-4)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    learned = sample_logits(adapted)  # type: ignore[arg-type]
+    assert (learned - before).abs().max() > 1e-3
+    torch.testing.assert_close(sample_logits(merge_adapter(adapted)), learned, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+def test_an_adapter_is_made_without_weights_as_prepare_does(method: str) -> None:
+    model = make("gpt2", "meta", **GPT2)
+    asked = stage(method=method)
+    unloaded = add_adapter(model, asked, adapter_targets.resolve(model, asked)).unload()
+    assert adapter_targets.resolve(unloaded, asked) == ["c_attn", "c_fc", "c_proj"]
+
+
+def test_names_are_ends_of_names() -> None:
+    model = make("llama", **PLAIN)
+    assert adapter_targets.resolve(model, stage("v_proj,q_proj,v_proj")) == ["q_proj", "v_proj"]
+    assert adapter_targets.resolve(model, stage("layers.0.mlp.up_proj")) == ["layers.0.mlp.up_proj"]
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "targets", "why"),
+    [
+        ("llama", PLAIN, "q_proj,W_pack", r"nothing in the model is called W_pack\. Its linear layers are called d"),
+        ("llama", PLAIN, "_proj", "nothing in the model is called _proj"),
+        ("llama", PLAIN, "q_proj,lm_head", "lm_head is the output layer, and no adapter goes on that.*; Auto takes"),
+        ("llama", PLAIN, "embed_tokens", "embed_tokens is a Embedding, and an adapter goes on linear layers"),
+        ("llama", PLAIN, "mlp", "mlp is a LlamaMLP"),
+        ("qwen3_moe", PLAIN | EXPERTS, "gate_up_proj", "gate_up_proj holds the weights of all experts in one"),
+        ("mamba", MAMBA, "out_proj", "out_proj of mamba is read past an adapter"),
+    ],
+)
+def test_what_no_adapter_goes_on_is_refused_with_the_reason(
+    family: str, settings: dict[str, Any], targets: str, why: str
+) -> None:
+    with pytest.raises(BadConfig, match=r"^stages\[sft\]\.adapter\.targetModules: " + why):
+        adapter_targets.resolve(make(family, "meta", **settings), stage(targets))
+
+
+def test_auto_without_a_linear_layer_is_refused() -> None:
+    model = make("llama", "meta", **PLAIN)
+    model.model.layers = torch.nn.ModuleList()
+    with pytest.raises(BadConfig, match=r"targetModules: Auto finds no linear layer in llama\. Train it without"):
+        adapter_targets.resolve(model, stage())
+
+
+def test_an_end_that_something_else_shares_is_not_used() -> None:
+    model = make("llama", "meta", **PLAIN)
+    model.model.layers[1].mlp.up_proj = torch.nn.Embedding(2, 2)
+    found = adapter_targets.resolve(model, stage())
+    assert "up_proj" not in found
+    assert "model.layers.0.mlp.up_proj" in found
+
+
+def test_experts_that_get_no_adapter_are_told() -> None:
+    model = make("qwen3_moe", "meta", **PLAIN | EXPERTS)
+    told = adapter_targets.left_out(model, stage())
+    assert told is not None
+    assert told.startswith("down_proj, gate_up_proj hold the weights of all experts in one and get no adapter")
+    assert adapter_targets.left_out(model, stage("q_proj")) is None
+    assert adapter_targets.left_out(make("llama", "meta", **PLAIN), stage()) is None
+
+
+def test_what_peft_refuses_is_told_with_the_field() -> None:
+    with pytest.raises(BadConfig, match=r"^stages\[sft\]\.adapter: LoRA cannot go on act_fn: .*not supported"):
+        add_adapter(make("llama", "meta", **PLAIN), stage(), ["act_fn"])

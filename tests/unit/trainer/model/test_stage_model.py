@@ -8,25 +8,17 @@ import pytest
 import torch
 from tests.unit.trainer.tiny_model import TEXTS, make_model, make_tokenizer, with_a_hole
 
-from slipway_core.resources.data import StageData
 from slipway_core.resources.model import Scratch
-from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer.evaluation import perplexity
 from slipway_trainer.model import stage_model
-from slipway_trainer.model.adapters import resolve_targets
 from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.model.vocabulary import fit_vocabulary, rounded
-from slipway_trainer.step.errors import BadArtifact, BadConfig, BadModel
+from slipway_trainer.step.errors import BadArtifact, BadModel
 
 
 def scratch(**settings: Any) -> Scratch:
     fields = {"hiddenSize": 64, "heads": 2, "layers": 2, "tokenizer": {"train": {}}} | settings
     return Scratch.model_validate(fields, by_alias=True, by_name=False)
-
-
-def stage(targets: str) -> Stage:
-    data = StageData.model_validate({"train": [{"uri": "file:///x"}]}, by_alias=True, by_name=False)
-    return Stage(name="s", data=data, adapter=Adapter(target_modules=targets))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
@@ -75,16 +67,6 @@ def test_a_vocabulary_that_fits_is_left_alone() -> None:
     before = model.get_input_embeddings().weight
     fit_vocabulary(model, words)
     assert model.get_input_embeddings().weight is before
-
-
-def test_auto_targets_are_all_linear_layers_but_the_output() -> None:
-    model = make_model(make_tokenizer())
-    every = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    assert resolve_targets(model, stage("Auto")) == every
-    assert resolve_targets(model, stage("v_proj,q_proj")) == ["q_proj", "v_proj"]
-    assert resolve_targets(model, stage("layers.0.mlp.up_proj")) == ["layers.0.mlp.up_proj"]
-    with pytest.raises(BadConfig, match=r"nothing in the model is called W_pack\. .*gate_proj, k_proj"):
-        resolve_targets(model, stage("q_proj,W_pack"))
 
 
 def saved(folder: Path) -> Path:

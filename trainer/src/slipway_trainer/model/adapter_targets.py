@@ -1,50 +1,147 @@
-"""Names of the layers that an adapter may go on, told from the plan and the files alone: before any stage trains, and
-without a deep-learning library.
+"""Which layers of a model an adapter goes on: told by the model itself, with its weights or without them.
+
+Prepare asks a model without weights and the stage the one that it trains, so what the stage would refuse is refused
+before anything is trained.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from slipway_core.resources.stage import Stage
 from slipway_trainer.step.errors import BadConfig
 
-# The three architectures of new models call their linear layers alike.
-NEW_MODEL = (
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
-    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+_STATE_SPACE = (
+    "mamba",
+    "mamba2",
+    "falcon_mamba",
+    "falcon_h1",
+    "nemotron_h",
+    "jamba",
+    "bamba",
+    "granitemoehybrid",
+    "zamba2",
 )
-_HEADER_LIMIT = 100 << 20
+_READ_PAST = ("conv1d", "x_proj", "dt_proj", "out_proj")
+"""Layers of these architectures whose weights are multiplied with elsewhere than in the layer, by a kernel or by the
+block around it: an adapter on one would learn nothing, or something that its merged form does not compute."""
 
 
-def of_folder(folder: Path) -> list[str]:
-    """Returns the full names of the matrices in a folder's safetensors files, as the headers have them: the linear
-    layers, and embeddings too. Empty when a header cannot be read, which loading the model will then say."""
-    names: list[str] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(size, _HEADER_LIMIT)))
-            names += [
-                name.removesuffix(".weight")
-                for name, tensor in header.items()
-                if name.endswith(".weight") and len(tensor.get("shape", ())) == 2
-            ]
-        except (OSError, ValueError, AttributeError):
-            return []
-    return names
+def resolve(model: nn.Module, stage: Stage) -> list[str]:
+    """Returns what gets the adapter of a stage that has one, sorted: ends of names, as peft compares them, or whole
+    names where an end would take more than is meant.
+
+    Raises BadConfig that names the field when a name is none of the model's, or one that no adapter can go on.
+    """
+    assert stage.adapter is not None
+    layers = linear_layers(model)
+    field = f"stages[{stage.name}].adapter.targetModules"
+    if stage.adapter.target_modules == "Auto":
+        if layers:
+            return _shortened(model, layers)
+        raise BadConfig(f"{field}: Auto finds no linear layer in {_architecture(model)}. Train it without an adapter")
+    wanted = sorted(set(stage.adapter.target_modules.split(",")))
+    for name in wanted:
+        if reason := _refused(model, layers, name):
+            raise BadConfig(f"{field}: {reason}. {_choice(layers)}")
+    return wanted
 
 
-def check(stage: Stage, names: list[str]) -> None:
-    """Raises BadConfig when a target module that the stage names is none of the model's."""
-    if stage.adapter is None or stage.adapter.target_modules == "Auto" or not names:
-        return
-    wanted = stage.adapter.target_modules.split(",")
-    if missing := [w for w in wanted if not any(name == w or name.endswith(f".{w}") for name in names)]:
-        there = sorted({name.rsplit(".", 1)[-1] for name in names if "embed" not in name and "lm_head" not in name})
-        raise BadConfig(
-            f"stages[{stage.name}].adapter.targetModules: nothing in the model is called {', '.join(missing)}. "
-            f"Its layers are called {', '.join(there)}; Auto takes all linear ones"
-        )
+def left_out(model: nn.Module, stage: Stage) -> str | None:
+    """Returns what stays as it is although the stage asks for an adapter on everything; None when nothing does."""
+    if stage.adapter is None or stage.adapter.target_modules != "Auto":
+        return None
+    ends = sorted({_end(name) for name in fused_experts(model)})
+    if not ends:
+        return None
+    return (
+        f"{', '.join(ends)} hold the weights of all experts in one and get no adapter: the experts stay as they are. "
+        "A stage without an adapter trains them"
+    )
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Returns the layers that an adapter can go on, by their full name: the linear ones but the output."""
+    output = _output(model)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module is not output and _is_linear(module) and not _read_past(model, name)
+    }
+
+
+def fused_experts(model: nn.Module) -> list[str]:
+    """Returns the full names of weights that are several matrices in one tensor."""
+    return [
+        f"{place}.{name}"
+        for place, module in model.named_modules()
+        if not isinstance(module, nn.modules.conv._ConvNd)
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim > 2
+    ]
+
+
+def _refused(model: nn.Module, layers: dict[str, nn.Module], wanted: str) -> str | None:
+    """Returns why no adapter can go on what is called so; None when it can."""
+    for name, module in model.named_modules():
+        if not _is_called(name, wanted) or name in layers:
+            continue
+        if module is _output(model):
+            return f"{wanted} is the output layer, and no adapter goes on that"
+        if _read_past(model, name):
+            return f"{wanted} of {_architecture(model)} is read past an adapter, so none can go on it"
+        return f"{wanted} is a {type(module).__name__}, and an adapter goes on linear layers"
+    if any(_is_called(name, wanted) for name in layers):
+        return None
+    if any(_is_called(name, wanted) for name in fused_experts(model)):
+        return f"{wanted} holds the weights of all experts in one, and no adapter goes on that"
+    return f"nothing in the model is called {wanted}"
+
+
+def _choice(layers: dict[str, nn.Module]) -> str:
+    there = ", ".join(sorted({_end(name) for name in layers}))
+    return f"Its linear layers are called {there}; Auto takes all of them" if there else "It has no linear layer"
+
+
+def _shortened(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
+    """Returns ends of names; the whole ones where something else in the model ends so."""
+    ends = {_end(name) for name in layers}
+    shared = {_end(name) for name, _ in model.named_modules() if _end(name) in ends and name not in layers}
+    return sorted((ends - shared) | {name for name in layers if _end(name) in shared})
+
+
+def _is_linear(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Linear | Conv1D):
+        return False
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    # Falcon's own is a linear layer like any other; the router of Llama 4 returns a pair.
+    weight: Any = module.weight
+    with torch.no_grad():
+        found = module(torch.zeros(1, weight.shape[1], dtype=weight.dtype, device=weight.device))
+    return isinstance(found, torch.Tensor) and found.shape == (1, weight.shape[0])
+
+
+def _read_past(model: nn.Module, name: str) -> bool:
+    return _architecture(model) in _STATE_SPACE and _end(name) in _READ_PAST
+
+
+def _output(model: nn.Module) -> nn.Module | None:
+    return getattr(model, "get_output_embeddings", lambda: None)()
+
+
+def _architecture(model: nn.Module) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+
+
+def _is_called(name: str, wanted: str) -> bool:
+    """As peft compares names."""
+    return name == wanted or name.endswith(f".{wanted}")
+
+
+def _end(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

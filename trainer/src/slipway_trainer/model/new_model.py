@@ -7,17 +7,17 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from slipway_core.resources.model import Scratch
-from slipway_trainer.model.vocabulary import rounded
+from slipway_trainer.model.vocabulary import VOCABULARY_STEP, rounded
 from slipway_trainer.tokens.tokenizer import id_count
 
 
-def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """Returns the configuration of a new model for a tokenizer."""
+def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase | None) -> PretrainedConfig:
+    """Returns the configuration of a new model for a tokenizer; without one it has the layers, but no vocabulary."""
     intermediate = scratch.intermediate_size or -(-scratch.hidden_size * 8 // 3 // 32) * 32
     specific: dict[str, Any] = {"mistral": {"sliding_window": None}}.get(scratch.architecture, {})
     return AutoConfig.for_model(
         scratch.architecture,
-        vocab_size=rounded(id_count(words)),
+        vocab_size=rounded(id_count(words)) if words else VOCABULARY_STEP,
         hidden_size=scratch.hidden_size,
         intermediate_size=intermediate,
         num_hidden_layers=scratch.layers,
@@ -26,8 +26,8 @@ def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase) -> Pretrain
         max_position_embeddings=scratch.max_length,
         tie_word_embeddings=scratch.tie_embeddings,
         rope_parameters={"rope_type": "default", "rope_theta": scratch.rope_theta},
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+        bos_token_id=words.bos_token_id if words else None,
+        eos_token_id=words.eos_token_id if words else None,
+        pad_token_id=words.pad_token_id if words else None,
         **specific,
     )

@@ -21,8 +21,10 @@ from slipway_trainer.tokens import tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-from slipway_trainer.model.adapters import add_adapter, resolve_targets
+from slipway_trainer.model import adapter_targets
+from slipway_trainer.model.adapters import add_adapter
 from slipway_trainer.model.attention import set_attention
+from slipway_trainer.model.blueprint import read_config
 from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.model.vocabulary import fit_vocabulary
 
@@ -57,8 +59,7 @@ def load_for_stage(
     model.to(device)  # type: ignore[arg-type]
     if settings.adapter is None:
         return model
-    targets = target_modules or resolve_targets(model, settings)
-    return add_adapter(model, settings.adapter, targets, seed=settings.seed)
+    return add_adapter(model, settings, target_modules or adapter_targets.resolve(model, settings))
 
 
 def load_composed(
@@ -98,16 +99,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = F
 
     Raises BadModel for a folder without config.json or safetensors, or with code of its own that was not asked for.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadModel(f"model.from: {folder}: has no config.json, so it is no model of Hugging Face") from None
-    except ValueError as error:
-        raise BadModel(f"model.from: {folder}/config.json: is not JSON: {error}") from None
-    if "auto_map" in config and not trust_remote_code:
-        raise BadModel(
-            f"model.from: {folder}: comes with code of its own. Set model.trustRemoteCode: true if you trust it"
-        )
+    read_config(folder, trust_remote_code=trust_remote_code)
     if not any(folder.glob("*.safetensors")):
         raise BadModel(
             f"model.from: {folder}: holds no *.safetensors. Other formats can run code when they are loaded: "

@@ -1,5 +1,5 @@
 """What can be refused before a byte of data is read: what a stage asks for and the model has not, told from the plan
-and the files of the base model alone.
+and the files of the base model alone, without its weights.
 """
 
 from __future__ import annotations
@@ -8,23 +8,25 @@ from pathlib import Path
 
 from slipway_core.plan import Plan
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import adapter_targets, context_length
+from slipway_trainer.model import context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.progress import Say
 
 
-def check(plan: Plan, base: Path | None) -> None:
+def check(plan: Plan, base: Path | None, say: Say) -> None:
     """Raises BadConfig that names the field of the plan, or BadModel.
 
     Args:
         base: folder of the base model; None when the plan makes a new one.
+        say: told what an adapter leaves out.
     """
     longest = _longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
         _check_length(stage, field, longest)
         _check_measured(stage, field)
-    _check_targets(plan, base)
+    _check_adapters(plan, base, say)
 
 
 def _longest(plan: Plan, base: Path | None) -> ContextLength | None:
@@ -49,10 +51,17 @@ def _check_measured(stage: Stage, field: str) -> None:
         raise BadConfig(f"{field}: select: Best and earlyStop need validation data, and its fraction is 0")
 
 
-def _check_targets(plan: Plan, base: Path | None) -> None:
-    """A target that is not there would only be found when the stages before have been trained."""
-    if all(stage.adapter is None for stage in plan.stages):
+def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
+    """Makes every adapter on a model without weights: what cannot be made would only be found when the stages before
+    have been trained."""
+    adapted = [stage for stage in plan.stages if stage.adapter is not None]
+    if not adapted:
         return
-    names = list(adapter_targets.NEW_MODEL) if base is None else adapter_targets.of_folder(base)
-    for stage in plan.stages:
-        adapter_targets.check(stage, names)
+    # They load torch, which a run without adapters does not need here.
+    from slipway_trainer.model import adapter_targets, adapters, blueprint
+
+    model = blueprint.of_run(plan, base)
+    for stage in adapted:
+        if left_out := adapter_targets.left_out(model, stage):
+            say(f"stages[{stage.name}].adapter: {left_out}")
+        model = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage)).unload()

@@ -72,7 +72,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     """Does all of it, from the base model to the report, and returns that."""
     started = time.monotonic()
     base = _base_model(plan, workspace, fence, say)
-    preflight.check(plan, base)
+    preflight.check(plan, base, say)
     _clear(plan, workspace, fence)
 
     found = inputs.collect(plan, workspace.fetched_data, say)

@@ -9,7 +9,7 @@ from typing import Any
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import document_probe, lineage
+from slipway_trainer.model import adapter_targets, document_probe, lineage
 from slipway_trainer.training import memory, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
 from slipway_trainer.training.precision import Precision
@@ -59,7 +59,9 @@ def decide(
         total_steps=extent.steps,
         data_digest=shards.digest,
         versions=lineage.libraries(),
-        reasons=choice.reasons | {"precision": precision.reason(stage, device), "packing": told_apart.reason},
+        reasons=choice.reasons
+        | {"precision": precision.reason(stage, device), "packing": told_apart.reason}
+        | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {}),
     )
     if ranks.first:
         attempt.fence.check()
@@ -81,4 +83,5 @@ def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
     attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
     if decided.target_modules:
-        attempt.log(f"adapter on {', '.join(decided.target_modules)}")
+        left_out = why.get("adapter.targetModules")
+        attempt.log(f"adapter on {', '.join(decided.target_modules)}{f'; {left_out}' if left_out else ''}")

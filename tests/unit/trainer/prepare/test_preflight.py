@@ -1,0 +1,62 @@
+"""What is refused before any data is read: told from the plan and the description of the base model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer.plans_of_data import causal, plan
+from transformers import AutoConfig
+
+from slipway_trainer.prepare import preflight
+from slipway_trainer.step.errors import BadConfig, BadModel
+
+GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+MOE = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1, "num_experts": 4, "moe_intermediate_size": 32}
+
+
+def check(folder: Path, family: str | None, targets: str, **settings: Any) -> list[str]:
+    """Looks at a run whose second stage has an adapter. Returns what is said."""
+    model = None
+    if family:
+        AutoConfig.for_model(family, **settings).save_pretrained(str(folder))
+        model = {"from": f"file://{folder}"}
+    uri = "file:///nowhere.jsonl"
+    adapted = causal(uri, name="second") | {"adapter": {"targetModules": targets}}
+    made, said = plan(causal(uri), adapted, model=model), []
+    preflight.check(made, folder if family else None, said.append)
+    return said
+
+
+@pytest.mark.parametrize(("family", "targets"), [("gpt2", "Auto"), ("gpt2", "attn.c_attn"), (None, "q_proj,up_proj")])
+def test_what_an_adapter_can_go_on_passes_in_silence(tmp_path: Path, family: str | None, targets: str) -> None:
+    assert check(tmp_path, family, targets, **GPT2) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "targets", "why"),
+    [
+        ("gpt2", "q_proj", r"stages\[second\].*: nothing in the model is called q_proj\. .*c_attn, c_fc, c_proj"),
+        ("gpt2", "lm_head", "lm_head is the output layer"),
+        (None, "lm_head", "lm_head is the output layer"),
+        (None, "W_pack", r"nothing in the model is called W_pack\. .*gate_proj"),
+    ],
+)
+def test_what_it_cannot_go_on_is_refused_before_the_first_stage(
+    tmp_path: Path, family: str | None, targets: str, why: str
+) -> None:
+    with pytest.raises(BadConfig, match=why):
+        check(tmp_path, family, targets, **GPT2)
+
+
+def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
+    (said,) = check(tmp_path, "qwen3_moe", "Auto", **MOE)
+    assert said.startswith("stages[second].adapter: down_proj, gate_up_proj hold the weights of all experts in one")
+
+
+def test_a_description_of_no_model_is_refused(tmp_path: Path) -> None:
+    AutoConfig.for_model("gpt2", **GPT2).save_pretrained(str(tmp_path))
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"gpt2"', '"gpt2000"'))
+    made = plan(causal("file:///x") | {"adapter": {}}, model={"from": f"file://{tmp_path}"})
+    with pytest.raises(BadModel, match=r"model\.from: .*cannot be loaded: .*gpt2000"):
+        preflight.check(made, tmp_path, print)

@@ -1,0 +1,52 @@
+"""The model of a run without its weights: its layers, as every stage will find them, at no cost of memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from slipway_core.plan import Plan
+from slipway_trainer.model.new_model import scratch_config
+from slipway_trainer.step.errors import BadModel, first_line
+
+
+def of_run(plan: Plan, base: Path | None) -> PreTrainedModel:
+    """Returns the model on torch's device without memory. A new one has no vocabulary yet: its tokenizer is not made.
+
+    Args:
+        base: folder of the base model; None when the plan makes a new one.
+
+    Raises BadModel when the folder describes no model that can be made.
+    """
+    trust = plan.model.trust_remote_code
+    if base is not None:
+        read_config(base, trust_remote_code=trust)
+    try:
+        if base is None:
+            assert plan.model.scratch is not None
+            config = scratch_config(plan.model.scratch, None)
+        else:
+            config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust, local_files_only=True)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BadModel(f"model.from: {base}: cannot be loaded: {first_line(error)}") from None
+
+
+def read_config(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """Returns a model's config.json. Raises BadModel when there is none, or one with code that was not asked for."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadModel(f"model.from: {folder}: has no config.json, so it is no model of Hugging Face") from None
+    except ValueError as error:
+        raise BadModel(f"model.from: {folder}/config.json: is not JSON: {error}") from None
+    if "auto_map" in config and not trust_remote_code:
+        raise BadModel(
+            f"model.from: {folder}: comes with code of its own. Set model.trustRemoteCode: true if you trust it"
+        )
+    return config
