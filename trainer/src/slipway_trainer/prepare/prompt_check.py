@@ -1,4 +1,4 @@
-"""Prompts of the evaluation are put to the chat template before anything is trained: what cannot be asked is known then."""
+"""Prompts of the evaluation are put to the template before anything is trained: what cannot be asked is known then."""
 
 from __future__ import annotations
 
