@@ -14,6 +14,7 @@ lease:
   namespace: {{ .Release.Namespace }}
   {{- $operator.leaderElection | toYaml | nindent 2 }}
 client: {{- $operator.client | toYaml | nindent 2 }}
+limits: {{- $operator.limits | toYaml | nindent 2 }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import kopf
 
-from slipway_core.resources.api import seconds
+from slipway_core.resources.api import quantity, seconds
 from slipway_operator import health
+from slipway_operator.cache.room import Limits
 from slipway_operator.cache.world import World
 from slipway_operator.health import Health
 from slipway_operator.kube import kinds
@@ -27,6 +28,7 @@ from slipway_operator.loop.workers import Reconcile, Workers
 from slipway_operator.settings import Settings
 from slipway_operator.watch import handlers
 from slipway_operator.watch.ages import WatchAges
+from slipway_operator.watch.kopf_storage import NoMemories
 from slipway_operator.watch.resync import Resync
 
 _log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Process:
             after_start: called once Kopf runs, which has by then taken the signals of the process for itself.
         """
         metrics = Metrics()
-        world, queue = World(), WorkQueue(self.monotonic, standing_by=True)
+        world, queue = World(self._limits()), WorkQueue(self.monotonic, standing_by=True)
         watches = WatchAges((*kinds.OWN, *kinds.CHILDREN), self.monotonic)
         api = self.connection.api_client()
         leadership = self._leadership(api, metrics)
@@ -139,11 +141,16 @@ class Process:
         return await kopf.spawn_tasks(
             registry=registry,
             settings=handlers.kopf_settings(),
+            memories=NoMemories(),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=ended,
         )
+
+    def _limits(self) -> Limits:
+        limits = self.settings.limits
+        return Limits(limits.runs, limits.endpoints, int(quantity(limits.memory)))
 
     def _cluster(self, api: Any, metrics: Metrics, may_write: Callable[[], bool]) -> Cluster:
         client = self.settings.client

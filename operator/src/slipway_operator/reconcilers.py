@@ -26,8 +26,8 @@ def reconcilers(
     pods = Pods(settings)
     retention = Retention(cluster, world, settings, clock)
 
-    async def look_after(namespace: str, _: str) -> timedelta | None:
-        return await retention.reconcile(namespace)
+    async def look_after(namespace: str, uid: str) -> timedelta | None:
+        return await retention.reconcile(namespace, uid=None if uid == namespace else uid)
 
     return {
         "TrainingRun": RunReconciler(cluster, world, settings, pods, metrics, clock).reconcile,

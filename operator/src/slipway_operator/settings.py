@@ -89,6 +89,16 @@ class Client(_Settings):
     workers: int = 32
 
 
+class Limits(_Settings):
+    """How much the operator keeps of one namespace, so that no tenant takes its memory from the others."""
+
+    runs: int = Field(default=2500, ge=1)
+    """TrainingRuns; what is beyond is known by its name alone, and says so (condition TooMany)."""
+    endpoints: int = Field(default=250, ge=1)
+    memory: Quantity = "192Mi"
+    """Bytes, estimated: a quarter for its runs, one for its endpoints, half for what belongs to them."""
+
+
 class Settings(_Settings):
     images: Images = Images()
     workspace: Workspace = Workspace()
@@ -96,6 +106,7 @@ class Settings(_Settings):
     serving: Serving = Serving()
     lease: Lease = Lease()
     client: Client = Client()
+    limits: Limits = Limits()
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

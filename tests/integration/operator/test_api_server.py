@@ -205,7 +205,7 @@ def test_an_event_is_told_once_whoever_repeats_the_pass(control_plane: ControlPl
         run = await cluster.create(a_run(namespace))
         for _ in range(3):
             await cluster.record(run, said)
-        told = await cluster.warnings(namespace)
+        told = [event async for page, _ in cluster.pages(EVENT, namespace) for event in page]
         assert [(event["reason"], event["message"]) for event in told] == [(said.reason, said.message)]
         assert told[0]["involvedObject"]["uid"] == run["metadata"]["uid"]
         assert await cluster.get(EVENT, namespace, told[0]["metadata"]["name"]) is not None

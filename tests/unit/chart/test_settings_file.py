@@ -38,6 +38,7 @@ OTHER = {
         "leaderElection": {"durationSeconds": 30, "renewSeconds": 7.5},
         "port": 9090,
         "client": {"qps": 20.5, "burst": 40, "workers": 4},
+        "limits": {"runs": 7, "endpoints": 3, "memory": "9Mi"},
         "podUrl": "http://127.0.0.1:1/{namespace}/{pod}/{port}",
         "resync": "1h30m",
         "progressSeconds": 30,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -57,6 +57,11 @@ class FakeCluster:
             and all(labels(manifest).get(label) == value for label, value in pairs)
         ]
         return found, str(next(self._versions))
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+        yield await self.list(kind, namespace, selector)
 
     async def warnings(self, namespace: str) -> list[Manifest]:
         return [event for event in self.all(EVENT) if at(event, "metadata").get("namespace") == namespace]

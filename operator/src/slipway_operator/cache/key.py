@@ -11,3 +11,4 @@ class Key:
     kind: Literal["TrainingRun", "ModelEndpoint", "Namespace"]
     namespace: str
     name: str
+    """Of kind Namespace: the uid of a deleted run, or the namespace itself for all that they left."""

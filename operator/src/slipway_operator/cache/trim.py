@@ -2,26 +2,50 @@
 
 A finished run leaves Jobs and pods, and most of those is what they were made from: with 10,000 of them that was more
 than half of the operator's memory. So a Job is kept without its template, and a pod without volumes, and of its
-containers with names, images, ports and resources alone.
+containers with names, images, ports and resources alone. Of a ConfigMap, which may be anybody's with 1 MB, only the
+metadata is kept: who needs its data reads it.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from slipway_operator.kube.kinds import JOB, POD
+from slipway_operator.kube.kinds import JOB, METADATA_ALONE, POD
 from slipway_operator.kube.manifest import Manifest, at, items
 
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _WORD: Final = 64
 """Characters up to which a text is likely to be in other manifests too: a name, a phase, an image, a path."""
+_OF_RECORD: Final = frozenset(
+    {"name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels"}
+)
 _OF_POD: Final = frozenset({"nodeName", "containers", "initContainers", "priorityClassName"})
 _OF_CONTAINER: Final = frozenset({"name", "image", "ports", "resources"})
+_OBJECT, _FIELD, _ITEM, _TEXT, _SHARED_TEXT = 64, 60, 8, 50, 24
+"""Bytes of an object, of each of its fields, of an item of a list, and of a text beyond its characters. A short text is
+most often another object's too."""
 
 
-def trimmed(manifest: Manifest) -> Manifest:
-    """Returns a copy without what no pass reads, and with its field names and short texts shared."""
+@dataclass
+class Weight:
+    """Bytes that a manifest takes in memory, estimated."""
+
+    bytes: int = 0
+
+
+def trimmed(manifest: Manifest) -> tuple[Manifest, int]:
+    """Returns a copy without what no pass reads, and with its field names and short texts shared; and the bytes that it
+    takes, estimated."""
+    weight = Weight()
+    return cast(Manifest, _shared(_kept(manifest), weight)), weight.bytes
+
+
+def _kept(manifest: Manifest) -> Manifest:
+    if manifest["kind"] in [kind.kind for kind in METADATA_ALONE]:
+        own = {name: value for name, value in at(manifest, "metadata").items() if name in _OF_RECORD}
+        return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": own}
     metadata = {name: value for name, value in at(manifest, "metadata").items() if name != "managedFields"}
     notes = at(metadata, "annotations")
     if _LAST_APPLIED in notes:
@@ -31,7 +55,7 @@ def trimmed(manifest: Manifest) -> Manifest:
         kept["spec"] = {name: value for name, value in at(manifest, "spec").items() if name != "template"}
     elif "spec" in manifest and manifest["kind"] == POD.kind:
         kept["spec"] = _pod_spec(at(manifest, "spec"))
-    return cast(Manifest, _shared(kept))
+    return kept
 
 
 def _pod_spec(spec: Manifest) -> Manifest:
@@ -45,12 +69,19 @@ def _pod_spec(spec: Manifest) -> Manifest:
     return kept
 
 
-def _shared(value: Any) -> Any:
+def _shared(value: Any, weight: Weight) -> Any:
     # JSON is parsed with new strings for every object.
     if isinstance(value, dict):
-        return {sys.intern(name): _shared(held) for name, held in cast(Manifest, value).items()}
+        fields = cast(Manifest, value)
+        weight.bytes += _OBJECT + _FIELD * len(fields)
+        return {sys.intern(name): _shared(held, weight) for name, held in fields.items()}
     if isinstance(value, list):
-        return [_shared(held) for held in cast(list[Any], value)]
-    if type(value) is str and len(value) <= _WORD:
+        weight.bytes += _OBJECT + _ITEM * len(cast(list[Any], value))
+        return [_shared(held, weight) for held in cast(list[Any], value)]
+    if type(value) is not str:
+        return value
+    if len(value) <= _WORD:
+        weight.bytes += _SHARED_TEXT + len(value)
         return sys.intern(value)
+    weight.bytes += _TEXT + len(value)
     return value

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_operator import names
+from slipway_operator.kube.cluster import WARNINGS
 from slipway_operator.kube.manifest import Manifest, at, items, labels
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
@@ -40,7 +41,7 @@ def of_events(events: Iterable[Manifest]) -> tuple[Blocker, ...]:
     for event in events:
         message = str(event.get("message", ""))
         blocker = None
-        if event.get("reason") in ("FailedCreate", "FailedMount", "FailedAttachVolume"):
+        if event.get("reason") in WARNINGS:
             blocker = _of_message(message, str(event.get("reason")))
         if blocker is not None:
             found.setdefault(blocker.type, blocker)

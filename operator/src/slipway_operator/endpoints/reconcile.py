@@ -23,16 +23,19 @@ from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal, unreadable
+from slipway_operator.common.large_objects import LATER, LargeObjects
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
+from slipway_operator.common.too_many import TooMany
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import Forbidden, Invalid, QuotaExceeded
-from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, SERVICE
-from slipway_operator.kube.manifest import Manifest, at
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, SERVICE
+from slipway_operator.kube.manifest import Manifest
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.autoscaler import autoscaler
@@ -41,7 +44,7 @@ from slipway_operator.manifests.endpoint.network_policy import network_policy
 from slipway_operator.manifests.endpoint.pod_disruption_budget import pod_disruption_budget
 from slipway_operator.manifests.endpoint.service import endpoint_service, routed_version
 from slipway_operator.manifests.errors import ManifestError
-from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, VERDICT_KEY
+from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, JUDGED_AT_KEY, VERDICT_KEY
 from slipway_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,15 +71,20 @@ class EndpointReconciler:
     monotonic: Callable[[], float] = time.monotonic
     versions: Versions = field(init=False)
     owned: OwnedObjects = field(init=False)
+    verdicts: VerdictReader = field(init=False)
+    too_many: TooMany = field(init=False)
     writes: StatusThrottle[EndpointStatus] = field(init=False)
     _refused: dict[str, Blocker] = field(default_factory=dict[str, Blocker])
     """What the API server did not take of an endpoint, by its uid; it is a condition for as long as that lasts."""
+    large: LargeObjects = field(default_factory=LargeObjects)
     _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Of the endpoint that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
         self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.clock)
         self.owned = OwnedObjects(self.cluster, self.world, self.clock)
+        self.verdicts = VerdictReader(self.cluster, self.world)
+        self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_endpoint, self.monotonic)
 
     async def reconcile(self, namespace: str, name: str) -> timedelta | None:
@@ -84,7 +92,13 @@ class EndpointReconciler:
 
         Raises ClusterError: the pass is repeated later.
         """
+        with self.large.turn(self.world.weight(MODEL_ENDPOINT, namespace, name)) as may:
+            return await self._reconcile(namespace, name) if may else LATER
+
+    async def _reconcile(self, namespace: str, name: str) -> timedelta | None:
         manifest = self.world.get(MODEL_ENDPOINT, namespace, name)
+        if manifest is None and await self.too_many.take_in(MODEL_ENDPOINT, namespace, name):
+            manifest = self.world.get(MODEL_ENDPOINT, namespace, name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             # Its children go by their ownerReferences, the pods with their linger and drain.
             self._forget(namespace, name)
@@ -98,6 +112,9 @@ class EndpointReconciler:
             await unreadable.tell(self.cluster, self.world, manifest, error, self.clock())
             return None
         try:
+            if (blocker := self.too_many.overfull(namespace)) is not None:
+                await self.too_many.tell(manifest, blocker)
+                return None
             return await self._pass(manifest, endpoint)
         except StatusInvalidError:
             return _REFUSED
@@ -105,7 +122,8 @@ class EndpointReconciler:
     async def _pass(self, manifest: Manifest, endpoint: ModelEndpoint) -> timedelta | None:
         seen = await self.versions.observe(endpoint, manifest)
         await self._ask_candidate(endpoint, seen)
-        decision = rollout.step(endpoint, self._observed(manifest, endpoint, seen), self.clock())
+        observed = await self._observed(manifest, endpoint, seen)
+        decision = rollout.step(endpoint, observed, self.clock())
         wait = await self._write(manifest, endpoint.status, decision.status)
         decided = endpoint.model_copy(update={"status": decision.status})
         try:
@@ -124,21 +142,22 @@ class EndpointReconciler:
         if candidate is not None and view is not None and view.state == "Ready":
             await self.versions.ask(seen, candidate.version)
 
-    def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
+    async def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
         metadata = manifest["metadata"]
+        passed = [digest for digest in sorted(_digests(endpoint)) if await self._verdict(metadata["namespace"], digest)]
         blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
             route=routed_version(self._service(endpoint)),
-            passed=frozenset(digest for digest in _digests(endpoint) if self._verdict(metadata["namespace"], digest)),
+            passed=frozenset(passed),
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
         )
 
-    def _verdict(self, namespace: str, digest: str) -> Manifest | None:
+    async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact."""
-        data = at(self.world.get(CONFIG_MAP, namespace, names.verdict(digest)), "data")
+        data = await self.verdicts.read(namespace, names.verdict(digest))
         passed = data.get(DIGEST_KEY) == digest and data.get(VERDICT_KEY) == Verdict.PASS.value
         return data if passed else None
 
@@ -164,17 +183,17 @@ class EndpointReconciler:
             if event.type == "Warning" or event.reason == "TookOver":
                 await self.cluster.record(manifest, event)
             if event.reason == "TookOver":
-                self._measure(manifest["metadata"]["namespace"], was or EndpointStatus(), decision.status)
+                await self._measure(manifest["metadata"]["namespace"], was or EndpointStatus(), decision.status)
 
-    def _measure(self, namespace: str, was: EndpointStatus, status: EndpointStatus) -> None:
+    async def _measure(self, namespace: str, was: EndpointStatus, status: EndpointStatus) -> None:
         """Notes how long a model that passed took to its first request; one that was live before had no gate now."""
         live = status.live
         before = {version.digest for version in [*was.history, *filter(None, [was.live])]}
         if live is None or live.digest in before:
             return
-        judged = (self._verdict(namespace, live.digest) or {}).get("judgedAt")
+        judged = (await self._verdict(namespace, live.digest) or {}).get(JUDGED_AT_KEY)
         if judged:
-            self.metrics.gate_to_live((self.clock() - parse_timestamp(str(judged))).total_seconds())
+            self.metrics.gate_to_live((self.clock() - parse_timestamp(judged)).total_seconds())
 
     # ------------------------------------------------------------------------------------------------ apply
 

@@ -23,6 +23,7 @@ from slipway_operator.kube.errors import (
     Conflict,
     NotFound,
     NotLeading,
+    TooLong,
     Unreachable,
     of_response,
     reason_of,
@@ -36,8 +37,16 @@ _log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 """Objects in one answer to a list: what keeps the operator's memory flat."""
+PAGE_BYTES: Final = 4 << 20
+"""Of one answer to a list, unless a single object has more: a tenant's may have 1.5 MB each."""
 _WARNINGS: Final = "type=Warning,reason!=FailedScheduling,reason!=Failed,reason!=BackOff"
 """Field selector; what it leaves out is in the status of the pod, and by far the most."""
+WARNINGS: Final = ("FailedCreate", "FailedMount", "FailedAttachVolume")
+"""Reasons of the Events that alone say why a Job has no pod, or a pod no volume."""
+_EVENTS: Final = 5000
+_EVENT_FIELDS: Final = ("reason", "type", "firstTimestamp", "lastTimestamp", "eventTime")
+_WORDS: Final = 2000
+"""Characters of an Event's message."""
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _READ_PAUSES = (0.2, 0.8)
 """Seconds before the second and the third try of a read."""
@@ -79,15 +88,25 @@ class Cluster:
     async def pages(
         self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
     ) -> AsyncIterator[tuple[list[Manifest], str]]:
-        """Yields a list page by page, each with the resourceVersion of the whole. Expired: it took too long."""
-        query = {"limit": str(PAGE), "labelSelector": selector or "", "fieldSelector": fields or ""}
+        """Yields a list page by page, each with the resourceVersion of the whole. Expired: it took too long.
+
+        Of kinds.METADATA_ALONE the objects have metadata alone. Where objects are large, a page has few of them.
+        """
+        query = {"labelSelector": selector or "", "fieldSelector": fields or ""}
+        limit = PAGE
         while True:
-            answer = await self._read("list", kind, kind.path(namespace), query)
+            query["limit"] = str(limit)
+            most = PAGE_BYTES if limit > 1 else None
+            try:
+                answer = await self._read("list", kind, kind.path(namespace), query, most)
+            except TooLong:
+                limit = max(1, limit // 8)
+                continue
+            limit = min(PAGE, 2 * limit)
             page = items(answer, "items")
             for manifest in page:
-                # Lists leave out what all their items have in common.
-                manifest.setdefault("apiVersion", kind.api_version)
-                manifest.setdefault("kind", kind.kind)
+                # Lists leave out what all their items have in common, and metadata alone says nothing of its kind.
+                manifest["apiVersion"], manifest["kind"] = kind.api_version, kind.kind
             metadata = at(answer, "metadata")
             yield page, str(metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
@@ -95,11 +114,14 @@ class Cluster:
             query["continue"] = str(metadata["continue"])
 
     async def warnings(self, namespace: str) -> list[Manifest]:
-        """Returns the Events of a namespace that warn of what its objects' own status does not say."""
+        """Returns the Events of a namespace that warn of what its objects' own status does not say: of each what says
+        why, and no more than a bounded number, for anybody may write Events."""
         found: list[Manifest] = []
         async for page, _ in self.pages(EVENT, namespace, fields=_WARNINGS):
-            found += page
-        return found
+            found += [_short(event) for event in page if event.get("reason") in WARNINGS]
+            if len(found) >= _EVENTS:
+                break
+        return found[:_EVENTS]
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Creates an object. AlreadyExists: one of that name is there."""
@@ -166,15 +188,17 @@ class Cluster:
         except ClusterError as error:
             _log.warning("the Event %s (%s) was not written: %s", event.reason, event.message, error)
 
-    async def _read(self, verb: str, kind: Kind, path: str, query: dict[str, str] | None = None) -> Manifest:
+    async def _read(
+        self, verb: str, kind: Kind, path: str, query: dict[str, str] | None = None, most: int | None = None
+    ) -> Manifest:
         for pause in _READ_PAUSES:
             try:
-                return await self._call(verb, kind, "GET", path, query or {})
+                return await self._call(verb, kind, "GET", path, query or {}, most=most)
             except Unreachable:
                 await self.sleep(pause)
             except Busy as busy:
                 await self.sleep(max(pause, min(busy.retry_after, 5.0)))
-        return await self._call(verb, kind, "GET", path, query or {})
+        return await self._call(verb, kind, "GET", path, query or {}, most=most)
 
     async def _call(
         self,
@@ -185,9 +209,11 @@ class Cluster:
         query: dict[str, str],
         body: Manifest | None = None,
         content_type: str = "application/json",
+        most: int | None = None,
     ) -> Manifest:
         await self.limit.take()
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        accepted = kinds.accept(kind, listed=True) if verb == "list" else "application/json"
+        headers = {"Accept": accepted, "Content-Type": content_type}
         code = "error"
         if method != "GET" and not self.may_write():
             raise NotLeading(f"{method} {path}: not written, this replica does not lead any more")
@@ -196,7 +222,7 @@ class Cluster:
             given = urlencode({name: value for name, value in query.items() if value})
             url = f"{self.api.configuration.host}{path}{'?' if given else ''}{given}"
             answer = await self.api.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
-            content: bytes = await answer.read()
+            content: bytes = await (answer.read() if most is None else read_at_most(answer.response, most))
             code = str(answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{method} {path}: {reason_of(error)}") from error
@@ -205,6 +231,27 @@ class Cluster:
         if not 200 <= answer.status < 300:
             raise of_response(answer.status, answer.headers, content)
         return cast(Manifest, json.loads(content))
+
+
+def _short(event: Manifest) -> Manifest:
+    about = at(event, "involvedObject")
+    return {
+        **{name: str(event[name])[:64] for name in _EVENT_FIELDS if event.get(name)},
+        "message": str(event.get("message", ""))[:_WORDS],
+        "involvedObject": {name: str(about.get(name, ""))[:256] for name in ("kind", "name", "uid")},
+        "series": {"lastObservedTime": at(event, "series").get("lastObservedTime")},
+    }
+
+
+async def read_at_most(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """Returns what an answer holds. Raises TooLong when that is more, with the rest left unread."""
+    content = bytearray()
+    async for part in answer.content.iter_chunked(1 << 16):
+        content += part
+        if len(content) > most:
+            answer.close()
+            raise TooLong(f"the answer has more than {most} bytes")
+    return bytes(content)
 
 
 def _address(manifest: Manifest) -> tuple[Kind, str | None, str]:

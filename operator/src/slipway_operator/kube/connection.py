@@ -11,6 +11,8 @@ import aiohttp
 import kopf
 from kubernetes.aio import client, config
 
+from slipway_operator.kube.watch_session import WatchSession
+
 _USER_AGENT = "slipway-operator"
 
 
@@ -43,7 +45,7 @@ class Connection:
             trace_configs=[trace],
             read_bufsize=2**21,
         )
-        return kopf.AiohttpSession(server=own.host, aiohttp_session=session)
+        return kopf.AiohttpSession(server=own.host, aiohttp_session=cast(Any, WatchSession(session)))
 
 
 async def connect(kubeconfig: Path | None, context: str | None) -> Connection:

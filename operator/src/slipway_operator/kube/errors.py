@@ -49,6 +49,10 @@ class Expired(ClusterError):
     """The list that is being paged is too old: begin again."""
 
 
+class TooLong(ClusterError):
+    """The answer is longer than the caller takes at once: ask for less."""
+
+
 class NotLeading(ClusterError):
     """Another replica may lead by now, so nothing was written."""
 

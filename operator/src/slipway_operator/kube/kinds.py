@@ -51,7 +51,23 @@ OWN: Final = (TRAINING_RUN, MODEL_ENDPOINT)
 CHILDREN: Final = (JOB, POD, CONFIG_MAP, SERVICE, DEPLOYMENT, CLAIM)
 """What is watched of that which the operator makes: by its label, on the server's side."""
 
+METADATA_ALONE: Final = (CONFIG_MAP,)
+"""What is listed and watched without its content, which may be 1 MB of anybody's: who needs it reads that object."""
+
 ALL: Final = (*OWN, *CHILDREN, SECRET, EVENT, LEASE, PDB, NETWORK_POLICY, HPA, WORKLOAD, NODE, NAMESPACE)
+
+
+def accept(kind: Kind, *, listed: bool) -> str:
+    """Returns the header Accept of a list or a watch of a kind."""
+    if kind not in METADATA_ALONE:
+        return "application/json"
+    shape = "PartialObjectMetadataList" if listed else "PartialObjectMetadata"
+    return f"application/json;as={shape};g=meta.k8s.io;v=v1"
+
+
+def named(plural: str) -> Kind | None:
+    """Returns the kind that is listed and watched under a plural; None for none of ours."""
+    return next((kind for kind in (*OWN, *CHILDREN) if kind.plural == plural), None)
 
 
 def of(manifest: dict[str, object]) -> Kind:

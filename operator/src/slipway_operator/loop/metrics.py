@@ -17,7 +17,7 @@ from slipway_core.lifecycle.draft import STEP_WARNING
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.cache.world import World
-from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
 from slipway_operator.kube.manifest import at, condition
 from slipway_operator.loop.work_queue import WorkQueue
 
@@ -124,6 +124,13 @@ class Gauges:
         yield _gauge("slipway_operator_queue_depth", "Objects that wait for a pass.", len(self.queue))
         yield _gauge("slipway_operator_queue_oldest_seconds", "How long the first of them waits.", self.queue.oldest())
         yield _gauge("slipway_operator_leader", "1 in the replica that reconciles.", float(self.leading()))
+        beyond = GaugeMetricFamily(
+            "slipway_operator_too_many", "What is beyond the limits of its namespace, by kind.", labels=["kind"]
+        )
+        for kind in OWN:
+            beyond.add_metric([kind.kind], len(self.world.all_aside(kind)))
+        beyond.add_metric(["Namespace"], len(self.world.overfull_namespaces()))
+        yield beyond
         ages = GaugeMetricFamily(
             "slipway_operator_watch_age_seconds", "Seconds since the watch of a kind asked last.", labels=["kind"]
         )

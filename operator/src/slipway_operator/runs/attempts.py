@@ -22,7 +22,7 @@ from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
-from slipway_operator.kube.manifest import Manifest, labels
+from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
@@ -178,14 +178,17 @@ class Attempts:
         the cache may know less of pods than of Jobs, no two attempts run at once, and none is made again that is done.
         """
         selector = f"{names.RUN_UID}={uid},{names.STEP}={wanted.step}"
-        pods, _ = await self.cluster.list(POD, namespace, selector)
-        earlier = [pod for pod in pods if labels(pod).get(names.ATTEMPT) != str(wanted.number)]
-        news = [pod["metadata"]["name"] for pod in earlier if self.world.put(pod)]
-        alive = [pod["metadata"]["name"] for pod in earlier if not failure_class.has_ended(pod)]
+        news = alive = None
+        async for page, _ in self.cluster.pages(POD, namespace, selector):
+            for pod in page:
+                if labels(pod).get(names.ATTEMPT) != str(wanted.number):
+                    name = pod["metadata"]["name"]
+                    news = name if self.world.put(pod) else news
+                    alive = alive if failure_class.has_ended(pod) else name
         if alive:
-            raise Conflict(f"the pod {alive[0]} of an earlier attempt has not ended yet")
+            raise Conflict(f"the pod {alive} of an earlier attempt has not ended yet")
         if news:
-            raise Conflict(f"how the pod {news[0]} of an earlier attempt ended was not known")
+            raise Conflict(f"how the pod {news} of an earlier attempt ended was not known")
 
     async def _ensure_service(self, service: Manifest) -> None:
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
@@ -234,7 +237,7 @@ class Attempts:
             return watched
         claim, again = self._claims.get((namespace, name), (None, None))
         if again is None or self.clock() >= again:
-            claim = await self.cluster.get(CLAIM, namespace, name)
+            claim = _modes(await self.cluster.get(CLAIM, namespace, name))
             if claim is None:
                 wait = _CLAIM_ABSENT
             else:
@@ -267,6 +270,16 @@ class Attempts:
         if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
             return ()
         return blockers.of_events(await self.warnings.about(silent))
+
+
+def _modes(claim: Manifest | None) -> Manifest | None:
+    """Returns what is read of a claim: a user's may have anything in its annotations."""
+    if claim is None:
+        return None
+    return {
+        "metadata": {"name": claim["metadata"]["name"]},
+        "spec": {"accessModes": at(claim, "spec").get("accessModes")},
+    }
 
 
 def claim_of(plan: Plan) -> str:

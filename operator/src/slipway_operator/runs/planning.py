@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -25,15 +26,27 @@ from slipway_operator.manifests.run.plan_config_map import plan_config_map
 from slipway_operator.runs import config_maps
 from slipway_operator.settings import Settings
 
-_KEPT = 512
-"""Plans in memory; one is a few KiB, and reading it from its ConfigMap takes a millisecond."""
+_KEPT, _KEPT_BYTES = 512, 8 << 20
+"""Plans in memory, and the bytes of their JSON: one is most often a few KiB, and may have 1 MiB."""
+
+Version = tuple[str, str]
+"""uid and resourceVersion."""
 
 
 @dataclass(frozen=True)
 class _Kept:
     plan: Plan
-    version: tuple[str, str]
-    """uid and resourceVersion of the ConfigMap that was found to hold it: what a pod of the run mounts."""
+    version: Version
+    """Of the ConfigMap that was found to hold it: what a pod of the run mounts."""
+    size: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is left of a plan that is not kept any more: enough to know it when it is made again."""
+
+    version: Version
+    fingerprint: bytes
 
 
 @dataclass
@@ -43,9 +56,15 @@ class Plans:
     settings: Settings
     _read: OrderedDict[str, _Kept] = field(default_factory=OrderedDict[str, _Kept])
     """By the run's uid, the one used last at the end."""
+    _found: dict[str, _Found] = field(default_factory=dict[str, _Found])
+    """By the run's uid: the record of each plan that this process has read or written."""
 
-    async def of(self, run: TrainingRun) -> Plan | Blocker:
+    async def of(self, run: TrainingRun, *, unread: bool = False) -> Plan | Blocker:
         """Returns what runs, or what is in the way of planning it.
+
+        Of a record the cache has the metadata alone. It is read where this process has not seen its content yet: not
+        with `unread`, for a run that is over and that only has to be looked at. That plan has the digest of the record,
+        and may have another image: nothing is made of it.
 
         Until status names the plan's digest the spec may still be edited, so that a plan of an older spec is made anew.
         From then on nothing but that plan runs: its ConfigMap comes back when somebody deletes or replaces it, and
@@ -57,7 +76,13 @@ class Plans:
         uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
         settled = run.status.plan_digest if run.status is not None else None
         stored = await self._stored(run, namespace, uid)
-        kept = self._read.get(uid)
+        kept = self._read.get(uid) or self._made_again(run, stored)
+        if kept is None and unread and stored is not None and settled is not None:
+            fresh = self._resolve(run)
+            if isinstance(fresh, Plan) and fresh.digest == settled:
+                return fresh
+        if stored is not None and (kept is None or kept.version != _version(stored)):
+            stored = await self.cluster.get(CONFIG_MAP, namespace, stored["metadata"]["name"])
         plan = kept.plan if kept is not None else self._trusted(stored, run)
         if plan is not None and settled not in (None, plan.digest):
             plan = None
@@ -71,20 +96,44 @@ class Plans:
                 if settled is None:
                     await self._end_older(namespace, uid, planned=stored is not None)
                 plan = fresh
-        if stored is not None and not (kept == _Kept(plan, _version(stored)) or _is_record(stored, plan)):
+        known = kept is not None and stored is not None and (kept.plan, kept.version) == (plan, _version(stored))
+        if stored is not None and not (known or _is_record(stored, plan)):
             await config_maps.delete(self.cluster, stored)
             stored = None
         if stored is None:
             stored = await self._keep(plan)
-        self._read[uid] = _Kept(plan, _version(stored))
-        self._read.move_to_end(uid)
-        if len(self._read) > _KEPT:
-            self._read.popitem(last=False)
+        if kept is None or not known:
+            kept = _Kept(plan, _version(stored), len(plan.to_json()))
+        self._remember(uid, kept)
         # What may be edited after planning is taken from the resource; the digest leaves it out.
         return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
 
+    def has_read(self, uid: str) -> bool:
+        """Whether the record of a run's plan was read, so that Jobs may be made of it."""
+        return uid in self._read
+
     def forget(self, uid: str) -> None:
         self._read.pop(uid, None)
+        self._found.pop(uid, None)
+
+    def _remember(self, uid: str, kept: _Kept) -> None:
+        self._read[uid] = kept
+        self._read.move_to_end(uid)
+        self._found[uid] = _Found(kept.version, _fingerprint(kept.plan))
+        size = sum(one.size for one in self._read.values())
+        while len(self._read) > 1 and (len(self._read) > _KEPT or size > _KEPT_BYTES):
+            size -= self._read.popitem(last=False)[1].size
+
+    def _made_again(self, run: TrainingRun, stored: Manifest | None) -> _Kept | None:
+        """Returns a plan that there was no more room for, where the run still makes the same one and its record is the
+        one that was read: that is quicker than to read it again."""
+        found = self._found.get(run.metadata.uid or "")
+        if found is None or stored is None or found.version != _version(stored):
+            return None
+        fresh = self._resolve(run)
+        if isinstance(fresh, Blocker) or _fingerprint(fresh) != found.fingerprint:
+            return None
+        return _Kept(fresh, found.version, len(fresh.to_json()))
 
     def _trusted(self, stored: Manifest | None, run: TrainingRun) -> Plan | None:
         """Returns the plan that a ConfigMap holds, unless somebody else than the operator seems to have put it there.
@@ -117,19 +166,20 @@ class Plans:
         for job in jobs:
             await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
             self.world.remove(job)
-        pods = self.world.of_run(POD, namespace, uid)
-        if not pods:
+        left = len(self.world.of_run(POD, namespace, uid))
+        if not left:
             # Of what it is about to rely upon, the cache may be behind.
-            pods, _ = await self.cluster.list(POD, namespace, f"{names.RUN_UID}={uid}")
-            for pod in pods:
-                self.world.put(pod)
-        if jobs or pods:
-            raise Conflict(f"{len(jobs)} Jobs and {len(pods)} pods of an older spec of this run are going")
+            async for page, _ in self.cluster.pages(POD, namespace, f"{names.RUN_UID}={uid}"):
+                for pod in page:
+                    self.world.put(pod)
+                    left += 1
+        if jobs or left:
+            raise Conflict(f"{len(jobs)} Jobs and {left} pods of an older spec of this run are going")
 
     async def _stored(self, run: TrainingRun, namespace: str, uid: str) -> Manifest | None:
         name = names.plan(run.name, uid)
         found = self.world.get(CONFIG_MAP, namespace, name)
-        if found is None and uid not in self._read:
+        if found is None and uid not in self._found:
             found = await self.cluster.get(CONFIG_MAP, namespace, name)
         return found
 
@@ -174,6 +224,9 @@ class Plans:
     def _artifact_of(self, namespace: str, name: str) -> str | Blocker:
         other = self.world.get(TRAINING_RUN, namespace, name)
         uri = at(other, "status", "artifact").get("uri")
+        if self.world.aside(TRAINING_RUN, namespace, name) is not None:
+            message = f"run://{name}: that run has the condition TooMany; this run goes on once it has not"
+            return Blocker("Planned", "RunNotFound", message)
         if other is None:
             message = f"run://{name}: there is no TrainingRun {name} in this namespace; create it, and this run goes on"
             return Blocker("Planned", "RunNotFound", message)
@@ -210,6 +263,10 @@ def _decides(plan: Plan) -> tuple[object, ...]:
     return plan.run, plan.digest, plan.storage, plan.images, plan.accelerator
 
 
+def _fingerprint(plan: Plan) -> bytes:
+    return hashlib.sha256(repr(_decides(plan)).encode()).digest()
+
+
 def _is_record(config_map: Manifest, plan: Plan) -> bool:
     """Whether a ConfigMap is as the operator keeps a plan, and holds this one: the pods of the run read it there."""
     wanted = {name: value for name, value in plan_config_map(plan).items() if name != "data"}
@@ -217,5 +274,5 @@ def _is_record(config_map: Manifest, plan: Plan) -> bool:
     return holds(config_map, wanted) and found is not None and _decides(found) == _decides(plan)
 
 
-def _version(config_map: Manifest) -> tuple[str, str]:
+def _version(config_map: Manifest) -> Version:
     return config_map["metadata"]["uid"], config_map["metadata"]["resourceVersion"]

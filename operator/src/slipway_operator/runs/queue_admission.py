@@ -21,7 +21,10 @@ async def why_queued(cluster: Cluster, job: Manifest) -> Blocker:
         message = f"the Job {metadata['name']} is suspended and in no queue; resume it, or name one in compute.queue"
         return Blocker("Queued", "NoQueue", message)
     try:
-        workloads, _ = await cluster.list(WORKLOAD, metadata["namespace"], f"{_JOB_UID}={metadata['uid']}")
+        workload = None
+        async for page, _ in cluster.pages(WORKLOAD, metadata["namespace"], f"{_JOB_UID}={metadata['uid']}"):
+            workload = next(iter(page), None)
+            break
     except NotFound:
         message = (
             f"compute.queue is {queue} and this cluster has no Kueue that serves {WORKLOAD.api_version}; "
@@ -34,7 +37,7 @@ async def why_queued(cluster: Cluster, job: Manifest) -> Blocker:
             "and see whether the cluster has Kueue (kubectl describe workloads)"
         )
         return Blocker("Queued", "Waiting", message)
-    return next((of_workload(workload, queue) for workload in workloads), _unseen(queue))
+    return of_workload(workload, queue) if workload is not None else _unseen(queue)
 
 
 def of_workload(workload: Manifest, queue: str) -> Blocker:

@@ -23,12 +23,14 @@ from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
-from slipway_operator.cache.world import World
+from slipway_operator.cache.world import TOO_MANY, World
 from slipway_operator.common import refusal, unreadable
+from slipway_operator.common.large_objects import LATER, LargeObjects
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
 from slipway_operator.common.status_throttle import StatusThrottle, settled_run
+from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.write_status import StatusInvalidError, write_status
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -71,8 +73,10 @@ class RunReconciler:
     verdicts: Verdicts = field(init=False)
     promotion: Promotion = field(init=False)
     retention: Retention = field(init=False)
+    too_many: TooMany = field(init=False)
     writes: StatusThrottle[RunStatus] = field(init=False)
     policy: Policy = field(init=False)
+    large: LargeObjects = field(default_factory=LargeObjects)
     _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
 
@@ -82,6 +86,7 @@ class RunReconciler:
         self.verdicts = Verdicts(self.cluster, self.world, self.clock)
         self.promotion = Promotion(self.cluster, self.world)
         self.retention = Retention(self.cluster, self.world, self.settings, self.clock)
+        self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
         longest = timedelta(seconds=seconds(self.settings.longest_backoff))
         self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
@@ -91,9 +96,15 @@ class RunReconciler:
 
         Raises ClusterError: the pass is repeated later.
         """
+        with self.large.turn(self.world.weight(TRAINING_RUN, namespace, name)) as may:
+            return await self._reconcile(namespace, name) if may else LATER
+
+    async def _reconcile(self, namespace: str, name: str) -> timedelta | None:
         manifest = self.world.get(TRAINING_RUN, namespace, name)
         if self._uids.get((namespace, name)) != at(manifest, "metadata").get("uid"):
             self._forget(namespace, name)
+        if manifest is None and await self.too_many.take_in(TRAINING_RUN, namespace, name):
+            manifest = self.world.get(TRAINING_RUN, namespace, name)
         if manifest is None:
             return await self.retention.reconcile(namespace, name)
         if "deletionTimestamp" in manifest["metadata"]:
@@ -109,13 +120,18 @@ class RunReconciler:
             await self.cluster.delete(TRAINING_RUN, namespace, name, uid=run.metadata.uid)
             return None
         try:
-            return soonest(left, await self._planned(manifest, run))
+            over = run.status is not None and run.status.phase.finished
+            if (blocker := self._beyond(run)) is not None:
+                if not over:
+                    await self.too_many.tell(manifest, blocker)
+                return left
+            return soonest(left, await self._planned(manifest, run, unread=over))
         except StatusInvalidError:
             return soonest(left, _BLOCKED)
 
-    async def _planned(self, manifest: Manifest, run: TrainingRun) -> timedelta | None:
+    async def _planned(self, manifest: Manifest, run: TrainingRun, *, unread: bool = False) -> timedelta | None:
         try:
-            planned = await self.plans.of(run)
+            planned = await self.plans.of(run, unread=unread)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError) as error:
             refused = Refusal(refusal.reason(error), str(error))
             status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
@@ -133,6 +149,8 @@ class RunReconciler:
         seen = await self.attempts.observe(namespace, plan.run.uid, plan)
         observed = Observed(seen.attempts, self._endpoint(plan), seen.queued, seen.blockers)
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
+        if decision.create and not self.plans.has_read(plan.run.uid):
+            return await self._planned(manifest, run)  # Nothing is made of a plan whose record was not read.
         refused = await self._apply(manifest, run, plan, seen, decision)
         # One that was refused is decided again, until the cluster takes it.
         status = decision.status if refused is None else refusal.status_after(run, decision, refused, self.clock())
@@ -169,6 +187,14 @@ class RunReconciler:
         except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
             return Refusal(refusal.reason(error), str(error), decision.create[created:], decision.promote)
         return None
+
+    def _beyond(self, run: TrainingRun) -> Blocker | None:
+        """Returns why a run cannot be decided upon: not all is known of its namespace, or nothing of its endpoint."""
+        namespace, serving = run.metadata.namespace or "", run.spec.serving
+        if serving is not None and self.world.aside(MODEL_ENDPOINT, namespace, serving.endpoint) is not None:
+            message = f"its endpoint {serving.endpoint} has the condition TooMany; this run goes on once it has not"
+            return Blocker(TOO_MANY, "EndpointTooMany", message)
+        return self.too_many.overfull(namespace)
 
     def _endpoint(self, plan: Plan) -> EndpointView | None:
         if plan.serving is None:

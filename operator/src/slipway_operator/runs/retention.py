@@ -8,9 +8,8 @@ operator that was away misses nothing.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
@@ -24,12 +23,15 @@ from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import failure_class
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
-from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
+from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
+from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
+from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
 from slipway_operator.runs import config_maps
 from slipway_operator.runs.attempts import claim_of
 from slipway_operator.runs.verdict_records import served_digests
@@ -53,42 +55,47 @@ def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
     return parse_timestamp(progressing.last_transition_time) + timedelta(seconds=seconds(ttl)) - now
 
 
-@dataclass(frozen=True)
+@dataclass
 class Retention:
     cluster: Cluster
     world: World
     settings: Settings
     clock: Callable[[], datetime]
+    verdicts: VerdictReader = field(init=False)
 
-    async def reconcile(self, namespace: str, run: str | None = None) -> timedelta | None:
-        """Looks after what deleted runs left in a namespace: all of them, or those of one name.
+    def __post_init__(self) -> None:
+        self.verdicts = VerdictReader(self.cluster, self.world)
+
+    async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
+        """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
 
         Returns when to look again. Raises ClusterError: the first one, after what one record is refused for did not
         keep the others waiting.
         """
-        waiting, refused, bases = False, None, None
-        living = {run["metadata"]["uid"] for run in self.world.all(TRAINING_RUN, namespace)}
-        for record in self.world.all(CONFIG_MAP, namespace):
-            own = labels(record)
-            meant = run is None or own.get(names.RUN) in (run, names.label(run))
-            if own.get(names.ROLE) == "plan" and own.get(names.RUN_UID) not in living and meant:
-                bases = self._bases(namespace) if bases is None else bases
+        if self.world.overfull(namespace):
+            return _AGAIN  # Not all is known of what may still be at work, or be needed.
+        waiting, refused = False, None
+        for record in self.world.orphans(namespace, uid):
+            if run is None or labels(record).get(names.RUN) in (run, names.label(run)):
                 try:
-                    waiting |= await self._clean(namespace, record, bases)
+                    waiting |= await self._clean(namespace, record)
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
             raise refused
         return _AGAIN if waiting else None
 
-    async def _clean(self, namespace: str, record: Manifest, bases: Set[str]) -> bool:
+    async def _clean(self, namespace: str, record: Manifest) -> bool:
         """Goes one step on with one record. Says whether there is another step that no event will tell of."""
         uid = labels(record).get(names.RUN_UID, "")
         under_way = self._under_way(namespace, uid)
         if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
             return False  # Its end is told.
+        there = await self.cluster.get(CONFIG_MAP, namespace, _name(record))
+        if there is None or there["metadata"]["uid"] != record["metadata"]["uid"]:
+            return False
         try:
-            plan = plans.load(str(at(record, "data").get("plan.json", "")))
+            plan = _without_data(plans.load(str(at(there, "data").get(PLAN_KEY, ""))))
         except ValueError:
             return False  # Nobody knows what it is about, so nothing is removed.
         if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
@@ -96,7 +103,7 @@ class Retention:
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return True
         served = self._is_served(plan)
-        keep = served or _folder(plan) in bases
+        keep = served or self._is_base(plan)
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
         there = self.world.get(JOB, namespace, job["metadata"]["name"])
         if keep and condition(there, "Complete"):
@@ -139,20 +146,26 @@ class Retention:
         The same model may have passed in two runs, and has one verdict.
         """
         runs = self.world.all(TRAINING_RUN, namespace)
-        maps = self.world.all(CONFIG_MAP, namespace)
-        others = [found for found in maps if labels(found).get(names.ROLE) == "plan" and found is not record]
-        kept = {run["metadata"]["uid"] for run in runs} | {labels(found).get(names.RUN_UID) for found in others}
-        needed = served_digests(self.world, namespace) | {at(run, "status", "artifact").get("digest") for run in runs}
-        for found in maps:
-            if labels(found).get(names.ROLE) == "verdict":
-                run, digest = at(found, "data").get("runUid"), at(found, "data").get("digest")
-                if run and run not in kept and digest not in needed:
+        made = {str(at(run, "status", "artifact").get("digest", "")) for run in runs}
+        needed = {names.digest_label(digest) for digest in served_digests(self.world, namespace) | made}
+        all_known = not any(self.world.all_aside(kind, namespace) for kind in OWN)
+        for found in self.world.records(namespace, "verdict") if all_known else ():
+            if labels(found).get(names.DIGEST) not in needed:
+                run = (await self.verdicts.read(namespace, _name(found))).get(RUN_UID_KEY)
+                if run and not self._is_kept(namespace, run, record):
                     await config_maps.delete(self.cluster, found)
         await config_maps.delete(self.cluster, record)
+
+    def _is_kept(self, namespace: str, uid: str, record: Manifest) -> bool:
+        """Whether there is a run of this uid, or what it left, but for the record that goes."""
+        left = [found for found in self.world.of_run(CONFIG_MAP, namespace, uid) if _name(found) != _name(record)]
+        return self.world.has_run(namespace, uid) or any(labels(one).get(names.ROLE) == "plan" for one in left)
 
     def _is_served(self, plan: Plan) -> bool:
         """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
         folder = _folder(plan)
+        if self.world.all_aside(MODEL_ENDPOINT, plan.run.namespace):
+            return True  # Nobody knows what those serve.
         return any(
             uri.startswith(folder)
             for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
@@ -166,16 +179,12 @@ class Retention:
         wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
         return max([plan.retention.keep_artifacts, *wanted])
 
-    def _bases(self, namespace: str) -> Set[str]:
-        """Returns the folders that runs start from which are under way, or which a person may have go on."""
-        runs = self.world.all(TRAINING_RUN, namespace)
-        uids = {run["metadata"]["uid"] for run in runs if at(run, "status").get("phase") not in _OVER}
-        plan_texts = [
-            str(at(record, "data").get("plan.json", ""))
-            for record in self.world.all(CONFIG_MAP, namespace)
-            if labels(record).get(names.ROLE) == "plan" and labels(record).get(names.RUN_UID) in uids
-        ]
-        return {folder for text in plan_texts for folder in re.findall(r'"(pvc://[^/"]+/[^/"]+/)', text)}
+    def _is_base(self, plan: Plan) -> bool:
+        """Whether a run starts from this one's model that is under way, or that a person may have go on."""
+        namespace = plan.run.namespace
+        runs = self.world.starting_from(namespace, _folder(plan), f"run://{plan.run.name}")
+        unknown = self.world.all_aside(TRAINING_RUN, namespace)
+        return bool(unknown) or any(at(run, "status").get("phase") not in _OVER for run in runs)
 
 
 def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
@@ -189,6 +198,12 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
 def _folder(plan: Plan) -> str:
     """Returns how a URI begins that names something of the run."""
     return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+
+
+def _without_data(plan: Plan) -> Plan:
+    """Returns a plan without what makes some large: many are looked at in turns."""
+    evaluation = plan.evaluation.model_copy(update={"data": [], "prompts": []})
+    return plan.model_copy(update={"stages": [], "evaluation": evaluation})
 
 
 def _made_at(manifest: Manifest) -> datetime:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from slipway_core.plan import Plan
 from slipway_core.resources.status import RunStatus, Verdict
 from slipway_operator import names
 from slipway_operator.cache.world import World
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
 from slipway_operator.kube.manifest import at, items
-from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
+from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY, verdict_config_map
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verdicts:
     cluster: Cluster
     world: World
     clock: Callable[[], datetime]
+    reader: VerdictReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = VerdictReader(self.cluster, self.world)
 
     async def keep(self, plan: Plan, status: RunStatus) -> None:
         """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass."""
@@ -31,8 +36,9 @@ class Verdicts:
         namespace, name = plan.run.namespace, names.verdict(artifact.digest)
         there = self.world.get(CONFIG_MAP, namespace, name)
         if evaluation.verdict is not Verdict.PASS:
-            own = at(there, "data").get("runUid") == plan.run.uid
-            if own and artifact.digest not in served_digests(self.world, namespace):
+            if there is None or artifact.digest in served_digests(self.world, namespace):
+                return
+            if (await self.reader.read(namespace, name)).get(RUN_UID_KEY) == plan.run.uid:
                 await self.cluster.delete(CONFIG_MAP, namespace, name)
             return
         if there is not None:

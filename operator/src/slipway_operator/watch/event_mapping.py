@@ -13,6 +13,7 @@ from slipway_core.resources.status import Phase
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
+from slipway_operator.kube import kinds
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, items, labels
 
@@ -43,6 +44,9 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind and after is None:
         yield Key("Namespace", namespace, namespace)
+    if kind in (TRAINING_RUN.kind, MODEL_ENDPOINT.kind) and after is None:
+        # There is room for those that were one too many.
+        yield from world.next_in(kinds.of(manifest), namespace)
     if kind == CONFIG_MAP.kind and (digest := labels(manifest).get(names.DIGEST)):
         for endpoint in world.all(MODEL_ENDPOINT, namespace):
             if str(at(endpoint, "spec", "model").get("digest", "")).removeprefix("sha256:").startswith(digest):

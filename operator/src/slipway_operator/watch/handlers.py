@@ -66,8 +66,12 @@ def registry(handlers: WatchHandlers, login: Login) -> kopf.OperatorRegistry:
     """Returns the handlers of our kinds and of everything that the operator made."""
     made = kopf.OperatorRegistry()
 
-    async def told(event: Any, **_: object) -> None:
-        handlers.told(event["type"], cast(Manifest, event["object"]))
+    async def told(event: Any, resource: Any, **_: object) -> None:
+        manifest = cast(Manifest, event["object"])
+        kind = kinds.named(resource.plural)
+        if kind is not None:
+            # Where metadata alone is watched, an object does not say of which kind it is.
+            handlers.told(event["type"], {**manifest, "apiVersion": kind.api_version, "kind": kind.kind})
 
     async def log_in(**_: object) -> kopf.AiohttpSession:
         return await login()

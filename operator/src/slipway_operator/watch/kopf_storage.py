@@ -9,6 +9,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
+
+
+class NoMemories(ResourceMemories):
+    """Kopf keeps a memory of every object, for handlers that ours are not: it would grow with what anybody makes."""
+
+    async def recall(self, raw_body: Any, *, memobase: Any = None, **_: Any) -> ResourceMemory:
+        return await super().recall(raw_body, memobase=memobase, ephemeral=True)
 
 
 class NoEssence(kopf.DiffBaseStorage):

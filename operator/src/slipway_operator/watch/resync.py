@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from slipway_core.resources.status import Phase
 from slipway_operator import names
 from slipway_operator.cache.key import Key
-from slipway_operator.cache.world import World
+from slipway_operator.cache.world import OWN_KEYS, World
 from slipway_operator.kube import kinds
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import Expired
-from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, TRAINING_RUN, Kind
-from slipway_operator.kube.manifest import at, labels
+from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN, Kind
+from slipway_operator.kube.manifest import Manifest, at
 from slipway_operator.loop.work_queue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -69,9 +69,11 @@ class Resync:
                 yield Key("TrainingRun", key.namespace, run["metadata"]["name"])
 
     def _everything(self) -> Iterable[Key]:
-        for manifest in (*self.world.all(TRAINING_RUN), *self.world.all(MODEL_ENDPOINT)):
+        first_come = sorted((*self.world.all(TRAINING_RUN), *self.world.all(MODEL_ENDPOINT)), key=_created)
+        for manifest in first_come:
             if owner := self.world.owner(manifest):
                 yield owner
+        yield from self._set_aside()
         yield from self._namespaces()
 
     def _under_way(self) -> Iterable[Key]:
@@ -81,10 +83,25 @@ class Resync:
                 yield Key("TrainingRun", run["metadata"]["namespace"], run["metadata"]["name"])
         for endpoint in self.world.all(MODEL_ENDPOINT):
             yield Key("ModelEndpoint", endpoint["metadata"]["namespace"], endpoint["metadata"]["name"])
+        yield from self._set_aside()
         yield from self._namespaces()
 
+    def _set_aside(self) -> Iterable[Key]:
+        """Yields what is beyond the limits of its namespace and does not say so, or would have a place by now."""
+        for kind in kinds.OWN:
+            aside = self.world.all_aside(kind)
+            for namespace, one in aside:
+                if not one.told:
+                    yield Key(OWN_KEYS[kind.kind], namespace, one.rank.name)
+            for namespace in {namespace for namespace, _ in aside}:
+                yield from self.world.next_in(kind, namespace)
+
     def _namespaces(self) -> Iterable[Key]:
-        """Yields the namespaces in which a run left its plan: retention looks after them."""
-        records = (found for found in self.world.all(CONFIG_MAP) if labels(found).get(names.ROLE) == "plan")
-        for namespace in {record["metadata"]["namespace"] for record in records}:
+        """Yields the namespaces in which a run that is gone left its plan: retention looks after them."""
+        for namespace in self.world.orphaned():
             yield Key("Namespace", namespace, namespace)
+
+
+def _created(manifest: Manifest) -> tuple[str, str]:
+    metadata = at(manifest, "metadata")
+    return str(metadata.get("creationTimestamp", "")), str(metadata.get("name", ""))

@@ -104,9 +104,9 @@ def test_the_owner_has_its_whole_name_whatever_the_label_shortened():
     assert a_world(endpoint, service).owner(service) == Key("ModelEndpoint", "team", name)
 
 
-def test_what_a_deleted_run_left_is_looked_after_with_its_namespace():
+def test_what_a_deleted_run_left_is_looked_after_by_the_uid_of_that_run():
     plan = an_object(CONFIG_MAP, "demo-plan", labels=of_run())
-    assert a_world(plan).owner(plan) == Key("Namespace", "team", "team")
+    assert a_world(plan).owner(plan) == Key("Namespace", "team", RUN_UID)
 
 
 def test_somebody_elses_object_has_no_owner():

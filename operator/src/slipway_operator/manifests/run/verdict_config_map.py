@@ -12,6 +12,8 @@ from slipway_operator.kube.manifest import Manifest
 
 DIGEST_KEY = "digest"
 VERDICT_KEY = "verdict"
+RUN_UID_KEY = "runUid"
+JUDGED_AT_KEY = "judgedAt"
 
 
 def verdict_config_map(
@@ -52,9 +54,9 @@ def verdict_config_map(
             DIGEST_KEY: artifact.digest,
             "uri": artifact.uri,
             "run": run,
-            "runUid": uid,
+            RUN_UID_KEY: uid,
             "planDigest": plan_digest,
-            "judgedAt": timestamp(now),
+            JUDGED_AT_KEY: timestamp(now),
             "evaluation": json.dumps(evaluation.to_document(), ensure_ascii=False, indent=2),
         },
     }

@@ -1,0 +1,57 @@
+"""What a verdict's record says. The cache has its metadata alone, so it is read once for each of its versions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from slipway_operator.cache.world import World
+from slipway_operator.kube.cluster import Cluster
+from slipway_operator.kube.kinds import CONFIG_MAP
+from slipway_operator.kube.manifest import Manifest, at
+from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, JUDGED_AT_KEY, RUN_UID_KEY, VERDICT_KEY
+
+_FIELDS: Final = (VERDICT_KEY, DIGEST_KEY, RUN_UID_KEY, JUDGED_AT_KEY)
+_LONGEST: Final = 100
+"""Characters of the longest of these, a digest, and some more."""
+_KEPT: Final = 4096
+
+Version = tuple[str, str]
+
+
+@dataclass
+class VerdictReader:
+    cluster: Cluster
+    world: World
+    _read: OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]] = field(
+        default_factory=OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]]
+    )
+
+    async def read(self, namespace: str, name: str) -> dict[str, str]:
+        """Returns what the record says: verdict, digest, uid of the run, time. Empty where there is none.
+
+        Raises ClusterError.
+        """
+        known = self.world.get(CONFIG_MAP, namespace, name)
+        if known is None:
+            return {}
+        found = self._read.get((namespace, name))
+        if found is None or found[0] != _version(known):
+            there = await self.cluster.get(CONFIG_MAP, namespace, name)
+            if there is None:
+                return {}
+            found = _version(there), _short(at(there, "data"))
+        self._read[namespace, name] = found
+        self._read.move_to_end((namespace, name))
+        if len(self._read) > _KEPT:
+            self._read.popitem(last=False)
+        return found[1]
+
+
+def _short(data: Manifest) -> dict[str, str]:
+    return {name: str(data[name])[:_LONGEST] for name in _FIELDS if name in data}
+
+
+def _version(record: Manifest) -> Version:
+    return record["metadata"]["uid"], record["metadata"]["resourceVersion"]
