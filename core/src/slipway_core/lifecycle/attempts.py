@@ -39,6 +39,7 @@ def advance(draft: Draft, name: str) -> Phase | None:
         draft.condition("Progressing", "True", phase.value, _progress_message(draft, name, running))
         return phase if draft.observed.queued is None else Phase.QUEUED
 
+    record = _ended_by_now(draft, record)
     wait = _backoff_left(draft, record)
     if wait > timedelta(0):
         draft.look_again = wait
@@ -210,6 +211,14 @@ def suspend(draft: Draft) -> Decision:
 def _phase_of(step_name: str) -> Phase:
     known = {"prepare": Phase.PREPARING, "export": Phase.EXPORTING, "evaluate": Phase.EVALUATING}
     return known.get(step_name, Phase.TRAINING)
+
+
+def _ended_by_now(draft: Draft, record: StepStatus) -> StepStatus:
+    """Returns the record with an end that is not ahead: the clock of another replica was, and its pause would be as
+    much longer."""
+    if record.finished_at is not None and conditions.parse_timestamp(record.finished_at) > draft.now:
+        draft.update(record.name, finished_at=timestamp(draft.now))
+    return draft.steps[record.name]
 
 
 def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:

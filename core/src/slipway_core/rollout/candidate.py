@@ -9,7 +9,7 @@ from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
 from slipway_core.resources.status import VersionStatus, fit
-from slipway_core.rollout.draft import Draft
+from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
 from slipway_core.rollout.observed import VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
 
@@ -21,6 +21,7 @@ def choose_candidate(draft: Draft) -> None:
         return
     may_start = _judged(draft, wanted)
     revision = revision_of(wanted, draft.endpoint.spec)
+    _tell_of_rollback(draft, revision)
     if draft.live is not None and draft.live.revision == revision:
         if draft.candidate is not None:
             _drop_candidate(draft, "the spec asks for the live version again")
@@ -34,6 +35,35 @@ def choose_candidate(draft: Draft) -> None:
         return
     if may_start:
         _create_candidate(draft, wanted, revision)
+
+
+def _tell_of_rollback(draft: Draft, revision: str) -> None:
+    """Says when `rollbackTo` changes nothing: whoever set it waits for what is live already, or never comes."""
+    target = draft.endpoint.spec.rollback_to
+    reason = message = None
+    if target is not None and draft.live is not None and draft.live.version == target:
+        reason = "AlreadyLive"
+        message = (
+            f"spec.rollbackTo is {target}, and version {target} is live: nothing changes, and no other model takes its "
+            "place until the field is cleared"
+        )
+    elif target is not None and draft.has_failed(revision) and not draft.forgive and not _is_live(draft, revision):
+        reason = "VersionFailed"
+        message = (
+            f"spec.rollbackTo is {target}, and what that version serves failed when it was tried last, so it is not "
+            f"started; name another version, or have it tried again with the annotation slipway.dev/retry"
+        )
+    if reason is None or message is None:
+        draft.conditions = conditions.drop(draft.conditions, ROLLBACK_WITHOUT_EFFECT)
+        return
+    before = conditions.find(draft.was.conditions, ROLLBACK_WITHOUT_EFFECT)
+    draft.condition(ROLLBACK_WITHOUT_EFFECT, "True", reason, message)
+    if before is None or before.reason != reason:
+        draft.event("Warning", f"Rollback{reason}", message)
+
+
+def _is_live(draft: Draft, revision: str) -> bool:
+    return draft.live is not None and draft.live.revision == revision
 
 
 def _judged(draft: Draft, wanted: ServedModel) -> bool:
@@ -95,6 +125,9 @@ def advance_candidate(draft: Draft) -> None:
         candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
     elif left is not None:
         draft.look(left)
+    if parse_timestamp(candidate.since) > draft.now:
+        # A clock that was ahead must not prolong what it has to start.
+        candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
     draft.start.append(candidate)
     if view is not None and view.state == "Ready":
         draft.probe = candidate.version
@@ -109,7 +142,7 @@ def _time_to_start(draft: Draft, candidate: VersionStatus, view: VersionView | N
     """
     if view is not None and view.waits and not (draft.makes_room and draft.live is not None):
         return None
-    begun = parse_timestamp(candidate.since)
+    begun = min(parse_timestamp(candidate.since), draft.now)
     if view is not None and view.began is not None:
         begun = max(begun, view.began)
     return begun + timedelta(seconds=seconds(draft.endpoint.spec.rollout.start_timeout)) - draft.now
@@ -162,6 +195,7 @@ def _wanted(draft: Draft) -> ServedModel | None:
             "RollbackUnknown", "True", "NoSuchVersion",
             f"spec.rollbackTo is {spec.rollback_to} and history has {sorted(v.version for v in known)}",
         )  # fmt: skip
+        draft.conditions = conditions.drop(draft.conditions, ROLLBACK_WITHOUT_EFFECT)
         return None
     draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
     if target is None:

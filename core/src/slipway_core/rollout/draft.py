@@ -20,7 +20,8 @@ HISTORY = 16
 _MOVING = timedelta(seconds=1)
 """Between telling the traffic to move and looking whether it has."""
 
-_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown")
+ROLLBACK_WITHOUT_EFFECT = "RollbackWithoutEffect"
+_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.room import ASIDE, Aside, Limits, Rank, Room
 from slipway_operator.cache.trim import trimmed
+from slipway_operator.cache.waiting_line import WaitingLine
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
 from slipway_operator.kube.manifest import Manifest, at, condition, labels
 
@@ -66,6 +67,8 @@ def _spaces() -> defaultdict[str, dict[str, dict[str, _Held]]]:
 @dataclass
 class World:
     limits: Limits = field(default_factory=Limits)
+    waiting: WaitingLine = field(default_factory=WaitingLine)
+    """Whom the API server refused something."""
     _kinds: defaultdict[str, dict[str, dict[str, _Held]]] = field(default_factory=_spaces)
     """By kind, namespace and name."""
     _rooms: dict[tuple[str, str], Room] = field(default_factory=dict[tuple[str, str], Room])

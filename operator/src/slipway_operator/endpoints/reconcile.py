@@ -21,6 +21,7 @@ from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
+from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
 from slipway_operator.common import refusal, unreadable
 from slipway_operator.common.large_objects import LATER, LargeObjects
@@ -55,8 +56,6 @@ _ASKING = timedelta(seconds=1)
 """Between two looks at a candidate that is being asked a prompt."""
 _STARTING = timedelta(seconds=10)
 """Between two looks at one that starts: why it does not is told by Events, which nobody watches."""
-_REFUSED = timedelta(seconds=15)
-"""Between two tries of what the API server does not take."""
 _AT_ONCE = timedelta(0)
 
 
@@ -117,7 +116,7 @@ class EndpointReconciler:
                 return None
             return await self._pass(manifest, endpoint)
         except StatusInvalidError:
-            return _REFUSED
+            return self._try_again(manifest, "StatusInvalid")
 
     async def _pass(self, manifest: Manifest, endpoint: ModelEndpoint) -> timedelta | None:
         seen = await self.versions.observe(endpoint, manifest)
@@ -212,8 +211,16 @@ class EndpointReconciler:
         before = self._refused.pop(uid, None)
         if refusals:
             self._refused[uid] = refusals[0]
-            return _REFUSED if before == refusals[0] else _AT_ONCE
+            later = self._try_again(manifest, refusals[0].reason)
+            return later if before == refusals[0] else _AT_ONCE
+        self.world.waiting.leave(_key(manifest))
         return _AT_ONCE if before is not None else None
+
+    def _try_again(self, manifest: Manifest, reason: str) -> timedelta:
+        """Returns when to try again what the API server did not take, unless an event says so before."""
+        metadata = manifest["metadata"]
+        created, generation = str(metadata.get("creationTimestamp", "")), int(metadata.get("generation") or 0)
+        return self.world.waiting.refused(_key(manifest), reason, created=created, generation=generation)
 
     def _actions(self, endpoint: ModelEndpoint, decision: EndpointDecision, seen: ObservedVersions) -> Iterator[Action]:
         """Yields what to do, in order: a version runs before it gets the traffic, and ends after it lost it."""
@@ -258,10 +265,15 @@ class EndpointReconciler:
     def _forget(self, namespace: str, name: str) -> None:
         """Lets go of an endpoint that is gone; one of the same name may be there already."""
         uid = self._uids.pop((namespace, name), "")
+        self.world.waiting.leave(Key("ModelEndpoint", namespace, name))
         self.versions.forget(uid)
         self.owned.forget(namespace, names.endpoint(name))
         self.writes.forget(uid)
         self._refused.pop(uid, None)
+
+
+def _key(manifest: Manifest) -> Key:
+    return Key("ModelEndpoint", manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
 def _digests(endpoint: ModelEndpoint) -> set[str]:

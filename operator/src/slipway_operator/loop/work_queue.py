@@ -1,7 +1,7 @@
 """Keys to reconcile: each at most once in the line, never two passes over one key, delays, and backoff after errors.
 
 Keys that something happened to go before keys of new objects: a run that has ended does not wait behind those that were
-just created. So that a steady stream of events does not hold the new ones back for ever, every few turns are theirs.
+just created. So that a steady stream of events does not hold the new ones back, one turn in a few is theirs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from slipway_operator.cache.key import Key
 from slipway_operator.kube.errors import Busy, Conflict
 
-_TURNS = 4
-"""One turn in so many is for new keys."""
+_TURNS = 3
+"""One turn in so many is for new keys: each comes once, and has a run that was just created say how it is."""
 
 _STALE = 1000
 """Entries of the heap that may be out of date."""

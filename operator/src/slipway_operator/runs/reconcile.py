@@ -23,6 +23,7 @@ from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
+from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import TOO_MANY, World
 from slipway_operator.common import refusal, unreadable
 from slipway_operator.common.large_objects import LATER, LargeObjects
@@ -54,7 +55,6 @@ _STARTING = timedelta(seconds=10)
 """Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
 _QUEUED = timedelta(minutes=2)
 """Between two looks at an attempt that waits in a queue, at the most. Each asks Kueue why; admission is an event."""
-_BLOCKED = timedelta(seconds=15)
 _TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
 """Events of the lifecycle that are worth one on the cluster; the others say what status says."""
 
@@ -127,7 +127,7 @@ class RunReconciler:
                 return left
             return soonest(left, await self._planned(manifest, run, unread=over))
         except StatusInvalidError:
-            return soonest(left, _BLOCKED)
+            return soonest(left, self._refused(run, "StatusInvalid"))
 
     async def _planned(self, manifest: Manifest, run: TrainingRun, *, unread: bool = False) -> timedelta | None:
         try:
@@ -137,11 +137,11 @@ class RunReconciler:
             status = refusal.refused(run, run.status or RunStatus(), refused, self.clock())
             await self._write(manifest, run, status)
             await self._warn(manifest, run, refused.blocker)
-            return _BLOCKED
+            return self._refused(run, refused.reason)
         if isinstance(planned, Blocker):
             await self._write(manifest, run, self._unplanned(run, planned))
             await self._warn(manifest, run, planned)
-            return _BLOCKED
+            return self._refused(run, planned.reason)
         return await self._pass(manifest, run, planned)
 
     async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
@@ -162,7 +162,8 @@ class RunReconciler:
             await self._warn(manifest, run, refused.blocker)
         self._measure(run.status or RunStatus(), status)
         if refused is not None:
-            return soonest(wait, decision.look_again, _BLOCKED)
+            return soonest(decision.look_again, self._refused(run, refused.reason))
+        self.world.waiting.leave(_key(run))
         if status.phase.finished:
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
@@ -235,8 +236,15 @@ class RunReconciler:
         for event in conditions.warnings((run.status or RunStatus()).conditions, [blocker]):
             await self.cluster.record(manifest, event)
 
+    def _refused(self, run: TrainingRun, reason: str) -> timedelta:
+        """Returns when to try again what the API server did not take, unless an event says so before."""
+        metadata = run.metadata
+        created, generation = metadata.creation_timestamp or "", metadata.generation or 0
+        return self.world.waiting.refused(_key(run), reason, created=created, generation=generation)
+
     def _forget(self, namespace: str, name: str) -> None:
         """Lets go of a run that is gone; one of the same name may be there already."""
+        self.world.waiting.leave(Key("TrainingRun", namespace, name))
         uid = self._uids.pop((namespace, name), "")
         self.attempts.forget(uid)
         self.plans.forget(uid)
@@ -264,3 +272,7 @@ class RunReconciler:
         evaluation, earlier = status.evaluation, was.evaluation
         if evaluation is not None and (earlier is None or earlier.number != evaluation.number):
             self.metrics.verdict(evaluation.verdict.value)
+
+
+def _key(run: TrainingRun) -> Key:
+    return Key("TrainingRun", run.metadata.namespace or "", run.name)

@@ -12,10 +12,10 @@ from typing import Any
 from slipway_core.resources.status import Phase
 from slipway_operator import names
 from slipway_operator.cache.key import Key
-from slipway_operator.cache.world import World
+from slipway_operator.cache.world import OWN_KEYS, World
 from slipway_operator.kube import kinds
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, at, items, labels
+from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
@@ -44,6 +44,13 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind and after is None:
         yield Key("Namespace", namespace, namespace)
+    if kind == TRAINING_RUN.kind:
+        yield from _waits_for_model(world, namespace, manifest["metadata"]["name"])
+    # Something ended, or was made where there was no room: there may be room for more.
+    if kind not in OWN_KEYS and (before is None or after is None or _has_ended(after)):
+        first = world.waiting.first(namespace)
+        if first is not None and first != owner:
+            yield first
     if kind in (TRAINING_RUN.kind, MODEL_ENDPOINT.kind) and after is None:
         # There is room for those that were one too many.
         yield from world.next_in(kinds.of(manifest), namespace)
@@ -51,6 +58,18 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         for endpoint in world.all(MODEL_ENDPOINT, namespace):
             if str(at(endpoint, "spec", "model").get("digest", "")).removeprefix("sha256:").startswith(digest):
                 yield Key("ModelEndpoint", namespace, endpoint["metadata"]["name"])
+
+
+def _waits_for_model(world: World, namespace: str, run: str) -> Iterable[Key]:
+    """Yields the runs that start from the model of another one and are not planned yet: it may have one by now."""
+    for other in world.starting_from(namespace, f"run://{run}"):
+        if not at(other, "status").get("planDigest"):
+            yield Key("TrainingRun", namespace, other["metadata"]["name"])
+
+
+def _has_ended(manifest: Manifest) -> bool:
+    ended = any(condition(manifest, how) for how in ("Complete", "Failed"))
+    return ended or at(manifest, "status").get("phase") in ("Succeeded", "Failed")
 
 
 def read(manifest: Manifest | None, kind: str) -> Any:

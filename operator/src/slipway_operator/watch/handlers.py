@@ -21,7 +21,7 @@ from slipway_operator.watch.ages import WATCH_SECONDS
 from slipway_operator.watch.event_mapping import woken
 from slipway_operator.watch.kopf_storage import NoEssence, NoProgress
 
-_CHUNK = 100
+_CHUNK = 50
 """Objects in one answer to Kopf's list. It holds several answers of every kind at once, each object in a task."""
 
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]

@@ -352,6 +352,21 @@ def test_a_clock_that_is_ahead_prolongs_no_pause():
     assert world.record("prepare").attempt == 2
 
 
+def test_the_clock_of_another_replica_that_was_ahead_prolongs_no_pause():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    world.attempts["prepare"][-1] = replace(world.attempts["prepare"][-1], finished_at=None)
+    world.wait(2 * 3600)
+    world.settle()
+    assert world.record("prepare").state is StepState.WAITING
+    world.wait(-2 * 3600)
+    world.settle()
+    world.wait(11)
+    world.settle()
+    assert world.record("prepare").attempt == 2
+
+
 def test_what_an_attempt_says_fits_into_status_however_long_it_is():
     world = World(a_run(retries=0))
     world.through("prepare", "learn", "export")

@@ -476,6 +476,56 @@ def test_rollback_to_an_unknown_version_changes_nothing_and_says_what_there_is()
     assert world.condition("RollbackUnknown") is None
 
 
+def test_rollback_to_the_live_version_says_that_it_changes_nothing():
+    world = a_live_world()
+    world.ask_for("b", rollbackTo=1)
+    world.settle()
+    told = world.condition("RollbackWithoutEffect")
+    assert told.reason == "AlreadyLive"
+    assert "spec.rollbackTo is 1" in told.message
+    assert (world.live, world.candidate) == (1, None)
+    world.ask_for("b")
+    world.goes_live()
+    assert world.condition("RollbackWithoutEffect") is None
+
+
+def test_rollback_to_what_failed_says_that_it_is_not_tried():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.versions[2] = VersionView("Failed", "no room on the GPU")
+    world.settle()
+    world.ask_for("b", rollbackTo=2)
+    world.settle()
+    told = world.condition("RollbackWithoutEffect")
+    assert told.reason == "VersionFailed"
+    assert (world.live, world.candidate) == (1, None)
+
+
+def test_B_a_rollback_that_is_done_is_no_rollback_without_effect():
+    world = a_live_world()
+    world.ask_for("b")
+    world.goes_live()
+    world.ask_for("b", rollbackTo=1)
+    world.goes_live()
+    assert world.condition("RollbackWithoutEffect") is None
+
+
+def test_B_a_clock_that_was_ahead_prolongs_no_probation():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.wait(2 * 3600)
+    world.answers(2)
+    world.settle()
+    world.wait(-2 * 3600)
+    world.settle()
+    assert world.running() == {1, 2}
+    world.wait(3600)
+    world.settle()
+    assert world.running() == {2}
+
+
 def test_history_remembers_the_newest_sixteen():
     world = a_live_world()
     for number in range(2, 24):

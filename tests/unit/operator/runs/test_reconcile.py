@@ -186,7 +186,7 @@ def test_G_a_verdict_is_recorded_while_the_endpoint_is_refused_and_outlives_the_
         assert world.condition(type_)["message"].startswith("endpoint chat cannot be told to serve the model: ")
     assert world.cluster.told() == ["Judged", type(refused).__name__]
     writes, again = len(world.cluster.written("update_status", kinds.TRAINING_RUN)), world.reconcile()
-    assert again == timedelta(seconds=15)
+    assert timedelta(seconds=30) <= again <= timedelta(seconds=45)
     assert len(world.cluster.written("update_status", kinds.TRAINING_RUN)) == writes
     world.loses("evaluate")
     world.settle()
@@ -226,7 +226,7 @@ def test_G_a_run_whose_status_is_not_taken_says_so_once_and_goes_on():
     too_long = Invalid("status.stages[0].message: Too long: may not be more than 4096 bytes")
     for _ in range(3):
         world.cluster.fail_next("update_status", kinds.TRAINING_RUN, too_long)
-        assert world.reconcile() == timedelta(seconds=15)
+        assert world.reconcile() >= timedelta(seconds=15)
         world.now += timedelta(seconds=15)
     condition = world.condition("Refused")
     assert condition["reason"] == "StatusInvalid"
@@ -252,6 +252,20 @@ def test_D_an_interruption_counts_once_while_its_successor_is_refused():
     assert (record["state"], record["attempt"], record["stalls"], record["failures"]) == ("Waiting", 1, 1, 0)
     world.settle()
     assert world.record("prepare")["attempt"] == 2
+
+
+def test_what_is_refused_is_tried_ever_later():
+    world = RunWorld()
+    waits = []
+    for _ in range(3):
+        world.cluster.fail_next("create", kinds.JOB, QuotaExceeded("exceeded quota: jobs"))
+        waits.append(world.reconcile())
+    first, second, third = (wait.total_seconds() for wait in waits)
+    assert 15 <= first <= 22.5
+    assert 30 <= second <= 45
+    assert third >= 60
+    world.settle()
+    assert world.cluster.world.waiting.first("default") is None
 
 
 def test_E_a_spec_whose_first_job_is_refused_may_be_mended():

@@ -110,6 +110,25 @@ def test_an_endpoint_wakes_the_run_that_it_was_told_of_last_whatever_its_phase()
     assert [key.name for key in found if key.kind == "TrainingRun"] == ["last"]
 
 
+def test_what_ends_wakes_the_run_that_waits_longest_for_room():
+    first, second = Key("TrainingRun", "team", "first"), Key("TrainingRun", "team", "second")
+    world = a_world(ENDED)
+    for key, created in ((second, "2026-01-02"), (first, "2026-01-01")):
+        world.waiting.refused(key, "QuotaExceeded", created=created, generation=1)
+    assert first in woken(world, RUNNING, ENDED)
+    assert second not in list(woken(world, RUNNING, ENDED))
+    assert first in woken(world, ENDED, None)
+    assert first not in woken(world, CREATING, RUNNING)
+
+
+def test_a_run_that_has_a_model_wakes_those_that_start_from_it():
+    base = an_object(TRAINING_RUN, "base", status={"artifact": {"uri": "pvc://c/f/artifact"}})
+    waits = an_object(TRAINING_RUN, "waits", spec={"model": {"from": "run://base"}})
+    planned = an_object(TRAINING_RUN, "planned", spec=waits["spec"], status={"planDigest": "sha256:1"})
+    found = wakes(an_object(TRAINING_RUN, "base"), base, waits, planned)
+    assert [key.name for key in found] == ["base", "waits"]
+
+
 def test_a_deleted_run_wakes_what_looks_after_what_it_left():
     run = an_object(TRAINING_RUN, "demo", uid=RUN_UID)
     assert wakes(run, None) == [RUN, SPACE]
