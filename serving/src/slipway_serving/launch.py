@@ -38,7 +38,8 @@ from slipway_serving.settings import Settings, SettingsError
 def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
     """Loads the model and serves it on a bound socket until SIGTERM. Returns the exit code.
 
-    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM.
+    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM, or when vLLM does not
+    take the settings.
     """
     on_cpu = configuration.runs_on_cpu()
     inherited = dict(os.environ)
@@ -83,11 +84,14 @@ def _engine(
     from slipway_serving.engine.token_count import token_counter
 
     args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(configuration.arguments(settings, on_cpu))
-    validate_parsed_serve_args(args)
     forked = configuration.in_one_process(settings, on_cpu)
     if forked:
         _import_for_the_fork(settings.model)
-    config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
+    try:
+        validate_parsed_serve_args(args)
+        config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
+    except ValueError as error:
+        raise SettingsError(configuration.refusal(error)) from None
     # vLLM sets `spawn` on a CPU while it makes the configuration, and where nothing is set `fork` is its default.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork" if forked else "spawn"
     if forked:

@@ -120,7 +120,11 @@ def _launch(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: 
     from slipway_serving import launch
 
     _log_to_stderr()
-    code = launch.serve(settings, manifest, keys, sock)
+    try:
+        code = launch.serve(settings, manifest, keys, sock)
+    except SettingsError as error:
+        typer.echo(f"slipway-server: {error}", err=True)
+        code = exit_codes.BAD_INPUT
     # Everything is stopped by now, and the destructors of the engine's libraries do not take the end of an
     # interpreter well: they would print a traceback, or abort.
     logging.shutdown()

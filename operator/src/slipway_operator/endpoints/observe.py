@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slipway_core.protocol import exit_codes
+from slipway_core.protocol.last_words import reasons
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.rollout.observed import VersionView
 from slipway_operator.common import blockers
@@ -203,8 +204,8 @@ def _end_in_words(pod: Manifest, container: Manifest, ended: Manifest) -> str:
 
 
 def _last_line(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1][:_LAST_WORDS] if lines else ""
+    said = reasons(message)
+    return said[-1][:_LAST_WORDS] if said else ""
 
 
 def _placed_at(pod: Manifest) -> datetime | None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from slipway_core.protocol.last_words import reasons
 from slipway_host.limits import usable_cores
 from slipway_serving.settings import Settings, SettingsError
 
@@ -115,6 +116,12 @@ def _dtype(settings: Settings, on_cpu: bool) -> str:
     config = read_config(settings.model)
     dtype = config.get("dtype") or config.get("torch_dtype")
     return dtype if dtype in ("float32", "bfloat16", "float16") else "auto"
+
+
+def refusal(error: ValueError) -> str:
+    """Returns why vLLM does not take its configuration: the next start would say the same."""
+    said = " ".join(reasons(str(error))) or type(error).__name__
+    return f"vLLM does not take this configuration: {said}. Change the endpoint's engine settings, or its model."
 
 
 def read_config(model: Path) -> dict[str, object]:

@@ -12,6 +12,12 @@ Traceback (most recent call last):
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 """
 
+PYDANTIC = """\
+(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+(APIServer pid=1)   Value error, max_model_len (100000) is greater than 256 [type=value_error, input_value={}]
+(APIServer pid=1)     For further information visit https://errors.pydantic.dev/2.12/v/value_error
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -21,9 +27,10 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
         ("torch.cuda.OutOfMemoryError: 2 GiB\n\n", "torch.cuda.OutOfMemoryError: 2 GiB"),
         ("\x1b[31mKilled here\x1b[0m\n   \n", "Killed here"),
         ("RuntimeError: Engine core initialization failed. x\n", "RuntimeError: Engine core initialization failed. x"),
+        (PYDANTIC, "max_model_len (100000) is greater than 256"),
         ("", None),
     ],
-    ids=["root cause", "its own error", "dotted", "last line", "only second hand", "silent"],
+    ids=["root cause", "its own error", "dotted", "last line", "only second hand", "the line after", "silent"],
 )
 def test_the_last_words_say_why(tmp_path, text, words):
     log = tmp_path / "server.log"
