@@ -111,6 +111,7 @@ def test_a_list_comes_whole_though_it_comes_in_pages(
         found, version = await cluster.list(CONFIG_MAP, namespace, "test=yes")
         assert sorted(one["metadata"]["name"] for one in found) == [f"c{number}" for number in range(7)]
         assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "ConfigMap")}
+        assert all("data" not in one for one in found), "of ConfigMaps the metadata alone is listed"
         assert int(version) >= max(int(one["metadata"]["resourceVersion"]) for one in found)
 
     on(control_plane.kubeconfig, scenario, counted=lambda *one: asked.append(one))

@@ -98,7 +98,7 @@ class Cluster:
         Of kinds.METADATA_ALONE the objects have metadata alone. Where objects are large, a page has few of them.
         """
         query = {"labelSelector": selector or "", "fieldSelector": fields or ""}
-        limit = _FIRST_PAGE
+        limit = min(PAGE, _FIRST_PAGE)
         while True:
             query["limit"] = str(limit)
             most = PAGE_BYTES if limit > 1 else None
