@@ -52,6 +52,7 @@ class Draft:
     conditions: list[Condition]
     evaluation: EvaluationStatus | None
     artifact: ArtifactStatus | None
+    held_out_digest: str | None
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -66,7 +67,7 @@ class Draft:
         steps = {name: was.step(name) or StepStatus(name=name, state=StepState.PENDING) for name in plan.steps}
         draft = cls(
             run, plan, observed, now, policy, was, steps,
-            list(was.conditions), was.evaluation, was.artifact, was.endpoint, was.retry,
+            list(was.conditions), was.evaluation, was.artifact, was.held_out_digest, was.endpoint, was.retry,
         )  # fmt: skip
         draft.condition("Planned", "True", "Resolved", f"the plan has the digest {plan.digest}")
         return draft
@@ -98,6 +99,7 @@ class Draft:
             phase=phase,
             conditions=self.conditions,
             plan_digest=self.plan.digest,
+            held_out_digest=self.held_out_digest,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,
