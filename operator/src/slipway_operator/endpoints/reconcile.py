@@ -28,6 +28,7 @@ from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.endpoints.passed import is_proven
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -132,11 +133,16 @@ class EndpointReconciler:
         return EndpointObserved(
             versions=seen.views,
             route=routed_version(self._service(endpoint)),
-            passed=frozenset(digest for digest in _digests(endpoint) if self._verdict(metadata["namespace"], digest)),
+            passed=frozenset(digest for digest in _digests(endpoint) if self._passed(manifest, digest)),
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
         )
+
+    def _passed(self, manifest: Manifest, digest: str) -> bool:
+        """Whether there is a passing verdict on a model that somebody gave whom nobody else can speak for."""
+        namespace = manifest["metadata"]["namespace"]
+        return bool(self._verdict(namespace, digest)) and is_proven(self.world, namespace, digest, manifest)
 
     def _verdict(self, namespace: str, digest: str) -> Manifest | None:
         """Returns the data of the passing verdict on exactly this artifact."""
@@ -230,7 +236,7 @@ class EndpointReconciler:
     async def _keep_beside(self, endpoint: ModelEndpoint, live: VersionStatus, seen: ObservedVersions) -> None:
         """What belongs to the version with the traffic: its replicas, its autoscaler, its disruption budget."""
         await self.owned.ensure(pod_disruption_budget(endpoint, live.version))
-        scaling = autoscaler(endpoint, live.version)
+        scaling = autoscaler(endpoint, seen.deployment_name(endpoint.metadata.name, live.version))
         if scaling is not None:
             await self.owned.ensure(scaling)
             return

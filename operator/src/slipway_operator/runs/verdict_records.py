@@ -10,11 +10,13 @@ from slipway_core.plan import Plan
 from slipway_core.resources.status import RunStatus, Verdict
 from slipway_operator import names
 from slipway_operator.cache.world import World
+from slipway_operator.common.owned_objects import holds
 from slipway_operator.kube.cluster import Cluster
-from slipway_operator.kube.errors import AlreadyExists
+from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
-from slipway_operator.kube.manifest import at, items
-from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
+from slipway_operator.kube.manifest import Manifest, at, items
+from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, VERDICT_KEY, verdict_config_map
+from slipway_operator.runs import config_maps
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,6 @@ class Verdicts:
             if own and artifact.digest not in served_digests(self.world, namespace):
                 await self.cluster.delete(CONFIG_MAP, namespace, name)
             return
-        if there is not None:
-            return
         manifest = verdict_config_map(
             namespace,
             evaluation,
@@ -46,12 +46,25 @@ class Verdicts:
             plan_digest=plan.digest,
             now=self.clock(),
         )
-        try:
-            self.world.put(await self.cluster.create(manifest))
-        except AlreadyExists:
-            found = await self.cluster.get(CONFIG_MAP, namespace, name)
-            if found is not None:
-                self.world.put(found)
+        if there is None:
+            try:
+                there = await self.cluster.create(manifest)
+            except AlreadyExists:
+                there = await self.cluster.get(CONFIG_MAP, namespace, name)
+        if there is None or not _says_the_same(there, manifest):
+            # Somebody put something else under that name, which would keep a model that passed from going live.
+            if there is not None:
+                await config_maps.delete(self.cluster, there)
+                self.world.remove(there)
+            raise Conflict(f"there was a ConfigMap {name} that is not the verdict on this model; it is made anew")
+        self.world.put(there)
+
+
+def _says_the_same(there: Manifest, wanted: Manifest) -> bool:
+    """Whether a ConfigMap says of the same model that it passed; the one of another run does as well."""
+    said = {name: wanted["data"][name] for name in (DIGEST_KEY, VERDICT_KEY)}
+    labelled = {"labels": wanted["metadata"]["labels"]}
+    return holds(there, {"metadata": labelled, "immutable": True, "data": said})
 
 
 def served_digests(world: World, namespace: str) -> set[str]:
