@@ -99,6 +99,8 @@ class Draft:
             phase=phase,
             conditions=self.conditions,
             plan_digest=self.plan.digest,
+            # As it was planned; what an older release planned says it nowhere, and is not written anew for that.
+            train_image=self.was.train_image if self.was.plan_digest else self.plan.images.train or None,
             held_out_digest=self.held_out_digest,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,

@@ -167,6 +167,9 @@ class RunStatus(Api):
     phase: Phase = Phase.PENDING
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
     plan_digest: Digest | None = None
+    train_image: Annotated[str, Field(max_length=1024)] | None = None
+    """Image of all steps, pinned when the run was planned: the plan's digest leaves it out, and others can write its
+    record. None locally, and where a release planned the run that knew no such field."""
     held_out_digest: Digest | None = None
     """Digest of the held-out data as prepare copied it: evaluate is told it, and a judgement upon other data counts for
     nothing."""
