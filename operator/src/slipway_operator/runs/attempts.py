@@ -148,7 +148,8 @@ class Attempts:
         than was known, and ClusterError.
         """
         namespace = plan.run.namespace
-        if wanted.number > 1 or self.world.of_run(POD, namespace, owner.uid):
+        known = self.world.of_run(POD, namespace, owner.uid)
+        if wanted.number > 1 or any(labels(pod).get(names.STEP) == wanted.step for pod in known):
             await self._ensure_quiet(plan, wanted)
         await self._ensure_claim(plan)
         if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):

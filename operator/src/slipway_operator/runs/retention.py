@@ -133,11 +133,16 @@ class Retention:
         return False
 
     async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
-        """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template."""
+        """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
+
+        Its image does not count: one that a cluster's policies rewrite would never be ours, and be made for ever.
+        """
         metadata = there["metadata"]
         whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
         same = whole is not None and whole["metadata"]["uid"] == metadata["uid"]
-        return same and has_owner_of(there, wanted) and same_work.difference(whole or {}, wanted) is None
+        return (
+            same and has_owner_of(there, wanted) and same_work.difference(whole or {}, wanted, but=("image",)) is None
+        )
 
     def _under_way(self, namespace: str, uid: str) -> Manifest | None:
         """Returns the cleanup Job of a run that has not ended."""

@@ -21,10 +21,16 @@ _OF_POD = ("initContainers", "ephemeralContainers", "hostAliases", "dnsConfig", 
 """Fields that no step of ours has: with each, the same image and arguments may do something else."""
 
 
-def difference(there: Manifest, wanted: Manifest) -> str | None:
-    """Returns the first thing in which the pods of a Job would do other work; None where they would do the same."""
+def difference(there: Manifest, wanted: Manifest, *, but: tuple[str, ...] = ()) -> str | None:
+    """Returns the first thing in which the pods of a Job would do other work; None where they would do the same.
+
+    Args:
+        there: the Job of the cluster, with its template.
+        wanted: the Job that the operator would make.
+        but: what does not count.
+    """
     for name, found, meant in _compared(there, wanted):
-        if found != meant:
+        if found != meant and name not in but:
             return name
     return None
 
