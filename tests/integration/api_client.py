@@ -31,6 +31,16 @@ _KNOWN = {
         Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
         Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),
+        Kind("v1", "ReplicationController", "replicationcontrollers"),
+        *(Kind("apps/v1", kind, f"{kind.lower()}s") for kind in ("ReplicaSet", "StatefulSet", "DaemonSet")),
+        Kind("batch/v1", "CronJob", "cronjobs"),
+        *(
+            Kind("admissionregistration.k8s.io/v1", kind, plural, namespaced=False)
+            for kind, plural in (
+                ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+                ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+            )
+        ),
         Kind("v1", "ResourceQuota", "resourcequotas"),
     )
 }
@@ -58,12 +68,19 @@ class Refused(Exception):
 class ApiClient:
     """One identity at one API server. Every method raises Refused."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, acts_as: str = "", groups: tuple[str, ...] = ()) -> None:
+        """With `acts_as`, the identity of the kubeconfig acts as that user."""
         document = yaml.safe_load(kubeconfig.read_text())
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         self.server: str = cluster["server"]
+        other = [("Impersonate-User", acts_as)] if acts_as else []
+        other += [("Impersonate-Group", group) for group in groups]
         self._http = httpx.Client(
-            base_url=self.server, verify=tls_of(cluster, user), timeout=30, limits=httpx.Limits(max_connections=32)
+            headers=other,
+            base_url=self.server,
+            verify=tls_of(cluster, user),
+            timeout=30,
+            limits=httpx.Limits(max_connections=32),
         )
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
@@ -120,6 +137,10 @@ class ApiClient:
         except Refused as refused:
             if refused.code != 404:
                 raise
+
+    def delete_all(self, kind: Kind, namespace: str) -> None:
+        """Deletes everything of a kind in a namespace."""
+        self._call("DELETE", kind.path(namespace))
 
     def post(self, path: str, manifest: Manifest) -> Manifest:
         """Posts to a path of its own, such as an eviction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,13 +74,14 @@ def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlP
                 plane.api.close()
 
 
-def helm_template(*templates: str) -> list[dict[str, Any]]:
-    """Returns what some templates of the chart become with Kueue enabled."""
+def helm_template(*templates: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Returns what some templates of the chart become with Kueue enabled, and with these values."""
     build("helm")
     only = [argument for template in templates for argument in ("--show-only", f"templates/{template}")]
     command = [program("helm"), "template", "slipway", ROOT / "charts/slipway", "--namespace", "slipway-system", *only]
-    command += ["--set", "kueue.enabled=true"]
-    text = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60).stdout
+    command += ["--values", "-"]
+    given = json.dumps({"kueue": {"enabled": True}, **(values or {})})
+    text = subprocess.run(command, input=given, text=True, capture_output=True, check=True, timeout=60).stdout
     return [document for document in yaml.safe_load_all(text) if document]
 
 
@@ -99,7 +100,8 @@ def _established(plane: ControlPlane, name: str) -> bool:
 
 def _permit(plane: ControlPlane) -> None:
     plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "slipway-system"}})
-    for manifest in [*helm_template("operator-role.yaml", "lease-role.yaml"), *_any_lease()]:
+    chart = helm_template("operator-role.yaml", "lease-role.yaml", "user-roles.yaml", "admission-policies.yaml")
+    for manifest in [*chart, *_any_lease()]:
         plane.api.apply(manifest, manifest["metadata"].get("namespace"))
 
 

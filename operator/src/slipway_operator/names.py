@@ -44,6 +44,12 @@ FROZEN: Final = f"{GROUP}/frozen"
 FROZEN_OF: Final = f"{FROZEN}-v"
 """How annotations of an endpoint's Service begin that have the same of a version, which may have no Deployment now."""
 
+RUN_PREFIX: Final = "slipway-run-"
+"""How the names of all Jobs begin, and so those of their pods: a request to execute something in a pod has its name and
+nothing else, by which the chart's policies know it."""
+SERVE_PREFIX: Final = "slipway-serve-"
+"""How the names of the Deployments of versions begin, and so those of their pods."""
+
 LABEL_LIMIT: Final = LIMIT
 JOB_LIMIT: Final = 52
 """A Job's pods are called `<job>-<index>-<5 letters>`, and their host name `<job>-<index>` has 63 characters."""
@@ -51,7 +57,12 @@ JOB_LIMIT: Final = 52
 
 def job(run: str, step: str, attempt: int) -> str:
     """Job of an attempt."""
-    return join(run, *_step(run, step), str(attempt), limit=JOB_LIMIT)
+    return join(f"{RUN_PREFIX}{run}", *_step(run, step), str(attempt), limit=JOB_LIMIT)
+
+
+def jobs(run: str, step: str, attempt: int) -> tuple[str, str]:
+    """What the Job of an attempt may be called: as `job` says, or as releases did that gave names no prefix."""
+    return job(run, step, attempt), join(run, *_step(run, step), str(attempt), limit=JOB_LIMIT)
 
 
 def rendezvous(run: str, step: str) -> str:
@@ -83,7 +94,13 @@ def digest_label(digest: str) -> str:
 
 def version(endpoint: str, number: int) -> str:
     """Deployment of a version of an endpoint."""
-    return join(endpoint, f"v{number}", limit=JOB_LIMIT)
+    return versions(endpoint, number)[0]
+
+
+def versions(endpoint: str, number: int) -> tuple[str, str]:
+    """What that Deployment may be called: as `version` says, or as releases did that gave names no prefix."""
+    plain = join(endpoint, f"v{number}", limit=JOB_LIMIT)
+    return join(f"{SERVE_PREFIX}{endpoint}", f"v{number}", limit=JOB_LIMIT), plain
 
 
 def endpoint(name: str) -> str:
@@ -93,7 +110,13 @@ def endpoint(name: str) -> str:
 
 def cleanup(run: str, uid: str, *, keep_artifact: bool = False) -> str:
     """Job that removes a run's folder, or all of it but the artifact; the one may follow the other."""
-    return join(run, "trim" if keep_artifact else "cleanup", short_uid(uid), limit=JOB_LIMIT)
+    return cleanups(run, uid, keep_artifact=keep_artifact)[0]
+
+
+def cleanups(run: str, uid: str, *, keep_artifact: bool) -> tuple[str, str]:
+    """What that Job may be called: as `cleanup` says, or as releases did that gave names no prefix."""
+    what = ("trim" if keep_artifact else "cleanup", short_uid(uid))
+    return join(f"{RUN_PREFIX}{run}", *what, limit=JOB_LIMIT), join(run, *what, limit=JOB_LIMIT)
 
 
 def step_labels(run: str, uid: str, step: str, attempt: int) -> dict[str, str]:

@@ -51,6 +51,7 @@ class PodHands:
         found = {
             "number": int(self.labels["slipway.dev/attempt"]),
             "artifactDigest": digest or model_digest(self.labels["slipway.dev/run-uid"]),
+            "dataDigest": model_digest(self.labels["slipway.dev/run-uid"]),
             "scoredTokens": scored_tokens,
         }
         return self.result(metrics=metrics, evaluation=found)

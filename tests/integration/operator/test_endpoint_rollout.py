@@ -43,7 +43,7 @@ def test_B_a_second_run_takes_over_and_the_first_version_ends_after_its_probatio
 
 def test_B_a_candidate_that_refuses_its_prompt_leaves_the_last_good_version_live(runs, pods_say):
     runs.apply("first", endpoint="chat").reaches("Serving")
-    pods_say.refuse_prompts(runs.namespace, "chat-v2-", "the engine answers nothing")
+    pods_say.refuse_prompts(runs.namespace, "slipway-serve-chat-v2-", "the engine answers nothing")
     second = runs.apply("second", endpoint="chat")
     status = second.reaches("Failed", 60)
     assert "the engine answers nothing" in str(status["conditions"])
@@ -53,7 +53,7 @@ def test_B_a_candidate_that_refuses_its_prompt_leaves_the_last_good_version_live
 
 
 def test_a_refused_rollout_is_tried_again_when_the_run_is_asked_to(runs, pods_say):
-    pods_say.refuse_prompts(runs.namespace, "chat-v1-", "not now")
+    pods_say.refuse_prompts(runs.namespace, "slipway-serve-chat-v1-", "not now")
     run = runs.apply("again")
     run.reaches("Failed", 60)
     run.annotate("retry", "1")
@@ -107,7 +107,7 @@ def test_recreate_runs_one_version_at_a_time(runs):
 def test_recreate_puts_the_last_good_version_back(runs, pods_say):
     template = {"rollout": {**QUICK, "strategy": "Recreate"}}
     runs.apply("first", template=template).reaches("Serving")
-    pods_say.refuse_prompts(runs.namespace, "chat-v2-", "no")
+    pods_say.refuse_prompts(runs.namespace, "slipway-serve-chat-v2-", "no")
     runs.apply("second", template=template).reaches("Failed", 60)
     endpoint = runs.endpoint()
     endpoint.reaches("Serving", version=1)

@@ -21,9 +21,9 @@ def test_a_run_goes_from_its_data_to_a_live_endpoint(runs, pods_say):
     assert endpoint.live["digest"] == status["artifact"]["digest"]
     assert endpoint.live["run"] == run.name
     assert endpoint.routed == "1"
-    assert [(pod.startswith("chat-v1-"), path) for _, pod, path in pods_say.asked if path == "promptz"][-1:] == [
-        (True, "promptz")
-    ]
+    assert [(pod.startswith("slipway-serve-chat-v1-"), path) for _, pod, path in pods_say.asked if path == "promptz"][
+        -1:
+    ] == [(True, "promptz")]
     assert [one["data"]["digest"] for one in verdicts(run.api, run.namespace)] == [status["artifact"]["digest"]]
     plan = run.api.get(CONFIG_MAP, run.namespace, names.plan(run.name, run.uid))
     assert plan["immutable"]
@@ -47,7 +47,7 @@ def test_a_run_is_in_the_phase_of_its_step(runs, step, phase):
 
 def test_progress_of_rank_0_reaches_status(runs, pods_say):
     run = runs.apply("hold-learn-1-x", endpoint=None)
-    pods_say.say_progress(run.namespace, "hold-learn-1-x-learn-1", step=40, total=100, loss=2.5)
+    pods_say.say_progress(run.namespace, "slipway-run-hold-learn-1-x-learn-1", step=40, total=100, loss=2.5)
     pod = run.pod("learn").runs()
     run.reaches("Training")
 

@@ -54,14 +54,14 @@ def test_F_when_nothing_changes_nothing_is_written(runs, operator, control_plane
 def test_F_waiting_for_a_step_writes_nothing_and_progress_at_most_each_second(runs, control_plane, pods_say):
     run = runs.apply("hold-learn-1-x", endpoint=None)
     # A pod that says nothing is asked ever less often.
-    pods_say.say_progress(runs.namespace, "hold-learn-1-x-learn-1", step=0, total=100)
+    pods_say.say_progress(runs.namespace, "slipway-run-hold-learn-1-x-learn-1", step=0, total=100)
     run.pod("learn").runs()
     run.reaches("Training")
     settled(control_plane.audit_log, runs.namespace)
     started = time.monotonic()
     before = len(by_operator(writes(control_plane.audit_log, runs.namespace)))
     for step in range(1, 25):
-        pods_say.say_progress(runs.namespace, "hold-learn-1-x-learn-1", step=step, total=100)
+        pods_say.say_progress(runs.namespace, "slipway-run-hold-learn-1-x-learn-1", step=step, total=100)
         run.annotate("look", str(step))
         time.sleep(0.25)
     allowed = (time.monotonic() - started) / 1.0 + 1

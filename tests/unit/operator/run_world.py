@@ -142,7 +142,9 @@ class RunWorld:
             "name": f"{job['metadata']['name']}-{index}-abcde",
             "labels": job["metadata"]["labels"],
             "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
-            "ownerReferences": [{"uid": job["metadata"]["uid"]}],
+            "ownerReferences": [
+                {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+            ],
         }
         pod = {
             "apiVersion": "v1",
@@ -176,6 +178,10 @@ class RunWorld:
         self.settle()
         self.end("prepare")
         self.settle()
+        self.train_on()
+
+    def train_on(self) -> None:
+        """From the training up to the evaluation."""
         self.end("learn")
         self.settle()
         uri = f"file:///workspace/{names.run_folder(self.name, self.uid)}/artifact"

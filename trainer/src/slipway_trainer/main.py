@@ -41,12 +41,22 @@ Attempt = Annotated[
 ]
 
 
+HeldOut = Annotated[
+    str | None,
+    typer.Option(
+        "--held-out-digest",
+        envvar=variables.HELD_OUT_DIGEST_VARIABLE,
+        help="Digest that the held-out data in the workspace must have, by the run's record.",
+    ),
+]
+
+
 @app.command()
-def prepare(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
+def prepare(plan: PlanFile, attempt: Attempt, held_out: HeldOut = None, workspace: Folder = None) -> None:
     """Check the data, make the tokenizer, tokenise once."""
     # This process never forks, so the tokenizer may use all processors; its helpers use one each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    _run("prepare", "prepare.prepare", plan, workspace, attempt)
+    _run("prepare", "prepare.prepare", plan, workspace, attempt, held_out=held_out)
 
 
 @app.command()
@@ -73,22 +83,48 @@ def evaluate(
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="URI@digest of the live version to compare with.")
     ] = None,
+    held_out: HeldOut = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option(
+            "--artifact-digest",
+            envvar=variables.ARTIFACT_DIGEST_VARIABLE,
+            help="Digest that the exported model must have, by the run's record.",
+        ),
+    ] = None,
     workspace: Folder = None,
 ) -> None:
     """Measure the exported model, and the live one on the same data."""
-    _run("evaluate", "evaluation.evaluate", plan, workspace, attempt, baseline=baseline)
+    _run(
+        "evaluate",
+        "evaluation.evaluate",
+        plan,
+        workspace,
+        attempt,
+        baseline=baseline,
+        held_out=held_out,
+        artifact_digest=artifact,
+    )
 
 
 @app.command()
 def cleanup(
     workspace: Annotated[Path, typer.Option("--workspace", help="The run's folder.")],
     keep_artifact: Annotated[bool, typer.Option("--keep-artifact", help="Leave the model that was exported.")] = False,
+    plan_digest: Annotated[
+        str | None,
+        typer.Option(
+            "--plan-digest",
+            envvar=variables.PLAN_DIGEST_VARIABLE,
+            help="Digest of the run's plan: what another plan made stays.",
+        ),
+    ] = None,
 ) -> None:
     """Remove what a deleted run left on its workspace."""
     from slipway_trainer.step.cleanup import remove
 
     try:
-        remove(workspace, keep_artifact=keep_artifact)
+        remove(workspace, keep_artifact=keep_artifact, plan_digest=plan_digest)
     except StepFailure as error:
         typer.echo(f"cleanup: {error.kind}: {error}", err=True)
         raise typer.Exit(error.exit_code) from None

@@ -18,7 +18,7 @@ NEEDED = (
     ("create", RUNS, "submit runs"),
     ("patch", RUNS, "stop runs"),
     ("patch", ENDPOINTS, "stop endpoints"),
-    ("create", "pods", "submit local files"),
+    ("create", "pods", "submit local files and plot"),
     ("create", "pods/exec", "submit local files and plot"),
     ("list", "events", "be told why a pod does not start"),
     ("get", "pods/log", "read logs"),

@@ -10,6 +10,7 @@ from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.evaluation import baseline, judge, lacks_baseline, note_crashed_evaluation
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
+from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
@@ -87,6 +88,7 @@ def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
         update={
             "state": StepState.RUNNING,
             "attempt": attempt.number,
+            "job": attempt.job,
             "started_at": record.started_at or timestamp(attempt.started_at),
             "progress": attempt.progress or record.progress,
             "finished_at": None,
@@ -126,6 +128,8 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
             _count_failure(draft, name, attempt.result_error or "the export named no artifact")
             return
         draft.artifact = ArtifactStatus(uri=artifact.uri, digest=artifact.digest)
+    if name == "prepare" and attempt.result is not None:
+        draft.held_out_digest = attempt.result.held_out_digest
     if name == "evaluate":
         judge(draft, attempt)
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
@@ -172,16 +176,30 @@ def _count_failure(draft: Draft, name: str, message: str) -> None:
 
 
 def _create(draft: Draft, name: str, number: int) -> None:
-    draft.create.append(CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None))
+    draft.create.append(
+        CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None, _inputs(draft, name))
+    )
     record = draft.steps[name]
     draft.update(
         name,
         state=StepState.RUNNING,
         attempt=number,
+        job=None,
         started_at=record.started_at or timestamp(draft.now),
         finished_at=None,
     )
     draft.condition("Progressing", "True", _phase_of(name).value, _under_way(name, number))
+
+
+def _inputs(draft: Draft, name: str) -> Inputs:
+    """Returns what a step may rely upon of that which it finds in the workspace: others can write there."""
+    match name:
+        case "prepare":
+            return Inputs(held_out=draft.held_out_digest)
+        case "evaluate":
+            return Inputs(held_out=draft.held_out_digest, artifact=draft.artifact.digest if draft.artifact else None)
+        case _:
+            return Inputs()
 
 
 def _after(attempts: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.resources.events import Event
 from slipway_core.resources.status import RunStatus
 
@@ -16,6 +16,8 @@ class CreateAttempt:
     number: int
     baseline: Baseline | None = None
     """For evaluate, when a gate compares with it."""
+    inputs: Inputs = field(default_factory=Inputs)
+    """What the record says of that which the step reads in the workspace."""
 
 
 @dataclass(frozen=True)

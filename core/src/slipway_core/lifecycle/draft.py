@@ -57,6 +57,7 @@ class Draft:
     conditions: list[Condition]
     evaluation: EvaluationStatus | None
     artifact: ArtifactStatus | None
+    held_out_digest: str | None
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -71,7 +72,7 @@ class Draft:
         steps = {name: was.step(name) or StepStatus(name=name, state=StepState.PENDING) for name in plan.steps}
         draft = cls(
             run, plan, observed, now, policy, was, steps,
-            list(was.conditions), was.evaluation, was.artifact, was.endpoint, was.retry,
+            list(was.conditions), was.evaluation, was.artifact, was.held_out_digest, was.endpoint, was.retry,
         )  # fmt: skip
         draft.condition("Planned", "True", "Resolved", f"the plan has the digest {plan.digest}")
         return draft
@@ -114,6 +115,9 @@ class Draft:
             phase=phase,
             conditions=self.conditions,
             plan_digest=self.plan.digest,
+            # As it was planned; what an older release planned says it nowhere, and is not written anew for that.
+            train_image=self.was.train_image if self.was.plan_digest else self.plan.images.train or None,
+            held_out_digest=self.held_out_digest,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,

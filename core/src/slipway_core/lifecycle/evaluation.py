@@ -8,6 +8,7 @@ from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.endpoint_claim import is_later
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import is_over, is_promoted
+from slipway_core.lifecycle.retry import DAMAGED_DATA, prepare_again
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.status import (
     EvaluationStatus,
@@ -31,6 +32,10 @@ def judge(draft: Draft, attempt: Attempt) -> None:
     artifact = draft.artifact
     if artifact is None or evaluation.artifact_digest != artifact.digest:
         _inconclusive(draft, attempt.number, f"the evaluation was of {evaluation.artifact_digest}, not of the artifact")
+        return
+    if draft.held_out_digest not in (None, evaluation.data_digest):
+        found = evaluation.data_digest or "data without a digest"
+        _inconclusive(draft, attempt.number, f"the evaluation was upon {found}, not upon the held-out data of prepare")
         return
     judgement = verdicts.judge(
         draft.plan.evaluation.gates,
@@ -124,6 +129,8 @@ def must_judge_again(draft: Draft) -> bool:
     if (record.message or "").startswith(DAMAGED_ARTIFACT):
         # The weights that it is made from are still there; export writes it anew where it is not as it was.
         draft.update("export", state=StepState.WAITING, finished_at=None)
+    if (record.message or "").startswith(DAMAGED_DATA):
+        prepare_again(draft)
     draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
     return True
 

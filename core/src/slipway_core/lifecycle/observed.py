@@ -31,6 +31,8 @@ class Attempt:
     """Why there is no result although the process ended."""
     finished_at: datetime | None = None
     progress: Progress | None = None
+    job: str | None = None
+    """uid of its Job; None for a local process."""
 
 
 @dataclass(frozen=True)

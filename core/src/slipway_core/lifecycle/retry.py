@@ -24,10 +24,10 @@ def honour_retry(draft: Draft) -> None:
             )
             draft.event("Normal", "Retrying", f"{name} is tried again")
             if (record.message or "").startswith(DAMAGED_DATA):
-                _prepare_again(draft)
+                prepare_again(draft)
 
 
-def _prepare_again(draft: Draft) -> None:
+def prepare_again(draft: Draft) -> None:
     """What prepare wrote is damaged; it checks what is there and makes anew what is not as it was."""
     record = draft.steps["prepare"]
     if record.state is StepState.SUCCEEDED:

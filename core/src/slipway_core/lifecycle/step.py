@@ -43,8 +43,11 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
         if phase := advance(draft, name):
             return draft.decide(phase)
 
-    if must_judge_again(draft) and (phase := advance(draft, "export") or advance(draft, "evaluate")):
-        return draft.decide(phase)
+    if must_judge_again(draft):
+        # What was found damaged is made anew first.
+        for name in ("prepare", "export", "evaluate"):
+            if phase := advance(draft, name):
+                return draft.decide(phase)
     if phase := stopped_by_the_gate(draft):
         return draft.decide(phase)
     return draft.decide(promote(draft))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from slipway_core.protocol import variables
 from slipway_core.resources.api import quantity, seconds
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.stage import FIXED_STEPS
@@ -31,6 +32,22 @@ class Baseline:
 
     def __str__(self) -> str:
         return f"{self.uri}@{self.digest}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Digests of what a step reads in its workspace, as the run's record has them: who can write there cannot change
+    those. None is not known."""
+
+    held_out: str | None = None
+    """Of the held-out data: an earlier preparation that prepare may keep, and what evaluate measures upon."""
+    artifact: str | None = None
+    """Of the model that evaluate measures."""
+
+    def variables(self) -> dict[str, str]:
+        """Returns the environment variables that tell a process of them: those that are known."""
+        told = {variables.HELD_OUT_DIGEST_VARIABLE: self.held_out, variables.ARTIFACT_DIGEST_VARIABLE: self.artifact}
+        return {name: digest for name, digest in told.items() if digest is not None}
 
 
 def step_command(

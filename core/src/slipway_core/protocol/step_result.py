@@ -43,6 +43,8 @@ class StepResult(Api):
     missing: dict[str, str] = Field(default_factory=dict)
     """Why a metric is not among them."""
     artifact: ArtifactStatus | None = None
+    held_out_digest: Digest | None = None
+    """Of the held-out data, from prepare."""
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""

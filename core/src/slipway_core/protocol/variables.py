@@ -13,6 +13,12 @@ GRACE_VARIABLE = "SLIPWAY_GRACE_SECONDS"
 PLAN_DIGEST_VARIABLE = "SLIPWAY_PLAN_DIGEST"
 """Environment variable: the digest of the plan that the attempt was started for, which covers what decides the model. A
 process that finds a plan with another one ends as a failure, which is tried again; unset, it takes what it finds."""
+HELD_OUT_DIGEST_VARIABLE = "SLIPWAY_HELD_OUT_DIGEST"
+"""Environment variable: the digest of the held-out data, as prepare reported it to the run's record. evaluate measures
+upon no other data, and prepare keeps no earlier preparation with another one; unset, they take what they find."""
+ARTIFACT_DIGEST_VARIABLE = "SLIPWAY_ARTIFACT_DIGEST"
+"""Environment variable: the digest of the model that export reported, for evaluate, which measures no other one. Both
+are variables, since an image of an older release refuses arguments that it does not know."""
 WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
 """Environment variable: the run's folder; that of plan.json when unset."""
 RUNS_VARIABLE = "SLIPWAY_RUNS"

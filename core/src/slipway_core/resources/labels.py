@@ -9,6 +9,8 @@ from slipway_core.resources.api import GROUP
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY_VALUE: Final = "slipway"
+CLIENT_VALUE: Final = "slipway-cli"
+"""Value of MANAGED_BY on the short-lived pods of the command line: the operator's own is refused to everybody else."""
 RUN: Final = f"{GROUP}/run"
 RUN_UID: Final = f"{GROUP}/run-uid"
 ROLE: Final = f"{GROUP}/role"

@@ -6,6 +6,7 @@ from the world.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -116,6 +117,9 @@ class StepStatus(Recorded):
     state: StepState
     attempt: int = 0
     """Number of the newest attempt; attempts count from 1."""
+    job: ShortText | None = None
+    """uid of the newest attempt's Job, as its creation returned it: no other Job speaks for the attempt. None locally,
+    and where a release recorded the attempt that knew no such field."""
     failures: int = 0
     """Attempts that were counted against `retries`."""
     stalls: int = 0
@@ -179,6 +183,12 @@ class RunStatus(Recorded):
     phase: Phase = Phase.PENDING
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(default_factory=list[Condition])
     plan_digest: Digest | None = None
+    train_image: Annotated[str, Field(max_length=1024)] | None = None
+    """Image of all steps, pinned when the run was planned: the plan's digest leaves it out, and others can write its
+    record. None locally, and where a release planned the run that knew no such field."""
+    held_out_digest: Digest | None = None
+    """Digest of the held-out data as prepare copied it: evaluate is told it, and a judgement upon other data counts for
+    nothing."""
     stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None
@@ -188,6 +198,13 @@ class RunStatus(Recorded):
 
     def step(self, name: str) -> StepStatus | None:
         return next((stage for stage in self.stages if stage.name == name), None)
+
+    def with_jobs(self, uids: Mapping[str, str]) -> RunStatus:
+        """Returns the status with the uids of the Jobs of its newest attempts, by step."""
+        stages = [
+            stage.model_copy(update={"job": uids[stage.name]}) if stage.name in uids else stage for stage in self.stages
+        ]
+        return self.model_copy(update={"stages": stages})
 
 
 class EndpointPhase(StrEnum):

@@ -39,14 +39,19 @@ class VerdictReader:
         found = self._read.get((namespace, name))
         if found is None or found[0] != _version(known):
             there = await self.cluster.get(CONFIG_MAP, namespace, name)
-            if there is None:
-                return {}
-            found = _version(there), _short(at(there, "data"))
-        self._read[namespace, name] = found
+            return {} if there is None else self.remember(there)
         self._read.move_to_end((namespace, name))
+        return found[1]
+
+    def remember(self, record: Manifest) -> dict[str, str]:
+        """Takes a record as the API server gave it, with its data. Returns what it says."""
+        metadata = record["metadata"]
+        said = _short(at(record, "data"))
+        self._read[metadata["namespace"], metadata["name"]] = _version(record), said
+        self._read.move_to_end((metadata["namespace"], metadata["name"]))
         if len(self._read) > _KEPT:
             self._read.popitem(last=False)
-        return found[1]
+        return said
 
 
 def _short(data: Manifest) -> dict[str, str]:

@@ -31,6 +31,7 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.endpoints.passed import is_proven
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -143,7 +144,7 @@ class EndpointReconciler:
 
     async def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
         metadata = manifest["metadata"]
-        passed = [digest for digest in sorted(_digests(endpoint)) if await self._verdict(metadata["namespace"], digest)]
+        passed = [digest for digest in sorted(_digests(endpoint)) if await self._passed(manifest, digest)]
         blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
@@ -153,6 +154,12 @@ class EndpointReconciler:
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
         )
+
+    async def _passed(self, manifest: Manifest, digest: str) -> bool:
+        """Whether there is a passing verdict on a model that somebody gave whom nobody else can speak for."""
+        namespace = manifest["metadata"]["namespace"]
+        proven = is_proven(self.world, namespace, digest, manifest)
+        return proven and await self._verdict(namespace, digest) is not None
 
     async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact."""
@@ -254,7 +261,7 @@ class EndpointReconciler:
     async def _keep_beside(self, endpoint: ModelEndpoint, live: VersionStatus, seen: ObservedVersions) -> None:
         """What belongs to the version with the traffic: its replicas, its autoscaler, its disruption budget."""
         await self.owned.ensure(pod_disruption_budget(endpoint, live.version))
-        scaling = autoscaler(endpoint, live.version)
+        scaling = autoscaler(endpoint, seen.deployment_name(endpoint.metadata.name, live.version))
         if scaling is not None:
             await self.owned.ensure(scaling)
             return

@@ -47,6 +47,12 @@ class ObservedVersions:
     """What versions were made of, as their Deployments say, or the Service of those that have none."""
     look_again: timedelta | None = None
 
+    def deployment_name(self, endpoint: str, number: int) -> str:
+        """Returns what the Deployment of a version is called; one that another release made keeps its name."""
+        one = self.objects.get(number)
+        made = one.deployment if one is not None else None
+        return names.version(endpoint, number) if made is None else str(made["metadata"]["name"])
+
 
 @dataclass
 class Versions:
@@ -141,7 +147,9 @@ class Versions:
         deployments = {
             number: deployment
             for deployment in self.world.of_endpoint(DEPLOYMENT, namespace, name)
-            if _is_of(deployment, metadata["uid"]) and (number := _number(deployment))
+            if _is_of(deployment, metadata["uid"])
+            and (number := _number(deployment))
+            and deployment["metadata"]["name"] in names.versions(name, number)
         }
         pods: dict[int, list[Manifest]] = {}
         for pod in self.world.of_endpoint(POD, namespace, name):

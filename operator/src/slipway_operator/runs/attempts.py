@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -12,8 +12,9 @@ from typing import Protocol
 from slipway_core.lifecycle.decision import CreateAttempt
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.plan import Plan
+from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.conditions import Blocker, parse_timestamp
-from slipway_core.resources.status import Progress, RunStatus, StepState
+from slipway_core.resources.status import Progress, RunStatus, StepState, StepStatus
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import blockers, failure_class
@@ -24,10 +25,11 @@ from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
 from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
-from slipway_operator.runs import observe, queue_admission
+from slipway_operator.runs import observe, own_objects, queue_admission
 from slipway_operator.runs.observe import AttemptKey, AttemptObjects
 from slipway_operator.settings import Settings
 
@@ -70,6 +72,8 @@ class _Memory:
     ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
     """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
     attempt is one that waits, and goes on under its own number once it is admitted again."""
+    does_our_work: dict[str, bool] = field(default_factory=dict[str, bool])
+    """Of Jobs that no record has: whether they do what the attempt of their name would, by their uid."""
 
 
 @dataclass
@@ -90,10 +94,24 @@ class Attempts:
     def __post_init__(self) -> None:
         self.warnings = WarningEvents(self.cluster, self.clock)
 
-    async def observe(self, namespace: str, uid: str, plan: Plan) -> ObservedAttempts:
-        """Looks at the run's attempts. Raises ClusterError when why a pod does not start cannot be read."""
-        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.STEP)]
-        objects = observe.group(jobs, self.world.of_run(POD, namespace, uid))
+    async def observe(
+        self, plan: Plan, owner: Owner, status: RunStatus, baselines: Mapping[str, Baseline]
+    ) -> ObservedAttempts:
+        """Looks at the run's attempts.
+
+        Args:
+            plan: of the run.
+            owner: the run.
+            status: the record, which has the Jobs of its attempts.
+            baselines: what an evaluation may compare with, by its text.
+
+        Raises ClusterError when a Job that no record has, or why a pod does not start, cannot be read.
+        """
+        namespace, uid = plan.run.namespace, plan.run.uid
+        records = [status.step(step) or StepStatus(name=step, state=StepState.PENDING) for step in plan.steps]
+        jobs = await self._own_jobs(plan, owner, records, baselines)
+        pods = own_objects.pods_of(self.world.of_run(POD, namespace, uid), plan.run.name, jobs, records)
+        objects = observe.group(jobs, pods)
         await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
         memory = self._memories.get(uid) or _Memory()
         found: dict[str, list[Attempt]] = {}
@@ -121,15 +139,18 @@ class Attempts:
             hindrances += blockers.shared_workspace(await self._claim(namespace, claim_of(plan)), plan.compute.nodes)
         return ObservedAttempts({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
 
-    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> None:
-        """Creates the Job of an attempt, and what it needs. One that exists already is adopted.
+    async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> str:
+        """Creates the Job of an attempt, and what it needs. One that exists already and does the same is adopted; one
+        that claims to be of this run and does something else is deleted, since no record has it.
 
-        Raises TakenError when a Job or Service of that name is somebody else's, Conflict when it is going, when an
-        earlier attempt still has a process or has ended otherwise than was known, and ClusterError.
+        Returns the Job's uid: the record is to have it. Raises TakenError when a Job or Service of that name is
+        somebody else's, Conflict when it is going, when an earlier attempt still has a process or has ended otherwise
+        than was known, and ClusterError.
         """
         namespace = plan.run.namespace
-        if wanted.number > 1:
-            await self._ensure_quiet(namespace, owner.uid, wanted)
+        known = self.world.of_run(POD, namespace, owner.uid)
+        if wanted.number > 1 or any(labels(pod).get(names.STEP) == wanted.step for pod in known):
+            await self._ensure_quiet(plan, wanted)
         await self._ensure_claim(plan)
         if plan.compute.nodes > 1 and any(stage.name == wanted.step for stage in plan.stages):
             await self._ensure_service(rendezvous_service(plan, owner, wanted.step))
@@ -141,16 +162,24 @@ class Attempts:
             settings=self.settings,
             claim=claim_of(plan),
             baseline=wanted.baseline,
+            inputs=wanted.inputs,
         )
         try:
-            self.world.put(await self.cluster.create(job))
+            there = await self.cluster.create(job)
         except AlreadyExists:
             there = await self.cluster.get(JOB, namespace, job["metadata"]["name"])
             if there is None or "deletionTimestamp" in there["metadata"]:
                 raise Conflict(f"Job {job['metadata']['name']} is just going") from None
             check_owner(there, job)
-            self.world.put(there)
-        await self._let_go_of_old(namespace, owner.uid, wanted)
+            if (other := same_work.difference(there, job)) is not None:
+                await self._delete(AttemptObjects(AttemptKey(wanted.step, wanted.number), there, ()))
+                raise Conflict(
+                    f"the Job {job['metadata']['name']} is not the one of this attempt: its {other} differs; it was "
+                    "deleted, and is made anew"
+                ) from None
+        self.world.put(there)
+        await self._let_go_of_old(plan, wanted)
+        return str(there["metadata"]["uid"])
 
     async def stop(self, step: str, number: int, seen: ObservedAttempts) -> None:
         """Ends an attempt with its grace period, in which it writes a checkpoint. Asking twice asks once."""
@@ -173,15 +202,65 @@ class Attempts:
     def forget(self, uid: str) -> None:
         self._memories.pop(uid, None)
 
-    async def _ensure_quiet(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+    async def _own_jobs(
+        self, plan: Plan, owner: Owner, records: Iterable[StepStatus], baselines: Mapping[str, Baseline]
+    ) -> list[Manifest]:
+        """Returns the Jobs of the run's attempts: those that its record has, those of older attempts, which nobody
+        reads any more, and what was made after the record was written last and does an attempt's work."""
+        run = plan.run
+        jobs = own_objects.claimed(self.world.of_run(JOB, run.namespace, run.uid), run.name, run.uid)
+        found: list[Manifest] = []
+        for record in records:
+            numbered: dict[int, list[Manifest]] = {}
+            for job in jobs:
+                if labels(job)[names.STEP] == record.name:
+                    numbered.setdefault(int(labels(job)[names.ATTEMPT]), []).append(job)
+            for number in sorted(numbered):
+                older = number < record.attempt
+                found += [job for job in numbered[number] if older or own_objects.is_recorded(job, record)][:1]
+            number = record.attempt + 1
+            while (job := await self._that_works(plan, owner, numbered.get(number, []), baselines)) is not None:
+                found.append(job)
+                number += 1
+        return found
+
+    async def _that_works(
+        self, plan: Plan, owner: Owner, jobs: Sequence[Manifest], baselines: Mapping[str, Baseline]
+    ) -> Manifest | None:
+        """Returns the Job among those of one attempt that does its work: somebody died before it was recorded."""
+        if not jobs:
+            return None
+        known = self._memories.setdefault(plan.run.uid, _Memory()).does_our_work
+        for job in jobs:
+            metadata = job["metadata"]
+            if metadata["uid"] not in known:
+                # The cache keeps no template.
+                whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
+                if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
+                    continue
+                wanted = self._job(plan, owner, labels(job), own_objects.baseline_of(job, baselines))
+                known[metadata["uid"]] = same_work.difference(whole, wanted) is None
+            if known[metadata["uid"]]:
+                return job
+        return None
+
+    def _job(self, plan: Plan, owner: Owner, own: Mapping[str, str], baseline: Baseline | None) -> Manifest:
+        """Returns the Job of the attempt that labels tell of."""
+        step, number = own[names.STEP], int(own[names.ATTEMPT])
+        return step_job(plan, owner, step, number, settings=self.settings, claim=claim_of(plan), baseline=baseline)
+
+    async def _ensure_quiet(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:
         the cache may know less of pods than of Jobs, no two attempts run at once, and none is made again that is done.
         """
-        selector = f"{names.RUN_UID}={uid},{names.STEP}={wanted.step}"
+        run = plan.run
+        selector = f"{names.RUN_UID}={run.uid},{names.STEP}={wanted.step}"
+        known = (self._memories.get(run.uid) or _Memory()).does_our_work
+        strangers = {uid for uid, ours in known.items() if not ours}
         news = alive = None
-        async for page, _ in self.cluster.pages(POD, namespace, selector):
+        async for page, _ in self.cluster.pages(POD, run.namespace, selector):
             for pod in page:
-                if labels(pod).get(names.ATTEMPT) != str(wanted.number):
+                if own_objects.may_write(pod, run.name, strangers):
                     name = pod["metadata"]["name"]
                     news = name if self.world.put(pod) else news
                     alive = alive if failure_class.has_ended(pod) else name
@@ -203,9 +282,11 @@ class Attempts:
         check_owner(there, service)
         self.world.put(there if holds(there, service) else await self.cluster.apply(service))
 
-    async def _let_go_of_old(self, namespace: str, uid: str, wanted: CreateAttempt) -> None:
+    async def _let_go_of_old(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Deletes Jobs whose pods nobody reads any more. How they ended was entered into the record long ago."""
-        jobs = observe.group(self.world.of_run(JOB, namespace, uid), ())
+        run = plan.run
+        own = own_objects.claimed(self.world.of_run(JOB, run.namespace, run.uid), run.name, run.uid)
+        jobs = observe.group(own, ())
         for key, one in jobs.items():
             old = key.step == wanted.step and key.number < wanted.number - _KEPT_ENDED
             if old and not one.being_deleted:

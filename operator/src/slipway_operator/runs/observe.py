@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -16,10 +16,12 @@ from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources.conditions import parse_timestamp
 from slipway_core.resources.status import ArtifactStatus, Progress
 from slipway_operator import names
+from slipway_operator.cache.world import uid_of
 from slipway_operator.common import failure_class
 from slipway_operator.common.failure_class import PodEnd
 from slipway_operator.kube import resources
 from slipway_operator.kube.manifest import Manifest, at, condition, labels
+from slipway_operator.runs import own_objects
 
 _TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
 
@@ -68,7 +70,7 @@ class AttemptObjects:
 
 
 def group(jobs: Iterable[Manifest], pods: Iterable[Manifest]) -> dict[AttemptKey, AttemptObjects]:
-    """Returns the attempts of one run, from the labels of its Jobs and pods."""
+    """Returns the attempts of one run, by the labels of its Jobs and pods. Which are its own the caller knows."""
     found: dict[AttemptKey, tuple[Manifest | None, list[Manifest]]] = {}
     for job in jobs:
         if key := _key(job):
@@ -91,6 +93,13 @@ def attempt(
         evicted: whether a queue took back an attempt that had run.
         now: the time.
     """
+    found = _attempt(objects, claim, progress, evicted, now)
+    return None if found is None else replace(found, job=_uid_of_job(objects))
+
+
+def _attempt(
+    objects: AttemptObjects, claim: str, progress: Progress | None, evicted: bool, now: datetime
+) -> Attempt | None:
     job = objects.job
     started = _started(objects, now)
     number = objects.key.number
@@ -209,6 +218,12 @@ def _started(objects: AttemptObjects, now: datetime) -> datetime:
         if manifest is not None and (created := manifest["metadata"].get("creationTimestamp")):
             return parse_timestamp(created)
     return now
+
+
+def _uid_of_job(objects: AttemptObjects) -> str | None:
+    if objects.job is not None:
+        return uid_of(objects.job)
+    return next((str(uid) for pod in objects.pods if (uid := own_objects.controller(pod).get("uid"))), None)
 
 
 def _key(manifest: Manifest) -> AttemptKey | None:

@@ -139,19 +139,22 @@ class Plans:
         """Returns the plan that a ConfigMap holds, unless somebody else than the operator seems to have put it there.
 
         The digest covers neither where the Jobs would be made, nor which claim they write to, nor their image. The
-        first two are the run's, and the image is that of its Jobs so far: whoever can make Jobs needs no plan for it.
+        first two are the run's, and the image is in its status. Of a run that a release planned which did not write it
+        there, it is that of its Jobs so far.
         """
         plan = _plan_in(stored)
         if plan is None:
             return None
         identity = RunIdentity(name=run.name, namespace=run.metadata.namespace or "", uid=run.metadata.uid or "")
         jobs = self.world.of_run(JOB, identity.namespace, identity.uid)
+        known = self.settings.images.train
         used = {notes(job)[names.IMAGE] for job in jobs if names.IMAGE in notes(job)}
+        pinned = _pinned(run)
         mine = (
             plan.run == identity
             and plan.storage == run.spec.storage
             and run.spec.compute.accelerator in (None, plan.accelerator)
-            and (not used or plan.images.train in {*used, self.settings.images.train})
+            and (plan.images.train == pinned if pinned else not used or plan.images.train in {*used, known})
         )
         return plan if mine else None
 
@@ -209,9 +212,10 @@ class Plans:
             if missing is not None:
                 return missing
             known = {name: uri for name, uri in runs.items() if isinstance(uri, str)}
+            images = self.settings.images
             defaults = ExecutorDefaults(
                 folder=self.settings.training.examples,
-                images=plans.Images(train=self.settings.images.train, serve=self.settings.images.serve),
+                images=plans.Images(train=_pinned(run) or images.train, serve=images.serve),
                 accelerator=self.settings.training.accelerator,
                 runs=known,
             )
@@ -235,6 +239,11 @@ class Plans:
             message = f"run://{name}: that run is {phase} and has no model yet; this run goes on once it has"
             return Blocker("Planned", "RunHasNoModel", message)
         return uri
+
+
+def _pinned(run: TrainingRun) -> str | None:
+    """Returns the image that a run was planned with, as its status has it."""
+    return run.status.train_image if run.status is not None and run.status.plan_digest is not None else None
 
 
 def _lost(run: TrainingRun, stored: Manifest | None, why: str) -> Blocker:

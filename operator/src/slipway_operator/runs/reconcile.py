@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from slipway_core.lifecycle import step as lifecycle
@@ -41,7 +41,7 @@ from slipway_operator.kube.manifest import Manifest, at
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.runs import observe
+from slipway_operator.runs import observe, own_objects
 from slipway_operator.runs.attempts import Attempts, ObservedAttempts, TellsProgress
 from slipway_operator.runs.planning import Plans
 from slipway_operator.runs.promotion import Promotion
@@ -145,13 +145,16 @@ class RunReconciler:
         return await self._pass(manifest, run, planned)
 
     async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
-        namespace = plan.run.namespace
-        seen = await self.attempts.observe(namespace, plan.run.uid, plan)
-        observed = Observed(seen.attempts, self._endpoint(plan), seen.queued, seen.blockers)
+        endpoint = self._endpoint(plan)
+        baselines = own_objects.baselines(endpoint.status if endpoint is not None else None)
+        seen = await self.attempts.observe(plan, Owner.of(manifest), run.status or RunStatus(), baselines)
+        observed = Observed(seen.attempts, endpoint, seen.queued, seen.blockers)
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
         if decision.create and not self.plans.has_read(plan.run.uid):
             return await self._planned(manifest, run)  # Nothing is made of a plan whose record was not read.
-        refused = await self._apply(manifest, run, plan, seen, decision)
+        jobs: dict[str, str] = {}
+        refused = await self._apply(manifest, run, plan, seen, decision, jobs)
+        decision = replace(decision, status=decision.status.with_jobs(jobs))
         # One that was refused is decided again, until the cluster takes it.
         status = decision.status if refused is None else refusal.status_after(run, decision, refused, self.clock())
         wait = await self._write(manifest, run, status)
@@ -164,15 +167,22 @@ class RunReconciler:
         if refused is not None:
             return soonest(decision.look_again, self._refused(run, refused.reason))
         self.world.waiting.leave(_key(run))
-        if status.phase.finished:
+        if status.phase.finished and _is_judgement_recorded(run, decision):
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
-        return soonest(wait, decision.look_again, self._next_look(seen, decision))
+        recorded = None if _is_judgement_recorded(run, decision) else timedelta(0)
+        return soonest(wait, recorded, decision.look_again, self._next_look(seen, decision))
 
     async def _apply(
-        self, manifest: Manifest, run: TrainingRun, plan: Plan, seen: ObservedAttempts, decision: Decision
+        self,
+        manifest: Manifest,
+        run: TrainingRun,
+        plan: Plan,
+        seen: ObservedAttempts,
+        decision: Decision,
+        jobs: dict[str, str],
     ) -> Refusal | None:
-        """Applies a decision, up to what the cluster does not take."""
+        """Applies a decision, up to what the cluster does not take. `jobs` gets the uid of what is created, by step."""
         owner = Owner.of(manifest)
         created = 0
         try:
@@ -180,11 +190,12 @@ class RunReconciler:
                 await self.attempts.stop(unwanted.step, unwanted.number, seen)
             await self.attempts.withdraw(decision.status, seen)
             for wanted in decision.create:
-                await self.attempts.start(wanted, plan, owner)
+                jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
                 created += 1
-            await self.verdicts.keep(plan, decision.status)
-            if decision.promote is not None:
-                await self.promotion.tell(decision.promote, run, plan)
+            if _is_judgement_recorded(run, decision):
+                await self.verdicts.keep(plan, decision.status)
+                if decision.promote is not None:
+                    await self.promotion.tell(decision.promote, run, plan)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
             return Refusal(refusal.reason(error), str(error), decision.create[created:], decision.promote)
         return None
@@ -276,3 +287,10 @@ class RunReconciler:
 
 def _key(run: TrainingRun) -> Key:
     return Key("TrainingRun", run.metadata.namespace or "", run.name)
+
+
+def _is_judgement_recorded(run: TrainingRun, decision: Decision) -> bool:
+    """Whether the status already has the judgement of a decision. An endpoint starts a model by what a status says of
+    it, since nobody else writes that: so the status is written first, and the endpoint told in the pass after it."""
+    was = run.status or RunStatus()
+    return (was.evaluation, was.artifact) == (decision.status.evaluation, decision.status.artifact)

@@ -8,7 +8,7 @@ operator that was away misses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,12 +23,14 @@ from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import failure_class
+from slipway_operator.common.owned_objects import has_owner_of
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
 from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
 from slipway_operator.manifests.owner import Owner
+from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
@@ -74,18 +76,22 @@ class Retention:
         """
         if self.world.overfull(namespace):
             return _AGAIN  # Not all is known of what may still be at work, or be needed.
-        waiting, refused = False, None
+        waiting, refused, living = False, None, None
         for record in self.world.orphans(namespace, uid):
             if run is None or labels(record).get(names.RUN) in (run, names.label(run)):
+                living = self._living_folders(namespace) if living is None else living
                 try:
-                    waiting |= await self._clean(namespace, record)
+                    waiting |= await self._clean(namespace, record, living)
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
             raise refused
         return _AGAIN if waiting else None
 
-    async def _clean(self, namespace: str, record: Manifest) -> bool:
+    def _living_folders(self, namespace: str) -> Set[str]:
+        return {_folder_of(run) for run in self.world.all(TRAINING_RUN, namespace)}
+
+    async def _clean(self, namespace: str, record: Manifest, living: Set[str]) -> bool:
         """Goes one step on with one record. Says whether there is another step that no event will tell of."""
         uid = labels(record).get(names.RUN_UID, "")
         under_way = self._under_way(namespace, uid)
@@ -100,12 +106,15 @@ class Retention:
             return False  # Nobody knows what it is about, so nothing is removed.
         if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
             return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
+        if _folder(plan) in living:
+            return False  # Nor this one: a name has but the beginning of a uid, and this folder is a run's that lives.
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return True
         served = self._is_served(plan)
         keep = served or self._is_base(plan)
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
-        there = self.world.get(JOB, namespace, job["metadata"]["name"])
+        named = names.cleanups(plan.run.name, uid, keep_artifact=keep)
+        there = next((one for name in named if (one := self.world.get(JOB, namespace, name)) is not None), None)
         if keep and condition(there, "Complete"):
             return not served  # What becomes of an endpoint is told, and of a run only that it is gone.
         if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
@@ -123,11 +132,27 @@ class Retention:
                 return True
             return False
         if condition(there, "Failed"):
-            await self.cluster.delete(JOB, namespace, job["metadata"]["name"], uid=there["metadata"]["uid"])
+            await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return True
         if condition(there, "Complete"):
+            if not await self._is_ours(there, job):
+                # Somebody's Job of that name, or one that another release made: what it did nobody knows.
+                await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
+                return True
             await self._drop(namespace, record)
         return False
+
+    async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
+        """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
+
+        Its image does not count: one that a cluster's policies rewrite would never be ours, and be made for ever.
+        """
+        metadata = there["metadata"]
+        whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
+        same = whole is not None and whole["metadata"]["uid"] == metadata["uid"]
+        return (
+            same and has_owner_of(there, wanted) and same_work.difference(whole or {}, wanted, but=("image",)) is None
+        )
 
     def _under_way(self, namespace: str, uid: str) -> Manifest | None:
         """Returns the cleanup Job of a run that has not ended."""
@@ -138,7 +163,7 @@ class Retention:
     async def _is_back(self, plan: Plan) -> bool:
         """Whether the API server has the run after all: the cache may be the one that is behind."""
         there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
-        return there is not None and there["metadata"]["uid"] == plan.run.uid
+        return there is not None and _folder_of(there) == _folder(plan)
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
@@ -174,10 +199,11 @@ class Retention:
 
     def _kept_versions(self, plan: Plan, endpoint: Manifest) -> int:
         """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
-        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone."""
+        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone. A record
+        alone never says fewer than the default: somebody else may have written it."""
         runs = self.world.runs_for(plan.run.namespace, _name(endpoint))
         wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
-        return max([plan.retention.keep_artifacts, *wanted])
+        return max([plan.retention.keep_artifacts, *(wanted or [RunRetention().keep_artifacts])])
 
     def _is_base(self, plan: Plan) -> bool:
         """Whether a run starts from this one's model that is under way, or that a person may have go on."""
@@ -198,6 +224,13 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
 def _folder(plan: Plan) -> str:
     """Returns how a URI begins that names something of the run."""
     return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+
+
+def _folder_of(run: Manifest) -> str:
+    """Returns the same of a run that there is."""
+    metadata = run["metadata"]
+    claim = at(run, "spec", "storage").get("claimName") or names.WORKSPACE_CLAIM
+    return f"pvc://{claim}/{names.run_folder(metadata['name'], metadata['uid'])}/"
 
 
 def _without_data(plan: Plan) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,12 +10,19 @@ from slipway_core.plan import Plan
 from slipway_core.resources.status import RunStatus, Verdict
 from slipway_operator import names
 from slipway_operator.cache.world import World
+from slipway_operator.common.owned_objects import holds
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
-from slipway_operator.kube.errors import AlreadyExists
+from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
-from slipway_operator.kube.manifest import at, items
-from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY, verdict_config_map
+from slipway_operator.kube.manifest import Manifest, at, items
+from slipway_operator.manifests.run.verdict_config_map import (
+    DIGEST_KEY,
+    RUN_UID_KEY,
+    VERDICT_KEY,
+    verdict_config_map,
+)
+from slipway_operator.runs import config_maps
 
 
 @dataclass
@@ -41,8 +48,8 @@ class Verdicts:
             if (await self.reader.read(namespace, name)).get(RUN_UID_KEY) == plan.run.uid:
                 await self.cluster.delete(CONFIG_MAP, namespace, name)
             return
-        if there is not None:
-            return
+        if there is not None and status.phase.finished:
+            return  # It has had its effect, and whoever starts the model reads it again.
         manifest = verdict_config_map(
             namespace,
             evaluation,
@@ -52,12 +59,26 @@ class Verdicts:
             plan_digest=plan.digest,
             now=self.clock(),
         )
-        try:
-            self.world.put(await self.cluster.create(manifest))
-        except AlreadyExists:
-            found = await self.cluster.get(CONFIG_MAP, namespace, name)
-            if found is not None:
-                self.world.put(found)
+        if there is None:
+            try:
+                there = await self.cluster.create(manifest)
+            except AlreadyExists:
+                there = await self.cluster.get(CONFIG_MAP, namespace, name)
+            if there is not None:
+                self.world.put(there)
+                self.reader.remember(there)
+        if there is None or not _says_the_same(there, await self.reader.read(namespace, name), manifest):
+            # Somebody put something else under that name, which would keep a model that passed from going live.
+            if there is not None:
+                await config_maps.delete(self.cluster, there)
+                self.world.remove(there)
+            raise Conflict(f"there was a ConfigMap {name} that is not the verdict on this model; it is made anew")
+
+
+def _says_the_same(there: Manifest, said: Mapping[str, str], wanted: Manifest) -> bool:
+    """Whether a ConfigMap says of the same model that it passed; the one of another run does as well."""
+    alike = all(said.get(name) == wanted["data"][name] for name in (DIGEST_KEY, VERDICT_KEY))
+    return alike and holds(there, {"metadata": {"labels": wanted["metadata"]["labels"]}})
 
 
 def served_digests(world: World, namespace: str) -> set[str]:

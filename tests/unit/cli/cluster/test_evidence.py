@@ -37,6 +37,25 @@ def test_a_finished_runs_curves_are_read_in_a_pod_that_is_gone_afterwards(cluste
     assert not any(key.startswith("pod/") for key in cluster.objects)
 
 
+def test_nothing_is_executed_in_a_pod_of_the_run(cluster):
+    run = trained(cluster)
+    at_work = {
+        "metadata": {"name": "slipway-run-tang-sft-1-0-abcde", "labels": {"slipway.dev/run-uid": run.metadata.uid}},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    at_work["metadata"]["labels"]["slipway.dev/role"] = "step"
+    cluster.save(
+        **{
+            "pod/slipway-run-tang-sft-1-0-abcde": at_work,
+            "persistentvolumeclaim/slipway-workspace": {},
+            "configmap/slipway-client": {"data": {"client.yaml": SETTINGS}},
+        }
+    )
+    assert [stage.last_step for stage in evidence.curves(cluster.kubectl, run, print)] == [2]
+    (executed,) = cluster.calls("exec")
+    assert at_work["metadata"]["name"] not in executed
+
+
 def test_what_the_status_tells_is_judged_when_the_files_are_out_of_reach(cluster):
     cluster.save(**{"persistentvolumeclaim/slipway-workspace": {}})
     said = []

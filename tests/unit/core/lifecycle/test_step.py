@@ -264,6 +264,20 @@ def test_a_damaged_artifact_is_exported_again_before_it_is_judged_again():
     assert world.promotions == 1
 
 
+def test_held_out_data_that_was_found_damaged_is_prepared_again_before_the_model_is_judged_again():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.fail("evaluate", kind="DamagedShard", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.HELD
+    annotate(world, **{REEVALUATE_ANNOTATION: "now"})
+    world.settle()
+    assert [len(world.attempts[step]) for step in ("prepare", "learn", "evaluate")] == [2, 1, 1]
+    world.through("prepare", "evaluate")
+    assert world.record("evaluate").attempt == 2
+    assert world.promotions == 1
+
+
 def test_a_retry_of_anything_else_prepares_nothing():
     world = World(a_run())
     world.through("prepare")

@@ -41,7 +41,7 @@ def test_what_an_exit_means(pod, expected):
         (a_pod(exit_code=137), "killed by signal 9, which the kernel also sends"),
         (a_pod(exit_code=137, conditions=DISRUPTED), "was disrupted: drained"),
         (a_pod(exit_code=143, deleted="2026-01-01T12:01:00Z"), "was deleted"),
-        (a_pod(exit_code=3), "ended with exit code 3; `kubectl logs demo-learn-1-0-abcde` has more"),
+        (a_pod(exit_code=3), "ended with exit code 3; `kubectl logs slipway-run-demo-learn-1-0-abcde` has more"),
         (a_pod(exit_code=75), "was told to stop"),
         (a_pod(phase="Failed", status_reason="OutOfcpu"), "ended before its container ran: OutOfcpu"),
     ],

@@ -213,7 +213,7 @@ def test_B_a_candidate_that_cannot_be_reached_says_so_and_fails_when_its_time_to
     world.serve("b")
     world.settle()
     world.becomes_ready(2)
-    world.pods.said[2] = (None, "the operator does not reach the pod chat-v2-abc-0: Connection refused")
+    world.pods.said[2] = (None, "the operator does not reach the pod slipway-serve-chat-v2-abc-0: Connection refused")
     world.wait(11)
     world.settle()
     assert world.candidate == 2

@@ -12,6 +12,7 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
 from slipway_core.resources.training_run import TrainingRun
+from slipway_operator import names
 from slipway_operator.manifests.endpoint.autoscaler import autoscaler
 from slipway_operator.manifests.endpoint.deployment import version_deployment
 from slipway_operator.manifests.endpoint.network_policy import network_policy
@@ -115,7 +116,7 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
     baseline = Baseline("pvc://other-claim/live/artifact", DIGEST)
     served = an_endpoint(name=endpoint, access={"keysSecret": "keys"}, autoscaling={"maxReplicas": 4})
     fetched = a_version(number=4, uri="s3://models/chat", credentials="store")
-    scaler = autoscaler(served, 3)
+    scaler = autoscaler(served, names.version(endpoint, 3))
     assert scaler is not None
     record = Owner("v1", "ConfigMap", "demo-plan", UID)
     return [

@@ -100,7 +100,7 @@ def test_two_names_stay_two(one: str, other: str) -> None:
 @pytest.mark.parametrize("end", ["", "-long" * 20])
 def test_a_dash_in_a_name_does_not_make_two_jobs_one(end: str) -> None:
     assert names.job("demo-chat", f"sft{end}", 1) != names.job("demo", f"chat-sft{end}", 1)
-    assert names.job("demo", "sft", 1) == "demo-sft-1"
+    assert names.job("demo", "sft", 1) == "slipway-run-demo-sft-1"
 
 
 @pytest.mark.parametrize("name", ["s-7b", "s", "chat"])

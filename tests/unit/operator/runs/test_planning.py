@@ -198,3 +198,35 @@ def test_E_a_claim_that_was_edited_before_the_run_is_planned_is_the_new_one():
     world.persist()
     (volume, *_) = world.job("prepare")["spec"]["template"]["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == "new"
+
+
+def test_H_a_forged_image_is_not_believed_because_a_job_says_the_same():
+    world = RunWorld()
+    world.settle()
+    job = world.job("prepare")
+    world.end("prepare", code=75)
+    theirs = {**job["metadata"], "name": "theirs", "uid": "theirs", "resourceVersion": "0"}
+    world.cluster.put({**job, "metadata": {**theirs, "annotations": {names.IMAGE: "evil:1"}}})
+    replace_the_plan(world, FORGERIES["image"], labelled=True)
+    world.start_operator()
+    world.persist()
+    world.cluster.remove(kinds.JOB, "default", "theirs")
+    assert world.job("prepare")["metadata"]["labels"][names.ATTEMPT] == "2"
+    for made in world.jobs():
+        assert made["spec"]["template"]["spec"]["containers"][0]["image"] == world.settings.images.train
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_E_the_image_that_a_run_was_planned_with_stays_whatever_becomes_of_its_record_and_its_jobs(lost: bool):
+    world = RunWorld()
+    world.settle()
+    planned = world.settings.images.train
+    assert world.run["status"]["trainImage"] == planned
+    world.loses("prepare")
+    if lost:
+        lose_the_plan(world)
+    world.settings = Settings.model_validate({"images": {"train": "slipway-train:next"}})
+    world.start_operator()
+    world.persist()
+    (container,) = world.job("prepare")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == planned

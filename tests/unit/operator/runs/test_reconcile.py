@@ -8,6 +8,8 @@ from slipway_operator import names
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict, Forbidden, Invalid, QuotaExceeded
 
+HELD_OUT = "sha256:" + "d" * 64
+
 
 def test_a_run_goes_from_its_plan_to_a_live_endpoint():
     world = RunWorld()
@@ -148,14 +150,14 @@ def test_F_a_job_that_exists_is_adopted_and_that_of_another_run_is_waited_for():
     foreign = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "demo-prepare-1", "labels": {names.RUN_UID: "of-another"}},
+        "metadata": {"name": names.job("demo", "prepare", 1), "labels": {names.RUN_UID: "of-another"}},
         "spec": {},
     }
     other.cluster.put(foreign)
     assert other.reconcile() is not None
     assert other.condition("Refused")["reason"] == "NameTaken"
-    assert "Job demo-prepare-1" in other.condition("Refused")["message"]
-    other.cluster.remove(kinds.JOB, "default", "demo-prepare-1")
+    assert f"Job {names.job('demo', 'prepare', 1)}" in other.condition("Refused")["message"]
+    other.cluster.remove(kinds.JOB, "default", names.job("demo", "prepare", 1))
     other.settle()
     assert other.phase == "Preparing"
 
@@ -178,8 +180,11 @@ def test_G_a_verdict_is_recorded_while_the_endpoint_is_refused_and_outlives_the_
     for _ in range(2):
         world.cluster.fail_next("create", kinds.MODEL_ENDPOINT, refused)
     world.end_evaluation()
-    world.reconcile()
+    # A judgement is in the status before an endpoint hears of it.
+    assert world.reconcile() == timedelta(0)
     assert world.run["status"]["evaluation"]["verdict"] == "Pass"
+    assert world.cluster.all(kinds.MODEL_ENDPOINT) == []
+    world.reconcile()
     assert (world.phase, world.record("evaluate")["state"]) == ("RollingOut", "Succeeded")
     assert world.condition("Refused")["message"] == str(refused)
     for type_ in ("Live", "Progressing"):
@@ -215,7 +220,7 @@ def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refu
     assert len(world.cluster.written("update_status", kinds.TRAINING_RUN)) == before
     world.loses("prepare")
     world.settle()
-    assert [job["metadata"]["name"] for job in world.jobs()] == ["demo-learn-1"]
+    assert [job["metadata"]["name"] for job in world.jobs()] == ["slipway-run-demo-learn-1"]
     assert (world.phase, world.condition("Refused")) == ("Training", None)
 
 
@@ -459,6 +464,47 @@ def test_an_object_that_cannot_be_read_is_told_and_left_alone():
     world.cluster.put({**world.run, "spec": {"tomorrow": True}})
     assert world.reconcile() is None
     assert world.cluster.told() == ["Unreadable"]
+
+
+def test_A_a_verdict_that_somebody_wrote_first_is_replaced_by_that_of_the_run():
+    world = RunWorld()
+    world.train()
+    theirs = {"metadata": {"name": names.verdict(DIGEST)}, "data": {"digest": DIGEST, "verdict": "Fail"}}
+    world.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
+    world.end_evaluation()
+    world.persist()
+    (verdict,) = [one for one in world.cluster.all(kinds.CONFIG_MAP) if "verdict" in one["data"]]
+    assert (verdict["data"]["verdict"], verdict["data"]["runUid"]) == ("Pass", world.uid)
+    assert world.phase == "RollingOut"
+
+
+def test_A_an_evaluation_is_told_the_digests_of_its_inputs_by_the_record():
+    world = RunWorld()
+    world.settle()
+    world.end("prepare", result={"heldOutDigest": HELD_OUT})
+    world.settle()
+    world.train_on()
+    (container,) = world.job("evaluate")["spec"]["template"]["spec"]["containers"]
+    told = {one["name"]: one.get("value") for one in container["env"]}
+    assert (told["SLIPWAY_HELD_OUT_DIGEST"], told["SLIPWAY_ARTIFACT_DIGEST"]) == (HELD_OUT, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("data", "phase"), [(None, "Held"), ("sha256:" + "e" * 64, "Held"), ("held-out", "RollingOut")]
+)
+def test_A_a_judgement_upon_other_data_than_prepare_held_out_is_none(data: str | None, phase: str):
+    world = RunWorld()
+    world.settle()
+    world.end("prepare", result={"heldOutDigest": HELD_OUT})
+    world.settle()
+    world.train_on()
+    evaluation = {"number": 1, "artifactDigest": DIGEST, "scoredTokens": 1000}
+    evaluation |= {"dataDigest": HELD_OUT if data == "held-out" else data} if data else {}
+    world.end("evaluate", result={"metrics": {"perplexity": 1.0}, "evaluation": evaluation})
+    world.settle()
+    assert world.phase == phase
+    if phase == "Held":
+        assert "not upon the held-out data of prepare" in world.condition("Progressing")["message"]
 
 
 # --------------------------------------------------------------------------- what another version of the operator wrote

@@ -198,3 +198,66 @@ def test_H_a_record_chooses_no_image():
     look_after(world)
     *_, job = world.jobs()
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == world.settings.images.train
+
+
+def forge_record(world: RunWorld, uid: str, **plan: object) -> None:
+    """Somebody makes a record of a plan, whose run is another one and whose folder is called like this run's."""
+    (record,) = roles(world, "plan")
+    document = json.loads(record["data"]["plan.json"])
+    document["run"]["uid"] = uid
+    document |= plan
+    world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    labels = {**record["metadata"]["labels"], names.RUN_UID: uid}
+    metadata = {"name": names.plan(world.name, uid), "labels": labels}
+    world.cluster.put({**record, "metadata": metadata, "data": {"plan.json": json.dumps(document)}})
+
+
+@pytest.mark.parametrize("cache_is_behind", [False, True])
+def test_H_a_forged_record_has_the_folder_of_a_living_run_deleted_by_nobody(cache_is_behind: bool):
+    """A folder has the first 8 digits of a uid in its name, and so has a record."""
+    world = RunWorld()
+    run = world.run
+    world.cluster.remove(kinds.TRAINING_RUN, "default", "demo")
+    world.cluster.put({**run, "metadata": {"name": "demo", "uid": "0b5e1a52-7f0e-4f6e-9d56-0b6a1c7f3c11"}})
+    world.settle()
+    forge_record(world, "0b5e1a52-0000-0000-0000-000000000000")
+    if cache_is_behind:
+        world.cluster.world.remove(world.run)
+    before = [job["metadata"]["name"] for job in world.jobs()]
+    look_after(world)
+    assert [job["metadata"]["name"] for job in world.jobs()] == before
+
+
+def test_a_cleanup_that_is_not_ours_is_done_again():
+    world = RunWorld()
+    world.settle()
+    delete(world)
+    look_after(world)
+    (job,) = world.jobs()
+    job["spec"]["template"]["spec"]["containers"][0]["command"] = ["true"]
+    world.cluster.put({**job, "status": DONE})
+    assert look_after(world) is not None
+    assert records(world) == ["demo"], "nobody knows whether the folder is gone"
+    look_after(world)
+    (again,) = world.jobs()
+    assert again["metadata"]["uid"] != job["metadata"]["uid"]
+    cleanup_done(world)
+    look_after(world)
+    assert records(world) == []
+
+
+def test_B_a_record_alone_says_of_no_endpoint_that_its_history_may_go():
+    world = RunWorld(name="first")
+    world.train()
+    world.evaluate()
+    world.serve()
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    mine = endpoint["status"]["live"]
+    other = {**mine, "version": 2, "uri": "pvc://slipway-workspace/run-2/artifact"}
+    spec = {**endpoint["spec"], "model": {**endpoint["spec"]["model"], "uri": other["uri"]}}
+    history = [{**other, "version": 3, "state": "Retired"}, {**mine, "state": "Retired"}]
+    world.cluster.put({**endpoint, "spec": spec, "status": {**endpoint["status"], "live": other, "history": history}})
+    forge_record(world, world.uid, retention={"keepArtifacts": 1})
+    delete(world)
+    look_after(world)
+    assert trimmed(world)

@@ -19,9 +19,10 @@ from slipway_core.protocol import artifact, step_result, variables
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 from slipway_trainer import export
+from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.evaluation import evaluate, generation
 from slipway_trainer.model import model_files
-from slipway_trainer.step.errors import BadArtifact, BadConfig, BadData, Superseded
+from slipway_trainer.step.errors import BadArtifact, BadConfig, DamagedShard, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
 
@@ -195,10 +196,33 @@ def test_held_out_data_that_was_changed_after_it_was_prepared_is_refused(run: Tr
     text = path.read_text(encoding="utf-8")
     try:
         path.write_text(text.replace("山", "水", 1), encoding="utf-8")
-        with pytest.raises(BadData, match="was changed"):
+        with pytest.raises(DamagedShard, match="was changed"):
             evaluate.run(run.plan, run.workspace, attempt=10)
     finally:
         path.write_text(text, encoding="utf-8")
+
+
+def test_A_held_out_data_that_was_changed_together_with_its_report_is_refused(run: TrainedRun) -> None:
+    """Who can write in the workspace can write both, and not the run's record."""
+    path, prepared = run.workspace.evaluation_documents, run.workspace.prepared
+    text, report = path.read_text(encoding="utf-8"), prepared.read_text(encoding="utf-8")
+    recorded = json.loads(report)["evaluation"]["digest"]
+    try:
+        path.write_text(text.replace("山", "水", 1), encoding="utf-8")
+        forged = json.loads(report)
+        forged["evaluation"]["copies"][path.name] = artifact.hash_file(path).sha256
+        forged["evaluation"]["digest"] = digest_of_copies(forged["evaluation"]["copies"])
+        prepared.write_text(json.dumps(forged), encoding="utf-8")
+        with pytest.raises(DamagedShard, match=f"and prepare reported {recorded}"):
+            evaluate.run(run.plan, run.workspace, attempt=10, held_out=recorded)
+    finally:
+        path.write_text(text, encoding="utf-8")
+        prepared.write_text(report, encoding="utf-8")
+
+
+def test_A_another_artifact_than_the_record_has_is_never_loaded(run: TrainedRun) -> None:
+    with pytest.raises(BadArtifact, match="was asked for"):
+        evaluate.run(run.plan, run.workspace, attempt=10, artifact_digest="sha256:" + "0" * 64)
 
 
 def test_a_superseded_attempt_writes_no_report(run: TrainedRun) -> None:

@@ -15,8 +15,10 @@ from tests.unit.trainer.tiny_model import with_a_hole
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from slipway_core.protocol import artifact
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data import rows
+from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, Overlap, StepFailure
 from slipway_trainer.tokens import tokenizer
@@ -454,6 +456,23 @@ def test_what_is_done_and_damaged_is_made_again(tmp_path, name):
     prepare.run(made, found, attempt=1, say=said.append)
     assert "damaged and is made again" in said[0]
     assert tree(found.root) == before
+
+
+def test_A_a_preparation_whose_held_out_data_the_record_does_not_know_is_made_again(tmp_path):
+    """Who can write in the workspace can change the copies and the report that goes with them."""
+    train, held = write_rows(tmp_path / "a.jsonl", text(POEM)), write_rows(tmp_path / "h.jsonl", text(OTHER))
+    made = plan(causal(train), data=[{"uri": held}])
+    found, _ = run(tmp_path / "run", made)
+    recorded = prepare.run(made, found, attempt=1).held_out_digest
+    before = found.prepared.read_text()
+    found.evaluation_documents.write_text(found.evaluation_documents.read_text() * 2)
+    report = json.loads(before)
+    report["evaluation"]["copies"]["documents.jsonl"] = artifact.hash_file(found.evaluation_documents).sha256
+    report["evaluation"]["digest"] = digest_of_copies(report["evaluation"]["copies"])
+    found.prepared.write_text(json.dumps(report))
+    again = prepare.run(made, found, attempt=2, held_out=recorded)
+    assert again.held_out_digest == recorded
+    assert json.loads(found.prepared.read_text())["evaluation"] == json.loads(before)["evaluation"]
 
 
 def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from slipway_core.protocol import exit_codes
+from slipway_core.protocol import exit_codes, variables
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.main import app
 from slipway_trainer.step import cleanup
@@ -122,3 +123,25 @@ def test_the_command_says_what_it_refuses_with_the_code_of_bad_input(tmp_path: P
     result = CliRunner().invoke(app, ["cleanup", "--workspace", str(tmp_path / "inputs")])
     assert result.exit_code == exit_codes.BAD_INPUT
     assert "BadConfig" in result.output
+
+
+@pytest.mark.parametrize("report", ["prepare.json", "artifact/manifest.json"])
+@pytest.mark.parametrize("keep_artifact", [False, True])
+def test_H_what_another_plan_made_is_left_to_its_run(folder: Path, report: str, keep_artifact: bool) -> None:
+    """Whoever may write the record of a plan knows the name of a folder, and not the plan of what lies in it."""
+    (folder / report).parent.mkdir(exist_ok=True)
+    (folder / report).write_text(json.dumps({"plan_digest": "sha256:other"}))
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(BadConfig, match="is of the plan sha256:other"):
+        cleanup.remove(folder, keep_artifact=keep_artifact, plan_digest="sha256:mine")
+    assert sorted(folder.rglob("*")) == before
+    cleanup.remove(folder, keep_artifact=False, plan_digest="sha256:other")
+    assert not folder.exists()
+
+
+def test_the_plan_is_told_by_the_environment(folder: Path) -> None:
+    (folder / "prepare.json").write_text(json.dumps({"plan_digest": "sha256:other"}))
+    told = {variables.PLAN_DIGEST_VARIABLE: "sha256:mine"}
+    done = CliRunner().invoke(app, ["cleanup", "--workspace", str(folder)], env=told)
+    assert done.exit_code == exit_codes.BAD_INPUT
+    assert folder.exists()

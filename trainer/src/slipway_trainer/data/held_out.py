@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -59,3 +62,8 @@ def read(found: Inputs) -> HeldOut:
             for row in rows.prompts(block)
         ],
     )
+
+
+def digest_of_copies(copies: Mapping[str, str]) -> str:
+    """Returns the digest of the held-out data, from the SHA-256 of each of its copies by the name of the file."""
+    return "sha256:" + hashlib.sha256(json.dumps(dict(copies), sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
@@ -30,31 +30,42 @@ from slipway_trainer.step.progress import Reporter
 SAMPLES = "samples.jsonl"
 
 
-def run(plan: Plan, workspace: Workspace, *, attempt: int, baseline: str | None = None) -> StepResult:
+def run(
+    plan: Plan,
+    workspace: Workspace,
+    *,
+    attempt: int,
+    baseline: str | None = None,
+    held_out: str | None = None,
+    artifact_digest: str | None = None,
+) -> StepResult:
     """Measures `workspace.artifact` and writes `workspace.report(attempt)`.
 
     Args:
         baseline: `URI@digest` of the live version. When it cannot be measured its metrics are left out and
             `missing["baseline"]` says why, so that a gate on a regression is inconclusive and never passes.
+        held_out: digest of the held-out data by the run's record. Who can write in the workspace cannot change that.
+        artifact_digest: digest of the model by the same.
 
-    Raises BadArtifact when the artifact is not what its manifest says, BadData when prepared data is missing.
+    Raises BadArtifact when the artifact is not what its manifest says or another one, BadData when prepared data is
+    missing, DamagedShard when it is not what prepare reported.
     """
     reporter = Reporter("evaluate")
     reporter.serve()
     try:
         live = baselines.parse(baseline) if baseline else None
-        return _evaluate(plan, workspace, attempt, live, reporter)
+        return _evaluate(plan, workspace, attempt, live, Inputs(held_out, artifact_digest), reporter)
     finally:
         reporter.close()
 
 
 def _evaluate(
-    plan: Plan, workspace: Workspace, attempt: int, baseline: Baseline | None, reporter: Reporter
+    plan: Plan, workspace: Workspace, attempt: int, baseline: Baseline | None, known: Inputs, reporter: Reporter
 ) -> StepResult:
     """Does all of it, from the artifact to the report."""
     fence = Fence(workspace.fence("evaluate"), attempt)
-    manifest = _verified(workspace)
-    data = evaluation_data.read(plan, workspace)
+    manifest = _verified(workspace, known.artifact)
+    data = evaluation_data.read(plan, workspace, known.held_out)
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
     candidate = measure.measure_folder("candidate", workspace.artifact, plan, data, reporter)
@@ -83,9 +94,9 @@ def _evaluate(
     return result
 
 
-def _verified(workspace: Workspace) -> Manifest:
+def _verified(workspace: Workspace, digest: str | None) -> Manifest:
     try:
-        return artifact.verify(workspace.artifact)
+        return artifact.verify(workspace.artifact, digest)
     except ArtifactError as error:
         raise BadArtifact(str(error)) from None
 

@@ -10,19 +10,27 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_trainer.batches.shards import Shards
+from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare.prepare_report import VERSION
 from slipway_trainer.step.errors import DamagedShard
 from slipway_trainer.step.progress import Say
 
 
-def finished(plan: Plan, workspace: Workspace, say: Say) -> dict[str, Any] | None:
-    """Returns the report of a preparation that has ended and of which every byte is still there; else None."""
+def finished(plan: Plan, workspace: Workspace, say: Say, *, held_out: str | None = None) -> dict[str, Any] | None:
+    """Returns the report of a preparation that has ended and of which every byte is still there; else None.
+
+    Args:
+        held_out: digest of the held-out data by the run's record, which others than prepare cannot write; None where
+            none has been recorded yet.
+    """
     try:
         report = json.loads(workspace.prepared.read_text(encoding="utf-8"))
         if report["version"] != VERSION or report["plan_digest"] != plan.digest:
             return None
         _verify(report, workspace)
+        if held_out not in (None, report["evaluation"]["digest"]):
+            raise DamagedShard(f"its held-out data has the digest {report['evaluation']['digest']}, not {held_out}")
         if plan.model.from_ is not None and uris.parse(plan.model.from_).remote:
             model_folder(plan.model.from_, fetched=workspace.fetched_models)
     except FileNotFoundError:
@@ -46,3 +54,5 @@ def _verify(report: dict[str, Any], workspace: Workspace) -> None:
     for name, digest in report["evaluation"]["copies"].items():
         if artifact.hash_file(workspace.evaluation_data / name).sha256 != digest:
             raise DamagedShard(f"{workspace.evaluation_data / name} was changed")
+    if digest_of_copies(report["evaluation"]["copies"]) != report["evaluation"]["digest"]:
+        raise DamagedShard(f"{workspace.prepared} was changed")

@@ -10,7 +10,7 @@ from typing import Any
 
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
-from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.held_out import HeldOut, digest_of_copies
 from slipway_trainer.data.inputs import Inputs
 
 
@@ -40,7 +40,7 @@ def documents_report(held: HeldOut, found: Inputs, copies: dict[str, str]) -> di
     return {
         "documents": len(held.documents),
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
-        "digest": "sha256:" + hashlib.sha256(json.dumps(copies, sort_keys=True).encode()).hexdigest(),
+        "digest": digest_of_copies(copies),
         "copies": copies,
         "files": [entry for source in found.evaluation for entry in source.to_documents()],
     }

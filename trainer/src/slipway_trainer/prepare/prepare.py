@@ -19,7 +19,8 @@ from slipway_core.resources import uris
 from slipway_fetching import model_cache
 from slipway_host.files import write_atomically
 from slipway_host.limits import usable_cores
-from slipway_trainer.data import held_out, inputs
+from slipway_trainer.data import held_out as held_out_data
+from slipway_trainer.data import inputs
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import (
@@ -42,11 +43,18 @@ SMALL_BYTES = 8 << 20
 
 
 def run(
-    plan: Plan, workspace: Workspace, *, attempt: int, workers: int | None = None, say: Say | None = None
+    plan: Plan,
+    workspace: Workspace,
+    *,
+    attempt: int,
+    held_out: str | None = None,
+    workers: int | None = None,
+    say: Say | None = None,
 ) -> StepResult:
     """Prepares the data of all stages and of the evaluation, and the tokenizer.
 
     Args:
+        held_out: digest of the held-out data that an earlier preparation must have to be kept, by the run's record.
         workers: processes; as many as there are processors when None, one for little data. It changes no byte.
         say: told what goes on, a line at a time.
 
@@ -60,10 +68,15 @@ def run(
     reporter.serve()
     try:
         say = say or reporter.say
-        report = earlier_preparation.finished(plan, workspace, say)
+        report = earlier_preparation.finished(plan, workspace, say, held_out=held_out)
         if report is None:
             report = _prepare(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say)
-        return StepResult(step="prepare", attempt=attempt, metrics=prepare_report.metrics(report))
+        return StepResult(
+            step="prepare",
+            attempt=attempt,
+            metrics=prepare_report.metrics(report),
+            held_out_digest=report["evaluation"]["digest"],
+        )
     finally:
         reporter.close()
 
@@ -78,7 +91,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     found = inputs.collect(plan, workspace.fetched_data, say)
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
-    held = held_out.read(found)
+    held = held_out_data.read(found)
     scanned = training_scan.scan(found, held, workers, say)
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import cast
 
+from slipway_core.protocol.artifact import MANIFEST
 from slipway_core.protocol.workspace import Workspace, is_entry, is_run_folder
 from slipway_host.files import sync
 from slipway_trainer.step.errors import BadConfig
 
 
-def remove(folder: Path, *, keep_artifact: bool) -> None:
+def remove(folder: Path, *, keep_artifact: bool, plan_digest: str | None = None) -> None:
     """Removes the folder of a run, or all of it but the artifact; one that is gone already is done.
 
     A symbolic link is removed, never followed: what it names belongs to somebody else.
 
-    Raises BadConfig for a folder that is not a run's: of another name, a link, or with something in it that no run
-    makes. Raises OSError when a file cannot be removed; what was removed until then stays so.
+    Args:
+        folder: of the run.
+        keep_artifact: leaves the model that was exported.
+        plan_digest: of the plan by whose record the folder goes. What was made by another plan is another run's, and
+            whoever wrote that record must not have it removed; None does not ask.
+
+    Raises BadConfig for a folder that is not a run's, or another's: of another name, a link, with something in it that
+    no run makes, or made by another plan. Raises OSError when a file cannot be removed; what was removed until then
+    stays so.
     """
     _require_run_folder(folder)
     if not folder.exists():
         return
+    _require_plan(Workspace(folder), plan_digest)
     kept = {Workspace(folder).artifact} if keep_artifact else set[Path]()
     for entry in sorted(folder.iterdir()):
         if entry not in kept:
@@ -41,6 +52,26 @@ def _require_run_folder(folder: Path) -> None:
             f"--workspace {folder}: {strange[0]} is nothing that a run makes, so nothing is removed; move it "
             "elsewhere, or remove the folder yourself"
         )
+
+
+def _require_plan(workspace: Workspace, digest: str | None) -> None:
+    for path in (workspace.prepared, workspace.artifact / MANIFEST):
+        found = _plan_digest_in(path)
+        if digest is not None and found not in (None, digest):
+            raise BadConfig(
+                f"--workspace {workspace.root}: {path.name} is of the plan {found}, and the record that has it removed "
+                f"is of {digest}, so nothing is removed; remove the folder yourself, or that record"
+            )
+
+
+def _plan_digest_in(path: Path) -> str | None:
+    """Returns the plan that a report says it is of; None where there is none, or half of one."""
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    digest = cast(dict[str, object], found).get("plan_digest") if isinstance(found, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def _remove(entry: Path) -> None:

@@ -66,7 +66,7 @@ class HelperPod:
             "kind": "Pod",
             "metadata": {
                 "generateName": f"slipway-{self.role}-",
-                "labels": {labels.MANAGED_BY: labels.MANAGED_BY_VALUE, labels.ROLE: self.role},
+                "labels": {labels.MANAGED_BY: labels.CLIENT_VALUE, labels.ROLE: self.role},
             },
             "spec": {
                 **pod_security.no_cluster_access(),

@@ -1,4 +1,4 @@
-"""Files of a run's workspace: read in a pod of the run that is at work, or in a short-lived one."""
+"""Files of a run's workspace, read in a short-lived pod: nobody executes anything in a pod that trains or judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slipway.cluster import client_settings
-from slipway.cluster.kubectl import ClusterError, Kubectl
+from slipway.cluster.kubectl import Kubectl
 from slipway.cluster.pods import helper_pod
 from slipway.cluster.pods.helper_pod import HelperPod
 from slipway_core.protocol.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT, Workspace, run_folder
@@ -54,26 +54,12 @@ def read(kubectl: Kubectl, run: TrainingRun, paths: Sequence[Path], say: Callabl
 
 def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str], say: Callable[[str], None]) -> bytes:
     script = ["--", "sh", "-c", _SCRIPT, "sh", str(root), *names]
-    if (pod := _at_work(kubectl, run)) is not None:
-        try:
-            return kubectl.run("exec", pod, "--container", "trainer", *script, timeout="0")
-        except ClusterError:
-            pass  # It has ended just now.
     if not _exists(kubectl, claim_of(run)):
         return b""
     settings = client_settings.read(kubectl, _image_of(kubectl, run))
     reader = HelperPod("read", claim_of(run), writes=False, lifetime=_LIFETIME)
     with helper_pod.running(kubectl, reader, settings, say) as pod:
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
-
-
-def _at_work(kubectl: Kubectl, run: TrainingRun) -> str | None:
-    """Returns a pod of the run that runs a step now."""
-    for pod in kubectl.list("pods", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "step"}):
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
-        if ready and "deletionTimestamp" not in pod["metadata"]:
-            return pod["metadata"]["name"]
-    return None
 
 
 def _image_of(kubectl: Kubectl, run: TrainingRun) -> str | None:

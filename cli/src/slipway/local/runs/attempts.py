@@ -85,6 +85,7 @@ class Attempts:
             variables.PROGRESS_PORT_VARIABLE: str(port),
             variables.GRACE_VARIABLE: str(int(self.grace)),
             variables.RUNS_VARIABLE: str(self.workspace.root.parent.parent),
+            **wanted.inputs.variables(),
         }
         with log.open("wb") as output:
             child = subprocess.Popen(

@@ -8,8 +8,13 @@ from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.endpoint.metadata import endpoint_object
 
 
-def autoscaler(endpoint: ModelEndpoint, version: int) -> Manifest | None:
-    """Returns the HorizontalPodAutoscaler of a version's Deployment; None for an endpoint without autoscaling."""
+def autoscaler(endpoint: ModelEndpoint, deployment: str) -> Manifest | None:
+    """Returns the HorizontalPodAutoscaler of a version's Deployment; None for an endpoint without autoscaling.
+
+    Args:
+        endpoint: whose it is.
+        deployment: its name, which another release may have given it.
+    """
     scaling = endpoint.spec.autoscaling
     if scaling is None:
         return None
@@ -18,7 +23,7 @@ def autoscaler(endpoint: ModelEndpoint, version: int) -> Manifest | None:
     return {
         **endpoint_object("autoscaling/v2", "HorizontalPodAutoscaler", names.endpoint(name), endpoint),
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.version(name, version)},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
             "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from slipway_core.plan import Plan
+from slipway_core.protocol import variables
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import pod_security
 from slipway_operator import names
@@ -44,7 +45,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
                 "image": settings.images.train,
                 "imagePullPolicy": settings.images.pull_policy,
                 "args": [*arguments, "--keep-artifact"] if keep_artifact else arguments,
-                "env": environment.values(scratch.variables()),
+                "env": environment.values({**scratch.variables(), variables.PLAN_DIGEST_VARIABLE: plan.digest}),
                 "resources": copy.deepcopy(_RESOURCES),
                 "securityContext": pod_security.container_security(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",

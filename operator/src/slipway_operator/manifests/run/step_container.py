@@ -6,7 +6,7 @@ from typing import Final
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import variables
-from slipway_core.protocol.commands import Baseline, step_command
+from slipway_core.protocol.commands import Baseline, Inputs, step_command
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
@@ -29,7 +29,14 @@ _TERMINATION_LOG = "/dev/termination-log"
 
 
 def step_container(
-    plan: Plan, step: str, attempt: int, *, sources: list[Source], settings: Settings, baseline: Baseline | None
+    plan: Plan,
+    step: str,
+    attempt: int,
+    *,
+    sources: list[Source],
+    settings: Settings,
+    baseline: Baseline | None,
+    inputs: Inputs,
 ) -> Manifest:
     """Returns the container without its mounts.
 
@@ -44,7 +51,12 @@ def step_container(
         "args": step_command(
             step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=folder, baseline=baseline
         ),
-        "env": [*_environment(plan, settings), *_rendezvous(plan, step, attempt), *secrets["env"]],
+        "env": [
+            *_environment(plan, settings),
+            *environment.values(inputs.variables()),
+            *_rendezvous(plan, step, attempt),
+            *secrets["env"],
+        ],
         "envFrom": secrets["envFrom"],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
         "resources": step_resources(plan, step, settings),

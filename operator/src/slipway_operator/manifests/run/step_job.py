@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import exit_codes
-from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
 from slipway_core.resources.stage import FIXED_STEPS
@@ -29,6 +29,7 @@ class _Attempt:
     number: int
     claim: str
     baseline: Baseline | None
+    inputs: Inputs
 
     @property
     def pods(self) -> int:
@@ -48,6 +49,7 @@ def step_job(
     settings: Settings,
     claim: str,
     baseline: Baseline | None = None,
+    inputs: Inputs | None = None,
 ) -> Manifest:
     """Returns the Job. It is only ever created: the next attempt is another Job, which the lifecycle starts.
 
@@ -61,10 +63,11 @@ def step_job(
         settings: of the operator.
         claim: the PersistentVolumeClaim of the workspace.
         baseline: the live version, for evaluate.
+        inputs: what the step is told of that which it finds in the workspace.
 
     Raises ManifestError when two Secrets of the step contradict each other.
     """
-    own = _Attempt(plan, step, attempt, claim, baseline)
+    own = _Attempt(plan, step, attempt, claim, baseline, inputs or Inputs())
     metadata: Manifest = {
         "name": names.job(plan.run.name, step, attempt),
         "namespace": plan.run.namespace,
@@ -113,7 +116,13 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
         "containers": [
             {
                 **step_container(
-                    own.plan, own.step, own.number, sources=sources, settings=settings, baseline=own.baseline
+                    own.plan,
+                    own.step,
+                    own.number,
+                    sources=sources,
+                    settings=settings,
+                    baseline=own.baseline,
+                    inputs=own.inputs,
                 ),
                 "volumeMounts": [
                     *claims.mounts(own.claim, read),

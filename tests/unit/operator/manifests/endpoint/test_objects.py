@@ -68,7 +68,7 @@ def test_the_policy_lets_the_cluster_in_and_nobody_else() -> None:
 
 def test_the_autoscaler_scales_the_version_that_has_the_traffic() -> None:
     scaling = {"minReplicas": 2, "maxReplicas": 6, "targetCpuPercent": 70}
-    found = autoscaler(an_endpoint(autoscaling=scaling), 3)
+    found = autoscaler(an_endpoint(autoscaling=scaling), names.version("chat", 3))
     assert found is not None
     assert found["spec"]["scaleTargetRef"]["name"] == a_deployment(an_endpoint())["metadata"]["name"]
     assert (found["spec"]["minReplicas"], found["spec"]["maxReplicas"]) == (2, 6)
@@ -76,4 +76,4 @@ def test_the_autoscaler_scales_the_version_that_has_the_traffic() -> None:
 
 
 def test_without_autoscaling_there_is_no_autoscaler() -> None:
-    assert autoscaler(an_endpoint(), 3) is None
+    assert autoscaler(an_endpoint(), "chat-v3") is None

@@ -1,0 +1,68 @@
+"""Whether a Job of the cluster does the work of the one that the operator would make. Pure.
+
+What decides the work is compared: image, arguments, environment and mounts. Where its pods run is not, since a queue
+may have changed that, nor what they ask for, since the chart may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from slipway_core.protocol import variables
+from slipway_operator.kube.manifest import Manifest, at, items
+
+_FILLED_IN = frozenset({"apiVersion", "defaultMode", "recursiveReadOnly", "mountPropagation"})
+"""Fields that the API server adds to those of a manifest, below `env`, `volumes` and `volumeMounts`."""
+_TOLD = frozenset({variables.HELD_OUT_DIGEST_VARIABLE, variables.ARTIFACT_DIGEST_VARIABLE})
+"""What a step is told of its inputs may stand in no record yet; what it found is held against the record later."""
+_OF_CONTAINER = ("command", "workingDir", "lifecycle")
+_OF_POD = ("initContainers", "ephemeralContainers", "hostAliases", "dnsConfig", "hostNetwork", "hostPID")
+"""Fields that no step of ours has: with each, the same image and arguments may do something else."""
+
+
+def difference(there: Manifest, wanted: Manifest, *, but: tuple[str, ...] = ()) -> str | None:
+    """Returns the first thing in which the pods of a Job would do other work; None where they would do the same.
+
+    Args:
+        there: the Job of the cluster, with its template.
+        wanted: the Job that the operator would make.
+        but: what does not count.
+    """
+    for name, found, meant in _compared(there, wanted):
+        if found != meant and name not in but:
+            return name
+    return None
+
+
+def _compared(there: Manifest, wanted: Manifest) -> Iterator[tuple[str, Any, Any]]:
+    yield "completions", at(there, "spec").get("completions", 1), at(wanted, "spec").get("completions", 1)
+    pod, own = at(there, "spec", "template", "spec"), at(wanted, "spec", "template", "spec")
+    found, meant = items(pod, "containers"), items(own, "containers")
+    yield "number of containers", len(found), len(meant)
+    for name in _OF_POD:
+        yield name, pod.get(name) or None, own.get(name) or None
+    for one, other in zip(found, meant, strict=True):
+        for name in ("name", "image", "args", *_OF_CONTAINER):
+            yield name, one.get(name) or None, other.get(name) or None
+        yield "env", _environment(one), _environment(other)
+        for name in ("envFrom", "volumeMounts"):
+            yield name, _plain(items(one, name)), _plain(items(other, name))
+    yield "volumes", _volumes(pod), _volumes(own)
+
+
+def _environment(container: Manifest) -> list[Any]:
+    return [_plain(one) for one in items(container, "env") if one.get("name") not in _TOLD]
+
+
+def _volumes(pod: Manifest) -> list[Any]:
+    """Scratch is scratch, whatever its size."""
+    return [_plain({**one, "emptyDir": "of any size"} if "emptyDir" in one else one) for one in items(pod, "volumes")]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value without what the API server fills in, and without fields that say nothing."""
+    if isinstance(value, dict):
+        fields = {name: _plain(held) for name, held in cast(Manifest, value).items() if name not in _FILLED_IN}
+        return {name: held for name, held in fields.items() if held not in (None, "", False, [], {})}
+    return [_plain(one) for one in cast(list[Any], value)] if isinstance(value, list) else value
