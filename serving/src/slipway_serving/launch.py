@@ -38,8 +38,8 @@ from slipway_serving.settings import Settings, SettingsError
 def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
     """Loads the model and serves it on a bound socket until SIGTERM. Returns the exit code.
 
-    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM, or when vLLM does not
-    take the settings.
+    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM, or when vLLM does
+    not take the settings.
     """
     on_cpu = configuration.runs_on_cpu()
     inherited = dict(os.environ)

@@ -90,6 +90,27 @@ def test_H_a_record_that_is_about_another_run_cleans_nothing(field: str, value: 
     assert world.cluster.all(kinds.JOB) == []
 
 
+def test_an_event_of_what_one_run_left_looks_at_nothing_else():
+    world = RunWorld(name="first")
+    world.settle()
+    other = RunWorld(name="second", cluster=world.cluster)
+    other.settle()
+    delete(world)
+    delete(other)
+    uid = next(label[names.RUN_UID] for label in (cm["metadata"]["labels"] for cm in roles(world, "plan")))
+    retention = Retention(world.cluster, world.cluster.world, world.settings, lambda: world.now)  # type: ignore[arg-type]
+    asyncio.run(retention.reconcile("default", uid=uid))
+    assert (len(world.jobs()), len(other.jobs())) == (1, 0)
+
+
+def test_where_no_run_is_gone_nothing_is_read():
+    world = RunWorld()
+    world.settle()
+    world.cluster.get = None  # type: ignore[assignment,method-assign]
+    world.cluster.world.all = None  # type: ignore[assignment,method-assign]
+    assert look_after(world) is None
+
+
 def test_a_cleanup_that_is_under_way_is_not_asked_about():
     world = RunWorld()
     world.settle()

@@ -1,8 +1,11 @@
 import asyncio
 
+from tests.unit.operator.fake_cluster import FakeCluster
 from tests.unit.operator.run_world import RunWorld
 
 from slipway_operator.cache.key import Key
+from slipway_operator.cache.room import Limits
+from slipway_operator.cache.world import World
 from slipway_operator.kube import kinds
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.resync import Resync
@@ -34,3 +37,12 @@ def test_G_a_run_that_serves_learns_of_an_endpoint_whose_deletion_no_watch_told(
     assert run in resynced(world)
     world.settle()
     assert world.condition("Live")["reason"] == "EndpointDeleted"
+
+
+def test_the_first_passes_are_made_in_the_order_in_which_the_runs_were_created():
+    cluster = FakeCluster(World(Limits(runs=2)))
+    for name, day in (("c", 1), ("a", 2), ("b", 3)):
+        metadata = {"name": name, "namespace": "default", "creationTimestamp": f"2026-01-0{day}T00:00:00Z"}
+        cluster.put({"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": metadata, "spec": {}})
+    resync = Resync(cluster, cluster.world, WorkQueue(lambda: 0.0), ())  # type: ignore[arg-type]
+    assert [key.name for key in resync._everything()] == ["c", "a", "b"], "the one that is set aside is told"
