@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 from tests.unit.trainer.tiny_model import make_exported, teach
+from transformers import GenerationConfig
 
 from slipway_trainer.evaluation import generation
-from slipway_trainer.evaluation.answer_metrics import figures
-from slipway_trainer.evaluation.generation import Prompt
+from slipway_trainer.evaluation.answer_metrics import METRICS, figures
+from slipway_trainer.evaluation.generation import Answer, Prompt
+from slipway_trainer.evaluation.perplexity import MAX_WINDOW
 from slipway_trainer.model.exported_model import ExportedModel
 
 QUESTION, POEM = "背诵《夜思》", "床前明月光，疑是地上霜。"
@@ -47,9 +52,70 @@ def test_an_answer_ends_after_max_new_tokens(taught: ExportedModel) -> None:
 
 
 def test_a_prompt_that_fills_the_model_gets_no_answer_and_takes_none_from_the_others(taught: ExportedModel) -> None:
-    long, short = generation.answer(taught, [_prompt("月光" * 200), _prompt(QUESTION)], max_new_tokens=60)
+    answers = generation.answer(
+        taught, [_prompt("月光" * 200, source="p.jsonl:1"), _prompt(QUESTION)], max_new_tokens=60
+    )
+    long, short = answers
     assert (long.text, long.finish_reason) == ("", "no_room")
     assert short.text == POEM
+    metrics, missing = figures(answers)
+    assert metrics == {}
+    assert missing.keys() == set(METRICS)
+    assert missing["recall_count"] == (
+        "1 of 2 prompts could not be asked: each fills the model alone, such as p.jsonl:1"
+    )
+
+
+def test_the_room_for_a_prompt_is_what_the_model_takes_and_not_the_window_of_perplexity() -> None:
+    model = make_exported(positions=4096)
+    prompts = [_prompt("a" * 2500), _prompt("b" * 3000)]
+    assert min(len(generation._encode(model, prompt)) for prompt in prompts) > MAX_WINDOW
+    answers = generation.answer(model, prompts, max_new_tokens=2)
+    assert [answer.tokens for answer in answers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<think>\n\n</think>\n\n" + POEM, POEM),
+        ("床前\n</think>\n" + POEM, POEM),
+        ("[THINK]so[/THINK]" + POEM, POEM),
+        ("a</think>b</think>" + POEM, POEM),
+        (POEM, POEM),
+        ("<think>it never ends", "<think>it never ends"),
+    ],
+)
+def test_an_answer_is_what_follows_the_reasoning(text: str, said: str) -> None:
+    answer = Answer(_prompt(QUESTION, answer=POEM, recall=True), text, 9, "stop")
+    assert answer.said.strip() == said
+    assert answer.exact is (said == POEM)
+    assert answer.row["answer"] == text
+
+
+def test_a_wanted_answer_that_shows_its_reasoning_is_compared_whole() -> None:
+    text = "<think>so</think>\n" + POEM
+    assert Answer(_prompt(QUESTION, answer=text), text + "\n", 9, "stop").exact
+    assert not Answer(_prompt(QUESTION, answer=text), POEM, 9, "stop").exact
+
+
+def test_reasoning_alone_is_an_empty_answer() -> None:
+    metrics, _ = figures([Answer(_prompt(QUESTION), "<think>\n\n</think>\n", 9, "stop")])
+    assert metrics["empty_rate"] == 1.0
+
+
+def test_the_repetition_penalty_that_is_served_is_judged_and_sees_no_padding(taught: ExportedModel) -> None:
+    penalised = replace(taught, repetition_penalty=5.0)
+    prompts = [_prompt(text) for text in (QUESTION, "a", "月" * 30)]
+    together = generation.answer(penalised, prompts, max_new_tokens=24)
+    assert together != generation.answer(taught, prompts, max_new_tokens=24)
+    for prompt, answer in zip(prompts, together, strict=True):
+        assert generation.answer(penalised, [prompt], max_new_tokens=24) == [answer]
+        ids = torch.tensor([generation._encode(taught, prompt)])
+        alike = GenerationConfig(
+            max_new_tokens=24, do_sample=False, repetition_penalty=5.0, eos_token_id=taught.end_tokens, pad_token_id=2
+        )
+        theirs = taught.model.generate(inputs=ids, attention_mask=torch.ones_like(ids), generation_config=alike)
+        assert taught.tokenizer.decode(theirs[0, ids.shape[1] :], skip_special_tokens=True) == answer.text
 
 
 def test_an_answer_never_goes_past_the_positions_of_the_model() -> None:

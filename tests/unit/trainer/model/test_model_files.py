@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from transformers import GenerationConfig
 
-from slipway_trainer.model import model_files
+from slipway_trainer.model import exported_model, model_files
 from slipway_trainer.model.logit_check import check_written, sample_logits
 from slipway_trainer.model.model_files import write_model
 
@@ -56,6 +56,18 @@ def test_every_token_that_ends_an_answer_is_named_and_no_length_is(tmp_path: Pat
     write_model(make_model(words), words, tmp_path / "b")
     settings = json.loads((tmp_path / "b" / "generation_config.json").read_text())
     assert (settings["do_sample"], settings["temperature"], settings["top_p"]) == (True, 0.7, 0.95)
+
+
+def test_the_base_models_own_end_tokens_and_penalty_are_written_and_judged(tmp_path: Path) -> None:
+    words = make_tokenizer()
+    model = make_model(words)
+    model.generation_config = GenerationConfig(eos_token_id=[7, words.eos_token_id], repetition_penalty=1.3)
+    write_model(model, words, tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == [words.convert_tokens_to_ids("<|im_end|>"), words.eos_token_id, 7]
+    found = exported_model.load(tmp_path / "a", dtype=torch.float32)
+    assert found.end_tokens == sorted(settings["eos_token_id"])
+    assert found.repetition_penalty == settings["repetition_penalty"] == 1.3
 
 
 def test_a_greedy_base_stays_greedy(tmp_path: Path) -> None:

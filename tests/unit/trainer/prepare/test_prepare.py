@@ -211,6 +211,15 @@ def test_a_prompt_that_the_template_refuses_is_named_before_anything_is_trained(
     assert str(error) == f"{tmp_path}/p.jsonl:2: {refused}"
 
 
+def test_a_prompt_that_fills_the_model_is_named_before_anything_is_trained(tmp_path):
+    data = write_rows(tmp_path / "a.jsonl", text(POEM))
+    prompts = [{"uri": write_rows(tmp_path / "p.jsonl", {"prompt": "who?"}, {"prompt": "x" * 200})}]
+    error = failure(tmp_path / "run", plan(causal(data), prompts=prompts))
+    assert isinstance(error, BadData)
+    assert str(error).startswith(f"{tmp_path}/p.jsonl:2: the prompt takes ")
+    assert "the model takes 128 (model.scratch.maxLength), so nothing is left for an answer" in str(error)
+
+
 def test_files_of_any_name_are_read_and_one_that_cannot_be_there_is_named_by_its_field(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

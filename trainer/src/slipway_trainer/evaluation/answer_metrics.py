@@ -20,9 +20,11 @@ DEFINITIONS = {
     "distinct_n": "different n-grams over all n-grams, of all answers together (Li et al. 2016, arXiv:1510.03055)",
     "repetition_rate": f"1 - different / all {REPETITION_ORDER}-grams of an answer, mean over the answers that have "
     "one (seq-rep-4, Welleck et al. 2019, arXiv:1908.04319)",
+    "answer": "what follows the reasoning, where the model ends one (</think> and the like)",
     "empty_rate": "answers of white space alone, over all answers",
     "recall": "the answer equals the wanted one after NFC and stripping white space at both ends",
-    "decoding": "greedy, no penalties, with the chat template of the artifact",
+    "decoding": "greedy, as it is served at temperature 0: with the chat template, the repetition penalty and the end "
+    "tokens of the artifact",
 }
 
 
@@ -32,7 +34,11 @@ def figures(answers: Sequence[Answer]) -> tuple[dict[str, float], dict[str, str]
     missing: dict[str, str] = {}
     if not answers:
         return {}, dict.fromkeys(METRICS, "no prompt was answered")
-    texts = [units(answer.text) for answer in answers]
+    if unasked := [answer for answer in answers if answer.finish_reason == "no_room"]:
+        first = f", such as {unasked[0].prompt.source}" if unasked[0].prompt.source else ""
+        reason = f"{len(unasked)} of {len(answers)} prompts could not be asked: each fills the model alone{first}"
+        return {}, dict.fromkeys(METRICS, reason)
+    texts = [units(answer.said) for answer in answers]
     for order in (1, 2):
         grams = [gram for text in texts for gram in _grams(text, order)]
         if grams:
@@ -43,7 +49,7 @@ def figures(answers: Sequence[Answer]) -> tuple[dict[str, float], dict[str, str]
         metrics["repetition_rate"] = sum(repetitions) / len(repetitions)
     else:
         missing["repetition_rate"] = f"no answer has {REPETITION_ORDER} units or more"
-    metrics["empty_rate"] = sum(not answer.text.strip() for answer in answers) / len(answers)
+    metrics["empty_rate"] = sum(not answer.said.strip() for answer in answers) / len(answers)
     recalls = [answer for answer in answers if answer.prompt.recall]
     if wanted := [answer for answer in recalls if answer.prompt.answer is not None]:
         metrics["recall_count"] = float(sum(answer.exact is True for answer in wanted))

@@ -1,4 +1,8 @@
-"""What a model answers: greedily and without any penalty, so that it is the same every time."""
+"""What a model answers: greedily, so that it is the same every time, and as it is served at temperature 0.
+
+Served is what vLLM makes of the artifact: with the repetition penalty of its generation_config.json, until one of the
+tokens that it names there, and with all the room that the model has.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from slipway_trainer.evaluation.perplexity import longest_input
+from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
 from slipway_trainer.model.exported_model import ExportedModel, require_rows
 
 BATCH_ROWS = 64
 BATCH_CACHE_BYTES = 2 << 30
 """Keys and values that a batch of answers may hold."""
+REASONING_ENDS = ("</think>", "</thinking>", "</reasoning>", "</seed:think>", "[/THINK]")
+"""How models mark that their reasoning is over and the answer begins. The start may stand in the prompt already."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,17 @@ class Answer:
     """no_room: the prompt alone fills the model."""
 
     @property
+    def said(self) -> str:
+        """What it says: what follows its reasoning, where it ends one."""
+        end = max(self.text.rfind(mark) + len(mark) if mark in self.text else 0 for mark in REASONING_ENDS)
+        return self.text[end:]
+
+    @property
     def exact(self) -> bool | None:
         """Whether it is the wanted answer; None when none is wanted."""
-        return None if self.prompt.answer is None else _plain(self.text) == _plain(self.prompt.answer)
+        if self.prompt.answer is None:
+            return None
+        return _plain(self.prompt.answer) in (_plain(self.said), _plain(self.text))
 
     @property
     def row(self) -> dict[str, Any]:
@@ -77,7 +91,7 @@ def answer(
         raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
     rows = [_encode(exported, prompt) for prompt in prompts]
     require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
-    limit = longest_input(exported.model.config, exported.tokenizer)
+    limit = positions(exported.model.config, exported.tokenizer)
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
     answers: dict[int, Answer] = {}
     for batch in _batches(rows, rooms, _rows_at_once(exported)):
@@ -119,7 +133,12 @@ def _rows_at_once(exported: ExportedModel) -> Callable[[int], int]:
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * size * exported.model.dtype.itemsize
-    return lambda length: max(1, min(BATCH_ROWS, BATCH_CACHE_BYTES // (per_token * length)))
+
+    def rows(length: int) -> int:
+        # Rows of unequal lengths need a mask of [rows, length, length].
+        return 1 if length > MAX_WINDOW else max(1, min(BATCH_ROWS, BATCH_CACHE_BYTES // (per_token * length)))
+
+    return rows
 
 
 def _generate(exported: ExportedModel, rows: list[list[int]], room: int) -> list[list[int]]:
@@ -133,10 +152,29 @@ def _generate(exported: ExportedModel, rows: list[list[int]], room: int) -> list
     greedy = GenerationConfig(
         max_new_tokens=room, do_sample=False, eos_token_id=exported.end_tokens, pad_token_id=pad, use_cache=True
     )
+    penalty = [_RepetitionPenalty(exported.repetition_penalty, mask)] if exported.repetition_penalty != 1 else []
     made: Any = exported.model.generate(  # pyright: ignore[reportCallIssue]
-        inputs=inputs, attention_mask=mask, generation_config=greedy
+        inputs=inputs, attention_mask=mask, generation_config=greedy, logits_processor=LogitsProcessorList(penalty)
     )
     return made[:, width:].tolist()
+
+
+class _RepetitionPenalty(LogitsProcessor):
+    """Makes every token that the prompt or the answer has had less likely (Keskar et al. 2019, arXiv:1909.05858).
+
+    Not transformers' own: it takes padding for a part of the prompt, so that an answer would depend on its batch.
+    """
+
+    def __init__(self, penalty: float, mask: torch.Tensor) -> None:
+        self._penalty, self._mask = penalty, mask
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Takes the tokens so far [rows, length] and scores [rows, vocabulary], and returns scores."""
+        real = torch.ones_like(input_ids)
+        real[:, : self._mask.shape[1]] = self._mask
+        had = torch.zeros_like(scores, dtype=real.dtype).scatter_reduce(1, input_ids, real, "amax").bool()
+        less = torch.where(scores > 0, scores / self._penalty, scores * self._penalty)
+        return torch.where(had, less, scores)  # pyright: ignore[reportReturnType]
 
 
 def _read(exported: ExportedModel, prompt: Prompt, tokens: list[int], room: int) -> Answer:

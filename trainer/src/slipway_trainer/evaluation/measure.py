@@ -144,6 +144,7 @@ def _answer(
             "prompts": len(data.prompts),
             "recall_prompts": sum(prompt.recall for prompt in data.prompts),
             "max_new_tokens": max_new_tokens,
+            "repetition_penalty": model.repetition_penalty,
             "finish_reasons": _counts([answer.finish_reason for answer in answers]),
             "definitions": answer_metrics.DEFINITIONS,
             "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],

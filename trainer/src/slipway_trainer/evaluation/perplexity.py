@@ -106,13 +106,18 @@ def band(perplexity: float | None) -> str | None:
     return "good" if perplexity < GOOD_BELOW else "fair" if perplexity < FAIR_BELOW else "poor"
 
 
-def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the positions that a model takes, by its configuration or else its tokenizer, MAX_WINDOW at most."""
+def positions(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns how many tokens a model takes, by its configuration or else its tokenizer."""
     for source in (getattr(config, "text_config", None), config):
         for field in _LENGTH_FIELDS:
             if isinstance(length := getattr(source, field, None), int) and length > 0:
-                return min(length, MAX_WINDOW)
-    return min(tokenizer.model_max_length or MAX_WINDOW, MAX_WINDOW)
+                return length
+    return tokenizer.model_max_length or MAX_WINDOW
+
+
+def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the longest window in which text is scored: what the model takes, MAX_WINDOW at most."""
+    return min(positions(config, tokenizer), MAX_WINDOW)
 
 
 def prefix_token(tokenizer: PreTrainedTokenizerBase) -> int:

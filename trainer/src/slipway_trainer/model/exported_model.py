@@ -22,6 +22,8 @@ class ExportedModel:
     tokenizer: PreTrainedTokenizerBase
     end_tokens: list[int]
     """Tokens that end an answer, sorted: those of generation_config.json, as in vLLM, and the tokenizer's EOS."""
+    repetition_penalty: float = 1.0
+    """Of generation_config.json: vLLM applies it to every answer, a greedy one too, unless the client sends another."""
 
 
 def load(
@@ -49,9 +51,11 @@ def load(
             shown = ", ".join(names[:3])
             raise BadArtifact(f"{folder}: {len(names)} {what.replace('_', ' ')} among the weights, such as {shown}")
     ends = _end_tokens(model.generation_config, words)
-    # What a base model brings along (penalties, forced tokens, sampling) would seep into every generation.
+    penalty = getattr(model.generation_config, "repetition_penalty", None) or 1.0
+    # What else a base model brings along (forced tokens, sampling) would seep into every generation, and vLLM does not
+    # read it.
     model.generation_config = GenerationConfig()
-    return ExportedModel(model.to(device).eval(), words, ends)
+    return ExportedModel(model.to(device).eval(), words, ends, float(penalty))
 
 
 def require_rows(model: PreTrainedModel, largest: int) -> None:

@@ -33,17 +33,19 @@ def write_model(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: 
 
 
 def _generation_config(model: PreTrainedModel, words: PreTrainedTokenizerFast) -> GenerationConfig:
-    """Returns the model's own sampling settings or ours, and what ends an answer.
+    """Returns the model's own sampling settings or ours, and what ends an answer: the run's end tokens, and its own.
 
     A limit on the length is left out: vLLM would take it for the most that any request may ask for.
     """
     own = model.generation_config.to_diff_dict() if model.generation_config else {}
+    ends = own.get("eos_token_id")
+    ends = [*tokenizer.end_ids(words), *(ends if isinstance(ends, list) else [ends])]
     sampling = {name: own[name] for name in SAMPLING if own.get(name) is not None} or DEFAULT_SAMPLING
     if not sampling.get("do_sample"):
         sampling = {name: value for name, value in sampling.items() if name == "repetition_penalty"}
     return GenerationConfig(
         bos_token_id=words.bos_token_id,
-        eos_token_id=tokenizer.end_ids(words),
+        eos_token_id=[end for end in dict.fromkeys(ends) if isinstance(end, int)],
         pad_token_id=words.pad_token_id,
         **sampling,
     )

@@ -21,15 +21,16 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         base: folder of the base model; None when the plan makes a new one.
         say: told what an adapter leaves out.
     """
-    longest = _longest(plan, base)
+    most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
-        _check_length(stage, field, longest)
+        _check_length(stage, field, most)
         _check_measured(stage, field)
     _check_adapters(plan, base, say)
 
 
-def _longest(plan: Plan, base: Path | None) -> ContextLength | None:
+def longest(plan: Plan, base: Path | None) -> ContextLength | None:
+    """Returns how many tokens the model takes; None when nothing says it. Raises BadModel."""
     if plan.model.scratch is not None:
         return ContextLength(plan.model.scratch.max_length, "model.scratch.maxLength")
     assert base is not None

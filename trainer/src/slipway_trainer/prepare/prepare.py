@@ -95,7 +95,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     scanned = training_scan.scan(found, held, workers, say)
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
-    prompt_check.check(held, made.words)
+    prompt_check.check(held, made.words, preflight.longest(plan, base))
     made.publish(workspace.tokenizer, fence)
     stages: dict[str, Any] = {}
     for stage in plan.stages:

@@ -1,20 +1,31 @@
-"""Prompts of the evaluation are put to the template before anything is trained: what cannot be asked is known then."""
+"""Prompts of the evaluation, put to the chat template before anything is trained: evaluate would find out too late."""
 
 from __future__ import annotations
 
 from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step.errors import BadData
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tokens.chat_rendering import Unrenderable
 
 
-def check(held: HeldOut, words: PreTrainedTokenizerFast) -> None:
-    """Raises BadData that names the prompt which the template refuses, or of which it leaves a turn out."""
+def check(held: HeldOut, words: PreTrainedTokenizerFast, longest: ContextLength | None) -> None:
+    """Raises BadData that names a prompt which the template refuses or cuts, or which leaves no room for an answer.
+
+    Args:
+        longest: how many tokens the model takes; None when nothing says it.
+    """
     renderer = tokenizer.renderer(words)
     for prompt in held.prompts:
         try:
-            renderer.prompt([{"role": turn.role, "content": turn.content} for turn in prompt.row.turns])
+            text = renderer.prompt([{"role": turn.role, "content": turn.content} for turn in prompt.row.turns])
         except Unrenderable as error:
             raise BadData(f"{prompt.place}: the model's chat template {error}.") from None
+        tokens = len(words.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+        if longest is not None and tokens >= longest.tokens:
+            raise BadData(
+                f"{prompt.place}: the prompt takes {tokens} tokens and the model takes {longest.tokens} "
+                f"({longest.where}), so nothing is left for an answer. Shorten it"
+            )

@@ -184,8 +184,8 @@ def _refuse_loss(text: str, messages: Messages) -> None:
         if message["role"] != "assistant" and _squeezed(message["content"]) not in rendered:
             where = "the first user turn" if message["role"] == "system" else "another turn"
             raise Unrenderable(
-                f"leaves turn {number} ({message['role']}) out, so the model would neither learn from it nor be asked "
-                f"with it. Write what it says into {where}, or set model.chatTemplate to ChatML"
+                f"leaves turn {number} ({message['role']}) out, so it would be lost. Write what it says into {where}, "
+                "or set model.chatTemplate to ChatML"
             )
 
 
