@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +404,69 @@ def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
     assert torch.equal(weights(run)["model.norm.weight"], best["model.norm.weight"])
 
 
+BEST = PRETRAIN | VALIDATED | {"steps": 10, "select": "Best"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "fails", "selected"),
+    [
+        # Steps 2, 4, 6, 8 and 10.
+        ((5.0, 3.0, 4.5, 4.6, 4.7), 4, 6),
+        ((4.0, 3.0, 4.5, 4.6, 4.7), 4, 2),
+        ((5.0, 4.0, 4.5, 4.6, 3.0), 10, 10),
+    ],
+)
+def test_select_best_with_a_full_disk_ends_with_the_best_that_is_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    losses: tuple[float, ...],
+    fails: int,
+    selected: int,
+) -> None:
+    run = make(tmp_path, BEST, checkpoints={"everySteps": 2, "keep": 1})
+    rising(monkeypatch, *losses)
+    fail_writing(monkeypatch, fails)
+    result = run.train()
+    assert result.metrics["selected_step"] == selected
+    assert result.metrics["validation_loss"] == losses[selected // 2 - 1]
+    told = capsys.readouterr().out
+    lost = selected != fails
+    assert ("the best so far, and select: Best cannot end with it: the best that is kept is of step 2" in told) == lost
+    assert ("the checkpoint of the lowest one (3.0000) could not be kept" in told) == lost
+
+
+def test_patience_counts_from_the_lowest_loss_although_it_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, BEST | {"earlyStop": {"patience": 2}}, checkpoints={"everySteps": 2, "keep": 1})
+    rising(monkeypatch, 5.0, 3.0, 4.5, 4.4)
+    fail_writing(monkeypatch, 4)
+    result = run.train()
+    assert (result.metrics["steps"], result.metrics["selected_step"]) == (8, 8)
+
+
+def test_a_best_checkpoint_that_is_gone_is_replaced_by_the_best_of_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(tmp_path, BEST, checkpoints={"everySteps": 2, "keep": 1})
+    rising(monkeypatch, 5.0, 3.0, 4.5, 4.2, 4.7)
+    crash(run, at=7)
+    shutil.rmtree(run.folder().checkpoint(4))
+    result = run.train(attempt=2)
+    assert result.metrics["selected_step"] == 8
+    told = capsys.readouterr().out
+    assert "the checkpoint of step 4, which had the lowest validation loss (3.0), is not there any more" in told
+
+
+def test_a_stop_with_a_full_disk_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    fail_writing(monkeypatch, 3)
+    stopping(monkeypatch, 3)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 6; it goes on from step 2"):
+        run.train()
+
+
 def test_early_stop_ends_the_stage_after_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path, PRETRAIN | VALIDATED | {"steps": 20, "earlyStop": {"patience": 2}})
     rising(monkeypatch, 5.0, 4.0, 4.5, 4.6, 1.0)
@@ -466,18 +530,23 @@ def test_the_next_stage_starts_where_the_one_before_ended(tmp_path: Path) -> Non
         torch.testing.assert_close(weight, composed[name], atol=1e-6, rtol=0)
 
 
+def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """A signal comes while a step is taken."""
+    taken = loop.Training._step
+
+    def asked(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
+        self.stop.requested = number == step
+        return taken(self, window, targets, rate, number)
+
+    monkeypatch.setattr(loop.Training, "_step", asked)
+
+
 def test_a_stop_is_a_checkpoint_on_that_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = make(tmp_path / "undisturbed")
     undisturbed.train()
     run = make(tmp_path / "stopped")
-    taken = loop.Training._step
-
-    def asked(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
-        self.stop.requested = number == 3
-        return taken(self, window, targets, rate, number)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Training, "_step", asked)
+        stopping(patch, 3)
         with pytest.raises(Interrupted, match="stopped at step 3 of 6") as found:
             run.train()
     assert found.value.exit_code == exit_codes.RESTARTABLE

@@ -140,7 +140,8 @@ class Stage(Api):
     seed: int = Field(default=0, ge=0, lt=1 << 31)
     """Makes the order of the data, the dropout and the new weights."""
     select: Literal["Last", "Best"] = "Last"
-    """Which weights the stage ends with: the last, or those with the lowest validation loss."""
+    """Which weights the stage ends with: the last, or those with the lowest validation loss of which there is a
+    checkpoint."""
     early_stop: EarlyStop | None = None
     max_length: int = Field(default=512, ge=8, le=1048576)
     """Tokens of a packed row. Longer CausalLM documents are split, longer conversations end at the last turn that

@@ -43,6 +43,8 @@ class Training:
     clock: Callable[[], float] = time.monotonic
     saved_step: int | None = None
     """Of the newest complete checkpoint."""
+    saved_best: tuple[int | None, float | None] = (None, None)
+    """Step and validation loss of the best one that is complete."""
 
     def train(self, state: TrainState) -> TrainState:
         """Takes the steps from `state` to the end of the stage, or to where early stopping ends it.
@@ -75,7 +77,7 @@ class Training:
                     saved = self.saved_step is not None
                     self.report.step(state, rate, norm, pace, measured=due, has_checkpoint=saved)
                 if self._checkpoint_due(state):
-                    self._save(state)
+                    state = self._save(state)
         return state
 
     def _step(self, window: Window, targets: float, rate: float, number: int) -> tuple[float, float]:
@@ -136,9 +138,18 @@ class Training:
         assert self.validation is not None
         loss = self.validation.loss(self.engine, self.ranks.device, self._sum)
         self._finite("validation loss", loss, state.step, self.stage.optimizer.learning_rate)
+        # A checkpoint of a version before has no lowest loss of its own.
+        lowest = state.lowest_loss if state.lowest_loss is not None else state.best_loss
+        lower = lowest is None or loss < lowest
+        state = replace(
+            state,
+            validation_loss=loss,
+            lowest_loss=loss if lower else lowest,
+            worse_in_a_row=0 if lower else state.worse_in_a_row + 1,
+        )
         if state.best_loss is None or loss < state.best_loss:
-            return replace(state, validation_loss=loss, best_loss=loss, best_step=state.step, worse_in_a_row=0)
-        return replace(state, validation_loss=loss, worse_in_a_row=state.worse_in_a_row + 1)
+            return replace(state, best_loss=loss, best_step=state.step)
+        return state
 
     def _stops_early(self, state: TrainState) -> bool:
         early = self.stage.early_stop
@@ -148,8 +159,11 @@ class Training:
         best = self.stage.select == "Best" and state.best_step == state.step
         return best or state.step % self.every_steps == 0 or state.step == self._steps
 
-    def _save(self, state: TrainState) -> None:
-        """Writes a checkpoint. When the disk is full and an older one exists, training goes on with a warning."""
+    def _save(self, state: TrainState) -> TrainState:
+        """Writes a checkpoint. When the disk is full and an older one exists, training goes on with a warning.
+
+        Returns the state; where the best one could not be written, the best is again the one that was.
+        """
         # The best one is kept only for the sake of `select`.
         kept = state if self.stage.select == "Best" else replace(state, best_step=None)
         try:
@@ -157,16 +171,26 @@ class Training:
         except CheckpointFailed as error:
             if self.saved_step is None:
                 raise NoSpace(f"{error}. No checkpoint could be written: free space there and start again") from None
+            lost = self.stage.select == "Best" and state.best_step == state.step
             if self.report:
                 self.report.reporter.warn(
                     "checkpoint",
                     f"step {state.step}: the checkpoint could not be written ({error}). The last complete one "
-                    f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there",
+                    f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there"
+                    + (self._lost_best() if lost and state.step < self._steps else ""),
                 )
-            return
+            best_step, best_loss = self.saved_best
+            return replace(state, best_step=best_step, best_loss=best_loss) if lost else state
         if self.saved_step is not None and self.report:
             self.report.reporter.warn("checkpoint", None)
         self.saved_step = state.step
+        self.saved_best = (kept.best_step, kept.best_loss)
+        return state
+
+    def _lost_best(self) -> str:
+        step, loss = self.saved_best
+        kept = "" if step is None or loss is None else f": the best that is kept is of step {step} ({loss:.4f})"
+        return f". It was the best so far, and select: Best cannot end with it{kept}"
 
     def _interrupt(self, state: TrainState) -> None:
         """All ranks are at the same step here, because they added up the flag."""
@@ -174,7 +198,7 @@ class Training:
             if self.report:
                 self.report.reporter.log(f"stopping at step {state.step}: writing a checkpoint")
             self._save(state)
-        raise Interrupted(f"stopped at step {state.step} of {self._steps}; it goes on from there")
+        raise Interrupted(f"stopped at step {state.step} of {self._steps}; it goes on from step {self.saved_step or 0}")
 
     @property
     def _steps(self) -> int:

@@ -132,6 +132,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
             stop=flag,
             report=report,
             saved_step=resumed.step if resumed else None,
+            saved_best=(state.best_step, state.best_loss),
         )
         state = training.train(state)
     return stage_end.end(attempt, engine, checkpoints, state, decided)

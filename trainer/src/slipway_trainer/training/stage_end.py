@@ -56,11 +56,24 @@ def _select(
     attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state: TrainState
 ) -> tuple[int, float | None]:
     """Puts the weights that are asked for into the engine. Returns their step and their validation loss."""
-    if attempt.stage.select != "Best" or state.best_step in (None, state.step):
+    if attempt.stage.select != "Best" or state.validation_loss is None:
         return state.step, state.validation_loss
-    assert state.best_step is not None
-    resume.load_weights(engine, checkpoints.folder.checkpoint(state.best_step), attempt.ranks)
-    return state.best_step, state.best_loss
+    best = state.best_step
+    if best is not None and best != state.step and not checkpoints.is_whole(best):
+        attempt.log(f"the checkpoint of step {best} is not there any more")
+        best = None
+    chosen, loss = best, state.best_loss
+    # The last step's are in the engine, whether or not they could be written.
+    if chosen is None or loss is None or state.validation_loss < loss:
+        chosen, loss = state.step, state.validation_loss
+    if state.lowest_loss is not None and state.lowest_loss < loss:
+        attempt.log(
+            f"WARNING: select: Best ends with step {chosen} (validation loss {loss:.4f}): the checkpoint of the lowest "
+            f"one ({state.lowest_loss:.4f}) could not be kept"
+        )
+    if chosen != state.step:
+        resume.load_weights(engine, checkpoints.folder.checkpoint(chosen), attempt.ranks)
+    return chosen, loss
 
 
 def _metrics(state: TrainState, step: int, validation_loss: float | None) -> tuple[dict[str, float], dict[str, str]]:

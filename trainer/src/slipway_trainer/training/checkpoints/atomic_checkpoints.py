@@ -74,21 +74,28 @@ class Checkpoints:
         path = process_group.of_first(self._newest_whole() if self.ranks.first else None, self.ranks)
         return None if path is None else (path, TrainState.load(path / STATE))
 
+    def is_whole(self, step: int) -> bool:
+        """Returns whether the checkpoint of a step is there, byte for byte; a damaged one is named and set aside."""
+        path = self.folder.checkpoint(step)
+        whole = self.ranks.first and path in self.complete() and self._verified(path)
+        return process_group.of_first(whole, self.ranks)
+
     def complete(self) -> list[Path]:
         """Returns the complete checkpoints, oldest first; completeness alone, not damage."""
         return sorted(p for p in self.folder.checkpoints.glob(f"{_PREFIX}*") if (p / MANIFEST).is_file())
 
     def _newest_whole(self) -> Path | None:
-        for path in sorted(self.complete(), reverse=True):
-            try:
-                checkpoint_files.verify(path)
-            except BadCheckpoint as error:
-                self.log(f"{error}. It is not used")
-                self.fence.check()
-                _set_aside(path)
-            else:
-                return path
-        return None
+        return next((path for path in sorted(self.complete(), reverse=True) if self._verified(path)), None)
+
+    def _verified(self, path: Path) -> bool:
+        try:
+            checkpoint_files.verify(path)
+        except BadCheckpoint as error:
+            self.log(f"{error}. It is not used")
+            self.fence.check()
+            _set_aside(path)
+            return False
+        return True
 
     def _fresh(self, temporary: Path) -> None:
         if self.ranks.first:

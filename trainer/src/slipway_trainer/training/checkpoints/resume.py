@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,18 @@ def resume(engine: Any, checkpoints: Checkpoints) -> TrainState | None:
     path, state = found
     _load(engine, path, state, checkpoints.ranks, checkpoints.log)
     checkpoints.log(f"going on from step {state.step} ({path.name})")
-    return state
+    return _with_best_that_is_there(state, checkpoints)
+
+
+def _with_best_that_is_there(state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    """Returns the state; without its best step where no whole checkpoint of that is left: it is looked for anew."""
+    if state.best_step in (None, state.step) or checkpoints.is_whole(state.best_step):
+        return state
+    checkpoints.log(
+        f"the checkpoint of step {state.best_step}, which had the lowest validation loss ({state.best_loss}), is not "
+        "there any more: select: Best looks for the best of what comes"
+    )
+    return replace(state, best_step=None, best_loss=None, lowest_loss=state.lowest_loss or state.best_loss)
 
 
 def load_weights(engine: Any, path: Path, ranks: Ranks) -> None:

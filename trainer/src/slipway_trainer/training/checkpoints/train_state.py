@@ -25,7 +25,10 @@ class TrainState:
     loss: float | None = None
     validation_loss: float | None = None
     best_step: int | None = None
+    """Of the lowest validation loss whose checkpoint is there, where `select` asks for it."""
     best_loss: float | None = None
+    lowest_loss: float | None = None
+    """The lowest that was measured; below `best_loss` where its checkpoint could not be written."""
     worse_in_a_row: int = 0
     """Measurements since the lowest validation loss."""
     world: int = 1
