@@ -22,6 +22,7 @@ from slipway_trainer.model import stage_model
 from slipway_trainer.step.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 from slipway_trainer.training import loop, train
 from slipway_trainer.training.checkpoints import checkpoint_files
 
@@ -30,11 +31,14 @@ CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}
 CHAT: dict[str, Any] = {"name": "sft", "objective": "Chat", "maxLength": 64, "steps": 3, "batch": {"sequences": 2}}
 
 
+TURNS = [TURN_START, TURN_END]
+
+
 class Crash(Exception):
     """Stands for anything that ends a process at once."""
 
 
-def crash(run: Training, *, at: int, attempt: int = 1) -> None:
+def crash(run: Training, *, at: int, attempt: int = 1, stage: str = "pretrain") -> None:
     """Trains until a step is about to be taken, and ends there."""
     taken = loop.Training._step
 
@@ -46,7 +50,7 @@ def crash(run: Training, *, at: int, attempt: int = 1) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Training, "_step", crashing)
         with pytest.raises(Crash):
-            run.train(attempt=attempt)
+            run.train(stage, attempt=attempt)
 
 
 def step_names(run: Training) -> list[str]:
@@ -516,6 +520,40 @@ def test_an_adapter_on_a_folder_base_trains_alone_and_merges(tmp_path: Path, met
     key = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(merged[key], before[key])
     assert torch.equal(merged["model.norm.weight"], before["model.norm.weight"])
+
+
+def base_without_turns(folder: Path) -> str:
+    """A model that has never seen the tokens of a chat template: their rows are alike, as when they were made."""
+    first = make(folder / "base")
+    first.train()
+    place = first.folder().model
+    words = tokenizer.load(first.workspace)
+    model = stage_model.load_folder(place, dtype=torch.float32)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[words.convert_tokens_to_ids(TURNS)] = 0.01
+    model.save_pretrained(str(place))
+    words.save_pretrained(str(place))
+    return f"file://{place}"
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+def test_tokens_that_the_base_never_learned_are_trained_beside_an_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], zero: int
+) -> None:
+    adapter = {"adapter": {"method": "LoRA", "rank": 4}, "optimizer": {"learningRate": 1e-2}}
+    settings = CHAT | {"steps": 4, "memory": {"zeroStage": zero}} | adapter
+    model = {"from": base_without_turns(tmp_path)}
+    run = make(tmp_path / "lora", settings, model=model, **CHECKPOINTS)
+    before = stage_model.load_composed(run.plan, run.workspace, None)
+    crash(run, at=3, stage="sft")
+    run.train("sft", attempt=2)
+    told = "the base never learned <|im_start|>, <|im_end|>: their rows are trained with the adapter"
+    assert told in capsys.readouterr().out
+    assert told == json.loads(run.folder("sft").resolved.read_text())["reasons"]["adapter.rows"]
+    old = before.get_input_embeddings().weight
+    new = stage_model.load_final(run.plan, run.workspace).get_input_embeddings().weight
+    moved = (new != old).any(1).nonzero().flatten().tolist()
+    assert moved == sorted(tokenizer.load(run.workspace).convert_tokens_to_ids(TURNS))
 
 
 def test_the_next_stage_starts_where_the_one_before_ended(tmp_path: Path) -> None:

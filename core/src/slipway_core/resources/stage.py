@@ -88,7 +88,8 @@ class Memory(Api):
 
 
 class Adapter(Api):
-    """Trains a few new weights beside the model instead of all of its own."""
+    """Trains a few new weights beside the model instead of all of its own, and the rows of special tokens that the base
+    never learned."""
 
     rules: ClassVar = (
         Rule(

@@ -160,6 +160,13 @@ def test_a_model_that_cannot_be_called_with_tokens_is_refused_by_name(monkeypatc
         look(model)
 
 
+def test_a_model_without_an_output_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(*APART[0])
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    with pytest.raises(BadModel, match=r"model\.from: llama has no output layer"):
+        look(model)
+
+
 def test_weights_that_are_no_numbers_are_left_to_the_loss() -> None:
     model = make(*APART[0])
     with torch.no_grad():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from slipway_core.resources.stage import Optimizer
+from slipway_trainer.model.token_rows import TokenRows
 from slipway_trainer.training.optimizer import adamw, learning_rate, parameter_groups
 
 
@@ -31,6 +32,13 @@ def test_only_matrices_decay() -> None:
     assert kept["weight_decay"] == 0
     assert id(model.output.weight) in {id(p) for p in kept["params"]}
     assert len(kept["params"]) == 4
+
+
+def test_rows_that_are_trained_beside_an_adapter_do_not_decay() -> None:
+    model = Tied().requires_grad_(False)
+    model.rows = TokenRows([1, 3], model.embedding.weight, tied=False)
+    (group,) = parameter_groups(model, Optimizer(weight_decay=0.3))
+    assert (len(group["params"]), group["weight_decay"]) == (2, 0)
 
 
 def test_frozen_weights_are_in_no_group() -> None:

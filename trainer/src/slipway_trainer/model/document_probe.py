@@ -54,6 +54,8 @@ def look(model: Any, tokens: np.ndarray, *, max_length: int) -> Found:
     Raises BadModel when the model cannot be trained at all: it cannot be called with tokens alone, has no output layer,
     or lets a token see what comes after it, so that it would learn to copy.
     """
+    if model.get_output_embeddings() is None:
+        raise BadModel(f"model.from: {_name(model)} has no output layer, so it predicts no tokens")
     size = max(1, min(TOKENS, max_length // 2))
     drawn = torch.from_numpy(np.resize(np.asarray(tokens[: 2 * size], np.int64), 2 * size)).to(model.device)
     before, document = drawn[:size], drawn[size:]

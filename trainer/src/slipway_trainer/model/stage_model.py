@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -21,7 +22,7 @@ from slipway_trainer.tokens import tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-from slipway_trainer.model import adapter_targets
+from slipway_trainer.model import adapter_targets, token_rows
 from slipway_trainer.model.adapters import add_adapter
 from slipway_trainer.model.attention import set_attention
 from slipway_trainer.model.blueprint import read_config
@@ -36,6 +37,7 @@ def load_for_stage(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    tokens: np.ndarray | None = None,
     target_modules: list[str] | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Returns the model that a stage starts from, with a fresh adapter if the stage trains one.
@@ -44,6 +46,8 @@ def load_for_stage(
 
     Args:
         dtype: of the weights; a new model is made in float32 and then converted.
+        tokens: that the stage learns from: with an adapter, the rows of those that the base never learned are trained.
+            None are when it is left out.
         target_modules: of the adapter; the ones that the stage names when left out.
 
     Raises BadModel when the base cannot be used, BadConfig when the stage asks for what the model has not.
@@ -53,13 +57,17 @@ def load_for_stage(
     words = tokenizer.load(ws)
     model = load_composed(plan, ws, before.name if before else None, dtype=dtype, seed=settings.seed)
     check_length(model.config, settings)
-    fit_vocabulary(model, words)
+    known = fit_vocabulary(model, words)
     set_attention(model, settings.max_length, device)
     model.config.use_cache = False
     model.to(device)  # type: ignore[arg-type]
     if settings.adapter is None:
         return model
-    return add_adapter(model, settings, target_modules or adapter_targets.resolve(model, settings))
+    rows = [] if tokens is None else token_rows.untrained(model, words, tokens, known=known)
+    adapted = add_adapter(model, settings, target_modules or adapter_targets.resolve(model, settings))
+    if rows:
+        token_rows.attach(adapted, rows)
+    return adapted
 
 
 def load_composed(
@@ -90,6 +98,7 @@ def merge(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     merged = merge_adapter(PeftModel.from_pretrained(base, str(adapter)))
+    token_rows.merge(merged, adapter)
     # An adapter freezes what it stands on; a stage that comes next may train all of it.
     return merged.requires_grad_(True)
 

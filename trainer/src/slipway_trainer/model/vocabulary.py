@@ -16,15 +16,16 @@ def rounded(ids: int) -> int:
     return -(-ids // VOCABULARY_STEP) * VOCABULARY_STEP
 
 
-def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> None:
+def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> int:
     """Makes room for tokens that the run's tokenizer has and the model has not, such as those of a chat template.
 
-    A new row is the mean of the old ones: every process and every attempt makes the same.
+    A new row is the mean of the old ones: every process and every attempt makes the same. Returns how many rows there
+    were.
     """
     old = _weight(model.get_input_embeddings()).shape[0]
     wanted = id_count(words)
     if wanted <= old:
-        return
+        return old
     layers: list[nn.Module] = [model.get_input_embeddings()]
     output = model.get_output_embeddings()
     if output is not None and output.weight is not layers[0].weight:
@@ -35,6 +36,7 @@ def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> No
     with torch.no_grad():
         for layer, mean in zip(layers, means, strict=True):
             _weight(layer)[old:] = mean.to(_weight(layer).dtype)
+    return old
 
 
 def _weight(layer: nn.Module) -> torch.Tensor:

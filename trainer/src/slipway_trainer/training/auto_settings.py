@@ -9,7 +9,8 @@ from typing import Any
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import adapter_targets, document_probe, lineage
+from slipway_trainer.model import adapter_targets, document_probe, lineage, token_rows
+from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import memory, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
 from slipway_trainer.training.precision import Precision
@@ -61,13 +62,24 @@ def decide(
         versions=lineage.libraries(),
         reasons=choice.reasons
         | {"precision": precision.reason(stage, device), "packing": told_apart.reason}
-        | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {}),
+        | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {})
+        | ({"adapter.rows": rows} if (rows := _rows(attempt, model)) else {}),
     )
     if ranks.first:
         attempt.fence.check()
         decided.write(attempt.folder.resolved)
         _tell(attempt, decided, size)
     return decided
+
+
+def _rows(attempt: StageAttempt, model: Any) -> str | None:
+    """Returns which tokens an adapter trains rows of, in words."""
+    rows = getattr(model.get_base_model(), token_rows.NAME, None) if attempt.stage.adapter else None
+    if rows is None:
+        return None
+    names = tokenizer.load(attempt.workspace).convert_ids_to_tokens(rows.ids[:8])
+    more = f" and {len(rows.ids) - 8} more" if len(rows.ids) > 8 else ""
+    return f"the base never learned {', '.join(names)}{more}: their rows are trained with the adapter"
 
 
 def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
@@ -83,5 +95,7 @@ def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
     attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
     if decided.target_modules:
+        if "adapter.rows" in why:
+            attempt.log(why["adapter.rows"])
         left_out = why.get("adapter.targetModules")
         attempt.log(f"adapter on {', '.join(decided.target_modules)}{f'; {left_out}' if left_out else ''}")

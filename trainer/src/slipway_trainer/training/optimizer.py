@@ -9,17 +9,18 @@ import torch
 from torch import nn
 
 from slipway_core.resources.stage import Optimizer
+from slipway_trainer.model.token_rows import TokenRows
 
 
 def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict]:
     """Returns the trainable weights in two groups: matrices decay, norms, biases and embeddings do not.
 
-    A tied output layer is the embedding, so it does not decay either.
+    A tied output layer is the embedding, so it does not decay either; nor do rows that are trained beside an adapter.
     """
     embeddings = {
         id(parameter)
         for module in model.modules()
-        if isinstance(module, nn.Embedding)
+        if isinstance(module, nn.Embedding | TokenRows)
         for parameter in module.parameters(recurse=False)
     }
     decayed: list[nn.Parameter] = []

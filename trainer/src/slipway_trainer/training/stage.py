@@ -92,6 +92,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         stage.name,
         device=ranks.device,
         dtype=precision.DTYPES[chosen],
+        tokens=shards.tokens,
         target_modules=decided.target_modules if decided else None,
     )
     told_apart = _told_apart(attempt, model, shards)

@@ -13,6 +13,7 @@ import torch
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.status import Progress
+from slipway_trainer.model import token_rows
 from slipway_trainer.training import deepspeed_engine as engines
 from slipway_trainer.training import stage_output
 from slipway_trainer.training.checkpoints import resume
@@ -108,6 +109,7 @@ def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(str(path), state_dict=weights, save_embedding_layers=False)
+    token_rows.save(model, weights, path)
     (path / "README.md").unlink(missing_ok=True)
     config = path / "adapter_config.json"
     # A path of this machine otherwise; the adapter's base is what the stage before it left.

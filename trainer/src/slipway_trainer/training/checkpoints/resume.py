@@ -54,6 +54,12 @@ def load_weights(engine: Any, path: Path, ranks: Ranks) -> None:
         reshard.load(engine, mine["optimizer"], ranks)
         return
     saved = checkpoint_files.read(path / checkpoint_files.WEIGHTS)
+    wanted = {name for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad}
+    if other := sorted(wanted.symmetric_difference(saved)):
+        raise BadCheckpoint(
+            f"{path}: holds other weights than this version trains ({other[0]} is in one of both alone). Start a run "
+            "under another name"
+        )
     with torch.no_grad():
         for name, parameter in engine.module.model.named_parameters():
             if parameter.requires_grad:

@@ -1,0 +1,149 @@
+"""Rows of the vocabulary that are trained beside an adapter: those of tokens that the base never learned.
+
+An adapter freezes the embedding and the output layer. A token that was added for a chat template, or that a base model
+keeps in reserve, would stay at a row that says nothing, and an answer that ends with it would never end. So such rows
+get something of their own that is added to them, and is merged with the adapter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from slipway_trainer.tokens import tokenizer
+
+FILE = "token_rows.safetensors"
+"""In the adapter's folder, where the stage has such rows."""
+NAME = "token_rows"
+_TINY = 0.01
+"""Share of the usual length of a row below which one was never trained."""
+_COLUMNS = 8
+"""Of a row that are compared with those of the others."""
+_CHUNK = 1 << 24
+
+
+class TokenRows(nn.Module):
+    """What is added to some rows of the embedding and of the output layer; one for both where they are tied."""
+
+    place: torch.Tensor
+    """int64 [vocabulary]: the row of each token among these, or one after the last."""
+    columns: torch.Tensor
+    """int64 [rows]: the tokens."""
+
+    def __init__(self, ids: list[int], like: torch.Tensor, *, tied: bool) -> None:
+        super().__init__()
+        shape = (len(ids), like.shape[1])
+        self.input = nn.Parameter(torch.zeros(shape, dtype=like.dtype, device=like.device))
+        self.output = None if tied else nn.Parameter(torch.zeros_like(self.input))
+        self.ids = ids
+        place = torch.full((like.shape[0],), len(ids), device=like.device)
+        place[ids] = torch.arange(len(ids), device=like.device)
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("columns", torch.tensor(ids, device=like.device), persistent=False)
+
+    def forward(self, given: torch.Tensor, computed: torch.Tensor, *, scale: Any = None) -> torch.Tensor:
+        """Returns what a layer has computed of what it was given, tokens or hidden states, with these rows added.
+
+        Both go through here: under ZeRO-3 weights are there only while the module that has them is called.
+        """
+        if not given.is_floating_point():
+            added = functional.embedding(self.place[given], functional.pad(self.input, (0, 0, 0, 1)))
+            return computed + (added if scale is None else added * scale).to(computed.dtype)
+        rows = self.input if self.output is None else self.output
+        return computed.index_add_(-1, self.columns, functional.linear(given, rows.to(given.dtype)))
+
+
+def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np.ndarray, *, known: int) -> list[int]:
+    """Returns the special and new tokens of some data whose rows were never trained, sorted.
+
+    A row was not, if it is new, next to nothing, or like another one: rows that were made together and never trained
+    are alike.
+
+    Args:
+        tokens: of the data of a stage.
+        known: rows that the model had before it was made to fit the tokenizer.
+    """
+    added = {*words.added_tokens_decoder, *tokenizer.end_ids(words)}  # type: ignore[attr-defined]
+    rows = _weight(model.get_input_embeddings()).shape[0]
+    asked = [token for token in _used(tokens, rows) if token >= known or token in added]
+    if not asked:
+        return []
+    new = {token for token in asked if token >= known}
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    weights = {id(_weight(layer)): _weight(layer) for layer in layers if layer is not None}
+    return sorted(new.union(*(_blank(weight, asked) for weight in weights.values())))
+
+
+def attach(adapted: Any, ids: list[int]) -> None:
+    """Gives a model with an adapter rows of its own for these tokens; they change nothing yet."""
+    model = adapted.get_base_model()
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    rows = TokenRows(ids, embedding.weight, tied=output.weight is embedding.weight)
+    setattr(model, NAME, rows)
+    # Some embeddings multiply what they look up (Gemma).
+    embedding.register_forward_hook(
+        lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
+    )
+    output.register_forward_hook(lambda _, given, found: rows(given[0], found))
+
+
+def save(adapted: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Writes the rows beside the adapter, if the model has any.
+
+    Args:
+        weights: the trained ones of the model, by their name in it.
+    """
+    rows = getattr(adapted.get_base_model(), NAME, None)
+    if rows is None:
+        return
+    found = {
+        name: weights[full].contiguous()
+        for full in weights
+        for name in ("input", "output")
+        if full.endswith(f"{NAME}.{name}")
+    }
+    save_file(found | {"ids": torch.tensor(rows.ids)}, folder / FILE)
+
+
+def merge(model: PreTrainedModel, folder: Path) -> None:
+    """Adds the rows that lie beside an adapter to those of the model, in float32 and rounded once."""
+    if not (folder / FILE).is_file():
+        return
+    saved = load_file(folder / FILE)
+    layers = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    with torch.no_grad():
+        for name in ("input", "output"):
+            if name in saved:
+                weight = _weight(layers[name])
+                weight[saved["ids"]] = (weight[saved["ids"]].float() + saved[name].float()).to(weight.dtype)
+
+
+def _used(tokens: np.ndarray, rows: int) -> list[int]:
+    """Returns which tokens there are, without a copy of all of the data."""
+    counts = np.zeros(rows, np.int64)
+    for start in range(0, len(tokens), _CHUNK):
+        counts += np.bincount(tokens[start : start + _CHUNK], minlength=rows)[:rows]
+    return np.flatnonzero(counts).tolist()
+
+
+def _blank(weight: torch.Tensor, asked: list[int]) -> set[int]:
+    """Returns which of these rows are next to nothing, or like another row."""
+    with torch.no_grad():
+        lengths = torch.linalg.vector_norm(weight.detach().float(), dim=1)
+        usual = lengths.median().clamp_min(1e-30)
+        # Rows that somebody made as the mean of the others and a little noise are alike, too.
+        start = (weight.detach()[:, :_COLUMNS].float() * (weight.shape[1] ** 0.5 / usual)).round(decimals=2)
+        _, place, count = torch.unique(start, dim=0, return_inverse=True, return_counts=True)
+        blank = (lengths < _TINY * usual) | (count[place] > 1)
+    return {token for token in asked if blank[token]}
+
+
+def _weight(layer: nn.Module) -> torch.Tensor:
+    return layer.get_parameter("weight")
