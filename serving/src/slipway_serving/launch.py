@@ -28,6 +28,7 @@ from slipway_serving.engine import configuration
 from slipway_serving.http import http_server
 from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
+from slipway_serving.http.connections import Connections, most_connections
 from slipway_serving.http.http_server import HttpServer
 from slipway_serving.http.linger import Linger
 from slipway_serving.http.metrics import ServerMetrics
@@ -150,5 +151,10 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    http = app.state.server = HttpServer(config)
-    return await http_server.serve(http, args.slipway, sock, lambda: client.errored)
+    server: Server = args.slipway
+    limits = server.settings.limits
+    most = most_connections(limits.max_concurrent + limits.max_queue)
+    connections = Connections(most, ended=server.metrics.connection_ended)
+    server.metrics.watch_connections(connections)
+    http = app.state.server = HttpServer(config, connections)
+    return await http_server.serve(http, server, sock, lambda: client.errored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from slipway_serving.http.connections import ClientConnection, Connections
 from slipway_serving.http.server_parts import Server
 
 logger = logging.getLogger(__name__)
@@ -20,8 +22,23 @@ STOP_SECONDS = 3.0
 """What closing connections and stopping the engine take, out of the drain time."""
 
 
+_TICKS_A_SECOND = 10  # uvicorn's own.
+
+
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain first."""
+    """uvicorn without its signal handlers, since ours drain first, and with bounds for its connections."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        # No WebSocket: one would leave the bounds of its connection with uvicorn's protocol.
+        config.ws = "none"
+        config.http = functools.partial(ClientConnection, connections)  # type: ignore[assignment]
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % round(self._connections.patience.look * _TICKS_A_SECOND) == 0:
+            self._connections.look()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from slipway_serving.http.admission import Admission
+from slipway_serving.http.connections import Connections
 
 # From a cached answer of a tiny model to a long one on a busy CPU, in seconds.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
@@ -23,6 +24,12 @@ class ServerMetrics:
         )
         self.rejected = Counter(
             "slipway_requests_rejected", "Requests refused before the engine was asked.", ["reason"], registry=registry
+        )
+        self.connections_ended = Counter(
+            "slipway_connections_ended",
+            "Connections that the server ended early, by reason: what their clients let it wait for, or sent.",
+            ["reason"],
+            registry=registry,
         )
         self.first_token = Histogram(
             "slipway_time_to_first_token_seconds",
@@ -50,6 +57,14 @@ class ServerMetrics:
 
     def set_model(self, *, model: str, digest: str, run: str, version: str) -> None:
         self._build.labels(model=model, digest=digest, run=run, version=version).set(1)
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Adds the gauge of open connections."""
+        help_text = "Connections of clients that are open now."
+        Gauge("slipway_connections", help_text, registry=self._registry).set_function(lambda: len(connections))
+
+    def connection_ended(self, reason: str) -> None:
+        self.connections_ended.labels(reason).inc()
 
     def watch(self, admission: Admission) -> None:
         """Adds the gauges that read who runs and who waits."""
