@@ -37,7 +37,8 @@ UNREAD_BODY_SECONDS = 10.0
 """How long the rest of a request is read after its answer: a client that still sends would not see the answer."""
 _SPARE_FILES = 64
 """Descriptors that are kept for the daemon itself: its looks at the servers must never fail for want of one."""
-_HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16
+"""Most bytes of the line and the headers of a request."""
 _LARGE_BODY = 1 << 16
 # Headers that belong to one hop; aiohttp decides on each of the relay's two sides itself.
 _OWN_HOP = {"connection", "keep-alive", "proxy-connection", "upgrade", "te", "transfer-encoding"}
@@ -169,7 +170,10 @@ class Relay:
 
 
 class _Clients(web.Server):
-    """The connections of clients: not more than there are descriptors for, and none that asks nothing."""
+    """The connections of clients: not more than there are descriptors for, and none that asks nothing.
+
+    Above that the one gives way that has been silent longest: whoever holds many open displaces only himself.
+    """
 
     def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
         http_logger = logging.getLogger(f"{__name__}.http")
@@ -182,35 +186,74 @@ class _Clients(web.Server):
             logger=http_logger,
             access_log=None,
             auto_decompress=False,
-            max_line_size=_HEAD_BYTES,
-            max_field_size=_HEAD_BYTES,
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
         )
         self._answer, self._most = answer, most
-        self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._first: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._open: set[web.RequestHandler] = set()
+        # In the order in which they fell silent.
+        self._silent: dict[web.RequestHandler, asyncio.Transport] = {}
 
     def __call__(self) -> web.RequestHandler:
         return _Handler(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        if len(self.connections) >= self._most:
+        if len(self._open) >= self._most and not self._made_room():
             return transport.abort()
+        self._open.add(handler)
         super().connection_made(handler, transport)
-        self._silent[handler] = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, transport.abort)
+        self._silent[handler] = transport
+        self._first[handler] = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, transport.abort)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         self._is_heard(handler)
+        self._open.discard(handler)
         super().connection_lost(handler, exc)
+
+    def _made_room(self) -> bool:
+        """Ends the connection that has been silent longest. Returns False when all ask something."""
+        handler, transport = next(iter(self._silent.items()), (None, None))
+        if handler is None or transport is None:
+            return False
+        self._is_heard(handler)
+        self._open.discard(handler)
+        transport.abort()
+        return True
 
     async def _hear(self, request: web.BaseRequest) -> web.StreamResponse:
         self._is_heard(request.protocol)
-        return await self._answer(request)
+        try:
+            return await self._answer(request)
+        finally:
+            if request.protocol in self._open and request.transport is not None:
+                self._silent[request.protocol] = request.transport
 
     def _is_heard(self, handler: web.RequestHandler) -> None:
-        if timer := self._silent.pop(handler, None):
+        self._silent.pop(handler, None)
+        if timer := self._first.pop(handler, None):
             timer.cancel()
 
 
 class _Handler(web.RequestHandler):
+    """aiohttp's side of a connection, with a bound for all headers of a request together: it has one for each."""
+
+    _unasked = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():  # A request is there, and this is its body or the next one.
+            self._unasked = 0
+            return
+        self._unasked += len(data)
+        if self._unasked > HEAD_BYTES and not self._force_close and isinstance(self.transport, asyncio.Transport):
+            answer = _refusal(431, f"the headers of this request are above the limit of {HEAD_BYTES} bytes")
+            head = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+            self.transport.write(f"{head}Connection: close\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())
+            self.transport.write_eof()
+            self._force_close = True  # What still comes is read and dropped, or the client would not see the answer.
+            asyncio.get_running_loop().call_later(UNREAD_BODY_SECONDS, self.transport.abort)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -241,8 +284,8 @@ def _session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         auto_decompress=False,
-        max_line_size=_HEAD_BYTES,
-        max_field_size=_HEAD_BYTES,
+        max_line_size=HEAD_BYTES,
+        max_field_size=HEAD_BYTES,
     )
 
 
@@ -280,7 +323,10 @@ def _decline(unavailable: Unavailable) -> web.Response:
 
 
 def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response(text=_refusal(status, message), status=status, headers=headers)
+
+
+def _refusal(status: int, message: str) -> str:
     kind = "service_unavailable" if status == 503 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": None, "code": status}
-    text = json.dumps({"error": error}, ensure_ascii=False)
-    return web.json_response(text=text, status=status, headers=headers)
+    return json.dumps({"error": error}, ensure_ascii=False)

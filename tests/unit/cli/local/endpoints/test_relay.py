@@ -456,20 +456,59 @@ def _own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def test_B_connections_beyond_what_the_machine_has_files_for_are_closed_at_once(monkeypatch):
-    """Silent clients must not use up the descriptors with which the daemon looks at its servers."""
+def test_B_when_all_connections_ask_something_a_further_one_is_closed_at_once(monkeypatch):
+    """Clients must not use up the descriptors with which the daemon looks at its servers."""
 
     monkeypatch.setattr(relay, "most_connections", lambda: 2)
 
     async def scene(on: Stage) -> None:
-        await on.behind(always(b"one"))
+        gate = asyncio.Event()
+
+        async def slowly(exchange: Exchange) -> None:
+            await gate.wait()
+            await says(exchange, b"one")
+
+        await on.behind(slowly)
         first, second = await on.connect(), await on.connect()
-        assert await on.ask(first) == b"one"
-        assert await on.ask(second) == b"one"
-        third = await on.connect()
+        asked = [asyncio.create_task(on.ask(client)) for client in (first, second)]
+        while len(on.seen) < 2:  # noqa: ASYNC110 (what it waits for is the stage's own state)
+            await asyncio.sleep(0.01)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await on.ask(third)
-        assert await on.ask(first) == b"one"
+            await on.ask(await on.connect())
+        gate.set()
+        assert await asyncio.gather(*asked) == [b"one", b"one"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_B_above_the_cap_those_who_are_silent_longest_give_way_and_a_new_client_is_answered(monkeypatch, start):
+    monkeypatch.setattr(relay, "most_connections", lambda: 4)
+
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        for _ in range(12):
+            silent = await on.connect()
+            await silent.send(start)
+            await asyncio.sleep(0.01)
+        assert await on.ask(await on.connect()) == b"one"
+
+    play(scene)
+
+
+def test_all_headers_of_a_request_together_are_bounded():
+    async def scene(on: Stage) -> None:
+        await on.behind(always(b"one"))
+        client = await on.connect()
+        assert await on.ask(client) == b"one"
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        for number in range(100):
+            await client.send(b"X-%d: " % number + b"a" * 2000 + b"\r\n")
+            await asyncio.sleep(0)
+        answer = await client.reader.read()
+        assert answer.startswith(b"HTTP/1.1 431"), answer[:100]
+        assert str(relay.HEAD_BYTES).encode() in answer
+        assert len(on.seen) == 1
 
     play(scene)
 
