@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import platform
 import signal
@@ -25,6 +26,7 @@ from slipway_core.protocol.artifact import Manifest
 from slipway_host.parent import end_with
 from slipway_serving import __version__
 from slipway_serving.engine import configuration
+from slipway_serving.engine.request_models import RequestModels, request_models
 from slipway_serving.http import http_server
 from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
@@ -34,6 +36,8 @@ from slipway_serving.http.linger import Linger
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import Settings, SettingsError
+
+logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
@@ -50,11 +54,15 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
     if on_cpu:
         _load_libnuma()
     with _engine(settings, on_cpu, configuration.cpu_threads(inherited), sock) as (client, args, metrics):
-        admission = Admission(settings.limits.max_concurrent, settings.limits.max_queue)
+        places = client.vllm_config.scheduler_config.max_num_seqs
+        admission = Admission(places, configuration.queue(settings.limits, places))
+        logger.info("At most %d answers are made at a time, and %d requests wait.", places, admission.max_queue)
         metrics.watch(admission)
         metrics.set_model(model=settings.served_name, digest=manifest.digest, run=manifest.run, version=__version__)
         linger = Linger(settings.linger_seconds)
-        args.slipway = Server(settings, manifest, keys, admission, metrics, linger)
+        context = client.model_config.max_model_len
+        broken = RequestModels(request_models()).problem
+        args.slipway = Server(settings, manifest, keys, admission, metrics, context, linger, request_problem=broken)
         import uvloop
 
         return uvloop.run(_serve(client, args, sock))
@@ -79,6 +87,7 @@ def _engine(
     from prometheus_client import REGISTRY
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -90,7 +99,8 @@ def _engine(
         _import_for_the_fork(settings.model)
     try:
         validate_parsed_serve_args(args)
-        config = AsyncEngineArgs.from_cli_args(args).create_engine_config()
+        # What it is used for decides the defaults that follow the device: how many answers at a time, above all.
+        config = AsyncEngineArgs.from_cli_args(args).create_engine_config(UsageContext.OPENAI_API_SERVER)
     except ValueError as error:
         raise SettingsError(configuration.refusal(error)) from None
     # vLLM sets `spawn` on a CPU while it makes the configuration, and where nothing is set `fork` is its default.
@@ -143,6 +153,10 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
     tasks = await client.get_supported_tasks()
     app = build_app(args, tasks, client.model_config)
     await init_app_state(client, app.state, args, tasks)
+    for served in app.state.openai_serving_models.base_model_paths:
+        served.model_path = (
+            served.name
+        )  # /v1/models tells it to whoever has a key: a folder of ours is nobody's matter.
     config = uvicorn.Config(
         app,
         log_config=get_uvicorn_log_config(args),
@@ -152,8 +166,7 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
         server_header=False,
     )
     server: Server = args.slipway
-    limits = server.settings.limits
-    most = most_connections(limits.max_concurrent + limits.max_queue)
+    most = most_connections(server.admission.max_concurrent + server.admission.max_queue)
     connections = Connections(most, ended=server.metrics.connection_ended)
     server.metrics.watch_connections(connections)
     http = app.state.server = HttpServer(config, connections)

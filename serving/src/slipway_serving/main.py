@@ -35,8 +35,16 @@ def serve(
         Path | None, typer.Option(help="File of bearer keys, one a line; read again when it changes.")
     ] = None,
     allow_anonymous: Annotated[bool, typer.Option(help="Answer without a key on any address.")] = False,
-    max_concurrent: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 8,
-    max_queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are answered 429.")] = 32,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Answers at a time (left out: 8 on a CPU, what the engine takes for the GPU there is)."
+        ),
+    ] = None,
+    max_queue: Annotated[
+        int | None,
+        typer.Option(min=0, help="Requests that may wait; more are answered 429 (left out: four for each answer)."),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens a request may ask for.")] = 1024,
     request_timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a request may take.")] = None,
     drain_seconds: Annotated[

@@ -15,10 +15,10 @@ class SettingsError(Exception):
 class Limits:
     """What one client, and all clients together, may ask for."""
 
-    max_concurrent: int = 8
-    """Generations that run at the same time."""
-    max_queue: int = 32
-    """Requests that wait for a free place; more are answered 429."""
+    max_concurrent: int | None = None
+    """Answers that are made at the same time; None: what the device is good for."""
+    max_queue: int | None = None
+    """Requests that wait for a free place; more are answered 429. None: four for each place."""
     max_new_tokens: int = 1024
     """Most new tokens that one request may ask for."""
     request_timeout: float | None = None

@@ -190,6 +190,74 @@ def test_a_prompt_above_the_context_is_the_clients_error(client: httpx.Client) -
     assert "2048" in answer.json()["error"]["message"]
 
 
+def test_an_answer_that_does_not_fit_is_told_in_the_name_of_the_clients_own_field(client: httpx.Client) -> None:
+    answer = client.post("/chat", json={"message": "word " * 1000, "max_length": 1200})
+    assert answer.status_code == 400
+    assert "max_tokens" not in answer.text
+
+
+MALFORMED = [
+    ("structured_outputs", []),
+    ("structured_outputs", "json"),
+    ("structured_outputs", 1),
+    ("structured_outputs", {"json": {"$ref": "#"}}),
+    ("structured_outputs", {"grammar": "root ::= root"}),
+    ("structured_outputs", {"grammar": "root ::= a\na ::= root"}),
+    ("structured_outputs", {"regex": "("}),
+    ("structured_outputs", {"choice": [f"number {number}" for number in range(4000)]}),
+    ("stop", "\ud800"),
+    ("top_k", 2**63 - 1),
+    ("response_format", {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#"}}}),
+    ("logit_bias", {"999999999": 1}),
+    ("tools", [{"type": "function", "function": {"name": "f", "parameters": {"type": "nothing"}}}]),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), MALFORMED, ids=lambda value: str(value)[:40])
+def test_a_malformed_field_is_answered_400_and_the_server_goes_on(client: httpx.Client, field: str, value: Any) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, field: value}
+    content = json.dumps(body).encode()
+    answer = client.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"]
+    assert client.get("/readyz").status_code == 200
+
+
+def test_an_answer_looks_as_it_must(client: httpx.Client) -> None:
+    for constraint, looks in (
+        ({"choice": ["yes", "no"]}, "yes|no"),
+        ({"regex": "[0-9]{3}-[a-z]{2}"}, "[0-9]{3}-[a-z]{2}"),
+        ({"json": {"type": "boolean"}}, "true|false"),
+        ({"grammar": 'root ::= "a" | "b" root'}, "b*a?"),
+    ):
+        asked = {"model": "tiny", "prompt": "hi", "max_tokens": 8, "structured_outputs": constraint}
+        answer = client.post("/v1/completions", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert re.fullmatch(looks, answer.json()["choices"][0]["text"]), (constraint, answer.text)
+
+
+def test_who_asks_for_several_answers_waits_for_as_many_places(client: httpx.Client) -> None:
+    asked = {"model": "tiny", "prompt": "the quick", "max_tokens": 4, "n": 2}
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/completions", json=asked), range(3)))
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert [len(answer.json()["choices"]) for answer in answers if answer.status_code == 200][:2] == [2, 2]
+    assert client.post("/v1/completions", json={**asked, "n": 3}).json()["error"]["param"] == "n"
+
+
+def test_the_models_are_listed_without_a_path(client: httpx.Client, model: tuple[Path, Manifest]) -> None:
+    answer = client.get("/v1/models")
+    assert [(card["id"], card["root"]) for card in answer.json()["data"]] == [("tiny", "tiny")]
+    assert str(model[0]) not in answer.text
+
+
+def test_clients_of_anthropic_are_served_with_their_own_header(server: RunningServer) -> None:
+    asked = {"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
+    answer = httpx.post(f"{server.url}/v1/messages", json=asked, headers={"x-api-key": KEY}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert httpx.post(f"{server.url}/v1/messages", json=asked, headers={"x-api-key": "sk-x"}).status_code == 401
+
+
 def test_page_and_probes_are_open_and_the_rest_is_closed(server: RunningServer) -> None:
     with httpx.Client(base_url=server.url, timeout=10) as stranger:
         for path in ("/health", "/readyz", "/livez", "/metrics"):

@@ -63,6 +63,21 @@ def test_on_a_gpu_the_engine_keeps_its_own_ways(model: Path) -> None:
     assert "TORCHDYNAMO_DISABLE" not in configuration.environment(settings(model), False, {})
 
 
+def test_how_many_answers_at_a_time_follows_the_device_and_the_queue_follows_that(model: Path) -> None:
+    assert option(configuration.arguments(settings(model), on_cpu=True), "--max-num-seqs") == "8"
+    assert "--max-num-seqs" not in configuration.arguments(settings(model), on_cpu=False), "vLLM looks at the GPU"
+    chosen = settings(model, limits=Limits(max_concurrent=64))
+    assert option(configuration.arguments(chosen, on_cpu=False), "--max-num-seqs") == "64"
+    assert [configuration.queue(Limits(), places) for places in (8, 1024)] == [32, 4096]
+    assert configuration.queue(Limits(max_queue=0), 1024) == 0
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_what_constrains_an_answer_is_never_compiled_ahead(model: Path, on_cpu: bool) -> None:
+    arguments = configuration.arguments(settings(model), on_cpu)
+    assert json.loads(option(arguments, "--structured-outputs-config")) == {"backend": "guidance"}
+
+
 def test_options_reach_the_engine(model: Path) -> None:
     options = EngineOptions(
         max_model_length=256, dtype="bfloat16", tensor_parallel=2, gpu_memory_utilization=0.5, kv_cache_gib=0.25

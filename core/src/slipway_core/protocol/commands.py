@@ -94,7 +94,10 @@ def serve_command(
         "--port",
         str(port),
     ]
-    command += ["--max-concurrent", str(limits.max_concurrent), "--max-queue", str(limits.max_queue)]
+    if limits.max_concurrent is not None:
+        command += ["--max-concurrent", str(limits.max_concurrent)]
+    if limits.max_queue is not None:
+        command += ["--max-queue", str(limits.max_queue)]
     command += ["--max-new-tokens", str(limits.max_new_tokens)]
     command += ["--request-timeout", str(seconds(limits.request_timeout))]
     command += ["--drain-seconds", str(max(1, seconds(settings.rollout.drain)))]

@@ -81,11 +81,13 @@ class Access(Api):
 class Limits(Api):
     """How much one replica takes on at once."""
 
-    max_concurrent: int = Field(default=8, ge=1, le=4096)
-    """Requests that the engine works on at once."""
-    max_queue: int = Field(default=32, ge=0, le=65536)
-    """Requests that wait; the next one is answered 429."""
+    max_concurrent: int | None = Field(default=None, ge=1, le=4096)
+    """Answers that the engine makes at once. Left out: 8 on a CPU, on a GPU what vLLM takes for it (256, on an H100
+    1024)."""
+    max_queue: int | None = Field(default=None, ge=0, le=65536)
+    """Requests that wait; the next one is answered 429. Left out: four times maxConcurrent."""
     max_new_tokens: int = Field(default=1024, ge=1)
+    """Longest answer, in tokens; never more than the context."""
     request_timeout: Duration = "10m"
 
 

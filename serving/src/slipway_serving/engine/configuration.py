@@ -9,11 +9,20 @@ from pathlib import Path
 
 from slipway_core.protocol.last_words import reasons
 from slipway_host.limits import usable_cores
-from slipway_serving.settings import Settings, SettingsError
+from slipway_serving.settings import Limits, Settings, SettingsError
 
 # On a CPU the cache shares the memory with everything else, so it is small unless asked for; vLLM's own default
 # there is a share of all memory.
 CPU_KV_CACHE_GIB = 1.0
+# Two cores are shared by so many answers at a speed that one can still read along with. On a GPU vLLM's own default
+# follows the device, by its kind and its memory: 256, or 1024 on an H100.
+_CPU_CONCURRENT = 8
+_QUEUED_FOR_A_PLACE = 4
+# What constrains an answer (a schema, a grammar, an expression) comes from clients. llguidance computes its masks as it
+# goes, with limits of its own, and keeps nothing: a hundred repetitions cost it 7 ms at 150,000 tokens. xgrammar, which
+# vLLM takes first, compiles all states against the whole vocabulary before the first token, which nothing can stop, and
+# keeps up to 512 MiB of them: the same hundred cost it 2 s of a core at 30,000 tokens.
+_CONSTRAINTS = {"backend": "guidance"}
 _GIB = 2**30
 
 # These would open routes, ask for another key, print answers or load code; an inherited one must not change a server.
@@ -23,6 +32,8 @@ _NOT_INHERITED = (
     "VLLM_DEBUG_LOG_API_SERVER_RESPONSE",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     "VLLM_ALLOW_INSECURE_SERIALIZATION",
+    # It keeps every answer for ever, and answers without a connection, outside of all limits.
+    "VLLM_ENABLE_RESPONSES_API_STORE",
 )
 
 
@@ -83,10 +94,11 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
         "--port": settings.port,
         "--load-format": "safetensors",
         "--middleware": "slipway_serving.http.middleware.SlipwayMiddleware",
-        "--max-num-seqs": limits.max_concurrent,
+        "--max-num-seqs": limits.max_concurrent or (_CPU_CONCURRENT if on_cpu else None),
         "--max-model-len": engine.max_model_length or "auto",
         # A request that names no limit gets this one; one that names a higher one is refused before.
         "--override-generation-config": json.dumps({"max_new_tokens": limits.max_new_tokens}),
+        "--structured-outputs-config": json.dumps(_CONSTRAINTS),
         "--dtype": _dtype(settings, on_cpu),
         "--tensor-parallel-size": engine.tensor_parallel,
         "--gpu-memory-utilization": engine.gpu_memory_utilization,
@@ -104,6 +116,11 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
     if in_one_process(settings, on_cpu):
         chosen["--distributed-executor-backend"] = "uni"
     return [str(part) for name, value in chosen.items() if value is not None for part in (name, value)] + flags
+
+
+def queue(limits: Limits, places: int) -> int:
+    """Returns how many requests may wait for so many places."""
+    return limits.max_queue if limits.max_queue is not None else _QUEUED_FOR_A_PLACE * places
 
 
 def _dtype(settings: Settings, on_cpu: bool) -> str:

@@ -16,6 +16,9 @@ from slipway_serving.http.refusal import Refusal
 
 DEFAULT_MAX_LENGTH = 100
 
+# What the chat completion calls fields of ours.
+_FIELDS = {"max_completion_tokens": "max_length", "max_tokens": "max_length", "messages": "message"}
+
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -88,6 +91,15 @@ def completion_arguments(request: ChatRequest, model: str, max_new_tokens: int) 
     if request.stream:
         arguments["stream_options"] = {"include_usage": True}
     return arguments
+
+
+def in_our_words(message: str, field: str | None) -> tuple[str, str | None]:
+    """Returns an error of the chat completion's in the name of the field that the client sent."""
+    if field not in _FIELDS and not any(f"parameter={theirs}" in message for theirs in _FIELDS):
+        return message, field
+    for theirs, ours in _FIELDS.items():
+        message = message.replace(theirs, ours)
+    return message, _FIELDS.get(field or "", field)
 
 
 def response(completion: dict[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,8 @@ async def _complete(asked: chat.ChatRequest, raw_request: Request, server: Serve
         return Response(status_code=499)
     if isinstance(answer, ErrorResponse):
         error = answer.error
-        return JSONResponse(error_object(error.code, error.message, error.param), status_code=error.code)
+        message, field = chat.in_our_words(error.message, error.param)
+        return JSONResponse(error_object(error.code, message, field), status_code=error.code)
     if asked.stream:
         return StreamingResponse(
             chat.events(answer), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
@@ -105,8 +106,8 @@ async def _complete(asked: chat.ChatRequest, raw_request: Request, server: Serve
 def _completion(asked: chat.ChatRequest, server: Server) -> Any:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
-    settings = server.settings
-    arguments = chat.completion_arguments(asked, settings.served_name, settings.limits.max_new_tokens)
+    limit = min(server.settings.limits.max_new_tokens, server.context)
+    arguments = chat.completion_arguments(asked, server.settings.served_name, limit)
     return ChatCompletionRequest(**arguments)
 
 

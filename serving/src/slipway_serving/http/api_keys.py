@@ -32,6 +32,12 @@ def _read(path: Path) -> frozenset[bytes]:
     return keys
 
 
+def bearer(authorization: str | None) -> str | None:
+    """Returns the key of an Authorization header, None when it has none."""
+    scheme, _, key = (authorization or "").partition(" ")
+    return key if scheme.lower() == "bearer" else None
+
+
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
@@ -51,18 +57,17 @@ class ApiKeys:
         self._keys = _read(path)
         self._looked = clock()
 
-    def accepts(self, authorization: str | None) -> bool:
-        """Tells whether an Authorization header holds a valid key.
+    def owner(self, presented: str | None) -> str | None:
+        """Returns a name for whoever has this key, None when it is no valid one.
 
         All keys are compared, each in constant time, so the time taken says nothing about any of them.
         """
         self._refresh()
-        scheme, _, key = (authorization or "").partition(" ")
-        presented = _hash(key.strip())
+        digest = _hash((presented or "").strip())
         found = False
         for known in self._keys:
-            found |= hmac.compare_digest(presented, known)
-        return found and scheme.lower() == "bearer"
+            found |= hmac.compare_digest(digest, known)
+        return digest.hex() if found else None
 
     def _refresh(self) -> None:
         now = self._clock()

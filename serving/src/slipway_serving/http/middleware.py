@@ -16,8 +16,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from slipway_serving.http import body as request_body
-from slipway_serving.http import routes
+from slipway_serving.http import request_bounds, routes
+from slipway_serving.http.api_keys import bearer
+from slipway_serving.http.bodies import Body
 from slipway_serving.http.refusal import ClientLeft, Refusal, error_object
+from slipway_serving.http.request_bounds import Bounds
 from slipway_serving.http.routes import Route
 from slipway_serving.http.server_parts import Server
 from slipway_serving.settings import is_loopback
@@ -63,6 +66,7 @@ class Exchange:
         self._route: Route | None = routes.find(scope["method"], scope["path"])
         self._id = self._request_id()
         self._started = time.monotonic()
+        self._content: bytes | None = None
         self._code: int | None = None
         self._streams = False
         self._streamed = False
@@ -78,20 +82,29 @@ class Exchange:
         except asyncio.CancelledError:
             self._code = _CLIENT_LEFT
             raise
+        except Exception:
+            if self._code is not None:
+                raise  # The answer has begun: all that is left to say is that it breaks off.
+            refusal = self._why_failed()
+            self._server.metrics.rejected.labels(refusal.reason).inc()
+            await self._refuse(refusal)
         finally:
             self._record()
 
     async def _serve(self) -> None:
         self._check_host()
         route = self._known_route()
-        self._check_key(route)
+        client = self._client(route)
         if route.generates:
-            self._server.admission.check()
-        receive = await self._read_body(route) if route.method == "POST" else self._receive
-        if route.generates:
-            await self._generate(receive)
-        else:
-            await self._app(self._scope, receive, self._send)
+            self._server.admission.check(client)
+        if route.method != "POST":
+            return await self._app(self._scope, self._receive, self._send)
+        with self._server.bodies.one() as body:
+            places, receive = await self._read_body(route, body)
+            if route.generates:
+                await self._generate(receive, client, places)
+            else:
+                await self._app(self._scope, receive, self._send)
 
     # --- access ------------------------------------------------------------------------------------------------
 
@@ -124,25 +137,38 @@ class Exchange:
             raise Refusal(405, "method", message, headers={"Allow": ", ".join(allowed)})
         raise Refusal(404, "unknown_path", f"There is no {path} here.")
 
-    def _check_key(self, route: Route) -> None:
+    def _client(self, route: Route) -> str:
+        """Returns who asks: the owner of a key, else an address. Raises Refusal (401) without a valid key."""
         keys = self._server.keys
-        if route.needs_key and keys is not None and not keys.accepts(self._headers.get("authorization")):
-            message = "A valid key is needed: send the header 'Authorization: Bearer KEY'."
-            raise Refusal(401, "key", message, headers={"WWW-Authenticate": "Bearer"})
+        if not route.needs_key or keys is None:
+            return str((self._scope.get("client") or ("",))[0])
+        given = bearer(self._headers.get("authorization"))
+        if given is None and route.key_header:
+            given = self._headers.get(route.key_header)
+        if (owner := keys.owner(given)) is not None:
+            return owner
+        also = f" or '{route.key_header}: KEY'" if route.key_header else ""
+        message = f"A valid key is needed: send the header 'Authorization: Bearer KEY'{also}."
+        raise Refusal(401, "key", message, headers={"WWW-Authenticate": "Bearer"})
 
     # --- generation --------------------------------------------------------------------------------------------
 
-    async def _read_body(self, route: Route) -> Receive:
-        limits = self._server.settings.limits
-        body = await request_body.read(self._receive, self._headers, limits.max_body_bytes, limits.body_timeout)
+    async def _read_body(self, route: Route, body: Body) -> tuple[int, Receive]:
+        """Returns how many answers the request asks for, and what gives its body to the application."""
+        server = self._server
+        limits = server.settings.limits
+        content = await request_body.read(self._receive, self._headers, server.bodies, body, limits)
         wrong_field = 422 if route.label == "/chat" else 400
-        request_body.check_amount(body, limits.max_new_tokens, limits.max_concurrent, wrong_field)
-        return request_body.replay(body, self._receive)
+        bounds = Bounds(limits.max_new_tokens, server.admission.max_concurrent, server.context)
+        places = request_bounds.check(content, bounds, wrong_field)
+        self._content = content
+        return places, request_body.replay(content, self._receive)
 
-    async def _generate(self, receive: Receive) -> None:
+    async def _generate(self, receive: Receive, client: str, places: int) -> None:
         seconds = self._server.settings.limits.request_timeout
+        place = self._server.admission.place(self._gone, client, places)
         try:
-            async with asyncio.timeout(seconds) as deadline, self._server.admission.place(self._gone):
+            async with asyncio.timeout(seconds) as deadline, place:
                 await self._app(self._scope, receive, self._send)
         except TimeoutError:
             if not deadline.expired():
@@ -162,6 +188,14 @@ class Exchange:
         if self._streams:
             event = f"data: {json.dumps(error_object(504, message))}\n\n".encode()
             await self._send_on({"type": "http.response.body", "body": event, "more_body": False})
+
+    def _why_failed(self) -> Refusal:
+        """Tells a request that the application could not take from a failure of the server's own."""
+        if self._content is not None and (problem := self._server.request_problem(self._label, self._content)):
+            field, why = problem
+            return Refusal(400, "wrong_field", f"{field or 'The body'}: {why}.", param=field)
+        logger.exception("Request %s of %s failed.", self._id, self._label)
+        return Refusal(500, "failed", f"The server failed; its log has the reason under {self._id}.")
 
     # --- answers -----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ _TYPES = {
     408: "request_timeout",
     413: "request_too_large",
     422: "invalid_request_error",
+    431: "request_too_large",
     429: "rate_limit_error",
     503: "service_unavailable",
     504: "timeout_error",

@@ -19,7 +19,9 @@ class Route:
     """How metrics name it: never the client's own text, which would make a series for each."""
     needs_key: bool = True
     generates: bool = False
-    """Takes a place among the running generations, and its body is limited."""
+    """Takes a place among the running generations."""
+    key_header: str | None = None
+    """Where else than in Authorization its clients send their key."""
 
     def matches(self, path: str) -> bool:
         return re.fullmatch(self.pattern, path) is not None
@@ -39,8 +41,9 @@ ROUTES = (
     Route("POST", "/v1/responses", "/v1/responses", generates=True),
     Route("GET", r"/v1/responses/[\w-]+", "/v1/responses/{id}"),
     Route("POST", r"/v1/responses/[\w-]+/cancel", "/v1/responses/{id}/cancel"),
-    Route("POST", "/v1/messages", "/v1/messages", generates=True),
-    Route("POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+    Route("POST", "/v1/messages", "/v1/messages", generates=True, key_header="x-api-key"),
+    # It makes no answer, but a long text takes a core as long as a short answer does.
+    Route("POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens", generates=True, key_header="x-api-key"),
 )
 
 

@@ -106,6 +106,21 @@ def events(*chunks: str) -> list[Any]:
     return [json.loads(line[6:]) for line in lines[:-1]]
 
 
+@pytest.mark.parametrize(
+    ("message", "field", "told"),
+    [
+        ("no (parameter=max_tokens, value=9)", "max_tokens", ("no (parameter=max_length, value=9)", "max_length")),
+        ("no (parameter=max_tokens)", None, ("no (parameter=max_length)", None)),
+        ("The messages do not fit", "input_text", ("The messages do not fit", "input_text")),
+        ("no", None, ("no", None)),
+    ],
+)
+def test_an_error_names_the_field_that_the_client_sent(
+    message: str, field: str | None, told: tuple[str, str | None]
+) -> None:
+    assert chat.in_our_words(message, field) == told
+
+
 def test_a_stream_is_deltas_then_reason_and_usage() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert events(

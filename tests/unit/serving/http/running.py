@@ -20,6 +20,7 @@ from slipway_core.protocol.artifact import Manifest
 from slipway_serving.http import http_server
 from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
+from slipway_serving.http.bodies import Bodies
 from slipway_serving.http.connections import Connections, Patience
 from slipway_serving.http.http_server import HttpServer
 from slipway_serving.http.linger import Linger
@@ -31,6 +32,7 @@ from slipway_serving.settings import Limits, Settings
 BODY = b'{"message": "hi"}'
 CHAT = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n" + BODY
 
+CONTEXT = 2048
 MUCH = 1 << 18
 """Bytes in one of the 64 pieces of a large answer: more than the buffers of both ends hold."""
 PROBE = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -97,12 +99,14 @@ async def serving(
     connections: int = 64,
     patience: Patience | None = None,
     keep_alive: int = 5,
+    most_bodies: int = 64,
+    most_body_bytes: int = 1 << 28,
     **limits: Any,
 ) -> AsyncIterator[Serving]:
     """A server that is up. `linger` and `keep_alive` in seconds; `limits` are those of the settings."""
     digest = "sha256:" + "0" * 64
     manifest = Manifest(digest=digest, files={}, run="r", plan_digest=digest, created_at="2026-01-01T00:00:00Z")
-    bounds = Limits(**{"max_concurrent": 4, "max_queue": 4, **limits})
+    bounds = Limits(**limits)
     keys_file = tmp_path / "keys" if keys else None
     if keys_file:
         keys_file.write_text("\n".join(keys), encoding="utf-8")
@@ -116,9 +120,11 @@ async def serving(
     )
     registry = CollectorRegistry()
     metrics = ServerMetrics(registry)
-    admission = Admission(bounds.max_concurrent, bounds.max_queue)
+    admission = Admission(bounds.max_concurrent or 4, 4 if bounds.max_queue is None else bounds.max_queue)
     known = ApiKeys(keys_file) if keys_file else None
-    server = Server(settings, manifest, known, admission, metrics, Linger(settings.linger_seconds))
+    linger_now = Linger(settings.linger_seconds)
+    bodies = Bodies(most_bodies, most_body_bytes)
+    server = Server(settings, manifest, known, admission, metrics, CONTEXT, linger_now, bodies)
     clients = Connections(connections, patience, metrics.connection_ended)
     metrics.watch_connections(clients)
     application = Application()
@@ -143,9 +149,10 @@ async def serving(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes | None = None) -> bytes:
     """Returns the head of the answer."""
-    writer.write(CHAT)
+    authorization = b"Authorization: Bearer " + key + b"\r\n" if key else b""
+    writer.write(CHAT.replace(b"Host:", authorization + b"Host:"))
     head = await reader.readuntil(b"\r\n\r\n")
     assert await reader.readexactly(2) == b"ok"
     return head.lower()

@@ -35,9 +35,12 @@ class Application:
         self.gate.set()
         self.seen: list[dict[str, Any]] = []
         self.aborted = 0
+        self.breaks: Callable[..., None] | None = None
         self.streams = False
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
+        if self.breaks is not None:
+            self.breaks()
         body = (await receive()).get("body", b"") if scope["method"] == "POST" else b""
         self.seen.append({"path": scope["path"], "body": body, "headers": dict(scope["headers"])})
         kind = b"text/event-stream" if self.streams else b"application/octet-stream"
@@ -55,18 +58,25 @@ class Application:
         await send({"type": "http.response.body", "body": body})
 
 
+def stop_is_a_number(route: str, body: bytes) -> tuple[str, str] | None:
+    return ("stop", "it is a number") if route == "/v1/completions" and b'"stop":1' in body else None
+
+
 class Bench:
     """The middleware with its parts, and a client of it."""
 
     def __init__(self, settings: Settings) -> None:
         self.registry = CollectorRegistry()
-        self.admission = Admission(settings.limits.max_concurrent, settings.limits.max_queue)
+        limits = settings.limits
+        self.admission = Admission(limits.max_concurrent or 8, 32 if limits.max_queue is None else limits.max_queue)
         keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         metrics = ServerMetrics(self.registry)
         metrics.watch(self.admission)
         digest = "sha256:" + "0" * 64
         manifest = Manifest(digest=digest, files={}, run="r", plan_digest=digest, created_at="2026-01-01T00:00:00Z")
-        server = Server(settings, manifest, keys, self.admission, metrics)
+        server = Server(
+            settings, manifest, keys, self.admission, metrics, context=2048, request_problem=stop_is_a_number
+        )
         self.application = Application()
         middleware = SlipwayMiddleware(self.application)
         holder = SimpleNamespace(state=SimpleNamespace(args=SimpleNamespace(slipway=server)))
@@ -436,7 +446,55 @@ def test_what_a_request_may_ask_arrives_unchanged(tmp_path: Path, path: str, bod
     run(scenario)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_clients_of_anthropic_send_their_key_in_another_header(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(settings(tmp_path, keys=True))
+        key = {"x-api-key": KEY}
+        for path in ("/v1/messages", "/v1/messages/count_tokens"):
+            assert (await bench.client.post(path, json={}, headers=key)).status_code == 200
+            assert (await bench.client.post(path, json={}, headers=BEARER)).status_code == 200
+            refused = await bench.client.post(path, json={}, headers={"x-api-key": "sk-other"})
+            assert refused.status_code == 401
+            assert "'x-api-key: KEY'" in refused.json()["error"]["message"]
+        assert (await bench.client.post("/chat", json=CHAT, headers=key)).status_code == 401
+        assert (await bench.client.get("/v1/models", headers=key)).status_code == 401
+
+    run(scenario)
+
+
+def test_a_request_on_which_the_application_breaks_is_answered_in_json(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(settings(tmp_path))
+
+        def breaks(*_: Any) -> None:
+            raise AttributeError("'list' object has no attribute 'get'")
+
+        bench.application.breaks = breaks
+        told = await bench.client.post("/v1/completions", json={"prompt": "x", "stop": 1})
+        assert (told.status_code, told.json()["error"]["param"]) == (400, "stop")
+        failed = await bench.client.post("/v1/completions", json={"prompt": "x"}, headers={"X-Request-Id": "mine"})
+        assert (failed.status_code, "mine" in failed.json()["error"]["message"]) == (500, True)
+        assert 'reason="failed"} 1.0' in bench.metrics()
+
+    run(scenario)
+
+
+def test_a_request_of_several_answers_takes_as_many_places(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(settings(tmp_path, max_concurrent=4, max_queue=4))
+        bench.application.gate.clear()
+        two = asyncio.create_task(bench.client.post("/v1/completions", json={"prompt": ["a", "b"], "n": 2}))
+        await bench.until(lambda: bench.admission.running == 4)
+        one = asyncio.create_task(bench.client.post("/chat", json=CHAT))
+        await bench.until(lambda: bench.admission.waiting == 1)
+        bench.application.gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(two, one)] == [200, 200]
+        assert (bench.admission.running, bench.admission.waiting) == (0, 0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
 def test_a_body_that_is_no_json_object_is_for_the_application_to_refuse(tmp_path: Path, body: bytes) -> None:
     async def scenario() -> None:
         bench = Bench(settings(tmp_path))
