@@ -202,7 +202,6 @@ MALFORMED = [
     ("structured_outputs", 1),
     ("structured_outputs", {"json": {"$ref": "#"}}),
     ("structured_outputs", {"grammar": "root ::= root"}),
-    ("structured_outputs", {"grammar": "root ::= a\na ::= root"}),
     ("structured_outputs", {"regex": "("}),
     ("structured_outputs", {"choice": [f"number {number}" for number in range(4000)]}),
     ("stop", "\ud800"),
