@@ -90,13 +90,15 @@ class Reporter:
         if message:
             self.log(message)
 
-    def warn(self, subject: str, message: str | None) -> None:
-        """Keeps a warning about a subject in the progress until it is taken back with None."""
+    def warn(self, subject: str, message: str | None, *, again: bool = True) -> None:
+        """Keeps a warning about a subject in the progress until it is taken back with None.
+
+        `again`: whether the log says it also where there is one about the subject already.
+        """
         before = self._warnings.pop(subject, None)
         if message is not None:
             self._warnings[subject] = message
-            # A log that repeats itself at every step hides what else it says.
-            if before is None:
+            if before is None or again:
                 self.log(f"WARNING: {message}")
         self.progress = self.progress.model_copy(update={"warning": self._warning})
 

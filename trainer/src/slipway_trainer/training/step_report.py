@@ -101,7 +101,8 @@ class StepReport:
             if not has_checkpoint:
                 raise
             rows = f"metrics.jsonl lacks {self.metrics.unwritten} rows, which are written once there is room"
-            self.reporter.warn("metrics", f"step {row['step']}: {error}: {rows}")
+            # A log that says so at every step hides what else it says.
+            self.reporter.warn("metrics", f"step {row['step']}: {error}: {rows}", again=False)
         else:
             self.reporter.warn("metrics", None)
 
