@@ -154,9 +154,8 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
     app = build_app(args, tasks, client.model_config)
     await init_app_state(client, app.state, args, tasks)
     for served in app.state.openai_serving_models.base_model_paths:
-        served.model_path = (
-            served.name
-        )  # /v1/models tells it to whoever has a key: a folder of ours is nobody's matter.
+        # /v1/models tells it to whoever has a key: a folder of ours is nobody's matter.
+        served.model_path = served.name
     config = uvicorn.Config(
         app,
         log_config=get_uvicorn_log_config(args),
