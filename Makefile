@@ -21,7 +21,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test test-unit verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
+.PHONY: help setup quickstart test test-unit chaos verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -41,6 +41,10 @@ e2e: setup ## Run what needs a real node: start one, build the images, install, 
 
 test-unit: setup ## Run the unit tests that take seconds
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(PYTEST_ARGS)
+
+chaos: setup ## Break it for longer than `make test` does: ten kills of one run, a tenant's 500 MB (PYTEST_ARGS='-k name' picks)
+	@SLIPWAY_KILLS=10 SLIPWAY_TENANT_CONFIG_MAPS=500 $(BIN)/python -m pytest -s tests/e2e/test_kills.py \
+	  tests/integration/operator/test_killed_operator.py tests/integration/operator/test_one_tenants_objects.py $(PYTEST_ARGS)
 
 verify: setup ## Check generated files, style, types and the directions of imports
 	@tools/verify.sh
