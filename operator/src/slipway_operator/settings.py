@@ -92,10 +92,10 @@ class Client(_Settings):
 class Limits(_Settings):
     """How much the operator keeps of one namespace, so that no tenant takes its memory from the others."""
 
-    runs: int = Field(default=2500, ge=1)
+    runs: int = Field(default=1500, ge=1)
     """TrainingRuns; what is beyond is known by its name alone, and says so (condition TooMany)."""
     endpoints: int = Field(default=250, ge=1)
-    memory: Quantity = "192Mi"
+    memory: Quantity = "256Mi"
     """Bytes, estimated: a quarter for its runs, one for its endpoints, half for what belongs to them."""
 
 

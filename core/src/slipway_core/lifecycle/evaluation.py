@@ -131,7 +131,8 @@ def must_judge_again(draft: Draft) -> bool:
         draft.update("export", state=StepState.WAITING, finished_at=None)
     if (record.message or "").startswith(DAMAGED_DATA):
         prepare_again(draft)
-    draft.steps["evaluate"] = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt)
+    known = StepStatus(name="evaluate", state=StepState.PENDING, attempt=record.attempt, **record.unknown)
+    draft.steps["evaluate"] = known
     return True
 
 

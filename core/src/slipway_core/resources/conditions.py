@@ -53,6 +53,7 @@ def put(
         message=fit(message, CONDITION_LIMIT),
         last_transition_time=since,
         observed_generation=generation,
+        **(old.unknown if old is not None else {}),
     )
     if old is None:
         return [*kept, new]

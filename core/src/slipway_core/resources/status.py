@@ -246,6 +246,8 @@ class EndpointStatus(Recorded):
     candidate: VersionStatus | None = None
     history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list[VersionStatus])
     """Versions that were live, failed or were dropped, newest first."""
+    passed: Digest | None = None
+    """The model of the spec, where it passed: the run that says so may go before the model is served."""
     url: str | None = None
     retry: Text | None = None
     """The value of the annotation slipway.dev/retry that was last acted on."""

@@ -122,6 +122,7 @@ class Draft:
             live=self.live,
             candidate=self.candidate,
             history=self.history,
+            passed=self._passed(),
             url=self.observed.url,
             retry=self.retry,
             **self.was.unknown,
@@ -138,6 +139,10 @@ class Draft:
             tuple(self.events),
             self.look_again,
         )
+
+    def _passed(self) -> str | None:
+        model = self.endpoint.spec.model
+        return model.digest if model is not None and model.digest in self.observed.passed else None
 
     def _starts(self) -> tuple[VersionStatus, ...]:
         """Each version once; with Recreate none before every other one is gone."""

@@ -17,9 +17,9 @@ ASIDE: Final = 10_000
 class Limits:
     """Of each namespace."""
 
-    runs: int = 2500
+    runs: int = 1500
     endpoints: int = 250
-    memory: int = 192 << 20
+    memory: int = 256 << 20
     """Bytes, as `trim` estimates them: half for runs and endpoints, half for what belongs to them."""
 
 

@@ -23,6 +23,8 @@ _OF_RECORD: Final = frozenset(
 )
 _OF_POD: Final = frozenset({"nodeName", "containers", "initContainers", "priorityClassName"})
 _OF_CONTAINER: Final = frozenset({"name", "image", "ports", "resources"})
+_NOT_OF_POD_STATUS: Final = frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "resources", "observedGeneration"})
+_OF_CONTAINER_STATUS: Final = frozenset({"name", "image", "state", "lastState", "ready", "restartCount"})
 _OBJECT, _FIELD, _ITEM, _TEXT, _SHARED_TEXT = 64, 60, 8, 50, 24
 """Bytes of an object, of each of its fields, of an item of a list, and of a text beyond its characters. A short text is
 most often another object's too."""
@@ -52,9 +54,12 @@ def _kept(manifest: Manifest) -> Manifest:
         metadata["annotations"] = {name: value for name, value in notes.items() if name != _LAST_APPLIED}
     kept = {**manifest, "metadata": metadata}
     if "spec" in manifest and manifest["kind"] == JOB.kind:
-        kept["spec"] = {name: value for name, value in at(manifest, "spec").items() if name != "template"}
+        unread = ("template", "podFailurePolicy", "selector")
+        kept["spec"] = {name: value for name, value in at(manifest, "spec").items() if name not in unread}
     elif "spec" in manifest and manifest["kind"] == POD.kind:
         kept["spec"] = _pod_spec(at(manifest, "spec"))
+        if "status" in manifest:
+            kept["status"] = _pod_status(at(manifest, "status"))
     return kept
 
 
@@ -65,6 +70,17 @@ def _pod_spec(spec: Manifest) -> Manifest:
             kept[field] = [
                 {name: value for name, value in container.items() if name in _OF_CONTAINER}
                 for container in items(spec, field)
+            ]
+    return kept
+
+
+def _pod_status(status: Manifest) -> Manifest:
+    kept = {name: value for name, value in status.items() if name not in _NOT_OF_POD_STATUS}
+    for field in ("containerStatuses", "initContainerStatuses"):
+        if field in kept:
+            kept[field] = [
+                {name: value for name, value in container.items() if name in _OF_CONTAINER_STATUS}
+                for container in items(status, field)
             ]
     return kept
 

@@ -23,11 +23,13 @@ from slipway_operator.cache.key import Key
 from slipway_operator.cache.room import ASIDE, Aside, Limits, Rank, Room
 from slipway_operator.cache.trim import trimmed
 from slipway_operator.cache.waiting_line import WaitingLine
-from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
+from slipway_operator.kube.kinds import CHILDREN, CONFIG_MAP, MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
 from slipway_operator.kube.manifest import Manifest, at, condition, labels
 
 TOO_MANY: Final = "TooMany"
 """The condition of what is set aside."""
+_LISTED: Final = frozenset(kind.kind for kind in CHILDREN)
+"""Kinds of which every list of everything tells how many there are."""
 OWN_KEYS: Final[dict[str, Literal["TrainingRun", "ModelEndpoint"]]] = {
     TRAINING_RUN.kind: "TrainingRun",
     MODEL_ENDPOINT.kind: "ModelEndpoint",
@@ -259,6 +261,8 @@ class World:
 
     def _keep_child(self, name: _Name, kept: Manifest, weight: int) -> bool:
         if self._used[name.namespace] + weight > self.limits.memory // 2:
+            if name.kind not in _LISTED:
+                return False  # No list of everything would find that there is room again; who wants it applies it.
             kinds = self._overfull.setdefault(name.namespace, set())
             news = name.kind not in kinds
             kinds.add(name.kind)

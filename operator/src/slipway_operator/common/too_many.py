@@ -4,6 +4,7 @@ operator, which looks after all."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.status import EndpointStatus, RunStatus
 from slipway_operator.cache.world import TOO_MANY, World
-from slipway_operator.common.write_status import Status, write_status
+from slipway_operator.common.write_status import Status, StatusInvalidError, write_status
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.kinds import TRAINING_RUN, Kind
@@ -27,7 +28,7 @@ class TooMany:
     async def take_in(self, kind: Kind, namespace: str, name: str) -> bool:
         """Reads what was set aside, and keeps it where there is room by now. Returns whether it did.
 
-        One that has no place is told so, once. Raises ClusterError and StatusInvalidError.
+        One that has no place is told so, once. Raises ClusterError.
         """
         aside = self.world.aside(kind, namespace, name)
         if aside is None:
@@ -41,7 +42,8 @@ class TooMany:
         self.world.put(manifest)
         if self.world.get(kind, namespace, name) is not None:
             return True
-        await self.tell(manifest, self._beyond(kind))
+        with suppress(StatusInvalidError):  # The log has it, and there is no place for the object all the same.
+            await self.tell(manifest, self._beyond(kind))
         return False
 
     async def tell(self, manifest: Manifest, blocker: Blocker) -> None:

@@ -2,7 +2,7 @@
 
 A verdict is kept as a ConfigMap, which whoever edits the namespace may be able to write. So it counts only together
 with a status, which nobody but the operator writes: that of a run which passed with this model, or of an endpoint that
-has started it as one that passed, which remembers that when the run is gone.
+has started it as one that passed, or was told it while such a run was there, and remembers that when the run is gone.
 """
 
 from __future__ import annotations
@@ -37,4 +37,5 @@ def _has_passed(run: Manifest, digest: str) -> bool:
 def _has_started(endpoint: Manifest, digest: str) -> bool:
     status = at(endpoint, "status")
     versions = [at(status, "live"), at(status, "candidate"), *items(status, "history")]
-    return any(one.get("digest") == digest and not one.get("acceptUnjudged") for one in versions)
+    started = any(one.get("digest") == digest and not one.get("acceptUnjudged") for one in versions)
+    return started or status.get("passed") == digest

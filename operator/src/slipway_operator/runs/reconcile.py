@@ -142,15 +142,15 @@ class RunReconciler:
             await self._write(manifest, run, self._unplanned(run, planned))
             await self._warn(manifest, run, planned)
             return self._refused(run, planned.reason)
-        return await self._pass(manifest, run, planned)
+        return await self._pass(manifest, run, planned, read=not unread)
 
-    async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan) -> timedelta | None:
+    async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan, *, read: bool) -> timedelta | None:
         endpoint = self._endpoint(plan)
         baselines = own_objects.baselines(endpoint.status if endpoint is not None else None)
         seen = await self.attempts.observe(plan, Owner.of(manifest), run.status or RunStatus(), baselines)
         observed = Observed(seen.attempts, endpoint, seen.queued, seen.blockers)
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
-        if decision.create and not self.plans.has_read(plan.run.uid):
+        if decision.create and not read:
             return await self._planned(manifest, run)  # Nothing is made of a plan whose record was not read.
         jobs: dict[str, str] = {}
         refused = await self._apply(manifest, run, plan, seen, decision, jobs)
@@ -193,7 +193,7 @@ class RunReconciler:
                 jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
                 created += 1
             if _is_judgement_recorded(run, decision):
-                await self.verdicts.keep(plan, decision.status)
+                await self.verdicts.keep(plan, decision.status, at_work=self.plans.has_read(plan.run.uid))
                 if decision.promote is not None:
                     await self.promotion.tell(decision.promote, run, plan)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:

@@ -35,20 +35,24 @@ class Verdicts:
     def __post_init__(self) -> None:
         self.reader = VerdictReader(self.cluster, self.world)
 
-    async def keep(self, plan: Plan, status: RunStatus) -> None:
-        """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass."""
+    async def keep(self, plan: Plan, status: RunStatus, *, at_work: bool = True) -> None:
+        """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass.
+
+        `at_work`: whether this process has worked on the run, so that what the verdict says is worth reading.
+        """
         evaluation, artifact = status.evaluation, status.artifact
         if evaluation is None or artifact is None or evaluation.artifact_digest != artifact.digest:
             return
         namespace, name = plan.run.namespace, names.verdict(artifact.digest)
         there = self.world.get(CONFIG_MAP, namespace, name)
         if evaluation.verdict is not Verdict.PASS:
-            if there is None or artifact.digest in served_digests(self.world, namespace):
-                return
+            unknown = self.world.all_aside(MODEL_ENDPOINT, namespace)
+            if there is None or unknown or artifact.digest in served_digests(self.world, namespace):
+                return  # Somebody serves it, or may.
             if (await self.reader.read(namespace, name)).get(RUN_UID_KEY) == plan.run.uid:
                 await self.cluster.delete(CONFIG_MAP, namespace, name)
             return
-        if there is not None and status.phase.finished:
+        if there is not None and not at_work:
             return  # It has had its effect, and whoever starts the model reads it again.
         manifest = verdict_config_map(
             namespace,

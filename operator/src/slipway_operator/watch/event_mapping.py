@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from slipway_core.resources.status import Phase
+from slipway_core.resources.status import Phase, Verdict
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import OWN_KEYS, World
@@ -46,6 +46,7 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind:
         yield from _waits_for_model(world, namespace, manifest["metadata"]["name"])
+        yield from _waits_for_verdict(world, namespace, before, after)
     # Something ended, or was made where there was no room: there may be room for more.
     if kind not in OWN_KEYS and (before is None or after is None or _has_ended(after)):
         first = world.waiting.first(namespace)
@@ -65,6 +66,16 @@ def _waits_for_model(world: World, namespace: str, run: str) -> Iterable[Key]:
     for other in world.starting_from(namespace, f"run://{run}"):
         if not at(other, "status").get("planDigest"):
             yield Key("TrainingRun", namespace, other["metadata"]["name"])
+
+
+def _waits_for_verdict(world: World, namespace: str, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
+    """Yields the endpoints that were told the model which a run says now that it passed."""
+    judged = at(after, "status", "evaluation")
+    if judged == at(before, "status", "evaluation") or judged.get("verdict") != Verdict.PASS.value:
+        return
+    for endpoint in world.all(MODEL_ENDPOINT, namespace):
+        if at(endpoint, "spec", "model").get("digest") == judged.get("artifactDigest"):
+            yield Key("ModelEndpoint", namespace, endpoint["metadata"]["name"])
 
 
 def _has_ended(manifest: Manifest) -> bool:

@@ -5,8 +5,12 @@ from tests.unit.operator.cached import RUN_UID, an_object, of_run
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.room import ASIDE, Limits
+from slipway_operator.cache.trim import trimmed
 from slipway_operator.cache.world import World
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, SERVICE, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest
+
+TIME = "2026-01-02T03:04:05Z"
 
 
 def a_run(name: str, second: int, version: int = 1, **fields):
@@ -156,3 +160,53 @@ def test_the_runs_that_start_from_a_model_are_found_by_its_run_and_by_its_folder
         "b",
     ]
     assert world.starting_from("team", "run://other", "pvc://claim/base-2/") == []
+
+
+def as_a_kubelet_writes_it(index: int) -> Manifest:
+    """The pod of a step that has ended, on a real node."""
+    ended = {"exitCode": 0, "reason": "Completed", "message": "m" * 1200, "startedAt": TIME, "finishedAt": TIME}
+    mounts = [{"name": f"volume-{n}", "mountPath": f"/path/{n}", "recursiveReadOnly": "Disabled"} for n in range(6)]
+    container = {
+        "name": "trainer",
+        "image": "registry.example.com/team/slipway-train:0.1.0",
+        "imageID": f"registry.example.com/team/slipway-train@sha256:{'0' * 64}",
+        "containerID": f"containerd://{index:064}",
+        "ready": False,
+        "restartCount": 0,
+        "started": False,
+        "state": {"terminated": {**ended, "containerID": f"containerd://{index:064}"}},
+        "lastState": {},
+        "volumeMounts": mounts,
+        "resources": {"requests": {"cpu": "1", "memory": "2Gi"}},
+        "allocatedResources": {"cpu": "1", "memory": "2Gi"},
+        "user": {"linux": {"uid": 65532, "gid": 65532, "supplementalGroups": [65532]}},
+    }
+    types = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+    own = {"status": "True", "reason": "PodCompleted", "lastProbeTime": None, "lastTransitionTime": TIME}
+    status = {
+        "phase": "Succeeded",
+        "conditions": [{"type": type_, **own} for type_ in types],
+        "containerStatuses": [container],
+        "hostIP": "10.0.0.1",
+        "hostIPs": [{"ip": "10.0.0.1"}],
+        "podIP": "10.244.0.9",
+        "podIPs": [{"ip": "10.244.0.9"}],
+        "qosClass": "Burstable",
+        "startTime": TIME,
+    }
+    labels = {f"slipway.dev/label-{n}": f"value-{index}-{n}" for n in range(8)}
+    metadata: Manifest = {
+        "name": f"slipway-run-a-long-name-{index}",
+        "namespace": "team",
+        "uid": f"{index:036}",
+    }
+    metadata["labels"] = labels
+    spec = {"nodeName": "node-1", "containers": [{"name": "trainer", "resources": container["resources"]}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+def test_as_many_runs_as_the_limit_says_have_room_for_what_belongs_to_them():
+    _, pod = trimmed(as_a_kubelet_writes_it(1))
+    limits = Limits()
+    # A Job is lighter than its pod; four of each a run, and two records, which are metadata alone.
+    assert limits.runs * (4 * 2 * pod + 2 * 1500) < limits.memory // 2, pod

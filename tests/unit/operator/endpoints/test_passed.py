@@ -87,3 +87,18 @@ def test_a_version_that_a_release_without_prefixes_made_goes_on_under_its_name(s
     if scaling:
         assert world.cluster.one(kinds.HPA, NAME)["spec"]["scaleTargetRef"]["name"] == "chat-v1"
     assert names.version(NAME, 1) == "slipway-serve-chat-v1"
+
+
+def test_a_model_that_the_endpoint_was_told_while_it_was_held_back_goes_live_when_its_run_is_gone():
+    world = ServedWorld()
+    world.passes("a", "b")
+    world.serve("a")
+    world.goes_live(1)
+    world.serve("b", rollbackTo=1)
+    world.settle()
+    assert world.status["passed"] == digest("b")
+    world.cluster.remove(kinds.TRAINING_RUN, NAMESPACE, "run-b")
+    world.start_operator()
+    world.serve("b", rollbackTo=None)
+    world.settle()
+    assert world.status["candidate"]["digest"] == digest("b")

@@ -56,8 +56,8 @@ def test_an_endpoint_that_a_later_run_was_told_to_during_the_pass_is_left_to_it(
     world.train()
     keep = world.reconciler.verdicts.keep
 
-    async def meanwhile(*arguments):
-        await keep(*arguments)
+    async def meanwhile(*arguments, **more):
+        await keep(*arguments, **more)
         world.cluster.put(told_by_a_later_run(world))
 
     world.reconciler.verdicts = SimpleNamespace(keep=meanwhile)

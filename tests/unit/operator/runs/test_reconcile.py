@@ -606,3 +606,14 @@ def test_a_run_whose_status_cannot_be_read_keeps_it_as_it_is():
     after = world.run["status"]
     assert (after["phase"], after["stages"]) == ("Distilling", status["stages"])
     assert "status.phase" in next(c for c in after["conditions"] if c["type"] == "Unreadable")["message"]
+
+
+def test_A_a_verdict_that_somebody_wrote_first_is_replaced_also_for_a_run_without_serving():
+    world = RunWorld(spec={"serving": None})
+    world.train()
+    theirs = {"metadata": {"name": names.verdict(DIGEST)}, "data": {"digest": DIGEST, "verdict": "Fail"}}
+    world.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
+    world.end_evaluation()
+    world.persist()
+    (verdict,) = [one for one in world.cluster.all(kinds.CONFIG_MAP) if "verdict" in one["data"]]
+    assert (verdict["data"]["verdict"], world.phase) == ("Pass", "Completed")

@@ -170,3 +170,15 @@ def test_the_deletion_of_what_was_never_seen_wakes_its_owner():
     handlers = handlers_of_watches()
     handlers.told("DELETED", a_pod(2))
     assert len(handlers.queue) == 1
+
+
+def test_an_endpoint_is_looked_at_when_a_run_says_that_its_model_passed():
+    told = an_object(MODEL_ENDPOINT, "chat", spec={"model": {"digest": "sha256:a"}})
+    other = an_object(MODEL_ENDPOINT, "other", spec={"model": {"digest": "sha256:b"}})
+    judged = {"phase": "Completed", "evaluation": {"verdict": "Pass", "artifactDigest": "sha256:a"}}
+    before = an_object(TRAINING_RUN, "judges", uid="u", status={"phase": "Evaluating"})
+    after = an_object(TRAINING_RUN, "judges", 2, uid="u", status=judged)
+    assert Key("ModelEndpoint", "team", "chat") in wakes(before, after, told, other)
+    assert Key("ModelEndpoint", "team", "other") not in wakes(before, after, told, other)
+    later = an_object(TRAINING_RUN, "judges", 3, uid="u", status={**judged, "phase": "Serving"})
+    assert Key("ModelEndpoint", "team", "chat") not in wakes(after, later, told)

@@ -14,8 +14,9 @@ from slipway_operator.kube.manifest import Manifest, at, items
 
 _FILLED_IN = frozenset({"apiVersion", "defaultMode", "recursiveReadOnly", "mountPropagation"})
 """Fields that the API server adds to those of a manifest, below `env`, `volumes` and `volumeMounts`."""
-_TOLD = frozenset({variables.HELD_OUT_DIGEST_VARIABLE, variables.ARTIFACT_DIGEST_VARIABLE})
-"""What a step is told of its inputs may stand in no record yet; what it found is held against the record later."""
+_TOLD = frozenset({variables.HELD_OUT_DIGEST_VARIABLE, variables.ARTIFACT_DIGEST_VARIABLE, variables.GRACE_VARIABLE})
+"""What a step is told of its inputs may stand in no record yet; what it found is held against the record later. Its
+grace period is the chart's of the time when it was made."""
 _OF_CONTAINER = ("command", "workingDir", "lifecycle")
 _OF_POD = ("initContainers", "ephemeralContainers", "hostAliases", "dnsConfig", "hostNetwork", "hostPID")
 """Fields that no step of ours has: with each, the same image and arguments may do something else."""
