@@ -71,7 +71,7 @@ def test_rows_that_do_not_fit_are_counted_where_a_person_looks_and_a_run_is_a_ba
     assert "runs with a model: first" in output
     write(tmp_path, "other", model="{from: run://first}", more="\n    adapter: {targetModules: c_attn}")
     output = slipway(tmp_path, "run", "other.yaml", code=2)
-    assert "nothing in the model is called c_attn. Its layers are called down_proj, gate_proj" in output
+    assert "nothing in the model is called c_attn. Its linear layers are called down_proj, gate_proj" in output
 
     # A run that has learned something does not give way.
     write(tmp_path, "first", data="file://other.jsonl")

@@ -46,8 +46,10 @@ class OperatorProcess:
         """Starts it, and waits until its watches have. Raises AssertionError with the end of its log."""
         self.spawn()
         try:
-            eventually(self.is_ready, "the operator is ready", 40)
+            eventually(self.is_ready, "the operator is ready", 120)
         except AssertionError:
+            # Two at work on one API server would fail every test after this one.
+            self.kill()
             raise AssertionError(f"the operator is not ready: {self.log[-3000:]}") from None
 
     def spawn(self) -> None:

@@ -338,10 +338,10 @@ def test_a_stale_attempt_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     run = make(tmp_path, **CHECKPOINTS)
     taken = loop.Training._save
 
-    def overtaken(self: Any, state: Any) -> None:
+    def overtaken(self: Any, state: Any) -> Any:
         if state.step == 4:
             Fence(run.workspace.fence("pretrain"), 2).raise_()
-        taken(self, state)
+        return taken(self, state)
 
     monkeypatch.setattr(loop.Training, "_save", overtaken)
     with pytest.raises(Superseded, match="attempt 2 has taken over from attempt 1"):

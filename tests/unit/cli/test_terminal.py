@@ -1,5 +1,6 @@
 """What a person at a terminal sees and types, through a pseudo-terminal."""
 
+import codecs
 import os
 import pty
 import select
@@ -27,6 +28,8 @@ class Terminal:
             environment = {**os.environ, "LANG": "C.UTF-8", "TERM": "xterm-256color", "COLUMNS": "120"}
             os.execve(sys.executable, [sys.executable, "-m", "slipway", *arguments], environment)
         self.shown = ""
+        # What is read ends anywhere, also within a character.
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, keys):
         os.write(self.handle, keys if isinstance(keys, bytes) else keys.encode())
@@ -37,7 +40,7 @@ class Terminal:
         while words not in self.shown:
             assert time.monotonic() < end, f"{words!r} was not shown: {self.shown!r}"
             if select.select([self.handle], [], [], 0.1)[0]:
-                self.shown += os.read(self.handle, 65536).decode(errors="replace")
+                self.shown += self.decoder.decode(os.read(self.handle, 65536))
         before, _, self.shown = self.shown.partition(words)
         return before
 

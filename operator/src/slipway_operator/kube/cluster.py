@@ -40,8 +40,10 @@ PAGE: Final = 500
 _FIRST_PAGE: Final = 50
 _SLOW_PAGE: Final = 10
 _QUICK: Final = 1.0
-"""Seconds within which an answer to a list is to come: the next page has twice as many objects then, and half as many
-otherwise. Of 500 ConfigMaps of 1 MB the API server reads all, whatever it tells of them, and that takes it a minute."""
+_SLOW: Final = 8.0
+"""Seconds after which it has half as many. Of 500 ConfigMaps of 1 MB the API server reads all, whatever it tells of them,
+and that takes it a minute."""
+"""Seconds within which an answer to a list is to come for the next page to have twice as many objects."""
 PAGE_BYTES: Final = 4 << 20
 """Of one answer to a list, unless a single object has more: a tenant's may have 1.5 MB each."""
 _WARNINGS: Final = "type=Warning,reason!=FailedScheduling,reason!=Failed,reason!=BackOff"
@@ -55,6 +57,18 @@ _WORDS: Final = 2000
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _READ_PAUSES = (0.2, 0.8)
 """Seconds before the second and the third try of a read."""
+
+
+def next_limit(limit: int, took: float) -> int:
+    """Returns how many objects the next page of a list is to have, after one that took so many seconds.
+
+    A server that is busy takes its second for any page: fewer objects in each would make it busier. One that is near
+    the time in which an answer is given up has objects of a megabyte to read.
+    """
+    if took <= _QUICK:
+        return min(PAGE, 2 * limit)
+    return limit if took <= _SLOW else max(min(limit, _SLOW_PAGE), limit // 2)
+
 
 Counted = Callable[[str, str, str], None]
 """Told of every request: its verb, its kind, and the HTTP status, or `error` where there was none."""
@@ -108,8 +122,7 @@ class Cluster:
             except TooLong:
                 limit = max(1, limit // 8)
                 continue
-            quick = asyncio.get_running_loop().time() - begun <= _QUICK
-            limit = min(PAGE, 2 * limit) if quick else max(min(limit, _SLOW_PAGE), limit // 2)
+            limit = next_limit(limit, asyncio.get_running_loop().time() - begun)
             page = items(answer, "items")
             for manifest in page:
                 # Lists leave out what all their items have in common, and metadata alone says nothing of its kind.

@@ -6,8 +6,9 @@ more than the operator has. Here a page that is too long is asked for again with
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 import aiohttp
 
 from slipway_operator.kube import kinds
-from slipway_operator.kube.cluster import PAGE_BYTES, read_at_most
+from slipway_operator.kube.cluster import PAGE_BYTES, next_limit, read_at_most
 from slipway_operator.kube.errors import TooLong
 
 
@@ -24,6 +25,8 @@ class WatchSession:
     """As much of an aiohttp session as Kopf uses."""
 
     session: aiohttp.ClientSession
+    _limits: dict[str, int] = field(default_factory=dict[str, int])
+    """Objects in the next page of a list, by its path; Kopf asks for as many in each."""
 
     @property
     def headers(self) -> Any:
@@ -41,16 +44,21 @@ class WatchSession:
         path, _, query = url.partition("?")
         given = dict(parse_qsl(query))
         watches, limit = "watch" in given, int(given.get("limit", 0))
+        if "continue" in given and limit:
+            limit = self._limits.get(path, limit)
+            url = f"{path}?{urlencode({**given, 'limit': limit})}"
         kind = kinds.named(path.rpartition("/")[2])
         headers = dict(options.pop("headers", None) or {})
         if kind is not None:
             headers["Accept"] = kinds.accept(kind, listed=not watches)
         while True:
+            begun = asyncio.get_running_loop().time()
             answer = await self.session.request(method, url, headers=headers, **options)
             if watches or kind is None or answer.status != 200:
                 return answer
             try:
                 content = await (read_at_most(answer, PAGE_BYTES) if limit > 1 else answer.read())
+                self._limits[path] = next_limit(limit, asyncio.get_running_loop().time() - begun)
                 return Page(answer.status, content)
             except TooLong:
                 limit = max(1, limit // 8)
