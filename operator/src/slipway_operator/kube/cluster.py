@@ -40,10 +40,10 @@ PAGE: Final = 500
 _FIRST_PAGE: Final = 50
 _SLOW_PAGE: Final = 10
 _QUICK: Final = 1.0
-_SLOW: Final = 8.0
-"""Seconds after which it has half as many. Of 500 ConfigMaps of 1 MB the API server reads all, whatever it tells of them,
-and that takes it a minute."""
 """Seconds within which an answer to a list is to come for the next page to have twice as many objects."""
+_SLOW: Final = 8.0
+"""Seconds after which it has half as many. Of 500 ConfigMaps of 1 MB the API server reads all, whatever it tells of
+them, and that takes it a minute."""
 PAGE_BYTES: Final = 4 << 20
 """Of one answer to a list, unless a single object has more: a tenant's may have 1.5 MB each."""
 _WARNINGS: Final = "type=Warning,reason!=FailedScheduling,reason!=Failed,reason!=BackOff"
