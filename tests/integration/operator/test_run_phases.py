@@ -61,12 +61,12 @@ def test_progress_of_rank_0_reaches_status(runs, pods_say):
 def test_a_warning_of_a_step_is_a_condition_and_an_event(runs, pods_say):
     run = runs.apply("hold-learn-1-x", endpoint=None)
     full = "step 4: the checkpoint could not be written: No space left on device"
-    pods_say.say_progress(run.namespace, "hold-learn-1-x-learn-1", step=4, total=100, warning=full)
+    pods_say.say_progress(run.namespace, "slipway-run-hold-learn-1-x-learn-1", step=4, total=100, warning=full)
     run.pod("learn").runs()
     assert run.shows("StepWarning", "Warned") == f"learn: {full}"
     assert run.phase == "Training"
     eventually(lambda: f"learn: {full}" in [event["message"] for event in run.events()], "an Event says it")
-    pods_say.say_progress(run.namespace, "hold-learn-1-x-learn-1", step=5, total=100)
+    pods_say.say_progress(run.namespace, "slipway-run-hold-learn-1-x-learn-1", step=5, total=100)
     run.loses("StepWarning")
 
 
