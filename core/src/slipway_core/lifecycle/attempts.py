@@ -234,8 +234,8 @@ def _phase_of(step_name: str) -> Phase:
 def _ended_by_now(draft: Draft, record: StepStatus) -> StepStatus:
     """Returns the record with an end that is not ahead: the clock of another replica was, and its pause would be as
     much longer."""
-    if record.finished_at is not None and conditions.parse_timestamp(record.finished_at) > draft.now:
-        draft.update(record.name, finished_at=timestamp(draft.now))
+    if record.finished_at is not None:
+        draft.update(record.name, finished_at=conditions.not_ahead(record.finished_at, draft.now))
     return draft.steps[record.name]
 
 

@@ -33,6 +33,12 @@ def parse_timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
+def not_ahead(moment: str, now: datetime) -> str:
+    """Returns a recorded time, or now where it is ahead: another machine's clock was, and what is counted from it would
+    last as much longer."""
+    return timestamp(now) if parse_timestamp(moment) > now else moment
+
+
 def put(
     conditions: Iterable[Condition],
     type_: str,

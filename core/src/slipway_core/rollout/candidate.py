@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
-from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
 from slipway_core.resources.status import VersionStatus, fit
 from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
@@ -115,6 +115,7 @@ def advance_candidate(draft: Draft) -> None:
         return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
     if view is not None and view.state == "Ready" and view.answered:
         return _take_over(draft, candidate)
+    candidate = candidate.model_copy(update={"since": not_ahead(candidate.since, draft.now)})
     left = _time_to_start(draft, candidate, view)
     if left is not None and left <= timedelta(0) and view is not None:
         timeout = draft.endpoint.spec.rollout.start_timeout
@@ -125,9 +126,6 @@ def advance_candidate(draft: Draft) -> None:
         candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
     elif left is not None:
         draft.look(left)
-    if parse_timestamp(candidate.since) > draft.now:
-        # A clock that was ahead must not prolong what it has to start.
-        candidate = candidate.model_copy(update={"since": timestamp(draft.now)})
     draft.start.append(candidate)
     if view is not None and view.state == "Ready":
         draft.probe = candidate.version
@@ -142,7 +140,7 @@ def _time_to_start(draft: Draft, candidate: VersionStatus, view: VersionView | N
     """
     if view is not None and view.waits and not (draft.makes_room and draft.live is not None):
         return None
-    begun = min(parse_timestamp(candidate.since), draft.now)
+    begun = parse_timestamp(candidate.since)
     if view is not None and view.began is not None:
         begun = max(begun, view.began)
     return begun + timedelta(seconds=seconds(draft.endpoint.spec.rollout.start_timeout)) - draft.now

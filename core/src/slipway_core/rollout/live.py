@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from slipway_core.resources.api import seconds
-from slipway_core.resources.conditions import parse_timestamp, timestamp
+from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.status import VersionStatus
 from slipway_core.rollout.draft import Draft
 
@@ -19,9 +19,7 @@ def judge_live(draft: Draft) -> None:
     sick = view is not None and view.state in ("Failed", "Unready") and not draft.makes_room
     if sick and standby is not None and (draft.is_ready(standby) or draft.one_at_a_time):
         return _roll_back(draft, live, standby, (view.message if view else None) or "it stopped answering")
-    if parse_timestamp(live.since) > draft.now:
-        # A clock that was ahead must not prolong its probation.
-        draft.live = live = live.model_copy(update={"since": timestamp(draft.now)})
+    draft.live = live = live.model_copy(update={"since": not_ahead(live.since, draft.now)})
     draft.start.append(live)
     draft.route = live.version
 
