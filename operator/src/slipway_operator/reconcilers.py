@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from slipway_operator.cache.world import World
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.reconcile import EndpointReconciler
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.pod_http import Pods
 from slipway_operator.loop.metrics import Metrics
 from slipway_operator.loop.workers import Reconcile
 from slipway_operator.runs.reconcile import RunReconciler
-from slipway_operator.runs.retention import Retention
 from slipway_operator.settings import Settings
 
 
@@ -24,13 +24,15 @@ def reconcilers(
     What they remember of a process is theirs: they are made anew each time that this replica begins to lead.
     """
     pods = Pods(settings)
-    retention = Retention(cluster, world, settings, clock)
+    records = VerdictReader(cluster, world)
+    runs = RunReconciler(cluster, world, settings, pods, metrics, clock, records)
+    endpoints = EndpointReconciler(cluster, world, settings, pods, metrics, clock, records)
 
     async def look_after(namespace: str, uid: str) -> timedelta | None:
-        return await retention.reconcile(namespace, uid=None if uid == namespace else uid)
+        return await runs.retention.reconcile(namespace, uid=None if uid == namespace else uid)
 
     return {
-        "TrainingRun": RunReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
-        "ModelEndpoint": EndpointReconciler(cluster, world, settings, pods, metrics, clock).reconcile,
+        "TrainingRun": runs.reconcile,
+        "ModelEndpoint": endpoints.reconcile,
         "Namespace": look_after,
     }

@@ -9,15 +9,13 @@ from typing import Final
 from slipway_operator.cache.world import World
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.kinds import CONFIG_MAP
-from slipway_operator.kube.manifest import Manifest, at
+from slipway_operator.kube.manifest import Manifest, Version, at, version
 from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, JUDGED_AT_KEY, RUN_UID_KEY, VERDICT_KEY
 
 _FIELDS: Final = (VERDICT_KEY, DIGEST_KEY, RUN_UID_KEY, JUDGED_AT_KEY)
 _LONGEST: Final = 100
 """Characters of the longest of these, a digest, and some more."""
 _KEPT: Final = 4096
-
-Version = tuple[str, str]
 
 
 @dataclass
@@ -37,7 +35,7 @@ class VerdictReader:
         if known is None:
             return {}
         found = self._read.get((namespace, name))
-        if found is None or found[0] != _version(known):
+        if found is None or found[0] != version(known):
             there = await self.cluster.get(CONFIG_MAP, namespace, name)
             return {} if there is None else self.remember(there)
         self._read.move_to_end((namespace, name))
@@ -47,7 +45,7 @@ class VerdictReader:
         """Takes a record as the API server gave it, with its data. Returns what it says."""
         metadata = record["metadata"]
         said = _short(at(record, "data"))
-        self._read[metadata["namespace"], metadata["name"]] = _version(record), said
+        self._read[metadata["namespace"], metadata["name"]] = version(record), said
         self._read.move_to_end((metadata["namespace"], metadata["name"]))
         if len(self._read) > _KEPT:
             self._read.popitem(last=False)
@@ -56,7 +54,3 @@ class VerdictReader:
 
 def _short(data: Manifest) -> dict[str, str]:
     return {name: str(data[name])[:_LONGEST] for name in _FIELDS if name in data}
-
-
-def _version(record: Manifest) -> Version:
-    return record["metadata"]["uid"], record["metadata"]["resourceVersion"]

@@ -68,10 +68,10 @@ class EndpointReconciler:
     pods: Answers
     metrics: Metrics
     clock: Callable[[], datetime]
+    records: VerdictReader
     monotonic: Callable[[], float] = time.monotonic
     versions: Versions = field(init=False)
     owned: OwnedObjects = field(init=False)
-    verdicts: VerdictReader = field(init=False)
     too_many: TooMany = field(init=False)
     writes: StatusThrottle[EndpointStatus] = field(init=False)
     _refused: dict[str, Blocker] = field(default_factory=dict[str, Blocker])
@@ -83,7 +83,6 @@ class EndpointReconciler:
     def __post_init__(self) -> None:
         self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.clock)
         self.owned = OwnedObjects(self.cluster, self.world, self.clock)
-        self.verdicts = VerdictReader(self.cluster, self.world)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_endpoint, self.monotonic)
 
@@ -163,7 +162,7 @@ class EndpointReconciler:
 
     async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact."""
-        data = await self.verdicts.read(namespace, names.verdict(digest))
+        data = await self.records.read(namespace, names.verdict(digest))
         passed = data.get(DIGEST_KEY) == digest and data.get(VERDICT_KEY) == Verdict.PASS.value
         return data if passed else None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 Manifest = dict[str, Any]
+Version = tuple[str, str]
+"""uid and resourceVersion: no other object and no other content of this one has both."""
 
 
 def at(manifest: Manifest | None, *path: str) -> Manifest:
@@ -19,6 +21,10 @@ def items(manifest: Manifest | None, *path: str) -> list[Manifest]:
     """Returns the list of objects at a path; an empty one where there is none."""
     found: Any = at(manifest, *path[:-1]).get(path[-1])
     return cast(list[Manifest], found) if isinstance(found, list) else []
+
+
+def version(manifest: Manifest) -> Version:
+    return manifest["metadata"]["uid"], manifest["metadata"]["resourceVersion"]
 
 
 def labels(manifest: Manifest) -> dict[str, str]:

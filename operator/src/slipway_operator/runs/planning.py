@@ -19,7 +19,7 @@ from slipway_operator.common.owned_objects import holds
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, at, notes
+from slipway_operator.kube.manifest import Manifest, Version, at, notes, version
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.plan_config_map import plan_config_map
@@ -28,9 +28,6 @@ from slipway_operator.settings import Settings
 
 _KEPT, _KEPT_BYTES = 512, 8 << 20
 """Plans in memory, and the bytes of their JSON: one is most often a few KiB, and may have 1 MiB."""
-
-Version = tuple[str, str]
-"""uid and resourceVersion."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Plans:
             fresh = self._resolve(run)
             if isinstance(fresh, Plan) and fresh.digest == settled:
                 return fresh
-        if stored is not None and (kept is None or kept.version != _version(stored)):
+        if stored is not None and (kept is None or kept.version != version(stored)):
             stored = await self.cluster.get(CONFIG_MAP, namespace, stored["metadata"]["name"])
         plan = kept.plan if kept is not None else self._trusted(stored, run)
         if plan is not None and settled not in (None, plan.digest):
@@ -96,14 +93,14 @@ class Plans:
                 if settled is None:
                     await self._end_older(namespace, uid, planned=stored is not None)
                 plan = fresh
-        known = kept is not None and stored is not None and (kept.plan, kept.version) == (plan, _version(stored))
+        known = kept is not None and stored is not None and (kept.plan, kept.version) == (plan, version(stored))
         if stored is not None and not (known or _is_record(stored, plan)):
             await config_maps.delete(self.cluster, stored)
             stored = None
         if stored is None:
             stored = await self._keep(plan)
         if kept is None or not known:
-            kept = _Kept(plan, _version(stored), len(plan.to_json()))
+            kept = _Kept(plan, version(stored), len(plan.to_json()))
         self._remember(uid, kept)
         # What may be edited after planning is taken from the resource; the digest leaves it out.
         return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
@@ -128,7 +125,7 @@ class Plans:
         """Returns a plan that there was no more room for, where the run still makes the same one and its record is the
         one that was read: that is quicker than to read it again."""
         found = self._found.get(run.metadata.uid or "")
-        if found is None or stored is None or found.version != _version(stored):
+        if found is None or stored is None or found.version != version(stored):
             return None
         fresh = self._resolve(run)
         if isinstance(fresh, Blocker) or _fingerprint(fresh) != found.fingerprint:
@@ -281,7 +278,3 @@ def _is_record(config_map: Manifest, plan: Plan) -> bool:
     wanted = {name: value for name, value in plan_config_map(plan).items() if name != "data"}
     found = _plan_in(config_map)
     return holds(config_map, wanted) and found is not None and _decides(found) == _decides(plan)
-
-
-def _version(config_map: Manifest) -> Version:
-    return config_map["metadata"]["uid"], config_map["metadata"]["resourceVersion"]

@@ -32,6 +32,7 @@ from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
 from slipway_operator.common.status_throttle import StatusThrottle, settled_run
 from slipway_operator.common.too_many import TooMany
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -67,6 +68,7 @@ class RunReconciler:
     pods: TellsProgress
     metrics: Metrics
     clock: Callable[[], datetime]
+    records: VerdictReader
     monotonic: Callable[[], float] = time.monotonic
     plans: Plans = field(init=False)
     attempts: Attempts = field(init=False)
@@ -83,9 +85,9 @@ class RunReconciler:
     def __post_init__(self) -> None:
         self.plans = Plans(self.cluster, self.world, self.settings)
         self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
-        self.verdicts = Verdicts(self.cluster, self.world, self.clock)
+        self.verdicts = Verdicts(self.cluster, self.world, self.clock, self.records)
         self.promotion = Promotion(self.cluster, self.world)
-        self.retention = Retention(self.cluster, self.world, self.settings, self.clock)
+        self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
         longest = timedelta(seconds=seconds(self.settings.longest_backoff))

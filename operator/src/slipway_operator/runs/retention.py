@@ -9,7 +9,7 @@ operator that was away misses nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
@@ -63,10 +63,7 @@ class Retention:
     world: World
     settings: Settings
     clock: Callable[[], datetime]
-    verdicts: VerdictReader = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.verdicts = VerdictReader(self.cluster, self.world)
+    records: VerdictReader
 
     async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
@@ -176,7 +173,7 @@ class Retention:
         all_known = not any(self.world.all_aside(kind, namespace) for kind in OWN)
         for found in self.world.records(namespace, "verdict") if all_known else ():
             if labels(found).get(names.DIGEST) not in needed:
-                run = (await self.verdicts.read(namespace, _name(found))).get(RUN_UID_KEY)
+                run = (await self.records.read(namespace, _name(found))).get(RUN_UID_KEY)
                 if run and not self._is_kept(namespace, run, record):
                     await config_maps.delete(self.cluster, found)
         await config_maps.delete(self.cluster, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from slipway_core.plan import Plan
@@ -30,10 +30,7 @@ class Verdicts:
     cluster: Cluster
     world: World
     clock: Callable[[], datetime]
-    reader: VerdictReader = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reader = VerdictReader(self.cluster, self.world)
+    reader: VerdictReader
 
     async def keep(self, plan: Plan, status: RunStatus, *, at_work: bool = True) -> None:
         """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass.

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.operator.run_world import DIGEST, RunWorld
 
 from slipway_operator import names
+from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Invalid
 from slipway_operator.runs.retention import Retention
@@ -15,10 +16,16 @@ from slipway_operator.runs.retention import Retention
 DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
 
 
+def retention(world: RunWorld) -> Retention:
+    """Of a new operator process."""
+    cluster, cache = world.cluster, world.cluster.world
+    records = VerdictReader(cluster, cache)  # type: ignore[arg-type]
+    return Retention(cluster, cache, world.settings, lambda: world.now, records)  # type: ignore[arg-type]
+
+
 def look_after(world: RunWorld) -> timedelta | None:
     """A pass over the namespace."""
-    retention = Retention(world.cluster, world.cluster.world, world.settings, lambda: world.now)  # type: ignore[arg-type]
-    return asyncio.run(retention.reconcile("default"))
+    return asyncio.run(retention(world).reconcile("default"))
 
 
 def delete(world: RunWorld) -> None:
@@ -98,8 +105,7 @@ def test_an_event_of_what_one_run_left_looks_at_nothing_else():
     delete(world)
     delete(other)
     uid = next(label[names.RUN_UID] for label in (cm["metadata"]["labels"] for cm in roles(world, "plan")))
-    retention = Retention(world.cluster, world.cluster.world, world.settings, lambda: world.now)  # type: ignore[arg-type]
-    asyncio.run(retention.reconcile("default", uid=uid))
+    asyncio.run(retention(world).reconcile("default", uid=uid))
     assert (len(world.jobs()), len(other.jobs())) == (1, 0)
 
 
