@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from slipway_core.plan import Plan
+from slipway_trainer.model import config_file
 from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.step.errors import BadModel, first_line
 
@@ -24,7 +23,7 @@ def of_run(plan: Plan, base: Path | None) -> PreTrainedModel:
     """
     trust = plan.model.trust_remote_code
     if base is not None:
-        read_config(base, trust_remote_code=trust)
+        check_code(base, trust_remote_code=trust)
     try:
         if base is None:
             assert plan.model.scratch is not None
@@ -37,16 +36,9 @@ def of_run(plan: Plan, base: Path | None) -> PreTrainedModel:
         raise BadModel(f"model.from: {base}: cannot be loaded: {first_line(error)}") from None
 
 
-def read_config(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
-    """Returns a model's config.json. Raises BadModel when there is none, or one with code that was not asked for."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadModel(f"model.from: {folder}: has no config.json, so it is no model of Hugging Face") from None
-    except ValueError as error:
-        raise BadModel(f"model.from: {folder}/config.json: is not JSON: {error}") from None
-    if "auto_map" in config and not trust_remote_code:
+def check_code(folder: Path, *, trust_remote_code: bool) -> None:
+    """Raises BadModel when a model has no config.json that can be read, or one with code that was not asked for."""
+    if "auto_map" in config_file.read(folder) and not trust_remote_code:
         raise BadModel(
             f"model.from: {folder}: comes with code of its own. Set model.trustRemoteCode: true if you trust it"
         )
-    return config

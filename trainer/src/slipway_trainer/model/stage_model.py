@@ -14,20 +14,20 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import adapter_targets, token_rows
+from slipway_trainer.model.adapters import add_adapter
+from slipway_trainer.model.attention import set_attention
+from slipway_trainer.model.blueprint import check_code
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.model.merge import merge_adapter
 from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.model.new_model import scratch_config
+from slipway_trainer.model.vocabulary import fit_vocabulary
 from slipway_trainer.step.errors import BadConfig, BadModel, first_line
 from slipway_trainer.tokens import tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-from slipway_trainer.model import adapter_targets, token_rows
-from slipway_trainer.model.adapters import add_adapter
-from slipway_trainer.model.attention import set_attention
-from slipway_trainer.model.blueprint import read_config
-from slipway_trainer.model.new_model import scratch_config
-from slipway_trainer.model.vocabulary import fit_vocabulary
 
 
 def load_for_stage(
@@ -108,7 +108,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = F
 
     Raises BadModel for a folder without config.json or safetensors, or with code of its own that was not asked for.
     """
-    read_config(folder, trust_remote_code=trust_remote_code)
+    check_code(folder, trust_remote_code=trust_remote_code)
     if not any(folder.glob("*.safetensors")):
         raise BadModel(
             f"model.from: {folder}: holds no *.safetensors. Other formats can run code when they are loaded: "

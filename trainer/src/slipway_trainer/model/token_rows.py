@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.model.vocabulary import rows_of
 from slipway_trainer.tokens import tokenizer
 
 FILE = "token_rows.safetensors"
@@ -71,13 +72,13 @@ def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np
         known: rows that the model had before it was made to fit the tokenizer.
     """
     added = {*words.added_tokens_decoder, *tokenizer.end_ids(words)}  # type: ignore[attr-defined]
-    rows = _weight(model.get_input_embeddings()).shape[0]
+    rows = rows_of(model.get_input_embeddings()).shape[0]
     asked = [token for token in _used(tokens, rows) if token >= known or token in added]
     if not asked:
         return []
     new = {token for token in asked if token >= known}
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
-    weights = {id(_weight(layer)): _weight(layer) for layer in layers if layer is not None}
+    weights = {id(rows_of(layer)): rows_of(layer) for layer in layers if layer is not None}
     return sorted(new.union(*(_blank(weight, asked) for weight in weights.values())))
 
 
@@ -121,7 +122,7 @@ def merge(model: PreTrainedModel, folder: Path) -> None:
     with torch.no_grad():
         for name in ("input", "output"):
             if name in saved:
-                weight = _weight(layers[name])
+                weight = rows_of(layers[name])
                 weight[saved["ids"]] = (weight[saved["ids"]].float() + saved[name].float()).to(weight.dtype)
 
 
@@ -143,7 +144,3 @@ def _blank(weight: torch.Tensor, asked: list[int]) -> set[int]:
         _, place, count = torch.unique(start, dim=0, return_inverse=True, return_counts=True)
         blank = (lengths < _TINY * usual) | (count[place] > 1)
     return {token for token in asked if blank[token]}
-
-
-def _weight(layer: nn.Module) -> torch.Tensor:
-    return layer.get_parameter("weight")

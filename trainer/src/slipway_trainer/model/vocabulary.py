@@ -22,7 +22,7 @@ def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> in
     A new row is the mean of the old ones: every process and every attempt makes the same. Returns how many rows there
     were.
     """
-    old = _weight(model.get_input_embeddings()).shape[0]
+    old = rows_of(model.get_input_embeddings()).shape[0]
     wanted = id_count(words)
     if wanted <= old:
         return old
@@ -30,14 +30,15 @@ def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> in
     output = model.get_output_embeddings()
     if output is not None and output.weight is not layers[0].weight:
         layers.append(output)
-    means = [_weight(layer).detach().float().mean(0) for layer in layers]
+    means = [rows_of(layer).detach().float().mean(0) for layer in layers]
     model.resize_token_embeddings(rounded(wanted), mean_resizing=False)
     layers = [model.get_input_embeddings(), model.get_output_embeddings()][: len(layers)]
     with torch.no_grad():
         for layer, mean in zip(layers, means, strict=True):
-            _weight(layer)[old:] = mean.to(_weight(layer).dtype)
+            rows_of(layer)[old:] = mean.to(rows_of(layer).dtype)
     return old
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
+def rows_of(layer: nn.Module) -> torch.Tensor:
+    """Returns the weight of an embedding or an output layer: [vocabulary, hidden]."""
     return layer.get_parameter("weight")
