@@ -15,6 +15,8 @@ lease:
   {{- $operator.leaderElection | toYaml | nindent 2 }}
 client: {{- $operator.client | toYaml | nindent 2 }}
 limits: {{- $operator.limits | toYaml | nindent 2 }}
+networkPolicy:
+  metricsFrom: {{ .Values.networkPolicy.metricsFrom | toJson }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

@@ -68,6 +68,7 @@ class Lease(_Settings):
 
     name: str = "slipway-operator"
     namespace: str = "slipway-system"
+    """The operator's own."""
     duration_seconds: float = 15
     renew_seconds: float = 5
 
@@ -99,6 +100,49 @@ class Limits(_Settings):
     """Bytes, estimated: a quarter for its runs, one for its endpoints, half for what belongs to them."""
 
 
+class Requirement(_Settings):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class Selector(_Settings):
+    """An empty one selects all."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+class IpBlock(_Settings):
+    cidr: str
+    but: tuple[str, ...] = Field(default=(), alias="except")
+
+
+class Peer(_Settings):
+    """A peer of a NetworkPolicy."""
+
+    namespace_selector: Selector | None = None
+    pod_selector: Selector | None = None
+    """Alone: of the operator's own namespace, as in the operator's own policy."""
+    ip_block: IpBlock | None = None
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        selects = self.namespace_selector is not None or self.pod_selector is not None
+        if selects == (self.ip_block is not None):
+            raise ValueError("name namespaceSelector, podSelector or both, or ipBlock alone")
+        return self
+
+    def manifest(self) -> dict[str, Any]:
+        """Returns the peer as the API server keeps it: without fields that say nothing."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class NetworkPolicy(_Settings):
+    metrics_from: tuple[Peer, ...] = ()
+    """Who reads metrics: an endpoint that answers without a key lets them in beside its own namespace."""
+
+
 class Settings(_Settings):
     images: Images = Images()
     workspace: Workspace = Workspace()
@@ -107,6 +151,7 @@ class Settings(_Settings):
     lease: Lease = Lease()
     client: Client = Client()
     limits: Limits = Limits()
+    network_policy: NetworkPolicy = NetworkPolicy()
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

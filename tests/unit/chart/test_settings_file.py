@@ -22,6 +22,7 @@ OTHER = {
         "pullSecrets": ["one", "two"],
     },
     "watchNamespaces": ["team-a"],
+    "networkPolicy": {"metricsFrom": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]},
     "defaults": {
         "workspace": {"storageClass": "shared", "size": "1Ti", "accessModes": ["ReadWriteMany"]},
         "training": {

@@ -31,6 +31,12 @@ REFUSED = [
         "/defaults/training/resources/limits/memory",
         "'lots' does not match pattern",
     ),
+    ({"networkPolicy": {"metricsFrom": [{}]}}, "/networkPolicy/metricsFrom/0", "minProperties: got 0, want 1"),
+    (
+        {"networkPolicy": {"metricsFrom": [{"namespace": "monitoring"}]}},
+        "/networkPolicy/metricsFrom/0",
+        "additional properties 'namespace' not allowed",
+    ),
     ({"monitoring": {"podMonitor": {"enabled": "yes"}}}, "/monitoring/podMonitor/enabled", "want boolean"),
 ]
 

@@ -71,7 +71,9 @@ class Access(Api):
     )
 
     anonymous: bool | None = None
-    """Answer without a key. Left out: on the loopback address alone; on a cluster, to whoever is in the cluster."""
+    """Answer without a key, on a cluster to all of its namespaces. Left out, and without keys: on the loopback address
+    alone; on a cluster to the endpoint's own namespace (the operator's, and who reads metrics), as far as the network
+    plugin keeps the others out."""
     keys_secret: ShortText | None = None
     """Secret whose key `keys` holds bearer keys, one a line."""
     keys_file: ShortText | None = None

@@ -44,7 +44,7 @@ class OwnedObjects:
             except (TakenError, Conflict):
                 self._read.pop(_key(there), None)  # No watch may tell that it is gone.
                 raise
-        if there is None or not holds(there, manifest):
+        if there is None or not _is_as_wanted(there, manifest):
             # Applied also when it is made: of what was created, an apply takes nothing away again, such as a port.
             there = await self.cluster.apply(manifest)
         self._keep(there)
@@ -86,6 +86,13 @@ class OwnedObjects:
     def _keep(self, manifest: Manifest) -> None:
         self.world.put(manifest)
         self._read[_key(manifest)] = self.clock()
+
+
+def _is_as_wanted(there: Manifest, wanted: Manifest) -> bool:
+    """Whether an object needs no apply. Of a NetworkPolicy each field that it has and should not lets somebody else in,
+    and an empty selector means everybody; the API server fills in nothing there."""
+    exact = wanted["kind"] != kinds.NETWORK_POLICY.kind or there.get("spec") == wanted["spec"]
+    return exact and holds(there, wanted)
 
 
 def holds(there: Any, wanted: Any) -> bool:

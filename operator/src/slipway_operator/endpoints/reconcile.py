@@ -229,10 +229,12 @@ class EndpointReconciler:
         return self.world.waiting.refused(_key(manifest), reason, created=created, generation=generation)
 
     def _actions(self, endpoint: ModelEndpoint, decision: EndpointDecision, seen: ObservedVersions) -> Iterator[Action]:
-        """Yields what to do, in order: a version runs before it gets the traffic, and ends after it lost it."""
+        """Yields what to do, in order: who may reach a version is settled before it runs, it runs before it gets the
+        traffic, and ends after it lost it."""
         live, service = decision.status.live, self._service(endpoint)
-        if decision.start:
-            yield lambda: self.owned.ensure(network_policy(endpoint))
+        if decision.start or seen.objects:
+            # Also of what runs: the access of the spec and the operator's own settings may have changed since.
+            yield lambda: self.owned.ensure(network_policy(endpoint, self.settings, seen.access()))
         for version in decision.start:
             yield lambda version=version: self.versions.start(endpoint, version, seen)
         route = routed_version(service) if decision.route is None else decision.route

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from slipway_core.resources.conditions import Blocker, parse_timestamp
-from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
+from slipway_core.resources.model_endpoint import Access, EndpointTemplate, ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, VersionStatus
 from slipway_core.rollout.observed import VersionView
 from slipway_operator import names
@@ -23,7 +23,7 @@ from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import DEPLOYMENT, POD, SERVICE
 from slipway_operator.kube.manifest import Manifest, at, items, labels, notes
-from slipway_operator.manifests.endpoint.deployment import as_frozen, scaled, version_deployment
+from slipway_operator.manifests.endpoint.deployment import access_of, as_frozen, scaled, version_deployment
 from slipway_operator.manifests.endpoint.service import frozen_versions
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.settings import Settings
@@ -46,6 +46,11 @@ class ObservedVersions:
     frozen: Mapping[int, str] = field(default_factory=dict[int, str])
     """What versions were made of, as their Deployments say, or the Service of those that have none."""
     look_again: timedelta | None = None
+
+    def access(self) -> list[Access]:
+        """Returns whom the versions that run were made to answer, as far as their Deployments say."""
+        found = [access_of(text) for number, text in self.frozen.items() if number in self.objects]
+        return [access for access in found if access is not None]
 
     def deployment_name(self, endpoint: str, number: int) -> str:
         """Returns what the Deployment of a version is called; one that another release made keeps its name."""

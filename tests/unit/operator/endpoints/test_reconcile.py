@@ -656,6 +656,71 @@ def test_access_that_is_left_out_is_a_condition():
     assert "access.keysSecret" in world.condition("AccessOpen")["message"]
 
 
+ALL = [{"namespaceSelector": {}}]
+
+
+def admitted(world: ServedWorld):
+    return world.cluster.one(kinds.NETWORK_POLICY, NAME)["spec"]["ingress"][0]["from"]
+
+
+def test_H_other_namespaces_are_let_in_once_no_version_that_was_not_meant_for_them_runs():
+    world = a_live_world(access={})
+    assert admitted(world) != ALL
+    world.serve("a", access={"anonymous": True})
+    world.settle()
+    world.becomes_ready(2)
+    world.answers(2)
+    world.settle()
+    assert (world.deployed(), admitted(world) == ALL) == ([1, 2], False)
+    world.wait(31)
+    world.settle()
+    world.pods_are_gone(1)
+    world.settle()
+    assert (world.deployed(), admitted(world)) == ([2], ALL)
+
+
+def test_H_other_namespaces_are_kept_out_before_a_version_starts_that_is_not_meant_for_them():
+    world = a_live_world(access={"keysSecret": "keys"})
+    assert admitted(world) == ALL
+    world.serve("a", access={})
+    world.settle()
+    assert world.deployed() == [1, 2]
+    assert admitted(world) != ALL
+    written = [name for verb, kind, name in world.cluster.writes if kind in ("NetworkPolicy", "Deployment")]
+    assert written[-2:] == [NAME, world.deployment(2)["metadata"]["name"]]
+
+
+def test_H_an_endpoint_of_an_earlier_release_is_closed_to_other_namespaces_and_nothing_restarts():
+    world = a_live_world(access={})
+    made = world.deployment(1)
+    policy = world.cluster.one(kinds.NETWORK_POLICY, NAME)
+    spec = policy["spec"]
+    world.cluster.put({**policy, "spec": {**spec, "ingress": [{**spec["ingress"][0], "from": ALL}]}})
+    world.start_operator()
+    world.settle()
+    assert admitted(world) != ALL
+    assert world.deployment(1)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # Each has everything that ours has, and lets in more.
+        lambda peer: {**peer, "namespaceSelector": {}},
+        lambda peer: {**peer, "podSelector": {"matchLabels": {"app": "mine"}}},
+    ],
+)
+def test_H_a_policy_that_somebody_changed_is_put_back(change):
+    world = a_live_world(access={})
+    policy = world.cluster.one(kinds.NETWORK_POLICY, NAME)
+    (rule,) = policy["spec"]["ingress"]
+    changed = {**rule, "from": [change(rule["from"][0]), *rule["from"][1:]]}
+    world.cluster.put({**policy, "spec": {**policy["spec"], "ingress": [changed]}})
+    world.wait(601)
+    world.settle()
+    assert admitted(world) == rule["from"]
+
+
 def test_an_object_that_cannot_be_read_is_told_and_does_not_end_the_operator():
     world = a_world()
     endpoint = world.endpoint

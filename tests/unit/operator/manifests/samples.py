@@ -135,7 +135,7 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
         ),
         endpoint_service(served, 3),
         pod_disruption_budget(served, 3),
-        network_policy(served),
+        network_policy(served, settings),
         scaler,
     ]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from slipway_core.protocol.commands import serve_command
 from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
-from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint
+from slipway_core.resources.model_endpoint import Access, EndpointTemplate, ModelEndpoint
 from slipway_core.resources.status import VersionStatus
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
@@ -79,6 +79,15 @@ def as_frozen(endpoint: ModelEndpoint, version: VersionStatus, frozen: str) -> M
     except (ValueError, KeyError, ValidationError):
         return None
     return endpoint.model_copy(update={"spec": endpoint.spec.model_copy(update=update)})
+
+
+def access_of(frozen: str) -> Access | None:
+    """Returns whom a version was made to answer, by the annotation of its Deployment; None where that does not say."""
+    try:
+        found: Any = json.loads(frozen)
+        return Access.model_validate(found["settings"].get("access", {}), by_alias=True, by_name=False)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def scaled(deployment: Manifest, replicas: int) -> Manifest:
