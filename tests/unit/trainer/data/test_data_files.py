@@ -68,3 +68,12 @@ def test_in_a_pod_a_file_that_is_not_there_says_whose_files_these_are(monkeypatc
         model_folder("file:///opt/slipway/examples/model")
     with pytest.raises(BadData, match=r"there is no such file(?!.*image)"):
         names("pvc://data/none.jsonl")
+
+
+def test_a_slash_too_many_does_not_turn_a_path_of_a_claim_into_one_of_the_image(monkeypatch, tmp_path):
+    (tmp_path / "claims/data").mkdir(parents=True)
+    (tmp_path / "claims/data/a.jsonl").write_text("{}")
+    monkeypatch.setenv("SLIPWAY_CLAIMS", str(tmp_path / "claims"))
+    assert [file.path for file in data_files("pvc://data//a.jsonl", "f", tmp_path)] == [
+        tmp_path / "claims/data/a.jsonl"
+    ]

@@ -15,7 +15,9 @@ def local_path(uri: uris.Uri, field: str) -> Path:
         folder = _root(variables.RUNS_VARIABLE, uri, field) / uri.authority
         return next(folder.glob(f"{uri.authority}-*/artifact"), folder / "artifact")
     if uri.scheme == "pvc":
-        return _root(variables.CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path
+        return (
+            _root(variables.CLAIMS_VARIABLE, uri, field) / uri.authority / uri.path.lstrip("/")
+        )  # pvc://claim//x is no file of the image.
     return Path(uri.path)
 
 
