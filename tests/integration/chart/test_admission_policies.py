@@ -167,7 +167,7 @@ def test_whoever_puts_back_a_backup_makes_records(control_plane: ControlPlane, t
 def test_what_has_no_label_of_ours_is_nobodys_business(
     mallory: ApiClient, control_plane: ControlPlane, team: str
 ) -> None:
-    reader = HelperPod("read", "slipway-workspace", writes=False, lifetime=60)
+    reader = HelperPod("read", "slipway-workspace", writes=None, lifetime=60)
     settings = ClientSettings("slipway-train:dev")
     plain = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {}}
     for manifest in (a_pod("mine"), a_pod("mine", **{names.MANAGED_BY: "helm"}), plain, reader.manifest(settings)):

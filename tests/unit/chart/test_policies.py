@@ -61,6 +61,6 @@ def test_their_words_are_those_of_the_code(helm: Helm) -> None:
 
 @pytest.mark.parametrize("role", ["upload", "read"])
 def test_a_pod_of_the_command_line_is_none_of_theirs(role) -> None:
-    metadata = HelperPod(role, "claim", writes=False, lifetime=1).manifest(ClientSettings("i"))["metadata"]
+    metadata = HelperPod(role, "claim", writes=None, lifetime=1).manifest(ClientSettings("i"))["metadata"]
     assert metadata["labels"][names.MANAGED_BY] != names.MANAGED_BY_VALUE
     assert not metadata["generateName"].startswith((names.RUN_PREFIX, names.SERVE_PREFIX))

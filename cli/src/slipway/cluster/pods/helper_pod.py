@@ -51,7 +51,9 @@ class HelperPod:
 
     role: Role
     claim: str
-    writes: bool
+    writes: str | None
+    """The folder of the claim that it makes and may write. None: it reads the claim, all of it, since the kubelet would
+    make the folder of a run that has none yet, as root, and the run might not write there."""
     lifetime: int
     """Seconds after which the cluster ends it, whatever is executed in it."""
 
@@ -76,30 +78,39 @@ class HelperPod:
                 **(_beside(user) if user else {}),
                 "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
                 "securityContext": pod_security.pod_security(),
-                "containers": [
-                    {
-                        "name": CONTAINER,
-                        "image": settings.image,
-                        "imagePullPolicy": settings.pull_policy,
-                        "command": wait_command(),
-                        "resources": {
-                            "requests": {"cpu": "50m", "memory": "64Mi"},
-                            "limits": {"memory": "512Mi"},
-                        },
-                        "securityContext": pod_security.container_security(),
-                        "volumeMounts": [
-                            {"name": "workspace", "mountPath": WORKSPACE_MOUNT, "readOnly": not self.writes}
-                        ],
-                    }
-                ],
+                **({"initContainers": [self._makes_folder(settings)]} if self.writes else {}),
+                "containers": [_container(CONTAINER, wait_command(), self._mount(), settings)],
                 "volumes": [
                     {
                         "name": "workspace",
-                        "persistentVolumeClaim": {"claimName": self.claim, "readOnly": not self.writes},
+                        "persistentVolumeClaim": {"claimName": self.claim, "readOnly": self.writes is None},
                     }
                 ],
             },
         }
+
+    def _mount(self) -> dict[str, Any]:
+        if self.writes is None:
+            return {"mountPath": WORKSPACE_MOUNT, "readOnly": True}
+        return {"mountPath": f"{WORKSPACE_MOUNT}/{self.writes}", "subPath": self.writes}
+
+    def _makes_folder(self, settings: ClientSettings) -> dict[str, Any]:
+        """Returns the container that makes the folder as the user that writes it; the kubelet would make it root's."""
+        command = ["mkdir", "-p", "--", f"{WORKSPACE_MOUNT}/{self.writes}"]
+        return _container("folder", command, {"mountPath": WORKSPACE_MOUNT}, settings)
+
+
+def _container(name: str, command: list[str], mount: dict[str, Any], settings: ClientSettings) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": command,
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": pod_security.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "workspace", **mount}],
+    }
 
 
 def _beside(user: ClaimUser) -> dict[str, Any]:

@@ -58,8 +58,11 @@ def await_running(
 def blocker(pod: Mapping[str, Any]) -> tuple[str, str]:
     """Returns reason and message of what its status says keeps a pod from running; nothing while it simply starts."""
     status = pod.get("status", {})
-    for container in status.get("containerStatuses", ()):
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container.get("state", {}).get("waiting") or {}
+        ended = container.get("state", {}).get("terminated") or {}
+        if ended.get("exitCode") and ended.get("message"):
+            return ended.get("reason", ""), ended["message"].strip()
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             return waiting["reason"], f"{waiting['reason']}: {waiting.get('message', container.get('image', ''))}"
     for condition in status.get("conditions", ()):

@@ -57,7 +57,7 @@ def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str
     if not _exists(kubectl, claim_of(run)):
         return b""
     settings = client_settings.read(kubectl, _image_of(kubectl, run))
-    reader = HelperPod("read", claim_of(run), writes=False, lifetime=_LIFETIME)
+    reader = HelperPod("read", claim_of(run), writes=None, lifetime=_LIFETIME)
     with helper_pod.running(kubectl, reader, settings, say) as pod:
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
 

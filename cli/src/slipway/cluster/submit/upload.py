@@ -77,7 +77,7 @@ def send(
     Raises ClusterError when something keeps the data from arriving whole.
     """
     wanted = {one.folder: one for one in inputs}
-    pod = HelperPod("upload", claim, writes=True, lifetime=LIFETIME)
+    pod = HelperPod("upload", claim, writes=FOLDER, lifetime=LIFETIME)
     with helper_pod.running(kubectl, pod, settings, say) as name:
         there = set(_in_pod(kubectl, name, _LIST, *wanted).decode().split())
         missing = [one for folder, one in wanted.items() if folder not in there]

@@ -15,7 +15,7 @@ SETTINGS = ClientSettings("slipway-train:dev", pull_secrets=("registry",))
 
 
 def test_it_is_restricted_and_ends_by_itself():
-    manifest = HelperPod("read", "slipway-workspace", writes=False, lifetime=60).manifest(SETTINGS)
+    manifest = HelperPod("read", "slipway-workspace", writes=None, lifetime=60).manifest(SETTINGS)
     spec = manifest["spec"]
     container = spec["containers"][0]
     assert spec["activeDeadlineSeconds"] == 60
@@ -26,6 +26,18 @@ def test_it_is_restricted_and_ends_by_itself():
     assert container["volumeMounts"][0]["readOnly"] is True
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert manifest["metadata"]["labels"]["slipway.dev/role"] == "read"
+
+
+def test_H_an_upload_writes_the_folder_of_uploads_alone_which_is_made_before_as_the_user_that_writes():
+    spec = HelperPod("upload", "slipway-workspace", writes="inputs", lifetime=60).manifest(SETTINGS)["spec"]
+    (first,), (container,) = spec["initContainers"], spec["containers"]
+    assert container["volumeMounts"] == [
+        {"name": "workspace", "mountPath": "/workspace/inputs", "subPath": "inputs"},
+    ]
+    assert first["command"] == ["mkdir", "-p", "--", "/workspace/inputs"]
+    assert first["volumeMounts"] == [{"name": "workspace", "mountPath": "/workspace"}]
+    for one in (first, container):
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 def a_pod(name, phase, claim, **spec):
@@ -44,7 +56,7 @@ def test_it_goes_where_the_claim_is_when_that_is_possible(cluster):
         a_pod("runs", "Running", "it", nodeName="d", tolerations=tainted),
     ]
     cluster.save(**{f"pod/{pod['metadata']['name']}": pod for pod in there})
-    with helper_pod.running(cluster.kubectl, HelperPod("read", "it", False, 60), SETTINGS, print) as name:
+    with helper_pod.running(cluster.kubectl, HelperPod("read", "it", None, 60), SETTINGS, print) as name:
         spec = cluster.objects[f"pod/{name}"]["spec"]
     [preferred] = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     assert preferred["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["d"]}]
@@ -53,7 +65,7 @@ def test_it_goes_where_the_claim_is_when_that_is_possible(cluster):
 
 def test_it_goes_anywhere_when_nobody_has_the_claim_or_that_cannot_be_seen(cluster):
     for _ in range(2):
-        with helper_pod.running(cluster.kubectl, HelperPod("read", "it", False, 60), SETTINGS, print) as name:
+        with helper_pod.running(cluster.kubectl, HelperPod("read", "it", None, 60), SETTINGS, print) as name:
             assert "affinity" not in cluster.objects[f"pod/{name}"]["spec"]
         cluster.refuse("get pods", "Error from server (Forbidden): pods is forbidden")
 

@@ -17,6 +17,13 @@ def waiting(reason, message="no"):
     return {"status": {"phase": "Pending", "containerStatuses": [{"name": "helper", "state": state}]}}
 
 
+def first(**state):
+    """A pod whose folder is still being made, or could not be."""
+    own = {"phase": "Failed" if "terminated" in state else "Pending"}
+    return {"status": {**own, "initContainerStatuses": [{"name": "folder", "state": state}]}}
+
+
+NO_ROOM = "mkdir: cannot create directory '/workspace/inputs': No space left on device"
 UNSCHEDULABLE = {
     "status": {
         "conditions": [
@@ -30,6 +37,8 @@ def test_what_keeps_it_from_running_is_read_from_its_status():
     assert pod_start.blocker(UNSCHEDULABLE) == ("Unschedulable", "0/1 nodes: no memory")
     assert pod_start.blocker(waiting("ErrImagePull")) == ("ErrImagePull", "ErrImagePull: no")
     assert pod_start.blocker(waiting("ContainerCreating")) == ("", "")
+    assert pod_start.blocker(first(waiting={"reason": "ErrImagePull", "message": "no"}))[0] == "ErrImagePull"
+    assert pod_start.blocker(first(terminated={"exitCode": 0, "message": ""})) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -38,11 +47,15 @@ def test_what_keeps_it_from_running_is_read_from_its_status():
         (UNSCHEDULABLE, "does not start: 0/1 nodes: no memory"),
         (waiting("ErrImageNeverPull"), "name an image that the nodes can pull with --image"),
         (waiting("ImagePullBackOff"), "ImagePullBackOff"),
+        (
+            first(terminated={"exitCode": 1, "reason": "Error", "message": f"{NO_ROOM}\n"}),
+            f"before it was used: {NO_ROOM}",
+        ),
         ({"status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}, "ended before it was used: disk"),
     ],
 )
 def test_one_that_does_not_start_is_named_and_removed(cluster, monkeypatch, status, told):
-    pod = HelperPod("upload", "slipway-workspace", writes=True, lifetime=60)
+    pod = HelperPod("upload", "slipway-workspace", writes="inputs", lifetime=60)
     said = []
     monkeypatch.setattr(pod_start, "START_SECONDS", 2)
     monkeypatch.setattr(pod_start, "_PULL_SECONDS", 1)
@@ -76,7 +89,7 @@ def started(cluster, monkeypatch, pod, events, **objects):
     objects["event/normal"] = event(59, "Pulling", "fine", type="Normal")
     objects["event/other"] = event(59, "Failed", "other", involvedObject={"uid": "other"})
     said = []
-    helper = HelperPod("upload", "slipway-workspace", writes=True, lifetime=60)
+    helper = HelperPod("upload", "slipway-workspace", writes="inputs", lifetime=60)
 
     def becomes(_seconds):
         cluster.save(**{NAME: {"metadata": METADATA, "status": {"phase": "Pending"}, **pod}}, **objects)
