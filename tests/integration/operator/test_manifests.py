@@ -14,7 +14,10 @@ from slipway_core.lifecycle.decision import Promote
 from slipway_operator import names
 from slipway_operator.kube.kinds import DEPLOYMENT, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
 from slipway_operator.manifests.endpoint.deployment import scaled
+from slipway_operator.manifests.endpoint.network_policy import network_policy
+from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.model_endpoint import model_endpoint
+from slipway_operator.settings import Settings
 
 LONGEST = {"run": "7" + "x" * 62, "stage": "9" + "y" * 62, "endpoint": "5" + "z" * 62}
 NOWHERE = {"nodeSelector": {"test.slipway.dev/node": "none"}}
@@ -42,6 +45,36 @@ def test_invariant_h_the_api_server_takes_every_object_and_each_pod_as_restricte
             meta = {"name": "pod", "namespace": namespace}
             made = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod}
             control_plane.api.create(made, namespace, dry_run=True)
+
+
+@pytest.mark.parametrize("access", [{"keysSecret": "keys"}, {"anonymous": True}, {}], ids=["keys", "everybody", "near"])
+def test_F_a_network_policy_is_kept_as_it_was_made_so_that_no_pass_writes_it_again(
+    control_plane: ControlPlane, namespace: str, access: dict[str, Any]
+) -> None:
+    peers = [
+        {"namespaceSelector": {"matchLabels": {}, "matchExpressions": []}, "podSelector": {"matchLabels": {"a": "b"}}},
+        {"podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}},
+        {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": []}]}},
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": []}},
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+    ]
+    settings = Settings.model_validate({"networkPolicy": {"metricsFrom": peers}}, by_alias=True)
+    policy = there(network_policy(an_endpoint(access=access), settings), namespace)
+    made = control_plane.api.create(policy, namespace)
+    assert made["spec"] == policy["spec"]
+
+
+MANY = [f"pvc://corpus/sft:{n}/{name}" for n in range(3) for name in ("a b,c.jsonl", "*.jsonl", "文/x.jsonl")]
+
+
+@pytest.mark.parametrize("uris", [["pvc://corpus/sft/train.jsonl", "pvc://slipway-workspace/inputs/1"], MANY])
+def test_invariant_h_the_api_server_takes_the_mounts_of_whatever_a_run_names(
+    control_plane: ControlPlane, namespace: str, uris: list[str]
+) -> None:
+    data = {"train": [{"uri": uri} for uri in uris]}
+    job = there(a_job(a_plan(stages=[{"name": "learn", "data": data}]), "prepare"), namespace)
+    made = control_plane.api.create(job, namespace, dry_run=True)
+    assert same_work.difference(made, job) is None, "what the API server fills in is no other work"
 
 
 class Attempt:

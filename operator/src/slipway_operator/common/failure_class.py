@@ -12,6 +12,7 @@ from slipway_core.protocol import exit_codes
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_operator.kube.manifest import Manifest, at, condition, items, notes
 from slipway_operator.manifests.run.step_container import CONTAINER
+from slipway_operator.manifests.run.sub_paths import CONTAINER as BEFORE
 
 _TERMINATED_BY_SIGNAL = (128 + 9, 128 + 15)
 _REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Terminated", "NodeLost")
@@ -41,6 +42,8 @@ def end_of(pod: Manifest) -> PodEnd:
     """Returns how a pod ended that `has_ended`."""
     status = at(pod, "status")
     state = _terminated(status)
+    if state is None and (first := _failed_before(status)) is not None:
+        return _end_before(pod, status, first)
     exit_class, message = _class(pod, status, state)
     return PodEnd(
         index=index_of(pod),
@@ -84,6 +87,21 @@ def _class(pod: Manifest, status: Manifest, state: Manifest | None) -> tuple[Exi
         found,
         killed if code > 128 else f"the pod {name} ended with exit code {code}; `kubectl logs {name}` has more",
     )
+
+
+def _end_before(pod: Manifest, status: Manifest, state: Manifest) -> PodEnd:
+    """The container that looks before the process starts has its reason in plain words, and no result."""
+    exit_class, message = _class(pod, status, state)
+    said = str(state.get("message") or "").strip().rpartition("\n")[2]
+    own = exit_class in (ExitClass.BAD_INPUT, ExitClass.FAILED) and int(state.get("exitCode", 1)) < 128
+    return PodEnd(index_of(pod), exit_class, said if said and own else message, "", state.get("finishedAt"))
+
+
+def _failed_before(status: Manifest) -> Manifest | None:
+    """Returns how the init container of ours ended, where it kept the process from starting."""
+    own = [container for container in items(status, "initContainerStatuses") if container.get("name") == BEFORE]
+    ends = [at(container, "state", "terminated") for container in own]
+    return next((end for end in ends if end and end.get("exitCode") != exit_codes.DONE), None)
 
 
 def _disruption(pod: Manifest, status: Manifest) -> str | None:

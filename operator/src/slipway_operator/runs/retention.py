@@ -34,6 +34,7 @@ from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
+from slipway_operator.manifests.run.workspace_folder import folder_of
 from slipway_operator.runs import config_maps
 from slipway_operator.runs.attempts import claim_of
 from slipway_operator.runs.verdict_records import served_digests
@@ -220,7 +221,7 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
 
 def _folder(plan: Plan) -> str:
     """Returns how a URI begins that names something of the run."""
-    return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
+    return f"pvc://{claim_of(plan)}/{folder_of(plan)}/"
 
 
 def _folder_of(run: Manifest) -> str:

@@ -73,3 +73,32 @@ def test_a_trainer_that_never_ran_is_not_done_because_what_was_injected_is():
         {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}},
     ]
     assert failure_class.end_of(pod).exit_class is ExitClass.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected", "words"),
+    [
+        (2, "model.from: pvc://m/x: No such file or directory", ExitClass.BAD_INPUT, "model.from: pvc://m/x: No such"),
+        (1, "sh: noise\nmkdir: No space left on device", ExitClass.FAILED, "mkdir: No space left on device"),
+        (1, "", ExitClass.FAILED, "ended with exit code 1"),
+        (137, "", ExitClass.FAILED, "killed by signal 9"),
+    ],
+)
+def test_what_looks_before_the_trainer_starts_says_why_it_never_did(code, said, expected, words):
+    pod = a_pod(phase="Failed")
+    ended = {"exitCode": code, "message": said, "finishedAt": "2026-01-01T12:05:00Z"}
+    pod["status"]["initContainerStatuses"] = [
+        {"name": "istio-init", "state": {"terminated": {"exitCode": 0}}},
+        {"name": "sub-paths", "state": {"terminated": ended}},
+    ]
+    pod["status"]["containerStatuses"] = [{"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    end = failure_class.end_of(pod)
+    assert (end.exit_class, end.termination_message, end.finished_at) == (expected, "", ended["finishedAt"])
+    assert end.message.startswith(words) or words in end.message
+
+
+def test_an_eviction_before_the_trainer_starts_is_an_interruption():
+    pod = a_pod(phase="Failed", conditions=DISRUPTED)
+    ended = {"exitCode": 137, "message": "", "finishedAt": "2026-01-01T12:05:00Z"}
+    pod["status"]["initContainerStatuses"] = [{"name": "sub-paths", "state": {"terminated": ended}}]
+    assert failure_class.end_of(pod).exit_class is ExitClass.INTERRUPTED

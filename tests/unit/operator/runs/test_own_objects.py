@@ -189,3 +189,36 @@ def test_each_change_of_the_work_is_named(what: str):
     there = a_job(a_plan())
     change(there, what)
     assert same_work.difference(there, a_job(a_plan())) == what
+
+
+def as_earlier_releases_made_it(job: Manifest) -> None:
+    """They gave a step the whole claim, and had nothing run before it."""
+    pod = job["spec"]["template"]["spec"]
+    pod.pop("initContainers", None)
+    mounts = pod["containers"][0]["volumeMounts"]
+    mounts[0] = {"name": "workspace", "mountPath": "/workspace"}
+
+
+@pytest.mark.parametrize("step", ["prepare", "learn"])
+def test_F_a_job_that_an_earlier_release_made_and_did_not_record_goes_on_after_the_upgrade(step: str):
+    world = died_before_it_was_recorded(step)
+    job = world.job(step)
+    as_earlier_releases_made_it(job)
+    world.cluster.put(job)
+    world.settle()
+    assert (len(world.jobs(step)), world.record(step)["job"]) == (1, job["metadata"]["uid"])
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_F_such_a_job_that_does_other_work_is_none_of_ours(what: str):
+    there = a_job(a_plan(), "prepare")
+    as_earlier_releases_made_it(there)
+    assert same_work.difference(there, a_job(a_plan(), "prepare")) is None
+    change(there, what)
+    assert same_work.difference(there, a_job(a_plan(), "prepare")) is not None
+
+
+def test_the_words_of_what_runs_before_a_step_are_part_of_its_work():
+    there = a_job(a_plan(), "prepare")
+    there["spec"]["template"]["spec"]["initContainers"][0]["command"][2] = "rm -rf /workspace/*"
+    assert same_work.difference(there, a_job(a_plan(), "prepare")) == "command"

@@ -22,6 +22,8 @@ class Source:
     uri: str
     credentials: str | None = None
     """Name of a Secret."""
+    field: str = ""
+    """Of the plan, for whoever is told that it is not there."""
 
 
 def container_part(sources: Iterable[Source]) -> Manifest:

@@ -6,13 +6,13 @@ import copy
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import variables
-from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import pod_security
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.pod import claims, environment, scratch
 from slipway_operator.manifests.pod.placement import placement
+from slipway_operator.manifests.run.workspace_folder import folder_of, path_of
 from slipway_operator.settings import Settings
 
 _TRIES = 3
@@ -32,7 +32,9 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
     """
     run = plan.run
     labels = names.run_labels(run.name, run.uid, "cleanup")
-    arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{names.run_folder(run.name, run.uid)}"]
+    arguments = ["cleanup", "--workspace", path_of(plan)]
+    # A folder is removed from the one above it. Where it stays, nothing else is to be reached.
+    mount = claims.mounts(claim, folder_of(plan), {})[0] if keep_artifact else claims.whole_workspace()
     pod: Manifest = {
         **pod_security.no_cluster_access(),
         **placement(plan.compute, settings.images.pull_secrets),
@@ -49,7 +51,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
                 "resources": copy.deepcopy(_RESOURCES),
                 "securityContext": pod_security.container_security(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": [*claims.mounts(claim, ()), *scratch.mounts()],
+                "volumeMounts": [mount, *scratch.mounts()],
             }
         ],
         "volumes": [*claims.volumes(claim, ()), *scratch.volumes(settings.training.shared_memory)],

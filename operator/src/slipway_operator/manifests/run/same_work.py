@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from slipway_core.protocol import variables
 from slipway_operator.kube.manifest import Manifest, at, items
+from slipway_operator.manifests.pod import claims
 
 _FILLED_IN = frozenset({"apiVersion", "defaultMode", "recursiveReadOnly", "mountPropagation"})
 """Fields that the API server adds to those of a manifest, below `env`, `volumes` and `volumeMounts`."""
@@ -18,7 +19,7 @@ _TOLD = frozenset({variables.HELD_OUT_DIGEST_VARIABLE, variables.ARTIFACT_DIGEST
 """What a step is told of its inputs may stand in no record yet; what it found is held against the record later. Its
 grace period is the chart's of the time when it was made."""
 _OF_CONTAINER = ("command", "workingDir", "lifecycle")
-_OF_POD = ("initContainers", "ephemeralContainers", "hostAliases", "dnsConfig", "hostNetwork", "hostPID")
+_OF_POD = ("ephemeralContainers", "hostAliases", "dnsConfig", "hostNetwork", "hostPID")
 """Fields that no step of ours has: with each, the same image and arguments may do something else."""
 
 
@@ -30,26 +31,51 @@ def difference(there: Manifest, wanted: Manifest, *, but: tuple[str, ...] = ()) 
         wanted: the Job that the operator would make.
         but: what does not count.
     """
+    found = _first_difference(there, wanted, but)
+    if found is None or _first_difference(there, _of_earlier_releases(wanted), but) is None:
+        return None
+    return found
+
+
+def _first_difference(there: Manifest, wanted: Manifest, but: tuple[str, ...]) -> str | None:
     for name, found, meant in _compared(there, wanted):
         if found != meant and name not in but:
             return name
     return None
 
 
+def _of_earlier_releases(job: Manifest) -> Manifest:
+    """Returns a Job as releases made it that mounted whole claims: what it does is the same, and one that is under way
+    while the operator is upgraded is not to be ended for that."""
+    template = at(job, "spec", "template")
+    pod = {name: value for name, value in at(template, "spec").items() if name != "initContainers"}
+    pod["containers"] = [
+        {**container, "volumeMounts": claims.as_whole(items(container, "volumeMounts"))}
+        for container in items(pod, "containers")
+    ]
+    return {**job, "spec": {**at(job, "spec"), "template": {**template, "spec": pod}}}
+
+
 def _compared(there: Manifest, wanted: Manifest) -> Iterator[tuple[str, Any, Any]]:
     yield "completions", at(there, "spec").get("completions", 1), at(wanted, "spec").get("completions", 1)
     pod, own = at(there, "spec", "template", "spec"), at(wanted, "spec", "template", "spec")
-    found, meant = items(pod, "containers"), items(own, "containers")
-    yield "number of containers", len(found), len(meant)
     for name in _OF_POD:
         yield name, pod.get(name) or None, own.get(name) or None
-    for one, other in zip(found, meant, strict=True):
-        for name in ("name", "image", "args", *_OF_CONTAINER):
-            yield name, one.get(name) or None, other.get(name) or None
-        yield "env", _environment(one), _environment(other)
-        for name in ("envFrom", "volumeMounts"):
-            yield name, _plain(items(one, name)), _plain(items(other, name))
+    for kind in ("containers", "initContainers"):
+        found, meant = items(pod, kind), items(own, kind)
+        yield kind, len(found), len(meant)
+        # A number that does not count leaves the containers that both have.
+        for one, other in zip(found, meant, strict=False):
+            yield from _compared_containers(one, other)
     yield "volumes", _volumes(pod), _volumes(own)
+
+
+def _compared_containers(there: Manifest, wanted: Manifest) -> Iterator[tuple[str, Any, Any]]:
+    for name in ("name", "image", "args", "restartPolicy", *_OF_CONTAINER):
+        yield name, there.get(name) or None, wanted.get(name) or None
+    yield "env", _environment(there), _environment(wanted)
+    for name in ("envFrom", "volumeMounts"):
+        yield name, _plain(items(there, name)), _plain(items(wanted, name))
 
 
 def _environment(container: Manifest) -> list[Any]:

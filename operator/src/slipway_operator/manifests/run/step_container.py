@@ -7,7 +7,6 @@ from typing import Final
 from slipway_core.plan import Plan
 from slipway_core.protocol import variables
 from slipway_core.protocol.commands import Baseline, Inputs, step_command
-from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import pod_security
 from slipway_core.resources.api import seconds
 from slipway_core.resources.stage import FIXED_STEPS
@@ -18,6 +17,7 @@ from slipway_operator.manifests.pod import claims, credentials, environment, scr
 from slipway_operator.manifests.pod.credentials import Source
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.step_resources import step_resources
+from slipway_operator.manifests.run.workspace_folder import path_of
 from slipway_operator.settings import Settings
 
 CONTAINER: Final = "trainer"
@@ -43,13 +43,12 @@ def step_container(
     Raises ManifestError when two Secrets of the sources contradict each other.
     """
     secrets = credentials.container_part(sources)
-    folder = f"{WORKSPACE_MOUNT}/{names.run_folder(plan.run.name, plan.run.uid)}"
     return {
         "name": CONTAINER,
         "image": plan.images.train or settings.images.train,
         "imagePullPolicy": settings.images.pull_policy,
         "args": step_command(
-            step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=folder, baseline=baseline
+            step, plan=f"{PLAN_FOLDER}/{PLAN_KEY}", attempt=attempt, workspace=path_of(plan), baseline=baseline
         ),
         "env": [
             *_environment(plan, settings),

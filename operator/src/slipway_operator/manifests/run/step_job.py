@@ -17,6 +17,8 @@ from slipway_operator.manifests.pod import claims, scratch
 from slipway_operator.manifests.pod.placement import placement
 from slipway_operator.manifests.run import step_sources
 from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
+from slipway_operator.manifests.run.sub_paths import sub_paths
+from slipway_operator.manifests.run.workspace_folder import folder_of
 from slipway_operator.settings import Settings
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -106,6 +108,7 @@ def _pod_failure_policy() -> Manifest:
 def _pod(own: _Attempt, settings: Settings) -> Manifest:
     run = own.plan.run
     sources = step_sources.of(own.plan, own.step, own.baseline)
+    first = sub_paths(own.plan, own.step, sources, workspace=own.claim, settings=settings)
     read = claims.named(source.uri for source in sources)
     pod: Manifest = {
         **pod_security.no_cluster_access(),
@@ -113,6 +116,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": seconds(settings.training.grace),
         "securityContext": pod_security.pod_security(),
+        **({"initContainers": first} if first else {}),
         "containers": [
             {
                 **step_container(
@@ -125,7 +129,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
                     inputs=own.inputs,
                 ),
                 "volumeMounts": [
-                    *claims.mounts(own.claim, read),
+                    *claims.mounts(own.claim, folder_of(own.plan), read),
                     PLAN_MOUNT,
                     *scratch.mounts(),
                 ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources import uris
+from slipway_core.resources.data import DataSource
+from slipway_core.resources.evaluation import PromptSource
 from slipway_operator.manifests.pod.credentials import Source
 
 
@@ -26,26 +28,33 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
         case "prepare":
             return [*_model(plan), *_tokenizer(plan), *_data(plan)]
         case "evaluate":
-            return [Source(baseline.uri, baseline.credentials)] if baseline is not None else []
+            return (
+                [Source(baseline.uri, baseline.credentials, "the endpoint's model.uri")] if baseline is not None else []
+            )
         case _:
             return [source for source in _model(plan) if not uris.parse(source.uri).remote]
 
 
 def _model(plan: Plan) -> Iterator[Source]:
     if plan.model.from_ is not None:
-        yield Source(plan.model.from_, plan.model.credentials)
+        yield Source(plan.model.from_, plan.model.credentials, "model.from")
 
 
 def _tokenizer(plan: Plan) -> Iterator[Source]:
     scratch = plan.model.scratch
     if scratch is not None and scratch.tokenizer.from_ is not None:
-        yield Source(scratch.tokenizer.from_, plan.model.credentials)
+        yield Source(scratch.tokenizer.from_, plan.model.credentials, "model.scratch.tokenizer.from")
 
 
 def _data(plan: Plan) -> Iterator[Source]:
-    for stage in plan.stages:
+    for number, stage in enumerate(plan.stages):
         validation = stage.data.validation
-        for source in [*stage.data.train, *((validation.data if validation else None) or [])]:
-            yield Source(source.uri, source.credentials)
-    for source in [*plan.evaluation.data, *plan.evaluation.prompts]:
-        yield Source(source.uri, source.credentials)
+        yield from _named(f"stages[{number}].data.train", stage.data.train)
+        yield from _named(f"stages[{number}].data.validation.data", (validation.data if validation else None) or [])
+    yield from _named("evaluation.data", plan.evaluation.data)
+    yield from _named("evaluation.prompts", plan.evaluation.prompts)
+
+
+def _named(field: str, sources: Iterable[DataSource | PromptSource]) -> Iterator[Source]:
+    for index, source in enumerate(sources):
+        yield Source(source.uri, source.credentials, f"{field}[{index}].uri")

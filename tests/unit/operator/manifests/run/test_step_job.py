@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.operator.manifests.samples import DIGEST, UID, a_job, a_plan, the_owner, variables
+from tests.unit.operator.manifests.samples import CLAIM, DIGEST, UID, a_job, a_plan, the_owner, variables
 
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.commands import Baseline
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
+from slipway_operator.manifests.run.sub_paths import SCRIPT
 
 GPU = "nvidia.com/gpu"
 FOLDER = f"/workspace/demo-{UID[:8]}"
@@ -225,30 +226,51 @@ CLAIMS = {
     "model": {"from": "pvc://slipway-workspace/other-12345678/artifact"},
     "stages": [{"name": "learn", "data": {"train": [{"uri": "pvc://corpus.v2/train"}, {"uri": "pvc://corpus.v2/b"}]}}],
 }
+BASE = "/claims/slipway-workspace/other-12345678/artifact"
 
 
 @pytest.mark.parametrize(
     ("step", "read"),
     [
-        ("prepare", {"/claims/corpus.v2": "corpus.v2", "/claims/slipway-workspace": "slipway-workspace"}),
-        ("learn", {"/claims/slipway-workspace": "slipway-workspace"}),
-        ("export", {"/claims/slipway-workspace": "slipway-workspace"}),
-        ("evaluate", {"/claims/live": "live"}),
+        ("prepare", {"/claims/corpus.v2/train": "corpus.v2", "/claims/corpus.v2/b": "corpus.v2", BASE: CLAIM}),
+        ("learn", {BASE: CLAIM}),
+        ("export", {BASE: CLAIM}),
+        ("evaluate", {"/claims/live/run/artifact": "live"}),
     ],
 )
-def test_claims_are_mounted_read_only_where_they_are_read(step: str, read: dict[str, str]) -> None:
+def test_invariant_h_a_step_writes_its_own_folder_alone_and_reads_what_it_names(
+    step: str, read: dict[str, str]
+) -> None:
     baseline = Baseline("pvc://live/run/artifact", DIGEST) if step == "evaluate" else None
     pod = a_job(a_plan(**CLAIMS), step, baseline=baseline)["spec"]["template"]["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
     assert len({claim["claimName"] for claim in claims.values()}) == len(claims), "one volume a claim"
-    mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"]}
-    found = {path: claims[m["name"]]["claimName"] for path, m in mounts.items() if path.startswith("/claims/")}
-    assert found == read
-    assert all(mounts[path]["readOnly"] for path in read)
-    workspace = mounts["/workspace"]
-    assert claims[workspace["name"]]["claimName"] == "slipway-workspace"
-    assert not workspace.get("readOnly")
-    assert not claims[workspace["name"]].get("readOnly")
+    mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"] if m["name"] in claims}
+    own = mounts.pop(FOLDER)
+    assert (claims[own["name"]], own["subPath"]) == ({"claimName": CLAIM}, f"demo-{UID[:8]}")
+    assert {path: claims[m["name"]]["claimName"] for path, m in mounts.items()} == read
+    for path, mount in mounts.items():
+        assert mount["readOnly"]
+        assert path == f"/claims/{claims[mount['name']]['claimName']}/{mount['subPath']}"
+
+
+@pytest.mark.parametrize(("step", "whole"), [("prepare", ["/workspace"]), ("learn", []), ("evaluate", [])])
+def test_invariant_h_prepare_alone_has_its_folder_made_and_by_fixed_words(step: str, whole: list[str]) -> None:
+    pod = a_job(a_plan(), step)["spec"]["template"]["spec"]
+    first = pod.get("initContainers", [])
+    assert [m["mountPath"] for one in first for m in one["volumeMounts"] if m["name"] == "workspace"] == whole
+    assert [one["command"][:3] for one in first] == [["sh", "-c", SCRIPT]] * len(whole)
+    assert [one["command"][3:] for one in first] == [["sh", FOLDER, ""]] * len(whole)
+
+
+def test_what_looks_for_paths_has_whole_claims_read_only_and_no_devices() -> None:
+    wanted = {"requests": {"memory": "4Gi", GPU: 1}, "limits": {"memory": "5Gi", GPU: 1}}
+    plan = a_plan(**CLAIMS, accelerator=GPU, compute={"resources": wanted})
+    (first,) = a_job(plan, "learn")["spec"]["template"]["spec"]["initContainers"]
+    (mount,) = [m for m in first["volumeMounts"] if m["mountPath"] not in ("/tmp", "/dev/shm")]
+    assert mount == {"name": "workspace", "mountPath": "/claims/slipway-workspace", "readOnly": True}
+    assert first["command"][3:] == ["sh", "", BASE, f"model.from: {CLAIMS['model']['from']}", BASE]
+    assert first["resources"] == {"requests": {"memory": "4Gi"}, "limits": {"memory": "5Gi"}}
 
 
 def test_the_baseline_is_remembered_on_the_job() -> None:

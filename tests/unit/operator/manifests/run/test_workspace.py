@@ -38,6 +38,19 @@ def test_the_runs_own_folder_is_what_goes(keep: bool, tail: list[str]) -> None:
     assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": CLAIM}
 
 
+@pytest.mark.parametrize(
+    ("keep", "mount"),
+    [
+        (True, {"mountPath": f"/workspace/demo-{UID[:8]}", "subPath": f"demo-{UID[:8]}"}),
+        # A folder is removed from the one that it lies in.
+        (False, {"mountPath": "/workspace"}),
+    ],
+)
+def test_invariant_h_a_cleanup_reaches_no_more_than_it_removes(keep: bool, mount: dict[str, str]) -> None:
+    (container,) = cleanup(keep_artifact=keep)["spec"]["template"]["spec"]["containers"]
+    assert container["volumeMounts"][0] == {"name": "workspace", **mount}
+
+
 def test_a_whole_cleanup_may_follow_one_that_kept_the_artifact() -> None:
     assert cleanup()["metadata"]["name"] != cleanup(keep_artifact=True)["metadata"]["name"]
 
