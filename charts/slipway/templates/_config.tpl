@@ -15,6 +15,7 @@ lease:
   {{- $operator.leaderElection | toYaml | nindent 2 }}
 client: {{- $operator.client | toYaml | nindent 2 }}
 limits: {{- $operator.limits | toYaml | nindent 2 }}
+retention: {{- .Values.retention | toYaml | nindent 2 }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

@@ -99,6 +99,15 @@ class Limits(_Settings):
     """Bytes, estimated: a quarter for its runs, one for its endpoints, half for what belongs to them."""
 
 
+class Retention(_Settings):
+    """What becomes of that which a run leaves that is gone."""
+
+    grace: Duration = "24h"
+    """How long its folder stays once nothing keeps it. 0s: it goes at once."""
+    cleanup_jobs: int = Field(default=4, ge=1)
+    """How many folders are removed at the same time, in all namespaces."""
+
+
 class Settings(_Settings):
     images: Images = Images()
     workspace: Workspace = Workspace()
@@ -107,6 +116,7 @@ class Settings(_Settings):
     lease: Lease = Lease()
     client: Client = Client()
     limits: Limits = Limits()
+    retention: Retention = Retention()
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

@@ -1,15 +1,17 @@
 """What a finished run leaves, and when it goes.
 
 A run's plan ConfigMap has no owner: it is the record of what lies in the workspace. Where its run is gone, whoever
-deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names, or that a
-run starts from which may go on, stays with its record until nobody names it. So nothing here needs a finalizer, and an
-operator that was away misses nothing.
+deleted it, the record is marked with the time; after the grace of the settings a cleanup Job removes the folder, and
+then the record goes. An artifact that an endpoint names, or that a run starts from which may go on, stays with its
+record until nobody names it, and for the grace after that. So nothing here needs a finalizer, an operator that was away
+misses nothing, and a deletion that nobody meant costs nothing where it is noticed in time.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
@@ -21,25 +23,34 @@ from slipway_core.resources.status import Phase
 from slipway_core.resources.training_run import Retention as RunRetention
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
+from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
 from slipway_operator.common import failure_class
+from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import has_owner_of
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
 from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
+from slipway_operator.kube.manifest import Manifest, Version, at, condition, items, labels, notes, version
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
 from slipway_operator.runs import config_maps
-from slipway_operator.runs.attempts import claim_of
+from slipway_operator.runs import orphan as orphans
+from slipway_operator.runs.orphan import Orphan
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
 
 _AGAIN = timedelta(seconds=30)
+_IN_LINE = timedelta(minutes=1)
+"""Until one looks again whether it has its turn, which the end of another cleanup Job tells."""
+_STARTING = timedelta(minutes=2)
+"""A cleanup Job that has no pod at work after this time has found no place."""
+_KEPT = 20_000
+"""Records of which it is remembered what they say."""
 _PATIENCE = timedelta(minutes=10)
 """A cleanup Job that has not ended after this time may wait for a claim that is gone."""
 _OVER = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
@@ -64,6 +75,10 @@ class Retention:
     settings: Settings
     clock: Callable[[], datetime]
     records: VerdictReader
+    deciding: asyncio.Lock
+    """Of `Adoption`: no folder is removed that a run is about to go on in."""
+    _known: dict[str, tuple[Version, Orphan]] = field(default_factory=dict[str, tuple[Version, Orphan]])
+    """What records said that were read, by the uid of their run: the cache has their metadata alone."""
 
     async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
@@ -73,71 +88,223 @@ class Retention:
         """
         if self.world.overfull(namespace):
             return _AGAIN  # Not all is known of what may still be at work, or be needed.
-        waiting, refused, living = False, None, None
+        again, refused, living = None, None, None
         for record in self.world.orphans(namespace, uid):
             if run is None or labels(record).get(names.RUN) in (run, names.label(run)):
                 living = self._living_folders(namespace) if living is None else living
                 try:
-                    waiting |= await self._clean(namespace, record, living)
+                    again = soonest(again, await self._look_after(namespace, record, living))
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
             raise refused
-        return _AGAIN if waiting else None
+        return again
+
+    async def is_back(self, run: TrainingRun) -> None:
+        """Takes the marks from the record of a run that there is after all. Raises ClusterError."""
+        uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
+        self._known.pop(uid, None)
+        record = self.world.get(CONFIG_MAP, namespace, names.plan(run.name, uid))
+        if record is not None and names.ORPHANED_AT in notes(record):
+            await self._annotate(record, orphans.UNMARKED)
 
     def _living_folders(self, namespace: str) -> Set[str]:
-        return {_folder_of(run) for run in self.world.all(TRAINING_RUN, namespace)}
+        """Returns the folders that runs use which there are, and those that they may use: their own."""
+        found: set[str] = set()
+        uids: set[str] = set()
+        for run in self.world.all(TRAINING_RUN, namespace):
+            found |= _folders_of(run)
+            uids.add(run["metadata"]["uid"])
+        for record in self.world.records(namespace, "plan"):
+            # Of a run that goes on in an earlier one's folder, and has not said so in its status yet.
+            if labels(record).get(names.RUN_UID) in uids and (place := notes(record).get(names.FOLDER)):
+                found.add(f"pvc://{place}/")
+        return found
 
-    async def _clean(self, namespace: str, record: Manifest, living: Set[str]) -> bool:
-        """Goes one step on with one record. Says whether there is another step that no event will tell of."""
-        uid = labels(record).get(names.RUN_UID, "")
+    async def _look_after(self, namespace: str, record: Manifest, living: Set[str]) -> timedelta | None:
+        """Goes one step on with one record. Returns when there is another one that no event will tell of."""
+        key = Key("Namespace", namespace, labels(record).get(names.RUN_UID, ""))
+        again = await self._clean(namespace, record, living, key)
+        if again != _IN_LINE:
+            self.world.removals.leave(key)
+        return again
+
+    async def _clean(self, namespace: str, record: Manifest, living: Set[str], key: Key) -> timedelta | None:
+        uid = key.name
         under_way = self._under_way(namespace, uid)
         if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
-            return False  # Its end is told.
+            return None  # Its end is told.
+        orphan = await self._orphan(record)
+        if orphan is None:
+            return None  # Nobody knows what it is about, so nothing is removed.
+        if orphan.uri in living:
+            # A name has but the beginning of a uid, and a run goes on where an earlier one of its name was.
+            await self._give_up(record, orphan)
+            return None
+        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
+            return _AGAIN
+        if under_way is None and self._may_be_adopted(orphan):
+            return _AGAIN
+        served, based = self._serving(orphan), self._starting(orphan)
+        keepers = [*served, *based]
+        there = self._cleanup_job(orphan, keep=bool(keepers))
+        done = bool(keepers) and condition(there, "Complete") is not None
+        marked = await self._mark(record, orphan, keepers, silently=done)
+        if marked is None:
+            return _AGAIN  # The run is back, and the cache has not heard of it.
+        if done:
+            return None if served else _AGAIN  # What becomes of an endpoint is told, and of a run only that it is gone.
+        if under_way is None and (left := orphans.time_left(marked, self.clock(), self._grace)) > timedelta(0):
+            return min(left, _AGAIN) if based else left
+        return await self._remove(marked, orphan, keep=bool(keepers), under_way=under_way is not None, key=key)
+
+    @property
+    def _grace(self) -> timedelta:
+        return timedelta(seconds=seconds(self.settings.retention.grace))
+
+    async def _orphan(self, record: Manifest) -> Orphan | None:
+        """Returns what a record says, read once for each of its versions; None where it is not the operator's."""
+        uid = labels(record).get(names.RUN_UID, "")
+        known = self._known.get(uid)
+        if known is not None and known[0] == version(record):
+            return known[1]
+        plan = await self._plan(record)
+        if plan is None:
+            return None
+        self._known[uid] = version(record), Orphan.of(plan)
+        while len(self._known) > _KEPT:
+            self._known.pop(next(iter(self._known)))
+        return self._known[uid][1]
+
+    async def _plan(self, record: Manifest) -> Plan | None:
+        namespace, uid = record["metadata"]["namespace"], labels(record).get(names.RUN_UID, "")
         there = await self.cluster.get(CONFIG_MAP, namespace, _name(record))
         if there is None or there["metadata"]["uid"] != record["metadata"]["uid"]:
-            return False
+            return None
         try:
             plan = _without_data(plans.load(str(at(there, "data").get(PLAN_KEY, ""))))
         except ValueError:
-            return False  # Nobody knows what it is about, so nothing is removed.
-        if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
-            return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
-        if _folder(plan) in living:
-            return False  # Nor this one: a name has but the beginning of a uid, and this folder is a run's that lives.
-        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
-            return True
-        served = self._is_served(plan)
-        keep = served or self._is_base(plan)
-        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
-        named = names.cleanups(plan.run.name, uid, keep_artifact=keep)
-        there = next((one for name in named if (one := self.world.get(JOB, namespace, name)) is not None), None)
-        if keep and condition(there, "Complete"):
-            return not served  # What becomes of an endpoint is told, and of a run only that it is gone.
-        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
-            return False
-        if await self.cluster.get(CLAIM, namespace, claim_of(plan)) is None:
+            return None
+        # Otherwise it is about another run, in another namespace perhaps.
+        named = (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid)
+        return plan if named == (namespace, _name(record), uid) else None
+
+    async def _give_up(self, record: Manifest, orphan: Orphan) -> None:
+        """Lets go of the record of a folder that a living run uses by its own: what it left is that run's now."""
+        namespace = orphan.namespace
+        for run in self.world.all(TRAINING_RUN, namespace):
+            name, uid = run["metadata"]["name"], run["metadata"]["uid"]
+            own = names.plan(name, uid)
+            pinned = at(run, "status").get("folder") == orphan.folder and at(run, "status").get("planDigest")
+            if pinned and uid != orphan.uid and own != _name(record) and self.world.get(CONFIG_MAP, namespace, own):
+                await config_maps.delete(self.cluster, record)
+                self.world.remove(record)
+                return
+        if names.ORPHANED_AT in notes(record):
+            await self._annotate(record, orphans.UNMARKED)
+
+    async def _mark(
+        self, record: Manifest, orphan: Orphan, keepers: list[str], *, silently: bool = False
+    ) -> Manifest | None:
+        """Notes since when nothing keeps what is to go next, and who keeps the model. Returns the record; None where
+        the API server has the run after all."""
+        if self._grace <= timedelta(0):
+            return record
+        now = self.clock()
+        first = orphans.marked_at(record, now) is None
+        if first and await self._has_run(orphan):
+            return None
+        wanted = orphans.marks(record, orphan, keepers, now)
+        began = notes(record).get(names.ORPHANED_AT) != wanted[names.ORPHANED_AT]
+        marked = await self._annotate(record, wanted)
+        if began and not silently and not orphans.is_wanted_gone(marked):
+            await self.cluster.record(marked, orphans.told(orphan, keepers, self._grace))
+        return marked
+
+    async def _annotate(self, record: Manifest, wanted: dict[str, str | None]) -> Manifest:
+        """Returns the record with these annotations, as the cache has it. Raises ClusterError."""
+        if orphans.changed(record, wanted) is None:
+            return record
+        namespace, name = record["metadata"]["namespace"], _name(record)
+        whole = await self.cluster.get(CONFIG_MAP, namespace, name)
+        if whole is None or whole["metadata"]["uid"] != record["metadata"]["uid"]:
+            raise Conflict(f"the ConfigMap {name} is another one by now")
+        if (news := orphans.changed(whole, wanted)) is not None:
+            whole = await self.cluster.replace(news)
+        self.world.put(whole)
+        uid = labels(record).get(names.RUN_UID, "")
+        if (known := self._known.get(uid)) is not None:
+            self._known[uid] = version(whole), known[1]
+        return self.world.get(CONFIG_MAP, namespace, name) or record
+
+    async def _remove(
+        self, record: Manifest, orphan: Orphan, *, keep: bool, under_way: bool, key: Key
+    ) -> timedelta | None:
+        """Has a Job remove what is due, and lets go of the record once all of it is gone."""
+        namespace = orphan.namespace
+        if await self._has_run(orphan):
+            return _AGAIN
+        if await self.cluster.get(CLAIM, namespace, orphan.claim) is None:
             # The folder went with its claim, and a pod that mounts it would wait for ever.
             await self._drop(namespace, record)
-            return False
-        if under_way is not None:
-            return False
+            return None
+        if under_way:
+            return None
+        plan = await self._plan(record)
+        if plan is None:
+            return None
+        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=orphan.claim, keep_artifact=keep)
+        there = self._cleanup_job(orphan, keep=keep)
         if there is None:
-            try:
-                self.world.put(await self.cluster.create(job))
-            except AlreadyExists:
-                return True
-            return False
+            return await self._begin(job, orphan, key)
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
-            return True
+            return _AGAIN
         if condition(there, "Complete"):
             if not await self._is_ours(there, job):
                 # Somebody's Job of that name, or one that another release made: what it did nobody knows.
                 await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
-                return True
+                return _AGAIN
             await self._drop(namespace, record)
-        return False
+        return None
+
+    async def _begin(self, job: Manifest, orphan: Orphan, key: Key) -> timedelta | None:
+        """Makes a cleanup Job, when it has its turn and no run is about to use the folder."""
+        async with self.deciding:
+            if await self._has_run(orphan) or self._may_be_adopted(orphan):
+                return _AGAIN
+            if orphan.uri in self._living_folders(orphan.namespace):
+                return _AGAIN
+            if not self._has_turn(key):
+                return _IN_LINE
+            try:
+                self.world.put(await self.cluster.create(job))
+            except AlreadyExists:
+                return _AGAIN
+        return None
+
+    def _has_turn(self, key: Key) -> bool:
+        """Whether there is room for another cleanup Job, for which nobody waits longer."""
+        for other in self.world.removals.all():
+            if not self.world.orphans(other.namespace, other.name):
+                self.world.removals.leave(other)
+        room = self.settings.retention.cleanup_jobs - sum(1 for job in self.world.cleanups() if self._is_at_work(job))
+        return self.world.removals.join(key) < room
+
+    def _is_at_work(self, job: Manifest) -> bool:
+        """Whether a cleanup Job takes processors, or is about to. One that finds no place keeps nobody waiting."""
+        if any(condition(job, how) for how in ("Complete", "Failed")):
+            return False
+        return bool(at(job, "status").get("ready")) or self.clock() - _made_at(job) < _STARTING
+
+    def _may_be_adopted(self, orphan: Orphan) -> bool:
+        """Whether there is a run of that name which has no plan yet: it may go on in the folder."""
+        same = self.world.get(TRAINING_RUN, orphan.namespace, orphan.name)
+        return same is not None and _is_unplanned(same)
+
+    def _cleanup_job(self, orphan: Orphan, *, keep: bool) -> Manifest | None:
+        named = names.cleanups(orphan.name, orphan.uid, keep_artifact=keep)
+        return next((one for name in named if (one := self.world.get(JOB, orphan.namespace, name)) is not None), None)
 
     async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
         """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
@@ -157,10 +324,12 @@ class Retention:
         ended = ("Complete", "Failed")
         return next((job for job in jobs if not any(condition(job, how) for how in ended)), None)
 
-    async def _is_back(self, plan: Plan) -> bool:
-        """Whether the API server has the run after all: the cache may be the one that is behind."""
-        there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
-        return there is not None and _folder_of(there) == _folder(plan)
+    async def _has_run(self, orphan: Orphan) -> bool:
+        """Whether the API server has a run that uses the folder, or that may go on in it: the cache may be behind."""
+        if self.world.get(TRAINING_RUN, orphan.namespace, orphan.name) is not None:
+            return False  # What it has of the run was looked at.
+        there = await self.cluster.get(TRAINING_RUN, orphan.namespace, orphan.name)
+        return there is not None and (orphan.uri in _folders_of(there) or _is_unplanned(there))
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
@@ -183,31 +352,31 @@ class Retention:
         left = [found for found in self.world.of_run(CONFIG_MAP, namespace, uid) if _name(found) != _name(record)]
         return self.world.has_run(namespace, uid) or any(labels(one).get(names.ROLE) == "plan" for one in left)
 
-    def _is_served(self, plan: Plan) -> bool:
-        """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
-        folder = _folder(plan)
-        if self.world.all_aside(MODEL_ENDPOINT, plan.run.namespace):
-            return True  # Nobody knows what those serve.
-        return any(
-            uri.startswith(folder)
-            for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
-            for uri in _kept_uris(endpoint, self._kept_versions(plan, endpoint))
-        )
+    def _serving(self, orphan: Orphan) -> list[str]:
+        """Returns the endpoints that serve the run's artifact, or are to be able to go back to it."""
+        if self.world.all_aside(MODEL_ENDPOINT, orphan.namespace):
+            return ["endpoints with the condition TooMany"]  # Nobody knows what those serve.
+        return [
+            f"endpoint {_name(endpoint)}"
+            for endpoint in self.world.all(MODEL_ENDPOINT, orphan.namespace)
+            if any(uri.startswith(orphan.uri) for uri in _kept_uris(endpoint, self._kept_versions(orphan, endpoint)))
+        ]
 
-    def _kept_versions(self, plan: Plan, endpoint: Manifest) -> int:
+    def _kept_versions(self, orphan: Orphan, endpoint: Manifest) -> int:
         """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
         one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone. A record
         alone never says fewer than the default: somebody else may have written it."""
-        runs = self.world.runs_for(plan.run.namespace, _name(endpoint))
+        runs = self.world.runs_for(orphan.namespace, _name(endpoint))
         wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
-        return max([plan.retention.keep_artifacts, *(wanted or [RunRetention().keep_artifacts])])
+        return max([orphan.keep_artifacts, *(wanted or [RunRetention().keep_artifacts])])
 
-    def _is_base(self, plan: Plan) -> bool:
-        """Whether a run starts from this one's model that is under way, or that a person may have go on."""
-        namespace = plan.run.namespace
-        runs = self.world.starting_from(namespace, _folder(plan), f"run://{plan.run.name}")
-        unknown = self.world.all_aside(TRAINING_RUN, namespace)
-        return bool(unknown) or any(at(run, "status").get("phase") not in _OVER for run in runs)
+    def _starting(self, orphan: Orphan) -> list[str]:
+        """Returns the runs that start from this one's model and are under way, or that a person may have go on."""
+        namespace = orphan.namespace
+        if self.world.all_aside(TRAINING_RUN, namespace):
+            return ["runs with the condition TooMany"]
+        found = self.world.starting_from(namespace, orphan.uri, f"run://{orphan.name}")
+        return [f"run {_name(run)}" for run in found if at(run, "status").get("phase") not in _OVER]
 
 
 def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
@@ -218,16 +387,17 @@ def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
     return [str(version["uri"]) for version in versions if "uri" in version]
 
 
-def _folder(plan: Plan) -> str:
-    """Returns how a URI begins that names something of the run."""
-    return f"pvc://{claim_of(plan)}/{names.run_folder(plan.run.name, plan.run.uid)}/"
-
-
-def _folder_of(run: Manifest) -> str:
-    """Returns the same of a run that there is."""
-    metadata = run["metadata"]
+def _folders_of(run: Manifest) -> set[str]:
+    """Returns how URIs begin that name something of a run that there is: of its own folder, and of the one that it was
+    planned with, which may be an earlier run's."""
+    metadata, folder = run["metadata"], at(run, "status").get("folder")
     claim = at(run, "spec", "storage").get("claimName") or names.WORKSPACE_CLAIM
-    return f"pvc://{claim}/{names.run_folder(metadata['name'], metadata['uid'])}/"
+    own = names.run_folder(metadata["name"], metadata["uid"])
+    return {f"pvc://{claim}/{name}/" for name in (own, folder) if name}
+
+
+def _is_unplanned(run: Manifest) -> bool:
+    return not at(run, "status").get("planDigest")
 
 
 def _without_data(plan: Plan) -> Plan:

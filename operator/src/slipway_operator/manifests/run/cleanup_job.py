@@ -31,8 +31,8 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
         keep_artifact: leaves the model that an endpoint serves, or may serve again, or that another run starts from.
     """
     run = plan.run
-    labels = names.run_labels(run.name, run.uid, "cleanup")
-    arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{names.run_folder(run.name, run.uid)}"]
+    labels = names.run_labels(run.name, run.uid, names.CLEANUP)
+    arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{plan.workspace_folder}"]
     pod: Manifest = {
         **pod_security.no_cluster_access(),
         **placement(plan.compute, settings.images.pull_secrets),

@@ -43,7 +43,7 @@ def step_container(
     Raises ManifestError when two Secrets of the sources contradict each other.
     """
     secrets = credentials.container_part(sources)
-    folder = f"{WORKSPACE_MOUNT}/{names.run_folder(plan.run.name, plan.run.uid)}"
+    folder = f"{WORKSPACE_MOUNT}/{plan.workspace_folder}"
     return {
         "name": CONTAINER,
         "image": plan.images.train or settings.images.train,
