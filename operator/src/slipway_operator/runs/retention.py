@@ -10,7 +10,7 @@ misses nothing, and a deletion that nobody meant costs nothing where it is notic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,8 +19,6 @@ from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import parse_timestamp
-from slipway_core.resources.status import Phase
-from slipway_core.resources.training_run import Retention as RunRetention
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cache.key import Key
@@ -31,8 +29,8 @@ from slipway_operator.common.owned_objects import has_owner_of
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
-from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, Version, at, condition, items, labels, notes, version
+from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, OWN, POD, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, Version, at, condition, labels, notes, version
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
@@ -40,6 +38,7 @@ from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
 from slipway_operator.runs import config_maps
 from slipway_operator.runs import orphan as orphans
+from slipway_operator.runs.keepers import Keepers, folders_of, is_unplanned
 from slipway_operator.runs.orphan import Orphan
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
@@ -53,8 +52,6 @@ _KEPT = 20_000
 """Records of which it is remembered what they say."""
 _PATIENCE = timedelta(minutes=10)
 """A cleanup Job that has not ended after this time may wait for a claim that is gone."""
-_OVER = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
-"""Phases of a run that makes no step any more. One that is Failed or Held goes on when it is told to."""
 
 
 def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
@@ -88,12 +85,12 @@ class Retention:
         """
         if self.world.overfull(namespace):
             return _AGAIN  # Not all is known of what may still be at work, or be needed.
-        again, refused, living = None, None, None
+        again, refused, keepers = None, None, None
         for record in self.world.orphans(namespace, uid):
             if run is None or labels(record).get(names.RUN) in (run, names.label(run)):
-                living = self._living_folders(namespace) if living is None else living
+                keepers = Keepers.of(self.world, namespace) if keepers is None else keepers
                 try:
-                    again = soonest(again, await self._look_after(namespace, record, living))
+                    again = soonest(again, await self._look_after(namespace, record, keepers))
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
@@ -108,28 +105,15 @@ class Retention:
         if record is not None and names.ORPHANED_AT in notes(record):
             await self._annotate(record, orphans.UNMARKED)
 
-    def _living_folders(self, namespace: str) -> Set[str]:
-        """Returns the folders that runs use which there are, and those that they may use: their own."""
-        found: set[str] = set()
-        uids: set[str] = set()
-        for run in self.world.all(TRAINING_RUN, namespace):
-            found |= _folders_of(run)
-            uids.add(run["metadata"]["uid"])
-        for record in self.world.records(namespace, "plan"):
-            # Of a run that goes on in an earlier one's folder, and has not said so in its status yet.
-            if labels(record).get(names.RUN_UID) in uids and (place := notes(record).get(names.FOLDER)):
-                found.add(f"pvc://{place}/")
-        return found
-
-    async def _look_after(self, namespace: str, record: Manifest, living: Set[str]) -> timedelta | None:
+    async def _look_after(self, namespace: str, record: Manifest, keepers: Keepers) -> timedelta | None:
         """Goes one step on with one record. Returns when there is another one that no event will tell of."""
         key = Key("Namespace", namespace, labels(record).get(names.RUN_UID, ""))
-        again = await self._clean(namespace, record, living, key)
-        if again != _IN_LINE:
+        again = await self._clean(namespace, record, keepers, key)
+        if again is not _IN_LINE:
             self.world.removals.leave(key)
         return again
 
-    async def _clean(self, namespace: str, record: Manifest, living: Set[str], key: Key) -> timedelta | None:
+    async def _clean(self, namespace: str, record: Manifest, keepers: Keepers, key: Key) -> timedelta | None:
         uid = key.name
         under_way = self._under_way(namespace, uid)
         if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
@@ -137,26 +121,26 @@ class Retention:
         orphan = await self._orphan(record)
         if orphan is None:
             return None  # Nobody knows what it is about, so nothing is removed.
-        if orphan.uri in living:
+        if orphan.uri in keepers.living:
             # A name has but the beginning of a uid, and a run goes on where an earlier one of its name was.
             await self._give_up(record, orphan)
             return None
         if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
             return _AGAIN
-        if under_way is None and self._may_be_adopted(orphan):
+        if under_way is None and keepers.may_be_adopted(orphan):
             return _AGAIN
-        served, based = self._serving(orphan), self._starting(orphan)
-        keepers = [*served, *based]
-        there = self._cleanup_job(orphan, keep=bool(keepers))
-        done = bool(keepers) and condition(there, "Complete") is not None
-        marked = await self._mark(record, orphan, keepers, silently=done)
+        served, based = keepers.serving(orphan), keepers.starting(orphan)
+        kept_by = [*served, *based]
+        there = self._cleanup_job(orphan, keep=bool(kept_by))
+        done = bool(kept_by) and condition(there, "Complete") is not None
+        marked = await self._mark(record, orphan, kept_by, silently=done)
         if marked is None:
             return _AGAIN  # The run is back, and the cache has not heard of it.
         if done:
             return None if served else _AGAIN  # What becomes of an endpoint is told, and of a run only that it is gone.
         if under_way is None and (left := orphans.time_left(marked, self.clock(), self._grace)) > timedelta(0):
             return min(left, _AGAIN) if based else left
-        return await self._remove(marked, orphan, keep=bool(keepers), under_way=under_way is not None, key=key)
+        return await self._remove(marked, orphan, keep=bool(kept_by), under_way=under_way is not None, key=key)
 
     @property
     def _grace(self) -> timedelta:
@@ -256,7 +240,7 @@ class Retention:
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=orphan.claim, keep_artifact=keep)
         there = self._cleanup_job(orphan, keep=keep)
         if there is None:
-            return await self._begin(job, orphan, key)
+            return await self._begin(job, orphan, key, keep=keep)
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return _AGAIN
@@ -268,12 +252,15 @@ class Retention:
             await self._drop(namespace, record)
         return None
 
-    async def _begin(self, job: Manifest, orphan: Orphan, key: Key) -> timedelta | None:
-        """Makes a cleanup Job, when it has its turn and no run is about to use the folder."""
+    async def _begin(self, job: Manifest, orphan: Orphan, key: Key, *, keep: bool) -> timedelta | None:
+        """Makes a cleanup Job, when it has its turn, no run is about to use the folder, and the model is kept as it was
+        a moment ago."""
         async with self.deciding:
-            if await self._has_run(orphan) or self._may_be_adopted(orphan):
+            if await self._has_run(orphan):
                 return _AGAIN
-            if orphan.uri in self._living_folders(orphan.namespace):
+            now = Keepers.of(self.world, orphan.namespace)
+            kept = bool(now.serving(orphan) or now.starting(orphan))
+            if orphan.uri in now.living or now.may_be_adopted(orphan) or kept is not keep:
                 return _AGAIN
             if not self._has_turn(key):
                 return _IN_LINE
@@ -296,11 +283,6 @@ class Retention:
         if any(condition(job, how) for how in ("Complete", "Failed")):
             return False
         return bool(at(job, "status").get("ready")) or self.clock() - _made_at(job) < _STARTING
-
-    def _may_be_adopted(self, orphan: Orphan) -> bool:
-        """Whether there is a run of that name which has no plan yet: it may go on in the folder."""
-        same = self.world.get(TRAINING_RUN, orphan.namespace, orphan.name)
-        return same is not None and _is_unplanned(same)
 
     def _cleanup_job(self, orphan: Orphan, *, keep: bool) -> Manifest | None:
         named = names.cleanups(orphan.name, orphan.uid, keep_artifact=keep)
@@ -329,7 +311,7 @@ class Retention:
         if self.world.get(TRAINING_RUN, orphan.namespace, orphan.name) is not None:
             return False  # What it has of the run was looked at.
         there = await self.cluster.get(TRAINING_RUN, orphan.namespace, orphan.name)
-        return there is not None and (orphan.uri in _folders_of(there) or _is_unplanned(there))
+        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there))
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
@@ -351,53 +333,6 @@ class Retention:
         """Whether there is a run of this uid, or what it left, but for the record that goes."""
         left = [found for found in self.world.of_run(CONFIG_MAP, namespace, uid) if _name(found) != _name(record)]
         return self.world.has_run(namespace, uid) or any(labels(one).get(names.ROLE) == "plan" for one in left)
-
-    def _serving(self, orphan: Orphan) -> list[str]:
-        """Returns the endpoints that serve the run's artifact, or are to be able to go back to it."""
-        if self.world.all_aside(MODEL_ENDPOINT, orphan.namespace):
-            return ["endpoints with the condition TooMany"]  # Nobody knows what those serve.
-        return [
-            f"endpoint {_name(endpoint)}"
-            for endpoint in self.world.all(MODEL_ENDPOINT, orphan.namespace)
-            if any(uri.startswith(orphan.uri) for uri in _kept_uris(endpoint, self._kept_versions(orphan, endpoint)))
-        ]
-
-    def _kept_versions(self, orphan: Orphan, endpoint: Manifest) -> int:
-        """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
-        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone. A record
-        alone never says fewer than the default: somebody else may have written it."""
-        runs = self.world.runs_for(orphan.namespace, _name(endpoint))
-        wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
-        return max([orphan.keep_artifacts, *(wanted or [RunRetention().keep_artifacts])])
-
-    def _starting(self, orphan: Orphan) -> list[str]:
-        """Returns the runs that start from this one's model and are under way, or that a person may have go on."""
-        namespace = orphan.namespace
-        if self.world.all_aside(TRAINING_RUN, namespace):
-            return ["runs with the condition TooMany"]
-        found = self.world.starting_from(namespace, orphan.uri, f"run://{orphan.name}")
-        return [f"run {_name(run)}" for run in found if at(run, "status").get("phase") not in _OVER]
-
-
-def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
-    """Returns the artifacts of an endpoint that must stay: what it serves, starts and was told to, and its history."""
-    status = at(endpoint, "status")
-    history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
-    versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
-    return [str(version["uri"]) for version in versions if "uri" in version]
-
-
-def _folders_of(run: Manifest) -> set[str]:
-    """Returns how URIs begin that name something of a run that there is: of its own folder, and of the one that it was
-    planned with, which may be an earlier run's."""
-    metadata, folder = run["metadata"], at(run, "status").get("folder")
-    claim = at(run, "spec", "storage").get("claimName") or names.WORKSPACE_CLAIM
-    own = names.run_folder(metadata["name"], metadata["uid"])
-    return {f"pvc://{claim}/{name}/" for name in (own, folder) if name}
-
-
-def _is_unplanned(run: Manifest) -> bool:
-    return not at(run, "status").get("planDigest")
 
 
 def _without_data(plan: Plan) -> Plan:
