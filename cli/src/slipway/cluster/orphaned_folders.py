@@ -18,11 +18,18 @@ from slipway_core.resources.conditions import parse_timestamp
 _RECORDS = "configmaps"
 
 
-def read(kubectl: Kubectl, name: str | None = None) -> list[OrphanedFolder]:
-    """Returns what runs left that are gone, those of one name or all, the oldest first. Raises ClusterError."""
+def read(kubectl: Kubectl, name: str | None = None, *, deleted: str | None = None) -> list[OrphanedFolder]:
+    """Returns what runs left that are gone, those of one name or all, the oldest first.
+
+    Args:
+        name: of the runs.
+        deleted: uid of a run that was told to go and may be there for a moment more.
+
+    Raises ClusterError.
+    """
     wanted = {labels.MANAGED_BY: labels.MANAGED_BY_VALUE, labels.ROLE: "plan"}
     records = kubectl.list(_RECORDS, labels=wanted if name is None else {**wanted, labels.RUN: labels.label(name)})
-    uids = {run["metadata"]["uid"] for run in kubectl.list(RUNS)} if records else set[str]()
+    uids = {run["metadata"]["uid"] for run in kubectl.list(RUNS)} - {deleted} if records else set[str]()
     left = [record for record in records if record["metadata"]["labels"].get(labels.RUN_UID) not in uids]
     grace = _grace(kubectl) if left else None
     return sorted((_folder(record, grace) for record in left), key=lambda one: (one.since or "9", one.uid))

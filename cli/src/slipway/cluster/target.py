@@ -224,7 +224,7 @@ class ClusterTarget:
         live = f"; endpoint {run.status.endpoint.name} stays" if run.status and run.status.endpoint else ""
         yield f"run {run.name} is removed{live}"
         if now:
-            yield from self._remove_now(orphaned_folders.read(self.kubectl, name))
+            yield from self._remove_now(orphaned_folders.read(self.kubectl, name, deleted=run.metadata.uid))
         elif (grace := orphaned_folders.grace(self.kubectl)) not in (None, "0s"):
             seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", name)
             yield f"what it left stays for {grace}: `{seen}` shows it, `{remedy}` has it go at once"

@@ -38,6 +38,9 @@ def a_record(run="gone", uid=UID, *, hours=1, **notes):
     return {"metadata": metadata, "data": {"plan.json": json.dumps({"run": {"name": run}})}}
 
 
+OF_TANG = a_record("tang", run_document()["metadata"]["uid"])
+
+
 @pytest.fixture
 def left(cluster):
     """A run that is there, with its record, and one that is gone."""
@@ -45,7 +48,7 @@ def left(cluster):
         **{
             "configmap/slipway-client": CLIENT,
             "trainingrun/tang": run_document(RunStatus(phase=Phase.TRAINING)),
-            "configmap/tang-plan": a_record("tang", run_document()["metadata"]["uid"]),
+            f"configmap/{OF_TANG['metadata']['name']}": OF_TANG,
             f"configmap/gone-plan-{UID[:8]}": a_record(),
         }
     )
@@ -99,7 +102,7 @@ def test_where_nothing_is_left_it_says_so(cluster):
 
 
 def test_ls_alone_lists_what_there_is(left):
-    assert slipway("ls") == slipway("status")
+    assert slipway("ls", "-o", "json") == slipway("status", "-o", "json")
 
 
 def test_a_run_is_removed_and_one_hears_what_stays(left):
@@ -107,15 +110,17 @@ def test_a_run_is_removed_and_one_hears_what_stays(left):
     assert "what it left stays for 24h" in said
     assert f"`slipway ls --orphaned {THERE}`" in said
     assert f"`slipway rm --now tang {THERE}`" in said
-    assert "slipway.dev/remove" not in notes(left, "tang-plan")
+    assert "slipway.dev/remove" not in notes(left, OF_TANG["metadata"]["name"])
 
 
-def test_a_run_is_removed_with_what_it_leaves(left):
-    left.save(**{"configmap/tang-plan": {**a_record("tang", "f" * 36), "metadata": {
-        **a_record("tang", "f" * 36)["metadata"], "name": "tang-plan"}}})  # fmt: skip
+@pytest.mark.parametrize("still_there", [False, True])
+def test_a_run_is_removed_with_what_it_leaves(left, still_there):
+    """Whoever waits for its Jobs keeps a deleted run there for a moment."""
+    if still_there:
+        left.keep_what_is_deleted()
     assert "of run tang goes at once" in slipway("rm", "tang", "--now")
-    assert "trainingrun/tang" not in left.objects
-    assert notes(left, "tang-plan")["slipway.dev/remove"] == "now"
+    assert ("trainingrun/tang" in left.objects) is still_there
+    assert notes(left, OF_TANG["metadata"]["name"])["slipway.dev/remove"] == "now"
     assert "slipway.dev/remove" not in notes(left)
 
 

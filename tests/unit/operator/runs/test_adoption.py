@@ -12,7 +12,7 @@ from tests.unit.operator.runs.test_retention import cleanup_done, delete, look_a
 from slipway_core import plan as plans
 from slipway_operator import names
 from slipway_operator.kube import kinds
-from slipway_operator.kube.errors import Conflict
+from slipway_operator.kube.errors import Conflict, QuotaExceeded
 from slipway_operator.settings import Settings
 
 
@@ -339,3 +339,25 @@ def test_no_folder_is_removed_while_it_is_decided_who_goes_on_in_it():
     roles_ = [job["metadata"]["labels"][names.ROLE] for job in world.jobs()]
     assert roles_ == ["step"]
     assert told_folder(world.job("prepare")) == folder
+
+
+def test_an_attempt_that_a_quota_refuses_is_made_under_the_same_number_later():
+    world = a_world()
+    world.settle()
+    folder = recreate(world)
+    world.cluster.fail_next("create", kinds.JOB, QuotaExceeded("exceeded quota: gpus"))
+    world.reconcile()
+    assert world.jobs() == []
+    world.settle()
+    assert attempt_of(world.job("prepare")) == 1001
+    assert told_folder(world.job("prepare")) == folder
+
+
+def test_a_run_that_goes_on_says_how_many_attempts_it_has_made_itself():
+    world = a_world(spec={"retries": 0})
+    world.settle()
+    recreate(world)
+    world.settle()
+    world.end("prepare", code=1)
+    world.settle()
+    assert world.condition("Progressing")["message"].startswith("prepare failed: ")
