@@ -66,7 +66,7 @@ def started(state: Path, *, nodes: int = 1, qps: int = 200) -> Iterator[ControlP
     with _stopped_in_the_end(state):
         _start(state, "--kwok-config", STAGES, "--nodes", nodes, "--qps", qps)
         try:
-            _define(plane)
+            define(plane)
             _permit(plane)
             yield plane
         finally:
@@ -85,7 +85,8 @@ def helm_template(*templates: str, values: Mapping[str, Any] | None = None) -> l
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def _define(plane: ControlPlane) -> None:
+def define(plane: ControlPlane) -> None:
+    """Makes our CRDs, and waits until the API server has them."""
     for file in sorted((ROOT / "charts/slipway/crds-generated").glob("*.yaml")):
         plane.api.apply(yaml.safe_load(file.read_text()))
     for name in ("trainingruns.slipway.dev", "modelendpoints.slipway.dev"):

@@ -17,6 +17,7 @@ client: {{- $operator.client | toYaml | nindent 2 }}
 limits: {{- $operator.limits | toYaml | nindent 2 }}
 networkPolicy:
   metricsFrom: {{ .Values.networkPolicy.metricsFrom | toJson }}
+retention: {{- .Values.retention | toYaml | nindent 2 }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

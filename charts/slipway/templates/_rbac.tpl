@@ -24,7 +24,7 @@ is deleted by Kubernetes' garbage collector.
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [create, delete, get, list, watch]
+  verbs: [create, delete, get, list, update, watch]
 - apiGroups: [""]
   resources: [services]
   verbs: [create, get, list, patch, watch]

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from slipway.commands.chat import chat
 from slipway.commands.doctor import doctor
 from slipway.commands.logs import logs
+from slipway.commands.ls import ls
 from slipway.commands.plan import plan
 from slipway.commands.plot import plot
 from slipway.commands.reevaluate import reevaluate
@@ -116,7 +117,7 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, rm,
+    run, submit, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.exit_codes import BadInput
@@ -48,6 +49,27 @@ class Reached:
     """What a person is told."""
     transport: httpx.BaseTransport | None = None
     """How requests get there; None for the usual way."""
+
+
+@dataclass(frozen=True)
+class OrphanedFolder:
+    """What a run left in a cluster that is gone."""
+
+    run: str
+    uid: str
+    namespace: str
+    record: str
+    """ConfigMap that says what lies there."""
+    place: str | None
+    """`CLAIM/FOLDER`; None until the operator has marked it."""
+    since: str | None
+    """Since when nothing keeps what goes next."""
+    goes: datetime | None
+    """When it goes, but for what is kept; None where that is not known."""
+    now: bool
+    """Whether somebody asked for it to go at once."""
+    kept_by: str | None
+    """Who keeps the model in it."""
 
 
 def bare_command(*words: str) -> str:
@@ -137,8 +159,12 @@ class Target(Protocol):
         """Takes up again what was stopped, or failed."""
         ...
 
-    def remove(self, name: str) -> Iterator[str]:
-        """Removes a run, or an endpoint that is called `endpoint/NAME`."""
+    def remove(self, name: str, *, now: bool = False) -> Iterator[str]:
+        """Removes a run, or an endpoint that is called `endpoint/NAME`. `now`: what the run leaves goes at once."""
+        ...
+
+    def orphaned(self) -> list[OrphanedFolder]:
+        """Returns the folders of runs that are gone, the oldest first."""
         ...
 
     def reevaluate(self, name: str | None, *, as_json: bool) -> int:

@@ -9,10 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM, is_folder_of, run_folder
 from slipway_core.resources import uris
 from slipway_core.resources.api import Api, Digest, Name
 from slipway_core.resources.compute import Compute
@@ -24,6 +25,9 @@ from slipway_core.resources.training_run import Checkpoints, Export, Retention, 
 
 DEFAULT_BATCH_TOKENS = 16384
 DEFAULT_VALIDATION_FRACTION = 0.05
+ATTEMPTS_APART = 1000
+"""By how much the attempts of a run that goes on in an earlier one's folder are ahead: the fences there are known in
+that folder alone, and no run has as many attempts of a step."""
 
 
 class RunIdentity(Api):
@@ -56,8 +60,43 @@ class Plan(Api):
     images: Images = Images()
     accelerator: str | None = None
     """compute.accelerator, or the executor's default."""
+    folder: str | None = None
+    """Folder of an earlier run of this name in the claim, in which this one goes on; its own where left out."""
+    attempts_before: int | None = None
+    """Attempts are counted from here on, where an earlier run wrote into the same folder: no fence there is higher."""
     _words: dict[str, Any] | None = PrivateAttr(default=None)
     """What the digest covers, as a release wrote it that had fewer fields; None where this one writes the same."""
+
+    @model_validator(mode="after")
+    def _folder_is_of_its_name(self) -> Self:
+        if self.folder is not None and not is_folder_of(self.run.name, self.folder):
+            raise ValueError(
+                f"folder {self.folder} is not that of a run {self.run.name}: {self.run.name}-<8 hex digits>"
+            )
+        return self
+
+    @property
+    def workspace_folder(self) -> str:
+        """Folder of the run in its claim."""
+        return self.folder or run_folder(self.run.name, self.run.uid)
+
+    @property
+    def claim(self) -> str:
+        """The claim that holds that folder, on a cluster."""
+        return self.storage.claim_name if self.storage and self.storage.claim_name else WORKSPACE_CLAIM
+
+    @property
+    def place(self) -> str:
+        """The folder with its claim: `CLAIM/FOLDER`, as `pvc://` has it."""
+        return f"{self.claim}/{self.workspace_folder}"
+
+    def next_attempt(self, newest: int) -> int:
+        """Returns the number of a step's attempt after the newest one that its record has; 0 for none."""
+        return max(newest, self.attempts_before or 0) + 1
+
+    def attempts_made(self, newest: int) -> int:
+        """Returns how many attempts of a step this run has made, by the number of the newest one."""
+        return max(newest - (self.attempts_before or 0), 0)
 
     @property
     def steps(self) -> list[str]:
@@ -163,6 +202,23 @@ def as_written(fresh: Plan, older: Plan) -> Plan:
     release with more fields gives the same plan another digest."""
     mine = {name: getattr(fresh, name) for name in Plan.model_fields if name not in (*_DIGESTED, "digest")}
     return older.model_copy(update=mine)
+
+
+def going_on_in(plan: Plan, folder: str, attempts: int) -> Plan:
+    """Returns the plan of a run that goes on in the folder of an earlier one.
+
+    Args:
+        plan: of the run.
+        folder: of the earlier run, in the same claim.
+        attempts: a number that the attempts of the earlier run have been counted from.
+    """
+    before = (attempts // ATTEMPTS_APART + 1) * ATTEMPTS_APART
+    return plan.model_copy(update={"folder": folder, "attempts_before": before})
+
+
+def placed_like(plan: Plan, other: Plan) -> Plan:
+    """Returns a plan in the folder of another one of the same run."""
+    return plan.model_copy(update={"folder": other.folder, "attempts_before": other.attempts_before})
 
 
 def _digested(written: dict[str, Any]) -> dict[str, Any]:

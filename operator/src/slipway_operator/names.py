@@ -14,9 +14,12 @@ from slipway_core.protocol.workspace import short_uid as short_uid
 from slipway_core.resources.api import GROUP
 from slipway_core.resources.labels import ATTEMPT as ATTEMPT
 from slipway_core.resources.labels import ENDPOINT as ENDPOINT
+from slipway_core.resources.labels import FOLDER as FOLDER
+from slipway_core.resources.labels import KEPT_BY as KEPT_BY
 from slipway_core.resources.labels import LIMIT
 from slipway_core.resources.labels import MANAGED_BY as MANAGED_BY
 from slipway_core.resources.labels import MANAGED_BY_VALUE as MANAGED_BY_VALUE
+from slipway_core.resources.labels import ORPHANED_AT as ORPHANED_AT
 from slipway_core.resources.labels import ROLE as ROLE
 from slipway_core.resources.labels import RUN as RUN
 from slipway_core.resources.labels import RUN_UID as RUN_UID
@@ -32,6 +35,8 @@ MANAGER: Final = "slipway-operator"
 CHILDREN: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 """Label selector of everything that the operator made: what it watches on the server's side."""
 
+CLEANUP: Final = "cleanup"
+"""Role of a Job that removes a run's folder."""
 DIGEST: Final = f"{GROUP}/digest"
 """Label: the first 63 hex digits of an artifact's digest, on its verdict."""
 

@@ -143,6 +143,15 @@ class NetworkPolicy(_Settings):
     """Who reads metrics: an endpoint that answers without a key lets them in beside its own namespace."""
 
 
+class Retention(_Settings):
+    """What becomes of that which a run leaves that is gone."""
+
+    grace: Duration = "24h"
+    """How long its folder stays once nothing keeps it. 0s: it goes at once."""
+    cleanup_jobs: int = Field(default=4, ge=1)
+    """How many folders are removed at the same time, in all namespaces."""
+
+
 class Settings(_Settings):
     images: Images = Images()
     workspace: Workspace = Workspace()
@@ -152,6 +161,7 @@ class Settings(_Settings):
     client: Client = Client()
     limits: Limits = Limits()
     network_policy: NetworkPolicy = NetworkPolicy()
+    retention: Retention = Retention()
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

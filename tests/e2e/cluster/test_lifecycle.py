@@ -174,6 +174,8 @@ def test_B_a_rollback_puts_the_earlier_version_back(kube: Kube, taken_over):
 
 def test_deleting_a_run_leaves_its_model_live(kube: Kube, taken_over):
     kube.run("delete", "trainingrun", "quickstart", "pair", "rejected", "--wait")
+    # What `slipway rm --now` writes: what they left stays for a day otherwise.
+    kube.run("annotate", "configmaps", "-l", "slipway.dev/role=plan", "slipway.dev/remove=now")
     cleaned = lambda: [  # noqa: E731
         job for job in kube.list("jobs", "slipway.dev/role=cleanup") if job.get("status", {}).get("succeeded")
     ]

@@ -29,6 +29,12 @@ DEBUGGER = {
     "metadata": {"name": "debugger"},
     "rules": [{"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"]}],
 }
+WRITER = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "Role",
+    "metadata": {"name": "writer"},
+    "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch", "update"]}],
+}
 RUN = {
     "apiVersion": "slipway.dev/v1alpha1",
     "kind": "TrainingRun",
@@ -193,6 +199,35 @@ def test_A_whoever_may_edit_changes_and_deletes_no_record(
     with pytest.raises(Refused, match="record of a plan or a verdict"):
         mallory.delete_all(CONFIG_MAP, team)
     operator.delete(CONFIG_MAP, team, record)
+
+
+def test_whoever_may_delete_runs_may_have_what_one_left_go_at_once_and_changes_nothing_else(
+    mallory: ApiClient, operator: ApiClient, control_plane: ControlPlane, team: str
+) -> None:
+    plan = in_team(FORGED["the record of a plan"], team)
+    name = operator.create(plan, team)["metadata"]["name"]
+    at_once = {"slipway.dev/remove": "now"}
+    mallory.merge(CONFIG_MAP, team, name, {"metadata": {"annotations": at_once}})
+    assert (operator.get(CONFIG_MAP, team, name) or {})["metadata"]["annotations"] == at_once
+    for change in (
+        {"annotations": {names.ORPHANED_AT: "2020-01-01T00:00:00Z"}},
+        {"annotations": {"slipway.dev/remove": None, names.FOLDER: "claim/folder"}},
+        {"labels": {names.RUN_UID: "another"}},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}]},
+    ):
+        with pytest.raises(Refused, match="record of a plan or a verdict"):
+            mallory.merge(CONFIG_MAP, team, name, {"metadata": change})
+    api = control_plane.api
+    api.create(bound("viewer", "view"), team)
+    api.create(WRITER, team)
+    role = {**bound("", "writer")["roleRef"], "kind": "Role"}
+    api.create({**bound("viewer", "writer"), "roleRef": role}, team)
+    viewer = ApiClient(control_plane.kubeconfig, acts_as="viewer")
+    eventually(lambda: may(viewer, CONFIG_MAP, team), "viewer may write ConfigMaps")
+    with pytest.raises(Refused, match="record of a plan or a verdict"):
+        viewer.merge(CONFIG_MAP, team, name, {"metadata": {"annotations": {"slipway.dev/remove": None}}})
+    viewer.close()
+    operator.delete(CONFIG_MAP, team, name)
 
 
 def test_the_controllers_of_kubernetes_work_on_what_is_ours(

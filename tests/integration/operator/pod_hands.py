@@ -14,14 +14,19 @@ from typing import Any
 from tests.integration.api_client import ApiClient, Manifest
 
 from slipway_operator.kube.kinds import POD
+from slipway_operator.names import short_uid
 
 _BY_HAND = "test.slipway.dev/by-hand"
 _STAYS = "test.slipway.dev/stays"
 
 
 def model_digest(run_uid: str) -> str:
-    """Digest of the model of a run, as kwok/stages.yaml makes it."""
-    return f"sha256:{hashlib.sha256(run_uid.encode()).hexdigest()}"
+    """Digest of the model of a run in its own folder, as kwok/stages.yaml makes it."""
+    return _digest(short_uid(run_uid))
+
+
+def _digest(of_folder: str) -> str:
+    return f"sha256:{hashlib.sha256(of_folder[-8:].encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class PodHands:
     def labels(self) -> dict[str, str]:
         return self.manifest["metadata"]["labels"]
 
+    @property
+    def folder(self) -> str:
+        """Where its process works."""
+        args = self.manifest["spec"]["containers"][0]["args"]
+        return next(argument for argument in args if argument.startswith("/workspace/"))
+
     def result(self, **fields: Any) -> str:
         """The termination message of its process, with these fields."""
         step, attempt = self.labels["slipway.dev/step"], int(self.labels["slipway.dev/attempt"])
@@ -50,8 +61,8 @@ class PodHands:
         """The termination message of an evaluation."""
         found = {
             "number": int(self.labels["slipway.dev/attempt"]),
-            "artifactDigest": digest or model_digest(self.labels["slipway.dev/run-uid"]),
-            "dataDigest": model_digest(self.labels["slipway.dev/run-uid"]),
+            "artifactDigest": digest or _digest(self.folder),
+            "dataDigest": _digest(self.folder),
             "scoredTokens": scored_tokens,
         }
         return self.result(metrics=metrics, evaluation=found)

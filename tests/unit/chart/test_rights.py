@@ -18,7 +18,7 @@ RIGHTS = {
     "slipway.dev/modelendpoints/status": "update",
     "batch/jobs": "create delete get list watch",
     "pods": "list watch",
-    "configmaps": "create delete get list watch",
+    "configmaps": "create delete get list update watch",
     "services": "create get list patch watch",
     "apps/deployments": "create delete get list patch watch",
     "persistentvolumeclaims": "create get list watch",

@@ -34,6 +34,7 @@ OTHER = {
         },
         "serving": {"accelerator": "amd.com/gpu", "resources": RESOURCES, "device": "cuda", "linger": "9s"},
     },
+    "retention": {"grace": "36h", "cleanupJobs": 9},
     "operator": {
         "replicas": 1,
         "leaderElection": {"durationSeconds": 30, "renewSeconds": 7.5},

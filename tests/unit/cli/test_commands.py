@@ -242,6 +242,19 @@ def test_a_removed_run_is_gone(tmp_path):
     assert "there is no run 'tang'" in slipway("rm", "tang", code=2).stderr
 
 
+def test_on_this_machine_a_run_is_removed_at_once_anyway(tmp_path):
+    folder = entered(tmp_path)
+    assert slipway("rm", "--now", "tang").stdout == "run tang is removed\n"
+    assert not folder.root.exists()
+    assert "keeps nothing of a run that is removed" in slipway("ls", "--orphaned", "--local", code=2).stderr
+
+
+def test_ls_lists_what_status_does(tmp_path):
+    entered(tmp_path)
+    assert "tang" in slipway("ls").stdout
+    assert [run["metadata"]["name"] for run in json.loads(slipway("ls", "-o", "json").stdout)["runs"]] == ["tang"]
+
+
 def test_a_run_at_work_is_not_removed(tmp_path):
     folder = entered(tmp_path)
     with folder.lock():

@@ -121,3 +121,29 @@ def test_E_another_run_becomes_the_artifact_that_it_has_when_the_run_is_planned(
     planned = plans.resolve(run, ExecutorDefaults(runs=where))
     assert planned.model.from_ == where["base"]
     assert plans.resolve(run, ExecutorDefaults()).model.from_ == "run://base", "the trainer finds it on one machine"
+
+
+def test_a_plan_that_goes_on_in_no_other_folder_says_nothing_of_it():
+    """A trainer of an older release reads it."""
+    plan = a_plan(a_run())
+    assert plan.workspace_folder == "demo-0b5e1a52"
+    assert plan.place == "slipway-workspace/demo-0b5e1a52"
+    assert not {"folder", "attemptsBefore"} & json.loads(plan.to_json()).keys()
+
+
+def test_D_the_attempts_of_a_run_that_goes_on_in_a_folder_are_above_all_there():
+    plan = plans.going_on_in(a_plan(a_run()), "demo-0badcafe", 7)
+    assert plans.load(plan.to_json()) == plan
+    assert plan.digest == a_plan(a_run()).digest
+    assert plan.workspace_folder == "demo-0badcafe"
+    assert [plan.next_attempt(newest) for newest in (0, 7, 1001)] == [1001, 1001, 1002]
+    assert [plan.attempts_made(newest) for newest in (0, 1001, 1003)] == [0, 1, 3]
+    again = plans.going_on_in(plan, "demo-0badcafe", plan.attempts_before or 0)
+    assert again.next_attempt(0) == 2001
+
+
+@pytest.mark.parametrize("folder", ["other-0badcafe", "demo-0badcaf", "demo-2-0badcafe", "../demo-0badcafe", "demo"])
+def test_H_a_folder_is_called_like_one_of_a_run_of_that_name(folder: str):
+    plan = json.loads(a_plan(a_run()).to_json()) | {"folder": folder}
+    with pytest.raises(ValueError, match="is not"):
+        plans.load(json.dumps(plan))

@@ -184,7 +184,7 @@ class FakeCluster:
         stored = copy.deepcopy(manifest)
         there = self.objects.get(key)
         metadata = {"namespace": key[1], **stored["metadata"]}
-        metadata["uid"] = there["metadata"]["uid"] if there else metadata.get("uid", f"uid-{next(self._uids)}")
+        metadata["uid"] = there["metadata"]["uid"] if there else metadata.get("uid", _uid(next(self._uids)))
         metadata.setdefault("creationTimestamp", self.clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         generation = there["metadata"]["generation"] if there else metadata.get("generation", 0)
         changed = there is None or there.get("spec") != stored.get("spec")
@@ -194,6 +194,11 @@ class FakeCluster:
         self.objects[key] = stored
         self.world.put(copy.deepcopy(stored))
         return copy.deepcopy(stored)
+
+
+def _uid(number: int) -> str:
+    """A folder is called after the first 8 digits of a run's uid."""
+    return f"{number:08x}-7f0e-4f6e-9d56-0b6a1c7f3c11"
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict
 from slipway_operator.runs.reconcile import RunReconciler
-from slipway_operator.settings import Settings
+from slipway_operator.settings import Retention, Settings
 
 DIGEST = "sha256:" + "a" * 64
 Manifest = dict[str, Any]
@@ -41,7 +41,8 @@ class NoMetrics:
 class RunWorld:
     name: str = "demo"
     spec: Manifest = field(default_factory=dict)
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(default_factory=lambda: Settings(retention=Retention(grace="0s")))
+    """What deleted runs leave goes at once, unless a test is about its grace."""
     cluster: FakeCluster = field(default_factory=FakeCluster)
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
     pods: FakePods = field(default_factory=FakePods)

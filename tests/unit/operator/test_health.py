@@ -105,6 +105,7 @@ def test_the_endpoints_answer_what_the_process_knows():
             'slipway_operator_reconcile_seconds_count{kind="TrainingRun"} 1.0',
             'slipway_operator_reconcile_errors_total{kind="TrainingRun"} 1.0',
             "slipway_operator_queue_depth 0.0",
+            "slipway_operator_orphaned_folders 0.0",
             "slipway_operator_runs_with_warnings 1.0",
             "slipway_operator_leader 1.0",
             'slipway_operator_watch_age_seconds{kind="Job"} 300.0',

@@ -5,6 +5,7 @@ Its key `client.yaml` holds what the command line needs to make pods and the wor
 ```yaml
 images: {train: slipway-train:dev, pullPolicy: IfNotPresent, pullSecrets: []}
 workspace: {storageClass: standard, size: 50Gi, accessModes: [ReadWriteOnce]}
+retention: {grace: 24h}
 ```
 """
 
@@ -33,6 +34,8 @@ class ClientSettings:
     """The cluster's default class when None."""
     size: str = "50Gi"
     access_modes: tuple[str, ...] = ("ReadWriteOnce",)
+    grace: str | None = None
+    """How long the folder of a run stays that is gone; None where an older chart says nothing of it."""
 
 
 def read(kubectl: Kubectl, image: str | None = None) -> ClientSettings:
@@ -70,6 +73,7 @@ def parse(text: str, image: str | None = None) -> ClientSettings:
             storage_class=workspace.get("storageClass") or None,
             size=str(workspace.get("size") or defaults.size),
             access_modes=tuple(workspace.get("accessModes") or defaults.access_modes),
+            grace=(document.get("retention") or {}).get("grace"),
         )
     except (YAMLError, AttributeError, KeyError, TypeError):
         raise ClusterError(

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slipway import exit_codes
-from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound, Unreachable
+from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound, Unreachable
 from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
 from slipway.exit_codes import BadInput
 from slipway.screen.printing import note
-from slipway.target import LogRequest, Reached, Write
+from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.resources.conditions import parse_timestamp, timestamp
@@ -197,18 +197,60 @@ class ClusterTarget:
         self.kubectl.patch(ENDPOINTS, name, {"metadata": {"annotations": {BEFORE_STOP: None}}, "spec": before})
         yield f"endpoint {name} starts again; `{self.command('status', f'endpoint/{name}')}` shows it"
 
-    def remove(self, name: str) -> Iterator[str]:
+    def remove(self, name: str, *, now: bool = False) -> Iterator[str]:
+        from slipway.cluster import orphaned_folders
+
         kind, _, endpoint = name.partition("/")
         if kind == "endpoint" and endpoint:
+            if now:
+                seen = self.command("ls", "--orphaned")
+                raise BadInput(
+                    f"--now: an endpoint has no folder; `{seen}` names the runs that are gone whose models it keeps, "
+                    "and `slipway rm --now RUN` has one of those go once the endpoint is removed"
+                )
             if self._endpoint(endpoint).spec.replicas != 0:
                 raise BadInput(f"endpoint {endpoint} serves; stop it first: {self.command('stop', name)}")
             self.kubectl.run("delete", ENDPOINTS, endpoint, "--wait=false")
             yield f"endpoint {endpoint} is removed"
             return
+        if self._get(RUNS, name) is None and (left := self._left_by(name)):
+            if not now:
+                remedy = self.command("rm", "--now", name)
+                raise BadInput(f"run {name} is removed already; `{remedy}` has the folder that it left go at once")
+            yield from self._remove_now(left)
+            return
         run = self.run(name)
         self.kubectl.run("delete", RUNS, run.name, "--wait=false")
         live = f"; endpoint {run.status.endpoint.name} stays" if run.status and run.status.endpoint else ""
         yield f"run {run.name} is removed{live}"
+        if now:
+            yield from self._remove_now(orphaned_folders.read(self.kubectl, name, deleted=run.metadata.uid))
+        elif (grace := orphaned_folders.grace(self.kubectl)) not in (None, "0s"):
+            seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", name)
+            yield f"what it left stays for {grace}: `{seen}` shows it, `{remedy}` has it go at once"
+
+    def _left_by(self, name: str) -> list[OrphanedFolder]:
+        """Returns what runs of a name left that are gone; nothing where this user may not see it."""
+        from slipway.cluster import orphaned_folders
+
+        try:
+            return orphaned_folders.read(self.kubectl, name)
+        except Forbidden:
+            return []
+
+    def _remove_now(self, left: list[OrphanedFolder]) -> Iterator[str]:
+        from slipway.cluster import orphaned_folders
+
+        orphaned_folders.remove_now(self.kubectl, left)
+        for folder in left:
+            place = f"pvc://{folder.place}" if folder.place else f"the folder of uid {folder.uid}"
+            kept = f"; the model in it stays for {folder.kept_by}" if folder.kept_by else ""
+            yield f"{place} of run {folder.run} goes at once{kept}"
+
+    def orphaned(self) -> list[OrphanedFolder]:
+        from slipway.cluster import orphaned_folders
+
+        return orphaned_folders.read(self.kubectl)
 
     def reevaluate(self, name: str | None, *, as_json: bool) -> int:
         from slipway.options import Format

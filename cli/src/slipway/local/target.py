@@ -14,7 +14,7 @@ from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
-from slipway.target import LogRequest, Reached, Target, Write, bare_command
+from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write, bare_command
 from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import RunStatus
@@ -140,13 +140,19 @@ class LocalTarget:
         self.find(name)
         raise BadInput(f"on this machine `slipway run` with its file takes {name} up again")
 
-    def remove(self, name: str) -> Iterator[str]:
+    def remove(self, name: str, *, now: bool = False) -> Iterator[str]:
+        # What is removed here goes at once: nothing stays that --now could hurry.
         from slipway.local.removal import remove_endpoint, remove_run
 
         kind, _, endpoint = name.partition("/")
         if kind == "endpoint" and endpoint:
             return remove_endpoint(self.state, endpoint)
         return remove_run(self.state, name)
+
+    def orphaned(self) -> list[OrphanedFolder]:
+        raise BadInput(
+            f"--orphaned: {self.title} keeps nothing of a run that is removed; leave it out, or say --cluster"
+        )
 
     def reevaluate(self, name: str | None, *, as_json: bool) -> int:
         from slipway.local.runs.session import reevaluate

@@ -11,6 +11,10 @@ RETRY_ANNOTATION = "slipway.dev/retry"
 REEVALUATE_ANNOTATION = "slipway.dev/reevaluate"
 """A new value has a held run judged again."""
 
+REMOVE_ANNOTATION = "slipway.dev/remove"
+"""Of the record of a run that is gone: with the value `now` what it left goes at once."""
+REMOVE_NOW = "now"
+
 RUN_CREATED_ANNOTATION = "slipway.dev/run-created"
 """Of an endpoint: creationTimestamp of the run that it was last told to serve."""
 RUN_UID_ANNOTATION = "slipway.dev/run-uid"

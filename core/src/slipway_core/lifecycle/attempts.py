@@ -55,7 +55,7 @@ def advance(draft: Draft, name: str) -> Phase | None:
         message = f"the live version that the model is compared with is not known: {why}"
         draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, message)
         return phase
-    _create(draft, name, record.attempt + 1)
+    _create(draft, name, draft.plan.next_attempt(record.attempt))
     return phase
 
 
@@ -212,7 +212,7 @@ def _failed(draft: Draft, name: str) -> Phase:
         "Progressing",
         "False",
         "StepFailed",
-        f"{name} failed{_after(record.attempt)}: {record.message}",
+        f"{name} failed{_after(draft.plan.attempts_made(record.attempt))}: {record.message}",
     )
     return Phase.FAILED
 

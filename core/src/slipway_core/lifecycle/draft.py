@@ -117,6 +117,7 @@ class Draft:
             plan_digest=self.plan.digest,
             # As it was planned; what an older release planned says it nowhere, and is not written anew for that.
             train_image=self.was.train_image if self.was.plan_digest else self.plan.images.train or None,
+            folder=self._folder(),
             held_out_digest=self.held_out_digest,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
@@ -128,3 +129,8 @@ class Draft:
         return Decision(
             status, tuple(self.create), tuple(self.delete), self.promote, tuple(self.events), self.look_again
         )
+
+    def _folder(self) -> str | None:
+        """As it was planned. A run that is back from a backup of an older release may have found its folder since."""
+        unknown = self.was.folder is None and (self.was.plan_digest is None or self.plan.folder is not None)
+        return self.plan.workspace_folder if unknown else self.was.folder

@@ -48,6 +48,11 @@ def is_run_folder(name: str) -> bool:
     return re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?-[0-9a-f]{8}", name) is not None
 
 
+def is_folder_of(run: str, name: str) -> bool:
+    """Whether a folder of a claim may be that of a run of this name, this one or an earlier one."""
+    return name.startswith(f"{run}-") and re.fullmatch(r"[0-9a-f]{8}", name.removeprefix(f"{run}-")) is not None
+
+
 _ENTRIES = frozenset(
     (
         "plan.json",

@@ -20,6 +20,13 @@ ATTEMPT: Final = f"{GROUP}/attempt"
 ENDPOINT: Final = f"{GROUP}/endpoint"
 VERSION: Final = f"{GROUP}/version"
 
+ORPHANED_AT: Final = f"{GROUP}/orphaned-at"
+"""Annotation of a plan's record whose run is gone: since when nothing keeps what is to go of its folder next."""
+KEPT_BY: Final = f"{GROUP}/kept-by"
+"""Annotation of such a record: who keeps the model in the folder, for people."""
+FOLDER: Final = f"{GROUP}/folder"
+"""Annotation of such a record, and of one whose run goes on in an earlier one's folder: `CLAIM/FOLDER`."""
+
 LIMIT: Final = 63
 """Characters of a label's value."""
 _HASH: Final = 8

@@ -186,6 +186,9 @@ class RunStatus(Recorded):
     train_image: Annotated[str, Field(max_length=1024)] | None = None
     """Image of all steps, pinned when the run was planned: the plan's digest leaves it out, and others can write its
     record. None locally, and where a release planned the run that knew no such field."""
+    folder: Annotated[str, Field(max_length=128)] | None = None
+    """Folder of the run in its claim, pinned when it was planned: an earlier run's where this one goes on in that. None
+    where a release planned the run that knew no such field: its own."""
     held_out_digest: Digest | None = None
     """Digest of the held-out data as prepare copied it: evaluate is told it, and a judgement upon other data counts for
     nothing."""

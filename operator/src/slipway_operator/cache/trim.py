@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from slipway_core.lifecycle.annotations import REMOVE_ANNOTATION
+from slipway_operator import names
 from slipway_operator.kube.kinds import JOB, METADATA_ALONE, POD
 from slipway_operator.kube.manifest import Manifest, at, items
 
@@ -21,6 +23,9 @@ _WORD: Final = 64
 _OF_RECORD: Final = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels"}
 )
+_NOTES_OF_RECORD: Final = (names.ORPHANED_AT, names.KEPT_BY, names.FOLDER, REMOVE_ANNOTATION)
+_NOTE: Final = 1024
+"""Characters of a record's annotation that are kept: anybody's may have 256 KiB."""
 _OF_POD: Final = frozenset({"nodeName", "containers", "initContainers", "priorityClassName"})
 _OF_CONTAINER: Final = frozenset({"name", "image", "ports", "resources"})
 _NOT_OF_POD_STATUS: Final = frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "resources", "observedGeneration"})
@@ -47,6 +52,9 @@ def trimmed(manifest: Manifest) -> tuple[Manifest, int]:
 def _kept(manifest: Manifest) -> Manifest:
     if manifest["kind"] in [kind.kind for kind in METADATA_ALONE]:
         own = {name: value for name, value in at(manifest, "metadata").items() if name in _OF_RECORD}
+        notes = at(manifest, "metadata", "annotations")
+        if told := {name: str(notes[name])[:_NOTE] for name in _NOTES_OF_RECORD if name in notes}:
+            own["annotations"] = told
         return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": own}
     metadata = {name: value for name, value in at(manifest, "metadata").items() if name != "managedFields"}
     notes = at(metadata, "annotations")

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from slipway_operator import names
+from slipway_operator.cache.cleanup_line import CleanupLine
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.room import ASIDE, Aside, Limits, Rank, Room
 from slipway_operator.cache.trim import trimmed
 from slipway_operator.cache.waiting_line import WaitingLine
-from slipway_operator.kube.kinds import CHILDREN, CONFIG_MAP, MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
+from slipway_operator.kube.kinds import CHILDREN, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
 from slipway_operator.kube.manifest import Manifest, at, condition, labels
 
 TOO_MANY: Final = "TooMany"
@@ -71,6 +72,8 @@ class World:
     limits: Limits = field(default_factory=Limits)
     waiting: WaitingLine = field(default_factory=WaitingLine)
     """Whom the API server refused something."""
+    removals: CleanupLine = field(default_factory=CleanupLine)
+    """Whose folder waits for a cleanup Job."""
     _kinds: defaultdict[str, dict[str, dict[str, _Held]]] = field(default_factory=_spaces)
     """By kind, namespace and name."""
     _rooms: dict[tuple[str, str], Room] = field(default_factory=dict[tuple[str, str], Room])
@@ -83,6 +86,8 @@ class World:
     """Kinds of which not all is known in a namespace."""
     _orphans: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     """Plans whose run is gone, by namespace."""
+    _cleanups: dict[_Name, None] = field(default_factory=dict["_Name", None])
+    """Jobs that remove folders."""
     _groups: defaultdict[_Group, dict[str, None]] = field(default_factory=_names)
     """Names of the objects of a group, in the order in which they came."""
     _deleted: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
@@ -152,6 +157,10 @@ class World:
         """Whether there is a run of this uid, set aside or not."""
         return _Group(TRAINING_RUN.kind, namespace, _UID, uid) in self._groups
 
+    def run_called(self, namespace: str, label: str) -> str | None:
+        """Returns the name of the run that a label names, which may have shortened it."""
+        return self._named(TRAINING_RUN, namespace, _LABEL, label)
+
     def all(self, kind: Kind, namespace: str | None = None) -> list[Manifest]:
         spaces = self._kinds[kind.kind]
         if namespace is not None:
@@ -170,6 +179,13 @@ class World:
     def orphaned(self) -> list[str]:
         """Returns the namespaces in which there is such a plan."""
         return list(self._orphans)
+
+    def count_orphans(self) -> int:
+        return sum(len(space) for space in self._orphans.values())
+
+    def cleanups(self) -> list[Manifest]:
+        """Returns the Jobs of all namespaces that remove folders, or have removed one."""
+        return [job for name in self._cleanups if (job := self._at(name)) is not None]
 
     def aside(self, kind: Kind, namespace: str, name: str) -> Aside | None:
         """Returns what is known of a run or an endpoint that is beyond the limits of its namespace."""
@@ -257,6 +273,8 @@ class World:
 
     def _hold(self, name: _Name, held: _Held) -> None:
         self._kinds[name.kind].setdefault(name.namespace, {})[name.name] = held
+        if name.kind == JOB.kind and labels(held.manifest).get(names.ROLE) == names.CLEANUP:
+            self._cleanups[name] = None
         self._group(name, _groups(name, held.manifest))
 
     def _keep_child(self, name: _Name, kept: Manifest, weight: int) -> bool:
@@ -289,6 +307,7 @@ class World:
     def _let_go(self, name: _Name) -> None:
         """Forgets an object."""
         if (held := self._kinds[name.kind].get(name.namespace, {}).pop(name.name, None)) is not None:
+            self._cleanups.pop(name, None)
             self._ungroup(name, _groups(name, held.manifest))
             if not self._kinds[name.kind][name.namespace]:
                 del self._kinds[name.kind][name.namespace]

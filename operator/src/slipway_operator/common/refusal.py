@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, Promote
+from slipway_core.plan import ATTEMPTS_APART
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.status import CONDITION_LIMIT, Phase, RunStatus, StepState, StepStatus, fit
@@ -45,9 +46,10 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
     """Returns what of a decision's status holds nevertheless: what has ended is recorded, for its Jobs and pods may go,
     and an attempt that was not created is not, so that it is created under the same number later."""
     stages = list(decision.status.stages)
-    for wanted in refusal.not_created:
-        stages = [_before(stage, wanted) if stage.name == wanted.step else stage for stage in stages]
     was = run.status or RunStatus()
+    for wanted in refusal.not_created:
+        earlier = was.step(wanted.step)
+        stages = [_before(stage, wanted, earlier) if stage.name == wanted.step else stage for stage in stages]
     if was.plan_digest is None and not any(stage.attempt for stage in stages):
         # Nothing of it has run, and a spec that is to blame may be mended for as long as no plan is recorded.
         return refused(run, was, refusal, now)
@@ -61,8 +63,8 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
         condition.model_copy(update={"message": fit(words.get(condition.type, condition.message), CONDITION_LIMIT)})
         for condition in decision.status.conditions
     ]
-    earlier = conditions.find(was.conditions, CONDITION)
-    own += [earlier] if earlier is not None else []
+    told_before = conditions.find(was.conditions, CONDITION)
+    own += [told_before] if told_before is not None else []
     # As with a pod that cannot start: no step is at work, and the alert about runs that wait goes by the phase.
     phase = Phase.PENDING if refusal.not_created else decision.status.phase
     update = {"stages": stages, "conditions": own, "phase": phase}
@@ -76,7 +78,9 @@ def refused(run: TrainingRun, status: RunStatus, refusal: Refusal, now: datetime
     return status.model_copy(update={"conditions": own, "observed_generation": generation})
 
 
-def _before(record: StepStatus, wanted: CreateAttempt) -> StepStatus:
-    if wanted.number == 1:
+def _before(record: StepStatus, wanted: CreateAttempt, earlier: StepStatus | None) -> StepStatus:
+    # The attempts of a run that goes on in the folder of an earlier one are counted from a round number on.
+    begins = wanted.number % ATTEMPTS_APART == 1 and (earlier is None or earlier.attempt == 0)
+    if wanted.number == 1 or begins:
         return record.model_copy(update={"state": StepState.PENDING, "attempt": 0, "started_at": None})
     return record.model_copy(update={"state": StepState.WAITING, "attempt": wanted.number - 1})

@@ -121,6 +121,8 @@ class Gauges:
         yield self._phases("slipway_operator_endpoints", "ModelEndpoints by phase.", MODEL_ENDPOINT, [*EndpointPhase])
         warned = sum(1 for run in self.world.all(TRAINING_RUN) if condition(run, STEP_WARNING))
         yield _gauge("slipway_operator_runs_with_warnings", "TrainingRuns whose step goes on with a warning.", warned)
+        left = self.world.count_orphans()
+        yield _gauge("slipway_operator_orphaned_folders", "Folders that runs left which are gone.", left)
         yield _gauge("slipway_operator_queue_depth", "Objects that wait for a pass.", len(self.queue))
         yield _gauge("slipway_operator_queue_oldest_seconds", "How long the first of them waits.", self.queue.oldest())
         yield _gauge("slipway_operator_leader", "1 in the replica that reconciles.", float(self.leading()))

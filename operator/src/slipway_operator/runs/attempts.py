@@ -218,7 +218,7 @@ class Attempts:
             for number in sorted(numbered):
                 older = number < record.attempt
                 found += [job for job in numbered[number] if older or own_objects.is_recorded(job, record)][:1]
-            number = record.attempt + 1
+            number = plan.next_attempt(record.attempt)
             while (job := await self._that_works(plan, owner, numbered.get(number, []), baselines)) is not None:
                 found.append(job)
                 number += 1
@@ -365,5 +365,4 @@ def _modes(claim: Manifest | None) -> Manifest | None:
 
 def claim_of(plan: Plan) -> str:
     """Returns the name of the claim that holds the run's workspace."""
-    storage = plan.storage
-    return storage.claim_name if storage is not None and storage.claim_name else names.WORKSPACE_CLAIM
+    return plan.claim

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from slipway_core import plan as plans
 from slipway_core.plan import ExecutorDefaults, Plan, RunIdentity
+from slipway_core.protocol.workspace import is_folder_of
 from slipway_core.resources import uris
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.training_run import TrainingRun
@@ -24,6 +25,7 @@ from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.plan_config_map import plan_config_map
 from slipway_operator.runs import config_maps
+from slipway_operator.runs.adoption import Adoption, newest_attempt, pinned_folder
 from slipway_operator.settings import Settings
 
 _KEPT, _KEPT_BYTES = 512, 8 << 20
@@ -51,6 +53,7 @@ class Plans:
     cluster: Cluster
     world: World
     settings: Settings
+    adoption: Adoption
     _read: OrderedDict[str, _Kept] = field(default_factory=OrderedDict[str, _Kept])
     """By the run's uid, the one used last at the end."""
     _found: dict[str, _Found] = field(default_factory=dict[str, _Found])
@@ -74,7 +77,9 @@ class Plans:
         settled = run.status.plan_digest if run.status is not None else None
         stored = await self._stored(run, namespace, uid)
         kept = self._read.get(uid) or self._made_again(run, stored)
-        if kept is None and unread and stored is not None and settled is not None:
+        if kept is None and stored is None and (adopted := await self._adopted(run, settled)) is not None:
+            return adopted if isinstance(adopted, Blocker) else _with_edits(adopted, run)
+        if kept is None and unread and stored is not None and settled is not None and names.FOLDER not in notes(stored):
             fresh = self._resolve(run)
             if isinstance(fresh, Plan) and fresh.digest == settled:
                 return fresh
@@ -89,6 +94,8 @@ class Plans:
                 return fresh if settled is None else _lost(run, stored, fresh.message)
             if settled not in (None, fresh.digest):
                 return _lost(run, stored, "this operator's defaults make another one")
+            same = plan is not None and plan.digest == fresh.digest
+            fresh = plans.placed_like(fresh, plan) if plan is not None and same else _placed(fresh, run)
             if plan is None or _decides(plan) != _decides(fresh):
                 if settled is None:
                     await self._end_older(namespace, uid, planned=stored is not None)
@@ -102,8 +109,24 @@ class Plans:
         if kept is None or not known:
             kept = _Kept(plan, version(stored), len(plan.to_json()))
         self._remember(uid, kept)
-        # What may be edited after planning is taken from the resource; the digest leaves it out.
-        return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
+        return _with_edits(plan, run)
+
+    async def _adopted(self, run: TrainingRun, settled: str | None) -> Plan | Blocker | None:
+        """Returns the plan of a run that goes on in the folder of an earlier one of its name, once it is recorded."""
+        if not self.adoption.is_possible(run):
+            return None
+        fresh = self._resolve(run)
+        made = fresh if isinstance(fresh, Plan) else None
+        digest = settled or (made.digest if made is not None else None)
+        if digest is None:
+            return None
+        async with self.adoption.deciding:
+            plan = await self.adoption.adopt(run, made, digest)
+            if not isinstance(plan, Plan):
+                return plan
+            stored = await self._keep(plan)
+        self._remember(plan.run.uid, _Kept(plan, version(stored), len(plan.to_json())))
+        return plan
 
     def has_read(self, uid: str) -> bool:
         """Whether the record of a run's plan was read, so that Jobs may be made of it."""
@@ -135,9 +158,9 @@ class Plans:
     def _trusted(self, stored: Manifest | None, run: TrainingRun) -> Plan | None:
         """Returns the plan that a ConfigMap holds, unless somebody else than the operator seems to have put it there.
 
-        The digest covers neither where the Jobs would be made, nor which claim they write to, nor their image. The
-        first two are the run's, and the image is in its status. Of a run that a release planned which did not write it
-        there, it is that of its Jobs so far.
+        The digest covers neither where the Jobs would be made, nor which claim and folder they write to, nor their
+        image. Namespace and claim are the run's, folder and image are in its status. Of a run that a release planned
+        which did not write them there, the image is that of its Jobs so far, and the folder its own.
         """
         plan = _plan_in(stored)
         if plan is None:
@@ -151,9 +174,17 @@ class Plans:
             plan.run == identity
             and plan.storage == run.spec.storage
             and run.spec.compute.accelerator in (None, plan.accelerator)
+            and self._is_in_its_folder(plan, run)
             and (plan.images.train == pinned if pinned else not used or plan.images.train in {*used, known})
         )
         return plan if mine else None
+
+    def _is_in_its_folder(self, plan: Plan, run: TrainingRun) -> bool:
+        pinned = pinned_folder(run)
+        if pinned is not None:
+            return plan.workspace_folder == pinned
+        settled = run.status is not None and run.status.plan_digest is not None
+        return plan.folder is None or not settled or self.adoption.is_possible(run)
 
     async def _end_older(self, namespace: str, uid: str, *, planned: bool) -> None:
         """Ends what a pass that could not write its status made of an older spec.
@@ -238,6 +269,19 @@ class Plans:
         return uri
 
 
+def _with_edits(plan: Plan, run: TrainingRun) -> Plan:
+    """Returns a plan with what may be edited after planning: that is the resource's, and the digest leaves it out."""
+    return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
+
+
+def _placed(fresh: Plan, run: TrainingRun) -> Plan:
+    """Returns a plan in the folder that the run's status has, which may be an earlier run's."""
+    pinned = pinned_folder(run)
+    if pinned is None or pinned == fresh.workspace_folder or not is_folder_of(run.name, pinned):
+        return fresh
+    return plans.going_on_in(fresh, pinned, newest_attempt(run))
+
+
 def _pinned(run: TrainingRun) -> str | None:
     """Returns the image that a run was planned with, as its status has it."""
     return run.status.train_image if run.status is not None and run.status.plan_digest is not None else None
@@ -266,7 +310,8 @@ def _plan_in(config_map: Manifest | None) -> Plan | None:
 
 def _decides(plan: Plan) -> tuple[object, ...]:
     """What of a plan decides what runs and where; its digest is that of its content. The rest may be edited."""
-    return plan.run, plan.digest, plan.storage, plan.images, plan.accelerator
+    place = plan.folder, plan.attempts_before
+    return plan.run, plan.digest, plan.storage, plan.images, plan.accelerator, place
 
 
 def _fingerprint(plan: Plan) -> bytes:

@@ -43,6 +43,7 @@ from slipway_operator.loop.metrics import Metrics
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.runs import observe, own_objects
+from slipway_operator.runs.adoption import Adoption
 from slipway_operator.runs.attempts import Attempts, ObservedAttempts, TellsProgress
 from slipway_operator.runs.planning import Plans
 from slipway_operator.runs.promotion import Promotion
@@ -83,11 +84,13 @@ class RunReconciler:
     """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
-        self.plans = Plans(self.cluster, self.world, self.settings)
+        adoption = Adoption(self.cluster, self.world, self.settings)
+        self.plans = Plans(self.cluster, self.world, self.settings, adoption)
         self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
         self.verdicts = Verdicts(self.cluster, self.world, self.clock, self.records)
         self.promotion = Promotion(self.cluster, self.world)
-        self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records)
+        deciding = adoption.deciding
+        self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records, deciding)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
         longest = timedelta(seconds=seconds(self.settings.longest_backoff))
@@ -144,6 +147,7 @@ class RunReconciler:
             await self._write(manifest, run, self._unplanned(run, planned))
             await self._warn(manifest, run, planned)
             return self._refused(run, planned.reason)
+        await self.retention.is_back(run)
         return await self._pass(manifest, run, planned, read=not unread)
 
     async def _pass(self, manifest: Manifest, run: TrainingRun, plan: Plan, *, read: bool) -> timedelta | None:
@@ -165,6 +169,9 @@ class RunReconciler:
                 await self.cluster.record(manifest, event)
         if refused is not None:
             await self._warn(manifest, run, refused.blocker)
+        if plan.folder is not None:
+            # Its folder has a record of its own by now, so the earlier run's goes.
+            await self.retention.reconcile(plan.run.namespace, plan.run.name)
         self._measure(run.status or RunStatus(), status)
         if refused is not None:
             return soonest(decision.look_again, self._refused(run, refused.reason))

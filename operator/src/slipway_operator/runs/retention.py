@@ -1,15 +1,17 @@
 """What a finished run leaves, and when it goes.
 
 A run's plan ConfigMap has no owner: it is the record of what lies in the workspace. Where its run is gone, whoever
-deleted it, a cleanup Job removes the folder, and then the record goes. An artifact that an endpoint names, or that a
-run starts from which may go on, stays with its record until nobody names it. So nothing here needs a finalizer, and an
-operator that was away misses nothing.
+deleted it, the record is marked with the time; after the grace of the settings a cleanup Job removes the folder, and
+then the record goes. An artifact that an endpoint names, or that a run starts from which may go on, stays with its
+record until nobody names it, and for the grace after that. So nothing here needs a finalizer, an operator that was away
+misses nothing, and a deletion that nobody meant costs nothing where it is noticed in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
@@ -17,34 +19,39 @@ from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import parse_timestamp
-from slipway_core.resources.status import Phase
-from slipway_core.resources.training_run import Retention as RunRetention
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
+from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
 from slipway_operator.common import failure_class
+from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import has_owner_of
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
-from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
+from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, OWN, POD, TRAINING_RUN
+from slipway_operator.kube.manifest import Manifest, Version, at, condition, labels, notes, version
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
-from slipway_operator.manifests.run.workspace_folder import folder_of
 from slipway_operator.runs import config_maps
-from slipway_operator.runs.attempts import claim_of
+from slipway_operator.runs import orphan as orphans
+from slipway_operator.runs.keepers import Keepers, folders_of, is_unplanned
+from slipway_operator.runs.orphan import Orphan
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
 
 _AGAIN = timedelta(seconds=30)
+_IN_LINE = timedelta(minutes=1)
+"""Until one looks again whether it has its turn, which the end of another cleanup Job tells."""
+_STARTING = timedelta(minutes=2)
+"""A cleanup Job that has no pod at work after this time has found no place."""
+_KEPT = 20_000
+"""Records of which it is remembered what they say."""
 _PATIENCE = timedelta(minutes=10)
 """A cleanup Job that has not ended after this time may wait for a claim that is gone."""
-_OVER = (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED)
-"""Phases of a run that makes no step any more. One that is Failed or Held goes on when it is told to."""
 
 
 def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
@@ -65,6 +72,10 @@ class Retention:
     settings: Settings
     clock: Callable[[], datetime]
     records: VerdictReader
+    deciding: asyncio.Lock
+    """Of `Adoption`: no folder is removed that a run is about to go on in."""
+    _known: dict[str, tuple[Version, Orphan]] = field(default_factory=dict[str, tuple[Version, Orphan]])
+    """What records said that were read, by the uid of their run: the cache has their metadata alone."""
 
     async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
@@ -74,71 +85,208 @@ class Retention:
         """
         if self.world.overfull(namespace):
             return _AGAIN  # Not all is known of what may still be at work, or be needed.
-        waiting, refused, living = False, None, None
+        again, refused, keepers = None, None, None
         for record in self.world.orphans(namespace, uid):
             if run is None or labels(record).get(names.RUN) in (run, names.label(run)):
-                living = self._living_folders(namespace) if living is None else living
+                keepers = Keepers.of(self.world, namespace) if keepers is None else keepers
                 try:
-                    waiting |= await self._clean(namespace, record, living)
+                    again = soonest(again, await self._look_after(namespace, record, keepers))
                 except (Forbidden, Invalid, Conflict) as error:
                     refused = refused or error
         if refused is not None:
             raise refused
-        return _AGAIN if waiting else None
+        return again
 
-    def _living_folders(self, namespace: str) -> Set[str]:
-        return {_folder_of(run) for run in self.world.all(TRAINING_RUN, namespace)}
+    async def is_back(self, run: TrainingRun) -> None:
+        """Takes the marks from the record of a run that there is after all. Raises ClusterError."""
+        uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
+        self._known.pop(uid, None)
+        record = self.world.get(CONFIG_MAP, namespace, names.plan(run.name, uid))
+        if record is not None and names.ORPHANED_AT in notes(record):
+            await self._annotate(record, orphans.UNMARKED)
 
-    async def _clean(self, namespace: str, record: Manifest, living: Set[str]) -> bool:
-        """Goes one step on with one record. Says whether there is another step that no event will tell of."""
-        uid = labels(record).get(names.RUN_UID, "")
+    async def _look_after(self, namespace: str, record: Manifest, keepers: Keepers) -> timedelta | None:
+        """Goes one step on with one record. Returns when there is another one that no event will tell of."""
+        key = Key("Namespace", namespace, labels(record).get(names.RUN_UID, ""))
+        again = await self._clean(namespace, record, keepers, key)
+        if again is not _IN_LINE:
+            self.world.removals.leave(key)
+        return again
+
+    async def _clean(self, namespace: str, record: Manifest, keepers: Keepers, key: Key) -> timedelta | None:
+        uid = key.name
         under_way = self._under_way(namespace, uid)
         if under_way is not None and self.clock() - _made_at(under_way) < _PATIENCE:
-            return False  # Its end is told.
+            return None  # Its end is told.
+        orphan = await self._orphan(record)
+        if orphan is None:
+            return None  # Nobody knows what it is about, so nothing is removed.
+        if orphan.uri in keepers.living:
+            # A name has but the beginning of a uid, and a run goes on where an earlier one of its name was.
+            await self._give_up(record, orphan)
+            return None
+        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
+            return _AGAIN
+        if under_way is None and keepers.may_be_adopted(orphan):
+            return _AGAIN
+        served, based = keepers.serving(orphan), keepers.starting(orphan)
+        kept_by = [*served, *based]
+        there = self._cleanup_job(orphan, keep=bool(kept_by))
+        done = bool(kept_by) and condition(there, "Complete") is not None
+        marked = await self._mark(record, orphan, kept_by, silently=done)
+        if marked is None:
+            return _AGAIN  # The run is back, and the cache has not heard of it.
+        if done:
+            return None if served else _AGAIN  # What becomes of an endpoint is told, and of a run only that it is gone.
+        if under_way is None and (left := orphans.time_left(marked, self.clock(), self._grace)) > timedelta(0):
+            return min(left, _AGAIN) if based else left
+        return await self._remove(marked, orphan, keep=bool(kept_by), under_way=under_way is not None, key=key)
+
+    @property
+    def _grace(self) -> timedelta:
+        return timedelta(seconds=seconds(self.settings.retention.grace))
+
+    async def _orphan(self, record: Manifest) -> Orphan | None:
+        """Returns what a record says, read once for each of its versions; None where it is not the operator's."""
+        uid = labels(record).get(names.RUN_UID, "")
+        known = self._known.get(uid)
+        if known is not None and known[0] == version(record):
+            return known[1]
+        plan = await self._plan(record)
+        if plan is None:
+            return None
+        self._known[uid] = version(record), Orphan.of(plan)
+        while len(self._known) > _KEPT:
+            self._known.pop(next(iter(self._known)))
+        return self._known[uid][1]
+
+    async def _plan(self, record: Manifest) -> Plan | None:
+        namespace, uid = record["metadata"]["namespace"], labels(record).get(names.RUN_UID, "")
         there = await self.cluster.get(CONFIG_MAP, namespace, _name(record))
         if there is None or there["metadata"]["uid"] != record["metadata"]["uid"]:
-            return False
+            return None
         try:
             plan = _without_data(plans.load(str(at(there, "data").get(PLAN_KEY, ""))))
         except ValueError:
-            return False  # Nobody knows what it is about, so nothing is removed.
-        if (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid) != (namespace, _name(record), uid):
-            return False  # Not what the operator wrote there: it is about another run, in another namespace perhaps.
-        if _folder(plan) in living:
-            return False  # Nor this one: a name has but the beginning of a uid, and this folder is a run's that lives.
-        if not all(failure_class.has_ended(pod) for pod in self.world.of_run(POD, namespace, uid) if _of_step(pod)):
-            return True
-        served = self._is_served(plan)
-        keep = served or self._is_base(plan)
-        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=claim_of(plan), keep_artifact=keep)
-        named = names.cleanups(plan.run.name, uid, keep_artifact=keep)
-        there = next((one for name in named if (one := self.world.get(JOB, namespace, name)) is not None), None)
-        if keep and condition(there, "Complete"):
-            return not served  # What becomes of an endpoint is told, and of a run only that it is gone.
-        if self.world.get(TRAINING_RUN, namespace, plan.run.name) is None and await self._is_back(plan):
-            return False
-        if await self.cluster.get(CLAIM, namespace, claim_of(plan)) is None:
+            return None
+        # Otherwise it is about another run, in another namespace perhaps.
+        named = (plan.run.namespace, names.plan(plan.run.name, uid), plan.run.uid)
+        return plan if named == (namespace, _name(record), uid) else None
+
+    async def _give_up(self, record: Manifest, orphan: Orphan) -> None:
+        """Lets go of the record of a folder that a living run uses by its own: what it left is that run's now."""
+        namespace = orphan.namespace
+        for run in self.world.all(TRAINING_RUN, namespace):
+            name, uid = run["metadata"]["name"], run["metadata"]["uid"]
+            own = names.plan(name, uid)
+            pinned = at(run, "status").get("folder") == orphan.folder and at(run, "status").get("planDigest")
+            if pinned and uid != orphan.uid and own != _name(record) and self.world.get(CONFIG_MAP, namespace, own):
+                await config_maps.delete(self.cluster, record)
+                self.world.remove(record)
+                return
+        if names.ORPHANED_AT in notes(record):
+            await self._annotate(record, orphans.UNMARKED)
+
+    async def _mark(
+        self, record: Manifest, orphan: Orphan, keepers: list[str], *, silently: bool = False
+    ) -> Manifest | None:
+        """Notes since when nothing keeps what is to go next, and who keeps the model. Returns the record; None where
+        the API server has the run after all."""
+        if self._grace <= timedelta(0):
+            return record
+        now = self.clock()
+        first = orphans.marked_at(record, now) is None
+        if first and await self._has_run(orphan):
+            return None
+        wanted = orphans.marks(record, orphan, keepers, now)
+        began = notes(record).get(names.ORPHANED_AT) != wanted[names.ORPHANED_AT]
+        marked = await self._annotate(record, wanted)
+        if began and not silently and not orphans.is_wanted_gone(marked):
+            await self.cluster.record(marked, orphans.told(orphan, keepers, self._grace))
+        return marked
+
+    async def _annotate(self, record: Manifest, wanted: dict[str, str | None]) -> Manifest:
+        """Returns the record with these annotations, as the cache has it. Raises ClusterError."""
+        if orphans.changed(record, wanted) is None:
+            return record
+        namespace, name = record["metadata"]["namespace"], _name(record)
+        whole = await self.cluster.get(CONFIG_MAP, namespace, name)
+        if whole is None or whole["metadata"]["uid"] != record["metadata"]["uid"]:
+            raise Conflict(f"the ConfigMap {name} is another one by now")
+        if (news := orphans.changed(whole, wanted)) is not None:
+            whole = await self.cluster.replace(news)
+        self.world.put(whole)
+        uid = labels(record).get(names.RUN_UID, "")
+        if (known := self._known.get(uid)) is not None:
+            self._known[uid] = version(whole), known[1]
+        return self.world.get(CONFIG_MAP, namespace, name) or record
+
+    async def _remove(
+        self, record: Manifest, orphan: Orphan, *, keep: bool, under_way: bool, key: Key
+    ) -> timedelta | None:
+        """Has a Job remove what is due, and lets go of the record once all of it is gone."""
+        namespace = orphan.namespace
+        if await self._has_run(orphan):
+            return _AGAIN
+        if await self.cluster.get(CLAIM, namespace, orphan.claim) is None:
             # The folder went with its claim, and a pod that mounts it would wait for ever.
             await self._drop(namespace, record)
-            return False
-        if under_way is not None:
-            return False
+            return None
+        if under_way:
+            return None
+        plan = await self._plan(record)
+        if plan is None:
+            return None
+        job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=orphan.claim, keep_artifact=keep)
+        there = self._cleanup_job(orphan, keep=keep)
         if there is None:
-            try:
-                self.world.put(await self.cluster.create(job))
-            except AlreadyExists:
-                return True
-            return False
+            return await self._begin(job, orphan, key, keep=keep)
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
-            return True
+            return _AGAIN
         if condition(there, "Complete"):
             if not await self._is_ours(there, job):
                 # Somebody's Job of that name, or one that another release made: what it did nobody knows.
                 await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
-                return True
+                return _AGAIN
             await self._drop(namespace, record)
-        return False
+        return None
+
+    async def _begin(self, job: Manifest, orphan: Orphan, key: Key, *, keep: bool) -> timedelta | None:
+        """Makes a cleanup Job, when it has its turn, no run is about to use the folder, and the model is kept as it was
+        a moment ago."""
+        async with self.deciding:
+            if await self._has_run(orphan):
+                return _AGAIN
+            now = Keepers.of(self.world, orphan.namespace)
+            kept = bool(now.serving(orphan) or now.starting(orphan))
+            if orphan.uri in now.living or now.may_be_adopted(orphan) or kept is not keep:
+                return _AGAIN
+            if not self._has_turn(key):
+                return _IN_LINE
+            try:
+                self.world.put(await self.cluster.create(job))
+            except AlreadyExists:
+                return _AGAIN
+        return None
+
+    def _has_turn(self, key: Key) -> bool:
+        """Whether there is room for another cleanup Job, for which nobody waits longer."""
+        for other in self.world.removals.all():
+            if not self.world.orphans(other.namespace, other.name):
+                self.world.removals.leave(other)
+        room = self.settings.retention.cleanup_jobs - sum(1 for job in self.world.cleanups() if self._is_at_work(job))
+        return self.world.removals.join(key) < room
+
+    def _is_at_work(self, job: Manifest) -> bool:
+        """Whether a cleanup Job takes processors, or is about to. One that finds no place keeps nobody waiting."""
+        if any(condition(job, how) for how in ("Complete", "Failed")):
+            return False
+        return bool(at(job, "status").get("ready")) or self.clock() - _made_at(job) < _STARTING
+
+    def _cleanup_job(self, orphan: Orphan, *, keep: bool) -> Manifest | None:
+        named = names.cleanups(orphan.name, orphan.uid, keep_artifact=keep)
+        return next((one for name in named if (one := self.world.get(JOB, orphan.namespace, name)) is not None), None)
 
     async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
         """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
@@ -158,10 +306,12 @@ class Retention:
         ended = ("Complete", "Failed")
         return next((job for job in jobs if not any(condition(job, how) for how in ended)), None)
 
-    async def _is_back(self, plan: Plan) -> bool:
-        """Whether the API server has the run after all: the cache may be the one that is behind."""
-        there = await self.cluster.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
-        return there is not None and _folder_of(there) == _folder(plan)
+    async def _has_run(self, orphan: Orphan) -> bool:
+        """Whether the API server has a run that uses the folder, or that may go on in it: the cache may be behind."""
+        if self.world.get(TRAINING_RUN, orphan.namespace, orphan.name) is not None:
+            return False  # What it has of the run was looked at.
+        there = await self.cluster.get(TRAINING_RUN, orphan.namespace, orphan.name)
+        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there))
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.
@@ -183,52 +333,6 @@ class Retention:
         """Whether there is a run of this uid, or what it left, but for the record that goes."""
         left = [found for found in self.world.of_run(CONFIG_MAP, namespace, uid) if _name(found) != _name(record)]
         return self.world.has_run(namespace, uid) or any(labels(one).get(names.ROLE) == "plan" for one in left)
-
-    def _is_served(self, plan: Plan) -> bool:
-        """Whether an endpoint serves the run's artifact, or is to be able to go back to it."""
-        folder = _folder(plan)
-        if self.world.all_aside(MODEL_ENDPOINT, plan.run.namespace):
-            return True  # Nobody knows what those serve.
-        return any(
-            uri.startswith(folder)
-            for endpoint in self.world.all(MODEL_ENDPOINT, plan.run.namespace)
-            for uri in _kept_uris(endpoint, self._kept_versions(plan, endpoint))
-        )
-
-    def _kept_versions(self, plan: Plan, endpoint: Manifest) -> int:
-        """Returns how many earlier versions of an endpoint stay: as many as any run wants that there is for it, or the
-        one that is gone. Its record is as old as its plan; what was edited since is on the living runs alone. A record
-        alone never says fewer than the default: somebody else may have written it."""
-        runs = self.world.runs_for(plan.run.namespace, _name(endpoint))
-        wanted = [at(run, "spec", "retention").get("keepArtifacts") or RunRetention().keep_artifacts for run in runs]
-        return max([plan.retention.keep_artifacts, *(wanted or [RunRetention().keep_artifacts])])
-
-    def _is_base(self, plan: Plan) -> bool:
-        """Whether a run starts from this one's model that is under way, or that a person may have go on."""
-        namespace = plan.run.namespace
-        runs = self.world.starting_from(namespace, _folder(plan), f"run://{plan.run.name}")
-        unknown = self.world.all_aside(TRAINING_RUN, namespace)
-        return bool(unknown) or any(at(run, "status").get("phase") not in _OVER for run in runs)
-
-
-def _kept_uris(endpoint: Manifest, keep: int) -> list[str]:
-    """Returns the artifacts of an endpoint that must stay: what it serves, starts and was told to, and its history."""
-    status = at(endpoint, "status")
-    history = [version for version in items(status, "history") if version.get("state") != "Failed"][:keep]
-    versions = [at(status, "live"), at(status, "candidate"), at(endpoint, "spec", "model"), *history]
-    return [str(version["uri"]) for version in versions if "uri" in version]
-
-
-def _folder(plan: Plan) -> str:
-    """Returns how a URI begins that names something of the run."""
-    return f"pvc://{claim_of(plan)}/{folder_of(plan)}/"
-
-
-def _folder_of(run: Manifest) -> str:
-    """Returns the same of a run that there is."""
-    metadata = run["metadata"]
-    claim = at(run, "spec", "storage").get("claimName") or names.WORKSPACE_CLAIM
-    return f"pvc://{claim}/{names.run_folder(metadata['name'], metadata['uid'])}/"
 
 
 def _without_data(plan: Plan) -> Plan:

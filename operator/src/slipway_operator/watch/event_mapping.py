@@ -21,6 +21,8 @@ _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
 """Phases of a run that an endpoint may change, or that a pass may leave for one of those. The thousand runs that still
 train look at the endpoint when they get there."""
+_NEXT_REMOVALS = 4
+"""Of those that wait to have a folder removed, how many are looked at when a removal ends: several may at once."""
 
 
 def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
@@ -52,6 +54,10 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         first = world.waiting.first(namespace)
         if first is not None and first != owner:
             yield first
+    if kind == POD.kind and owner is not None and owner.kind == "Namespace" and (after is None or _has_ended(after)):
+        yield from _waits_for_folder(world, namespace, labels(manifest).get(names.RUN, ""))
+    if kind == JOB.kind and labels(manifest).get(names.ROLE) == names.CLEANUP and (after is None or _has_ended(after)):
+        yield from world.removals.first(_NEXT_REMOVALS)
     if kind in (TRAINING_RUN.kind, MODEL_ENDPOINT.kind) and after is None:
         # There is room for those that were one too many.
         yield from world.next_in(kinds.of(manifest), namespace)
@@ -66,6 +72,13 @@ def _waits_for_model(world: World, namespace: str, run: str) -> Iterable[Key]:
     for other in world.starting_from(namespace, f"run://{run}"):
         if not at(other, "status").get("planDigest"):
             yield Key("TrainingRun", namespace, other["metadata"]["name"])
+
+
+def _waits_for_folder(world: World, namespace: str, run: str) -> Iterable[Key]:
+    """Yields a run that is not planned yet: it may wait for the folder of an earlier one, whose pods are ending."""
+    name = world.run_called(namespace, run)
+    if name is not None and not at(world.get(TRAINING_RUN, namespace, name), "status").get("planDigest"):
+        yield Key("TrainingRun", namespace, name)
 
 
 def _waits_for_verdict(world: World, namespace: str, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:

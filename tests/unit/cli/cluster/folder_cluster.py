@@ -34,6 +34,10 @@ class FolderCluster:
         """Has every call that starts with these words fail."""
         (self.root / "refuse.json").write_text(json.dumps({start: said}))
 
+    def keep_what_is_deleted(self):
+        """Has something hold deleted objects: they are there for a while."""
+        (self.root / "kept").touch()
+
     def calls(self, command):
         lines = (self.root / "calls.jsonl").read_text().splitlines()
         return [call for call in map(json.loads, lines) if command in call]

@@ -46,6 +46,8 @@ def main(arguments):
             talk()
         case ["port-forward", _, ports, *_]:
             forward(int(ports.partition(":")[0]), int((STATE / "pod_port").read_text()))
+        case ["delete", *_] if (STATE / "kept").exists():
+            pass
         case ["delete", kind, name, *_]:
             save({key: value for key, value in load().items() if key != f"{bare(kind)}/{name}"})
         case ["exec", *_]:

@@ -87,11 +87,12 @@ def test_what_is_set_aside_has_its_children_still():
 def test_of_a_config_map_nothing_is_kept_but_its_metadata():
     world = World()
     record = an_object(CONFIG_MAP, "large", labels=of_run(), data={"text": "x" * 1_000_000})
-    record["metadata"]["annotations"] = {"note": "x" * 250_000}
+    record["metadata"]["annotations"] = {"note": "x" * 250_000, names.ORPHANED_AT: "2026-01-01T00:00:00Z"}
     world.put(record)
     found = world.get(CONFIG_MAP, "team", "large")
     assert found is not None
     assert found.keys() == {"apiVersion", "kind", "metadata"}
+    assert found["metadata"]["annotations"] == {names.ORPHANED_AT: "2026-01-01T00:00:00Z"}
     assert world.weight(CONFIG_MAP, "team", "large") < 2000
 
 

@@ -20,7 +20,8 @@ def retention(world: RunWorld) -> Retention:
     """Of a new operator process."""
     cluster, cache = world.cluster, world.cluster.world
     records = VerdictReader(cluster, cache)  # type: ignore[arg-type]
-    return Retention(cluster, cache, world.settings, lambda: world.now, records)  # type: ignore[arg-type]
+    deciding = asyncio.Lock()
+    return Retention(cluster, cache, world.settings, lambda: world.now, records, deciding)  # type: ignore[arg-type]
 
 
 def look_after(world: RunWorld) -> timedelta | None:

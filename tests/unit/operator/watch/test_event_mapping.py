@@ -182,3 +182,26 @@ def test_an_endpoint_is_looked_at_when_a_run_says_that_its_model_passed():
     assert Key("ModelEndpoint", "team", "other") not in wakes(before, after, told, other)
     later = an_object(TRAINING_RUN, "judges", 3, uid="u", status={**judged, "phase": "Serving"})
     assert Key("ModelEndpoint", "team", "chat") not in wakes(after, later, told)
+
+
+@pytest.mark.parametrize("after", [None, ENDED], ids=["gone", "ended"])
+def test_the_end_of_a_pod_of_an_earlier_run_wakes_the_run_that_waits_for_its_folder(after):
+    """It has no plan yet."""
+    world = World()
+    world.put(an_object(TRAINING_RUN, "demo", uid="another"))
+    assert RUN in woken(world, RUNNING, after)
+    world.put(an_object(TRAINING_RUN, "demo", 2, uid="another", status={"planDigest": "sha256:1"}))
+    assert RUN not in woken(world, RUNNING, after)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_end_of_a_removal_wakes_those_that_wait_longest_for_theirs(ended: bool):
+    world = a_world()
+    keys = [Key("Namespace", "other", f"uid-{number}") for number in range(6)]
+    for key in keys:
+        world.removals.join(key)
+    status = {"conditions": [{"type": "Complete", "status": "True"}]} if ended else {}
+    labels = {**of_run(), names.ROLE: names.CLEANUP}
+    before = an_object(JOB, "j", 1, labels=labels, spec={}, status={})
+    after = an_object(JOB, "j", 2, labels=labels, spec={}, status={**status, "startTime": "x"})
+    assert [key for key in woken(world, before, after) if key in keys] == (keys[:4] if ended else [])

@@ -452,6 +452,19 @@ def test_what_is_done_is_recognised_without_its_sources(tmp_path):
     assert result.metrics["pretrain_train_documents"] == 1
 
 
+def test_D_what_an_earlier_run_with_the_same_plan_has_done_is_done(tmp_path):
+    """A run that was created again has another uid, and goes on in the folder."""
+    path = tmp_path / "a.jsonl"
+    made = plan(causal(write_rows(path, text(POEM))))
+    found, _ = run(tmp_path / "run", made)
+    before = found.prepared.read_text()
+    path.unlink()
+    identity = made.run.model_copy(update={"uid": "0badcafe-7f0e-4f6e-9d56-0b6a1c7f3c11"})
+    result = prepare.run(made.model_copy(update={"run": identity}), found, attempt=1001, say=lambda _: None)
+    assert result.held_out_digest == json.loads(before)["evaluation"]["digest"]
+    assert found.prepared.read_text() == before
+
+
 @pytest.mark.parametrize(
     "name", ["stages/pretrain/data/train/tokens.bin", "tokenizer/tokenizer.json", "evaluation-data/documents.jsonl"]
 )

@@ -240,3 +240,14 @@ def test_help_needs_no_model_library():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.stdout.rstrip().endswith("[]"), ended.stdout + ended.stderr
+
+
+def test_D_a_run_that_goes_on_in_the_folder_of_an_earlier_one_fences_all_of_its_attempts_out(made):
+    """Its attempts are counted from 1001 on."""
+    earlier = Fence(made.fence("prepare"), 7)
+    earlier.raise_()
+    assert frame(made, done, attempt=1001)[0] == 0
+    with pytest.raises(Superseded, match="attempt 1001 has taken over from attempt 7"):
+        earlier.check()
+    code, result = frame(made, done, attempt=8)
+    assert (code, result.error and result.error.kind) == (75, "Superseded")

@@ -30,8 +30,9 @@ tar -cf - "$@"
 
 
 def workspace_of(run: TrainingRun) -> Workspace:
-    """Returns the workspace as a pod sees it."""
-    return Workspace(Path(WORKSPACE_MOUNT, run_folder(run.name, run.metadata.uid or "")))
+    """Returns the workspace as a pod sees it. A run that was created again may go on in an earlier one's folder."""
+    pinned = run.status.folder if run.status is not None else None
+    return Workspace(Path(WORKSPACE_MOUNT, pinned or run_folder(run.name, run.metadata.uid or "")))
 
 
 def claim_of(run: TrainingRun) -> str:

@@ -12,7 +12,7 @@ from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.pod import claims, environment, scratch
 from slipway_operator.manifests.pod.placement import placement
-from slipway_operator.manifests.run.workspace_folder import folder_of, path_of
+from slipway_operator.manifests.run.workspace_folder import path_of
 from slipway_operator.settings import Settings
 
 _TRIES = 3
@@ -31,10 +31,10 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
         keep_artifact: leaves the model that an endpoint serves, or may serve again, or that another run starts from.
     """
     run = plan.run
-    labels = names.run_labels(run.name, run.uid, "cleanup")
+    labels = names.run_labels(run.name, run.uid, names.CLEANUP)
     arguments = ["cleanup", "--workspace", path_of(plan)]
     # A folder is removed from the one above it. Where it stays, nothing else is to be reached.
-    mount = claims.mounts(claim, folder_of(plan), {})[0] if keep_artifact else claims.whole_workspace()
+    mount = claims.mounts(claim, plan.workspace_folder, {})[0] if keep_artifact else claims.whole_workspace()
     pod: Manifest = {
         **pod_security.no_cluster_access(),
         **placement(plan.compute, settings.images.pull_secrets),

@@ -25,14 +25,18 @@ def plan_config_map(plan: Plan) -> Manifest:
             f"spec: the plan of {plan.run.name} has {size} bytes and a ConfigMap takes {LIMIT}; "
             "name folders or globs in stages[].data instead of single files",
         )
+    metadata: Manifest = {
+        "name": names.plan(plan.run.name, plan.run.uid),
+        "namespace": plan.run.namespace,
+        "labels": names.run_labels(plan.run.name, plan.run.uid, "plan"),
+    }
+    if plan.folder is not None:
+        # The cache has no data of it, and this folder is not to be removed by the record of the earlier run.
+        metadata["annotations"] = {names.FOLDER: plan.place}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {
-            "name": names.plan(plan.run.name, plan.run.uid),
-            "namespace": plan.run.namespace,
-            "labels": names.run_labels(plan.run.name, plan.run.uid, "plan"),
-        },
+        "metadata": metadata,
         "immutable": True,
         "data": {PLAN_KEY: text},
     }

@@ -18,7 +18,6 @@ from slipway_operator.manifests.pod.placement import placement
 from slipway_operator.manifests.run import step_sources
 from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
 from slipway_operator.manifests.run.sub_paths import sub_paths
-from slipway_operator.manifests.run.workspace_folder import folder_of
 from slipway_operator.settings import Settings
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -129,7 +128,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
                     inputs=own.inputs,
                 ),
                 "volumeMounts": [
-                    *claims.mounts(own.claim, folder_of(own.plan), read),
+                    *claims.mounts(own.claim, own.plan.workspace_folder, read),
                     PLAN_MOUNT,
                     *scratch.mounts(),
                 ],
