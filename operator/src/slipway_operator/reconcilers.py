@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from slipway_operator.cache.world import World
+from slipway_operator.common.large_objects import LargeObjects
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.reconcile import EndpointReconciler
 from slipway_operator.kube.cluster import Cluster
@@ -25,8 +26,9 @@ def reconcilers(
     """
     pods = Pods(settings)
     records = VerdictReader(cluster, world)
-    runs = RunReconciler(cluster, world, settings, pods, metrics, clock, records)
-    endpoints = EndpointReconciler(cluster, world, settings, pods, metrics, clock, records)
+    large = LargeObjects()
+    runs = RunReconciler(cluster, world, settings, pods, metrics, clock, records, large)
+    endpoints = EndpointReconciler(cluster, world, settings, pods, metrics, clock, records, large)
 
     async def look_after(namespace: str, uid: str) -> timedelta | None:
         return await runs.retention.reconcile(namespace, uid=None if uid == namespace else uid)

@@ -69,6 +69,8 @@ class RunReconciler:
     metrics: Metrics
     clock: Callable[[], datetime]
     records: VerdictReader
+    large: LargeObjects
+    """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
     plans: Plans = field(init=False)
     attempts: Attempts = field(init=False)
@@ -78,7 +80,6 @@ class RunReconciler:
     too_many: TooMany = field(init=False)
     writes: StatusThrottle[RunStatus] = field(init=False)
     policy: Policy = field(init=False)
-    large: LargeObjects = field(default_factory=LargeObjects)
     _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
 
