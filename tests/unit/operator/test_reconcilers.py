@@ -10,7 +10,6 @@ from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.reconcilers import reconcilers
 from slipway_operator.settings import Settings
 
-
 SPECS = {
     TRAINING_RUN: {
         "model": {"scratch": {"tokenizer": {"train": {"vocabSize": 512}}}},

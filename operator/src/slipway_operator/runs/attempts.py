@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from slipway_operator.common import blockers, failure_class
 from slipway_operator.common.owned_objects import check_owner, holds
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.kube.cluster import Cluster
-from slipway_operator.kube.errors import AlreadyExists, Conflict
+from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict
 from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
 from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.owner import Owner
@@ -29,9 +30,12 @@ from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
-from slipway_operator.runs import observe, own_objects, queue_admission
+from slipway_operator.runs import observe, own_objects
 from slipway_operator.runs.observe import AttemptKey, AttemptObjects
+from slipway_operator.runs.queue_admission import QueueAdmission
 from slipway_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PULL = timedelta(seconds=2)
 """Between two looks at the progress of one attempt, however often something else wakes its run."""
@@ -90,9 +94,11 @@ class Attempts:
     )
     """Claims that no watch tells of, by namespace and name, and when each is read again."""
     warnings: WarningEvents = field(init=False)
+    queues: QueueAdmission = field(init=False)
 
     def __post_init__(self) -> None:
         self.warnings = WarningEvents(self.cluster, self.clock)
+        self.queues = QueueAdmission(self.cluster, self.clock)
 
     async def observe(
         self, plan: Plan, owner: Owner, status: RunStatus, baselines: Mapping[str, Baseline]
@@ -105,7 +111,7 @@ class Attempts:
             status: the record, which has the Jobs of its attempts.
             baselines: what an evaluation may compare with, by its text.
 
-        Raises ClusterError when a Job that no record has, or why a pod does not start, cannot be read.
+        Raises ClusterError when a Job that no record has cannot be read. What only says why is no reason to raise.
         """
         namespace, uid = plan.run.namespace, plan.run.uid
         records = [status.step(step) or StepStatus(name=step, state=StepState.PENDING) for step in plan.steps]
@@ -132,7 +138,7 @@ class Attempts:
         hindrances: list[Blocker] = []
         for one in current:
             if one.suspended and one.job is not None:
-                queued = queued or await queue_admission.why_queued(self.cluster, one.job)
+                queued = queued or await self.queues.why(one.job)
             else:
                 hindrances += await self._blockers(one)
         if plan.compute.nodes > 1:
@@ -318,7 +324,11 @@ class Attempts:
             return watched
         claim, again = self._claims.get((namespace, name), (None, None))
         if again is None or self.clock() >= again:
-            claim = _modes(await self.cluster.get(CLAIM, namespace, name))
+            try:
+                claim = _modes(await self.cluster.get(CLAIM, namespace, name))
+            except ClusterError as error:
+                _log.warning("whether several nodes can share the claim %s/%s is not known: %s", namespace, name, error)
+                claim = None
             if claim is None:
                 wait = _CLAIM_ABSENT
             else:
@@ -350,7 +360,7 @@ class Attempts:
         silent: Manifest | None = one.first_pod or one.job
         if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
             return ()
-        return blockers.of_events(await self.warnings.about(silent))
+        return await self.warnings.blockers(silent)
 
 
 def _modes(claim: Manifest | None) -> Manifest | None:
