@@ -13,11 +13,14 @@ from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions
+from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import (
     METRICS_LIMIT,
     ArtifactStatus,
     Phase,
+    Progress,
     StepState,
     StepStatus,
 )
@@ -78,7 +81,8 @@ def _account(draft: Draft, name: str) -> Attempt | None:
         if draft.steps[name].state in (StepState.SUCCEEDED, StepState.FAILED):
             return None
     if not news and record.state is StepState.RUNNING:
-        _interrupted(draft, name, "it vanished", record.progress.step if record.progress else 0)
+        draft.update(name, finished_at=timestamp(draft.now))
+        _interrupted(draft, name, "it vanished", _position(record.progress))
     return None
 
 
@@ -114,7 +118,7 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
             draft.event("Warning", "BadInput", f"{name}: {message}")
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.INTERRUPTED | ExitClass.LOST_PEERS:
-            _interrupted(draft, name, message, reached.step if reached else 0)
+            _interrupted(draft, name, message, _position(reached))
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.FAILED:
             _count_failure(draft, name, message)
@@ -133,7 +137,7 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     if name == "evaluate":
         judge(draft, attempt)
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
-    draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0)
+    draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0, stalled_since=None)
     draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
 
 
@@ -150,24 +154,48 @@ def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
     suspended = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
     meant = suspended or record.suspended_attempt == record.attempt
     stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
+    since = None
+    if name in FIXED_STEPS and stalls and not meant:
+        since = conditions.not_ahead(record.stalled_since or timestamp(draft.now), draft.now)
     draft.update(name, state=StepState.WAITING, message=message, resumed_step=max(reached, record.resumed_step))
-    if stalls >= draft.policy.stalls:
-        _count_failure(draft, name, f"interrupted {stalls} times without progress: {message}")
+    if why := _stalled(draft, name, stalls, since):
+        _count_failure(draft, name, f"{why}: {message}")
         return
-    draft.update(name, stalls=stalls)
-    draft.event("Normal", "StepInterrupted", f"{name} was interrupted and goes on: {message}")
+    draft.update(name, stalls=stalls, stalled_since=since)
+    goes_on = "goes on" if name not in FIXED_STEPS or not stalls else "begins anew"
+    draft.event("Normal", "StepInterrupted", f"{name} was interrupted and {goes_on}: {message}")
+
+
+def _stalled(draft: Draft, name: str, stalls: int, since: str | None) -> str | None:
+    """Returns why interruptions without progress are a failure by now; None while they are none.
+
+    A step that takes no training steps keeps what it has fetched and begins anew with the rest. Others interrupt it as
+    often as they like, so it is given time as well; what has it evicted for ever ends all the same.
+    """
+    if name not in FIXED_STEPS:
+        return f"interrupted {stalls} times without progress" if stalls >= draft.policy.stalls else None
+    lasted = draft.now - conditions.parse_timestamp(since) if since else timedelta(0)
+    if stalls < draft.policy.restarts or lasted < draft.policy.patience:
+        return None
+    return f"interrupted {stalls} times in {in_words(lasted.total_seconds())}, and got no further"
+
+
+def _position(progress: Progress | None) -> int:
+    """How far a step has come for good: its training steps, or what it keeps where it takes none."""
+    return (progress.step or progress.kept) if progress else 0
 
 
 def _count_failure(draft: Draft, name: str, message: str) -> None:
     record = draft.steps[name]
     failures = record.failures + 1
     out = failures > draft.plan.retries
-    reached = record.progress.step if record.progress else 0
+    reached = _position(record.progress)
     draft.update(
         name,
         state=StepState.FAILED if out else StepState.WAITING,
         failures=failures,
         stalls=0,
+        stalled_since=None,
         resumed_step=max(reached, record.resumed_step),
         message=message,
     )
@@ -240,9 +268,12 @@ def _ended_by_now(draft: Draft, record: StepStatus) -> StepStatus:
 
 
 def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:
-    if record.state is not StepState.WAITING or not record.failures or not record.finished_at:
+    # One interruption is soon over. A step that is interrupted again and again is in somebody's way.
+    stalls = record.stalls - 1 if record.stalled_since is not None else 0
+    times = max(record.failures, stalls)
+    if record.state is not StepState.WAITING or times <= 0 or not record.finished_at:
         return timedelta(0)
-    pause = min(draft.policy.backoff * 2 ** min(record.failures - 1, 16), draft.policy.longest_backoff)
+    pause = min(draft.policy.backoff * 2 ** min(times - 1, 16), draft.policy.longest_backoff)
     return conditions.parse_timestamp(record.finished_at) + pause - draft.now
 
 

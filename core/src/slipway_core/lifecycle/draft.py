@@ -40,7 +40,12 @@ class Policy:
     """Wait after the first counted failure; doubled for each further one."""
     longest_backoff: timedelta = timedelta(minutes=5)
     stalls: int = 3
-    """Interruptions in a row without progress that count as one failure."""
+    """Interruptions in a row of a training stage, without progress, that count as one failure."""
+    restarts: int = 10
+    """The same of a step that takes no training steps. Preempted it begins anew, so that being interrupted says little
+    of it; one that its own hunger for memory or disk has evicted, for ever, does come to an end."""
+    patience: timedelta = timedelta(hours=1)
+    """How long those have to go on at the least: nodes that are drained in turns are no fault of a run."""
 
 
 @dataclass

@@ -33,9 +33,12 @@ def take_back(world: RunWorld, step: str, pod) -> None:
 
 def test_D_a_queue_can_admit_no_attempt_of_a_run_that_has_failed():
     world = queued_run(retries=0)
-    for _ in range(3):
+    for _ in range(10):
         take_back(world, "prepare", admit(world, "prepare"))
         world.settle()
+        world.now += timedelta(minutes=7)
+        if world.phase != "Failed":
+            world.settle()
     assert world.phase == "Failed"
     assert world.jobs() == [], "the queue would start it again, and nobody would look"
     before = world.run["status"]
