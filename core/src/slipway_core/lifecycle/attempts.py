@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from slipway_core.lifecycle import giving_way
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
 from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.evaluation import baseline, judge, lacks_baseline, note_crashed_evaluation
+from slipway_core.lifecycle.giving_way import GAVE_WAY, gives_way, yields
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.commands import Inputs
@@ -36,6 +38,10 @@ def advance(draft: Draft, name: str) -> Phase | None:
         return None if name == "evaluate" else _failed(draft, name)
     phase = _phase_of(name)
     if running is not None:
+        if gives_way(draft, name, running):
+            message = f"{name} gives its places back (attempt {running.number}): {draft.steps[name].message}"
+            draft.condition("Progressing", "True", GAVE_WAY, message)
+            return Phase.PENDING
         if draft.observed.queued is None and running.state == "Starting" and draft.observed.blockers:
             causes = ", ".join(blocker.type for blocker in draft.observed.blockers)
             draft.condition("Progressing", "True", "Waiting", f"{name} waits (attempt {running.number}): {causes}")
@@ -47,13 +53,14 @@ def advance(draft: Draft, name: str) -> Phase | None:
     wait = _backoff_left(draft, record)
     if wait > timedelta(0):
         draft.look_again = wait
+        gave_way = record.yielded_attempt == record.attempt
         draft.condition(
             "Progressing",
             "True",
-            "BackingOff",
+            GAVE_WAY if gave_way else "BackingOff",
             f"{name} is tried again in {wait.seconds} s: {record.message}",
         )
-        return phase
+        return Phase.PENDING if gave_way else phase
     if name == "evaluate" and (why := lacks_baseline(draft)):
         message = f"the live version that the model is compared with is not known: {why}"
         draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, message)
@@ -118,6 +125,11 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
             draft.event("Warning", "BadInput", f"{name}: {message}")
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.INTERRUPTED | ExitClass.LOST_PEERS:
+            lost = attempt.exit_class is ExitClass.LOST_PEERS and draft.steps[name].yielded_attempt != attempt.number
+            if lost and attempt.half_placed is not None:
+                # Who waits for peers that have no place does so for a time only, and ends by itself.
+                yields(draft, name, attempt, attempt.half_placed)
+                draft.event("Warning", GAVE_WAY, draft.steps[name].message or "")
             _interrupted(draft, name, message, _position(reached))
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.FAILED:
@@ -152,7 +164,9 @@ def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
     """An interruption is not counted, unless several in a row made no progress; what somebody suspends never is."""
     record = draft.steps[name]
     suspended = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
-    meant = suspended or record.suspended_attempt == record.attempt
+    yielded = record.yielded_attempt == record.attempt
+    meant = suspended or yielded or record.suspended_attempt == record.attempt
+    message = (record.message or message) if yielded else message
     stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
     since = None
     if name in FIXED_STEPS and stalls and not meant:
@@ -162,6 +176,8 @@ def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
         _count_failure(draft, name, f"{why}: {message}")
         return
     draft.update(name, stalls=stalls, stalled_since=since)
+    if yielded:
+        return  # That was told when it gave way.
     goes_on = "goes on" if name not in FIXED_STEPS or not stalls else "begins anew"
     draft.event("Normal", "StepInterrupted", f"{name} was interrupted and {goes_on}: {message}")
 
@@ -271,9 +287,11 @@ def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:
     # One interruption is soon over. A step that is interrupted again and again is in somebody's way.
     stalls = record.stalls - 1 if record.stalled_since is not None else 0
     times = max(record.failures, stalls)
-    if record.state is not StepState.WAITING or times <= 0 or not record.finished_at:
+    if record.state is not StepState.WAITING or not record.finished_at:
         return timedelta(0)
-    pause = min(draft.policy.backoff * 2 ** min(times - 1, 16), draft.policy.longest_backoff)
+    pause = giving_way.pause(draft, record)
+    if times > 0:
+        pause = max(pause, min(draft.policy.backoff * 2 ** min(times - 1, 16), draft.policy.longest_backoff))
     return conditions.parse_timestamp(record.finished_at) + pause - draft.now
 
 

@@ -131,6 +131,10 @@ class StepStatus(Recorded):
     """When the first of these ended, of a step that takes no training steps."""
     suspended_attempt: int | None = None
     """The newest attempt that a suspension has ended, which may take its grace period; it is no interruption."""
+    gave_way: int = 0
+    """Attempts in a row that gave the places back which some of their pods held while others found none."""
+    yielded_attempt: int | None = None
+    """The newest one of these; it is no interruption."""
     resumed_step: int = 0
     """Training step at which the attempt before the newest one ended, or the bytes that it kept; progress is what goes
     beyond it."""

@@ -56,7 +56,7 @@ class WarningEvents:
     _told: dict[str, _Told] = field(default_factory=dict[str, _Told])
 
     async def blockers(self, involved: Manifest) -> tuple[Blocker, ...]:
-        """Returns what keeps a Job from having pods, or a pod from having volumes, as Events tell it; or that they cannot
+        """Returns what Events tell that keeps a Job from having pods, or a pod from having volumes; or that they cannot
         be read."""
         found, error = await self._about(involved)
         if error is None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from slipway_core.lifecycle.decision import CreateAttempt
-from slipway_core.lifecycle.observed import Attempt
+from slipway_core.lifecycle.observed import Attempt, HalfPlaced
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.status import Progress, RunStatus, StepState, StepStatus
 from slipway_operator import names
-from slipway_operator.cache.world import World
+from slipway_operator.cache.world import World, uid_of
 from slipway_operator.common import blockers, failure_class
 from slipway_operator.common.owned_objects import check_owner, holds
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict
-from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
+from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
@@ -31,6 +31,7 @@ from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
 from slipway_operator.runs import observe, own_objects
+from slipway_operator.runs.half_placed import Age, half_placed, has_elder
 from slipway_operator.runs.observe import AttemptKey, AttemptObjects
 from slipway_operator.runs.queue_admission import QueueAdmission
 from slipway_operator.settings import Settings
@@ -76,6 +77,9 @@ class _Memory:
     ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
     """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
     attempt is one that waits, and goes on under its own number once it is admitted again."""
+    half_placed: dict[AttemptKey, HalfPlaced] = field(default_factory=dict[AttemptKey, HalfPlaced])
+    """Attempts of which some pods had a place and others none when their pods were looked at last. Forgotten with the
+    process, the end of one that waited for its peers is an interruption that made no progress."""
     does_our_work: dict[str, bool] = field(default_factory=dict[str, bool])
     """Of Jobs that no record has: whether they do what the attempt of their name would, by their uid."""
 
@@ -119,7 +123,7 @@ class Attempts:
         pods = own_objects.pods_of(self.world.of_run(POD, namespace, uid), plan.run.name, jobs, records)
         objects = observe.group(jobs, pods)
         await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
-        memory = self._memories.get(uid) or _Memory()
+        memory = self._memories.setdefault(uid, _Memory()) if objects else _Memory()
         found: dict[str, list[Attempt]] = {}
         current: list[AttemptObjects] = []
         for key in sorted(objects, key=lambda key: key.number):
@@ -130,6 +134,7 @@ class Attempts:
                 progress=memory.progress.get(key),
                 evicted=key in memory.ran,
                 now=self.clock(),
+                half_placed=self._half_placed(plan, one, memory),
             )
             if attempt is not None:
                 found.setdefault(key.step, []).append(attempt)
@@ -337,6 +342,36 @@ class Attempts:
             self._claims = {**due, (namespace, name): (claim, self.clock() + wait)}
         return claim
 
+    def _half_placed(self, plan: Plan, one: AttemptObjects, memory: _Memory) -> HalfPlaced | None:
+        """Returns whether some pods of an attempt wait for places, or waited for them until it ended."""
+        if one.quiet and one.pods:
+            return memory.half_placed.get(one.key)
+        found = half_placed(one.job, one.pods)
+        if found is not None:
+            run = self.world.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
+            found = replace(found, elder=has_elder(_age(run), self._others(plan.run.uid)))
+            memory.half_placed[one.key] = found
+        elif not one.being_deleted and one.finished is None and len(one.pods) >= plan.compute.nodes:
+            memory.half_placed.pop(one.key, None)
+        return found
+
+    def _others(self, uid: str) -> Iterator[tuple[Age, Manifest, list[Manifest]]]:
+        """Yields the Jobs with several pods that other runs have. Looked at for a run that waits for places alone."""
+        for job in self.world.all(JOB):
+            owner = own_objects.controller(job)
+            if (
+                at(job, "spec").get("completions", 1) < 2
+                or owner.get("uid") == uid
+                or "deletionTimestamp" in job["metadata"]
+            ):
+                continue
+            namespace, metadata = job["metadata"]["namespace"], job["metadata"]
+            run = self.world.get(TRAINING_RUN, namespace, str(owner.get("name", "")))
+            if run is None or uid_of(run) != owner.get("uid"):
+                continue
+            pods = self.world.of_run(POD, namespace, uid_of(run))
+            yield _age(run), job, [pod for pod in pods if own_objects.controller(pod).get("uid") == metadata["uid"]]
+
     async def _pull(self, uid: str, one: AttemptObjects) -> None:
         pod = one.first_pod
         if pod is None or not observe.is_running(pod):
@@ -361,6 +396,11 @@ class Attempts:
         if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
             return ()
         return await self.warnings.blockers(silent)
+
+
+def _age(run: Manifest | None) -> Age:
+    metadata = at(run, "metadata")
+    return Age(str(metadata.get("creationTimestamp", "")), str(metadata.get("uid", "")))
 
 
 def _modes(claim: Manifest | None) -> Manifest | None:

@@ -91,8 +91,11 @@ class RunReconciler:
         self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
-        longest = timedelta(seconds=seconds(self.settings.longest_backoff))
-        self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
+        backoff, longest, half_placed = (
+            timedelta(seconds=seconds(duration))
+            for duration in (self.settings.backoff, self.settings.longest_backoff, self.settings.give_way_after)
+        )
+        self.policy = Policy(backoff, longest, half_placed=half_placed)
 
     async def reconcile(self, namespace: str, name: str) -> timedelta | None:
         """Brings a run one step on. Returns when to look again at the latest; None waits for an event.

@@ -12,7 +12,7 @@ from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.endpoint_claim import Claim
-from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.lifecycle.observed import EndpointView, HalfPlaced
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult
@@ -176,6 +176,21 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     world.succeed("evaluate", evaluation=evaluation)
     world.settle()
     assert world.phase is Phase.REJECTED
+
+
+def test_A_a_suspended_run_is_not_promoted_on_a_comparison_with_what_is_live_no_more():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    a_live_other_version(world)
+    suspend(world, True)
+    world.settle()
+    assert (world.promotions, world.phase) == (1, Phase.SERVING)
+    assert (world.condition("Live").status, world.condition("Live").reason) == ("False", "Suspended")
+    suspend(world, False)
+    world.settle()
+    assert (world.promotions, world.phase) == (1, Phase.EVALUATING)
 
 
 def test_F_a_superseded_run_is_not_judged_again_when_other_models_go_live():
@@ -970,6 +985,11 @@ class RandomWorld(RuleBasedStateMachine):
         )
         metrics = {} if perplexity is None else {"perplexity": perplexity}
         self.world.succeed(step, metrics=metrics, evaluation=evaluation)
+
+    @precondition(lambda self: any(step == "learn" for step, _ in self.world.running()))
+    @rule(elder=st.booleans(), state=st.sampled_from(["Starting", "Running"]))
+    def half_of_an_attempt_finds_no_place(self, elder, state):
+        self.world._change("learn", state=state, half_placed=HalfPlaced(self.world.now, 1, 2, elder))
 
     @precondition(lambda self: self.world.running())
     @rule()
