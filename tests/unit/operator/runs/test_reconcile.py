@@ -617,3 +617,23 @@ def test_A_a_verdict_that_somebody_wrote_first_is_replaced_also_for_a_run_withou
     world.persist()
     (verdict,) = [one for one in world.cluster.all(kinds.CONFIG_MAP) if "verdict" in one["data"]]
     assert (verdict["data"]["verdict"], world.phase) == ("Pass", "Completed")
+
+
+def test_an_endpoint_that_takes_its_time_to_be_deleted_is_not_made_again_by_its_run():
+    """Orphaned, or deleted in the foreground, it stays for a while with a generation that no status is about."""
+    world = RunWorld()
+    world.train()
+    world.evaluate()
+    world.serve()
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    generation = endpoint["metadata"]["generation"] + 1
+    going = {**endpoint["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z", "generation": generation}
+    key = ("ModelEndpoint", "default", "chat")
+    world.cluster.put({**endpoint, "metadata": going})
+    world.cluster.objects[key]["metadata"]["generation"] = generation
+    world.cluster.put({**world.cluster.objects[key], "metadata": {**world.cluster.objects[key]["metadata"]}})
+    world.settle()
+    assert world.phase == "Serving"
+    world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
+    world.settle()
+    assert (world.phase, world.cluster.all(kinds.MODEL_ENDPOINT)) == ("Completed", [])
