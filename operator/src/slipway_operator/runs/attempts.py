@@ -159,6 +159,7 @@ class Attempts:
         than was known, and ClusterError.
         """
         namespace = plan.run.namespace
+        await self._ensure_no_other(plan, wanted)
         known = self.world.of_run(POD, namespace, owner.uid)
         if wanted.number > 1 or any(labels(pod).get(names.STEP) == wanted.step for pod in known):
             await self._ensure_quiet(plan, wanted)
@@ -249,16 +250,28 @@ class Attempts:
                 whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
                 if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
                     continue
-                wanted = self._job(plan, owner, labels(job), own_objects.baseline_of(job, baselines))
+                wanted = self._job(plan, owner, job, own_objects.baseline_of(job, baselines))
                 known[metadata["uid"]] = same_work.difference(whole, wanted) is None
             if known[metadata["uid"]]:
                 return job
         return None
 
-    def _job(self, plan: Plan, owner: Owner, own: Mapping[str, str], baseline: Baseline | None) -> Manifest:
-        """Returns the Job of the attempt that labels tell of."""
-        step, number = own[names.STEP], int(own[names.ATTEMPT])
-        return step_job(plan, owner, step, number, settings=self.settings, claim=claim_of(plan), baseline=baseline)
+    def _job(self, plan: Plan, owner: Owner, there: Manifest, baseline: Baseline | None) -> Manifest:
+        """Returns what a Job is to be like, by its labels and its name: its pods find each other by the latter."""
+        step, number = labels(there)[names.STEP], int(labels(there)[names.ATTEMPT])
+        name, claim = there["metadata"]["name"], claim_of(plan)
+        return step_job(plan, owner, step, number, settings=self.settings, claim=claim, baseline=baseline, name=name)
+
+    async def _ensure_no_other(self, plan: Plan, wanted: CreateAttempt) -> None:
+        """Raises Conflict when a Job of this attempt has the name that another release gave it, and other work to do:
+        no record has it. It is deleted, and its pods may be at work until they end."""
+        run, own = plan.run, names.step_labels(plan.run.name, plan.run.uid, wanted.step, wanted.number)
+        for job in own_objects.claimed(self.world.of_run(JOB, run.namespace, run.uid), run.name, run.uid):
+            name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+            if own.items() <= labels(job).items() and name != names.job(run.name, wanted.step, wanted.number):
+                self._memories.setdefault(run.uid, _Memory()).does_our_work.pop(uid, None)
+                await self._delete(AttemptObjects(AttemptKey(wanted.step, wanted.number), job, ()))
+                raise Conflict(f"the Job {name} is of another release and does other work; it is deleted first")
 
     async def _ensure_quiet(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:
