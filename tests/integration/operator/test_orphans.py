@@ -34,4 +34,5 @@ def test_what_was_orphaned_is_ended_and_the_name_is_free_again(runs, control_pla
     served.reaches("Completed")
     told = [event["message"] for event in runs.api.list(EVENT, runs.namespace) if event["reason"] == "Orphaned"]
     assert any("the endpoint chat was deleted and this Deployment was left without an owner" in said for said in told)
-    assert {job["metadata"]["labels"][names.RUN] for job in runs.api.list(JOB, runs.namespace)} == {"served"}
+    steps = runs.api.list(JOB, runs.namespace, names.STEP)
+    assert {job["metadata"]["labels"][names.RUN] for job in steps} == {"served"}

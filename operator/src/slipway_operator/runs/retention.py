@@ -9,7 +9,7 @@ operator that was away misses nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
@@ -34,8 +34,9 @@ from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
-from slipway_operator.runs import config_maps
+from slipway_operator.runs import config_maps, repeated_cleanups
 from slipway_operator.runs.attempts import claim_of
+from slipway_operator.runs.repeated_cleanups import RepeatedCleanups
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
 
@@ -64,6 +65,7 @@ class Retention:
     settings: Settings
     clock: Callable[[], datetime]
     records: VerdictReader
+    repeated: RepeatedCleanups = field(default_factory=RepeatedCleanups)
 
     async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
@@ -132,24 +134,29 @@ class Retention:
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return True
         if condition(there, "Complete"):
-            if not await self._is_ours(there, job):
+            if (difference := await self._difference(there, job)) is not None:
                 # Somebody's Job of that name, or one that another release made: what it did nobody knows.
+                if not self.repeated.may_repeat(record["metadata"]["uid"], there["metadata"]["uid"], self.clock()):
+                    name = there["metadata"]["name"]
+                    await self.cluster.record(record, repeated_cleanups.told(name, plan.run.name, difference))
+                    return False  # The next list of everything has it looked at again.
                 await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
                 return True
+            self.repeated.forget(record["metadata"]["uid"])
             await self._drop(namespace, record)
         return False
 
-    async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
-        """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
+    async def _difference(self, there: Manifest, wanted: Manifest) -> str | None:
+        """Returns in what a Job is not the record's, or does not do what the operator would have it do; None where it
+        is and does. The cache keeps no template.
 
         Its image does not count: one that a cluster's policies rewrite would never be ours, and be made for ever.
         """
         metadata = there["metadata"]
         whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
-        same = whole is not None and whole["metadata"]["uid"] == metadata["uid"]
-        return (
-            same and has_owner_of(there, wanted) and same_work.difference(whole or {}, wanted, but=("image",)) is None
-        )
+        if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
+            return "uid"
+        return same_work.difference(whole, wanted, but=("image",)) if has_owner_of(there, wanted) else "owner"
 
     def _under_way(self, namespace: str, uid: str) -> Manifest | None:
         """Returns the cleanup Job of a run that has not ended."""
