@@ -210,7 +210,8 @@ def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refu
     world.reconcile()
     assert world.record("prepare")["state"] == "Succeeded"
     assert world.record("learn") == {
-        "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "resumedStep": 0, "metrics": {}
+        "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "gaveWay": 0, "resumedStep": 0,
+        "metrics": {},
     }  # fmt: skip
     assert world.condition("Progressing")["message"] == "learn cannot start: exceeded quota: jobs"
     assert world.phase == "Pending", "it does not train"
