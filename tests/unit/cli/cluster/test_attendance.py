@@ -1,6 +1,7 @@
 """Whether somebody looks after a run is told wherever it is shown, and never guessed."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,8 +88,14 @@ def test_who_looks_on_is_told_once_that_nobody_looks_after_the_run(cluster, monk
     monkeypatch.setattr(cluster_place, "_LOOK_SECONDS", 0.0)
     trains(cluster)
     at_work(cluster, ago=600)
-    timer = threading.Timer(3.0, trains, (cluster, RunStatus(phase=Phase.COMPLETED)))
-    timer.start()
+
+    def ends_after_some_looks():
+        log = cluster.root / "calls.jsonl"
+        while not log.exists() or len(cluster.calls("lease")) < 3:
+            time.sleep(0.1)
+        trains(cluster, RunStatus(phase=Phase.COMPLETED))
+
+    threading.Thread(target=ends_after_some_looks, daemon=True).start()
     assert said("watch", "tang").count("no operator is at work") == 1
 
 
