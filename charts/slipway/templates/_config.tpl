@@ -26,4 +26,5 @@ progressSeconds: {{ $operator.progressSeconds }}
 nodeLostSeconds: {{ $operator.nodeLostSeconds }}
 backoff: {{ $operator.backoff }}
 longestBackoff: {{ $operator.longestBackoff }}
+giveWayAfter: {{ $operator.giveWayAfter }}
 {{- end -}}

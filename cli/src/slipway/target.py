@@ -129,6 +129,11 @@ class Target(Protocol):
         """Returns why a run that is not finished does not move, and what to do; None while somebody is at work."""
         ...
 
+    def unattended(self, run: TrainingRun) -> str | None:
+        """Returns that nobody looks after the runs of its namespace, and what to do; None where somebody does, where
+        this user cannot know, or where whoever works on a run is of this machine (`idle` says it then)."""
+        ...
+
     def follow(self, name: str | None) -> Iterator[TrainingRun]:
         """Yields the run as it changes, until it is finished or nobody is at work on it."""
         ...

@@ -176,6 +176,9 @@ class Settings(_Settings):
     """How long a pod may stay Terminating beyond its grace period until the condition NodeLost says so."""
     backoff: Duration = "10s"
     longest_backoff: Duration = "5m"
+    give_way_after: Duration = "10m"
+    """How long a run over several nodes may hold places for some of its pods while others find none and an older run
+    waits in the same way; without one it has twice as long."""
 
 
 def load(path: Path | None) -> Settings:

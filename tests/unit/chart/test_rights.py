@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from tests.unit.chart.rendering import CASES, NAMESPACE, ROOT, Helm, Manifest
 
 from slipway_operator.kube import kinds
@@ -19,11 +20,11 @@ RIGHTS = {
     "batch/jobs": "create delete get list watch",
     "pods": "list watch",
     "configmaps": "create delete get list update watch",
-    "services": "create get list patch watch",
+    "services": "create delete get list patch watch",
     "apps/deployments": "create delete get list patch watch",
     "persistentvolumeclaims": "create get list watch",
-    "policy/poddisruptionbudgets": "create get patch",
-    "networking.k8s.io/networkpolicies": "create get patch",
+    "policy/poddisruptionbudgets": "create delete get patch",
+    "networking.k8s.io/networkpolicies": "create delete get patch",
     "autoscaling/horizontalpodautoscalers": "create delete get patch",
     "events": "create list",
 }
@@ -74,6 +75,20 @@ def test_invariant_h_the_lease_is_the_only_one_that_the_operator_may_touch(helm:
     ]
 
 
+def test_every_user_may_see_whether_the_operator_is_at_work_and_no_other_lease(helm: Helm) -> None:
+    chart = helm.render({"watchNamespaces": ["team-a"]})
+    role = chart.one("Role", "slipway-client")
+    assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in role["rules"]] == [
+        (["leases"], ["slipway-operator"], ["get"])
+    ]
+    assert chart.one("RoleBinding", "slipway-client")["subjects"][0]["name"] == "system:authenticated"
+    told = chart.one("ConfigMap", "slipway-client", "kube-public")["data"]["client.yaml"]
+    place = yaml.safe_load(told)["operator"]
+    assert place == {"namespace": NAMESPACE, "lease": "slipway-operator", "watchNamespaces": ["team-a"]}
+    without = helm.render({"clientSettings": {"enabled": False}})
+    assert "slipway-client" not in [role["metadata"]["name"] for role in without.all("Role")]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_invariant_h_no_role_has_a_wildcard_or_reaches_secrets_or_into_pods(helm: Helm, case) -> None:
     chart = helm.render(None, case)
@@ -99,7 +114,11 @@ def test_users_roles_bind_nobody_and_can_be_left_out(helm: Helm) -> None:
         )
         == []
     )
-    assert [role["metadata"]["name"] for role in without.all("Role")] == ["slipway-client", "slipway-test"]
+    assert [role["metadata"]["name"] for role in without.all("Role")] == [
+        "slipway-client",
+        "slipway-client",
+        "slipway-test",
+    ]
 
 
 def test_the_documentation_has_the_same_table() -> None:

@@ -47,6 +47,7 @@ OTHER = {
         "nodeLostSeconds": 90,
         "backoff": "1s",
         "longestBackoff": "2s",
+        "giveWayAfter": "3s",
     },
 }
 

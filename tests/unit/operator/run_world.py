@@ -14,6 +14,7 @@ from tests.unit.operator.kube_objects import a_result
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import Progress
 from slipway_operator import names
+from slipway_operator.common.large_objects import LargeObjects
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict
@@ -62,6 +63,7 @@ class RunWorld:
             NoMetrics(),  # type: ignore[arg-type]
             lambda: self.now,
             VerdictReader(self.cluster, self.cluster.world),  # type: ignore[arg-type]
+            LargeObjects(),
             lambda: self.now.timestamp(),
         )
 

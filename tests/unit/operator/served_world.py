@@ -11,6 +11,7 @@ from tests.unit.operator.fake_cluster import FakeCluster
 
 from slipway_core.resources.conditions import timestamp
 from slipway_operator import names
+from slipway_operator.common.large_objects import LargeObjects
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.reconcile import EndpointReconciler
 from slipway_operator.kube import kinds
@@ -67,6 +68,7 @@ class ServedWorld:
             self.metrics,  # type: ignore[arg-type]
             lambda: self.now,
             VerdictReader(self.cluster, self.cluster.world),  # type: ignore[arg-type]
+            LargeObjects(),
             lambda: self.now.timestamp(),
         )
 

@@ -6,6 +6,7 @@ Its key `client.yaml` holds what the command line needs to make pods and the wor
 images: {train: slipway-train:dev, pullPolicy: IfNotPresent, pullSecrets: []}
 workspace: {storageClass: standard, size: 50Gi, accessModes: [ReadWriteOnce]}
 retention: {grace: 24h}
+operator: {namespace: slipway-system, lease: slipway-operator, watchNamespaces: []}
 ```
 """
 
@@ -36,6 +37,36 @@ class ClientSettings:
     access_modes: tuple[str, ...] = ("ReadWriteOnce",)
     grace: str | None = None
     """How long the folder of a run stays that is gone; None where an older chart says nothing of it."""
+
+
+@dataclass(frozen=True)
+class OperatorPlace:
+    """Where the operator is, and what it looks after."""
+
+    namespace: str
+    lease: str
+    """The Lease that the one at work holds, in that namespace."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+
+
+def operator_place(kubectl: Kubectl) -> OperatorPlace | None:
+    """Returns where the operator is; None where a chart of an older release does not tell.
+
+    Raises Forbidden when this user may not read it, and ClusterError when it is not there or cannot be used.
+    """
+    text = kubectl.in_namespace(NAMESPACE).get("configmap", CONFIG_MAP).get("data", {}).get(KEY, "")
+    try:
+        document: Any = YAML(typ="safe", pure=True).load(text) or {}
+        told = document.get("operator") or {}
+        if not told:
+            return None
+        return OperatorPlace(str(told["namespace"]), str(told["lease"]), tuple(told.get("watchNamespaces") or ()))
+    except (YAMLError, AttributeError, KeyError, TypeError):
+        raise ClusterError(
+            f"ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}: {KEY} does not say where the operator is; install the "
+            "chart again"
+        ) from None
 
 
 def read(kubectl: Kubectl, image: str | None = None) -> ClientSettings:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slipway.cluster import client_settings
+from slipway.cluster.attendance import Absence, Attendance, Presence, Unknown
 from slipway.cluster.kubectl import INSTALL, ClusterError, Forbidden, Kubectl
 from slipway.cluster.resources import ENDPOINTS, RUNS
 from slipway.diagnosis.finding import Finding, Level
@@ -44,6 +45,7 @@ def diagnose(reach: Callable[[], ClusterTarget]) -> list[Finding]:
         Finding(Level.GOOD, "cluster", target.title, figure),
         *_rights(target.kubectl),
         *_installed(target.kubectl),
+        *_attendance(Attendance(target.kubectl, target.clock), target.kubectl.namespace),
         *(
             Finding(Level.PROBLEM, "operator", "it does not look at new runs", f"run {run.name} has no status", idle)
             for run in unseen[:1]
@@ -72,6 +74,17 @@ def _installed(kubectl: Kubectl) -> Iterator[Finding]:
         return
     yield _operator(operators[0])
     yield from _client_settings(kubectl)
+
+
+def _attendance(attendance: Attendance, namespace: str) -> Iterator[Finding]:
+    match attendance.of(namespace):
+        case Presence(figure):
+            yield Finding(Level.GOOD, "operator", f"it is at work, and looks after namespace {namespace}", figure)
+        case Absence(title, figure, fix):
+            yield Finding(Level.PROBLEM, "operator", title, figure, fix)
+        case Unknown(why):
+            fix = "ask whoever runs the cluster; clientSettings of the chart lets every user know"
+            yield Finding(Level.NOTE, "operator", "whether it is at work is not known to this user", why, fix)
 
 
 def _operator(deployment: Mapping[str, Any]) -> Finding:

@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slipway import exit_codes
+from slipway.cluster.attendance import Absence, Attendance
 from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound, Unreachable
 from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
 from slipway.exit_codes import BadInput
@@ -32,6 +33,8 @@ UNSEEN_SECONDS = 30.0
 """After which a run that has no status is one that no operator looks at."""
 _SILENCE = 10.0
 """Seconds without a change after which who follows a run may say why it does not move."""
+_LOOK_SECONDS = 9.0
+"""For how long a look at the operator is good enough."""
 _PAUSE = 2.0
 """Seconds before a watch that broke is opened again."""
 
@@ -47,6 +50,8 @@ class ClusterTarget:
     """Where else the name was looked for, to be told when it is not here either."""
     clock: Callable[[], datetime] = _now
     sleep: Callable[[float], None] = time.sleep
+    _looks: list[tuple[datetime, Attendance]] = field(default_factory=list, repr=False, compare=False)
+    """The last look at the operator."""
 
     @property
     def title(self) -> str:
@@ -93,9 +98,22 @@ class ClusterTarget:
             return f"somebody stopped it; `{self.command('resume', run.name)}` takes it up again"
         created = run.metadata.creation_timestamp
         age = (self.clock() - parse_timestamp(created)).total_seconds() if created else 0.0
+        if age > UNSEEN_SECONDS and (why := self.unattended(run)):
+            return why
         if run.status is None and age > UNSEEN_SECONDS:
             return "no operator has looked at it; `kubectl get deployments -n slipway-system` shows how it is"
         return None
+
+    def unattended(self, run: TrainingRun) -> str | None:
+        found = self._attendance().of(run.metadata.namespace or self.kubectl.namespace)
+        return str(found) if isinstance(found, Absence) else None
+
+    def _attendance(self) -> Attendance:
+        """Returns what was seen a moment ago: a table asks for each of its runs, and who looks on every ten seconds."""
+        now = self.clock()
+        if not self._looks or (now - self._looks[-1][0]).total_seconds() >= _LOOK_SECONDS:
+            self._looks[:] = [(now, Attendance(self.kubectl, self.clock))]
+        return self._looks[-1][1]
 
     def follow(self, name: str | None) -> Iterator[TrainingRun]:
         name = self.run(name).name

@@ -88,7 +88,8 @@ def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     phase = (run.status or RunStatus()).phase
     found = run_findings.diagnose(target.evidence(run))
     if not phase.finished and (idle := target.idle(run)):
-        level = Level.PROBLEM if run.status is None and not run.spec.suspend else Level.NOTE
+        unseen = run.status is None and not run.spec.suspend
+        level = Level.PROBLEM if unseen or target.unattended(run) else Level.NOTE
         found.insert(0, Finding(level, name, "it does not move", idle))
     return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {phase.value}")]
 

@@ -73,6 +73,9 @@ class LocalTarget:
             return None
         return "nobody is at work on it; `slipway run` with its file goes on"
 
+    def unattended(self, run: TrainingRun) -> str | None:
+        return None
+
     def follow(self, name: str | None) -> Iterator[TrainingRun]:
         folder = self.state.existing_run(name)
         while True:

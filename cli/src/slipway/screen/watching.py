@@ -31,7 +31,7 @@ def attend(target: Target, name: str | None) -> int:
         for run in target.follow(name):
             status = run.status or RunStatus()
             events = changes(before, status) if before.stages else ()
-            why = target.idle(run) if run.status is None else None
+            why = None if status.phase.finished else target.idle(run) if run.status is None else target.unattended(run)
             if why and why != unseen:
                 events = (*events, Event("Warning", "Idle", why))
             shown(status, events)

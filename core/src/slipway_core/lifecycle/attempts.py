@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from slipway_core.lifecycle import giving_way
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
 from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.evaluation import baseline, judge, lacks_baseline, note_crashed_evaluation
+from slipway_core.lifecycle.giving_way import GAVE_WAY, gives_way, yields
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions
+from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import (
     METRICS_LIMIT,
     ArtifactStatus,
     Phase,
+    Progress,
     StepState,
     StepStatus,
 )
@@ -33,6 +38,10 @@ def advance(draft: Draft, name: str) -> Phase | None:
         return None if name == "evaluate" else _failed(draft, name)
     phase = _phase_of(name)
     if running is not None:
+        if gives_way(draft, name, running):
+            message = f"{name} gives its places back (attempt {running.number}): {draft.steps[name].message}"
+            draft.condition("Progressing", "True", GAVE_WAY, message)
+            return Phase.PENDING
         if draft.observed.queued is None and running.state == "Starting" and draft.observed.blockers:
             causes = ", ".join(blocker.type for blocker in draft.observed.blockers)
             draft.condition("Progressing", "True", "Waiting", f"{name} waits (attempt {running.number}): {causes}")
@@ -44,13 +53,14 @@ def advance(draft: Draft, name: str) -> Phase | None:
     wait = _backoff_left(draft, record)
     if wait > timedelta(0):
         draft.look_again = wait
+        gave_way = record.yielded_attempt == record.attempt
         draft.condition(
             "Progressing",
             "True",
-            "BackingOff",
+            GAVE_WAY if gave_way else "BackingOff",
             f"{name} is tried again in {wait.seconds} s: {record.message}",
         )
-        return phase
+        return Phase.PENDING if gave_way else phase
     if name == "evaluate" and (why := lacks_baseline(draft)):
         message = f"the live version that the model is compared with is not known: {why}"
         draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, message)
@@ -78,7 +88,8 @@ def _account(draft: Draft, name: str) -> Attempt | None:
         if draft.steps[name].state in (StepState.SUCCEEDED, StepState.FAILED):
             return None
     if not news and record.state is StepState.RUNNING:
-        _interrupted(draft, name, "it vanished", record.progress.step if record.progress else 0)
+        draft.update(name, finished_at=timestamp(draft.now))
+        _interrupted(draft, name, "it vanished", _position(record.progress))
     return None
 
 
@@ -114,7 +125,12 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
             draft.event("Warning", "BadInput", f"{name}: {message}")
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.INTERRUPTED | ExitClass.LOST_PEERS:
-            _interrupted(draft, name, message, reached.step if reached else 0)
+            lost = attempt.exit_class is ExitClass.LOST_PEERS and draft.steps[name].yielded_attempt != attempt.number
+            if lost and attempt.half_placed is not None:
+                # Who waits for peers that have no place does so for a time only, and ends by itself.
+                yields(draft, name, attempt, attempt.half_placed)
+                draft.event("Warning", GAVE_WAY, draft.steps[name].message or "")
+            _interrupted(draft, name, message, _position(reached))
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.FAILED:
             _count_failure(draft, name, message)
@@ -133,7 +149,7 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     if name == "evaluate":
         judge(draft, attempt)
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
-    draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0)
+    draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0, stalled_since=None)
     draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
 
 
@@ -148,26 +164,54 @@ def _interrupted(draft: Draft, name: str, message: str, reached: int) -> None:
     """An interruption is not counted, unless several in a row made no progress; what somebody suspends never is."""
     record = draft.steps[name]
     suspended = draft.run.spec.suspend or draft.was.phase is Phase.SUSPENDED
-    meant = suspended or record.suspended_attempt == record.attempt
+    yielded = record.yielded_attempt == record.attempt
+    meant = suspended or yielded or record.suspended_attempt == record.attempt
+    message = (record.message or message) if yielded else message
     stalls = 0 if reached > record.resumed_step else record.stalls + (not meant)
+    since = None
+    if name in FIXED_STEPS and stalls and not meant:
+        since = conditions.not_ahead(record.stalled_since or timestamp(draft.now), draft.now)
     draft.update(name, state=StepState.WAITING, message=message, resumed_step=max(reached, record.resumed_step))
-    if stalls >= draft.policy.stalls:
-        _count_failure(draft, name, f"interrupted {stalls} times without progress: {message}")
+    if why := _stalled(draft, name, stalls, since):
+        _count_failure(draft, name, f"{why}: {message}")
         return
-    draft.update(name, stalls=stalls)
-    draft.event("Normal", "StepInterrupted", f"{name} was interrupted and goes on: {message}")
+    draft.update(name, stalls=stalls, stalled_since=since)
+    if yielded:
+        return  # That was told when it gave way.
+    goes_on = "goes on" if name not in FIXED_STEPS or not stalls else "begins anew"
+    draft.event("Normal", "StepInterrupted", f"{name} was interrupted and {goes_on}: {message}")
+
+
+def _stalled(draft: Draft, name: str, stalls: int, since: str | None) -> str | None:
+    """Returns why interruptions without progress are a failure by now; None while they are none.
+
+    A step that takes no training steps keeps what it has fetched and begins anew with the rest. Others interrupt it as
+    often as they like, so it is given time as well; what has it evicted for ever ends all the same.
+    """
+    if name not in FIXED_STEPS:
+        return f"interrupted {stalls} times without progress" if stalls >= draft.policy.stalls else None
+    lasted = draft.now - conditions.parse_timestamp(since) if since else timedelta(0)
+    if stalls < draft.policy.restarts or lasted < draft.policy.patience:
+        return None
+    return f"interrupted {stalls} times in {in_words(lasted.total_seconds())}, and got no further"
+
+
+def _position(progress: Progress | None) -> int:
+    """How far a step has come for good: its training steps, or what it keeps where it takes none."""
+    return (progress.step or progress.kept) if progress else 0
 
 
 def _count_failure(draft: Draft, name: str, message: str) -> None:
     record = draft.steps[name]
     failures = record.failures + 1
     out = failures > draft.plan.retries
-    reached = record.progress.step if record.progress else 0
+    reached = _position(record.progress)
     draft.update(
         name,
         state=StepState.FAILED if out else StepState.WAITING,
         failures=failures,
         stalls=0,
+        stalled_since=None,
         resumed_step=max(reached, record.resumed_step),
         message=message,
     )
@@ -240,9 +284,14 @@ def _ended_by_now(draft: Draft, record: StepStatus) -> StepStatus:
 
 
 def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:
-    if record.state is not StepState.WAITING or not record.failures or not record.finished_at:
+    # One interruption is soon over. A step that is interrupted again and again is in somebody's way.
+    stalls = record.stalls - 1 if record.stalled_since is not None else 0
+    times = max(record.failures, stalls)
+    if record.state is not StepState.WAITING or not record.finished_at:
         return timedelta(0)
-    pause = min(draft.policy.backoff * 2 ** min(record.failures - 1, 16), draft.policy.longest_backoff)
+    pause = giving_way.pause(draft, record)
+    if times > 0:
+        pause = max(pause, min(draft.policy.backoff * 2 ** min(times - 1, 16), draft.policy.longest_backoff))
     return conditions.parse_timestamp(record.finished_at) + pause - draft.now
 
 

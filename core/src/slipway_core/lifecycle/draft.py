@@ -40,7 +40,15 @@ class Policy:
     """Wait after the first counted failure; doubled for each further one."""
     longest_backoff: timedelta = timedelta(minutes=5)
     stalls: int = 3
-    """Interruptions in a row without progress that count as one failure."""
+    """Interruptions in a row of a training stage, without progress, that count as one failure."""
+    restarts: int = 10
+    """The same of a step that takes no training steps. Preempted it begins anew, so that being interrupted says little
+    of it; one that its own hunger for memory or disk has evicted, for ever, does come to an end."""
+    half_placed: timedelta = timedelta(minutes=10)
+    """How long an attempt may hold places for some of its processes while others find none, where an older run waits in
+    the same way. Where none does it has twice as long, and twice as long again after each time that it gave way."""
+    patience: timedelta = timedelta(hours=1)
+    """How long those have to go on at the least: nodes that are drained in turns are no fault of a run."""
 
 
 @dataclass

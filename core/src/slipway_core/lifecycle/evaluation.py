@@ -136,6 +136,17 @@ def must_judge_again(draft: Draft) -> bool:
     return True
 
 
+def waits_to_be_judged(draft: Draft) -> Phase | None:
+    """Returns the phase of a run that is over and suspended, and whose model would be judged again before a rollout:
+    the live version is no longer the one that it was compared with. None for any other."""
+    evaluation = draft.evaluation
+    if not draft.run.spec.suspend or evaluation is None or not _baseline_moved(draft, evaluation):
+        return None
+    message = "the live version changed since the model was judged; it is judged again once spec.suspend is false"
+    draft.condition("Live", "False", "Suspended", message)
+    return draft.was.phase
+
+
 def _reevaluation(draft: Draft) -> str | None:
     return request_token(draft.run.metadata.annotations, REEVALUATE_ANNOTATION)
 

@@ -33,6 +33,19 @@ class Attempt:
     progress: Progress | None = None
     job: str | None = None
     """uid of its Job; None for a local process."""
+    half_placed: HalfPlaced | None = None
+    """Set while some of its processes have a place and hold it, and others find none; of one that has ended, whether
+    that was so to its end."""
+
+
+@dataclass(frozen=True)
+class HalfPlaced:
+    since: datetime
+    placed: int
+    """Processes, or pods, that have a place."""
+    wanted: int
+    elder: bool = False
+    """Whether an older run waits in the same way: that one is to get all of its places first."""
 
 
 @dataclass(frozen=True)

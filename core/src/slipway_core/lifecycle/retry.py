@@ -20,7 +20,13 @@ def honour_retry(draft: Draft) -> None:
     for name, record in draft.steps.items():
         if record.state is StepState.FAILED:
             draft.steps[name] = record.model_copy(
-                update={"state": StepState.WAITING, "failures": 0, "stalls": 0, "finished_at": None}
+                update={
+                    "state": StepState.WAITING,
+                    "failures": 0,
+                    "stalls": 0,
+                    "stalled_since": None,
+                    "finished_at": None,
+                }
             )
             draft.event("Normal", "Retrying", f"{name} is tried again")
             if (record.message or "").startswith(DAMAGED_DATA):
@@ -31,5 +37,7 @@ def prepare_again(draft: Draft) -> None:
     """What prepare wrote is damaged; it checks what is there and makes anew what is not as it was."""
     record = draft.steps["prepare"]
     if record.state is StepState.SUCCEEDED:
-        draft.steps["prepare"] = record.model_copy(update={"state": StepState.WAITING, "finished_at": None})
+        draft.steps["prepare"] = record.model_copy(
+            update={"state": StepState.WAITING, "finished_at": None, "resumed_step": 0}
+        )
         draft.event("Normal", "Retrying", "prepare is run again: its data is damaged")

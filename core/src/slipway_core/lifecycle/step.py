@@ -13,7 +13,7 @@ from datetime import datetime
 from slipway_core.lifecycle.attempts import advance, suspend
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.draft import Draft, Policy
-from slipway_core.lifecycle.evaluation import must_judge_again, stopped_by_the_gate
+from slipway_core.lifecycle.evaluation import must_judge_again, stopped_by_the_gate, waits_to_be_judged
 from slipway_core.lifecycle.observed import Observed
 from slipway_core.lifecycle.promotion import promote
 from slipway_core.lifecycle.retry import honour_retry
@@ -48,6 +48,6 @@ def step(run: TrainingRun, plan: Plan, observed: Observed, now: datetime, policy
         for name in ("prepare", "export", "evaluate"):
             if phase := advance(draft, name):
                 return draft.decide(phase)
-    if phase := stopped_by_the_gate(draft):
+    if phase := stopped_by_the_gate(draft) or waits_to_be_judged(draft):
         return draft.decide(phase)
     return draft.decide(promote(draft))

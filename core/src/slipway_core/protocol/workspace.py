@@ -108,19 +108,24 @@ class Workspace:
         return self.evaluation_data / "prompts.jsonl"
 
     @property
+    def fetched(self) -> Path:
+        """All of it, whole or in part: what an attempt has brought of it the next one need not bring."""
+        return self.root / "fetched"
+
+    @property
     def fetched_models(self) -> Path:
         """The base model of a store or the hub: fetched once, by prepare, so that all steps start from the same."""
-        return self.root / "fetched/models"
+        return self.fetched / "models"
 
     @property
     def fetched_data(self) -> Path:
         """Files of an object store while prepare reads them; a later attempt goes on with what is there."""
-        return self.root / "fetched/data"
+        return self.fetched / "data"
 
     @property
     def fetched_live(self) -> Path:
         """The live version, while evaluate compares with it."""
-        return self.root / "fetched/live"
+        return self.fetched / "live"
 
     @property
     def artifact(self) -> Path:

@@ -90,10 +90,12 @@ class Condition(Recorded):
 
 
 class Progress(Recorded):
-    """Where a training stage is."""
+    """Where a step is."""
 
     step: int = 0
     """Optimizer steps done."""
+    kept: int = 0
+    """Of a step that takes no training steps: bytes that it has fetched, which the next attempt begins with."""
     total: int = 0
     epoch: float = 0.0
     tokens: int = 0
@@ -123,11 +125,19 @@ class StepStatus(Recorded):
     failures: int = 0
     """Attempts that were counted against `retries`."""
     stalls: int = 0
-    """Interruptions in a row that made no progress; the third one counts as a failure."""
+    """Interruptions in a row that made no progress; the third one of a training stage counts as a failure. Other steps
+    begin anew for the most part: of those the tenth one counts, where they have gone on for an hour."""
+    stalled_since: str | None = None
+    """When the first of these ended, of a step that takes no training steps."""
     suspended_attempt: int | None = None
     """The newest attempt that a suspension has ended, which may take its grace period; it is no interruption."""
+    gave_way: int = 0
+    """Attempts in a row that gave the places back which some of their pods held while others found none."""
+    yielded_attempt: int | None = None
+    """The newest one of these; it is no interruption."""
     resumed_step: int = 0
-    """Training step at which the attempt before the newest one ended; progress is what goes beyond it."""
+    """Training step at which the attempt before the newest one ended, or the bytes that it kept; progress is what goes
+    beyond it."""
     started_at: str | None = None
     """When the first attempt started."""
     finished_at: str | None = None

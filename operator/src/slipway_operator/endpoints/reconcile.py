@@ -69,6 +69,8 @@ class EndpointReconciler:
     metrics: Metrics
     clock: Callable[[], datetime]
     records: VerdictReader
+    large: LargeObjects
+    """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
     versions: Versions = field(init=False)
     owned: OwnedObjects = field(init=False)
@@ -76,7 +78,6 @@ class EndpointReconciler:
     writes: StatusThrottle[EndpointStatus] = field(init=False)
     _refused: dict[str, Blocker] = field(default_factory=dict[str, Blocker])
     """What the API server did not take of an endpoint, by its uid; it is a condition for as long as that lasts."""
-    large: LargeObjects = field(default_factory=LargeObjects)
     _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Of the endpoint that was seen last under a name: whatever is remembered of it goes when it does."""
 

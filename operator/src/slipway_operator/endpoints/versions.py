@@ -14,7 +14,6 @@ from slipway_core.resources.status import EndpointStatus, VersionStatus
 from slipway_core.rollout.observed import VersionView
 from slipway_operator import names
 from slipway_operator.cache.world import World
-from slipway_operator.common import blockers
 from slipway_operator.common.owned_objects import check_owner
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.endpoints import observe as observe_version
@@ -75,7 +74,7 @@ class Versions:
         self.warnings = WarningEvents(self.cluster, self.clock)
 
     async def observe(self, endpoint: ModelEndpoint, manifest: Manifest) -> ObservedVersions:
-        """Raises ClusterError where the Events of a silent pod cannot be read."""
+        """Looks at the versions' Deployments and pods."""
         status, now = endpoint.status or EndpointStatus(), self.clock()
         objects = self._objects(manifest)
         views: dict[int, VersionView] = {}
@@ -171,7 +170,7 @@ class Versions:
         if found:
             return found
         silent = observe_version.silent_pod(one, now, _PATIENCE)
-        return blockers.of_events(await self.warnings.about(silent)) if silent is not None else ()
+        return await self.warnings.blockers(silent) if silent is not None else ()
 
     def _unbuildable(self, endpoint: ModelEndpoint, candidate: VersionStatus) -> str | None:
         try:

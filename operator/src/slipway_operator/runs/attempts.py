@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from slipway_core.lifecycle.decision import CreateAttempt
-from slipway_core.lifecycle.observed import Attempt
+from slipway_core.lifecycle.observed import Attempt, HalfPlaced
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.status import Progress, RunStatus, StepState, StepStatus
 from slipway_operator import names
-from slipway_operator.cache.world import World
+from slipway_operator.cache.world import World, uid_of
 from slipway_operator.common import blockers, failure_class
 from slipway_operator.common.owned_objects import check_owner, holds
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.kube.cluster import Cluster
-from slipway_operator.kube.errors import AlreadyExists, Conflict
-from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE
+from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict
+from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
-from slipway_operator.runs import observe, own_objects, queue_admission
+from slipway_operator.runs import observe, own_objects
+from slipway_operator.runs.half_placed import Age, half_placed, has_elder
 from slipway_operator.runs.observe import AttemptKey, AttemptObjects
+from slipway_operator.runs.queue_admission import QueueAdmission
 from slipway_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PULL = timedelta(seconds=2)
 """Between two looks at the progress of one attempt, however often something else wakes its run."""
@@ -72,6 +77,9 @@ class _Memory:
     ran: set[AttemptKey] = field(default_factory=set[AttemptKey])
     """Attempts that had a process: a queue that suspends one of them evicts it. Forgotten with the process, an evicted
     attempt is one that waits, and goes on under its own number once it is admitted again."""
+    half_placed: dict[AttemptKey, HalfPlaced] = field(default_factory=dict[AttemptKey, HalfPlaced])
+    """Attempts of which some pods had a place and others none when their pods were looked at last. Forgotten with the
+    process, the end of one that waited for its peers is an interruption that made no progress."""
     does_our_work: dict[str, bool] = field(default_factory=dict[str, bool])
     """Of Jobs that no record has: whether they do what the attempt of their name would, by their uid."""
 
@@ -90,9 +98,11 @@ class Attempts:
     )
     """Claims that no watch tells of, by namespace and name, and when each is read again."""
     warnings: WarningEvents = field(init=False)
+    queues: QueueAdmission = field(init=False)
 
     def __post_init__(self) -> None:
         self.warnings = WarningEvents(self.cluster, self.clock)
+        self.queues = QueueAdmission(self.cluster, self.clock)
 
     async def observe(
         self, plan: Plan, owner: Owner, status: RunStatus, baselines: Mapping[str, Baseline]
@@ -105,7 +115,7 @@ class Attempts:
             status: the record, which has the Jobs of its attempts.
             baselines: what an evaluation may compare with, by its text.
 
-        Raises ClusterError when a Job that no record has, or why a pod does not start, cannot be read.
+        Raises ClusterError when a Job that no record has cannot be read. What only says why is no reason to raise.
         """
         namespace, uid = plan.run.namespace, plan.run.uid
         records = [status.step(step) or StepStatus(name=step, state=StepState.PENDING) for step in plan.steps]
@@ -113,7 +123,7 @@ class Attempts:
         pods = own_objects.pods_of(self.world.of_run(POD, namespace, uid), plan.run.name, jobs, records)
         objects = observe.group(jobs, pods)
         await asyncio.gather(*(self._pull(uid, one) for one in objects.values() if not one.quiet))
-        memory = self._memories.get(uid) or _Memory()
+        memory = self._memories.setdefault(uid, _Memory()) if objects else _Memory()
         found: dict[str, list[Attempt]] = {}
         current: list[AttemptObjects] = []
         for key in sorted(objects, key=lambda key: key.number):
@@ -124,6 +134,7 @@ class Attempts:
                 progress=memory.progress.get(key),
                 evicted=key in memory.ran,
                 now=self.clock(),
+                half_placed=self._half_placed(plan, one, memory),
             )
             if attempt is not None:
                 found.setdefault(key.step, []).append(attempt)
@@ -132,7 +143,7 @@ class Attempts:
         hindrances: list[Blocker] = []
         for one in current:
             if one.suspended and one.job is not None:
-                queued = queued or await queue_admission.why_queued(self.cluster, one.job)
+                queued = queued or await self.queues.why(one.job)
             else:
                 hindrances += await self._blockers(one)
         if plan.compute.nodes > 1:
@@ -148,6 +159,7 @@ class Attempts:
         than was known, and ClusterError.
         """
         namespace = plan.run.namespace
+        await self._ensure_no_other(plan, wanted)
         known = self.world.of_run(POD, namespace, owner.uid)
         if wanted.number > 1 or any(labels(pod).get(names.STEP) == wanted.step for pod in known):
             await self._ensure_quiet(plan, wanted)
@@ -238,16 +250,28 @@ class Attempts:
                 whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
                 if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
                     continue
-                wanted = self._job(plan, owner, labels(job), own_objects.baseline_of(job, baselines))
+                wanted = self._job(plan, owner, job, own_objects.baseline_of(job, baselines))
                 known[metadata["uid"]] = same_work.difference(whole, wanted) is None
             if known[metadata["uid"]]:
                 return job
         return None
 
-    def _job(self, plan: Plan, owner: Owner, own: Mapping[str, str], baseline: Baseline | None) -> Manifest:
-        """Returns the Job of the attempt that labels tell of."""
-        step, number = own[names.STEP], int(own[names.ATTEMPT])
-        return step_job(plan, owner, step, number, settings=self.settings, claim=claim_of(plan), baseline=baseline)
+    def _job(self, plan: Plan, owner: Owner, there: Manifest, baseline: Baseline | None) -> Manifest:
+        """Returns what a Job is to be like, by its labels and its name: its pods find each other by the latter."""
+        step, number = labels(there)[names.STEP], int(labels(there)[names.ATTEMPT])
+        name, claim = there["metadata"]["name"], claim_of(plan)
+        return step_job(plan, owner, step, number, settings=self.settings, claim=claim, baseline=baseline, name=name)
+
+    async def _ensure_no_other(self, plan: Plan, wanted: CreateAttempt) -> None:
+        """Raises Conflict when a Job of this attempt has the name that another release gave it, and other work to do:
+        no record has it. It is deleted, and its pods may be at work until they end."""
+        run, own = plan.run, names.step_labels(plan.run.name, plan.run.uid, wanted.step, wanted.number)
+        for job in own_objects.claimed(self.world.of_run(JOB, run.namespace, run.uid), run.name, run.uid):
+            name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+            if own.items() <= labels(job).items() and name != names.job(run.name, wanted.step, wanted.number):
+                self._memories.setdefault(run.uid, _Memory()).does_our_work.pop(uid, None)
+                await self._delete(AttemptObjects(AttemptKey(wanted.step, wanted.number), job, ()))
+                raise Conflict(f"the Job {name} is of another release and does other work; it is deleted first")
 
     async def _ensure_quiet(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:
@@ -318,7 +342,11 @@ class Attempts:
             return watched
         claim, again = self._claims.get((namespace, name), (None, None))
         if again is None or self.clock() >= again:
-            claim = _modes(await self.cluster.get(CLAIM, namespace, name))
+            try:
+                claim = _modes(await self.cluster.get(CLAIM, namespace, name))
+            except ClusterError as error:
+                _log.warning("whether several nodes can share the claim %s/%s is not known: %s", namespace, name, error)
+                claim = None
             if claim is None:
                 wait = _CLAIM_ABSENT
             else:
@@ -326,6 +354,36 @@ class Attempts:
             due = {known: entry for known, entry in self._claims.items() if entry[1] > self.clock()}
             self._claims = {**due, (namespace, name): (claim, self.clock() + wait)}
         return claim
+
+    def _half_placed(self, plan: Plan, one: AttemptObjects, memory: _Memory) -> HalfPlaced | None:
+        """Returns whether some pods of an attempt wait for places, or waited for them until it ended."""
+        if one.quiet and one.pods:
+            return memory.half_placed.get(one.key)
+        found = half_placed(one.job, one.pods)
+        if found is not None:
+            run = self.world.get(TRAINING_RUN, plan.run.namespace, plan.run.name)
+            found = replace(found, elder=has_elder(_age(run), self._others(plan.run.uid)))
+            memory.half_placed[one.key] = found
+        elif not one.being_deleted and one.finished is None and len(one.pods) >= plan.compute.nodes:
+            memory.half_placed.pop(one.key, None)
+        return found
+
+    def _others(self, uid: str) -> Iterator[tuple[Age, Manifest, list[Manifest]]]:
+        """Yields the Jobs with several pods that other runs have. Looked at for a run that waits for places alone."""
+        for job in self.world.all(JOB):
+            owner = own_objects.controller(job)
+            if (
+                at(job, "spec").get("completions", 1) < 2
+                or owner.get("uid") == uid
+                or "deletionTimestamp" in job["metadata"]
+            ):
+                continue
+            namespace, metadata = job["metadata"]["namespace"], job["metadata"]
+            run = self.world.get(TRAINING_RUN, namespace, str(owner.get("name", "")))
+            if run is None or uid_of(run) != owner.get("uid"):
+                continue
+            pods = self.world.of_run(POD, namespace, uid_of(run))
+            yield _age(run), job, [pod for pod in pods if own_objects.controller(pod).get("uid") == metadata["uid"]]
 
     async def _pull(self, uid: str, one: AttemptObjects) -> None:
         pod = one.first_pod
@@ -350,7 +408,12 @@ class Attempts:
         silent: Manifest | None = one.first_pod or one.job
         if silent is None or now - parse_timestamp(silent["metadata"]["creationTimestamp"]) < _PATIENCE:
             return ()
-        return blockers.of_events(await self.warnings.about(silent))
+        return await self.warnings.blockers(silent)
+
+
+def _age(run: Manifest | None) -> Age:
+    metadata = at(run, "metadata")
+    return Age(str(metadata.get("creationTimestamp", "")), str(metadata.get("uid", "")))
 
 
 def _modes(claim: Manifest | None) -> Manifest | None:

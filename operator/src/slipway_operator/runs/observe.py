@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from slipway_core.lifecycle.endpoint_claim import claim_on
-from slipway_core.lifecycle.observed import Attempt, EndpointView
+from slipway_core.lifecycle.observed import Attempt, EndpointView, HalfPlaced
 from slipway_core.protocol import exit_codes, step_result
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
@@ -82,7 +82,13 @@ def group(jobs: Iterable[Manifest], pods: Iterable[Manifest]) -> dict[AttemptKey
 
 
 def attempt(
-    objects: AttemptObjects, *, claim: str, progress: Progress | None, evicted: bool, now: datetime
+    objects: AttemptObjects,
+    *,
+    claim: str,
+    progress: Progress | None,
+    evicted: bool,
+    now: datetime,
+    half_placed: HalfPlaced | None = None,
 ) -> Attempt | None:
     """Returns one attempt as the lifecycle sees it; None when nothing of it is left to be told.
 
@@ -92,9 +98,10 @@ def attempt(
         progress: what rank 0 said last.
         evicted: whether a queue took back an attempt that had run.
         now: the time.
+        half_placed: whether some of its pods wait, or waited to their end, for places that others have.
     """
     found = _attempt(objects, claim, progress, evicted, now)
-    return None if found is None else replace(found, job=_uid_of_job(objects))
+    return None if found is None else replace(found, job=_uid_of_job(objects), half_placed=half_placed)
 
 
 def _attempt(
@@ -135,7 +142,10 @@ def endpoint_view(manifest: Manifest | None) -> EndpointView | None:
     claim = claim_on(endpoint)
     if endpoint.status is None:
         return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
-    current = endpoint.status.observed_generation == endpoint.metadata.generation
+    # The API server counts its deletion as a generation, which no status is about any more. While what it owns is let
+    # go of or goes first (--cascade=orphan, foreground) it is there, and has no other settings to take up.
+    going = "deletionTimestamp" in manifest["metadata"]
+    current = going or endpoint.status.observed_generation == endpoint.metadata.generation
     return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to)
 
 

@@ -70,6 +70,8 @@ class RunReconciler:
     metrics: Metrics
     clock: Callable[[], datetime]
     records: VerdictReader
+    large: LargeObjects
+    """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
     plans: Plans = field(init=False)
     attempts: Attempts = field(init=False)
@@ -79,7 +81,6 @@ class RunReconciler:
     too_many: TooMany = field(init=False)
     writes: StatusThrottle[RunStatus] = field(init=False)
     policy: Policy = field(init=False)
-    large: LargeObjects = field(default_factory=LargeObjects)
     _uids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Of the run that was seen last under a name: whatever is remembered of it goes when it does."""
 
@@ -93,8 +94,11 @@ class RunReconciler:
         self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records, deciding)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_run, self.monotonic, self.settings.progress_seconds)
-        longest = timedelta(seconds=seconds(self.settings.longest_backoff))
-        self.policy = Policy(timedelta(seconds=seconds(self.settings.backoff)), longest)
+        backoff, longest, half_placed = (
+            timedelta(seconds=seconds(duration))
+            for duration in (self.settings.backoff, self.settings.longest_backoff, self.settings.give_way_after)
+        )
+        self.policy = Policy(backoff, longest, half_placed=half_placed)
 
     async def reconcile(self, namespace: str, name: str) -> timedelta | None:
         """Brings a run one step on. Returns when to look again at the latest; None waits for an event.

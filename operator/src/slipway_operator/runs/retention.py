@@ -36,10 +36,11 @@ from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
-from slipway_operator.runs import config_maps
+from slipway_operator.runs import config_maps, repeated_cleanups
 from slipway_operator.runs import orphan as orphans
 from slipway_operator.runs.keepers import Keepers, folders_of, is_unplanned
 from slipway_operator.runs.orphan import Orphan
+from slipway_operator.runs.repeated_cleanups import RepeatedCleanups
 from slipway_operator.runs.verdict_records import served_digests
 from slipway_operator.settings import Settings
 
@@ -76,6 +77,7 @@ class Retention:
     """Of `Adoption`: no folder is removed that a run is about to go on in."""
     _known: dict[str, tuple[Version, Orphan]] = field(default_factory=dict[str, tuple[Version, Orphan]])
     """What records said that were read, by the uid of their run: the cache has their metadata alone."""
+    repeated: RepeatedCleanups = field(default_factory=RepeatedCleanups)
 
     async def reconcile(self, namespace: str, run: str | None = None, *, uid: str | None = None) -> timedelta | None:
         """Looks after what deleted runs left in a namespace: all of them, those of one name, or one of them.
@@ -245,10 +247,15 @@ class Retention:
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return _AGAIN
         if condition(there, "Complete"):
-            if not await self._is_ours(there, job):
+            if (difference := await self._difference(there, job)) is not None:
                 # Somebody's Job of that name, or one that another release made: what it did nobody knows.
+                if not self.repeated.may_repeat(record["metadata"]["uid"], there["metadata"]["uid"], self.clock()):
+                    name = there["metadata"]["name"]
+                    await self.cluster.record(record, repeated_cleanups.told(name, plan.run.name, difference))
+                    return None  # The next list of everything has it looked at again.
                 await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
                 return _AGAIN
+            self.repeated.forget(record["metadata"]["uid"])
             await self._drop(namespace, record)
         return None
 
@@ -288,17 +295,17 @@ class Retention:
         named = names.cleanups(orphan.name, orphan.uid, keep_artifact=keep)
         return next((one for name in named if (one := self.world.get(JOB, orphan.namespace, name)) is not None), None)
 
-    async def _is_ours(self, there: Manifest, wanted: Manifest) -> bool:
-        """Whether a Job is the record's, and does what the operator would have it do. The cache keeps no template.
+    async def _difference(self, there: Manifest, wanted: Manifest) -> str | None:
+        """Returns in what a Job is not the record's, or does not do what the operator would have it do; None where it
+        is and does. The cache keeps no template.
 
         Its image does not count: one that a cluster's policies rewrite would never be ours, and be made for ever.
         """
         metadata = there["metadata"]
         whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
-        same = whole is not None and whole["metadata"]["uid"] == metadata["uid"]
-        return (
-            same and has_owner_of(there, wanted) and same_work.difference(whole or {}, wanted, but=("image",)) is None
-        )
+        if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
+            return "uid"
+        return same_work.difference(whole, wanted, but=("image",)) if has_owner_of(there, wanted) else "owner"
 
     def _under_way(self, namespace: str, uid: str) -> Manifest | None:
         """Returns the cleanup Job of a run that has not ended."""

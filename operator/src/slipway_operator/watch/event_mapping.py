@@ -44,6 +44,9 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
                 yield Key("TrainingRun", namespace, name)
         # What it named may have to stay no longer.
         yield Key("Namespace", namespace, namespace)
+    if after is not None and _is_owned(before) and not _is_owned(after):
+        # Whose it was may be gone already, and then no pass but this one looks at it.
+        yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind and after is None:
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind:
@@ -89,6 +92,10 @@ def _waits_for_verdict(world: World, namespace: str, before: Manifest | None, af
     for endpoint in world.all(MODEL_ENDPOINT, namespace):
         if at(endpoint, "spec", "model").get("digest") == judged.get("artifactDigest"):
             yield Key("ModelEndpoint", namespace, endpoint["metadata"]["name"])
+
+
+def _is_owned(manifest: Manifest | None) -> bool:
+    return bool(at(manifest, "metadata").get("ownerReferences"))
 
 
 def _has_ended(manifest: Manifest) -> bool:
@@ -151,7 +158,7 @@ def _job(job: Manifest) -> Any:
         for condition in items(job, "status", "conditions")
         if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed")
     ]
-    return at(job, "metadata").get("deletionTimestamp"), bool(at(job, "spec").get("suspend")), ended
+    return at(job, "metadata").get("deletionTimestamp"), _is_owned(job), bool(at(job, "spec").get("suspend")), ended
 
 
 def _whole(manifest: Manifest) -> Any:

@@ -13,6 +13,7 @@ from slipway_core.resources.status import Phase
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import OWN_KEYS, World
+from slipway_operator.common.orphaned_objects import suspects
 from slipway_operator.kube import kinds
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import Expired
@@ -97,8 +98,9 @@ class Resync:
                 yield from self.world.next_in(kind, namespace)
 
     def _namespaces(self) -> Iterable[Key]:
-        """Yields the namespaces in which a run that is gone left its plan: retention looks after them."""
-        for namespace in self.world.orphaned():
+        """Yields the namespaces in which a run that is gone left its plan, or anything is without an owner."""
+        alone = [manifest["metadata"]["namespace"] for manifest in suspects(self.world)]
+        for namespace in dict.fromkeys([*self.world.orphaned(), *alone]):
             yield Key("Namespace", namespace, namespace)
 
 

@@ -1,6 +1,7 @@
 """What is said of a cluster that is asked whether it can take a run."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.unit.cli.cluster.objects import condition, run_document
@@ -23,6 +24,16 @@ def operator(cluster, ready=1, replicas=1):
     metadata = {"name": "slipway-operator", "namespace": "slipway-system", "labels": LABELS}
     deployment = {"metadata": metadata, "spec": {"replicas": replicas}, "status": {"readyReplicas": ready}}
     cluster.save(**{"deployment/slipway-operator": deployment})
+
+
+def at_work(cluster, *, ago=3.0, namespaces=()):
+    """The chart tells where the operator is, and its Lease was renewed so many seconds ago."""
+    place = {"namespace": "slipway-system", "lease": "slipway-operator", "watchNamespaces": list(namespaces)}
+    settings = json.dumps({"images": {"train": "a:1"}, "operator": place})
+    renewed = (datetime.now(UTC) - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "pod-1", "leaseDurationSeconds": 15, "renewTime": renewed}
+    configured = {"configmap/slipway-client": {"data": {"client.yaml": settings}}}
+    cluster.save(**configured, **{"lease/slipway-operator": {"spec": spec}})
 
 
 def found(cluster, subject):
@@ -59,31 +70,50 @@ def test_settings_that_may_not_be_read_stay_told_apart_from_those_that_are_not_t
 
 
 def test_a_cluster_that_has_the_resources_alone_is_said_to_have_no_operator(cluster):
-    [finding] = found(cluster, "operator")
+    finding, unknown = found(cluster, "operator")
     assert (finding.level, finding.title) == (Level.PROBLEM, "Slipway's operator is not installed")
+    assert unknown.level is Level.NOTE
     assert not found(cluster, "train image")
 
 
 @pytest.mark.parametrize(("replicas", "fix"), [(0, "kubectl scale deployment"), (1, "kubectl logs deployment")])
 def test_an_operator_that_does_not_run_is_a_problem(cluster, replicas, fix):
     operator(cluster, ready=0, replicas=replicas)
-    [finding] = found(cluster, "operator")
+    finding, _ = found(cluster, "operator")
     assert (finding.level, finding.title) == (Level.PROBLEM, "Slipway's operator does not run")
     assert fix in finding.fix
 
 
 def test_an_operator_that_runs_is_told(cluster):
     operator(cluster)
-    [finding] = found(cluster, "operator")
+    finding, _ = found(cluster, "operator")
     assert (finding.level, finding.figure) == (
         Level.GOOD, "Deployment slipway-operator in namespace slipway-system: 1 of 1 replicas ready",
     )  # fmt: skip
 
 
-def test_who_may_not_look_at_deployments_is_told_nothing_of_the_operator(cluster):
+def test_who_may_not_look_at_deployments_is_told_that_nothing_is_known_of_the_operator(cluster):
     cluster.refuse("get deployments", 'Error from server (Forbidden): deployments.apps is forbidden: User "ann" cannot')
-    assert not found(cluster, "operator")
+    [finding] = found(cluster, "operator")
+    assert (finding.level, finding.title) == (Level.NOTE, "whether it is at work is not known to this user")
     assert found(cluster, "train image")
+
+
+def test_a_lease_that_is_renewed_says_that_the_operator_is_at_work(cluster):
+    at_work(cluster)
+    [finding] = [one for one in found(cluster, "operator") if one.level is Level.GOOD]
+    assert finding.title == "it is at work, and looks after namespace team"
+    assert finding.figure.startswith("Lease slipway-operator in namespace slipway-system: renewed ")
+    assert finding.figure.endswith(" s ago by pod-1")
+
+
+def test_an_operator_that_does_not_watch_this_namespace_is_a_problem(cluster):
+    operator(cluster)
+    at_work(cluster, namespaces=["team-a", "team-b"])
+    [finding] = [one for one in found(cluster, "operator") if one.level is Level.PROBLEM]
+    assert finding.title == "no operator looks after this namespace"
+    assert "the chart's watchNamespaces are team-a, team-b, and not team" in finding.figure
+    assert "add team to them, or submit to one of those (-n)" in finding.fix
 
 
 def test_runs_are_counted_as_one_says_it(cluster):

@@ -12,7 +12,7 @@ from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.endpoint_claim import Claim
-from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.lifecycle.observed import EndpointView, HalfPlaced
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult
@@ -176,6 +176,21 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     world.succeed("evaluate", evaluation=evaluation)
     world.settle()
     assert world.phase is Phase.REJECTED
+
+
+def test_A_a_suspended_run_is_not_promoted_on_a_comparison_with_what_is_live_no_more():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    a_live_other_version(world)
+    suspend(world, True)
+    world.settle()
+    assert (world.promotions, world.phase) == (1, Phase.SERVING)
+    assert (world.condition("Live").status, world.condition("Live").reason) == ("False", "Suspended")
+    suspend(world, False)
+    world.settle()
+    assert (world.promotions, world.phase) == (1, Phase.EVALUATING)
 
 
 def test_F_a_superseded_run_is_not_judged_again_when_other_models_go_live():
@@ -346,11 +361,106 @@ def test_an_attempt_that_vanished_is_an_interruption():
 
 def test_attempts_that_keep_vanishing_are_a_failure():
     world = World(a_run())
-    world.settle()
+    world.through("prepare")
     for _ in range(3):
-        world.attempts["prepare"].clear()
+        world.attempts["learn"].clear()
         world.settle()
-    assert world.record("prepare").failures == 1
+    assert world.record("learn").failures == 1
+
+
+def is_interrupted(world: World, step: str, times: int, *, every: float, exit_class=ExitClass.INTERRUPTED) -> None:
+    """Its newest attempt is interrupted, again and again, each time so many seconds after it was the last time."""
+    for _ in range(times):
+        world.wait(every)
+        world.settle()
+        assert world.attempts[step][-1].state != "Ended", "the pause is over"
+        world.end(step, exit_class, message="the pod was preempted")
+        world.settle()
+
+
+@pytest.mark.parametrize("step", ["prepare", "export", "evaluate"])
+@pytest.mark.parametrize("exit_class", [ExitClass.INTERRUPTED, ExitClass.LOST_PEERS])
+def test_a_step_without_training_steps_that_is_drained_from_node_to_node_has_not_failed(step, exit_class):
+    world = World(a_run(retries=0))
+    world.through(*ALL[: ALL.index(step)])
+    is_interrupted(world, step, 9, every=310, exit_class=exit_class)
+    assert (world.record(step).failures, world.record(step).stalls) == (0, 9)
+    world.wait(310)
+    world.through(*ALL[ALL.index(step) :])
+    assert world.phase is Phase.ROLLING_OUT
+    assert (world.record(step).stalls, world.record(step).stalled_since) == (0, None)
+
+
+@pytest.mark.parametrize("step", ["prepare", "export", "evaluate"])
+def test_a_step_without_training_steps_that_is_interrupted_for_ever_fails_with_words(step):
+    world = World(a_run(retries=0))
+    world.through(*ALL[: ALL.index(step)])
+    is_interrupted(world, step, 10, every=400)
+    record = world.record(step)
+    assert (record.state, record.attempt) == (StepState.FAILED, 10)
+    assert record.message.startswith("interrupted 10 times in 1 h 0 min, and got no further: ")
+    assert "the pod was preempted" in record.message
+
+
+def test_a_step_without_training_steps_that_is_interrupted_often_in_a_short_time_is_given_time():
+    world = World(a_run(retries=0))
+    world.settle()
+    is_interrupted(world, "prepare", 3, every=40)
+    assert world.record("prepare").failures == 0
+
+
+def test_a_step_that_is_interrupted_again_and_again_waits_ever_longer():
+    world = World(a_run())
+    world.settle()
+    pauses = []
+    for _ in range(8):
+        world.end("prepare", ExitClass.INTERRUPTED)
+        decision = world.reconcile()
+        pauses.append(decision.look_again.total_seconds() if decision.look_again else 0)
+        world.wait(pauses[-1])
+        world.settle()
+    assert pauses == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_prepare_that_goes_on_with_what_it_has_fetched_makes_progress():
+    world = World(a_run(retries=0))
+    world.settle()
+    for gigabyte in range(1, 40):
+        world._change("prepare", state="Running", progress=Progress(kept=gigabyte << 30))
+        world.wait(600)
+        world.settle()
+        world._change("prepare", progress=None)  # It was killed, and left no word.
+        world.end("prepare", ExitClass.INTERRUPTED)
+        world.settle()
+        assert (world.record("prepare").stalls, world.record("prepare").attempt) == (0, gigabyte + 1)
+    assert world.record("prepare").resumed_step == 39 << 30
+
+
+def test_a_suspension_between_interruptions_is_no_time_in_which_a_step_got_no_further():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn", "export")
+    is_interrupted(world, "evaluate", 9, every=310)
+    world.wait(310)
+    world.settle()
+    suspend(world, True)
+    world.settle()
+    world.wait(24 * 3600)
+    suspend(world, False)
+    world.settle()
+    assert world.running(), "nor is there a pause after it"
+    world.end("evaluate", ExitClass.INTERRUPTED)
+    world.settle()
+    assert world.record("evaluate").failures == 0
+
+
+def test_what_a_release_recorded_as_stalls_of_prepare_is_given_time():
+    world = World(a_run(retries=0))
+    world.settle()
+    record = world.record("prepare").model_copy(update={"stalls": 2})
+    world.run = world.run.model_copy(update={"status": world.run.status.model_copy(update={"stages": [record]})})
+    world.end("prepare", ExitClass.INTERRUPTED)
+    world.settle()
+    assert world.record("prepare").failures == 0
 
 
 def test_a_clock_that_is_ahead_prolongs_no_pause():
@@ -844,11 +954,15 @@ class RandomWorld(RuleBasedStateMachine):
     @rule(
         exit_class=st.sampled_from([c for c in ExitClass if c is not ExitClass.DONE]),
         training_step=st.integers(0, 5),
+        kept=st.sampled_from([0, 1 << 20, 1 << 30]),
         with_result=st.booleans(),
     )
-    def attempt_ends_badly(self, exit_class, training_step, with_result):
+    def attempt_ends_badly(self, exit_class, training_step, kept, with_result):
         step, _ = self.world.running()[0]
-        self.world.reach(step, training_step)
+        if step == "learn":
+            self.world.reach(step, training_step)
+        else:
+            self.world._change(step, state="Running", progress=Progress(kept=kept))
         if with_result:
             self.world.fail(step, exit_class=exit_class)
         else:
@@ -872,13 +986,18 @@ class RandomWorld(RuleBasedStateMachine):
         metrics = {} if perplexity is None else {"perplexity": perplexity}
         self.world.succeed(step, metrics=metrics, evaluation=evaluation)
 
+    @precondition(lambda self: any(step == "learn" for step, _ in self.world.running()))
+    @rule(elder=st.booleans(), state=st.sampled_from(["Starting", "Running"]))
+    def half_of_an_attempt_finds_no_place(self, elder, state):
+        self.world._change("learn", state=state, half_placed=HalfPlaced(self.world.now, 1, 2, elder))
+
     @precondition(lambda self: self.world.running())
     @rule()
     def attempt_vanishes(self):
         step, attempt = self.world.running()[0]
         self.world.attempts[step].remove(attempt)
 
-    @rule(seconds=st.integers(1, 400))
+    @rule(seconds=st.one_of(st.integers(1, 400), st.integers(3000, 4000)))
     def time_passes(self, seconds):
         self.world.wait(seconds)
 
@@ -936,6 +1055,12 @@ class RandomWorld(RuleBasedStateMachine):
         for record in self.world.run.status.stages if self.world.run.status else []:
             assert record.failures <= self.world.plan.retries + 1
             assert (record.failures == self.world.plan.retries + 1) <= (record.state is StepState.FAILED)
+
+    @invariant()
+    def interruptions_of_a_training_stage_alone_are_soon_a_failure(self):
+        for record in self.world.run.status.stages if self.world.run.status else []:
+            assert record.stalls < (3 if record.name == "learn" else 10) or record.stalled_since is not None
+            assert record.stalled_since is None or (record.name != "learn" and record.stalls)
 
     def teardown(self):
         """F: once the world holds still, so does the lifecycle, and a quiet pass says and writes nothing."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slipway_operator.common.warning_events import WarningEvents
+from slipway_operator.kube.errors import Forbidden, Unreachable
 
 
 class Server:
@@ -25,8 +26,8 @@ def about(server, *asked, told=None):
     told = told or WarningEvents(server, lambda: server.now)
 
     async def ask():
-        named = [told.about({"metadata": {"namespace": space, "uid": uid}}) for space, uid in asked]
-        return [[event["message"] for event in found] for found in await asyncio.gather(*named)]
+        named = [told._about({"metadata": {"namespace": space, "uid": uid}}) for space, uid in asked]
+        return [[event["message"] for event in found] for found, _ in await asyncio.gather(*named)]
 
     return asyncio.run(ask())
 
@@ -88,3 +89,41 @@ def test_an_event_is_as_old_as_the_last_of_its_series():
         "series": {"lastObservedTime": "2025-12-31T23:59:00.000000Z"},
     }
     assert about(server, ("team", "a")) == [["no claim"]]
+
+
+class Deaf(Server):
+    def __init__(self, error=None):
+        super().__init__()
+        self.error = error
+
+    async def warnings(self, namespace):
+        self.lists.append(namespace)
+        if self.error is None:
+            await asyncio.Event().wait()
+        raise self.error
+
+
+POD = {"kind": "Pod", "metadata": {"namespace": "team", "name": "p", "uid": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Unreachable("HTTP 500: the store of Events is away"), "the store of Events is away"),
+        (Forbidden("events is forbidden"), "events is forbidden"),
+        (None, "no answer within 0.01 s"),
+    ],
+)
+def test_events_that_cannot_be_read_are_told_of_and_keep_no_pass_from_its_end(error, words):
+    server = Deaf(error)
+    told = WarningEvents(server, lambda: server.now, patience=0.01)
+    (blocker,) = asyncio.run(told.blockers(POD))
+    assert (blocker.type, blocker.reason, blocker.warns) == ("CauseUnknown", "EventsUnreadable", False)
+    assert blocker.message.startswith("the Pod p does not start, and the Events that say why cannot be read: ")
+    assert words in blocker.message
+    server.now += timedelta(seconds=29)
+    asyncio.run(told.blockers(POD))
+    assert len(server.lists) == 1, "who does not answer is not asked all the time"
+    server.now += timedelta(seconds=1)
+    server.warnings = Server.warnings.__get__(server)
+    assert asyncio.run(told.blockers(POD)) == ()

@@ -8,7 +8,7 @@ from tests.unit.operator.run_world import RunWorld
 from slipway_core.resources.status import Progress
 from slipway_operator import names
 from slipway_operator.kube import kinds
-from slipway_operator.kube.errors import Conflict
+from slipway_operator.kube.errors import Conflict, Forbidden, Unreachable
 
 
 def queued_run(**spec) -> RunWorld:
@@ -33,9 +33,12 @@ def take_back(world: RunWorld, step: str, pod) -> None:
 
 def test_D_a_queue_can_admit_no_attempt_of_a_run_that_has_failed():
     world = queued_run(retries=0)
-    for _ in range(3):
+    for _ in range(10):
         take_back(world, "prepare", admit(world, "prepare"))
         world.settle()
+        world.now += timedelta(minutes=7)
+        if world.phase != "Failed":
+            world.settle()
     assert world.phase == "Failed"
     assert world.jobs() == [], "the queue would start it again, and nobody would look"
     before = world.run["status"]
@@ -81,6 +84,63 @@ def test_D_an_attempt_whose_succeeded_pod_no_watch_has_told_of_is_not_made_again
         world.reconcile()
     world.settle()
     assert (world.record("prepare")["state"], len(world.jobs("prepare"))) == ("Succeeded", 1)
+
+
+def unreadable(world: RunWorld, error: Exception, *kinds_: kinds.Kind) -> None:
+    """From now on the API server answers each list of these kinds with an error."""
+    pages = world.cluster.pages
+
+    def answer(kind, namespace=None, selector=None, fields=None):
+        if kind in kinds_:
+            raise error
+        return pages(kind, namespace, selector, fields)
+
+    async def warnings(namespace):
+        raise error
+
+    world.cluster.pages = answer  # type: ignore[method-assign]
+    if kinds.EVENT in kinds_:
+        world.cluster.warnings = warnings  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("error", [Unreachable("HTTP 500: no"), Forbidden("no")])
+def test_a_run_stops_and_goes_on_while_nobody_can_ask_its_queue(error):
+    world = queued_run()
+    unreadable(world, error, kinds.WORKLOAD)
+    world.settle()
+    assert world.condition("Queued")["reason"] == ("Waiting" if isinstance(error, Forbidden) else "QueueUnreachable")
+    world.edit(suspend=True)
+    world.settle()
+    assert (world.phase, world.jobs()) == ("Suspended", [])
+    world.edit(suspend=False)
+    world.settle()
+    assert world.phase == "Queued"
+
+
+def test_a_run_stops_while_nobody_can_read_why_its_pod_does_not_start():
+    world = RunWorld()
+    world.settle()
+    unreadable(world, Unreachable("HTTP 500: no"), kinds.EVENT)
+    world.now += timedelta(seconds=10)
+    world.settle()
+    assert world.condition("CauseUnknown")["reason"] == "EventsUnreadable"
+    world.edit(suspend=True)
+    world.settle()
+    assert (world.phase, world.jobs()) == ("Suspended", [])
+
+
+def test_a_run_goes_on_while_nobody_can_read_its_claim():
+    world = RunWorld(spec={"compute": {"nodes": 2}, "storage": {"claimName": "theirs"}})
+    get = world.cluster.get
+
+    async def forbidden(kind, namespace, name):
+        if kind is kinds.CLAIM:
+            raise Forbidden("claims are nobody's business")
+        return await get(kind, namespace, name)
+
+    world.cluster.get = forbidden  # type: ignore[method-assign]
+    world.settle()
+    assert (world.phase, len(world.jobs("prepare"))) == ("Preparing", 1)
 
 
 def interrupted(world: RunWorld, step: str, times: int) -> None:

@@ -1,12 +1,13 @@
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.unit.operator.fake_cluster import FakeCluster
 from tests.unit.operator.kube_objects import NAMESPACE, a_job
 
 from slipway_operator.kube import kinds
-from slipway_operator.kube.errors import Forbidden, NotFound
-from slipway_operator.runs.queue_admission import why_queued
+from slipway_operator.kube.errors import Busy, Forbidden, Invalid, NotFound, Unreachable
+from slipway_operator.runs.queue_admission import QueueAdmission
 
 _RESERVED = {"type": "QuotaReserved", "status": "True"}
 
@@ -32,25 +33,33 @@ def a_workload(job, *conditions, **status):
 
 
 class Deaf(FakeCluster):
-    """Answers a list with an error."""
+    """Answers a list with an error, or never."""
 
-    error: Exception
+    error: Exception | None
+    asked = 0
 
     async def list(self, kind, namespace=None, selector=None):
+        self.asked += 1
+        if self.error is None:
+            await asyncio.Event().wait()
         raise self.error
+
+
+def now():
+    return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def why(*workloads, queue="team"):
     cluster = FakeCluster()
     for workload in workloads:
         cluster.put(workload)
-    return asyncio.run(why_queued(cluster, a_queued_job(queue)))
+    return asyncio.run(QueueAdmission(cluster, now).why(a_queued_job(queue)))
 
 
 def why_not(error):
     cluster = Deaf()
     cluster.error = error
-    return asyncio.run(why_queued(cluster, a_queued_job()))
+    return asyncio.run(QueueAdmission(cluster, now, patience=0.01).why(a_queued_job()))
 
 
 @pytest.mark.parametrize(
@@ -94,3 +103,38 @@ def test_a_job_that_somebody_suspended_and_no_queue_has_names_the_field():
     found = why(queue=None)
     assert found.reason == "NoQueue"
     assert "name one in compute.queue" in found.message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Unreachable("HTTP 500: conversion webhook failed"), "conversion webhook failed"),
+        (Busy("too many requests", 1.0), "too many requests"),
+        (Invalid("the selector is not taken"), "the selector is not taken"),
+        (None, "no answer within 0.01 s"),
+    ],
+)
+def test_kueue_that_cannot_be_asked_is_told_of(error, words):
+    found = why_not(error)
+    assert (found.type, found.reason) == ("Queued", "QueueUnreachable")
+    assert "queue team has not admitted it" in found.message
+    assert words in found.message
+    assert "kubectl get workloads" in found.message
+
+
+def test_kueue_that_does_not_answer_is_asked_once_for_all_that_wait_in_a_namespace_and_again_later():
+    cluster = Deaf()
+    cluster.error = Unreachable("HTTP 500")
+    time = now()
+    queues = QueueAdmission(cluster, lambda: time)
+
+    def ask():
+        return asyncio.run(queues.why(a_queued_job())).reason
+
+    assert {ask() for _ in range(100)} == {"QueueUnreachable"}
+    assert cluster.asked == 1
+    time += timedelta(seconds=30)
+    cluster.error = NotFound("the server could not find the requested resource")
+    assert ask() == "NoKueue"
+    assert ask() == "NoKueue"
+    assert cluster.asked == 3

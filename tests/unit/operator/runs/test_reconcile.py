@@ -210,7 +210,8 @@ def test_G_a_step_that_is_done_is_recorded_while_the_job_of_the_next_one_is_refu
     world.reconcile()
     assert world.record("prepare")["state"] == "Succeeded"
     assert world.record("learn") == {
-        "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "resumedStep": 0, "metrics": {}
+        "name": "learn", "state": "Pending", "attempt": 0, "failures": 0, "stalls": 0, "gaveWay": 0, "resumedStep": 0,
+        "metrics": {},
     }  # fmt: skip
     assert world.condition("Progressing")["message"] == "learn cannot start: exceeded quota: jobs"
     assert world.phase == "Pending", "it does not train"
@@ -617,3 +618,23 @@ def test_A_a_verdict_that_somebody_wrote_first_is_replaced_also_for_a_run_withou
     world.persist()
     (verdict,) = [one for one in world.cluster.all(kinds.CONFIG_MAP) if "verdict" in one["data"]]
     assert (verdict["data"]["verdict"], world.phase) == ("Pass", "Completed")
+
+
+def test_an_endpoint_that_takes_its_time_to_be_deleted_is_not_made_again_by_its_run():
+    """Orphaned, or deleted in the foreground, it stays for a while with a generation that no status is about."""
+    world = RunWorld()
+    world.train()
+    world.evaluate()
+    world.serve()
+    endpoint = world.cluster.one(kinds.MODEL_ENDPOINT, "chat")
+    generation = endpoint["metadata"]["generation"] + 1
+    going = {**endpoint["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z", "generation": generation}
+    key = ("ModelEndpoint", "default", "chat")
+    world.cluster.put({**endpoint, "metadata": going})
+    world.cluster.objects[key]["metadata"]["generation"] = generation
+    world.cluster.put({**world.cluster.objects[key], "metadata": {**world.cluster.objects[key]["metadata"]}})
+    world.settle()
+    assert world.phase == "Serving"
+    world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
+    world.settle()
+    assert (world.phase, world.cluster.all(kinds.MODEL_ENDPOINT)) == ("Completed", [])

@@ -274,6 +274,37 @@ def test_a_cleanup_that_is_not_ours_is_done_again():
     assert records(world) == []
 
 
+def test_a_cluster_that_changes_every_job_is_told_of_and_gets_ever_fewer_of_them():
+    world = RunWorld()
+    world.settle()
+    delete(world)
+    looks = retention(world)
+    made: set[str] = set()
+    for _ in range(24 * 6):
+        for job in world.jobs():
+            if not job.get("status"):
+                made.add(job["metadata"]["uid"])
+                job["spec"]["template"]["spec"]["containers"].append({"name": "proxy"})
+                world.cluster.put({**job, "status": DONE})
+        for _ in range(3):
+            asyncio.run(looks.reconcile("default"))
+            world.now += timedelta(seconds=30)
+        world.now += timedelta(minutes=8, seconds=30)
+    assert 3 <= len(made) <= 9, "a day has 2,880 half minutes"
+    assert records(world) == ["demo"], "nobody knows whether the folder is gone"
+    (told,) = [event for event in world.cluster.all(kinds.EVENT) if event["reason"] == "CleanupChanged"]
+    assert told["involvedObject"]["kind"] == "ConfigMap"
+    assert "its number of containers differs" in told["message"]
+    assert "a mutating webhook" in told["message"]
+    # The webhook was mended.
+    world.now += timedelta(days=1)
+    asyncio.run(looks.reconcile("default"))
+    asyncio.run(looks.reconcile("default"))
+    cleanup_done(world)
+    asyncio.run(looks.reconcile("default"))
+    assert records(world) == []
+
+
 def test_B_a_record_alone_says_of_no_endpoint_that_its_history_may_go():
     world = RunWorld(name="first")
     world.train()

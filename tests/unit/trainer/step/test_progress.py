@@ -11,6 +11,7 @@ import pytest
 
 from slipway_core.resources.api import in_words
 from slipway_core.resources.status import Progress
+from slipway_trainer.step import disk_space
 from slipway_trainer.step.progress import Metrics, Reporter, line, read
 
 P = Progress(
@@ -75,6 +76,30 @@ def test_progress_and_metrics_are_served() -> None:
         assert "slipway_train_validation_loss NaN" in text
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{url}/other")
+    finally:
+        reporter.close()
+
+
+def test_what_prepare_has_fetched_is_its_progress(tmp_path: Path) -> None:
+    clock = Clock()
+    reporter = Reporter("prepare", out=io.StringIO(), clock=clock, kept=lambda: disk_space.taken(tmp_path / "fetched"))
+    port = reporter.serve({"SLIPWAY_PROGRESS_PORT": "0"})
+
+    def kept() -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/progress") as answer:
+            return json.load(answer)["kept"]
+
+    try:
+        assert kept() == 0
+        (tmp_path / "fetched/data").mkdir(parents=True)
+        with (tmp_path / "fetched/data/rows.part").open("wb") as part:
+            part.truncate(1 << 30)
+            part.write(b"x" * (1 << 20))
+        assert kept() == 0, "the folder is looked through now and then"
+        clock.now += 5
+        assert 1 << 20 <= kept() < 2 << 20, "a hole is not yet fetched"
+        reporter.say("reading")
+        assert kept() >= 1 << 20
     finally:
         reporter.close()
 

@@ -23,6 +23,7 @@ from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.model import lineage
+from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
@@ -50,7 +51,7 @@ def run(
     Raises BadArtifact when the artifact is not what its manifest says or another one, BadData when prepared data is
     missing, DamagedShard when it is not what prepare reported.
     """
-    reporter = Reporter("evaluate")
+    reporter = Reporter("evaluate", kept=lambda: disk_space.taken(workspace.fetched_live))
     reporter.serve()
     try:
         live = baselines.parse(baseline) if baseline else None

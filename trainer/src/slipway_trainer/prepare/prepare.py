@@ -34,6 +34,7 @@ from slipway_trainer.prepare import (
     tokenizer_of_run,
     training_scan,
 )
+from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter, Say
 from slipway_trainer.step.requester import requester
@@ -64,7 +65,7 @@ def run(
         NoSpace: the disk is too small for what will be written.
         FetchError: data or base model cannot be fetched; after Unavailable another attempt goes on with what was.
     """
-    reporter = Reporter("prepare")
+    reporter = Reporter("prepare", kept=lambda: disk_space.taken(workspace.fetched))
     reporter.serve()
     try:
         say = say or reporter.say

@@ -26,6 +26,8 @@ Say = Callable[[str], None]
 QUIET_SECONDS = 5.0
 """Between two lines of a log that is no terminal."""
 LIVE_SECONDS = 0.2
+KEPT_SECONDS = 5.0
+"""Between two looks at what a step keeps, which go through a folder."""
 MESSAGE_LIMIT = 1024
 
 _GAUGES = {
@@ -50,8 +52,11 @@ class Reporter:
         *,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        kept: Callable[[], int] | None = None,
     ) -> None:
+        """`kept` looks how many bytes a step without training steps has by now that the next attempt begins with."""
         self.stage = stage
+        self._look, self._looked_at, self._kept = kept, -1e9, 0
         self.progress = Progress()
         self.out = out or sys.stdout
         self.clock = clock
@@ -83,6 +88,14 @@ class Reporter:
     def reached(self) -> Progress | None:
         """Returns where training is, without what goes on there, but with what is wrong; None before the first step."""
         return self.progress.model_copy(update={"message": None}) if self.progress.total else None
+
+    def observed(self) -> Progress:
+        """Returns the progress for whoever asks, with what the step keeps by now."""
+        if self._look is None:
+            return self.progress
+        if self.clock() - self._looked_at >= KEPT_SECONDS:
+            self._looked_at, self._kept = self.clock(), self._look()
+        return self.progress.model_copy(update={"kept": self._kept})
 
     def say(self, message: str | None) -> None:
         """Shows what goes on when it is not a step: loading, writing a checkpoint."""
@@ -213,7 +226,7 @@ def _server(host: str, port: int, reporter: Reporter) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/progress":
-                body, kind = json.dumps(reporter.progress.to_document()).encode(), "application/json"
+                body, kind = json.dumps(reporter.observed().to_document()).encode(), "application/json"
             elif self.path == "/metrics":
                 body, kind = reporter.metrics_text(), CONTENT_TYPE_LATEST
             else:

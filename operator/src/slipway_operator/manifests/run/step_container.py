@@ -37,6 +37,7 @@ def step_container(
     settings: Settings,
     baseline: Baseline | None,
     inputs: Inputs,
+    job: str,
 ) -> Manifest:
     """Returns the container without its mounts.
 
@@ -53,7 +54,7 @@ def step_container(
         "env": [
             *_environment(plan, settings),
             *environment.values(inputs.variables()),
-            *_rendezvous(plan, step, attempt),
+            *_rendezvous(plan, step, job),
             *secrets["env"],
         ],
         "envFrom": secrets["envFrom"],
@@ -81,12 +82,11 @@ def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
     ]
 
 
-def _rendezvous(plan: Plan, step: str, attempt: int) -> list[Manifest]:
+def _rendezvous(plan: Plan, step: str, job: str) -> list[Manifest]:
     """Where the other pods are. Without it all ranks start in this one."""
     if step in FIXED_STEPS or plan.compute.nodes == 1:
         return []
-    run = plan.run
-    master = f"{names.job(run.name, step, attempt)}-0.{names.rendezvous(run.name, step)}"
+    master = f"{job}-0.{names.rendezvous(plan.run.name, step)}"
     return [
         environment.from_field("SLIPWAY_NODE_RANK", _INDEX),
         *environment.values({"SLIPWAY_MASTER_ADDR": master, "SLIPWAY_MASTER_PORT": str(MASTER_PORT)}),

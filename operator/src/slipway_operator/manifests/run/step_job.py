@@ -31,6 +31,8 @@ class _Attempt:
     claim: str
     baseline: Baseline | None
     inputs: Inputs
+    name: str
+    """Of the Job, by which its pods find each other."""
 
     @property
     def pods(self) -> int:
@@ -51,6 +53,7 @@ def step_job(
     claim: str,
     baseline: Baseline | None = None,
     inputs: Inputs | None = None,
+    name: str | None = None,
 ) -> Manifest:
     """Returns the Job. It is only ever created: the next attempt is another Job, which the lifecycle starts.
 
@@ -65,12 +68,15 @@ def step_job(
         claim: the PersistentVolumeClaim of the workspace.
         baseline: the live version, for evaluate.
         inputs: what the step is told of that which it finds in the workspace.
+        name: of the Job, where another release gave it another one.
 
     Raises ManifestError when two Secrets of the step contradict each other.
     """
-    own = _Attempt(plan, step, attempt, claim, baseline, inputs or Inputs())
+    own = _Attempt(
+        plan, step, attempt, claim, baseline, inputs or Inputs(), name or names.job(plan.run.name, step, attempt)
+    )
     metadata: Manifest = {
-        "name": names.job(plan.run.name, step, attempt),
+        "name": own.name,
         "namespace": plan.run.namespace,
         "labels": own.labels,
         "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: str(baseline)} if baseline else {}),
@@ -126,6 +132,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
                     settings=settings,
                     baseline=own.baseline,
                     inputs=own.inputs,
+                    job=own.name,
                 ),
                 "volumeMounts": [
                     *claims.mounts(own.claim, own.plan.workspace_folder, read),

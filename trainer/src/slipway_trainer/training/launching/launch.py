@@ -28,6 +28,9 @@ LAUNCHER_VARIABLE = "SLIPWAY_LAUNCHER_PID"
 """Environment variable: set for the ranks; they end with this process."""
 DEFAULT_PORT = 29400
 DEFAULT_GRACE_SECONDS = 30
+JOIN_SECONDS = 1800
+"""How long a node waits for the others to come. They may have no place yet, or pull an image of 20 GB: torchrun's own
+600 s would end an attempt before its executor has seen to that."""
 PEER_SECONDS = 30.0
 """A launcher that lost the others waits this long for an error of its own ranks: theirs may be the cause."""
 
@@ -95,7 +98,7 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
             run_id=f"{plan.run.uid}-{stage}-{attempt}",
             rdzv_backend="c10d" if local else "static",
             rdzv_endpoint="127.0.0.1:0" if local else f"{where.master}:{where.port}",
-            rdzv_configs={} if local else {"rank": where.node_rank},
+            rdzv_configs={} if local else {"rank": where.node_rank, "timeout": JOIN_SECONDS},
             local_addr="127.0.0.1" if local else None,
             max_restarts=0,
             monitor_interval=0.2,
