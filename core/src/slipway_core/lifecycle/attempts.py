@@ -14,6 +14,7 @@ from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import (
     METRICS_LIMIT,
     ArtifactStatus,
@@ -89,11 +90,18 @@ def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
             "state": StepState.RUNNING,
             "attempt": attempt.number,
             "job": attempt.job,
+            **_layout(record, attempt),
             "started_at": record.started_at or timestamp(attempt.started_at),
             "progress": attempt.progress or record.progress,
             "finished_at": None,
         }
     )
+
+
+def _layout(record: StepStatus, attempt: Attempt) -> dict[str, int | None]:
+    """Returns over what an attempt is spread: as it was made, whatever the resource says by now."""
+    known = record if attempt.number == record.attempt and attempt.nodes is None else attempt
+    return {"nodes": known.nodes, "processes_per_node": known.processes_per_node}
 
 
 def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
@@ -179,12 +187,15 @@ def _create(draft: Draft, name: str, number: int) -> None:
     draft.create.append(
         CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None, _inputs(draft, name))
     )
-    record = draft.steps[name]
+    record, compute = draft.steps[name], draft.plan.compute
+    spread = name not in FIXED_STEPS
     draft.update(
         name,
         state=StepState.RUNNING,
         attempt=number,
         job=None,
+        nodes=compute.nodes if spread else None,
+        processes_per_node=compute.processes_per_node if spread else None,
         started_at=record.started_at or timestamp(draft.now),
         finished_at=None,
     )

@@ -33,6 +33,9 @@ class Attempt:
     progress: Progress | None = None
     job: str | None = None
     """uid of its Job; None for a local process."""
+    nodes: int | None = None
+    """Pods that it was made with; None where the executor does not say."""
+    processes_per_node: int | None = None
 
 
 @dataclass(frozen=True)

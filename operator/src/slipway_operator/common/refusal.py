@@ -45,9 +45,9 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
     """Returns what of a decision's status holds nevertheless: what has ended is recorded, for its Jobs and pods may go,
     and an attempt that was not created is not, so that it is created under the same number later."""
     stages = list(decision.status.stages)
-    for wanted in refusal.not_created:
-        stages = [_before(stage, wanted) if stage.name == wanted.step else stage for stage in stages]
     was = run.status or RunStatus()
+    for wanted in refusal.not_created:
+        stages = [_before(stage, wanted, was) if stage.name == wanted.step else stage for stage in stages]
     if was.plan_digest is None and not any(stage.attempt for stage in stages):
         # Nothing of it has run, and a spec that is to blame may be mended for as long as no plan is recorded.
         return refused(run, was, refusal, now)
@@ -76,7 +76,9 @@ def refused(run: TrainingRun, status: RunStatus, refusal: Refusal, now: datetime
     return status.model_copy(update={"conditions": own, "observed_generation": generation})
 
 
-def _before(record: StepStatus, wanted: CreateAttempt) -> StepStatus:
+def _before(record: StepStatus, wanted: CreateAttempt, was: RunStatus) -> StepStatus:
+    earlier = was.step(record.name)
+    layout = {name: getattr(earlier, name, None) for name in ("nodes", "processes_per_node")}
     if wanted.number == 1:
-        return record.model_copy(update={"state": StepState.PENDING, "attempt": 0, "started_at": None})
-    return record.model_copy(update={"state": StepState.WAITING, "attempt": wanted.number - 1})
+        return record.model_copy(update={"state": StepState.PENDING, "attempt": 0, "started_at": None, **layout})
+    return record.model_copy(update={"state": StepState.WAITING, "attempt": wanted.number - 1, **layout})
