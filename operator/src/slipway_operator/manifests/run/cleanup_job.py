@@ -11,8 +11,7 @@ from slipway_core.resources import pod_security
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.pod import claims, environment, scratch
-from slipway_operator.manifests.pod.placement import placement
+from slipway_operator.manifests.pod import claims, environment, placement, scratch
 from slipway_operator.settings import Settings
 
 _TRIES = 3
@@ -35,7 +34,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
     arguments = ["cleanup", "--workspace", f"{WORKSPACE_MOUNT}/{names.run_folder(run.name, run.uid)}"]
     pod: Manifest = {
         **pod_security.no_cluster_access(),
-        **placement(plan.compute, settings.images.pull_secrets),
+        **placement.placement(plan.compute, settings.training, settings.images.pull_secrets),
         "restartPolicy": "Never",
         "securityContext": pod_security.pod_security(),
         "containers": [
@@ -63,5 +62,8 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
             "labels": labels,
             "ownerReferences": [owner.reference()],
         },
-        "spec": {"backoffLimit": _TRIES, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        "spec": {
+            "backoffLimit": _TRIES,
+            "template": {"metadata": placement.metadata(plan.compute, settings.training, labels), "spec": pod},
+        },
     }
