@@ -1,7 +1,7 @@
 """The plan: a run with every default filled in and every relative name resolved, frozen, with a digest.
 
-What runs is the plan. Editing the file, the defaults or the chart never changes a run under way. Where it runs is no part
-of what the digest covers: that may be edited while the run is suspended, and each attempt has its own.
+What runs is the plan. Editing the file, the defaults or the chart never changes a run under way. Where it runs is no
+part of what the digest covers: that may be edited while the run is suspended, and each attempt has its own.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Images(Api):
 
 
 class Plan(Api):
-    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults, and from
-    version 2 on not where it runs (`compute.PLACEMENT`)."""
+    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults, and
+    from version 2 on not where it runs (`compute.PLACEMENT`)."""
 
     version: Literal[1, 2] = 2
     """What the digest covers. A record of version 1 keeps its digest, and its run nodes and processesPerNode: the image
@@ -189,7 +189,7 @@ def as_written(fresh: Plan, older: Plan) -> Plan:
 
 
 def placed(plan: Plan, now: Compute) -> Plan:
-    """Returns a plan with where its run runs now, as the resource says. Of version 1 nodes and processesPerNode stay."""
+    """Returns a plan with where its run runs now, as the resource says; of version 1 nodes and processes stay."""
     fields = [name for name in PLACEMENT if plan.version > 1 or name not in _FIXED_IN_1]
     update = {name: getattr(now, name) for name in fields}
     return plan.model_copy(update={"compute": plan.compute.model_copy(update=update)})

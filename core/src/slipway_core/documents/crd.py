@@ -124,8 +124,8 @@ _AT_REST = (
 
 
 def _immutable(model: type[Api]) -> list[Schema]:
-    """A planned run's spec stays as it is, but where it runs may be edited while nothing of it does; one rule a field, so
-    that the error names the one that changed."""
+    """A planned run's spec stays as it is, but where it runs may be edited while nothing of it does; one rule a field,
+    so that the error names the one that changed."""
     spec = schema_walk.item(model.model_fields["spec"].annotation)
     rules: list[Schema] = []
     for name, field in schema_walk.fields(spec).items():
