@@ -25,12 +25,12 @@ def test_E_a_suspended_run_goes_on_where_it_is_told_to_with_the_plan_that_it_had
     run.pod("learn").runs()
     run.reaches("Training")
     digest = run.status["planDigest"]
-    with pytest.raises(Refused, match="compute.nodes cannot change while the run is under way: set suspend: true"):
+    with pytest.raises(Refused, match=r"compute\.nodes cannot change while the run is under way: set suspend: true"):
         run.edit(compute=ELSEWHERE)
     run.edit(suspend=True)
     run.reaches("Suspended")
     run.edit(compute=ELSEWHERE)
-    with pytest.raises(Refused, match="compute.accelerator cannot change once the run is planned"):
+    with pytest.raises(Refused, match=r"compute\.accelerator cannot change once the run is planned"):
         run.edit(compute={"accelerator": "example.com/gpu"})
     run.edit(suspend=False)
     pod = run.pod("learn", attempt=2, index=1)

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from slipway_core.resources import placement
-from slipway_core.resources.api import Api, Name, Quantity, ShortText
-from slipway_core.resources.placement import NodeSelector, PodAnnotations, PodLabels, TemplateName, Tolerations
+from slipway_core.resources.api import Api, Name, Quantity, ShortText, Text
+from slipway_core.resources.placement import PodAnnotations, PodLabels, TemplateName, Tolerations
 
 
 class Resources(Api):
@@ -36,7 +36,7 @@ class Compute(Api):
     """Of each pod; the chart's default when left out."""
     queue: Name | None = None
     """Kueue LocalQueue."""
-    node_selector: NodeSelector | None = None
+    node_selector: Annotated[dict[ShortText, Text], Field(max_length=32)] | None = None
     """Labels that a node must have; the chart's default when left out, none with {}."""
     tolerations: Tolerations | None = None
     """Taints on which the pods may run; the chart's default when left out, none with []."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import GROUP, Api, Name, Rule, ShortText, Text
+from slipway_core.resources.api import GROUP, Api, Name, Rule, ShortText
 
 LABEL_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
@@ -33,12 +33,12 @@ class Toleration(Api):
     """How long a pod stays on a node that gets the taint; for ever when left out."""
 
 
-NodeSelector = Annotated[dict[ShortText, Text], Field(max_length=32)]
+LabelValue = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=63)]
+NodeSelector = Annotated[dict[ShortText, LabelValue], Field(max_length=32)]
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
-PodLabels = Annotated[
-    dict[ShortText, Annotated[str, Field(pattern=LABEL_PATTERN, max_length=63)]], Field(max_length=32)
-]
-PodAnnotations = Annotated[dict[ShortText, Text], Field(max_length=32)]
+PodLabels = Annotated[dict[ShortText, LabelValue], Field(max_length=32)]
+PodAnnotations = Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=32)]
+"""Bounded, since what a version was made of is kept in annotations, of which an object may have 256 KiB."""
 TemplateName = Name
 
 

@@ -140,8 +140,8 @@ def _room(pod: Manifest) -> str:
 def _fit(pod: Manifest) -> str:
     own, when, chart = ("", "", "serving") if _serves(pod) else ("compute.", "suspend the run for that; ", "training")
     return (
-        f"Change {own}nodeSelector or {own}tolerations ({when}left out: defaults.{chart} of the chart), or add a node that "
-        "fits them"
+        f"Change {own}nodeSelector or {own}tolerations ({when}left out: defaults.{chart} of the chart), or add a node "
+        "that fits them"
     )
 
 
@@ -194,8 +194,8 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         return Blocker("SecretMissing", "KeyNotFound", text)
     if found := re.search(r'configmaps? "([^"]+)" not found', message):
         text = (
-            f"the ConfigMap {found[1]} does not exist in this namespace; that of a plan comes back with the next look at "
-            "the run, and that of a pod template of the chart is to be created in each namespace"
+            f"the ConfigMap {found[1]} does not exist in this namespace; that of a plan comes back with the next look "
+            "at the run, and that of a pod template of the chart is to be created in each namespace"
         )
         return Blocker("ConfigMapMissing", "NotFound", text)
     if found := re.search(r"exceeded quota: ([^,]+), requested: (.+?), used: (.+?), limited: (.+)", message):
@@ -209,14 +209,14 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         message,
     ):
         text = (
-            f"there is no PriorityClass {found[1] or found[2]}; create it, or change priorityClassName: compute's of the "
-            "run, the endpoint's, or that of the chart's defaults"
+            f"there is no PriorityClass {found[1] or found[2]}; create it, or change priorityClassName: compute's of "
+            "the run, the endpoint's, or that of the chart's defaults"
         )
         return Blocker("PriorityClassMissing", "NotFound", text)
     if found := re.search(r'serviceaccount "([^"]+)" not found', message):
         text = (
-            f"the ServiceAccount {found[1]} of a pod template of the chart does not exist in this namespace; create it, "
-            "and it goes on by itself"
+            f"the ServiceAccount {found[1]} of a pod template of the chart does not exist in this namespace; create "
+            "it, and it goes on by itself"
         )
         return Blocker("ServiceAccountMissing", "NotFound", text)
     if found := re.search(r'RuntimeClass "?([\w.-]+)"? not found', message):
