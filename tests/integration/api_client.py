@@ -42,6 +42,8 @@ _KNOWN = {
             )
         ),
         Kind("v1", "ResourceQuota", "resourcequotas"),
+        Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False),
+        Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False),
     )
 }
 

@@ -1,6 +1,7 @@
 """The plan: a run with every default filled in and every relative name resolved, frozen, with a digest.
 
-What runs is the plan. Editing the file, the defaults or the chart never changes a run under way.
+What runs is the plan. Editing the file, the defaults or the chart never changes a run under way. Where it runs is no
+part of what the digest covers: that may be edited while the run is suspended, and each attempt has its own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
 from pydantic import PrivateAttr, model_validator
+from pydantic.alias_generators import to_camel
 
 from slipway_core.protocol.workspace import WORKSPACE_CLAIM, is_folder_of, run_folder
 from slipway_core.resources import uris
 from slipway_core.resources.api import Api, Digest, Name
-from slipway_core.resources.compute import Compute
+from slipway_core.resources.compute import PLACEMENT, Compute
 from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
@@ -42,9 +44,12 @@ class Images(Api):
 
 
 class Plan(Api):
-    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults."""
+    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults, and
+    from version 2 on not where it runs (`compute.PLACEMENT`)."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """What the digest covers. A record of version 1 keeps its digest, and its run nodes and processesPerNode: the image
+    that it was planned with reads them there."""
     run: RunIdentity
     digest: Digest
     model: Model
@@ -117,7 +122,11 @@ class Plan(Api):
 
     def to_json(self) -> str:
         """Returns `plan.json`, which `load` takes: of an older release's plan, its words."""
-        return json.dumps({**self.to_document(), **(self._words or {})}, ensure_ascii=False, indent=2) + "\n"
+        document = self.to_document()
+        words = dict(self._words or {})
+        if self.version > 1 and "compute" in words:
+            words["compute"] = {**words["compute"], **_placement(document["compute"])}
+        return json.dumps({**document, **words}, ensure_ascii=False, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -134,10 +143,20 @@ class ExecutorDefaults:
 
 
 _DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
+_PLACED = frozenset(to_camel(name) for name in PLACEMENT)
+_FIXED_IN_1 = ("nodes", "processes_per_node")
 
 
-def resolve(run: TrainingRun, defaults: ExecutorDefaults | None = None, *, uid: str | None = None) -> Plan:
+def resolve(
+    run: TrainingRun,
+    defaults: ExecutorDefaults | None = None,
+    *,
+    uid: str | None = None,
+    version: Literal[1, 2] = 2,
+) -> Plan:
     """Returns the plan of a run. The same run gives the same plan, byte for byte.
+
+    Of version 1 it is the one that an earlier release made, for what that has planned.
 
     Fields that need a device (precision, ZeRO stage, target modules) stay `Auto`; a stage's first attempt decides
     them on the device and writes them down.
@@ -153,15 +172,16 @@ def resolve(run: TrainingRun, defaults: ExecutorDefaults | None = None, *, uid: 
     fields: dict[str, Any] = {
         "model": spec.model,
         "stages": [_filled(stage) for stage in spec.stages],
-        "compute": spec.compute,
+        "compute": spec.compute if version > 1 else _as_in_1(spec.compute),
         "checkpoints": spec.checkpoints,
         "retries": spec.retries,
         "evaluation": spec.evaluation,
         "export": spec.export,
     }
     return Plan(
+        version=version,
         run=RunIdentity(name=run.name, namespace=run.metadata.namespace or "default", uid=identity),
-        digest=_digest(fields),
+        digest=_digest(_covered(version, fields)),
         storage=spec.storage,
         serving=spec.serving,
         retention=spec.retention,
@@ -177,10 +197,10 @@ def load(text: str) -> Plan:
     The digest is that of the words themselves: a release that adds a field with a default reads older plans too.
     """
     plan = Plan.model_validate_json(text, by_alias=True, by_name=False)
-    words = _digested(json.loads(text))
+    words = _covered(plan.version, json.loads(text))
     if plan.digest != (found := _digest(words)):
         raise ValueError(f"plan.json was changed: its digest is {plan.digest} and its content has {found}")
-    if plan.digest != _digest({name: getattr(plan, name) for name in _DIGESTED}):
+    if plan.digest != _digest(_of(plan)):
         plan._words = words  # pyright: ignore[reportPrivateUsage]
     return plan
 
@@ -194,14 +214,17 @@ def digest_in(text: str) -> str | None:
         written = json.loads(text)
     except ValueError:
         return None
-    return _digest(_digested(cast(dict[str, Any], written))) if isinstance(written, dict) else None
+    if not isinstance(written, dict):
+        return None
+    said = cast(dict[str, Any], written)
+    return _digest(_covered(said.get("version"), said))
 
 
 def as_written(fresh: Plan, older: Plan) -> Plan:
     """Returns a plan as an older one has it that differs in nothing that the digest covers (see `differences`): a
     release with more fields gives the same plan another digest."""
     mine = {name: getattr(fresh, name) for name in Plan.model_fields if name not in (*_DIGESTED, "digest")}
-    return older.model_copy(update=mine)
+    return placed(older.model_copy(update=mine), fresh.compute)
 
 
 def going_on_in(plan: Plan, folder: str, attempts: int) -> Plan:
@@ -216,13 +239,46 @@ def going_on_in(plan: Plan, folder: str, attempts: int) -> Plan:
     return plan.model_copy(update={"folder": folder, "attempts_before": before})
 
 
-def placed_like(plan: Plan, other: Plan) -> Plan:
+def in_folder_of(plan: Plan, other: Plan) -> Plan:
     """Returns a plan in the folder of another one of the same run."""
     return plan.model_copy(update={"folder": other.folder, "attempts_before": other.attempts_before})
 
 
-def _digested(written: dict[str, Any]) -> dict[str, Any]:
-    return {name: written[name] for name in _DIGESTED if name in written}
+def placed(plan: Plan, now: Compute) -> Plan:
+    """Returns a plan with where its run runs now, as the resource says; of version 1 nodes and processes stay."""
+    fields = [name for name in PLACEMENT if plan.version > 1 or name not in _FIXED_IN_1]
+    update = {name: getattr(now, name) for name in fields}
+    return plan.model_copy(update={"compute": plan.compute.model_copy(update=update)})
+
+
+def fixed_in_1(plan: Plan, now: Compute) -> list[Difference]:
+    """Returns what a resource wants of where its run runs and a plan of version 1 does not let it have."""
+    wanted = [(name, getattr(plan.compute, name), getattr(now, name)) for name in _FIXED_IN_1 if plan.version == 1]
+    return [Difference(f"compute.{to_camel(name)}", was, is_) for name, was, is_ in wanted if was != is_]
+
+
+def _as_in_1(compute: Compute) -> Compute:
+    """Version 1 wrote out what was left out."""
+    empty = {"node_selector": compute.node_selector or {}, "tolerations": compute.tolerations or []}
+    return compute.model_copy(update=empty)
+
+
+def _of(plan: Plan) -> dict[str, Any]:
+    return _covered(plan.version, {name: getattr(plan, name) for name in _DIGESTED})
+
+
+def _covered(version: object, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the digest covers, as plain JSON values."""
+    covered = {name: _plain(fields[name]) for name in _DIGESTED if name in fields}
+    compute = covered.get("compute")
+    if version != 1 and isinstance(compute, dict):
+        own = cast(dict[str, Any], compute)
+        covered["compute"] = {name: value for name, value in own.items() if name not in _PLACED}
+    return covered
+
+
+def _placement(compute: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in compute.items() if name in _PLACED}
 
 
 @dataclass(frozen=True)
@@ -234,7 +290,8 @@ class Difference:
 
 def differences(old: Plan, new: Plan) -> list[Difference]:
     """Returns the fields that the digest covers and that differ, by their YAML path."""
-    return [d for name in _DIGESTED for d in _differences(name, _plain(getattr(old, name)), _plain(getattr(new, name)))]
+    was, is_ = _of(old), _of(new)
+    return [d for name in _DIGESTED for d in _differences(name, was[name], is_[name])]
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -255,9 +312,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
-def _digest(fields: dict[str, Any]) -> str:
-    plain = {name: _plain(value) for name, value in fields.items()}
-    canonical = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _digest(covered: dict[str, Any]) -> str:
+    canonical = json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -10,7 +10,9 @@ from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from slipway_core.resources.api import Duration, Quantity
+from slipway_core.resources.api import Duration, Name, Quantity
+from slipway_core.resources.placement import Toleration, reserved
+from slipway_operator.pod_templates import PodTemplate
 
 
 class SettingsError(ValueError):
@@ -42,7 +44,28 @@ class PodResources(_Settings):
     limits: dict[str, Quantity] = Field(default_factory=dict)
 
 
-class Training(_Settings):
+class PodDefaults(_Settings):
+    """What the pods of a run or an endpoint get that does not say otherwise, field by field."""
+
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    priority_class_name: str | None = None
+    pod_labels: dict[str, str] = Field(default_factory=dict)
+    pod_annotations: dict[str, str] = Field(default_factory=dict)
+    pod_templates: dict[Name, PodTemplate] = Field(default_factory=dict[Name, PodTemplate])
+    """By the name that runs or endpoints pick."""
+
+    @model_validator(mode="after")
+    def _leaves_ours_alone(self) -> Self:
+        for field, keys in (("podLabels", self.pod_labels), ("podAnnotations", self.pod_annotations)):
+            if taken := reserved(keys):
+                raise ValueError(
+                    f"{field}: {', '.join(taken)} is a key by which Slipway or Kubernetes know a pod; leave it out"
+                )
+        return self
+
+
+class Training(PodDefaults):
     accelerator: str | None = None
     """Extended resource of a training pod whose run names none: nvidia.com/gpu."""
     resources: PodResources = PodResources(requests={"cpu": "1", "memory": "2Gi"})
@@ -54,7 +77,7 @@ class Training(_Settings):
     """Folder of the train image in which a relative file:// URI starts."""
 
 
-class Serving(_Settings):
+class Serving(PodDefaults):
     resources: PodResources = PodResources(requests={"cpu": "1", "memory": "3Gi"})
     device: Literal["cpu", "cuda"] = "cpu"
     accelerator: str | None = None

@@ -307,6 +307,11 @@ def endpoint(**model: Any) -> Manifest:
     return {**head, "spec": {"model": served}}
 
 
+def promotes(priority: str) -> dict[str, Any]:
+    gates = {"data": [{"uri": "package://tang-held-out"}], "gates": [{"metric": "perplexity", "max": 20}]}
+    return {"evaluation": gates, "serving": {"endpoint": "chat", "template": {"priorityClassName": priority}}}
+
+
 @pytest.mark.usefixtures("listed")
 def test_A_unjudged_models_and_priority_classes_are_for_those_on_a_list(
     mallory: ApiClient, control_plane: ControlPlane, team: str
@@ -332,6 +337,17 @@ def test_A_unjudged_models_and_priority_classes_are_for_those_on_a_list(
     assert refusal(mallory, RUN, team) == ""
     assert refusal(mallory, run("batch"), team) == ""
     assert "may not have the priority class urgent; allowed: batch" in refusal(mallory, run("urgent"), team)
+    for field, spec in (
+        ("spec.priorityClassName", {"priorityClassName": "urgent"}),
+        ("spec.serving.template.priorityClassName", {**RUN["spec"], **promotes("urgent")}),
+    ):
+        made = endpoint() if field == "spec.priorityClassName" else copy.deepcopy(RUN)
+        made["metadata"]["name"] = "urgent"
+        made["spec"] |= spec
+        assert f"{field}: runs and endpoints may not have the priority class urgent" in refusal(mallory, made, team)
+    mallory.merge(MODEL_ENDPOINT, team, "chat", {"spec": {"priorityClassName": "batch"}})
+    control_plane.api.merge(MODEL_ENDPOINT, team, "chat", {"spec": {"priorityClassName": "urgent"}})
+    mallory.merge(MODEL_ENDPOINT, team, "chat", {"spec": {"replicas": 3}})
 
 
 def test_without_a_list_no_run_pushes_the_system_aside(mallory: ApiClient, control_plane: ControlPlane) -> None:

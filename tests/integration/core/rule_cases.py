@@ -98,6 +98,30 @@ RUN_CASES = (
         ("evaluation.gates=[{metric: distinct_1, min: 1}]", "evaluation.prompts=[{uri: package://p}]"),
     ),
     Case(
+        "Compute",
+        "podLabels must not have keys",
+        ("compute={podLabels: {slipway.dev/run: other}}",),
+        ("compute={podLabels: {slipway.example/run: other}}",),
+    ),
+    Case(
+        "Compute",
+        "podAnnotations must not have keys",
+        ("compute={podAnnotations: {batch.kubernetes.io/job-name: other}}",),
+        ("compute={podAnnotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: 'false'}}",),
+    ),
+    Case(
+        "EndpointTemplate",
+        "podLabels must not have keys",
+        (_SERVING, "serving.template={podLabels: {app.kubernetes.io/managed-by: me}}"),
+        (_SERVING, "serving.template={podLabels: {app.kubernetes.io/part-of: shop}}"),
+    ),
+    Case(
+        "EndpointTemplate",
+        "podAnnotations must not have keys",
+        (_SERVING, "serving.template={podAnnotations: {slipway.dev/frozen: '{}'}}"),
+        (_SERVING, "serving.template={podAnnotations: {prometheus.io/scrape: 'true'}}"),
+    ),
+    Case(
         "Export", "serving an adapter that is not merged", ("export.mergeAdapter=false",), ("export.mergeAdapter=true",)
     ),
     Case("Export", "quantization is not built yet", ("export.quantization=FP8",), ("export.quantization=None",)),
@@ -187,6 +211,18 @@ ENDPOINT_CASES = (
         ("autoscaling={maxReplicas: 2}",),
     ),
     Case("ModelEndpointSpec", "route is not built yet", ("route={host: chat.example.org}",), ("replicas=0",)),
+    Case(
+        "ModelEndpointSpec",
+        "podLabels must not have keys",
+        ("podLabels={pod-template-hash: a}",),
+        ("podLabels={hash: a}",),
+    ),
+    Case(
+        "ModelEndpointSpec",
+        "podAnnotations must not have keys",
+        ("podAnnotations={slipway.dev/frozen: a}",),
+        ("podAnnotations={frozen: a}",),
+    ),
     Case(
         "Autoscaling",
         "minReplicas must not be above maxReplicas",

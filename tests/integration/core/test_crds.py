@@ -113,7 +113,8 @@ def planned(api, namespace):
     [
         ("model", {"from": "hf://org/other"}),
         ("stages", []),
-        ("compute", {"nodes": 2}),
+        ("compute.accelerator", {"accelerator": "example.com/gpu"}),
+        ("compute.resources", {"resources": {"limits": {"memory": "1Gi"}}}),
         ("checkpoints", {"keep": 1}),
         ("retries", 2),
         ("retries", None),
@@ -126,7 +127,7 @@ def test_a_planned_run_stays_as_it_is(api, planned, field, change):
     if field == "stages":
         change = [{"name": "other", "data": {"train": [{"uri": "package://tang"}]}}]
     with pytest.raises(Refused) as caught:
-        api.merge(TRAINING_RUN, planned, "a-run", {"spec": {field: change}})
+        api.merge(TRAINING_RUN, planned, "a-run", {"spec": {field.split(".")[0]: change}})
     [cause] = caught.value.causes
     assert cause.field == f"spec.{field}"
     assert f"{field} cannot change once the run is planned; delete the run" in cause.message
@@ -136,6 +137,38 @@ def test_suspend_retention_and_serving_of_a_planned_run_may_change(api, planned)
     change = {"suspend": True, "retention": {"keepArtifacts": 2}, "serving": {"endpoint": "other"}}
     assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": change})["spec"]["suspend"]
     assert "serving" not in api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"serving": None}})["spec"]
+
+
+ELSEWHERE = {
+    "nodes": 4, "processesPerNode": 2, "queue": "night", "priorityClassName": "low", "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}], "podLabels": {"team": "a"}, "podAnnotations": {"a": "b"},
+    "podTemplate": "infiniband",
+}  # fmt: skip
+
+
+def begin(api, namespace):
+    stages = [{"name": "prepare", "state": "Running", "attempt": 1}]
+    api.merge(TRAINING_RUN, namespace, "a-run", {"status": {"stages": stages}}, subresource="status")
+
+
+@pytest.mark.parametrize("field", ELSEWHERE)
+def test_E_where_a_run_runs_stays_while_it_does(api, planned, field):
+    begin(api, planned)
+    with pytest.raises(Refused) as caught:
+        api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"compute": {field: ELSEWHERE[field]}}})
+    [cause] = caught.value.causes
+    assert cause.field == f"spec.compute.{field}"
+    assert "set suspend: true, edit it, and set suspend: false" in cause.message
+
+
+def test_E_where_a_run_runs_may_be_edited_before_it_begins_and_while_it_is_suspended(api, planned):
+    assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"compute": ELSEWHERE}})
+    begin(api, planned)
+    with pytest.raises(Refused):
+        api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"compute": {"nodes": 8}}})
+    assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"suspend": True}})
+    assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"compute": {"nodes": 8, "queue": None}}})
+    assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"compute": None, "suspend": False}})
 
 
 def test_a_run_that_is_not_planned_may_change_in_everything(api, namespace):

@@ -22,6 +22,17 @@ from slipway_operator.settings import Settings
 LONGEST = {"run": "7" + "x" * 62, "stage": "9" + "y" * 62, "endpoint": "5" + "z" * 62}
 NOWHERE = {"nodeSelector": {"test.slipway.dev/node": "none"}}
 """Keeps pods Pending, so that what they are is what the test says."""
+WANTED = (
+    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "trainers"}},
+    {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia"},
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "batch"},
+        "value": 0,
+    },
+)
+"""What the pod template and the defaults of the samples name."""
 REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
 Manifest = dict[str, Any]
 
@@ -38,6 +49,9 @@ def test_invariant_h_the_api_server_takes_every_object_and_each_pod_as_restricte
 ) -> None:
     enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
     control_plane.api.merge(NAMESPACE, None, namespace, {"metadata": {"labels": enforced}})
+    for wanted in WANTED:
+        # Those of the cluster may be there of the other case.
+        control_plane.api.apply(wanted, namespace if wanted["kind"] == "ServiceAccount" else None)
     for manifest in samples.everything(**long):
         control_plane.api.create(there(manifest, namespace), namespace, dry_run=True)
         for pod in samples.pod_specs([manifest]):

@@ -13,6 +13,24 @@ from slipway_operator.settings import Settings
 
 DIGEST = "sha256:" + "5" * 64
 RESOURCES = {"requests": {"cpu": "3"}, "limits": {"memory": "7Gi", "nvidia.com/gpu": 2}}
+PODS = {
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "priorityClassName": "batch",
+    "podLabels": {"cost-center": "research"},
+    "podAnnotations": {"prometheus.io/scrape": "true"},
+    "podTemplates": {
+        "fast": {
+            "serviceAccountName": "trainers",
+            "runtimeClassName": "nvidia",
+            "affinity": {"podAntiAffinity": {}},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
+            "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+            "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+            "volumeMounts": [{"name": "ca", "mountPath": "/etc/pki/company", "readOnly": True}],
+        }
+    },
+}
 OTHER = {
     "images": {
         "registry": "registry.example.com/slipway",
@@ -31,8 +49,9 @@ OTHER = {
             "grace": "5m",
             "sharedMemory": "16Gi",
             "examples": "/examples",
+            **PODS,
         },
-        "serving": {"accelerator": "amd.com/gpu", "resources": RESOURCES, "device": "cuda", "linger": "9s"},
+        "serving": {"accelerator": "amd.com/gpu", "resources": RESOURCES, "device": "cuda", "linger": "9s", **PODS},
     },
     "retention": {"grace": "36h", "cleanupJobs": 9},
     "operator": {

@@ -37,6 +37,43 @@ REFUSED = [
         "/networkPolicy/metricsFrom/0",
         "additional properties 'namespace' not allowed",
     ),
+    (
+        {"defaults": {"training": {"podTemplates": {"fast": {"volumes": [{"name": "t", "secret": {}}]}}}}},
+        "/defaults/training/podTemplates/fast/volumes/0",
+        "additional properties 'secret' not allowed",
+    ),
+    (
+        {
+            "defaults": {
+                "serving": {
+                    "podTemplates": {
+                        "fast": {
+                            "volumes": [
+                                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+                            ]
+                        }
+                    }
+                }
+            }
+        },
+        "/defaults/serving/podTemplates/fast/volumes/0/projected/sources/0",
+        "additional properties 'serviceAccountToken' not allowed",
+    ),
+    (
+        {"defaults": {"serving": {"podTemplates": {"fast": {"automountServiceAccountToken": True}}}}},
+        "/defaults/serving/podTemplates/fast",
+        "additional properties 'automountServiceAccountToken' not allowed",
+    ),
+    (
+        {"defaults": {"training": {"podTemplates": {"fast": {"env": [{"name": "SLIPWAY_NODES", "value": "9"}]}}}}},
+        "/defaults/training/podTemplates/fast/env/0/name",
+        "'not' failed",
+    ),
+    (
+        {"defaults": {"serving": {"podLabels": {"slipway.dev/endpoint": "other"}}}},
+        "",
+        "invalid propertyName 'slipway.dev/endpoint'",
+    ),
     ({"monitoring": {"podMonitor": {"enabled": "yes"}}}, "/monitoring/podMonitor/enabled", "want boolean"),
 ]
 

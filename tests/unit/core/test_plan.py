@@ -32,13 +32,39 @@ def test_E_a_plan_that_was_read_back_is_the_same_and_a_changed_one_is_refused():
         plans.load(json.dumps(document))
 
 
-def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest():
-    document = json.loads(a_plan(a_run()).to_json())
+OF_VERSION_1 = {
+    "sha256:acabcbd627644a25e9309273a17bc36b028495ebae76fae8f687657681ac029f": {},
+    "sha256:848371e2f9ee006d503d06b06ebdbe98517db7e16c8f35a9c3c7acb729052eb6": {
+        "nodes": 2, "nodeSelector": {"disk": "fast"}, "queue": "night",
+    },
+}  # fmt: skip
+"""Digests as the release wrote them that knew version 1 alone, and compute of the run."""
+PLACES = {
+    "nodes": 4, "processesPerNode": 2, "queue": "night", "priorityClassName": "low", "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}], "podLabels": {"team": "a"}, "podAnnotations": {"a": "b"},
+    "podTemplate": "infiniband",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("digest", OF_VERSION_1)
+def test_E_the_plan_of_version_1_can_be_made_again_with_its_digest(digest):
+    run = a_run(compute=OF_VERSION_1[digest])
+    again = a_plan(run, version=1)
+    assert again.digest == digest
+    text = again.to_json()
+    assert (plans.digest_in(text), plans.load(text)) == (digest, again)
+    assert a_plan(run).digest != digest
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest(version):
+    document = json.loads(a_plan(a_run(), version).to_json())
     del document["checkpoints"]["keep"], document["stages"][0]["seed"]
     fields = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
-    older = json.dumps(
-        {name: document.get(name) for name in fields}, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    )
+    covered = {name: document.get(name) for name in fields}
+    if version == 2:
+        covered["compute"] = {}
+    older = json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     document["digest"] = "sha256:" + hashlib.sha256(older.encode()).hexdigest()
     plan = plans.load(json.dumps(document))
     assert (plan.digest, plan.checkpoints.keep) == (document["digest"], 3)
@@ -46,12 +72,46 @@ def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_diges
     for kept in (plan, served):
         again = plans.load(kept.to_json())
         assert again == kept, "its ranks, and a ConfigMap that comes back, are given it in words that have its digest"
-    fresh = a_plan(a_run(serving=False))
+    fresh = a_plan(a_run(serving=False), version)
     assert fresh.digest != plan.digest
     assert plans.differences(plan, fresh) == []
     same = plans.as_written(fresh, plan)
     assert (same.digest, same.serving) == (plan.digest, None)
     assert plans.load(same.to_json()) == same
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_E_where_a_run_runs_is_no_part_of_its_digest_and_what_it_does_is(place):
+    here, there = a_plan(a_run()), a_plan(a_run(compute={place: PLACES[place]}))
+    assert (here.digest, plans.differences(here, there)) == (there.digest, [])
+    other = a_plan(a_run(compute={"accelerator": "nvidia.com/gpu"}))
+    assert [d.field for d in plans.differences(here, other)] == ["compute.accelerator"]
+
+
+def test_E_a_plan_that_was_edited_in_where_it_runs_is_read_by_its_ranks_as_it_is_now():
+    plan = plans.placed(a_plan(a_run()), a_run(compute=PLACES).spec.compute)
+    assert plans.load(plan.to_json()) == plan
+    assert plan.compute == a_run(compute=PLACES).spec.compute
+
+
+def test_E_a_plan_of_an_older_release_of_version_2_is_laid_over_in_its_own_words():
+    document = json.loads(a_plan(a_run()).to_json())
+    del document["checkpoints"]["keep"]
+    document["digest"] = plans.digest_in(json.dumps(document))
+    older = plans.load(json.dumps(document))
+    moved = plans.as_written(a_plan(a_run(compute=PLACES)), older)
+    again = plans.load(moved.to_json())
+    assert (again.digest, again.compute.nodes, again.compute.queue) == (older.digest, 4, "night")
+
+
+def test_E_nodes_of_a_plan_of_version_1_stay_for_the_image_that_reads_them_there():
+    plan, now = a_plan(a_run(), version=1), a_run(compute=PLACES).spec.compute
+    moved = plans.placed(plan, now)
+    assert (moved.compute.nodes, moved.compute.processes_per_node) == (1, 1)
+    assert (moved.compute.queue, moved.compute.pod_template) == ("night", "infiniband")
+    wanted = [(d.field, d.was, d.is_) for d in plans.fixed_in_1(plan, now)]
+    assert wanted == [("compute.nodes", 1, 4), ("compute.processesPerNode", 1, 2)]
+    assert plans.fixed_in_1(a_plan(a_run()), now) == []
 
 
 def test_the_digest_of_a_text_is_that_of_what_it_says_whatever_it_claims():

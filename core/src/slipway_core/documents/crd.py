@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from slipway_core.documents import schema_walk
 from slipway_core.resources.api import GROUP, NAME_PATTERN, VERSION, Api
+from slipway_core.resources.compute import PLACEMENT
 
 Schema = dict[str, Any]
 
@@ -112,26 +115,59 @@ def _root(model: type[Api], transitions: list[Schema]) -> Schema:
     return schema
 
 
+_PLANNED = "has(oldSelf.status) && has(oldSelf.status.planDigest)"
+_AT_REST = (
+    "(has(self.spec.suspend) && self.spec.suspend) || (has(oldSelf.spec.suspend) && oldSelf.spec.suspend) || "
+    "!has(oldSelf.status.stages) || !oldSelf.status.stages.exists(s, has(s.attempt) && s.attempt > 0)"
+)
+"""Whether a planned run is suspended, or was until now, or has not begun."""
+
+
 def _immutable(model: type[Api]) -> list[Schema]:
-    """A planned run's spec stays as it is; one rule a field, so that the error names the one that changed."""
+    """A planned run's spec stays as it is, but where it runs may be edited while nothing of it does; one rule a field,
+    so that the error names the one that changed."""
     spec = schema_walk.item(model.model_fields["spec"].annotation)
-    planned = "has(oldSelf.status) && has(oldSelf.status.planDigest)"
     rules: list[Schema] = []
     for name, field in schema_walk.fields(spec).items():
         if name in _EDITABLE:
             continue
-        new, old = f"self.spec.{name}", f"oldSelf.spec.{name}"
-        same = (
-            f"{new} == {old}" if field.is_required() else f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
-        )
-        rules.append(
-            {
-                "rule": f"!({planned}) || ({same})",
-                "message": f"{name} cannot change once the run is planned; delete the run, or make one of another name",
-                "fieldPath": f".spec.{name}",
-            }
-        )
+        if name == "compute":
+            rules += _placement(schema_walk.item(field.annotation))
+            continue
+        same = f"self.spec.{name} == oldSelf.spec.{name}" if field.is_required() else _same(name)
+        rules.append(_unless(_PLANNED, same, f"{name} {_NEVER}", name))
     return rules
+
+
+_NEVER = "cannot change once the run is planned; delete the run, or make one of another name"
+
+
+def _placement(compute: type[Api]) -> list[Schema]:
+    editable = {to_camel(name) for name in PLACEMENT}
+    rules: list[Schema] = []
+    for name in schema_walk.fields(compute):
+        same = _same("compute", name)
+        if name in editable:
+            words = "cannot change while the run is under way: set suspend: true, edit it, and set suspend: false"
+            rules.append(_unless(f"{_PLANNED} && !({_AT_REST})", same, f"compute.{name} {words}", f"compute.{name}"))
+        else:
+            rules.append(_unless(_PLANNED, same, f"compute.{name} {_NEVER}", f"compute.{name}"))
+    return rules
+
+
+def _same(*path: str) -> str:
+    """Returns whether a field that may be left out, or below one that may, is as it was."""
+    new, old = (_has(root, path) for root in ("self.spec", "oldSelf.spec"))
+    field = ".".join(path)
+    return f"({new}) == ({old}) && (!({new}) || self.spec.{field} == oldSelf.spec.{field})"
+
+
+def _has(root: str, path: tuple[str, ...]) -> str:
+    return " && ".join(f"has({root}.{'.'.join(path[: depth + 1])})" for depth in range(len(path)))
+
+
+def _unless(when: str, same: str, message: str, field: str) -> Schema:
+    return {"rule": f"!({when}) || ({same})", "message": message, "fieldPath": f".spec.{field}"}
 
 
 class Schemas:

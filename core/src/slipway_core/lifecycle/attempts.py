@@ -100,11 +100,18 @@ def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
             "state": StepState.RUNNING,
             "attempt": attempt.number,
             "job": attempt.job,
+            **_layout(record, attempt),
             "started_at": record.started_at or timestamp(attempt.started_at),
             "progress": attempt.progress or record.progress,
             "finished_at": None,
         }
     )
+
+
+def _layout(record: StepStatus, attempt: Attempt) -> dict[str, int | None]:
+    """Returns over what an attempt is spread: as it was made, whatever the resource says by now."""
+    known = record if attempt.number == record.attempt and attempt.nodes is None else attempt
+    return {"nodes": known.nodes, "processes_per_node": known.processes_per_node}
 
 
 def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
@@ -223,12 +230,15 @@ def _create(draft: Draft, name: str, number: int) -> None:
     draft.create.append(
         CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None, _inputs(draft, name))
     )
-    record = draft.steps[name]
+    record, compute = draft.steps[name], draft.plan.compute
+    spread = name not in FIXED_STEPS
     draft.update(
         name,
         state=StepState.RUNNING,
         attempt=number,
         job=None,
+        nodes=compute.nodes if spread else None,
+        processes_per_node=compute.processes_per_node if spread else None,
         started_at=record.started_at or timestamp(draft.now),
         finished_at=None,
     )

@@ -33,6 +33,9 @@ class Attempt:
     progress: Progress | None = None
     job: str | None = None
     """uid of its Job; None for a local process."""
+    nodes: int | None = None
+    """Pods that it was made with; None where the executor does not say."""
+    processes_per_node: int | None = None
     half_placed: HalfPlaced | None = None
     """Set while some of its processes have a place and hold it, and others find none; of one that has ended, whether
     that was so to its end."""

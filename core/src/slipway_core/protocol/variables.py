@@ -19,6 +19,11 @@ upon no other data, and prepare keeps no earlier preparation with another one; u
 ARTIFACT_DIGEST_VARIABLE = "SLIPWAY_ARTIFACT_DIGEST"
 """Environment variable: the digest of the model that export reported, for evaluate, which measures no other one. Both
 are variables, since an image of an older release refuses arguments that it does not know."""
+NODES_VARIABLE = "SLIPWAY_NODES"
+"""Environment variable: over how many pods this attempt of a stage is spread. compute may be edited between two
+attempts, and the record of the plan is not written anew for that; unset, the plan says it."""
+PROCESSES_VARIABLE = "SLIPWAY_PROCESSES_PER_NODE"
+"""Environment variable: processes of this attempt in each of its pods; unset, the plan says it."""
 WORKSPACE_VARIABLE = "SLIPWAY_WORKSPACE"
 """Environment variable: the run's folder; that of plan.json when unset."""
 RUNS_VARIABLE = "SLIPWAY_RUNS"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
+from slipway_core.resources import placement
 from slipway_core.resources.api import Api, Name, Quantity, ShortText, Text
+from slipway_core.resources.placement import PodAnnotations, PodLabels, TemplateName, Tolerations
 
 
 class Resources(Api):
@@ -18,22 +20,11 @@ class Resources(Api):
     """What a pod may use at most."""
 
 
-class Toleration(Api):
-    """A taint of nodes on which the pods may run."""
-
-    key: ShortText | None = None
-    """Key of the taint; every taint when left out with operator Exists."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = Field(default=None, max_length=63)
-    """Value of the taint, with operator Equal."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; every effect when left out."""
-    toleration_seconds: int | None = None
-    """How long a pod stays on a node that gets the taint; for ever when left out."""
-
-
 class Compute(Api):
-    """Where the training stages run."""
+    """Where the training stages run. All but accelerator and resources may be edited while the run is suspended or has
+    not started."""
+
+    rules: ClassVar = placement.RULES
 
     nodes: int = Field(default=1, ge=1, le=1024)
     """Pods; locally, nodes × processesPerNode processes."""
@@ -45,9 +36,23 @@ class Compute(Api):
     """Of each pod; the chart's default when left out."""
     queue: Name | None = None
     """Kueue LocalQueue."""
-    node_selector: Annotated[dict[ShortText, Text], Field(max_length=32)] = Field(default_factory=dict)
-    """Labels that a node must have."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list[Toleration])
-    """Taints on which the pods may run."""
+    node_selector: Annotated[dict[ShortText, Text], Field(max_length=32)] | None = None
+    """Labels that a node must have; the chart's default when left out, none with {}."""
+    tolerations: Tolerations | None = None
+    """Taints on which the pods may run; the chart's default when left out, none with []."""
     priority_class_name: ShortText | None = None
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods; the chart's default when left out."""
+    pod_labels: PodLabels | None = None
+    """More labels of the pods; the chart's default when left out, none with {}."""
+    pod_annotations: PodAnnotations | None = None
+    """Annotations of the pods; the chart's default when left out, none with {}."""
+    pod_template: TemplateName | None = None
+    """One of the chart's defaults.training.podTemplates: service account, runtime class, affinity, more environment and
+    volumes of the pods."""
+
+
+PLACEMENT: Final = (
+    "queue", "priority_class_name", "node_selector", "tolerations", "nodes", "processes_per_node", "pod_labels",
+    "pod_annotations", "pod_template",
+)  # fmt: skip
+"""Fields of Compute that say where a run runs, and never what it does."""

@@ -6,9 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from slipway_core.resources import placement
 from slipway_core.resources.api import Api, Digest, Duration, Name, Quantity, Rule, ShortText, Uri
 from slipway_core.resources.compute import Resources
 from slipway_core.resources.metadata import Metadata
+from slipway_core.resources.placement import NodeSelector, PodAnnotations, PodLabels, TemplateName, Tolerations
 from slipway_core.resources.status import EndpointStatus
 
 
@@ -129,6 +131,7 @@ class EndpointTemplate(Api):
             lambda self: self.route is None,
             "route",
         ),
+        *placement.RULES,
     )
 
     port: int = Field(default=8000, ge=1, le=65535)
@@ -138,6 +141,19 @@ class EndpointTemplate(Api):
     autoscaling: Autoscaling | None = None
     engine: Engine = Engine()
     resources: Resources | None = None
+    node_selector: NodeSelector | None = None
+    """Labels that a node must have; the chart's default when left out, none with {}."""
+    tolerations: Tolerations | None = None
+    """Taints on which the pods may run; the chart's default when left out, none with []."""
+    priority_class_name: ShortText | None = None
+    """PriorityClass of the pods; the chart's default when left out."""
+    pod_labels: PodLabels | None = None
+    """More labels of the pods; the chart's default when left out, none with {}."""
+    pod_annotations: PodAnnotations | None = None
+    """Annotations of the pods; the chart's default when left out, none with {}."""
+    pod_template: TemplateName | None = None
+    """One of the chart's defaults.serving.podTemplates: service account, runtime class, affinity, more environment and
+    volumes of the pods."""
     access: Access = Access()
     limits: Limits = Limits()
     rollout: Rollout = Rollout()

@@ -122,6 +122,11 @@ class StepStatus(Recorded):
     job: ShortText | None = None
     """uid of the newest attempt's Job, as its creation returned it: no other Job speaks for the attempt. None locally,
     and where a release recorded the attempt that knew no such field."""
+    nodes: int | None = None
+    """Pods of the newest attempt of a stage; compute may be edited between two attempts. None of a step that is one
+    process, and where an earlier release recorded it."""
+    processes_per_node: int | None = None
+    """Processes of each of these pods."""
     failures: int = 0
     """Attempts that were counted against `retries`."""
     stalls: int = 0

@@ -138,10 +138,10 @@ def _room(pod: Manifest) -> str:
 
 
 def _fit(pod: Manifest) -> str:
+    own, when, chart = ("", "", "serving") if _serves(pod) else ("compute.", "suspend the run for that; ", "training")
     return (
-        "Add a node that takes it"
-        if _serves(pod)
-        else "Change compute.nodeSelector or compute.tolerations, or add a node that fits them"
+        f"Change {own}nodeSelector or {own}tolerations ({when}left out: defaults.{chart} of the chart), or add a node "
+        "that fits them"
     )
 
 
@@ -193,7 +193,10 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         text = f"the Secret {found[2].split('/')[-1]} has no key {found[1]}; add it, and it goes on by itself"
         return Blocker("SecretMissing", "KeyNotFound", text)
     if found := re.search(r'configmaps? "([^"]+)" not found', message):
-        text = f"the ConfigMap {found[1]} does not exist in this namespace; it comes back with the next look at the run"
+        text = (
+            f"the ConfigMap {found[1]} does not exist in this namespace; that of a plan comes back with the next look "
+            "at the run, and that of a pod template of the chart is to be created in each namespace"
+        )
         return Blocker("ConfigMapMissing", "NotFound", text)
     if found := re.search(r"exceeded quota: ([^,]+), requested: (.+?), used: (.+?), limited: (.+)", message):
         text = (
@@ -206,9 +209,19 @@ def _of_message(message: str, reason: str) -> Blocker | None:
         message,
     ):
         text = (
-            f"compute.priorityClassName: there is no PriorityClass {found[1] or found[2]}; create it or change the run"
+            f"there is no PriorityClass {found[1] or found[2]}; create it, or change priorityClassName: compute's of "
+            "the run, the endpoint's, or that of the chart's defaults"
         )
         return Blocker("PriorityClassMissing", "NotFound", text)
+    if found := re.search(r'serviceaccount "([^"]+)" not found', message):
+        text = (
+            f"the ServiceAccount {found[1]} of a pod template of the chart does not exist in this namespace; create "
+            "it, and it goes on by itself"
+        )
+        return Blocker("ServiceAccountMissing", "NotFound", text)
+    if found := re.search(r'RuntimeClass "?([\w.-]+)"? not found', message):
+        text = f"there is no RuntimeClass {found[1]}, which a pod template of the chart names; create it, or mend that"
+        return Blocker("RuntimeClassMissing", "NotFound", text)
     if found := re.search(r"failed quota: ([^:]+): must specify (.+)", message):
         wanted = ", ".join(dict.fromkeys(re.findall(r"([\w.\-/]+) for: ", found[2])))
         text = f"the quota {found[1]} wants {wanted} of every container, and the pod has none: {_SET_RESOURCES}"

@@ -48,8 +48,7 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
     stages = list(decision.status.stages)
     was = run.status or RunStatus()
     for wanted in refusal.not_created:
-        earlier = was.step(wanted.step)
-        stages = [_before(stage, wanted, earlier) if stage.name == wanted.step else stage for stage in stages]
+        stages = [_before(stage, wanted, was) if stage.name == wanted.step else stage for stage in stages]
     if was.plan_digest is None and not any(stage.attempt for stage in stages):
         # Nothing of it has run, and a spec that is to blame may be mended for as long as no plan is recorded.
         return refused(run, was, refusal, now)
@@ -78,9 +77,11 @@ def refused(run: TrainingRun, status: RunStatus, refusal: Refusal, now: datetime
     return status.model_copy(update={"conditions": own, "observed_generation": generation})
 
 
-def _before(record: StepStatus, wanted: CreateAttempt, earlier: StepStatus | None) -> StepStatus:
+def _before(record: StepStatus, wanted: CreateAttempt, was: RunStatus) -> StepStatus:
+    earlier = was.step(record.name)
+    layout = {name: getattr(earlier, name, None) for name in ("nodes", "processes_per_node")}
     # The attempts of a run that goes on in the folder of an earlier one are counted from a round number on.
     begins = wanted.number % ATTEMPTS_APART == 1 and (earlier is None or earlier.attempt == 0)
     if wanted.number == 1 or begins:
-        return record.model_copy(update={"state": StepState.PENDING, "attempt": 0, "started_at": None})
-    return record.model_copy(update={"state": StepState.WAITING, "attempt": wanted.number - 1})
+        return record.model_copy(update={"state": StepState.PENDING, "attempt": 0, "started_at": None, **layout})
+    return record.model_copy(update={"state": StepState.WAITING, "attempt": wanted.number - 1, **layout})

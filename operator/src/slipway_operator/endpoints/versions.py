@@ -25,6 +25,7 @@ from slipway_operator.kube.manifest import Manifest, at, items, labels, notes
 from slipway_operator.manifests.endpoint.deployment import access_of, as_frozen, scaled, version_deployment
 from slipway_operator.manifests.endpoint.service import frozen_versions
 from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.pod import template
 from slipway_operator.settings import Settings
 
 _PATIENCE = timedelta(seconds=8)
@@ -176,7 +177,8 @@ class Versions:
         try:
             version_deployment(endpoint, candidate, settings=self.settings, replicas=1)
         except ManifestError as error:
-            return str(error)
+            # The chart may get the template: the candidate waits, and the condition Refused says for what.
+            return None if error.reason == template.UNKNOWN else str(error)
         return None
 
     def _deployment(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> Manifest:

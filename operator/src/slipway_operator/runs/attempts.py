@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from slipway_core import plan as plans
 from slipway_core.lifecycle.decision import CreateAttempt
 from slipway_core.lifecycle.observed import Attempt, HalfPlaced
 from slipway_core.plan import Plan
@@ -25,6 +26,7 @@ from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict
 from slipway_operator.kube.kinds import CLAIM, JOB, POD, SERVICE, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, labels
+from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
@@ -183,7 +185,8 @@ class Attempts:
             if there is None or "deletionTimestamp" in there["metadata"]:
                 raise Conflict(f"Job {job['metadata']['name']} is just going") from None
             check_owner(there, job)
-            if (other := same_work.difference(there, job)) is not None:
+            other = same_work.difference(there, job)
+            if other is not None and not self._does_our_work(there, plan, owner, wanted.baseline):
                 await self._delete(AttemptObjects(AttemptKey(wanted.step, wanted.number), there, ()))
                 raise Conflict(
                     f"the Job {job['metadata']['name']} is not the one of this attempt: its {other} differs; it was "
@@ -250,17 +253,12 @@ class Attempts:
                 whole = await self.cluster.get(JOB, metadata["namespace"], metadata["name"])
                 if whole is None or whole["metadata"]["uid"] != metadata["uid"]:
                     continue
-                wanted = self._job(plan, owner, job, own_objects.baseline_of(job, baselines))
-                known[metadata["uid"]] = same_work.difference(whole, wanted) is None
+                known[metadata["uid"]] = self._does_our_work(
+                    whole, plan, owner, own_objects.baseline_of(job, baselines)
+                )
             if known[metadata["uid"]]:
                 return job
         return None
-
-    def _job(self, plan: Plan, owner: Owner, there: Manifest, baseline: Baseline | None) -> Manifest:
-        """Returns what a Job is to be like, by its labels and its name: its pods find each other by the latter."""
-        step, number = labels(there)[names.STEP], int(labels(there)[names.ATTEMPT])
-        name, claim = there["metadata"]["name"], claim_of(plan)
-        return step_job(plan, owner, step, number, settings=self.settings, claim=claim, baseline=baseline, name=name)
 
     async def _ensure_no_other(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Raises Conflict when a Job of this attempt has the name that another release gave it, and other work to do:
@@ -272,6 +270,27 @@ class Attempts:
                 self._memories.setdefault(run.uid, _Memory()).does_our_work.pop(uid, None)
                 await self._delete(AttemptObjects(AttemptKey(wanted.step, wanted.number), job, ()))
                 raise Conflict(f"the Job {name} is of another release and does other work; it is deleted first")
+
+    def _does_our_work(self, whole: Manifest, plan: Plan, owner: Owner, baseline: Baseline | None) -> bool:
+        """Returns whether a Job is what the attempt of its labels would be, over as many processes as it was made with:
+        compute may have been edited since, and an attempt goes on as it was made."""
+        step, number = labels(whole)[names.STEP], int(labels(whole)[names.ATTEMPT])
+        as_made = plans.placed(plan, same_work.layout(whole, plan.compute))
+        try:
+            # By its own name: its pods find each other by that.
+            wanted = step_job(
+                as_made,
+                owner,
+                step,
+                number,
+                settings=self.settings,
+                claim=claim_of(plan),
+                baseline=baseline,
+                name=whole["metadata"]["name"],
+            )
+        except ManifestError:
+            return False  # The chart has its pod template no more; it is made anew once it has.
+        return same_work.difference(whole, wanted) is None
 
     async def _ensure_quiet(self, plan: Plan, wanted: CreateAttempt) -> None:
         """Raises Conflict when an earlier attempt has a process after all, or has ended in a way that nobody knew of:

@@ -20,7 +20,7 @@ from slipway_operator.cache.world import uid_of
 from slipway_operator.common import failure_class
 from slipway_operator.common.failure_class import PodEnd
 from slipway_operator.kube import resources
-from slipway_operator.kube.manifest import Manifest, at, condition, labels
+from slipway_operator.kube.manifest import Manifest, at, condition, labels, notes
 from slipway_operator.runs import own_objects
 
 _TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
@@ -101,7 +101,20 @@ def attempt(
         half_placed: whether some of its pods wait, or waited to their end, for places that others have.
     """
     found = _attempt(objects, claim, progress, evicted, now)
-    return None if found is None else replace(found, job=_uid_of_job(objects), half_placed=half_placed)
+    return (
+        None
+        if found is None
+        else replace(found, job=_uid_of_job(objects), half_placed=half_placed, **_layout(objects.job))
+    )
+
+
+def _layout(job: Manifest | None) -> dict[str, int]:
+    """Returns over what an attempt was spread when it was made; nothing of a step that is one process, and of a Job
+    that an earlier release made."""
+    said = notes(job).get(names.PROCESSES, "") if job is not None else ""
+    if not said.isdecimal():
+        return {}
+    return {"nodes": at(job, "spec").get("completions", 1), "processes_per_node": int(said)}
 
 
 def _attempt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, Version, at, notes, version
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.pod import template as pod_template
 from slipway_operator.manifests.run.plan_config_map import plan_config_map
 from slipway_operator.runs import config_maps
 from slipway_operator.runs.adoption import Adoption, newest_attempt, pinned_folder
@@ -80,7 +82,7 @@ class Plans:
         if kept is None and stored is None and (adopted := await self._adopted(run, settled)) is not None:
             return adopted if isinstance(adopted, Blocker) else _with_edits(adopted, run)
         if kept is None and unread and stored is not None and settled is not None and names.FOLDER not in notes(stored):
-            fresh = self._resolve(run)
+            fresh = self._resolve_as(run, settled)
             if isinstance(fresh, Plan) and fresh.digest == settled:
                 return fresh
         if stored is not None and (kept is None or kept.version != version(stored)):
@@ -89,14 +91,16 @@ class Plans:
         if plan is not None and settled not in (None, plan.digest):
             plan = None
         if plan is None or settled is None:
-            fresh = self._resolve(run)
+            # What a pass of an earlier release made, and could not record, goes on as that made it.
+            fresh = self._resolve_as(run, settled or (plan.digest if plan is not None else None))
             if isinstance(fresh, Blocker):
                 return fresh if settled is None else _lost(run, stored, fresh.message)
             if settled not in (None, fresh.digest):
                 return _lost(run, stored, "this operator's defaults make another one")
             same = plan is not None and plan.digest == fresh.digest
-            fresh = plans.placed_like(fresh, plan) if plan is not None and same else _placed(fresh, run)
-            if plan is None or _decides(plan) != _decides(fresh):
+            fresh = plans.in_folder_of(fresh, plan) if plan is not None and same else _in_pinned_folder(fresh, run)
+            edited = settled is None and plan is not None and plan.compute != fresh.compute
+            if plan is None or _decides(plan) != _decides(fresh) or edited:
                 if settled is None:
                     await self._end_older(namespace, uid, planned=stored is not None)
                 plan = fresh
@@ -112,21 +116,28 @@ class Plans:
         return _with_edits(plan, run)
 
     async def _adopted(self, run: TrainingRun, settled: str | None) -> Plan | Blocker | None:
-        """Returns the plan of a run that goes on in the folder of an earlier one of its name, once it is recorded."""
+        """Returns the plan of a run that goes on in the folder of an earlier one of its name, once it is recorded.
+
+        A run that an earlier release planned has the digest of another version of the plan.
+        """
         if not self.adoption.is_possible(run):
             return None
-        fresh = self._resolve(run)
-        made = fresh if isinstance(fresh, Plan) else None
-        digest = settled or (made.digest if made is not None else None)
-        if digest is None:
-            return None
-        async with self.adoption.deciding:
-            plan = await self.adoption.adopt(run, made, digest)
-            if not isinstance(plan, Plan):
-                return plan
-            stored = await self._keep(plan)
-        self._remember(plan.run.uid, _Kept(plan, version(stored), len(plan.to_json())))
-        return plan
+        made = [self._resolve_as(run, settled)] if settled else [self._resolve(run), self._resolve(run, version=1)]
+        for fresh in made:
+            own = fresh if isinstance(fresh, Plan) else None
+            digest = settled or (own.digest if own is not None else None)
+            if digest is None:
+                continue
+            async with self.adoption.deciding:
+                plan = await self.adoption.adopt(run, own, digest)
+                if isinstance(plan, Blocker):
+                    return plan
+                if plan is None:
+                    continue
+                stored = await self._keep(plan)
+            self._remember(plan.run.uid, _Kept(plan, version(stored), len(plan.to_json())))
+            return plan
+        return None
 
     def has_read(self, uid: str) -> bool:
         """Whether the record of a run's plan was read, so that Jobs may be made of it."""
@@ -150,7 +161,7 @@ class Plans:
         found = self._found.get(run.metadata.uid or "")
         if found is None or stored is None or found.version != version(stored):
             return None
-        fresh = self._resolve(run)
+        fresh = self._resolve_as(run, run.status.plan_digest if run.status is not None else None)
         if isinstance(fresh, Blocker) or _fingerprint(fresh) != found.fingerprint:
             return None
         return _Kept(fresh, found.version, len(fresh.to_json()))
@@ -231,10 +242,20 @@ class Plans:
         self.world.put(there)
         return there
 
-    def _resolve(self, run: TrainingRun) -> Plan | Blocker:
+    def _resolve_as(self, run: TrainingRun, digest: str | None) -> Plan | Blocker:
+        """Returns the plan that a run makes: in the version in which it has this digest, and else in the newest."""
+        fresh = self._resolve(run)
+        if digest is None or isinstance(fresh, Blocker) or fresh.digest == digest:
+            return fresh
+        older = self._resolve(run, version=1)
+        return older if isinstance(older, Plan) and older.digest == digest else fresh
+
+    def _resolve(self, run: TrainingRun, *, version: Literal[1, 2] = 2) -> Plan | Blocker:
         try:
             if run.spec.serving is not None:
                 access.check(run.spec.serving.template)
+            if (unknown := self._unknown_template(run)) is not None:
+                return unknown
             runs = {name: self._artifact_of(run.metadata.namespace or "", name) for name in plans.named_runs(run)}
             missing = next((found for found in runs.values() if isinstance(found, Blocker)), None)
             if missing is not None:
@@ -247,11 +268,26 @@ class Plans:
                 accelerator=self.settings.training.accelerator,
                 runs=known,
             )
-            return plans.resolve(run, defaults)
+            return plans.resolve(run, defaults, version=version)
         except ManifestError as error:
             return Blocker("Planned", error.reason, f"serving.template.{error}")
         except uris.UriError as error:
             return Blocker("Planned", "BadUri", str(error))
+
+    def _unknown_template(self, run: TrainingRun) -> Blocker | None:
+        """Returns why a run cannot be planned whose pods, or those of its endpoint, nobody could make. A run under way
+        whose template the chart has no more waits with its next attempt alone."""
+        if run.status is not None and run.status.plan_digest is not None:
+            return None
+        serving = run.spec.serving
+        picked = [("", run.spec.compute, self.settings.training)]
+        templates = [("serving.template.", serving.template, self.settings.serving)] if serving is not None else []
+        for where, wanted, defaults in [*picked, *templates]:
+            try:
+                pod_template.chosen(wanted, defaults)
+            except ManifestError as error:
+                return Blocker("Planned", error.reason, f"{where}{error}")
+        return None
 
     def _artifact_of(self, namespace: str, name: str) -> str | Blocker:
         other = self.world.get(TRAINING_RUN, namespace, name)
@@ -271,15 +307,27 @@ class Plans:
 
 def _with_edits(plan: Plan, run: TrainingRun) -> Plan:
     """Returns a plan with what may be edited after planning: that is the resource's, and the digest leaves it out."""
+    plan = plans.placed(plan, run.spec.compute)
     return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
 
 
-def _placed(fresh: Plan, run: TrainingRun) -> Plan:
+def _in_pinned_folder(fresh: Plan, run: TrainingRun) -> Plan:
     """Returns a plan in the folder that the run's status has, which may be an earlier run's."""
     pinned = pinned_folder(run)
     if pinned is None or pinned == fresh.workspace_folder or not is_folder_of(run.name, pinned):
         return fresh
     return plans.going_on_in(fresh, pinned, newest_attempt(run))
+
+
+def check_place(run: TrainingRun, plan: Plan) -> None:
+    """Raises ManifestError where a resource wants other nodes or processes than a plan of version 1 lets it have."""
+    if fixed := plans.fixed_in_1(plan, run.spec.compute):
+        said = " and ".join(f"{one.field} is {one.is_}, and its plan has {one.was}" for one in fixed)
+        raise ManifestError(
+            "PlanFixesProcesses",
+            f"{said}: an earlier release planned this run, whose trainer goes by the plan; set them back, or make a "
+            "run of another name. queue, priorityClassName, nodeSelector, tolerations and podTemplate may be edited",
+        )
 
 
 def _pinned(run: TrainingRun) -> str | None:

@@ -45,7 +45,7 @@ from slipway_operator.manifests.owner import Owner
 from slipway_operator.runs import observe, own_objects
 from slipway_operator.runs.adoption import Adoption
 from slipway_operator.runs.attempts import Attempts, ObservedAttempts, TellsProgress
-from slipway_operator.runs.planning import Plans
+from slipway_operator.runs.planning import Plans, check_place
 from slipway_operator.runs.promotion import Promotion
 from slipway_operator.runs.retention import Retention, time_left
 from slipway_operator.runs.verdict_records import Verdicts
@@ -202,6 +202,8 @@ class RunReconciler:
             for unwanted in decision.delete:
                 await self.attempts.stop(unwanted.step, unwanted.number, seen)
             await self.attempts.withdraw(decision.status, seen)
+            if decision.create:
+                check_place(run, plan)
             for wanted in decision.create:
                 jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
                 created += 1

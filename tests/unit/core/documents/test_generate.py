@@ -136,6 +136,16 @@ BROKEN = {
         "evaluation": {"gates": [{"metric": "recall_count", "min": 1}], "prompts": [{"uri": "package://a"}]}
     },
     "spec.evaluation": {"serving": {"endpoint": "a"}},
+    "spec.compute.podLabels": {"compute": {"podLabels": {"team": "a", "slipway.dev/run": "other"}}},
+    "spec.compute.podAnnotations": {
+        "compute": {"podAnnotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "unconfined"}}
+    },
+    "spec.serving.template.podLabels": {
+        "serving": {"endpoint": "a", "template": {"podLabels": {"app.kubernetes.io/managed-by": "me"}}}
+    },
+    "spec.serving.template.podAnnotations": {
+        "serving": {"endpoint": "a", "template": {"podAnnotations": {"kueue.x-k8s.io/queue-name": "q"}}}
+    },
     "spec.export.mergeAdapter": {"export": {"mergeAdapter": False}},
     "spec.export.quantization": {"export": {"quantization": "FP8"}},
     "spec.storage": {"storage": {}},
@@ -212,8 +222,9 @@ def test_gates_are_judged_alike_by_cel_and_by_the_models(gate, evaluation, servi
     assert bool(refused) == bool(broken)
 
 
-def planned(spec):
-    return {**run_of(spec), "status": {"planDigest": DIGEST}}
+def planned(spec, attempts=1):
+    stages = [{"name": "prepare", "state": "Running", "attempt": attempts}]
+    return {**run_of(spec), "status": {"planDigest": DIGEST, "stages": stages}}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +233,9 @@ def planned(spec):
         ({"stages": [{"epochs": 9}]}, "spec.stages"),
         ({"model": {"from": "hf://c/d"}}, "spec.model"),
         ({"retries": 1}, "spec.retries"),
-        ({"compute": {"nodes": 2}}, "spec.compute"),
+        ({"compute": {"nodes": 2}}, "spec.compute.nodes"),
+        ({"compute": {"podTemplate": "infiniband"}}, "spec.compute.podTemplate"),
+        ({"compute": {"accelerator": "nvidia.com/gpu"}}, "spec.compute.accelerator"),
         ({"suspend": True}, None),
         ({"retention": {"keepArtifacts": 2}}, None),
     ],
@@ -231,6 +244,36 @@ def test_a_planned_run_keeps_its_spec_but_for_what_may_change(change, field):
     broken = [where for where, _ in broken_rules(schema_of(RUN), planned(change), old=planned({}))]
     assert broken == ([field] if field else [])
     assert list(broken_rules(schema_of(RUN), run_of(change), old=run_of({}))) == []
+
+
+ELSEWHERE = {
+    "nodes": 4, "processesPerNode": 2, "queue": "night", "priorityClassName": "low", "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}], "podLabels": {"team": "a"}, "podAnnotations": {"a": "b"},
+    "podTemplate": "infiniband",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        (planned({"suspend": True}), planned({"suspend": True, "compute": ELSEWHERE})),
+        (planned({"suspend": True}), planned({"suspend": False, "compute": ELSEWHERE})),
+        (planned({}), planned({"suspend": True, "compute": ELSEWHERE})),
+        (planned({}, attempts=0), planned({"compute": ELSEWHERE}, attempts=0)),
+    ],
+    ids=["while it is suspended", "as it goes on", "as it is suspended", "before it has begun"],
+)
+def test_E_where_a_run_runs_may_be_edited_while_nothing_of_it_does(was, is_):
+    assert list(broken_rules(schema_of(RUN), is_, old=was)) == []
+    what = copy.deepcopy(is_)
+    what["spec"]["compute"]["resources"] = {"limits": {"memory": "1Gi"}}
+    assert [where for where, _ in broken_rules(schema_of(RUN), what, old=was)] == ["spec.compute.resources"]
+
+
+def test_E_where_a_run_runs_stays_while_it_does_and_the_words_say_how_to_change_it():
+    broken = dict(broken_rules(schema_of(RUN), planned({"compute": ELSEWHERE}), old=planned({})))
+    assert set(broken) == {f"spec.compute.{name}" for name in ELSEWHERE}
+    assert "compute.nodes cannot change while the run is under way: set suspend: true" in broken["spec.compute.nodes"]
 
 
 def test_names_that_kubernetes_takes_and_labels_do_not_are_refused():

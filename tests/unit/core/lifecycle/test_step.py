@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
 from tests.unit.core.world import World, events_of
 
+from slipway_core import plan as plans
 from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.lifecycle.decision import Decision
@@ -610,6 +611,32 @@ def test_suspend_stops_the_attempt_and_goes_on_where_it_was():
     assert world.phase is Phase.TRAINING
     assert [a.number for a in world.attempts["learn"]] == [1, 2]
     assert world.record("learn").failures == 0
+
+
+def test_E_each_attempt_has_its_own_record_of_what_it_is_spread_over():
+    world = World(a_run(compute={"nodes": 2, "processesPerNode": 4}))
+    world.through("prepare")
+    assert (world.record("prepare").nodes, world.record("prepare").processes_per_node) == (None, None)
+    assert (world.record("learn").nodes, world.record("learn").processes_per_node) == (2, 4)
+    suspend(world, True)
+    world.settle()
+    elsewhere = a_run(compute={"nodes": 8}).spec.compute
+    world.plan = plans.placed(world.plan, elsewhere)
+    world.settle()
+    assert (world.record("learn").nodes, world.record("learn").processes_per_node) == (2, 4), "it was that one"
+    suspend(world, False)
+    world.settle()
+    assert (world.record("learn").attempt, world.record("learn").nodes) == (2, 8)
+
+
+def test_E_an_attempt_that_was_made_before_an_edit_and_is_adopted_after_it_is_recorded_as_it_was_made():
+    world = World(a_run(compute={"nodes": 8}))
+    world.through("prepare")
+    made = replace(world.attempts["learn"][-1], number=2, nodes=2, processes_per_node=4)
+    world.fail("learn", exit_class=ExitClass.INTERRUPTED)
+    world.attempts["learn"].append(made)
+    world.reconcile()
+    assert (world.record("learn").attempt, world.record("learn").nodes) == (2, 2)
 
 
 def test_suspending_again_and_again_before_the_first_checkpoint_is_no_failure():

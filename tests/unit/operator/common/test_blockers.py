@@ -112,6 +112,19 @@ def test_a_pod_that_cannot_go_on_names_the_object_and_the_fix(pod, type_, words)
             "no PriorityClass urgent",
         ),
         (
+            "FailedCreate",
+            'Error creating: pods "x" is forbidden: error looking up service account team/trainers: serviceaccount '
+            '"trainers" not found',
+            "ServiceAccountMissing",
+            "the ServiceAccount trainers of a pod template of the chart does not exist in this namespace",
+        ),
+        (
+            "FailedCreate",
+            'Error creating: pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found',
+            "RuntimeClassMissing",
+            "there is no RuntimeClass gvisor",
+        ),
+        (
             "FailedMount",
             'MountVolume.SetUp failed for volume "keys" : secret "keys" not found',
             "SecretMissing",

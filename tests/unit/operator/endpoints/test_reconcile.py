@@ -579,6 +579,36 @@ def test_what_the_api_server_does_not_take_is_a_condition_until_it_does():
     assert (world.condition("Refused"), world.deployed()) == (None, [1])
 
 
+def test_an_endpoint_waits_for_a_pod_template_that_the_chart_does_not_have_and_starts_once_it_has():
+    world = ServedWorld()
+    world.serve("a", unjudged=True, podTemplate="company")
+    for _ in range(3):
+        world.reconcile()
+        world.wait(3600)
+    refused = world.condition("Refused")
+    assert (refused["reason"], world.deployed()) == ("PodTemplateUnknown", [])
+    assert "podTemplate: 'company' is none of defaults.serving.podTemplates" in refused["message"]
+    world.settings = Settings.model_validate({"serving": {"podTemplates": {"company": {"runtimeClassName": "gvisor"}}}})
+    world.start_operator()
+    world.settle()
+    assert (world.condition("Refused"), world.deployed()) == (None, [1])
+    assert world.deployment(1)["spec"]["template"]["spec"]["runtimeClassName"] == "gvisor"
+
+
+def test_E_where_an_endpoint_runs_is_a_version_and_a_chart_that_changes_reaches_the_next_one():
+    world = a_live_world()
+    made = world.deployment(1)
+    world.settings = Settings.model_validate({"serving": {"nodeSelector": {"pool": "gpu"}}})
+    world.start_operator()
+    world.settle()
+    assert (world.deployment(1), world.deployed()) == (made, [1]), "an upgrade restarts nothing"
+    world.serve("a", unjudged=True, tolerations=[{"key": "gpu", "operator": "Exists"}])
+    world.settle()
+    assert world.deployed() == [1, 2]
+    pod = world.deployment(2)["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"pool": "gpu"}, [{"key": "gpu", "operator": "Exists"}])
+
+
 def test_B_an_endpoint_whose_status_is_not_taken_says_so_and_nothing_of_it_is_done():
     world = a_live_world()
     world.serve("b")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+
+from tests.unit.operator.manifests.pod_defaults import DEFAULTS
 
 from slipway_core import plan as plans
 from slipway_core.lifecycle.decision import Promote
@@ -52,8 +54,9 @@ def a_run(*, name: str = "demo", stage: str = "learn", **spec: Any) -> TrainingR
     return TrainingRun.model_validate(document, by_alias=True, by_name=False)
 
 
-def a_plan(*, accelerator: str | None = None, **fields: Any) -> Plan:
-    return plans.resolve(a_run(**fields), ExecutorDefaults(folder="/opt/slipway/examples", accelerator=accelerator))
+def a_plan(*, accelerator: str | None = None, version: Literal[1, 2] = 2, **fields: Any) -> Plan:
+    defaults = ExecutorDefaults(folder="/opt/slipway/examples", accelerator=accelerator)
+    return plans.resolve(a_run(**fields), defaults, version=version)
 
 
 def the_owner(plan: Plan) -> Owner:
@@ -106,15 +109,20 @@ def everything(*, run: str = "demo", stage: str = "learn", endpoint: str = "chat
             "nodeSelector": {"pool": "gpu"},
             "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
             "resources": {"requests": {"cpu": "2", "memory": "8Gi", "rdma/ib": 1}, "limits": {"rdma/ib": 1}},
+            "podTemplate": "company",
         },
         "model": {"from": "hf://org/base", "credentials": "hub"},
         "serving": {"endpoint": endpoint, "template": {"replicas": 2, "rollout": {"drain": "20s"}}},
     }
     plan = a_plan(name=run, stage=stage, accelerator="nvidia.com/gpu", **spec)
-    settings = Settings.model_validate({"images": {"pullSecrets": ["registry"]}})
+    settings = Settings.model_validate(
+        {"images": {"pullSecrets": ["registry"]}, "training": DEFAULTS, "serving": DEFAULTS}
+    )
     owner = the_owner(plan)
     baseline = Baseline("pvc://other-claim/live/artifact", DIGEST)
-    served = an_endpoint(name=endpoint, access={"keysSecret": "keys"}, autoscaling={"maxReplicas": 4})
+    served = an_endpoint(
+        name=endpoint, access={"keysSecret": "keys"}, autoscaling={"maxReplicas": 4}, podTemplate="company"
+    )
     fetched = a_version(number=4, uri="s3://models/chat", credentials="store")
     scaler = autoscaler(served, names.version(endpoint, 3))
     assert scaler is not None

@@ -55,9 +55,9 @@ def admit(state: State, run: TrainingRun, source: Path, now: datetime) -> Admitt
         }
     )
     again = run.model_copy(update={"metadata": kept, "status": old.status})
-    plan = plans.resolve(again, defaults)
     workspace = folder.workspace(again)
     before = folder.plan(again)
+    plan = plans.resolve(again, defaults, version=before.version)
     if not plans.differences(before, plan):
         plan = plans.as_written(plan, before)
     if plan.digest != before.digest:

@@ -22,7 +22,7 @@ from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.metadata import endpoint_object
 from slipway_operator.manifests.endpoint.probes import probes
 from slipway_operator.manifests.endpoint.served_model import MODEL, model_parts
-from slipway_operator.manifests.pod import environment, scratch
+from slipway_operator.manifests.pod import environment, placement, scratch, template
 from slipway_operator.settings import Settings
 
 CONTAINER = "server"
@@ -46,7 +46,7 @@ def version_deployment(
         settings: of the operator.
         replicas: None leaves them to an autoscaler.
 
-    Raises ManifestError for access or a URI that cannot be had on a cluster.
+    Raises ManifestError for access or a URI that cannot be had on a cluster, and for a pod template that is unknown.
     """
     access.check(endpoint.spec)
     labels = names.version_labels(endpoint.metadata.name, version.version)
@@ -59,7 +59,10 @@ def version_deployment(
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "progressDeadlineSeconds": max(1, seconds(endpoint.spec.rollout.start_timeout)),
         "revisionHistoryLimit": 0,
-        "template": {"metadata": {"labels": labels}, "spec": _pod(endpoint, version, settings, labels)},
+        "template": {
+            "metadata": placement.metadata(endpoint.spec, settings.serving, labels),
+            "spec": _pod(endpoint, version, settings, labels),
+        },
     }
     if replicas is not None:
         spec["replicas"] = replicas
@@ -130,6 +133,7 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
     )
     pod: Manifest = {
         **pod_security.no_cluster_access(),
+        **placement.placement(spec, settings.serving, settings.images.pull_secrets),
         "terminationGracePeriodSeconds": _grace(spec, settings),
         "securityContext": pod_security.pod_security(),
         "containers": [_container(endpoint, version, settings, model.mount)],
@@ -138,9 +142,7 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
     }
     if model.fetch is not None:
         pod["initContainers"] = [model.fetch]
-    if settings.images.pull_secrets:
-        pod["imagePullSecrets"] = [{"name": secret} for secret in settings.images.pull_secrets]
-    return pod
+    return template.applied(pod, template.chosen(spec, settings.serving), labels)
 
 
 def _container(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, model: Manifest) -> Manifest:

@@ -10,8 +10,7 @@ from slipway_core.resources import pod_security
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.pod import claims, environment, scratch
-from slipway_operator.manifests.pod.placement import placement
+from slipway_operator.manifests.pod import claims, environment, placement, scratch
 from slipway_operator.manifests.run.workspace_folder import path_of
 from slipway_operator.settings import Settings
 
@@ -37,7 +36,7 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
     mount = claims.mounts(claim, plan.workspace_folder, {})[0] if keep_artifact else claims.whole_workspace()
     pod: Manifest = {
         **pod_security.no_cluster_access(),
-        **placement(plan.compute, settings.images.pull_secrets),
+        **placement.placement(plan.compute, settings.training, settings.images.pull_secrets),
         "restartPolicy": "Never",
         "securityContext": pod_security.pod_security(),
         "containers": [
@@ -65,5 +64,8 @@ def cleanup_job(plan: Plan, owner: Owner, *, settings: Settings, claim: str, kee
             "labels": labels,
             "ownerReferences": [owner.reference()],
         },
-        "spec": {"backoffLimit": _TRIES, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        "spec": {
+            "backoffLimit": _TRIES,
+            "template": {"metadata": placement.metadata(plan.compute, settings.training, labels), "spec": pod},
+        },
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from slipway_core.protocol import variables
+from slipway_core.resources.compute import Compute
 from slipway_operator.kube.manifest import Manifest, at, items
 from slipway_operator.manifests.pod import claims
 
@@ -21,6 +22,19 @@ grace period is the chart's of the time when it was made."""
 _OF_CONTAINER = ("command", "workingDir", "lifecycle")
 _OF_POD = ("ephemeralContainers", "hostAliases", "dnsConfig", "hostNetwork", "hostPID")
 """Fields that no step of ours has: with each, the same image and arguments may do something else."""
+
+
+def layout(there: Manifest, planned: Compute) -> Compute:
+    """Returns where a run runs, with the nodes and processes that a Job of the cluster was made with, as it tells its
+    own process; `planned` where it tells none."""
+    told = {
+        one.get("name"): str(one.get("value"))
+        for container in items(at(there, "spec", "template", "spec"), "containers")
+        for one in items(container, "env")
+    }
+    fields = {"nodes": variables.NODES_VARIABLE, "processes_per_node": variables.PROCESSES_VARIABLE}
+    said = {name: told.get(variable, "") for name, variable in fields.items()}
+    return planned.model_copy(update={name: int(text) for name, text in said.items() if text.isdecimal()})
 
 
 def difference(there: Manifest, wanted: Manifest, *, but: tuple[str, ...] = ()) -> str | None:

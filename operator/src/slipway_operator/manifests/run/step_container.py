@@ -54,6 +54,7 @@ def step_container(
         "env": [
             *_environment(plan, settings),
             *environment.values(inputs.variables()),
+            *environment.values(_layout(plan, step)),
             *_rendezvous(plan, step, job),
             *secrets["env"],
         ],
@@ -80,6 +81,18 @@ def _environment(plan: Plan, settings: Settings) -> list[Manifest]:
         *environment.values(told),
         environment.from_field(variables.PROGRESS_HOST_VARIABLE, "status.podIP"),
     ]
+
+
+def _layout(plan: Plan, step: str) -> dict[str, str]:
+    """How many processes this attempt is: compute may be edited between two, and the record of the plan stays. What a
+    release planned that knew version 1 alone has an image that reads them there."""
+    if step in FIXED_STEPS or plan.version == 1:
+        return {}
+    compute = plan.compute
+    return {
+        variables.NODES_VARIABLE: str(compute.nodes),
+        variables.PROCESSES_VARIABLE: str(compute.processes_per_node),
+    }
 
 
 def _rendezvous(plan: Plan, step: str, job: str) -> list[Manifest]:

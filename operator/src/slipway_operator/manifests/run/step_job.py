@@ -13,8 +13,7 @@ from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
-from slipway_operator.manifests.pod import claims, scratch
-from slipway_operator.manifests.pod.placement import placement
+from slipway_operator.manifests.pod import claims, placement, scratch, template
 from slipway_operator.manifests.run import step_sources
 from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
 from slipway_operator.manifests.run.sub_paths import sub_paths
@@ -70,7 +69,7 @@ def step_job(
         inputs: what the step is told of that which it finds in the workspace.
         name: of the Job, where another release gave it another one.
 
-    Raises ManifestError when two Secrets of the step contradict each other.
+    Raises ManifestError when two Secrets of the step contradict each other, and for a pod template that is unknown.
     """
     own = _Attempt(
         plan, step, attempt, claim, baseline, inputs or Inputs(), name or names.job(plan.run.name, step, attempt)
@@ -79,7 +78,11 @@ def step_job(
         "name": own.name,
         "namespace": plan.run.namespace,
         "labels": own.labels,
-        "annotations": {names.IMAGE: plan.images.train} | ({names.BASELINE: str(baseline)} if baseline else {}),
+        "annotations": {
+            names.IMAGE: plan.images.train,
+            **({names.BASELINE: str(baseline)} if baseline else {}),
+            **({} if step in FIXED_STEPS else {names.PROCESSES: str(plan.compute.processes_per_node)}),
+        },
         "ownerReferences": [owner.reference()],
     }
     spec: Manifest = {
@@ -90,7 +93,10 @@ def step_job(
         "backoffLimit": 0,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": _pod_failure_policy(),
-        "template": {"metadata": {"labels": own.labels}, "spec": _pod(own, settings)},
+        "template": {
+            "metadata": placement.metadata(plan.compute, settings.training, own.labels),
+            "spec": _pod(own, settings),
+        },
     }
     if plan.compute.queue is not None:
         metadata["labels"][QUEUE_LABEL] = plan.compute.queue
@@ -117,7 +123,7 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
     read = claims.named(source.uri for source in sources)
     pod: Manifest = {
         **pod_security.no_cluster_access(),
-        **placement(own.plan.compute, settings.images.pull_secrets),
+        **placement.placement(own.plan.compute, settings.training, settings.images.pull_secrets),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": seconds(settings.training.grace),
         "securityContext": pod_security.pod_security(),
@@ -151,4 +157,4 @@ def _pod(own: _Attempt, settings: Settings) -> Manifest:
         pod["subdomain"] = names.rendezvous(run.name, own.step)
         # The ranks know each other by addresses; a host name beyond 63 characters would keep the pods from starting.
         pod["setHostnameAsFQDN"] = False
-    return pod
+    return template.applied(pod, template.chosen(own.plan.compute, settings.training), own.labels)

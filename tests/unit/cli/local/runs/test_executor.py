@@ -210,6 +210,32 @@ def test_E_a_run_that_an_older_release_planned_goes_on_with_its_plan(state, monk
     assert plans.load(path.read_text()).retention.ttl_after_finished == "1h"
 
 
+def test_E_where_a_run_runs_may_be_edited_in_its_file_between_two_attempts(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["forever", "work"])
+    with at_work(executor):
+        pid_of(executor, "learn")
+        executor.interrupt()
+    path, before = executor.attempts.workspace.plan, executor.plan
+    edited = a_run(serving=False, compute={"processesPerNode": 2, "queue": "night"})
+    executor = make(state, monkeypatch, run=edited, learn=["forever", "work"])
+    assert executor.work().phase is Phase.COMPLETED
+    assert executor.plan.digest == before.digest
+    assert plans.load(path.read_text()).compute.processes_per_node == 2, "its processes read it there"
+    assert executor.run.status.step("learn").processes_per_node == 2
+
+
+def test_E_a_run_that_version_1_planned_keeps_its_processes(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    path = executor.attempts.workspace.plan
+    folder = json.loads(path.read_text())["evaluation"]["data"][0]["uri"].removeprefix("file://").rpartition("/")[0]
+    defaults = plans.ExecutorDefaults(folder=folder)
+    path.write_text(plans.resolve(executor.run, defaults, version=1).to_json())
+    with pytest.raises(Refused, match=r"compute\.processesPerNode: 1 then, 2 now"):
+        make(state, monkeypatch, run=a_run(serving=False, compute={"processesPerNode": 2}))
+    assert make(state, monkeypatch).work().phase is Phase.COMPLETED
+    assert json.loads(path.read_text())["version"] == 1
+
+
 def test_two_at_once_are_refused_and_the_holder_is_named(state):
     folder = state.run("demo")
     with folder.lock():

@@ -15,6 +15,7 @@ from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.sub_paths import SCRIPT
 
 GPU = "nvidia.com/gpu"
+NUMBERS = {"SLIPWAY_NODES": "3", "SLIPWAY_PROCESSES_PER_NODE": "2"}
 FOLDER = f"/workspace/demo-{UID[:8]}"
 
 
@@ -118,6 +119,20 @@ def test_a_run_that_names_its_resources_has_them_in_every_step_but_its_devices()
         "requests": {"cpu": "500m", "memory": "4Gi"},
         "limits": {"memory": "5Gi"},
     }
+
+
+@pytest.mark.parametrize("step", ["prepare", "learn", "export", "evaluate"])
+def test_E_each_attempt_of_a_stage_is_told_how_many_it_is_and_its_job_says_so(step: str) -> None:
+    job = a_job(a_plan(compute={"nodes": 3, "processesPerNode": 2}), step)
+    told = {name: value for name, value in variables(container(job)).items() if name in NUMBERS}
+    trains = step == "learn"
+    assert told == (NUMBERS if trains else {})
+    assert job["metadata"]["annotations"].get("slipway.dev/processes-per-node") == ("2" if trains else None)
+
+
+def test_E_what_an_earlier_release_planned_is_told_nothing_that_its_image_does_not_know() -> None:
+    job = a_job(a_plan(compute={"nodes": 3, "processesPerNode": 2}, version=1))
+    assert NUMBERS.keys().isdisjoint(variables(container(job)))
 
 
 def test_a_queue_gets_the_job_before_any_pod_starts() -> None:

@@ -16,7 +16,7 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.compute import Compute
 from slipway_host.limits import usable_physical_cores
 from slipway_trainer.step import parent_death
-from slipway_trainer.step.errors import LostPeers
+from slipway_trainer.step.errors import BadConfig, LostPeers
 from slipway_trainer.training.launching import rank_outcome
 
 NODE_RANK_VARIABLE = "SLIPWAY_NODE_RANK"
@@ -52,16 +52,30 @@ class Layout:
 
 
 def layout(compute: Compute, environment: Mapping[str, str] = os.environ) -> Layout:
-    """Returns where the ranks are: spread over pods when the executor says which one this is, else all here."""
-    if NODE_RANK_VARIABLE not in environment or compute.nodes == 1:
-        return Layout(1, 0, compute.nodes * compute.processes_per_node, "127.0.0.1", 0)
+    """Returns where the ranks are: spread over pods when the executor says which one this is, else all here.
+
+    How many they are is what the executor says of this attempt, and what the plan says where it says nothing.
+
+    Raises BadConfig where a number of the executor is none.
+    """
+    nodes = _number(variables.NODES_VARIABLE, compute.nodes, environment)
+    processes = _number(variables.PROCESSES_VARIABLE, compute.processes_per_node, environment)
+    if NODE_RANK_VARIABLE not in environment or nodes == 1:
+        return Layout(1, 0, nodes * processes, "127.0.0.1", 0)
     return Layout(
-        nodes=compute.nodes,
+        nodes=nodes,
         node_rank=int(environment[NODE_RANK_VARIABLE]),
-        processes=compute.processes_per_node,
+        processes=processes,
         master=environment.get(MASTER_VARIABLE, "127.0.0.1"),
         port=int(environment.get(PORT_VARIABLE, DEFAULT_PORT)),
     )
+
+
+def _number(variable: str, planned: int, environment: Mapping[str, str]) -> int:
+    said = environment.get(variable, str(planned))
+    if not said.isdecimal() or int(said) < 1:
+        raise BadConfig(f"{variable}: {said!r} is no number of at least 1; the executor sets it for each attempt")
+    return int(said)
 
 
 def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
