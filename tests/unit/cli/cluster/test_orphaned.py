@@ -22,7 +22,7 @@ def slipway(*arguments, code=0):
     return result.output
 
 
-def a_record(run="gone", uid=UID, *, hours=1, **notes):
+def a_record(run="gone", uid=UID, *, hours=1.5, **notes):
     own = {
         "slipway.dev/orphaned-at": timestamp(datetime.now(UTC) - timedelta(hours=hours)),
         "slipway.dev/folder": f"slipway-workspace/{run}-{uid[:8]}",

@@ -77,7 +77,7 @@ def _compared(there: Manifest, wanted: Manifest) -> Iterator[tuple[str, Any, Any
         yield name, pod.get(name) or None, own.get(name) or None
     for kind in ("containers", "initContainers"):
         found, meant = items(pod, kind), items(own, kind)
-        yield kind, len(found), len(meant)
+        yield f"number of {kind}", len(found), len(meant)
         # A number that does not count leaves the containers that both have.
         for one, other in zip(found, meant, strict=False):
             yield from _compared_containers(one, other)
