@@ -80,6 +80,18 @@ RUN_CASES = (
     Case("Stage", "prepare, export and evaluate", ("stages.learn.name=export",), ("stages.learn.name=exports",)),
     Case(
         "Stage",
+        "a conversation cannot be split",
+        ("stages.learn.tooLong=Split", "stages.learn.objective=Chat"),
+        ("stages.learn.tooLong=Truncate", "stages.learn.objective=Chat"),
+    ),
+    Case(
+        "Stage",
+        "only conversations have answers",
+        ("stages.learn.learn=LastAnswer",),
+        ("stages.learn.learn=LastAnswer", "stages.learn.objective=Chat"),
+    ),
+    Case(
+        "Stage",
         "select: Best and earlyStop need",
         ("stages.learn.select=Best",),
         ("stages.learn.select=Best", "stages.learn.data.validation={fraction: 0.1}"),

@@ -7,15 +7,22 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
-from slipway_core.resources.data import DataSource
+from slipway_core.resources.data import Columns, DataSource
 from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
 
 
 class PromptSource(Api):
-    """Rows are {"prompt": …} or {"conversations": …}, with {"answer": …} when the answer is to be compared."""
+    """Rows are {"prompt": …} or a conversation, with {"answer": …} when the answer is to be compared. Of a conversation
+    that ends with the assistant's turn, that is the answer."""
 
     uri: Uri
-    """A file, folder or glob of .jsonl, .jsonl.gz, .jsonl.zst or .parquet."""
+    """A file, folder or glob of .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, each also with .gz or .zst."""
+    format: Literal[
+        "Auto", "Prompt", "Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"
+    ] = "Auto"
+    """What its rows are; Auto finds it out from the first row of each file."""
+    columns: Columns | None = None
+    """Columns of other names."""
     recall: bool = False
     """These prompts ask for something that the training data holds, so they may overlap with it."""
     credentials: ShortText | None = None

@@ -120,6 +120,18 @@ class Stage(Api):
             lambda self: sum(x is not None for x in (self.epochs, self.steps, self.tokens)) <= 1,
         ),
         Rule(
+            "!has(self.tooLong) || self.tooLong != 'Split' || !has(self.objective) || self.objective != 'Chat'",
+            "a conversation cannot be split: use Auto, Truncate, Drop or Refuse",
+            lambda self: self.too_long != "Split" or self.objective != "Chat",
+            "tooLong",
+        ),
+        Rule(
+            "!has(self.learn) || self.learn == 'AllAnswers' || (has(self.objective) && self.objective == 'Chat')",
+            "only conversations have answers: LastAnswer needs objective: Chat",
+            lambda self: self.learn == "AllAnswers" or self.objective == "Chat",
+            "learn",
+        ),
+        Rule(
             "!(self.name in ['prepare', 'export', 'evaluate'])",
             "prepare, export and evaluate are names of Slipway's own steps; call the stage something else",
             lambda self: self.name not in FIXED_STEPS,
@@ -136,7 +148,12 @@ class Stage(Api):
     name: Name
     """Names the stage in status, logs and the workspace; the same name is not given twice."""
     objective: Literal["CausalLM", "Chat"] = "CausalLM"
-    """CausalLM learns every token of {"text": …} rows, Chat the assistant's tokens of {"conversations": …} rows."""
+    """CausalLM learns every token of a text, Chat the assistant's tokens of a conversation."""
+    learn: Literal["AllAnswers", "LastAnswer"] = "AllAnswers"
+    """Which answers of a conversation are learned; what a row itself takes out, by weight or train, never is."""
+    too_long: Literal["Auto", "Split", "Truncate", "Drop", "Refuse"] = "Auto"
+    """What becomes of a row longer than maxLength. Auto splits texts, and ends conversations with the last answer that
+    fits. Truncate ends texts at maxLength, Drop leaves the row out, Refuse ends the run. All of it is counted."""
     data: StageData
     seed: int = Field(default=0, ge=0, lt=1 << 31)
     """Makes the order of the data, the dropout and the new weights."""
@@ -145,8 +162,7 @@ class Stage(Api):
     checkpoint."""
     early_stop: EarlyStop | None = None
     max_length: int = Field(default=512, ge=8, le=1048576)
-    """Tokens of a packed row. Longer CausalLM documents are split, longer conversations end at the last turn that
-    fits; both are counted and reported."""
+    """Tokens of a packed row; tooLong says what becomes of what is longer."""
     epochs: float | None = Field(default=None, gt=0, le=100000)
     """Passes over the data; 1 when epochs, steps and tokens are left out."""
     steps: int | None = Field(default=None, ge=1)

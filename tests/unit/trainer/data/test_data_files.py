@@ -15,7 +15,7 @@ def names(uri: str, cache: Path = Path("/nonexistent")) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.jsonl", "a.parquet", "notes.txt", ".hidden.jsonl", "deep/c.jsonl.gz", ".git/d.jsonl"):
+    for name in ("b.jsonl", "a.parquet", "notes.md", ".hidden.jsonl", "deep/c.jsonl.gz", ".git/d.jsonl"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(b"{}") if name.endswith("gz") else b"{}")
@@ -39,7 +39,7 @@ def test_files_of_a_folder_are_named_so_that_a_user_finds_them(folder):
     [
         ("file:///no/such/file.jsonl", r"there is no such file \(/ exists, no in it does not\)"),
         ("file://{}/x.jsonl", "there is no such file"),
-        ("file://{}/*.csv", r"matches no \.jsonl"),
+        ("file://{}/*.xml", r"matches no data file"),
         ("file://{}/empty", "the folder holds no"),
         ("package://nothing-like-it", "there is no such sample data; there is"),
     ],

@@ -9,6 +9,7 @@ import zstandard
 from pyarrow import parquet
 
 from slipway_trainer.data import rows
+from slipway_trainer.data.reading import blocks, columnar, json_lines
 from slipway_trainer.data.rows import Turn
 from slipway_trainer.step.errors import BadData
 
@@ -24,7 +25,7 @@ def write(tmp_path, content: bytes, name="data.jsonl"):
 
 
 def read(path, parse=rows.documents):
-    return [row for block in rows.blocks(path, path.name) for row in parse(block)]
+    return [row for block in blocks.blocks(path, path.name) for row in parse(block)]
 
 
 def chat(*turns):
@@ -53,7 +54,7 @@ RAW = [
 @pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.parquet"])
 def test_a_text_is_what_stands_in_its_row_to_the_byte(tmp_path, name, text):
     path = tmp_path / name
-    found = chat(("user", text), ("assistant", text)) | {"text": text, "prompt": None, "answer": None}
+    found = chat(("user", text), ("assistant", text)) | {"text": text, "answer": None}
     if name.endswith(".parquet"):
         parquet.write_table(arrow.Table.from_pylist([found]), path)
     else:
@@ -72,7 +73,7 @@ def test_a_byte_order_mark_before_a_row_is_the_files_and_the_text_keeps_its_own(
 
 
 def test_every_format_holds_the_same_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(columnar, "BLOCK_ROWS", 7)
     found = [{"text": f"poem {n} 床前明月光"} for n in range(30)]
     content = lines(*found)
     write(tmp_path, content)
@@ -92,7 +93,7 @@ def test_conversations_of_a_parquet_file_are_read(tmp_path):
 
 
 def test_lines_are_counted_over_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 40)
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 40)
     path = write(tmp_path, lines(*({"text": f"row {n}"} for n in range(1, 100)), b"{"))
     with pytest.raises(BadData, match=r"data\.jsonl:100: not JSON"):
         read(path)
@@ -106,9 +107,9 @@ BAD_DOCUMENTS = [
     (b'{"text": "\xff"}', r"not UTF-8: byte 0xff at 11\. Save the file as UTF-8"),
     ('{"text": "诗"}'.encode("utf-16"), r"looks like UTF-16"),
     (b'{"text": "a', "not JSON: Unterminated string starting at column 10"),
-    ('[{"text": "诗"}]'.encode(), "this one is .*诗.*Write one row a line"),
+    ('[{"text": "诗"}]'.encode(), "this one is .*诗.*Write one row a line, or call the file .json"),
     (b"[" * 100_000, "brackets are nested too deeply"),
-    ({"txt": "a"}, r"no 'text': it has 'txt'\. CausalLM learns from \{\"text\": …\} rows"),
+    ({"txt": "a"}, r"no 'text': it has 'txt'\. CausalLM learns from \{\"text\"\}.* rows"),
     ({}, "no 'text': it has no field at all"),
     ({"text": None, "more": 1}, r"'text' is null\. CausalLM learns from .*; fill it in, or remove the row"),
     (b'{"text": "a", "text": "b"}', 'the key "text" stands twice in one object'),
@@ -129,15 +130,19 @@ def test_a_bad_document_is_named_by_file_and_line(tmp_path, row, message):
 
 
 BAD_CONVERSATIONS = [
-    ({"text": "a"}, r"no 'conversations': it has 'text'\. Chat learns from"),
+    ({"text": "a"}, "the row is Text and line 1 is Messages: all rows of a file have one form"),
     ({"conversations": None}, r"'conversations' is null\. Chat learns from"),
-    ({"messages": []}, "no 'conversations': it has 'messages'.*; rename messages to conversations"),
+    ({"messages": []}, r"messages is \[\]; it must be a list of turns"),
+    (chat(("user", "a"), ("assistant", "b")) | {"messages": [{"role": "user", "content": "a"}]}, "two conversations"),
     ({"conversations": "a"}, 'conversations is "a"; it must be a list of turns'),
     ({"conversations": []}, r"conversations is \[\]"),
     ({"conversations": ["a"]}, 'turn 1 is "a"'),
-    ({"conversations": [{"from": "human", "value": "a"}]}, "rename from to role and value to content"),
+    ({"conversations": [{"from": "human", "value": "a"}]}, "the row is ShareGPT and line 1 is Messages"),
     ({"conversations": [{"role": "user"}]}, "turn 1 is"),
-    (chat(("human", "a"), ("assistant", "b")), 'turn 1 has the unknown role "human"; use system, user, assistant'),
+    (
+        chat(("human", "a"), ("assistant", "b")),
+        'turn 1 has the unknown role "human"; use system, developer, user',
+    ),
     (chat(("user", "a")), "no assistant turn: there is nothing to learn"),
     (chat(("user", "a"), ("assistant", " ")), "turn 2 is an empty assistant turn"),
     (chat(("user", ""), ("assistant", "b")), "turn 1 is an empty user turn"),
@@ -155,14 +160,14 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, row, message):
 
 
 def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
-    path = write(
-        tmp_path,
-        lines({"prompt": " a ", "answer": "b\n"}, {"prompt": "c"}, ANSWERED, chat(("system", "s"), ("user", "u"))),
-    )
-    found = read(path, rows.prompts)
-    assert [(row.turns, row.answer) for row in found] == [
+    prompts = write(tmp_path, lines({"prompt": " a ", "answer": "b\n"}, {"prompt": "c"}), "prompts.jsonl")
+    assert [(row.turns, row.answer) for row in read(prompts, rows.prompts)] == [
         ((Turn("user", " a "),), "b\n"),
         ((Turn("user", "c"),), None),
+    ]
+    path = write(tmp_path, lines(ANSWERED, chat(("system", "s"), ("user", "u"))))
+    found = read(path, rows.prompts)
+    assert [(row.turns, row.answer) for row in found] == [
         ((Turn("user", "a"),), "b"),
         ((Turn("system", "s"), Turn("user", "u")), None),
     ]
@@ -171,12 +176,12 @@ def test_a_prompt_is_a_conversation_that_the_user_ends(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "a"}, "no 'prompt': it has 'text'"),
+        ({"text": "a"}, "no field that is read: it has 'text'"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": "a", "answer": " "}, "the answer is empty"),
         ({"prompt": None}, "'prompt' is null"),
         (ANSWERED | {"answer": "c"}, "two answers"),
-        (ANSWERED | {"prompt": "c"}, "two prompts"),
+        (ANSWERED | {"prompt": "c"}, "the row may be read as Messages or as Prompt. Say which: format: Messages"),
         (chat(("system", "a")), "no user turn that the model could answer"),
         (chat(("assistant", "a")), "no user turn"),
     ],
@@ -192,7 +197,7 @@ def test_an_integer_of_any_length_in_a_field_that_is_not_used_is_harmless(tmp_pa
 
 
 def test_a_value_of_a_parquet_file_that_cannot_be_read_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(columnar, "BLOCK_ROWS", 2)
     path = tmp_path / "data.parquet"
     offsets, letters = (arrow.py_buffer(part) for part in (np.arange(5, dtype=np.int32).tobytes(), b"ab\xffd"))
     parquet.write_table(
@@ -232,8 +237,8 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
 
 
 def test_a_file_of_another_format_is_refused(tmp_path):
-    with pytest.raises(BadData, match=r"data\.csv: not a data file; these are read: \.jsonl"):
-        read(write(tmp_path, b"a,b", "data.csv"))
+    with pytest.raises(BadData, match=r"data\.xml: not a data file; these are read: \.jsonl"):
+        read(write(tmp_path, b"a,b", "data.xml"))
 
 
 @pytest.mark.parametrize(("name", "content"), [("data.jsonl.gz", b"not gzip"), ("data.jsonl.zst", b"not zstd")])
@@ -271,7 +276,7 @@ def test_a_zstd_file_of_several_frames_and_marks_between_them_is_read_to_its_end
 
 
 def test_a_row_that_is_longer_than_a_block_is_one_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 10)
     found = [{"text": "a"}, {"text": "long " * 100 + "end"}, {"text": "b"}]
     for name, pack in {"data.jsonl": bytes, **PACKED}.items():
         path = write(tmp_path, pack(lines(*found)), name)
@@ -303,5 +308,7 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
 
 def test_a_parquet_file_without_our_columns_says_what_it_has(tmp_path):
     parquet.write_table(arrow.table({"body": ["a"]}), tmp_path / "data.parquet")
-    with pytest.raises(BadData, match=r"data\.parquet:1: no 'text': it has 'body'"):
+    with pytest.raises(
+        BadData, match=r"data\.parquet:1: no field .*: it has 'body'.* add 'columns: \{text: body\}' beside the uri"
+    ):
         read(tmp_path / "data.parquet")

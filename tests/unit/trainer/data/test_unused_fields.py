@@ -7,6 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from slipway_trainer.data import rows
+from slipway_trainer.data.reading import blocks
 from slipway_trainer.step.errors import BadData
 
 CALL = {"function": {"name": "add", "arguments": "{}"}}
@@ -20,22 +21,18 @@ def conversation(*, user=None, assistant=None, **row):
 def read(tmp_path, row, parse=rows.conversations):
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps(conversation() | {"text": "a"}) + "\n" + json.dumps(row) + "\n")
-    return [found for block in rows.blocks(path, path.name) for found in parse(block)]
+    return [found for block in blocks.blocks(path, path.name) for found in parse(block)]
 
 
 RENDERED = [
-    (conversation(tools=[CALL]), "tools"),
-    (conversation(system="Be brief."), "system"),
+    (conversation(functions=[CALL]), "functions"),
     (conversation(documents=[{"text": "a"}]), "documents"),
     (conversation(images=["a.png"]), "images"),
     (conversation(chat_template_kwargs={"enable_thinking": False}), "chat_template_kwargs"),
-    (conversation(assistant={"tool_calls": [CALL]}), "tool_calls of turn 2"),
-    (conversation(assistant={"content": None, "function_call": CALL}), "function_call of turn 2"),
-    (conversation(assistant={"reasoning_content": "Two and two."}), "reasoning_content of turn 2"),
-    (conversation(assistant={"thinking": "Two and two."}), "thinking of turn 2"),
-    (conversation(user={"name": "Bob"}), "name of turn 1"),
-    (conversation(assistant={"tool_calls": [CALL], "reasoning": "so"}, tools=[CALL]),
-     "tools, tool_calls of turn 2 and reasoning of turn 2"),
+    (conversation(assistant={"function_call": CALL}), "function_call of turn 2"),
+    (conversation(assistant={"thinking_blocks": ["Two and two."]}), "thinking_blocks of turn 2"),
+    (conversation(assistant={"tools": [CALL], "prefix": True}, documents=[CALL]),
+     "documents, tools of turn 2 and prefix of turn 2"),
 ]  # fmt: skip
 
 
@@ -47,13 +44,13 @@ def test_what_no_template_is_given_is_refused_by_name_and_line(tmp_path, row, na
 
 
 LEARNED = [
-    (conversation(assistant={"weight": 0}), "weight 0 of turn 2"),
     (conversation(assistant={"weight": 0.5}), r"weight 0\.5 of turn 2"),
-    (conversation(assistant={"train": False}), "train false of turn 2"),
+    (conversation(assistant={"weight": "0"}), r"weight '0' of turn 2"),
+    (conversation(assistant={"train": 2}), "train 2 of turn 2"),
     (conversation(assistant={"loss": False}), "loss false of turn 2"),
     (conversation(user={"train": True}), "train true of turn 1"),
     (conversation(assistant={"train_detail": [{"train": False}]}), "train_detail .* of turn 2"),
-    (conversation(user={"weight": 1}, assistant={"weight": 0}), "weight 1 of turn 1 and weight 0 of turn 2"),
+    (conversation(user={"weight": 1}, assistant={"weight": 2}), "weight 1 of turn 1 and weight 2 of turn 2"),
     (conversation(weight=2), "weight 2"),
 ]
 
@@ -73,7 +70,7 @@ def test_a_document_that_is_to_be_learned_otherwise_is_refused_by_name_and_line(
 
 HARMLESS = [
     conversation(tools=None, system="", documents=[], weight=None),
-    conversation(user={"tool_calls": None, "weight": 0, "name": ""}, assistant={"tool_calls": [], "weight": 1.0}),
+    conversation(user={"function_call": None, "weight": 0}, assistant={"prefix": "", "weight": 1.0}),
     conversation(user={"train": False, "loss": False}, assistant={"train": True, "loss": True, "loss_mask": []}),
     conversation(weight=1, train=True, id=7, source={"tools": [1]}, name="a set", model="gpt"),
     conversation(user={"id": 1}, assistant={"timestamp": "2026"}),
@@ -93,13 +90,19 @@ def test_what_is_not_rendered_of_a_text_is_the_users_own(tmp_path):
 
 def test_null_that_a_parquet_file_fills_in_is_harmless_and_what_stands_there_is_refused(tmp_path):
     path = tmp_path / "data.parquet"
-    found = [conversation(), conversation(assistant={"tool_calls": None, "weight": None}), conversation(tools=[CALL])]
-    schema = arrow.Table.from_pylist([*found[2:], conversation(assistant={"tool_calls": [CALL], "weight": 1.0})]).schema
+    given = [
+        conversation(),
+        conversation(assistant={"function_call": None, "weight": None}),
+        conversation(documents=[CALL]),
+    ]
+    schema = arrow.Table.from_pylist(
+        [*given[2:], conversation(assistant={"function_call": CALL, "weight": 1.0})]
+    ).schema
     for count in (2, 3):
-        parquet.write_table(arrow.Table.from_pylist(found[:count], schema), path)
-        blocks = list(rows.blocks(path, path.name))
+        parquet.write_table(arrow.Table.from_pylist(given[:count], schema), path)
+        found = list(blocks.blocks(path, path.name))
         if count == 2:
-            assert len(rows.conversations(blocks[0])) == 2
+            assert len(rows.conversations(found[0])) == 2
         else:
-            with pytest.raises(BadData, match=r"^data\.parquet:3: tools would be lost"):
-                rows.conversations(blocks[0])
+            with pytest.raises(BadData, match=r"^data\.parquet:3: documents would be lost"):
+                rows.conversations(found[0])

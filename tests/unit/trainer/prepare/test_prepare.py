@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from slipway_core.protocol import artifact
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.data import rows
 from slipway_trainer.data.held_out import digest_of_copies
+from slipway_trainer.data.reading import json_lines
 from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, Overlap, StepFailure
 from slipway_trainer.tokens import tokenizer
@@ -167,7 +167,7 @@ def test_a_bad_row_of_any_source_is_named_by_file_and_line(tmp_path):
         assert isinstance(error, BadData)
         assert str(error).startswith(f"{tmp_path}/b.jsonl:2: not JSON")
     error = failure(tmp_path / "run", plan(causal(good), prompts=[{"uri": good}]))
-    assert str(error).startswith(f"{tmp_path}/a.jsonl:1: no 'prompt'")
+    assert str(error).startswith(f"{tmp_path}/a.jsonl:1: no field that is read: it has 'text'. A prompt is")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,8 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_rows_of_the_other_objective_are_refused(tmp_path):
     uri = write_rows(tmp_path / "a.jsonl", chat("hi", "hello"))
-    assert "no 'text': it has 'conversations'" in str(failure(tmp_path / "run", plan(causal(uri))))
+    told = str(failure(tmp_path / "run", plan(causal(uri))))
+    assert "a.jsonl:1: the rows are Messages, which objective: Chat learns from. CausalLM learns from" in told
 
 
 def test_a_prompt_that_the_template_refuses_is_named_before_anything_is_trained(tmp_path, base):
@@ -203,7 +204,7 @@ def test_a_prompt_that_the_template_refuses_is_named_before_anything_is_trained(
     )
     tokenizer.save(words, base)
     asked = {"conversations": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]}
-    prompts = [{"uri": write_rows(tmp_path / "p.jsonl", {"prompt": "who?"}, asked)}]
+    prompts = [{"uri": write_rows(tmp_path / "p.jsonl", chat("who?"), asked)}]
     data = write_rows(tmp_path / "a.jsonl", text(POEM))
     error = failure(tmp_path / "run", plan(causal(data), model={"from": f"file://{base}"}, prompts=prompts))
     assert isinstance(error, BadData)
@@ -424,7 +425,7 @@ def many(tmp_path):
 def test_the_number_of_workers_and_the_size_of_blocks_change_no_byte(tmp_path, many, monkeypatch):
     expected = None
     for number, (workers, block) in enumerate(((1, 1 << 20), (2, 1 << 20), (3, 1 << 14))):
-        monkeypatch.setattr(rows, "BLOCK_BYTES", block)
+        monkeypatch.setattr(json_lines, "BLOCK_BYTES", block)
         run(tmp_path / str(number), many, workers=workers)
         found = tree(tmp_path / str(number))
         expected = expected or found
@@ -513,9 +514,9 @@ def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path):
 def start(found, attempt: int, tmp_path: Path) -> subprocess.Popen:
     # Two processes also for little data: their death is what is tested.
     code = (
-        "import sys; from slipway_trainer.data import rows; from slipway_trainer.prepare import prepare;"
+        "import sys; from slipway_trainer.data.reading import json_lines; from slipway_trainer.prepare import prepare;"
         "from slipway_trainer.step.run_step import run_step;"
-        "rows.BLOCK_BYTES = 1 << 14;"
+        "json_lines.BLOCK_BYTES = 1 << 14;"
         "from pathlib import Path;"
         "sys.exit(run_step('prepare', lambda p, w: prepare.run(p, w, attempt=int(sys.argv[2]), workers=2),"
         " plan_file=Path(sys.argv[1]), folder=None, attempt=int(sys.argv[2])))"

@@ -8,7 +8,7 @@ from slipway_trainer.data.encode import Encoder
 from slipway_trainer.data.rows import Conversation, Turn
 from slipway_trainer.step.errors import BadData, BadModel
 from slipway_trainer.tokens import tokenizer as tokenizers
-from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
+from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
 STYLES = ["ChatML", "Plain", "PlainChinese"]
 TEXTS = [
@@ -79,7 +79,7 @@ def encoded(words, messages, max_length=512):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_conversation_is_cut_into_prompts_and_answers(style):
-    segments = tokenizers.renderer(make(style)).segments(LONG)
+    segments = tokenizers.renderer(make(style)).renderings(LONG)[0]
     assert [segment.text for segment in segments] == EXPECTED[style]
     assert [segment.learned for segment in segments] == [False, True, False, True]
 
@@ -154,6 +154,16 @@ FORGETFUL = (
     "<think>\n</think>\n{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ASKS_OTHERWISE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+RENDERS_ALL = (
+    "{% if tools %}tools {{ tools | tojson }}\n{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['reasoning'] %}<think>{{ m['reasoning'] }}</think>{% endif %}{{ m['content'] }}"
+    "{% for c in m['tool_calls'] or [] %}<call>{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}"
+    "</call>{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 ENDLESS = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -171,7 +181,7 @@ def own(template: str) -> Renderer:
 
 
 def test_a_template_without_markers_is_cut_where_its_prefixes_end():
-    segments = own(BRACKETS).segments(PAIR * 2)
+    segments = own(BRACKETS).renderings(PAIR * 2)[0]
     assert [segment.text for segment in segments] == [
         "<s>[INST] hi [/INST]", " hello </s>", "[INST] hi [/INST]", " hello </s>",
     ]  # fmt: skip
@@ -180,17 +190,77 @@ def test_a_template_without_markers_is_cut_where_its_prefixes_end():
 
 def test_white_space_after_the_end_of_a_turn_is_not_learned():
     plain = HALF_MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
-    assert [s.text for s in own(plain).segments(PAIR) if s.learned] == ["hello<|im_end|>"]
+    assert [s.text for s in own(plain).renderings(PAIR)[0] if s.learned] == ["hello<|im_end|>"]
 
 
 def test_the_end_of_turn_is_learned_where_a_template_marks_the_content_alone():
-    assert [s.text for s in own(HALF_MARKED).segments(PAIR * 2) if s.learned] == ["hello<|im_end|>"] * 2
+    assert [s.text for s in own(HALF_MARKED).renderings(PAIR * 2)[0] if s.learned] == ["hello<|im_end|>"] * 2
 
 
-def test_a_template_that_writes_history_otherwise_than_the_present_is_refused_for_it():
-    assert own(FORGETFUL).segments(PAIR)[1].text == "<think>\n</think>\nhello<|im_end|>"
-    with pytest.raises(BadModel, match=r"turn 2 of 4.*Set model\.chatTemplate to ChatML"):
-        own(FORGETFUL).segments(PAIR * 2)
+def test_a_template_that_writes_history_otherwise_than_the_present_is_learned_an_answer_at_a_time():
+    renderer = own(FORGETFUL)
+    assert renderer.renderings(PAIR)[0][1].text == "<think>\n</think>\nhello<|im_end|>"
+    found = renderer.renderings(PAIR * 2)
+    assert len(found) == 2
+    for number, (prompt, answer) in enumerate(found):
+        # What the server makes of the conversation up to there, to the letter.
+        assert prompt.text == renderer.prompt((PAIR * 2)[: 2 * number + 1])
+        assert not prompt.learned
+        assert answer == Segment("<think>\n</think>\nhello<|im_end|>", True)
+
+
+def test_an_answer_that_is_not_begun_as_it_is_asked_for_is_refused_by_its_turn():
+    with pytest.raises(BadModel, match=r"does not begin turn 2 as it begins .* \('hello.*' in place of '<think>"):
+        own(ASKS_OTHERWISE).renderings(PAIR * 2)
+
+
+REASONED = [PAIR[0], PAIR[1] | {"reasoning": "two and two", "reasoning_content": "two and two"}]
+CALLING = [
+    PAIR[0],
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}],
+    },
+    {"role": "tool", "content": "3"},
+    PAIR[1],
+]
+TOOLS = '[{"type": "function", "function": {"name": "add", "parameters": {}}}]'
+
+
+def test_reasoning_and_tool_calls_are_learned_with_their_answer():
+    learned = [s.text for s in own(RENDERS_ALL).renderings(REASONED)[0] if s.learned]
+    assert learned == ["<think>two and two</think>hello<|im_end|>"]
+    (segments,) = own(RENDERS_ALL).renderings(CALLING, tools=TOOLS)
+    assert [s.text for s in segments if s.learned] == ['<call>add {"a": 1}</call><|im_end|>', "hello<|im_end|>"]
+    assert '"name": "add"' in segments[0].text
+
+
+def test_an_answer_that_says_what_its_reasoning_said_ends_where_it_ends():
+    said = [PAIR[0], {"role": "assistant", "content": "4", "reasoning": "4"}]
+    assert own(RENDERS_ALL).renderings(said)[0][-1].text == "<think>4</think>4<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "lost"),
+    [
+        (REASONED, None, "the reasoning of turn 2"),
+        (CALLING, None, "the tool calls of turn 2"),
+        (PAIR, TOOLS, "the tool 'add'"),
+    ],
+)
+def test_what_a_template_does_not_render_of_a_learned_answer_is_refused(messages, tools, lost):
+    plain = RENDERS_ALL.replace("reasoning", "nothing").replace("tool_calls", "nothing").replace("tools", "nothing")
+    with pytest.raises(Unrenderable, match=f"leaves {lost} out"):
+        own(plain).renderings(messages, tools=tools)
+
+
+def test_an_answer_that_is_only_seen_is_part_of_what_stands_before_the_next():
+    (segments,) = own(BRACKETS).renderings(PAIR * 2, learned=[False, False, False, True])
+    assert [s.learned for s in segments] == [False, True]
+    assert "hello" in segments[0].text
+    (cut,) = own(BRACKETS).renderings(PAIR * 2, learned=[False, True, False, False])
+    assert "".join(s.text for s in cut) == "".join(s.text for s in own(BRACKETS).renderings(PAIR)[0])
 
 
 def test_a_template_that_never_ends_an_answer_is_refused():
@@ -205,7 +275,7 @@ def test_a_template_that_is_no_jinja_is_refused_with_its_line():
 
 def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(chatml):
     with pytest.raises(Unrenderable, match="Only user and assistant roles"):
-        own(BRACKETS).segments(LONG)
+        own(BRACKETS).renderings(LONG)[0]
     coder = encoder(chatml)
     coder.renderer = own(BRACKETS)
     row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in LONG))
@@ -244,7 +314,7 @@ def test_a_template_that_leaves_the_system_turn_out_is_refused_with_this_reason(
     )
     with pytest.raises(BadData, match=message):
         coder._chat("chat.jsonl", [row])
-    assert own(template).segments(PAIR)[-1].learned
+    assert own(template).renderings(PAIR)[0][-1].learned
 
 
 def test_a_prompt_of_which_the_template_leaves_a_turn_out_is_refused():
@@ -255,7 +325,7 @@ def test_a_prompt_of_which_the_template_leaves_a_turn_out_is_refused():
 
 
 def test_a_greeting_is_context_where_the_template_cannot_say_what_stands_before_it(chatml):
-    segments = own(LOOKS_AT_THE_FIRST).segments(GREETED)
+    segments = own(LOOKS_AT_THE_FIRST).renderings(GREETED)[0]
     assert [segment.text for segment in segments] == [
         "<s><|im_start|>assistant\nWelcome!<|im_end|><|im_start|>user\nhi<|im_end|><|im_start|>assistant\n",
         "hello<|im_end|>",
@@ -270,7 +340,7 @@ def test_a_greeting_is_context_where_the_template_cannot_say_what_stands_before_
 
 def test_a_greeting_alone_is_refused_in_words_that_say_so():
     with pytest.raises(Unrenderable, match=r"only answer, which opens it\. Put a user turn before"):
-        own(LOOKS_AT_THE_FIRST).segments(GREETED[:1])
+        own(LOOKS_AT_THE_FIRST).renderings(GREETED[:1])[0]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +348,7 @@ def test_a_greeting_alone_is_refused_in_words_that_say_so():
 )
 def test_whatever_a_template_raises_is_a_refusal(fault):
     with pytest.raises(Unrenderable, match="refuses this conversation: "):
-        own(fault).segments(PAIR)
+        own(fault).renderings(PAIR)[0]
 
 
 def test_content_that_looks_like_the_template_changes_nothing_around_it():
@@ -286,7 +356,7 @@ def test_content_that_looks_like_the_template_changes_nothing_around_it():
         {"role": "user", "content": "{{ bos_token }}{% generation %}"},
         {"role": "assistant", "content": "'\\n{#"},
     ]
-    segments = tokenizers.renderer(make("ChatML")).segments(messages)
+    segments = tokenizers.renderer(make("ChatML")).renderings(messages)[0]
     assert [segment.text for segment in segments] == [
         "<s><|im_start|>user\n{{ bos_token }}{% generation %}<|im_end|>\n<|im_start|>assistant\n",
         "'\\n{#<|im_end|>",

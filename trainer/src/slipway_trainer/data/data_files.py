@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from slipway_core.resources import uris
 from slipway_fetching import hub, object_store, stored_object
-from slipway_trainer.data.rows import SUFFIXES
+from slipway_trainer.data.reading.blocks import READ, SUFFIXES, kind_of
 from slipway_trainer.step.errors import BadConfig, BadData
 from slipway_trainer.step.local_path import in_image, local_path
 from slipway_trainer.step.requester import requester
 
 SAMPLES = "samples"
+_DATA_ALONE = frozenset((".jsonl", ".parquet", ".arrow"))
+"""Kinds of files that hold nothing but rows."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
     if parsed.scheme == "hf":
-        root = hub.dataset(parsed, requester(field), [f"*{suffix}" for suffix in SUFFIXES])
+        root = hub.dataset(
+            parsed, requester(field), [f"*{suffix}" for suffix in SUFFIXES if kind_of(suffix) in _DATA_ALONE]
+        )
         return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
@@ -63,7 +67,7 @@ def _local(path: Path, uri: str, field: str, hint: str) -> list[SourceFile]:
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
         files = [SourceFile(file, _name(file)) for file in found if file.is_file() and file.name.endswith(SUFFIXES)]
         if not files:
-            raise BadData(f"{field}: {uri}: matches no {' or '.join(SUFFIXES)} file{hint}")
+            raise BadData(f"{field}: {uri}: matches no data file; these are read: {READ}{hint}")
         return files
     nearest = next((parent for parent in path.parents if parent.exists()), Path("/"))
     where = (
@@ -81,8 +85,19 @@ def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFi
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
-        raise BadData(f"{field}: {uri}: the folder holds no {' or '.join(SUFFIXES)} file")
+        raise BadData(f"{field}: {uri}: the folder holds no data file; these are read: {READ}")
+    _refuse_mixture([path.name for path in found], uri, field)
     return [SourceFile(path, prefix + _name(path.relative_to(folder))) for path in found]
+
+
+def _refuse_mixture(names: Sequence[str], uri: str, field: str) -> None:
+    """Raises BadData for a folder in which something that may be no data lies beside data: a README.txt, settings."""
+    kinds = sorted({str(kind_of(name)) for name in names})
+    if len(kinds) > 1 and not set(kinds) <= _DATA_ALONE:
+        raise BadData(
+            f"{field}: {uri}: the folder holds {' and '.join(kinds)} files. Say which are the data, with a glob such "
+            f"as {uri.rstrip('/')}/**/*{kinds[0]}"
+        )
 
 
 def _name(path: Path) -> str:
@@ -109,10 +124,12 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
         raise BadData(f"{field}: {uri}: there is no such object, and none below it or that it matches")
     if found[0].key != uri.path:
         found = [one for one in found if one.key.endswith(SUFFIXES)]
+        if not glob.has_magic(uri.path):
+            _refuse_mixture([one.key for one in found], str(uri), field)
     wrong = next((one for one in found if not one.key.endswith(SUFFIXES)), None)
     if wrong is not None or not found:
         name = f"{store.address(wrong)}: not a data file" if wrong else f"{uri}: holds no data file"
-        raise BadData(f"{field}: {name}; these are read: {', '.join(SUFFIXES)}")
+        raise BadData(f"{field}: {name}; these are read: {READ}")
     # By its version, so that another one is never taken for it.
     wanted = {f"{one.fingerprint}/{uri.authority}{_suffix(one.key)}": one for one in found}
     what = f"the data of {field}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from slipway_trainer.data import rows, scan, validation_split
-from slipway_trainer.data.rows import Block, Conversation
+from slipway_trainer.data.reading.block import Block
+from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
+TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
 SHOWN_SKIPPED = 20
 SHOWN_CHARACTERS = 40
 
@@ -43,13 +45,18 @@ class Counts:
     split: int = 0
     """CausalLM rows longer than maxLength, which became several documents."""
     truncated: int = 0
-    """Conversations that end earlier, with the last answer that fits into maxLength."""
+    """Rows that end earlier: conversations with the last answer that fits into maxLength, texts where it is reached."""
+    dropped: int = 0
+    """Rows longer than maxLength, which the stage leaves out."""
     skipped: int = 0
     """Conversations of which no answer fits."""
     skipped_lines: list[str] = field(default_factory=list)
     """The first of them, as file:line."""
     unanswered: int = 0
     """Conversations whose last turns have no answer; those turns were left out."""
+    apart: int = 0
+    """Texts that conversations take beyond one each: answers that are learned in a rendering of their own, since the
+    template renders the start of a conversation otherwise than its whole."""
     opened: int = 0
     """Conversations that the assistant opens, and whose first turn the template does not let be learned."""
 
@@ -68,6 +75,15 @@ class Split:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Answer:
+    end: int
+    """Tokens of its text up to its own end."""
+    prompt: list[int]
+    """What stands before it, from the end of the answer before."""
+    tokens: list[int]
+
+
 @dataclass
 class Encoder:
     """Called with blocks of a file; can be sent to other processes.
@@ -80,6 +96,11 @@ class Encoder:
     objective: Objective
     max_length: int
     eos_id: int
+    too_long: TooLong = "Auto"
+    last_answer: bool = False
+    """Whether the last answer of a conversation alone is learned."""
+    masked: bool = True
+    """Whether some of the stage's tokens are not learned."""
     split: Split | None = None
     _tokenizer: Any = field(default=None, repr=False)
 
@@ -89,7 +110,7 @@ class Encoder:
     def __call__(self, block: Block) -> tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]]:
         """Raises BadData for a row that is bad or that the chat template refuses, and BadModel."""
         if self.objective == "CausalLM":
-            return self._causal(rows.documents(block))
+            return self._causal(block.name, rows.documents(block))
         return self._chat(block.name, rows.conversations(block))
 
     @property
@@ -102,18 +123,43 @@ class Encoder:
             self._tokenizer.no_padding()
         return self._tokenizer
 
-    def _causal(self, found: list[rows.Document]) -> Any:
+    def _causal(self, name: str, found: list[rows.Document]) -> Any:
         aside = self._set_aside([scan.document_key(row.text) for row in found] if self.split else None, len(found))
         outputs = _Output(), _Output()
         encoded = self._ids([row.text for row in found], add_special_tokens=True)
-        for ids, output in zip(encoded, (outputs[int(a)] for a in aside), strict=True):
+        for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
+            ids, seen = self._after_prompt(row.text[: row.prompt], row.text[row.prompt :], ids)
             tokens = ids if ids[-1:] == [self.eos_id] else [*ids, self.eos_id]
-            pieces = list(_pieces(tokens, self.max_length))
             output.counts.rows += 1
+            if len(tokens) > self.max_length:
+                if self.too_long == "Refuse":
+                    raise self._refused(name, row.line, len(tokens))
+                if self.too_long == "Drop":
+                    output.counts.dropped += 1
+                    continue
+                if self.too_long == "Truncate":
+                    output.counts.truncated += 1
+                    tokens = tokens[: self.max_length]
+            pieces = list(_pieces(tokens, self.max_length))
             output.counts.split += len(pieces) > 1
-            for piece in pieces:
-                output.add(piece)
-        return tuple((output.encoded(masked=False), output.counts) for output in outputs)
+            for start, piece in pieces:
+                learn = [place >= seen for place in range(start, start + len(piece))] if self.masked else None
+                output.add(piece, learn)
+        return tuple((output.encoded(masked=self.masked), output.counts) for output in outputs)
+
+    def _after_prompt(self, prompt: str, completion: str, whole: list[int]) -> tuple[list[int], int]:
+        """Returns the tokens of a text, and how many of them are its prompt's.
+
+        Where a token reaches over the end of the prompt, both parts are tokenised by themselves, as at inference.
+        """
+        if not prompt:
+            return whole, 0
+        start = self._ids([prompt], add_special_tokens=True)[0]
+        if start[-1:] == [self.eos_id]:
+            start = start[:-1]
+        if whole[: len(start)] == start:
+            return whole, len(start)
+        return [*start, *self._ids([completion])[0]], len(start)
 
     def _chat(self, name: str, found: list[Conversation]) -> Any:
         aside = self._set_aside([scan.conversation_key(row) for row in found] if self.split else None, len(found))
@@ -122,36 +168,52 @@ class Encoder:
             output = outputs[int(set_aside)]
             output.counts.rows += 1
             output.counts.unanswered += row.turns[-1].role != "assistant"
-            output.counts.opened += len(encoded) < sum(turn.role == "assistant" for turn in row.turns)
-            answers = [(end, tokens) for end, tokens in encoded if end <= self.max_length]
-            if not answers:
+            output.counts.opened += sum(map(len, encoded)) < sum(self._learned(row))
+            output.counts.apart += len(encoded) - 1
+            texts = [[answer for answer in text if answer.end <= self.max_length] for text in encoded]
+            if texts != encoded and self.too_long == "Refuse":
+                raise self._refused(name, row.line, max(text[-1].end for text in encoded))
+            if texts != encoded and self.too_long == "Drop":
+                output.counts.dropped += 1
+                continue
+            if not any(texts):
                 output.counts.skipped += 1
                 output.counts.skipped_lines.append(f"{name}:{row.line}")
                 continue
-            output.counts.truncated += len(answers) < len(encoded)
-            tokens, learn = [], []
-            for _, (prompt, answer) in answers:
-                tokens += [*prompt, *answer]
-                learn += [False] * len(prompt) + [True] * len(answer)
-            output.add(tokens, learn)
+            output.counts.truncated += sum(map(len, texts)) < sum(map(len, encoded))
+            for text in texts:
+                tokens: list[int] = []
+                learn: list[bool] = []
+                for answer in text:
+                    tokens += [*answer.prompt, *answer.tokens]
+                    learn += [False] * len(answer.prompt) + [True] * len(answer.tokens)
+                if tokens:
+                    output.add(tokens, learn)
         return tuple((output.encoded(masked=True), output.counts) for output in outputs)
 
-    def _encoded(self, name: str, found: list[Conversation]) -> Iterator[list[tuple[int, tuple[list[int], list[int]]]]]:
-        """Yields for each conversation its answers: where each ends, the tokens of its prompt, and its own."""
-        segments = [self._segments(name, row) for row in found]
-        flat = self._ids([segment.text for row in segments for segment in row])
-        whole = self._ids(["".join(segment.text for segment in row) for row in segments])
+    def _encoded(self, name: str, found: list[Conversation]) -> Iterator[list[list[_Answer]]]:
+        """Yields for each conversation the texts by which it is learned, and of each its answers."""
+        renderings = [self._renderings(name, row) for row in found]
+        texts = self._answers([segments for own in renderings for segments in own])
+        for own in renderings:
+            yield [next(texts) for _ in own]
+
+    def _answers(self, texts: list[list[Segment]]) -> Iterator[list[_Answer]]:
+        """Yields the answers of each text."""
+        flat = self._ids([segment.text for segments in texts for segment in segments])
+        whole = self._ids(["".join(segment.text for segment in segments) for segments in texts])
         place = 0
-        for row, tokens in zip(segments, whole, strict=True):
-            pieces = flat[place : place + len(row)]
-            place += len(row)
+        for segments, tokens in zip(texts, whole, strict=True):
+            pieces = flat[place : place + len(segments)]
+            place += len(segments)
             if list(chain.from_iterable(pieces)) != tokens:
-                pieces = self._aligned(row, tokens) or pieces
-            answers, prompt, end = [], [], 0
-            for segment, piece in zip(row, pieces, strict=True):
+                pieces = self._aligned(segments, tokens) or pieces
+            answers: list[_Answer] = []
+            prompt, end = list[int](), 0
+            for segment, piece in zip(segments, pieces, strict=True):
                 end += len(piece)
                 if segment.learned:
-                    answers.append((end, (prompt, piece)))
+                    answers.append(_Answer(end, prompt, piece))
                     prompt = []
                 else:
                     prompt = piece
@@ -173,13 +235,26 @@ class Encoder:
             done = len(start)
         return pieces
 
-    def _segments(self, name: str, row: Conversation) -> list[Segment]:
+    def _renderings(self, name: str, row: Conversation) -> list[list[Segment]]:
         try:
-            return self.renderer.segments(row.messages)
+            return self.renderer.renderings(row.messages, tools=row.tools, learned=self._learned(row))
         except Unrenderable as error:
             raise BadData(f"{name}:{row.line}: the model's chat template {error}.") from None
         except BadModel as error:
             raise BadModel(f"{name}:{row.line}: {error}") from None
+
+    def _learned(self, row: Conversation) -> list[bool]:
+        found = row.learned
+        if not self.last_answer:
+            return found
+        last = max(number for number, learned in enumerate(found) if learned)
+        return [number == last for number in range(len(found))]
+
+    def _refused(self, name: str, line: int, tokens: int) -> BadData:
+        return BadData(
+            f"{name}:{line}: the row takes {tokens} tokens and maxLength is {self.max_length}. Raise maxLength, "
+            "shorten the row, or say with tooLong what is to become of such rows."
+        )
 
     def _ids(self, texts: list[str], *, add_special_tokens: bool = False) -> list[list[int]]:
         try:
@@ -229,10 +304,11 @@ class _Output:
         )
 
 
-def _pieces(tokens: list[int], longest: int) -> Iterator[list[int]]:
-    """Cuts a document; a piece starts with the last token of the one before, so that every token is learned once."""
+def _pieces(tokens: list[int], longest: int) -> Iterator[tuple[int, list[int]]]:
+    """Cuts a document, and says where each piece starts: with the last token of the one before, so that every token is
+    learned once."""
     if len(tokens) <= longest:
-        yield tokens
+        yield 0, tokens
         return
     for start in range(0, len(tokens) - 1, longest - 1):
-        yield tokens[start : start + longest]
+        yield start, tokens[start : start + longest]

@@ -54,7 +54,7 @@ def read(found: Inputs) -> HeldOut:
         documents=[
             HeldDocument(block.name, row)
             for _, block in inputs.blocks(found.evaluation)
-            for row in rows.documents(block)
+            for row in rows.documents(block, "HeldOut")
         ],
         prompts=[
             HeldPrompt(block.name, row, source.recall)

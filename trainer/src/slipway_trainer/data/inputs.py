@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.resources.data import DataSource
 from slipway_core.resources.evaluation import PromptSource
-from slipway_trainer.data import rows
 from slipway_trainer.data.data_files import SourceFile, data_files
-from slipway_trainer.data.rows import Block
+from slipway_trainer.data.reading import blocks as reading_blocks
+from slipway_trainer.data.reading.block import AS_IT_IS, Block, Reading
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData
+
+FileKey = tuple[Path, Reading]
 
 # What a compressed byte becomes: gzip and zstd make a third to a sixth of text, Parquet compresses its pages.
 _UNPACKED = {".gz": 5, ".zst": 6, ".parquet": 5}
@@ -27,10 +29,16 @@ class InputFile:
     size: int
     sha256: str
     stamp: tuple[int, int]
+    reading: Reading = AS_IT_IS
 
     @property
     def name(self) -> str:
         return self.source.name
+
+    @property
+    def key(self) -> FileKey:
+        """Tells it from other files, and from itself read otherwise."""
+        return self.source.path, self.reading
 
     @property
     def text_bytes(self) -> int:
@@ -39,7 +47,7 @@ class InputFile:
 
     def blocks(self) -> Iterator[Block]:
         """Yields its rows. Raises BadData when it is unreadable, or no longer the file that was hashed."""
-        yield from rows.blocks(self.source.path, self.name)
+        yield from reading_blocks.blocks(self.source.path, self.name, self.reading)
         if not self.source.path.exists() or _stamp(self.source.path) != self.stamp:
             raise BadData(f"{self.name}: was changed while it was read. Start the run again once it is complete")
 
@@ -79,11 +87,11 @@ class Inputs:
     prompts: tuple[Input, ...]
 
     def training_files(self) -> list[tuple[Objective, InputFile]]:
-        """Returns each file that a stage learns from or is validated on, once for each kind of row."""
-        found: dict[tuple[Objective, Path], InputFile] = {}
+        """Returns each file that a stage learns from or is validated on, once for each way in which it is read."""
+        found: dict[tuple[Objective, FileKey], InputFile] = {}
         for stage in self.stages.values():
             for file in stage.files:
-                found[stage.objective, file.source.path] = file
+                found[stage.objective, file.key] = file
         return [(objective, file) for (objective, _), file in found.items()]
 
     @property
@@ -127,11 +135,15 @@ class _Finder:
         return tuple(self._input(source, f"{field}[{index}].uri") for index, source in enumerate(wanted))
 
     def _input(self, source: DataSource | PromptSource, field: str) -> Input:
+        reading = _reading(source)
         return Input(
             field=field,
             uri=source.uri,
             weight=source.weight if isinstance(source, DataSource) else 1.0,
-            files=tuple(self._file(file, field) for file in data_files(source.uri, field, self._cache, self._say)),
+            files=tuple(
+                replace(self._file(file, field), reading=reading)
+                for file in data_files(source.uri, field, self._cache, self._say)
+            ),
             recall=isinstance(source, PromptSource) and source.recall,
         )
 
@@ -145,6 +157,15 @@ class _Finder:
                 raise BadData(f"{field}: {source.name}: cannot be read: {error.strerror}{hint}") from None
             self._known[source.path] = InputFile(source, entry.size, entry.sha256, stamp)
         return self._known[source.path]
+
+
+def _reading(source: DataSource | PromptSource) -> Reading:
+    columns = source.columns.named() if source.columns is not None else ()
+    return Reading(
+        format=None if source.format == "Auto" else source.format,
+        documents=source.documents if isinstance(source, DataSource) else "File",
+        columns=columns,
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

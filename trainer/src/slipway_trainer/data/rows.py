@@ -1,329 +1,274 @@
 """Rows of a data file, checked one by one; what is wrong is named by file and line.
 
 A file is read in blocks of whole rows, so that several processes can check and tokenise it. Nothing that a row means
-depends on where a block ends. A text is what its string holds, to the byte: white space at its ends, line ends and how
-its characters are composed are the user's. A byte order mark before a row is the file's.
+depends on where a block ends: what form the rows of a file have is decided by its first one. A text is what its string
+holds, to the byte: white space at its ends, line ends and how its characters are composed are the user's. A byte order
+mark before a row is the file's.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, TypeVar
 
-from slipway_trainer.data import compression, json_row, unused_fields
-from slipway_trainer.data.text import fault
+from slipway_trainer.data.bad_row import BadRow, string
+from slipway_trainer.data.formats import columns, preference_rows, row_format, unused_fields
+from slipway_trainer.data.formats.conversation_rows import filled, required, spoken
+from slipway_trainer.data.formats.row_format import ALLOWED, Format, Use
+from slipway_trainer.data.formats.turns import Turn as Turn
+from slipway_trainer.data.reading.block import Block, bad
+from slipway_trainer.data.reading.block_rows import rows_of
 from slipway_trainer.step.errors import BadData
 
-BLOCK_BYTES = 1 << 20
-BLOCK_ROWS = 2048
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-ROLES = ("system", "user", "assistant")
-COLUMNS = ("text", "conversations", "prompt", "answer", *unused_fields.COLUMNS)
+Row = TypeVar("Row")
 
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True)
-class Turn:
-    role: Role
-    content: str
+_HARMLESS = frozenset(
+    (
+        "id", "_id", "uid", "uuid", "guid", "idx", "index", "row_id", "prompt_id", "conversation_id", "chat_id", "hash",
+        "source", "sources", "origin", "dataset", "subset", "split", "url", "urls", "link", "file", "path", "filename",
+        "title", "author", "license", "timestamp", "timestamps", "created", "created_at", "date", "time", "lang",
+        "language", "meta", "metadata", "tags", "category", "topic", "model", "version", "num_turns", "n_tokens",
+        "num_tokens", "token_count", "length", "__index_level_0__",
+    )
+)  # fmt: skip
+"""Columns of data sets that say where a row is from. Nobody misses them; others are named, once a file."""
+_LEARNS: dict[Use, str] = {
+    "CausalLM": "CausalLM learns from",
+    "Chat": "Chat learns from",
+    "HeldOut": "held-out text stands in",
+    "Prompts": "a prompt is one of",
+}
 
 
 @dataclass(frozen=True)
 class Document:
     line: int
     text: str
+    prompt: int = 0
+    """Characters at its beginning that are seen and not learned."""
 
 
 @dataclass(frozen=True)
 class Conversation:
     line: int
     turns: tuple[Turn, ...]
+    tools: str | None = None
+    """What the assistant may call, as a JSON list."""
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+    def learned(self) -> list[bool]:
+        """Of each turn, whether it is learned."""
+        return [turn.role == "assistant" and turn.learned for turn in self.turns]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [turn.to_message() for turn in self.turns]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that ends with a user's turn, and what the answer should be."""
+    """A conversation that ends with a turn which the assistant answers, and what the answer should be."""
 
     line: int
     turns: tuple[Turn, ...]
     answer: str | None
+    tools: str | None = None
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [turn.to_message() for turn in self.turns]
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some whole rows of a file."""
+def documents(block: Block, use: Use = "CausalLM", unused: Counter[str] | None = None) -> list[Document]:
+    """Returns the texts of a block. Raises BadData that names file and line.
 
-    name: str
-    """The file, as errors name it."""
-    first: int
-    """Line of the first row, from 1; the number of the row in a Parquet file."""
-    payload: bytes
-    """Lines of JSON, or an Arrow IPC stream."""
-    arrow: bool = False
+    Args:
+        use: CausalLM, or HeldOut.
+        unused: counts, by name, the fields that rows have and that nothing asks for.
+    """
 
+    def read(line: int, row: Mapping[str, Any], form: Format) -> Document:
+        if problem := unused_fields.problem(row, rendered=False, learned=True):
+            raise BadRow(problem)
+        if form == "Text":
+            text = required(row, "text")
+            if not string(text, "text").strip():
+                raise BadRow("the text is empty, or white space alone. Remove the row")
+            return Document(line, text)
+        prompt, completion = row.get("prompt"), row.get("completion")
+        if isinstance(prompt, list) or isinstance(completion, list):
+            raise BadRow("under CausalLM prompt and completion are strings. Messages are learned by objective: Chat")
+        prompt = string(required(row, "prompt"), "prompt")
+        return Document(line, prompt + filled(row, "completion"), len(prompt))
 
-def blocks(path: Path, name: str) -> Iterator[Block]:
-    """Yields the rows of a file. Raises BadData when it is missing, empty, unreadable or of another format."""
-    if not name.endswith(SUFFIXES) and not str(path).endswith(SUFFIXES):
-        raise BadData(f"{name}: not a data file; these are read: {', '.join(SUFFIXES)}")
-    empty = True
-    try:
-        for block in _parquet(path, name) if path.name.endswith(".parquet") else _lines(path, name):
-            if block.payload.strip():
-                empty = False
-                yield block
-    except FileNotFoundError:
-        raise BadData(f"{name}: there is no such file") from None
-    except IsADirectoryError:
-        raise BadData(f"{name}: is a folder, not a file") from None
-    except PermissionError:
-        raise BadData(f"{name}: may not be read; give this user the right to (chmod +r)") from None
-    except OSError as error:
-        raise BadData(f"{name}: cannot be read: {error.strerror or error}") from None
-    if empty:
-        raise BadData(f"{name}: is empty. Give it rows, or take it out of the data")
+    return _read(block, use, read, unused)
 
 
-def documents(block: Block) -> list[Document]:
-    """Returns the rows {"text"} of a block. Raises BadData that names file and line."""
-    found = []
-    for line, row in _rows(block):
-        _refuse_unused(block, line, row, rendered=False)
-        found.append(Document(line, _text(block, line, row)))
-    return found
+def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conversation]:
+    """Returns the conversations of a block. Raises BadData that names file and line."""
 
+    def read(line: int, row: Mapping[str, Any], form: Format) -> Conversation:
+        if problem := unused_fields.problem(row, rendered=True, learned=True):
+            raise BadRow(problem)
+        found = spoken(row, form)
+        answers = [turn for turn in found.turns if turn.role == "assistant"]
+        if not answers:
+            raise BadRow("no assistant turn: there is nothing to learn. Add one, or remove the row")
+        if not any(turn.learned for turn in answers):
+            raise BadRow("every assistant turn has weight 0 or train false: there is nothing to learn. Remove the row")
+        return Conversation(line, found.turns, found.tools)
 
-def conversations(block: Block) -> list[Conversation]:
-    """Returns the rows {"conversations"} of a block. Raises BadData that names file and line."""
-    found = []
-    for line, row in _rows(block):
-        _refuse_unused(block, line, row)
-        turns = _turns(block, line, _field(block, line, row, "conversations"))
-        if not any(turn.role == "assistant" for turn in turns):
-            raise _bad(block, line, "no assistant turn: there is nothing to learn. Add one, or remove the row")
-        found.append(Conversation(line, turns))
-    return found
+    return _read(block, "Chat", read, unused)
 
 
 def prompts(block: Block) -> list[Prompt]:
-    """Returns the rows {"prompt"} or {"conversations"}, with {"answer"} if given. Raises BadData.
+    """Returns the prompts of a block, each with its answer if it has one. Raises BadData.
 
     The last turn of a conversation may be the assistant's: it is the answer then.
     """
-    found = []
-    for line, row in _rows(block):
-        _refuse_unused(block, line, row, learned=False)
-        if row.get("conversations") is not None:
-            if row.get("prompt") is not None:
-                raise _bad(block, line, "two prompts: the field prompt and conversations. Leave one of them out")
-            turns = _turns(block, line, row["conversations"])
-        else:
-            content = _string(block, line, _field(block, line, row, "prompt"), "prompt")
+
+    def read(line: int, row: Mapping[str, Any], form: Format) -> Prompt:
+        if problem := unused_fields.problem(row, rendered=True, learned=False):
+            raise BadRow(problem)
+        answer, tools = None, None
+        if form == "Prompt":
+            content = string(required(row, "prompt"), "prompt")
             if not content.strip():
-                raise _bad(block, line, "the prompt is empty, or white space alone")
-            turns = (Turn("user", content),)
-        answer = row.get("answer")
-        if answer is not None:
-            answer = _string(block, line, answer, "answer")
-            if not answer.strip():
-                raise _bad(
-                    block,
-                    line,
-                    "the answer is empty, or white space alone. Leave it out when there is none to compare with",
-                )
+                raise BadRow("the prompt is empty, or white space alone")
+            turns: tuple[Turn, ...] = (Turn("user", content),)
+        else:
+            if form in ("Messages", "ShareGPT") and row.get("prompt") is not None:
+                raise BadRow("two prompts: the field prompt and a conversation. Leave one of them out")
+            found = spoken(row, form)
+            turns, tools = found.turns, found.tools
+        if form in ("Prompt", "Messages", "ShareGPT"):
+            answer = _answer(row)
         if turns[-1].role == "assistant":
             if answer is not None:
-                raise _bad(block, line, "two answers: the field answer and an assistant turn at the end")
+                raise BadRow("two answers: the field answer and an assistant turn at the end")
+            if turns[-1].tool_calls:
+                raise BadRow("the answer calls tools: answers are compared as text. Leave that turn out")
             turns, answer = turns[:-1], turns[-1].content
-        if not turns or turns[-1].role != "user":
-            raise _bad(block, line, "no user turn that the model could answer")
-        found.append(Prompt(line, turns, answer))
+        if not turns or turns[-1].role not in ("user", "tool"):
+            raise BadRow("no user turn that the model could answer")
+        return Prompt(line, turns, answer, tools)
+
+    return _read(block, "Prompts", read, None)
+
+
+def preferences(block: Block) -> list[preference_rows.Preference]:
+    """Returns the preferences of a block. Raises BadData that names file and line."""
+    found = []
+    for line, row in _renamed(block):
+        try:
+            found.append(preference_rows.preference(row))
+        except KeyError as error:
+            raise bad(block, line, f"no {error.args[0]!r}. Preferences are {{chosen, rejected}} rows") from None
+        except BadRow as error:
+            raise bad(block, line, error) from None
     return found
 
 
-def _text(block: Block, line: int, row: dict[str, Any]) -> str:
-    text = _string(block, line, _field(block, line, row, "text"), "text")
-    if not text.strip():
-        raise _bad(block, line, "the text is empty, or white space alone. Remove the row")
-    return text
-
-
-def _refuse_unused(
-    block: Block, line: int, row: dict[str, Any], *, rendered: bool = True, learned: bool = True
-) -> None:
-    if problem := unused_fields.problem(row, rendered=rendered, learned=learned):
-        raise _bad(block, line, problem)
-
-
-def _turns(block: Block, line: int, value: Any) -> tuple[Turn, ...]:
-    if not isinstance(value, list) or not value:
-        raise _bad(block, line, f"conversations is {_shown(value)}; it must be a list of turns")
-    turns = []
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
-            hint = (
-                " (rename from to role and value to content)"
-                if isinstance(turn, dict) and {"from", "value"} <= turn.keys()
-                else ""
-            )
-            raise _bad(block, line, f'turn {number} is {_shown(turn)}; it must be {{"role", "content"}}{hint}')
-        if turn["role"] not in ROLES:
-            raise _bad(
-                block, line, f"turn {number} has the unknown role {_shown(turn['role'])}; use {', '.join(ROLES)}"
-            )
-        role = cast(Role, turn["role"])
-        content = _string(block, line, turn["content"], f"the content of turn {number} ({role})")
-        if not content.strip():
-            raise _bad(
-                block,
-                line,
-                f"turn {number} is an empty {role} turn, or white space alone. Fill it in, or remove the row",
-            )
-        turns.append(Turn(role, content))
-    return tuple(turns)
-
-
-def _field(block: Block, line: int, row: dict[str, Any], field: str) -> Any:
-    value = row.get(field)
-    if value is not None:
-        return value
-    hints = {
-        "text": 'CausalLM learns from {"text": …} rows',
-        "conversations": 'Chat learns from {"conversations": [{"role", "content"}, …]} rows',
-        "prompt": 'a prompt is a {"prompt": …} or {"conversations": …} row',
-    }
-    if field in row:
-        raise _bad(block, line, f"{field!r} is null. {hints[field]}; fill it in, or remove the row")
-    has = f"it has {', '.join(map(repr, list(row)[:6]))}" if row else "it has no field at all"
-    rename = "; rename messages to conversations" if "messages" in row and field != "text" else ""
-    raise _bad(block, line, f"no {field!r}: {has}. {hints[field]}{rename}")
-
-
-def _string(block: Block, line: int, value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise _bad(block, line, f"{what} is {_shown(value)}; it must be a string")
-    if problem := fault(value):
-        raise _bad(block, line, f"{what} has {problem}")
-    return value
-
-
-def _rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
-    if block.arrow:
-        yield from _arrow_rows(block)
-        return
-    decoder = json_row.decoder()
-    for line, raw in enumerate(block.payload.split(b"\n"), block.first):
-        if not raw.strip():
-            continue
+def _read(
+    block: Block,
+    use: Use,
+    read: Callable[[int, Mapping[str, Any], Format], Row],
+    unused: Counter[str] | None,
+) -> list[Row]:
+    found: list[Row] = []
+    form = _form(block, use)
+    known = {*row_format.fields(form), *unused_fields.COLUMNS} if form is not None else set[str]()
+    for line, row in _renamed(block):
+        if form is None:
+            raise bad(block, line, _no_form(row, use))
         try:
-            row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
-        except UnicodeDecodeError as error:
-            utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-            fix = "The file looks like UTF-16; save it as UTF-8" if utf16 else "Save the file as UTF-8"
-            where = f"byte 0x{raw[error.start]:02x} at {error.start + 1}"
-            raise _bad(block, line, f"not UTF-8: {where}. {fix}") from None
-        except json.JSONDecodeError as error:
-            problem = error.msg.removesuffix(" at")
-            raise _bad(
-                block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
-            ) from None
-        except json_row.RepeatedKey as error:
-            raise _bad(
-                block, line, f"the key {_shown(str(error))} stands twice in one object. Keep one of the two"
-            ) from None
-        except RecursionError:
-            raise _bad(block, line, "not a row: brackets are nested too deeply") from None
-        if not isinstance(row, dict):
-            hint = ". Write one row a line, without brackets and commas around them" if isinstance(row, list) else ""
-            raise _bad(block, line, f"a row must be an object {{…}}; this one is {_shown(row)}{hint}")
-        yield line, row
+            if (mixed := _mixed(block, row, form)) is not None:
+                raise BadRow(mixed)
+            found.append(read(line, row, form))
+        except KeyError as error:
+            raise bad(block, line, _missing(row, error.args[0], use)) from None
+        except BadRow as error:
+            raise bad(block, line, error) from None
+        if unused is not None:
+            unused.update(n for n, value in row.items() if n not in known and n not in _HARMLESS and value is not None)
+    if unused is not None:
+        unused.update({name: len(found) for name in block.unread if name not in _HARMLESS})
+    return found
 
 
-def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as arrow
+def _form(block: Block, use: Use) -> Format | None:
+    """Returns how the rows of a block's file are read for a use; None when its first row has no form that fits.
 
-    with arrow.ipc.open_stream(block.payload) as stream:
-        table = stream.read_all()
-    try:
-        rows = table.to_pylist()
-    except Exception as error:
-        # Text that is no UTF-8, times that Python has not, a field twice: each is an error of another class.
-        raise _bad(block, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
-    yield from enumerate(rows, block.first)
+    Raises BadData when it may be read in several ways, or when the source asks for another one.
+    """
+    asked = block.reading.format
+    if asked is not None:
+        if asked not in ALLOWED[use]:
+            raise BadData(f"{block.name}: format: {asked} does not fit: {_LEARNS[use]} {columns.wanted(use)} rows")
+        return asked
+    assert block.head is not None
+    fit: list[Format] = [form for form in block.head.formats if form in ALLOWED[use]]
+    if len(fit) > 1:
+        raise bad(
+            block,
+            block.head.line,
+            f"the row may be read as {' or as '.join(fit)}. Say which: format: {fit[0]} beside the uri",
+        )
+    return fit[0] if fit else None
 
 
-def _first_unreadable(table: Any) -> int:
-    for number in range(table.num_rows):
+def _mixed(block: Block, row: Mapping[str, Any], form: Format) -> str | None:
+    """Returns what is wrong with a row that has another form than the first one of its file."""
+    found = row_format.of_row(row)
+    if not found or form in found or block.head is None or block.reading.format is not None:
+        return None
+    if form in row_format.of_row({name: row[name] for name in row if row[name] is None}):
+        return None  # A field that is null has words of its own.
+    return (
+        f"the row is {found[0]} and line {block.head.line} is {form}: all rows of a file have one form. Put those of "
+        "each form into a file of their own"
+    )
+
+
+def _renamed(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    asked = dict(block.reading.columns)
+    for line, row in rows_of(block):
         try:
-            table.slice(number, 1).to_pylist()
-        except Exception:
-            return number
-    return 0
+            yield line, columns.renamed(row, asked) if asked else row
+        except BadRow as error:
+            raise bad(block, line, error) from None
 
 
-def _lines(path: Path, name: str) -> Iterator[Block]:
-    first, ended = 1, 0
-    held: list[bytes] = []
-    try:
-        for chunk in compression.chunks(path, BLOCK_BYTES):
-            ended += chunk.count(b"\n")
-            held.append(chunk)
-            if b"\n" in chunk and sum(map(len, held)) >= BLOCK_BYTES:
-                payload, _, begun = b"".join(held).rpartition(b"\n")
-                yield Block(name, first, payload)
-                first, held = ended + 1, [begun]
-    except compression.Damaged as error:
-        raise BadData(
-            f"{name}: cannot be unpacked after line {ended}: {error}. Copy the file again, or make it anew"
-        ) from None
-    yield Block(name, first, b"".join(held))
+def _answer(row: Mapping[str, Any]) -> str | None:
+    answer = row.get("answer")
+    if answer is None:
+        return None
+    if not string(answer, "answer").strip():
+        raise BadRow("the answer is empty, or white space alone. Leave it out when there is none to compare with")
+    return answer
 
 
-def _parquet(path: Path, name: str) -> Iterator[Block]:
-    import pyarrow as arrow
-    from pyarrow import parquet
-
-    first = 1
-    try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            # All columns when none of ours is there: the error then says what the rows have instead.
-            names = file.schema_arrow.names
-            if twice := next((column for column in COLUMNS if names.count(column) > 1), None):
-                raise BadData(f"{name}: has two columns {twice!r}. Keep one of them")
-            columns = [column for column in names if column in COLUMNS] or None
-            for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns, use_threads=False):
-                sink = arrow.BufferOutputStream()
-                with arrow.ipc.new_stream(sink, batch.schema) as writer:
-                    writer.write_batch(batch)
-                if batch.num_rows:
-                    yield Block(name, first, sink.getvalue().to_pybytes(), arrow=True)
-                first += batch.num_rows
-    except arrow.ArrowException as error:
-        raise BadData(f"{name}: is no readable Parquet file (after row {first - 1}): {error}") from None
+def _missing(row: Mapping[str, Any], name: str, use: Use) -> str:
+    """Returns what is wrong with a row that lacks a field, or has null in it."""
+    learns = f"{_LEARNS[use]} {columns.wanted(use)} rows"
+    if name in row:
+        return f"{name!r} is null. {learns}; fill it in, or remove the row"
+    return f"no {name!r}: it has {columns.listed(row) or 'no field at all'}. {learns}"
 
 
-def _bad(block: Block, line: int, problem: str) -> BadData:
-    return BadData(f"{block.name}:{line}: {problem}.")
-
-
-def _shown(value: Any) -> str:
-    text = _printable(json.dumps(value, ensure_ascii=False, default=repr))
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _shown_line(raw: bytes) -> str:
-    text = raw.decode("utf-8", "replace")
-    return repr(_printable(text[:50])) + ("…" if len(text) > 50 else "")
-
-
-def _printable(text: str) -> str:
-    """Half a surrogate pair cannot be printed or put into a result."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _no_form(row: Mapping[str, Any], use: Use) -> str:
+    """Returns what is wrong with the first row of a file that has no form which can be used."""
+    learns = f"{_LEARNS[use]} {columns.wanted(use)} rows"
+    others = row_format.of_row(row)
+    if "Preference" in others:
+        return "the rows are preferences (chosen, rejected), which no objective learns yet"
+    if others and use in ("CausalLM", "Chat"):
+        other: Use = "Chat" if use == "CausalLM" else "CausalLM"
+        hint = f", which objective: {other} learns from" if others[0] in ALLOWED[other] else ""
+        return f"the rows are {others[0]}{hint}. {learns}"
+    has = f"it has {columns.listed(row)}" if row else "it has no field at all"
+    line = columns.suggestion(row, use)
+    add = f"; for these add {line!r} beside the uri" if line else ""
+    return f"no field that is read: {has}. {learns[0].upper()}{learns[1:]}{add}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,11 +11,14 @@ import numpy as np
 
 from slipway_trainer.data import rows, validation_split
 from slipway_trainer.data.overlap import Index, Match, Passage
-from slipway_trainer.data.rows import Block, Conversation
+from slipway_trainer.data.reading.block import Block
+from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.text import comparable, units
 
 Objective = Literal["CausalLM", "Chat"]
 TURN_BREAK = "\x1f"
+_INSTRUCTING = ("system", "developer")
+"""Whose turns are no part of how a prompt is worded."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Findings:
     """uint64 [rows]: equal for equal documents."""
     matches: list[Match]
     wordings: list[Wording]
+    prompted: bool
+    """Whether some of its texts begin with what is seen and not learned."""
+    unused: Counter[str]
+    """Fields of its rows that nothing asks for, with the number of rows that have them."""
 
 
 @dataclass
@@ -58,7 +65,8 @@ class Scan:
         return self._documents(block) if objective == "CausalLM" else self._conversations(block)
 
     def _documents(self, block: Block) -> Findings:
-        found = rows.documents(block)
+        unused: Counter[str] = Counter()
+        found = rows.documents(block, unused=unused)
         passages = [Passage(row.line, units(row.text), whole=True, holder=True) for row in found]
         texts = ["".join(passage.units) for passage in passages]
         return Findings(
@@ -71,14 +79,17 @@ class Scan:
                 for row, text in zip(found, texts, strict=True)
                 for prompt in self._by_wording.get(text, ())
             ],
+            prompted=any(row.prompt for row in found),
+            unused=unused,
         )
 
     def _conversations(self, block: Block) -> Findings:
-        found = rows.conversations(block)
+        unused: Counter[str] = Counter()
+        found = rows.conversations(block, unused)
         passages: list[Passage] = []
         keys, wordings = [], []
         for row in found:
-            turns = [units(turn.content) for turn in row.turns]
+            turns = [units(turn.said) for turn in row.turns]
             passages.append(Passage(row.line, [u for turn in turns for u in turn], whole=False, holder=True))
             passages += [
                 Passage(row.line, own, whole=True, holder=False)
@@ -91,16 +102,18 @@ class Scan:
             ]
         return Findings(
             rows=len(found),
-            characters=sum(len(turn.content) for row in found for turn in row.turns),
+            characters=sum(len(turn.said) for row in found for turn in row.turns),
             keys=np.array(keys, np.uint64),
             matches=self.held.find(passages),
             wordings=wordings,
+            prompted=False,
+            unused=unused,
         )
 
 
 def wording(turns: Sequence[rows.Turn]) -> str:
     """Returns how a prompt is worded: its turns without the system's, each in the form in which texts are compared."""
-    return _joined(comparable(turn.content) for turn in turns if turn.role != "system")
+    return _joined(comparable(turn.said) for turn in turns if turn.role not in _INSTRUCTING)
 
 
 def document_key(text: str) -> int:
@@ -108,13 +121,13 @@ def document_key(text: str) -> int:
 
 
 def conversation_key(row: Conversation) -> int:
-    return validation_split.key(_joined(comparable(turn.content) for turn in row.turns))
+    return validation_split.key(_joined(comparable(turn.said) for turn in row.turns))
 
 
 def _wordings(row: Conversation) -> set[str]:
     """What a conversation trains the model to answer: every user turn by itself, and with all that went before."""
-    spoken = [turn for turn in row.turns if turn.role != "system"]
-    texts = [comparable(turn.content) for turn in spoken]
+    spoken = [turn for turn in row.turns if turn.role not in _INSTRUCTING]
+    texts = [comparable(turn.said) for turn in spoken]
     found = set()
     for number, turn in enumerate(spoken):
         if turn.role == "user":

@@ -51,7 +51,9 @@ def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> Evaluat
     return EvaluationData(
         documents=[row["text"] for row in documents],
         prompts=[
-            Prompt(row["conversations"], row.get("answer"), bool(row.get("recall")), row.get("source"))
+            Prompt(
+                row["conversations"], row.get("answer"), bool(row.get("recall")), row.get("source"), row.get("tools")
+            )
             for row in prompts
         ],
         digest=found,

@@ -26,13 +26,15 @@ REASONING_ENDS = ("</think>", "</thinking>", "</reasoning>", "</seed:think>", "[
 
 @dataclass(frozen=True)
 class Prompt:
-    messages: list[dict[str, str]]
-    """Turns {"role", "content"}; the last one is the user's."""
+    messages: list[dict[str, Any]]
+    """Turns as a chat template is given them; the last one is not the assistant's."""
     answer: str | None = None
     recall: bool = False
     """Whether the training data is meant to hold the answer."""
     source: str | None = None
     """File and line that it comes from."""
+    tools: list[dict[str, Any]] | None = None
+    """What the assistant may call."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,12 @@ def _plain(text: str) -> str:
 
 
 def _encode(exported: ExportedModel, prompt: Prompt) -> list[int]:
-    text = exported.tokenizer.apply_chat_template(prompt.messages, tokenize=False, add_generation_prompt=True)
+    text = exported.tokenizer.apply_chat_template(
+        prompt.messages,
+        tools=prompt.tools,  # type: ignore[arg-type]
+        tokenize=False,
+        add_generation_prompt=True,
+    )
     # The template writes every special token itself, as it does in the server.
     return exported.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
 

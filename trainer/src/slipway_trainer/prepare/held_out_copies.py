@@ -20,11 +20,12 @@ def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
     documents = [{"text": document.row.text, "source": document.source} for document in held.documents]
     prompts: list[dict[str, Any]] = [
         {
-            "conversations": [{"role": turn.role, "content": turn.content} for turn in prompt.row.turns],
+            "conversations": prompt.row.messages,
             "recall": prompt.recall,
             "source": prompt.source,
         }
         | ({"answer": prompt.row.answer} if prompt.row.answer else {})
+        | ({"tools": json.loads(prompt.row.tools)} if prompt.row.tools else {})
         for prompt in held.prompts
     ]
     digests = {}

@@ -106,6 +106,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             own,
             scanned.keys_of(own),
             made.words,
+            masked=scanned.masks(own),
             folder=workspace.stage(stage.name),
             fence=fence,
             workers=workers,

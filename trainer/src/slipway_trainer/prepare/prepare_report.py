@@ -41,8 +41,8 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in ("split", "truncated", "skipped", "unanswered", "opened")
-        if details[name]
+        for name in ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
+        if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
     # A result has 4 KiB, and what was left out is worth more there than the sizes; the report has all of it.
@@ -61,10 +61,12 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                 f"{counts[name]} {what}"
                 for name, what in (
                     ("split", "longer than maxLength and split"),
-                    ("truncated", "cut at the last answer that fits into maxLength"),
+                    ("truncated", "cut where maxLength ends, or the last answer in it"),
+                    ("dropped", "longer than maxLength and left out"),
                     ("skipped", f"skipped, no answer fits: {', '.join(counts['skipped_lines'][:3])} …"),
                     ("unanswered", "with turns after the last answer, which were left out"),
                     ("opened", "opened by the assistant, whose first turn is read and not learned"),
+                    ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)

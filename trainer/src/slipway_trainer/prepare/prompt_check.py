@@ -20,7 +20,7 @@ def check(held: HeldOut, words: PreTrainedTokenizerFast, longest: ContextLength 
     renderer = tokenizer.renderer(words)
     for prompt in held.prompts:
         try:
-            text = renderer.prompt([{"role": turn.role, "content": turn.content} for turn in prompt.row.turns])
+            text = renderer.prompt(prompt.row.messages, prompt.row.tools)
         except Unrenderable as error:
             raise BadData(f"{prompt.place}: the model's chat template {error}.") from None
         tokens = len(words.backend_tokenizer.encode(text, add_special_tokens=False).ids)

@@ -28,6 +28,7 @@ def write(
     keys: np.ndarray,
     words: Any,
     *,
+    masked: bool,
     folder: StageFolder,
     fence: Fence,
     workers: int,
@@ -38,6 +39,7 @@ def write(
     Args:
         keys: of its training documents.
         words: the run's tokenizer.
+        masked: whether some of its tokens are not learned.
 
     Raises BadData when a row is bad, or when a split ends up with nothing to learn.
     """
@@ -49,6 +51,9 @@ def write(
         objective=stage.objective,
         max_length=stage.max_length,
         eos_id=words.eos_token_id,
+        masked=masked,
+        too_long=stage.too_long,
+        last_answer=stage.learn == "LastAnswer",
         split=split,
     )
     sources = {"train": found.train}
@@ -60,7 +65,7 @@ def write(
                 ShardWriter(
                     folder.data(name),
                     ids=tokenizer.id_count(words),
-                    masked=stage.objective == "Chat",
+                    masked=masked,
                     attempt=fence.attempt,
                 )
             )
@@ -114,6 +119,11 @@ def _tokenise(
 def _refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
     if counts is None or counts.rows == 0:
         raise BadData(f"stage {stage.name}: its {split} data holds no row")
+    if counts.documents == 0 and counts.dropped:
+        raise BadData(
+            f"stage {stage.name}: all {counts.rows} rows of its {split} data are longer than maxLength "
+            f"{stage.max_length}, and tooLong: Drop leaves them out. Raise maxLength"
+        )
     if counts.documents == 0:
         raise BadData(
             f"stage {stage.name}: no answer of the {counts.rows} conversations of its {split} data ends within "

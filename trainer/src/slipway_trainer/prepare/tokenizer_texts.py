@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from slipway_trainer.data import rows, validation_split
 from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.data.reading.block import Block
 from slipway_trainer.tokens import chat_templates
 from slipway_trainer.tokens.tokenizer import Style
 
@@ -45,9 +46,9 @@ def texts(found: Inputs, style: Style, characters: int) -> Iterator[str]:
                 yield from _spoken(block, sample, frame)
 
 
-def _spoken(block: rows.Block, sample: _Sample, frame: str) -> Iterator[str]:
+def _spoken(block: Block, sample: _Sample, frame: str) -> Iterator[str]:
     for row in rows.conversations(block):
-        taken = [turn.content for turn in row.turns if sample.takes(turn.content)]
+        taken = [turn.said for turn in row.turns if sample.takes(turn.said)]
         yield from taken
         if taken:
             yield frame

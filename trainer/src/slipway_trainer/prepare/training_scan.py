@@ -4,28 +4,33 @@ and every document gets the key by which it is divided and counted later.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from slipway_trainer.data import contamination, parallel
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
-from slipway_trainer.data.inputs import InputFile, Inputs, StageInputs
-from slipway_trainer.data.rows import Block
+from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
+from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.prepare.row_progress import RowProgress
 from slipway_trainer.step.progress import Say
+
+_MOST_UNUSED = 8
+"""Fields of a file that are named."""
 
 
 @dataclass(frozen=True)
 class Scanned:
     """What is known of the training data."""
 
-    keys: dict[tuple[Objective, Path], np.ndarray]
+    keys: dict[tuple[Objective, FileKey], np.ndarray]
     """uint64 [rows] by kind of row and file: equal for equal documents."""
+    prompted: frozenset[tuple[Objective, FileKey]]
+    """Files of which some texts begin with what is seen and not learned."""
     characters: int
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
@@ -33,7 +38,11 @@ class Scanned:
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns the keys of all that a stage learns from, in the order in which it is read."""
         files = [file for source in stage.train for file in source.files]
-        return np.concatenate([self.keys[stage.objective, file.source.path] for file in files])
+        return np.concatenate([self.keys[stage.objective, file.key] for file in files])
+
+    def masks(self, stage: StageInputs) -> bool:
+        """Whether some tokens of a stage's data are not learned."""
+        return stage.objective == "Chat" or any((stage.objective, file.key) in self.prompted for file in stage.files)
 
 
 def scan(found: Inputs, held: HeldOut, workers: int, say: Say) -> Scanned:
@@ -41,28 +50,43 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say) -> Scanned:
     files = found.training_files()
     say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
     overlaps, characters = Overlaps(held), 0
-    keys: dict[tuple[Objective, Path], list[np.ndarray]] = {_place(*one): [] for one in files}
+    keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
+    unused: dict[str, Counter[str]] = defaultdict(Counter)
+    prompted: set[tuple[Objective, FileKey]] = set()
     progress = RowProgress("checked", say)
     for (place, name), findings in parallel.tagged(contamination.scan_for(held), _jobs(files), workers=workers):
         progress.add(findings.rows)
         keys[place].append(findings.keys)
         characters += findings.characters
         overlaps.add(name, findings.matches, findings.wordings)
+        unused[name].update(findings.unused)
+        prompted |= {place} if findings.prompted else set()
     overlaps.refuse()
+    for name, fields in unused.items():
+        for line in _unused(name, fields):
+            say(line)
     return Scanned(
         keys={place: np.concatenate([np.zeros(0, np.uint64), *parts]) for place, parts in keys.items()},
+        prompted=frozenset(prompted),
         characters=characters,
         recall_overlap=overlaps.recall_overlap,
     )
 
 
-def _place(objective: Objective, file: InputFile) -> tuple[Objective, Path]:
-    return objective, file.source.path
+def _unused(name: str, fields: Counter[str]) -> Iterator[str]:
+    for field, count in fields.most_common(_MOST_UNUSED):
+        yield f"{name}: the field {field!r} of {count:,} rows is not used"
+    if (more := len(fields) - _MOST_UNUSED) > 0:
+        yield f"{name}: nor are {more} other fields"
+
+
+def _place(objective: Objective, file: InputFile) -> tuple[Objective, FileKey]:
+    return objective, file.key
 
 
 def _jobs(
     files: list[tuple[Objective, InputFile]],
-) -> Iterator[tuple[tuple[tuple[Objective, Path], str], tuple[Objective, Block]]]:
+) -> Iterator[tuple[tuple[tuple[Objective, FileKey], str], tuple[Objective, Block]]]:
     """Yields for each block of each file where it belongs, and what is scanned."""
     for objective, file in files:
         for block in file.blocks():

@@ -6,6 +6,7 @@ prefixes of the conversation, which must be prefixes of the whole.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from typing import Any, cast
 
 from slipway_trainer.step.errors import BadModel, first_line
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
+"""As a chat template is given them: role, content, and perhaps tool_calls, reasoning and more."""
 
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -42,29 +44,67 @@ class Renderer:
     def marked(self) -> bool:
         return bool(_MARKER.search(self.template))
 
-    def prompt(self, messages: Messages) -> str:
+    def prompt(self, messages: Messages, tools: str | None = None) -> str:
         """Returns a conversation up to where the assistant's next answer starts. Raises Unrenderable."""
-        text = self._render(messages, add_generation_prompt=True)
-        _refuse_loss(text, messages)
+        text = self._render(messages, tools, add_generation_prompt=True)
+        _refuse_loss(text, messages, tools)
         return text
 
-    def segments(self, messages: Messages) -> list[Segment]:
-        """Returns a conversation in pieces that alternate between prompt and answer; together they are its text.
+    def renderings(
+        self, messages: Messages, *, tools: str | None = None, learned: Sequence[bool] | None = None
+    ) -> list[list[Segment]]:
+        """Returns the texts by which a conversation is learned, each in pieces of prompt and answer.
 
-        It ends with the last answer: what comes after it teaches nothing. An answer that opens the conversation is
-        part of the prompt where the template cannot say where it starts.
+        One text has all answers where the start of the conversation is rendered as the start of its text. Where it is
+        not, since the template drops earlier reasoning or ends the last turn otherwise, each answer has a text of its
+        own: the prompt that the server would make at that turn, and the answer. A text ends with its last answer that
+        is learned: what comes after it teaches nothing. An answer that opens the conversation is part of the prompt
+        where the template cannot say where it starts.
+
+        Args:
+            tools: what the assistant may call, as a JSON list.
+            learned: of each message, whether it is learned if it is the assistant's; all are when left out.
 
         Raises:
-            Unrenderable: the template refuses the conversation, or leaves a turn of it out.
+            Unrenderable: the template refuses the conversation, or leaves a part of it out.
             BadModel: it is not possible to say what in the text is the assistant's, or nothing ends an answer.
         """
-        last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-        messages = messages[: last + 1]
-        text, spans = self._marked_spans(messages) if self.marked else self._prefix_spans(messages)
+        learned = [True] * len(messages) if learned is None else learned
+        answers = [n for n, message in enumerate(messages) if message["role"] == "assistant" and learned[n]]
+        messages = messages[: answers[-1] + 1]
+        if self.marked:
+            return [self._segments(*self._marked_spans(messages, tools), messages, answers)]
+        text, spans = self._prefix_spans(messages, tools)
+        if spans is not None:
+            return [self._segments(text, spans, messages, answers)]
+        found = [self._by_itself(messages[: answer + 1], tools) for answer in answers]
+        return [segments for segments in found if segments]
+
+    def _by_itself(self, messages: Messages, tools: str | None) -> list[Segment]:
+        """Returns what the server would be asked at the last turn, and that turn; nothing where it opens."""
+        before = self._before(messages, len(messages) - 1, tools)
+        if before is None:
+            return []
+        after = self._render(messages, tools, add_generation_prompt=False)
+        _refuse_loss(before, messages[:-1], tools)
+        if not (after.startswith(before) and len(before) < len(after)):
+            raise BadModel(
+                f"the model's own chat template does not begin turn {len(messages)} as it begins an answer that is to "
+                f"come ({_difference(before, after)}), so what is learned would not be what is asked for. Set "
+                "model.chatTemplate to ChatML, or mark the answers in the template with {% generation %}"
+            )
+        return self._segments(after, {len(messages) - 1: (len(before), len(after))}, messages, [len(messages) - 1])
+
+    def _segments(
+        self, text: str, spans: dict[int, tuple[int, int]], messages: Messages, learned: Sequence[int]
+    ) -> list[Segment]:
         segments, end = [], 0
-        # The spans of the last answers: one that opens the conversation may have none.
-        for (start, stop), message in zip(spans, self._answers(messages)[-len(spans) :], strict=True):
-            stop = self._turn_end(text, start, stop, message["content"])
+        for number in learned:
+            if number not in spans:
+                continue  # It opens the conversation.
+            start, stop = spans[number]
+            stop = self._turn_end(text, start, stop, messages[number])
+            _refuse_lost_answer(text[start:stop], messages[number], number + 1)
             segments += [Segment(text[end:start], False), Segment(text[start:stop], True)]
             end = stop
         return [segment for segment in segments if segment.text]
@@ -72,98 +112,99 @@ class Renderer:
     def turn_end(self) -> str:
         """Returns the special token that ends an answer. Raises BadModel when there is none."""
         try:
-            segments = self.segments(
+            segments = self.renderings(
                 [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-            )
+            )[0]
         except Unrenderable as error:
             raise BadModel(f"asked for a question and its answer, the chat template {error}") from None
         return next(token for token in self._longest_first() if segments[-1].text.endswith(token))
 
-    def _marked_spans(self, messages: Messages) -> tuple[str, list[tuple[int, int]]]:
-        text, spans = self._render_marked(messages)
-        _refuse_loss(text, messages)
-        if len(spans) != len(self._answers(messages)):
+    def _marked_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, tuple[int, int]]]:
+        text, spans = self._rendered(messages, tools, return_assistant_tokens_mask=True)
+        _refuse_loss(text, messages, tools)
+        answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(spans) != len(answers):
             raise BadModel(
-                f"the chat template marks {len(spans)} answers of {len(self._answers(messages))} with generation; "
+                f"the chat template marks {len(spans)} answers of {len(answers)} with generation; "
                 "set model.chatTemplate to ChatML"
             )
-        return text, spans
+        return text, dict(zip(answers, spans, strict=True))
 
-    def _prefix_spans(self, messages: Messages) -> tuple[str, list[tuple[int, int]]]:
-        text = self._render(messages, add_generation_prompt=False)
+    def _prefix_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, tuple[int, int]] | None]:
+        """Returns the text and, by their number, where the answers stand in it; no places where its start is not that
+        of the text of the first turns."""
+        text = self._render(messages, tools, add_generation_prompt=False)
         # First, since it may be why the text does not begin as its start is rendered.
-        _refuse_loss(text, messages)
-        spans = []
+        _refuse_loss(text, messages, tools)
+        spans = {}
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = self._before(messages, index)
+            before = self._before(messages, index, tools)
             if before is None:
                 continue
-            after = self._render(messages[: index + 1], add_generation_prompt=False)
+            after = self._render(messages[: index + 1], tools, add_generation_prompt=False)
             if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
-                raise BadModel(
-                    "the model's own chat template does not render the start of a conversation as the start of its "
-                    f"text (turn {index + 1} of {len(messages)}), so it is not certain what of the text is the "
-                    "assistant's. Set model.chatTemplate to ChatML, or mark the answers in the template with "
-                    "{% generation %}"
-                )
-            spans.append((len(before), len(after)))
+                return text, None
+            spans[index] = (len(before), len(after))
         if not spans:
             raise Unrenderable(
                 "cannot render what stands before its only answer, which opens it. Put a user turn before that answer"
             )
         return text, spans
 
-    def _before(self, messages: Messages, index: int) -> str | None:
+    def _before(self, messages: Messages, index: int, tools: str | None) -> str | None:
         """Returns what stands before an answer; None when it opens the conversation and that cannot be rendered.
 
         Many templates look at the first turn: they render a greeting with what follows, and not the nothing before it.
         Nobody asks a model for a greeting, so it is read and not learned.
         """
         try:
-            return self._render(messages[:index], add_generation_prompt=True)
+            return self._render(messages[:index], tools, add_generation_prompt=True)
         except Unrenderable:
             if any(message["role"] == "user" for message in messages[:index]):
                 raise
             return None
 
-    def _turn_end(self, text: str, start: int, stop: int, content: str) -> int:
+    def _turn_end(self, text: str, start: int, stop: int, message: dict[str, Any]) -> int:
         """Returns where an answer ends: after the first special token that follows its content."""
-        place = text.find(content, start)
-        after = place + len(content) if 0 <= place < stop else stop
-        for token in self._longest_first():
-            found = re.compile(r"\s*" + re.escape(token)).match(text, after)
-            if found:
-                return found.end()
+        content = message["content"]
+        # Its reasoning may say the same before it, and tool calls stand behind it.
+        place = text.rfind(content, start, stop) if content and not message.get("tool_calls") else -1
+        if place >= 0 and (end := self._special_at(text, place + len(content))) is not None:
+            return end
         if any(text[start:stop].rstrip().endswith(token) for token in self.special_tokens):
             return start + len(text[start:stop].rstrip())
+        if (end := self._special_at(text, stop)) is not None:
+            return end
         raise BadModel(
             "the chat template writes no special token after an answer, so the model would not learn to stop. "
             "Set model.chatTemplate to ChatML"
         )
 
+    def _special_at(self, text: str, place: int) -> int | None:
+        """Returns where the special token ends that begins there, after white space perhaps; None for none."""
+        for token in self._longest_first():
+            if found := re.compile(r"\s*" + re.escape(token)).match(text, place):
+                return found.end()
+        return None
+
     def _longest_first(self) -> Sequence[str]:
         return sorted(self.special_tokens, key=lambda token: (-len(token), token))
 
-    @staticmethod
-    def _answers(messages: Messages) -> Messages:
-        return [message for message in messages if message["role"] == "assistant"]
+    def _render(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
+        return self._rendered(messages, tools, add_generation_prompt=add_generation_prompt)[0]
 
-    def _render(self, messages: Messages, *, add_generation_prompt: bool) -> str:
-        return self._rendered(messages, add_generation_prompt=add_generation_prompt)[0]
-
-    def _render_marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]]:
-        return self._rendered(messages, return_assistant_tokens_mask=True)
-
-    def _rendered(self, messages: Messages, **options: bool) -> tuple[str, list[tuple[int, int]]]:
+    def _rendered(self, messages: Messages, tools: str | None, **options: bool) -> tuple[str, list[tuple[int, int]]]:
         # transformers' own, so that training sees what inference will: the same sandbox, filters and globals.
         from jinja2 import TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         arguments: dict[str, Any] = {"chat_template": self.template, **options, **self.variables}
         try:
-            texts, spans = render_jinja_template(conversations=[messages], **arguments)
+            texts, spans = render_jinja_template(
+                conversations=[messages], tools=json.loads(tools) if tools else None, **arguments
+            )
         except TemplateSyntaxError as error:
             raise BadModel(f"the chat template is not valid jinja: {error.message} (line {error.lineno})") from None
         except MemoryError:
@@ -174,19 +215,47 @@ class Renderer:
         return texts[0], cast(list[tuple[int, int]], spans[0] if spans else [])
 
 
-def _refuse_loss(text: str, messages: Messages) -> None:
-    """Raises Unrenderable when the text does not hold what the system, or a user, says.
+def _refuse_loss(text: str, messages: Messages, tools: str | None) -> None:
+    """Raises Unrenderable when the text does not hold what anybody but the assistant says, or what it may call.
 
     White space apart, which templates take away. What the assistant said before may be written otherwise.
     """
     rendered = _squeezed(text)
     for number, message in enumerate(messages, 1):
         if message["role"] != "assistant" and _squeezed(message["content"]) not in rendered:
-            where = "the first user turn" if message["role"] == "system" else "another turn"
+            where = "the first user turn" if message["role"] in ("system", "developer") else "another turn"
             raise Unrenderable(
                 f"leaves turn {number} ({message['role']}) out, so it would be lost. Write what it says into {where}, "
                 "or set model.chatTemplate to ChatML"
             )
+    for tool in json.loads(tools) if tools else ():
+        name = str((tool.get("function") or tool).get("name", ""))
+        if name not in text:
+            raise Unrenderable(
+                f"leaves the tool {name!r} out, so the model would not learn when it is there. Take a model whose "
+                "template renders tools, or remove the field tools"
+            )
+
+
+def _refuse_lost_answer(text: str, message: dict[str, Any], number: int) -> None:
+    """Raises Unrenderable when a learned answer lacks what its turn says beside its content."""
+    reasoning = message.get("reasoning")
+    if reasoning and _squeezed(reasoning) not in _squeezed(text):
+        raise Unrenderable(
+            f"leaves the reasoning of turn {number} out, so it would not be learned. Take a model whose template "
+            "renders it, or remove the reasoning"
+        )
+    for call in message.get("tool_calls") or ():
+        if call["function"]["name"] not in text:
+            raise Unrenderable(
+                f"leaves the tool calls of turn {number} out, so they would not be learned. Take a model whose "
+                "template renders them, or remove the turn"
+            )
+
+
+def _difference(one: str, other: str) -> str:
+    place = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return f"{other[place : place + 20]!r} in place of {one[place : place + 20]!r}"
 
 
 def _squeezed(text: str) -> str:

@@ -7,18 +7,21 @@ Any other field of a row, such as an id, is the user's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
+
+from slipway_trainer.data.formats.row_format import CONVERSATION_FIELDS
 
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-_RENDERED_OF_ROW = ("system", "tools", "functions", "documents", "chat_template_kwargs", *_MEDIA)
+_RENDERED_OF_ROW = ("functions", "documents", "chat_template_kwargs", *_MEDIA)
 _RENDERED_OF_TURN = (
-    "tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_plan", "name", "prefix",
-    "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "documents", "citations",
-    *_MEDIA,
+    "tools", "functions", "function_call", "tool_plan", "prefix", "reasoning_details", "thinking_blocks", "documents",
+    "citations", *_MEDIA,
 )  # fmt: skip
 """What chat templates, and the APIs for which they are written, know beside the role and the content of a turn."""
 _AMOUNTS = ("weight", "train", "loss", "trainable", "training", "loss_weight", "loss_scale", "sample_weight")
 """How much of it is learned: 0 and false nothing, 1 and true all."""
+_USED_OF_ANSWER = ("weight", "train")
+_ANSWERS = {"assistant", "gpt", "function_call"}
 _MASKS = ("loss_mask", "mask", "train_detail")
 _LEARNED_OF_ROW = ("weight", "train", "loss", "loss_weight", "loss_scale", "sample_weight", "loss_mask")
 COLUMNS = (*_RENDERED_OF_ROW, *_LEARNED_OF_ROW)
@@ -36,23 +39,24 @@ def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | N
     lost = _unrendered(row, turns) if rendered else []
     if lost:
         return (
-            f"{_listed(lost)} would be lost: of a conversation, only the role and the content of its turns are used "
-            "yet. Write what is meant into a content, set it to null, or remove the row"
+            f"{_listed(lost)} would be lost: no chat template is given it yet. Write what is meant into a content, "
+            "set it to null, or remove the row"
         )
     lost = _unweighed(row, turns) if learned else []
     if lost:
         return (
             f"{_listed(lost)} would be lost: {'every answer' if rendered else 'every text'} is learned as much as any "
-            "other yet. Set it to null, or remove what is not to be learned"
+            "other, or not at all by weight 0 or train false of its turn. Set it to null"
         )
     return None
 
 
 def _turns(row: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = row.get("conversations")
-    for number, turn in enumerate(found if isinstance(found, list) else [], 1):
-        if isinstance(turn, dict):
-            yield number, turn
+    for name in (*CONVERSATION_FIELDS, "prompt", "completion"):
+        found = row.get(name)
+        for number, turn in enumerate(cast(list[Any], found) if isinstance(found, list) else [], 1):
+            if isinstance(turn, dict):
+                yield number, turn
 
 
 def _unrendered(row: Mapping[str, Any], turns: list[tuple[int, dict[str, Any]]]) -> list[str]:
@@ -65,15 +69,20 @@ def _unweighed(row: Mapping[str, Any], turns: list[tuple[int, dict[str, Any]]]) 
     return [asked for name, asked in _asked(row, learned=True) if name in _LEARNED_OF_ROW] + [
         f"{asked} of turn {number}"
         for number, turn in turns
-        for _, asked in _asked(turn, learned=turn.get("role") == "assistant")
+        for _, asked in _asked(turn, learned=_ANSWERS & {turn.get("role"), turn.get("from")} != set(), turn=True)
     ]
 
 
-def _asked(fields: Mapping[str, Any], *, learned: bool) -> Iterator[tuple[str, str]]:
-    """Yields what asks for another amount than is learned of it, which is all or nothing: name, and name with value."""
+def _asked(fields: Mapping[str, Any], *, learned: bool, turn: bool = False) -> Iterator[tuple[str, str]]:
+    """Yields what asks for another amount than is learned of it, which is all or nothing: name, and name with value.
+
+    Of an answer, `weight` and `train` may say either.
+    """
     for name in (*_AMOUNTS, *_MASKS):
         value = fields.get(name)
         if value is None or value == [] or (name in _AMOUNTS and value == learned):
+            continue
+        if turn and learned and name in _USED_OF_ANSWER and not isinstance(value, str) and value == 0:
             continue
         shown = str(value).lower() if isinstance(value, bool) else repr(value)
         yield name, f"{name} {shown if len(shown) <= 20 else shown[:19] + '…'}"

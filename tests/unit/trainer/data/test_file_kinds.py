@@ -1,0 +1,147 @@
+"""A file of every kind holds the same rows, each with the line on which it begins, whole or refused."""
+
+import gzip
+import io
+import json
+
+import pyarrow as arrow
+import pytest
+import zstandard
+from pyarrow import parquet
+
+from slipway_trainer.data import rows
+from slipway_trainer.data.reading import blocks, delimited, json_array, plain_text
+from slipway_trainer.data.reading.block import Reading
+from slipway_trainer.step.errors import BadData
+
+TEXTS = [f'poem {n} 床前明月光, "quoted"\nand a second line' for n in range(40)]
+
+
+def read(path, parse=rows.documents, reading=None):
+    return [row for block in blocks.blocks(path, path.name, reading) for row in parse(block)]
+
+
+def csv_of(texts, separator=","):
+    quoted = "".join('"' + text.replace('"', '""') + f'"{separator}7\n' for text in texts)
+    return f"text{separator}id\n{quoted}".encode()
+
+
+def columnar(write):
+    sink = io.BytesIO()
+    write(arrow.Table.from_pylist([{"text": text} for text in TEXTS]), sink)
+    return sink.getvalue()
+
+
+def ipc(new):
+    def write(table, sink):
+        with new(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=11)
+
+    return columnar(write)
+
+
+KINDS = {
+    "data.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode(),
+    "data.json": json.dumps([{"text": text} for text in TEXTS], indent=2, ensure_ascii=False).encode(),
+    "flat.json": json.dumps([{"text": text} for text in TEXTS]).encode(),
+    "lines.json": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode(),
+    "data.csv": csv_of(TEXTS),
+    "data.tsv": csv_of(TEXTS, "\t"),
+    "data.parquet": columnar(parquet.write_table),
+    "data.arrow": ipc(arrow.ipc.new_file),
+    "stream.arrow": ipc(arrow.ipc.new_stream),
+}
+PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_of_every_kind_holds_the_same_rows(tmp_path, monkeypatch, name, packed):
+    for kind in (json_array, delimited, plain_text):
+        monkeypatch.setattr(kind, "BLOCK_BYTES", 200)
+    path = tmp_path / (name + packed)
+    path.write_bytes(PACKED[packed](KINDS[name]))
+    assert [row.text for row in read(path)] == TEXTS
+
+
+def test_rows_have_the_line_on_which_they_begin(tmp_path):
+    for name, lines in (("data.json", [2, 5, 8]), ("data.csv", [2, 4, 6])):
+        path = tmp_path / name
+        path.write_bytes(KINDS[name])
+        assert [row.line for row in read(path)][:3] == lines
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_a_text_file_is_a_document_or_one_a_paragraph(tmp_path, packed):
+    path = tmp_path / f"data.txt{packed}"
+    path.write_bytes(PACKED[packed]("\ufeff  a\r\nb\r\n \n\n\nc\n  d".encode()))
+    assert [(row.line, row.text) for row in read(path)] == [(1, "  a\r\nb\r\n \n\n\nc\n  d")]
+    paragraphs = read(path, reading=Reading(documents="Paragraph"))
+    assert [(row.line, row.text) for row in paragraphs] == [(1, "  a\r\nb"), (6, "c\n  d")]
+
+
+def test_an_empty_value_of_a_table_says_nothing(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('instruction,input,output\na,,b\n"c, d",e,f\n\n')
+    found = read(path, rows.conversations)
+    assert [[turn.content for turn in row.turns] for row in found] == [["a", "b"], ["c, d\n\ne", "f"]]
+
+
+BAD = [
+    ("data.csv", b"text,id\na,1\nb\n", r"data\.csv:3: the row has 1 values and the first line names 2 columns"),
+    ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data"),
+    ("data.csv", b"text,text\na,b\n", "has two columns 'text'"),
+    ("data.csv", b"text\na\xff\n", r"data\.csv:2: not UTF-8: byte 0xff at 2"),
+    ("data.csv", "text\na\n".encode("utf-16"), r"looks like UTF-16"),
+    ("data.csv", "text\na\n".encode("utf-16-le"), r"data\.csv:1: a NUL character.*UTF-16"),
+    ("data.csv", b"text,id\n", "is empty"),
+    ("data.json", b'[{"text": "a"},\n {"text": "b"', r"data\.json:2: not JSON: Expecting ',' delimiter, near .*b"),
+    ("data.json", b'[{"text": "a"}', r"data\.json:1: the list has no end: \] is missing"),
+    ("data.json", b'[{"text": "a"} {"text": "b"}]', r"data\.json:1: elements of a list are separated by commas"),
+    ("data.json", b'[{"text": "a"}]\n{}', r"data\.json:2: something stands after the list"),
+    ("data.json", b'[{"text": "a"},\n{"text": "b", "text": "c"}]', r'data\.json:2: the key "text" stands twice'),
+    ("data.json", b'[{"text": "a\nb"}]', "not JSON: Invalid control character"),
+    ("data.json", b'[\n{"text": "\xff"}]', "not UTF-8"),
+    ("data.json", b"[]", "is empty"),
+    ("data.json", b'[\n1]', r"data\.json:2: a row must be an object"),
+    ("data.json", b"[" * 100_000, "brackets are nested too deeply"),
+    ("data.txt", b"a\xe9b", r"data\.txt:1: not UTF-8: byte 0xe9 at 2\. Save the file as UTF-8"),
+    ("data.txt", b" \n", "is empty"),
+    ("data.txt", b"a\0", "text has a NUL character"),
+    ("data.arrow", b"ARROW1 no", "is no readable Arrow file"),
+    ("data.arrow", b"", "is no readable Arrow file"),
+    ("data.arrow", KINDS["stream.arrow"][:-200], "is no readable Arrow file"),
+    ("data.arrow", KINDS["data.arrow"][:-9], "is no readable Arrow file"),
+    ("data.arrow", KINDS["stream.arrow"][:-200] + KINDS["stream.arrow"][-8:], "cannot be read|no readable"),
+    ("data.parquet.gz", gzip.compress(KINDS["data.parquet"])[:-9], "cannot be unpacked after"),
+    ("data.csv.zst", zstandard.compress(KINDS["data.csv"])[:-9], "cannot be unpacked after line"),
+    ("data.json.gz", gzip.compress(KINDS["data.json"])[:-9], "cannot be unpacked after line"),
+    ("data.txt.gz", gzip.compress(b"a" * 99)[:-9], "cannot be unpacked after line"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD)
+def test_a_file_that_is_not_whole_or_not_what_its_name_says_is_refused(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadData, match=message):
+        read(path)
+
+
+def test_an_element_that_is_longer_than_what_is_read_at_once_is_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_array, "BLOCK_BYTES", 16)
+    path = tmp_path / "data.json"
+    found = [{"text": "a\\ud83d\\u00e9 \\" * 50 + "诗"}, {"text": "b", "n": 12345678901234567890}, {"text": "c"}]
+    path.write_bytes(json.dumps(found, ensure_ascii=False).encode())
+    assert [row.text for row in read(path)] == [row["text"] for row in found]
+
+
+def test_a_stream_that_is_cut_between_two_batches_is_refused(tmp_path):
+    sink = io.BytesIO()
+    table = arrow.Table.from_pylist([{"text": text} for text in TEXTS])
+    writer = arrow.ipc.new_stream(sink, table.schema)
+    writer.write_table(table, max_chunksize=11)
+    path = tmp_path / "data.arrow"
+    path.write_bytes(sink.getvalue())  # Its end was never written.
+    with pytest.raises(BadData, match="is no readable Arrow file"):
+        read(path)

@@ -1,0 +1,73 @@
+"""Columns of other names: what a source says of them, and what could be said where a file is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from slipway_trainer.data.bad_row import BadRow
+from slipway_trainer.data.formats.row_format import ALLOWED, REQUIRED, Format, Use
+
+_LIKE: dict[str, tuple[str, ...]] = {
+    "text": ("content", "body", "article", "document", "passage", "raw_content", "story", "markdown", "code"),
+    "user": ("query", "question", "instruction", "human", "request", "input", "problem", "title"),
+    "assistant": ("response", "reply", "answer", "output", "gpt", "solution", "target", "bot"),
+    "prompt": ("query", "question", "instruction", "request", "input", "problem"),
+    "messages": ("dialog", "dialogue", "chat", "turns", "conversation", "message"),
+    "answer": ("reference", "target", "expected", "label", "gold", "output"),
+}
+"""What our fields are called elsewhere, the likeliest first."""
+_MAY_BE_ABSENT = ("system", "answer")
+_OFFERED: dict[Use, tuple[tuple[str, ...], ...]] = {
+    "CausalLM": (("text",),),
+    "HeldOut": (("text",),),
+    "Chat": (("messages",), ("user", "assistant")),
+    "Prompts": (("prompt", "answer"), ("prompt",)),
+}
+
+
+def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a row with our names. Raises BadRow when it has not a column that the source names."""
+    absent = [name for name, column in columns.items() if column not in row]
+    if missing := next((name for name in absent if name not in _MAY_BE_ABSENT), None):
+        raise BadRow(
+            f"columns.{missing} names {columns[missing]!r}, which the row has not: it has {listed(row) or 'no field'}"
+        )
+    taken = set(columns.values())
+    rest = {name: value for name, value in row.items() if name not in taken and name not in columns}
+    return rest | {name: row[column] for name, column in columns.items() if name not in absent}
+
+
+def suggestion(names: Iterable[str], use: Use) -> str | None:
+    """Returns the line that a source could have, where the columns of a row are like ours of another name."""
+    known = {name.casefold(): name for name in names}
+    for fields in _OFFERED[use]:
+        found: dict[str, str] = {}
+        for field in fields:
+            options = (field, *_LIKE[field])
+            match = next((known[name] for name in options if name in known and known[name] not in found.values()), None)
+            if match is None:
+                break
+            found[field] = match
+        else:
+            return f"columns: {{{', '.join(f'{field}: {column}' for field, column in found.items())}}}"
+    return None
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Returns names as an error lists them."""
+    return ", ".join(map(repr, list(names)[:most]))
+
+
+def wanted(use: Use) -> str:
+    """Returns what rows may look like, for somebody whose rows look otherwise."""
+    shown = [_shape(form) for form in ALLOWED[use]]
+    return ", ".join(dict.fromkeys(shown))
+
+
+def _shape(form: Format) -> str:
+    if form == "Messages":
+        return '{"messages": [{"role", "content"}, …]}'
+    if form == "ShareGPT":
+        return '{"conversations": [{"from", "value"}, …]}'
+    return "{" + ", ".join(f'"{name}"' for name in REQUIRED[form]) + "}"

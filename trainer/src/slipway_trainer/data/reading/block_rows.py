@@ -1,0 +1,87 @@
+"""The rows of a block: JSON objects, or those of an Arrow table; each with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+from slipway_trainer.data import json_row
+from slipway_trainer.data.bad_row import printable, shown
+from slipway_trainer.data.reading.block import Block, bad
+
+
+def rows_of(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields line and row. Raises BadData that names file and line."""
+    return _arrow_rows(block) if block.arrow else _json_rows(block)
+
+
+def _json_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    decoder = json_row.decoder()
+    for number, raw in enumerate(block.payload.split(b"\n")):
+        if not raw.strip():
+            continue
+        line = block.lines[number] if block.lines else block.first + number
+        try:
+            row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
+        except UnicodeDecodeError as error:
+            raise bad(block, line, not_utf8(raw, error)) from None
+        except json.JSONDecodeError as error:
+            problem = error.msg.removesuffix(" at")
+            raise bad(
+                block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
+            ) from None
+        except json_row.RepeatedKey as error:
+            raise bad(
+                block, line, f"the key {shown(str(error))} stands twice in one object. Keep one of the two"
+            ) from None
+        except RecursionError:
+            raise bad(block, line, "not a row: brackets are nested too deeply") from None
+        if not isinstance(row, dict):
+            hint = ". Write one row a line, or call the file .json" if isinstance(row, list) else ""
+            raise bad(block, line, f"a row must be an object {{…}}; this one is {shown(row)}{hint}")
+        yield line, row
+
+
+def not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
+    """Returns what is wrong with text that is no UTF-8."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        fix = "The file looks like UTF-16; save it as UTF-8"
+    else:
+        fix = "Save the file as UTF-8"
+    return f"not UTF-8: byte 0x{raw[error.start]:02x} at {error.start + 1}. {fix}"
+
+
+def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as arrow
+
+    with arrow.ipc.open_stream(block.payload) as stream:
+        table = stream.read_all()
+    try:
+        rows = table.to_pylist()
+    except Exception as error:
+        # Text that is no UTF-8, times that Python has not, a field twice: each is an error of another class.
+        raise bad(block, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
+    for line, row in enumerate(rows, block.first):
+        yield line, {name: _without_nulls(value) for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Objects of such a file have all fields that any of them has, as nulls: they say nothing."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(held) for key, held in cast(dict[str, Any], value).items() if held is not None}
+    return [_without_nulls(held) for held in cast(list[Any], value)] if isinstance(value, list) else value
+
+
+def _first_unreadable(table: Any) -> int:
+    for number in range(table.num_rows):
+        try:
+            table.slice(number, 1).to_pylist()
+        except Exception:
+            return number
+    return 0
+
+
+def _shown_line(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace")
+    return repr(printable(text[:50])) + ("…" if len(text) > 50 else "")
