@@ -179,7 +179,7 @@ def _read(
 ) -> list[Row]:
     found: list[Row] = []
     form = _form(block, use)
-    known = {*row_format.fields(form), *unused_fields.COLUMNS} if form is not None else set[str]()
+    asked = {*row_format.fields(form), *unused_fields.COLUMNS, *_HARMLESS} if form is not None else set[str]()
     for line, row in _renamed(block):
         if form is None:
             raise bad(block, line, _no_form(row, use))
@@ -192,7 +192,7 @@ def _read(
         except BadRow as error:
             raise bad(block, line, error) from None
         if unused is not None:
-            unused.update(n for n, value in row.items() if n not in known and n not in _HARMLESS and value is not None)
+            unused.update(name for name in row if name not in asked and row[name] is not None)
     if unused is not None:
         unused.update({name: len(found) for name in block.unread if name not in _HARMLESS})
     return found
@@ -221,8 +221,10 @@ def _form(block: Block, use: Use) -> Format | None:
 
 def _mixed(block: Block, row: Mapping[str, Any], form: Format) -> str | None:
     """Returns what is wrong with a row that has another form than the first one of its file."""
+    if row_format.has_form(row, form) or block.head is None or block.reading.format is not None:
+        return None
     found = row_format.of_row(row)
-    if not found or form in found or block.head is None or block.reading.format is not None:
+    if not found or form in found:
         return None
     if form in row_format.of_row({name: row[name] for name in row if row[name] is None}):
         return None  # A field that is null has words of its own.

@@ -66,6 +66,14 @@ def of_row(row: Mapping[str, Any]) -> tuple[Format, ...]:
     return _of_fields(given) or _of_fields(row)
 
 
+def has_form(row: Mapping[str, Any], form: Format) -> bool:
+    """Whether a row has what the rows of a form have, whatever else it may be."""
+    if REQUIRED[form]:
+        return all(row.get(name) is not None for name in REQUIRED[form])
+    speaks = any(row.get(name) is not None for name in CONVERSATION_FIELDS)
+    return speaks and _has_speakers(row) == (form == "ShareGPT")
+
+
 def fields(form: Format) -> tuple[str, ...]:
     """Returns what of a row is used that has this form."""
     own = CONVERSATION_FIELDS if form in ("Messages", "ShareGPT") else ()

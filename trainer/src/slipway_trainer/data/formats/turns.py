@@ -127,6 +127,11 @@ def _of_message(turn: Any, number: int) -> Turn:
         raise BadRow(f"turn {number} has the unknown role {shown(fields['role'])}; use {', '.join(ROLES)}")
     role = cast(Role, fields["role"])
     what = f"turn {number} ({role})"
+    if len(fields) == 2 and isinstance(fields.get("content"), str):
+        # Most turns say nothing else, and there are very many of them.
+        plain = Turn(role, string(fields["content"], f"the content of {what}"))
+        _refuse_empty(plain, number)
+        return plain
     calls = _calls(fields.get("tool_calls"), what)
     if calls and role != "assistant":
         raise BadRow(f"tool_calls of {what}: only the assistant calls tools")

@@ -24,6 +24,8 @@ _USED_OF_ANSWER = ("weight", "train")
 _ANSWERS = {"assistant", "gpt", "function_call"}
 _MASKS = ("loss_mask", "mask", "train_detail")
 _LEARNED_OF_ROW = ("weight", "train", "loss", "loss_weight", "loss_scale", "sample_weight", "loss_mask")
+_OF_TURN = frozenset((*_RENDERED_OF_TURN, *_AMOUNTS, *_MASKS))
+_OF_ROW = frozenset((*_RENDERED_OF_ROW, *_LEARNED_OF_ROW))
 COLUMNS = (*_RENDERED_OF_ROW, *_LEARNED_OF_ROW)
 """Of a row; a Parquet file is asked for these too."""
 
@@ -36,6 +38,8 @@ def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | N
         learned: whether it is learned from.
     """
     turns = list(_turns(row)) if rendered else []
+    if not turns and _OF_ROW.isdisjoint(row):
+        return None  # As nearly all rows are.
     lost = _unrendered(row, turns) if rendered else []
     if lost:
         return (
@@ -55,7 +59,7 @@ def _turns(row: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     for name in (*CONVERSATION_FIELDS, "prompt", "completion"):
         found = row.get(name)
         for number, turn in enumerate(cast(list[Any], found) if isinstance(found, list) else [], 1):
-            if isinstance(turn, dict):
+            if isinstance(turn, dict) and not _OF_TURN.isdisjoint(turn):
                 yield number, turn
 
 
