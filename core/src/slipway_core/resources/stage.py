@@ -162,7 +162,7 @@ class Stage(Api):
     checkpoint."""
     early_stop: EarlyStop | None = None
     max_length: int = Field(default=512, ge=8, le=1048576)
-    """Tokens of a packed row; tooLong says what becomes of what is longer."""
+    """Tokens of a packed row. tooLong says what becomes of what is longer."""
     epochs: float | None = Field(default=None, gt=0, le=100000)
     """Passes over the data; 1 when epochs, steps and tokens are left out."""
     steps: int | None = Field(default=None, ge=1)
