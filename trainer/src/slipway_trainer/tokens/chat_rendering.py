@@ -144,9 +144,13 @@ class Renderer:
             if before is None:
                 continue
             after = self._render(messages[: index + 1], tools, add_generation_prompt=False)
-            if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
+            if not (after.startswith(before) and len(before) < len(after)):
                 return text, None
-            spans[index] = (len(before), len(after))
+            # What follows an answer may be written otherwise once more is said, but not what ends it.
+            stop = self._turn_end(after, len(before), len(after), message)
+            if not text.startswith(after[:stop]):
+                return text, None
+            spans[index] = (len(before), stop)
         if not spans:
             raise Unrenderable(
                 "cannot render what stands before its only answer, which opens it. Put a user turn before that answer"
