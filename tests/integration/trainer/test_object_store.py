@@ -46,7 +46,7 @@ def test_data_of_an_object_store_is_prepared(scheme: str, put: Put, tmp_path: Pa
 
 
 def test_a_folder_and_a_glob_name_what_they_name_on_a_disk(put: Put, tmp_path: Path) -> None:
-    for key in ("b.jsonl", "a.parquet", "notes.txt", ".hidden.jsonl", "deep/c.jsonl.gz", ".git/d.jsonl"):
+    for key in ("b.jsonl", "a.parquet", "notes.md", ".hidden.jsonl", "deep/c.jsonl.gz", ".git/d.jsonl"):
         put(f"many/{key}", b"x")
     put("many2/e.jsonl", b"x")
     folder = ["s3://data/many/a.parquet", "s3://data/many/b.jsonl", "s3://data/many/deep/c.jsonl.gz"]
@@ -62,15 +62,15 @@ def test_a_folder_and_a_glob_name_what_they_name_on_a_disk(put: Put, tmp_path: P
         ("gs://data/none.jsonl", BadData, "there is no such object"),
         ("s3://data/none*.jsonl", BadData, "there is no such object"),
         ("s3://nobody/a.jsonl", Misconfigured, "there is no such bucket, nobody"),
-        ("s3://data/words.txt", BadData, "not a data file"),
+        ("s3://data/words.md", BadData, "not a data file"),
         ("s3://data/texts", BadData, "holds no data file"),
     ],
 )
 def test_what_is_not_there_is_bad_input(
     uri: str, error: type[Exception], message: str, put: Put, tmp_path: Path
 ) -> None:
-    put("words.txt", b"x")
-    put("texts/words.txt", b"x")
+    put("words.md", b"x")
+    put("texts/words.md", b"x")
     with pytest.raises(error, match=rf"^stages\[0\]\.data\.train\[0\]\.uri: {uri.replace('*', '.')}.*{message}"):
         names(uri, tmp_path)
 

@@ -190,6 +190,11 @@ FAMILIES = {
         "<|END_OF_TURN_TOKEN|>",
         bos="<BOS_TOKEN>",
     ),
+    "GLM 4, whose answers end where the next turn begins": Family(
+        "[gMASK]<sop>{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        "<|user|>",
+    ),
     "OLMo 2": Family(
         "<|endoftext|>{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}"
         "{{ '<|endoftext|>' if m['role'] == 'assistant' else '' }}{% if not loop.last %}\n{% endif %}{% endfor %}"

@@ -32,6 +32,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class _Span:
+    """Where an answer stands in a text."""
+
+    start: int
+    stop: int
+    ends_with: str = ""
+    """What of the next turn ends it, where nothing of its own does."""
+
+
+@dataclass(frozen=True)
 class Renderer:
     """Renders conversations with a template; plain data, so that it can be sent to another process."""
 
@@ -73,10 +83,13 @@ class Renderer:
         answers = [n for n, message in enumerate(messages) if message["role"] == "assistant" and learned[n]]
         messages = messages[: answers[-1] + 1]
         if self.marked:
-            return [self._segments(*self._marked_spans(messages, tools), messages, answers)]
-        text, spans = self._prefix_spans(messages, tools)
-        if spans is not None:
-            return [self._segments(text, spans, messages, answers)]
+            text, spans = self._marked_spans(messages, tools)
+            return [self._segments(text, {number: spans[number] for number in answers}, messages)]
+        text, prefixes = self._prefix_spans(messages, tools)
+        if prefixes is not None:
+            # One that opens the conversation has no place.
+            own = {number: prefixes[number] for number in answers if number in prefixes}
+            return [self._segments(text, own, messages)]
         found = [self._by_itself(messages[: answer + 1], tools) for answer in answers]
         return [segments for segments in found if segments]
 
@@ -93,20 +106,16 @@ class Renderer:
                 f"come ({_difference(before, after)}), so what is learned would not be what is asked for. Set "
                 "model.chatTemplate to ChatML, or mark the answers in the template with {% generation %}"
             )
-        return self._segments(after, {len(messages) - 1: (len(before), len(after))}, messages, [len(messages) - 1])
+        last = len(messages) - 1
+        return self._segments(after, {last: self._answer(after, (len(before), len(after)), messages, tools)}, messages)
 
-    def _segments(
-        self, text: str, spans: dict[int, tuple[int, int]], messages: Messages, learned: Sequence[int]
-    ) -> list[Segment]:
+    def _segments(self, text: str, answers: dict[int, _Span], messages: Messages) -> list[Segment]:
         segments, end = [], 0
-        for number in learned:
-            if number not in spans:
-                continue  # It opens the conversation.
-            start, stop = spans[number]
-            stop = self._turn_end(text, start, stop, messages[number])
-            _refuse_lost_answer(text[start:stop], messages[number], number + 1)
-            segments += [Segment(text[end:start], False), Segment(text[start:stop], True)]
-            end = stop
+        for number, found in answers.items():
+            answer = text[found.start : found.stop] + found.ends_with
+            _refuse_lost_answer(answer, messages[number], number + 1)
+            segments += [Segment(text[end : found.start], False), Segment(answer, True)]
+            end = found.stop + len(found.ends_with)
         return [segment for segment in segments if segment.text]
 
     def turn_end(self) -> str:
@@ -119,7 +128,7 @@ class Renderer:
             raise BadModel(f"asked for a question and its answer, the chat template {error}") from None
         return next(token for token in self._longest_first() if segments[-1].text.endswith(token))
 
-    def _marked_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, tuple[int, int]]]:
+    def _marked_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, _Span]]:
         text, spans = self._rendered(messages, tools, return_assistant_tokens_mask=True)
         _refuse_loss(text, messages, tools)
         answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
@@ -128,9 +137,10 @@ class Renderer:
                 f"the chat template marks {len(spans)} answers of {len(answers)} with generation; "
                 "set model.chatTemplate to ChatML"
             )
-        return text, dict(zip(answers, spans, strict=True))
+        found = zip(answers, spans, strict=True)
+        return text, {number: self._answer(text, span, messages[: number + 1], tools) for number, span in found}
 
-    def _prefix_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, tuple[int, int]] | None]:
+    def _prefix_spans(self, messages: Messages, tools: str | None) -> tuple[str, dict[int, _Span] | None]:
         """Returns the text and, by their number, where the answers stand in it; no places where its start is not that
         of the text of the first turns."""
         text = self._render(messages, tools, add_generation_prompt=False)
@@ -147,10 +157,11 @@ class Renderer:
             if not (after.startswith(before) and len(before) < len(after)):
                 return text, None
             # What follows an answer may be written otherwise once more is said, but not what ends it.
-            stop = self._turn_end(after, len(before), len(after), message)
-            if not text.startswith(after[:stop]):
+            found = self._answer(after, (len(before), len(after)), messages[: index + 1], tools)
+            whole = after[: found.stop] + found.ends_with
+            if not text.startswith(whole if index + 1 < len(messages) else after[: found.stop]):
                 return text, None
-            spans[index] = (len(before), stop)
+            spans[index] = found
         if not spans:
             raise Unrenderable(
                 "cannot render what stands before its only answer, which opens it. Put a user turn before that answer"
@@ -170,21 +181,39 @@ class Renderer:
                 raise
             return None
 
-    def _turn_end(self, text: str, start: int, stop: int, message: dict[str, Any]) -> int:
-        """Returns where an answer ends: after the first special token that follows its content."""
+    def _answer(self, text: str, place: tuple[int, int], messages: Messages, tools: str | None) -> _Span:
+        """Returns where the last answer of a conversation stands, up to the token that ends it.
+
+        That is the first special token that follows its content; in templates that have none (GLM 4) the one with which
+        the next turn begins, which is the only sign of an end that a model can give there.
+
+        Raises BadModel when nothing ends an answer.
+        """
+        (start, stop), message = place, messages[-1]
         content = message["content"]
         # Its reasoning may say the same before it, and tool calls stand behind it.
-        place = text.rfind(content, start, stop) if content and not message.get("tool_calls") else -1
-        if place >= 0 and (end := self._special_at(text, place + len(content))) is not None:
-            return end
+        found = text.rfind(content, start, stop) if content and not message.get("tool_calls") else -1
+        if found >= 0 and (end := self._special_at(text, found + len(content))) is not None:
+            return _Span(start, end)
         if any(text[start:stop].rstrip().endswith(token) for token in self.special_tokens):
-            return start + len(text[start:stop].rstrip())
+            return _Span(start, start + len(text[start:stop].rstrip()))
         if (end := self._special_at(text, stop)) is not None:
-            return end
+            return _Span(start, end)
+        if (next_turn := self._next_turn(text, messages, tools)) is not None:
+            return _Span(start, stop, next_turn)
         raise BadModel(
             "the chat template writes no special token after an answer, so the model would not learn to stop. "
             "Set model.chatTemplate to ChatML"
         )
+
+    def _next_turn(self, text: str, messages: Messages, tools: str | None) -> str | None:
+        """Returns the special token with which the user's next turn begins; None when it begins with none."""
+        try:
+            longer = self._render([*messages, {"role": "user", "content": "next"}], tools, add_generation_prompt=False)
+        except Unrenderable:
+            return None
+        end = self._special_at(longer, len(text)) if longer.startswith(text) else None
+        return None if end is None else longer[len(text) : end]
 
     def _special_at(self, text: str, place: int) -> int | None:
         """Returns where the special token ends that begins there, after white space perhaps; None for none."""
