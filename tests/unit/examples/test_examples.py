@@ -9,8 +9,10 @@ import pytest
 
 from slipway_core import plan as plans
 from slipway_core.documents import loading
+from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer.data.text import comparable
+from slipway_trainer.prepare import prepare
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -37,10 +39,22 @@ def test_every_example_is_valid_and_has_a_plan(path):
     assert plans.load(plan.to_json()) == plan
 
 
-def test_the_four_examples_are_there():
+def test_the_five_examples_are_there():
     assert {path.name for path in EXAMPLES} >= {
-        "quickstart.yaml", "rejected.yaml", "lora-from-folder.yaml", "gpu-lora-from-hub.yaml",
+        "quickstart.yaml", "rejected.yaml", "lora-from-folder.yaml", "gpu-lora-from-hub.yaml", "your-data.yaml",
     }  # fmt: skip
+
+
+def test_every_row_of_every_form_of_the_example_is_prepared(tmp_path):
+    defaults = plans.ExecutorDefaults(folder=str(ROOT / "examples"))
+    made = plans.resolve(load(ROOT / "examples" / "your-data.yaml"), defaults, uid="uid-1")
+    workspace = Workspace(tmp_path)
+    workspace.plan.write_text(made.to_json())
+    said: list[str] = []
+    prepare.run(made, workspace, attempt=1, say=said.append)
+    stages = json.loads(workspace.prepared.read_text())["stages"]
+    assert {name: stages[name]["train"]["rows"] for name in stages} == {"read": 3, "answer": 15}
+    assert any(line.endswith("questions.csv: the field 'chapter' of 3 rows is not used") for line in said)
 
 
 def characters(text):
