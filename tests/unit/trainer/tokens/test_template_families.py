@@ -4,11 +4,14 @@ The templates are written here, after the shape that each family gives a convers
 """
 
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from slipway_trainer.step.errors import BadModel
+from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
 
 USER_OR_RAISE = (
@@ -299,3 +302,28 @@ def test_a_system_turn_that_a_template_puts_before_the_last_user_turn_alone_is_n
     with pytest.raises(Unrenderable, match=r"leaves turn 1 \(system\) out"):
         Renderer(last_user_alone, {}, SPECIAL).renderings([SYSTEM, *TALK])
     assert len(Renderer(last_user_alone, {}, SPECIAL).renderings(TALK)) == 1
+
+
+GIVEN = sorted(Path(os.environ["SLIPWAY_TEMPLATES"]).glob("*/")) if "SLIPWAY_TEMPLATES" in os.environ else []
+
+
+@pytest.mark.parametrize("folder", GIVEN, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("messages", [TALK, [SYSTEM, *TALK]], ids=["plain", "with a system turn"])
+def test_models_of_anybody_are_learned_as_their_server_must_answer(folder, messages):
+    """`SLIPWAY_TEMPLATES=folder`, in which each folder has the tokenizer of a model, with its chat template."""
+    own = tokenizer.renderer(tokenizer.from_folder(folder, folder.name))
+    try:
+        found = own.renderings(messages)
+    except (Unrenderable, BadModel) as error:
+        pytest.skip(f"refused: {error}")
+    answers = iter(number for number, message in enumerate(messages) if message["role"] == "assistant")
+    for segments in found:
+        text = ""
+        for segment in segments:
+            if segment.learned:
+                number = next(answers)
+                assert text == own.prompt(messages[:number])
+                assert messages[number]["content"] in segment.text
+                assert segment.text.endswith(own.special_tokens)
+            text += segment.text
+    assert next(answers, None) is None
