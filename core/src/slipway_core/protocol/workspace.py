@@ -5,6 +5,7 @@
             tokenizer/                       the run's tokenizer with its chat template (prepare)
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
+            overlap.jsonl                    what of the held-out data stands in the training data, where some does
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
                                              version, which goes once it is compared with
@@ -59,6 +60,7 @@ _ENTRIES = frozenset(
         "tokenizer",
         "prepare.json",
         "evaluation-data",
+        "overlap.jsonl",
         "fetched",
         "stages",
         "evaluation",
@@ -91,6 +93,11 @@ class Workspace:
     def prepared(self) -> Path:
         """Written last by prepare: while it is absent, nothing was prepared."""
         return self.root / "prepare.json"
+
+    @property
+    def overlap(self) -> Path:
+        """Rows {"held", "training", "rule", "share"}: every pair that the comparison of prepare found."""
+        return self.root / "overlap.jsonl"
 
     @property
     def evaluation_data(self) -> Path:

@@ -86,7 +86,10 @@ class Evaluation(Api):
     )
 
     data: Annotated[list[DataSource], Field(max_length=64)] = Field(default_factory=list[DataSource])
-    """Held-out text, {"text": …} rows, scored raw. Refused when it overlaps with the training data."""
+    """Held-out text, {"text": …} rows, scored raw. What of it stands in the training data is refused, or dropped."""
+    on_overlap: Literal["Refuse", "Drop"] = "Refuse"
+    """What becomes of held-out documents that stand in the training data. Drop leaves them out, and says how many: a
+    gate that is left with fewer than its minTokens is inconclusive."""
     prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list[PromptSource])
     """Prompts that the model answers, greedily."""
     max_new_tokens: int = Field(default=256, ge=1, le=8192)

@@ -314,6 +314,35 @@ def test_c_held_out_documents_in_any_training_data_of_any_stage_are_refused(tmp_
         assert f"{held}:2 {where.format(tmp_path)}" in str(error)
 
 
+def test_C_held_out_documents_that_stand_in_the_training_data_are_dropped_where_that_is_asked_for(tmp_path):
+    train = write_rows(tmp_path / "train.jsonl", text(POEM), *numbered(3))
+    held = write_rows(tmp_path / "held.jsonl", text(POEM), text(OTHER), *numbered(2))
+    data, asked = [{"uri": held}], write_rows(tmp_path / "p.jsonl", {"prompt": "who?", "answer": POEM})
+    made = plan(causal(train), data=data, onOverlap="Drop")
+    found, report = run(tmp_path / "run", made)
+    copied = [json.loads(line) for line in found.evaluation_documents.read_text().splitlines()]
+    assert copied == [{"text": OTHER, "source": "held.jsonl:2"}]
+    assert (report["evaluation"]["documents"], report["evaluation"]["dropped"]) == (1, 3)
+    pairs = [json.loads(line) for line in found.overlap.read_text().splitlines()]
+    assert [pair["held"].rsplit("/", 1)[1] for pair in pairs] == ["held.jsonl:1", "held.jsonl:3", "held.jsonl:4"]
+    assert pairs[0] | {"held": ""} == {
+        "held": "", "training": f"{tmp_path}/train.jsonl:1", "rule": "equal", "share": 1.0,
+    }  # fmt: skip
+    # What a prompt asks for is never dropped: it is the user's question.
+    error = failure(tmp_path / "asked", plan(causal(train), prompts=[{"uri": asked}], onOverlap="Drop"))
+    assert isinstance(error, Overlap)
+
+
+def test_c_every_pair_of_an_overlap_is_listed_in_a_file(tmp_path):
+    rows = numbered(9)
+    made = plan(
+        causal(write_rows(tmp_path / "a.jsonl", *rows)), data=[{"uri": write_rows(tmp_path / "h.jsonl", *rows)}]
+    )
+    error = failure(tmp_path / "run", made)
+    assert "and 4 more, all of them in overlap.jsonl of the run's folder" in str(error)
+    assert len((tmp_path / "run" / "overlap.jsonl").read_text().splitlines()) == 9
+
+
 def test_c_held_out_data_that_is_apart_is_copied_for_the_evaluation(tmp_path):
     train, held = write_rows(tmp_path / "a.jsonl", text(POEM)), write_rows(tmp_path / "h.jsonl", text(f" {OTHER}\n"))
     found, report = run(tmp_path / "run", plan(causal(train), data=[{"uri": held}]))

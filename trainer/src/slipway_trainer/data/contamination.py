@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from slipway_trainer.data.held_out import HeldOut, HeldPrompt
 from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Index, Match
@@ -50,21 +51,44 @@ class Overlaps:
         start = len(self.held.documents)
         return sum(prompt.recall for n, prompt in enumerate(_telling_answers(self.held)) if start + n in self._matches)
 
-    def refuse(self) -> None:
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Every held-out document, and every answer and wording of a prompt, that stands in the training data."""
+        answers = _telling_answers(self.held)
+        held = [*(d.place for d in self.held.documents), *(f"the answer of {prompt.place}" for prompt in answers)]
+        found = [
+            {"held": held[number], "training": place, "rule": match.rule, "share": round(match.share, 3)}
+            for number, (place, match) in sorted(self._matches.items())
+        ]
+        return found + [
+            {"held": self.held.prompts[number].place, "training": place, "rule": "wording", "share": 1.0}
+            for number, place in sorted(self._wordings.items())
+        ]
+
+    def without_overlap(self) -> HeldOut:
+        """Returns what is held out without the documents that stand in the training data."""
+        documents = [one for number, one in enumerate(self.held.documents) if number not in self._matches]
+        return replace(self.held, documents=documents)
+
+    def refuse(self, *, documents_too: bool = True) -> None:
         """Raises Overlap when a document, or a prompt that is not meant to test recall, stands in the training data.
 
         A prompt that tests recall must be worded otherwise than every training prompt: the model would only repeat.
+
+        Args:
+            documents_too: False where documents are dropped.
         """
         held = self.held
         documents = [
             f"{document.place} {_relation(*self._matches[number])}"
             for number, document in enumerate(held.documents)
-            if number in self._matches
+            if number in self._matches and documents_too
         ]
         if documents:
             raise Overlap(
                 f"evaluation.data: {len(documents)} of {len(held.documents)} held-out documents stand in the training "
-                f"data, so a gate on them would measure memory: {_listed(documents)}. Take them out of one of the two"
+                f"data, so a gate on them would measure memory: {_listed(documents)}. Take them out of one of the two, "
+                "or set onOverlap: Drop to have them left out"
             )
         asked = [
             f"{prompt.place} is worded as {self._wordings[number]}"
@@ -100,5 +124,9 @@ def _relation(place: str, match: Match) -> str:
 
 
 def _listed(found: list[str]) -> str:
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    more = (
+        f"; and {len(found) - SHOWN} more, all of them in overlap.jsonl of the run's folder"
+        if len(found) > SHOWN
+        else ""
+    )
     return "; ".join(found[:SHOWN]) + more

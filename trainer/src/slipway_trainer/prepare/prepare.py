@@ -93,7 +93,9 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
     held = held_out_data.read(found)
-    scanned = training_scan.scan(found, held, workers, say)
+    drop = plan.evaluation.on_overlap == "Drop"
+    scanned = training_scan.scan(found, held, workers, say, pairs=workspace.overlap, drop=drop)
+    held = scanned.held
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     prompt_check.check(held, made.words, preflight.longest(plan, base))
@@ -118,7 +120,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     report = prepare_report.make(
         plan,
         stages=stages,
-        evaluation=held_out_copies.documents_report(held, found, copies),
+        evaluation=held_out_copies.documents_report(held, found, copies, dropped=scanned.dropped),
         prompts=held_out_copies.prompts_report(held, found, scanned.recall_overlap),
         tokenizer=made.to_document(workspace.tokenizer),
         seconds=time.monotonic() - started,
@@ -145,6 +147,7 @@ def _clear(plan: Plan, workspace: Workspace, fence: Fence) -> None:
     """Removes what an earlier attempt left: without prepare.json nothing of it counts."""
     fence.check()
     workspace.prepared.unlink(missing_ok=True)
+    workspace.overlap.unlink(missing_ok=True)
     for folder in workspace.root.glob(".tokenizer.tmp-*"):
         shutil.rmtree(folder, ignore_errors=True)
     for stage in plan.stages:

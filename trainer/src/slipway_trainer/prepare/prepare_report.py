@@ -49,6 +49,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     return dict([*unfit, *sizes][:METRICS]) | {
         "vocabulary": float(report["tokenizer"]["vocabulary"]),
         "evaluation_documents": float(report["evaluation"]["documents"]),
+        "evaluation_dropped": float(report["evaluation"].get("dropped", 0)),
         "recall_overlap": float(report["prompts"]["recall_overlap"]),
     }
 

@@ -4,12 +4,15 @@ and every document gets the key by which it is divided and counted later.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from slipway_host.files import write_atomically
 from slipway_trainer.data import contamination, parallel
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
@@ -32,6 +35,10 @@ class Scanned:
     prompted: frozenset[tuple[Objective, FileKey]]
     """Files of which some texts begin with what is seen and not learned."""
     characters: int
+    held: HeldOut
+    """What is held out and stands in none of it."""
+    dropped: int
+    """Held-out documents that were left out for that."""
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
 
@@ -45,8 +52,15 @@ class Scanned:
         return stage.objective == "Chat" or any((stage.objective, file.key) in self.prompted for file in stage.files)
 
 
-def scan(found: Inputs, held: HeldOut, workers: int, say: Say) -> Scanned:
-    """Raises BadData for the first bad row, and Overlap when held-out data stands in the training data."""
+def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, drop: bool = False) -> Scanned:
+    """Returns what is known of the training data once all of it was looked at.
+
+    Args:
+        pairs: the file that gets what of the held-out data stands in the training data, where some does.
+        drop: leaves such documents out of what is held out.
+
+    Raises BadData for the first bad row, and Overlap when held-out data stands in the training data.
+    """
     files = found.training_files()
     say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
     overlaps, characters = Overlaps(held), 0
@@ -61,7 +75,15 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say) -> Scanned:
         overlaps.add(name, findings.matches, findings.wordings)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
-    overlaps.refuse()
+    if overlaps.pairs:
+        write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in overlaps.pairs))
+    overlaps.refuse(documents_too=not drop)
+    apart = overlaps.without_overlap() if drop else held
+    if dropped := len(held.documents) - len(apart.documents):
+        say(
+            f"{dropped} of {len(held.documents)} held-out documents stand in the training data and are left out "
+            f"(onOverlap: Drop); {pairs.name} has them"
+        )
     for name, fields in unused.items():
         for line in _unused(name, fields):
             say(line)
@@ -69,6 +91,8 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say) -> Scanned:
         keys={place: np.concatenate([np.zeros(0, np.uint64), *parts]) for place, parts in keys.items()},
         prompted=frozenset(prompted),
         characters=characters,
+        held=apart,
+        dropped=dropped,
         recall_overlap=overlaps.recall_overlap,
     )
 
