@@ -108,6 +108,8 @@ BROKEN = {
     "spec.model.scratch.kvHeads": {"model": {"scratch": {"kvHeads": 3, "tokenizer": {"from": "hf://a/b"}}}},
     "spec.stages[0]": {"stages": [{"epochs": 1, "steps": 2}]},
     "spec.stages[0].name": {"stages": [{"name": "export"}]},
+    "spec.stages[0].tooLong": {"stages": [{"tooLong": "Split", "objective": "Chat"}]},
+    "spec.stages[0].learn": {"stages": [{"learn": "LastAnswer"}]},
     "spec.stages[0].select": {"stages": [{"select": "Best"}]},
     "spec.stages[0].batch": {"stages": [{"batch": {"tokens": 1, "sequences": 1}}]},
     "spec.stages[0].memory.zeroStage": {"stages": [{"memory": {"zeroStage": 7}}]},
