@@ -7,7 +7,6 @@ from tests.integration.api_client import eventually
 
 from slipway_operator.kube.kinds import JOB, NAMESPACE, TRAINING_RUN
 
-
 NUMBER = int(os.environ.get("SLIPWAY_MANY_RUNS", "60"))
 """`make chaos` makes 200, which take this API server minutes."""
 

@@ -224,8 +224,8 @@ def test_three_interruptions_in_a_row_without_progress_are_a_failure(runs):
 
 def test_ranks_over_two_pods_end_with_the_gravest_of_their_exits(runs):
     run = runs.apply("hold-learn-1-x", endpoint=None, compute={"nodes": 2}, retries=0)
-    # The Job deletes the first pod as soon as the second has failed. Its process still has its own say, and is looked at
-    # before it is gone.
+    # The Job deletes the first pod as soon as the second has failed. Its process still has its own say, and is looked
+    # at before it is gone.
     first, second = run.pod("learn", index=0).runs().stays_when_deleted(), run.pod("learn", index=1).runs()
     second.ends(75)
     first.ends(2, first.result(error={"kind": "BadData", "message": "row 3 is no JSON"}))
