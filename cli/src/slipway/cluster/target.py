@@ -281,8 +281,8 @@ class ClusterTarget:
         folders = ", ".join(f"`{command}`" for command in own)
         remove, then = self.command("rm", run.name), self.command("rm", "--now", _folder_of(run))
         return (
-            f"--now {run.name}: the run {run.name} is there, and so is what an earlier one left. {folders} removes that "
-            f"alone; `{remove}` removes the run that is there, and `{then}` its folder afterwards"
+            f"--now {run.name}: the run {run.name} is there, and so is what an earlier one left. {folders} removes "
+            f"that alone; `{remove}` removes the run that is there, and `{then}` its folder afterwards"
         )
 
     def _remove_now(self, left: list[OrphanedFolder]) -> Iterator[str]:
