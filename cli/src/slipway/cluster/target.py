@@ -242,10 +242,10 @@ class ClusterTarget:
             yield f"endpoint {endpoint} is removed"
             return
         found = self._get(RUNS, name)
-        alive = found is not None and "deletionTimestamp" not in found["metadata"]
-        if (now or not alive) and (left := self._left_by(name, sure=now and alive)):
-            if alive:
-                raise BadInput(self._which(run_of(found), left))
+        alive = found if found is not None and "deletionTimestamp" not in found["metadata"] else None
+        if (now or alive is None) and (left := self._left_by(name, sure=alive is not None)):
+            if alive is not None:
+                raise BadInput(self._which(run_of(alive), left))
             if not now:
                 remedy = self.command("rm", "--now", name)
                 raise BadInput(f"run {name} is removed already; `{remedy}` has the folder that it left go at once")
