@@ -71,6 +71,13 @@ class OrphanedFolder:
     kept_by: str | None
     """Who keeps the model in it."""
 
+    @property
+    def folder(self) -> str:
+        """Its own name, which means it alone: a run of the name of the one that left it may be there."""
+        from slipway_core.protocol.workspace import run_folder
+
+        return self.place.rpartition("/")[2] if self.place else run_folder(self.run, self.uid)
+
 
 def bare_command(*words: str) -> str:
     """Returns a command of these words as one types it for the state folder, which needs no options."""

@@ -123,7 +123,8 @@ class Plan(Api):
     def to_json(self) -> str:
         """Returns `plan.json`, which `load` takes: of an older release's plan, its words."""
         document = self.to_document()
-        words = dict(self._words or {})
+        # The image that a plan of version 1 pins reads no field that came later.
+        words = dict(self._words or (_without_newer(_of(self)) if self.version == 1 else {}))
         if self.version > 1 and "compute" in words:
             words["compute"] = {**words["compute"], **_placement(document["compute"])}
         return json.dumps({**document, **words}, ensure_ascii=False, indent=2) + "\n"
@@ -142,6 +143,18 @@ class ExecutorDefaults:
     """Where the artifacts of other runs are, by run; `run://name` becomes that URI. None leaves it to the trainer."""
 
 
+_NEWER: Mapping[str, Mapping[str, str]] = {
+    "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
+    "stages[].data.train[]": {"format": "Auto", "documents": "File"},
+    "stages[].data.validation.data[]": {"format": "Auto", "documents": "File"},
+    "evaluation": {"onOverlap": "Refuse"},
+    "evaluation.data[]": {"format": "Auto", "documents": "File"},
+    "evaluation.prompts[]": {"format": "Auto"},
+}
+"""Fields that came after the first release, with the value by which a run does what it did without them. The digest
+leaves them out where they have it: a release with more fields gives a run the digest that it always had. Whoever adds a
+field with a default to what the digest covers adds it here; one that is None when left out needs nothing. A default
+that changes later does not change here: that is another plan."""
 _DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
 _PLACED = frozenset(to_camel(name) for name in PLACEMENT)
 _FIXED_IN_1 = ("nodes", "processes_per_node")
@@ -313,8 +326,20 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(covered: dict[str, Any]) -> str:
-    canonical = json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(_without_newer(covered), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_newer(value: Any, path: str = "") -> Any:
+    """Returns what a plan says without the fields of _NEWER that say nothing new."""
+    if isinstance(value, dict):
+        newer = _NEWER.get(path, {})
+        return {
+            name: _without_newer(held, f"{path}.{name}" if path else name)
+            for name, held in cast(dict[str, Any], value).items()
+            if name not in newer or newer[name] != held
+        }
+    return [_without_newer(one, f"{path}[]") for one in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def _filled(stage: Stage) -> Stage:

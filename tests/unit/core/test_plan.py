@@ -39,11 +39,56 @@ OF_VERSION_1 = {
     },
 }  # fmt: skip
 """Digests as the release wrote them that knew version 1 alone, and compute of the run."""
+CHAT = a_run(
+    model={"from": "hf://org/base"},
+    stages=[
+        {
+            "name": "chat",
+            "objective": "Chat",
+            "data": {
+                "train": [{"uri": "s3://bucket/train.jsonl", "weight": 2.0}, {"uri": "pvc://data/more.parquet"}],
+                "validation": {"data": [{"uri": "pvc://data/valid.jsonl"}]},
+            },
+            "adapter": {"method": "LoRA", "rank": 8},
+            "maxLength": 256,
+        }
+    ],
+    evaluation={
+        "data": [{"uri": "pvc://data/heldout.jsonl"}],
+        "prompts": [{"uri": "pvc://data/prompts.jsonl", "recall": True}],
+    },
+    compute={"nodes": 2, "queue": "night"},
+)
+DIGESTS = {
+    1: "sha256:94017ba99c0ed097b1730a79bca40849bf2a93510af47b9741e542ce5feaef35",
+    2: "sha256:40f3d928dfdcbc96c3c7a7dc89221b435df56ee9378fd91f2895c766748714bd",
+}
+"""Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
+NEWER = {
+    "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
+    "train": [("format", "ShareGPT"), ("documents", "Paragraph")],
+    "evaluation": [("onOverlap", "Drop")],
+    "held out": [("format", "Text"), ("documents", "Paragraph")],
+    "prompts": [("format", "Prompt")],
+}
+"""Fields that came after that release, by where they are, with what is none of their defaults."""
 PLACES = {
     "nodes": 4, "processesPerNode": 2, "queue": "night", "priorityClassName": "low", "nodeSelector": {"disk": "fast"},
     "tolerations": [{"key": "gpu", "operator": "Exists"}], "podLabels": {"team": "a"}, "podAnnotations": {"a": "b"},
     "podTemplate": "infiniband",
 }  # fmt: skip
+
+
+def places(said):
+    """Where the fields of NEWER are, in a spec or a plan."""
+    stage, evaluation = said["stages"][0], said["evaluation"]
+    return {
+        "stages": stage,
+        "train": stage["data"]["train"][0],
+        "evaluation": evaluation,
+        "held out": evaluation["data"][0],
+        "prompts": (evaluation["prompts"] or [{}])[0],
+    }
 
 
 @pytest.mark.parametrize("digest", OF_VERSION_1)
@@ -56,10 +101,36 @@ def test_E_the_plan_of_version_1_can_be_made_again_with_its_digest(digest):
     assert a_plan(run).digest != digest
 
 
+@pytest.mark.parametrize("version", DIGESTS)
+def test_E_a_field_that_came_later_does_not_change_the_digest_of_a_run_that_leaves_it_out(version):
+    """Where this fails after a field was added, the field belongs into plan._NEWER, and the digest stays."""
+    plan = a_plan(CHAT, version)
+    assert plan.digest == DIGESTS[version]
+    assert plans.load(plan.to_json()) == plan
+
+
+def test_E_the_words_of_version_1_are_those_that_its_image_reads():
+    said = places(json.loads(a_plan(CHAT, version=1).to_json()))
+    assert [name for where, own in NEWER.items() for name, _ in own if name in said[where]] == []
+
+
+@pytest.mark.parametrize(("where", "name", "value"), [(where, *one) for where, own in NEWER.items() for one in own])
+def test_E_a_field_that_came_later_is_part_of_the_digest_where_it_says_something(where, name, value):
+    document = CHAT.to_document()
+    places(document["spec"])[where][name] = value
+    other = a_plan(type(CHAT).model_validate(document, by_alias=True, by_name=False))
+    assert other.digest != DIGESTS[2]
+    (difference,) = plans.differences(a_plan(CHAT), other)
+    assert (difference.field.rsplit(".", 1)[1], difference.is_) == (name, value)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest(version):
     document = json.loads(a_plan(a_run(), version).to_json())
     del document["checkpoints"]["keep"], document["stages"][0]["seed"]
+    for where, own in NEWER.items():
+        for name, _ in own:
+            places(document)[where].pop(name, None)
     fields = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
     covered = {name: document.get(name) for name in fields}
     if version == 2:

@@ -12,27 +12,44 @@ from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.cluster.resources import RUNS
 from slipway.target import OrphanedFolder
 from slipway_core.lifecycle.annotations import REMOVE_ANNOTATION, REMOVE_NOW
+from slipway_core.protocol.workspace import is_run_folder
 from slipway_core.resources import labels
 from slipway_core.resources.conditions import parse_timestamp
 
 _RECORDS = "configmaps"
 
 
-def read(kubectl: Kubectl, name: str | None = None, *, deleted: str | None = None) -> list[OrphanedFolder]:
+def read(
+    kubectl: Kubectl, name: str | None = None, *, deleted: str | None = None, leaving: bool = False
+) -> list[OrphanedFolder]:
     """Returns what runs left that are gone, those of one name or all, the oldest first.
 
     Args:
         name: of the runs.
         deleted: uid of a run that was told to go and may be there for a moment more.
+        leaving: whether every run that is told to go counts as gone.
 
     Raises ClusterError.
     """
     wanted = {labels.MANAGED_BY: labels.MANAGED_BY_VALUE, labels.ROLE: "plan"}
     records = kubectl.list(_RECORDS, labels=wanted if name is None else {**wanted, labels.RUN: labels.label(name)})
-    uids = {run["metadata"]["uid"] for run in kubectl.list(RUNS)} - {deleted} if records else set[str]()
+    runs = [run["metadata"] for run in kubectl.list(RUNS)] if records else []
+    uids = {run["uid"] for run in runs if not (leaving and "deletionTimestamp" in run)} - {deleted}
     left = [record for record in records if record["metadata"]["labels"].get(labels.RUN_UID) not in uids]
     grace = _grace(kubectl) if left else None
     return sorted((_folder(record, grace) for record in left), key=lambda one: (one.since or "9", one.uid))
+
+
+def called(kubectl: Kubectl, name: str) -> list[OrphanedFolder]:
+    """Returns what a name means to whoever removes it: one folder, by `FOLDER` or `pvc://CLAIM/FOLDER`, or all that
+    runs of that name left. What a run leaves that is told to go counts. Raises ClusterError."""
+    place = name.removeprefix("pvc://")
+    folder = place.rpartition("/")[2]
+    if is_run_folder(folder):
+        left = read(kubectl, folder.rpartition("-")[0], leaving=True)
+        if found := [one for one in left if place in (one.folder, one.place)]:
+            return found
+    return read(kubectl, name, leaving=True) if folder == name else []
 
 
 def remove_now(kubectl: Kubectl, folders: Iterable[OrphanedFolder]) -> None:

@@ -19,6 +19,7 @@ from slipway.screen.printing import note
 from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
+from slipway_core.protocol.workspace import run_folder
 from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import Phase, RunStatus
@@ -41,6 +42,15 @@ _PAUSE = 2.0
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _told_apart(folder: OrphanedFolder, run: TrainingRun) -> str:
+    """Returns a name of a folder that is none of a run's."""
+    return f"pvc://{folder.place}" if folder.folder == run.name and folder.place else folder.folder
+
+
+def _folder_of(run: TrainingRun) -> str:
+    return (run.status.folder if run.status else None) or run_folder(run.name, run.metadata.uid or "")
 
 
 @dataclass(frozen=True)
@@ -231,7 +241,11 @@ class ClusterTarget:
             self.kubectl.run("delete", ENDPOINTS, endpoint, "--wait=false")
             yield f"endpoint {endpoint} is removed"
             return
-        if self._get(RUNS, name) is None and (left := self._left_by(name)):
+        found = self._get(RUNS, name)
+        alive = found if found is not None and "deletionTimestamp" not in found["metadata"] else None
+        if (now or alive is None) and (left := self._left_by(name, sure=alive is not None)):
+            if alive is not None:
+                raise BadInput(self._which(run_of(alive), left))
             if not now:
                 remedy = self.command("rm", "--now", name)
                 raise BadInput(f"run {name} is removed already; `{remedy}` has the folder that it left go at once")
@@ -244,17 +258,32 @@ class ClusterTarget:
         if now:
             yield from self._remove_now(orphaned_folders.read(self.kubectl, name, deleted=run.metadata.uid))
         elif (grace := orphaned_folders.grace(self.kubectl)) not in (None, "0s"):
-            seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", name)
+            seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", _folder_of(run))
             yield f"what it left stays for {grace}: `{seen}` shows it, `{remedy}` has it go at once"
 
-    def _left_by(self, name: str) -> list[OrphanedFolder]:
-        """Returns what runs of a name left that are gone; nothing where this user may not see it."""
+    def _left_by(self, name: str, *, sure: bool) -> list[OrphanedFolder]:
+        """Returns what runs left that are gone, of one name or in the folder of one.
+
+        Nothing where this user may not see it, and Forbidden where it has to be sure.
+        """
         from slipway.cluster import orphaned_folders
 
         try:
-            return orphaned_folders.read(self.kubectl, name)
+            return orphaned_folders.called(self.kubectl, name)
         except Forbidden:
+            if sure:
+                raise
             return []
+
+    def _which(self, run: TrainingRun, left: list[OrphanedFolder]) -> str:
+        """Says how to tell apart a run that is there and folders that the same name means."""
+        own = [self.command("rm", "--now", _told_apart(folder, run)) for folder in left]
+        folders = ", ".join(f"`{command}`" for command in own)
+        remove, then = self.command("rm", run.name), self.command("rm", "--now", _folder_of(run))
+        return (
+            f"--now {run.name}: the run {run.name} is there, and so is what an earlier one left. {folders} removes "
+            f"that alone; `{remove}` removes the run that is there, and `{then}` its folder afterwards"
+        )
 
     def _remove_now(self, left: list[OrphanedFolder]) -> Iterator[str]:
         from slipway.cluster import orphaned_folders

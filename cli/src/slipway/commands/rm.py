@@ -23,7 +23,8 @@ def rm(
     """Remove runs: their checkpoints, logs and models.
 
     A model that an endpoint serves, or could go back to, stays until that endpoint is removed too. In a cluster what a
-    run leaves stays for a while: a run of the same name and plan goes on in it.
+    run leaves stays for a while: a run of the same name and plan goes on in it. With --now a folder that is left goes,
+    by the name that `slipway ls --orphaned` shows.
     """
     from slipway.choose_target import Wanted, choose
 

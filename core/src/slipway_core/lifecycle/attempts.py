@@ -38,6 +38,8 @@ def advance(draft: Draft, name: str) -> Phase | None:
         return None if name == "evaluate" else _failed(draft, name)
     phase = _phase_of(name)
     if running is not None:
+        if running.elsewhere == "Waiting":
+            return _moved(draft, name, running)
         if gives_way(draft, name, running):
             message = f"{name} gives its places back (attempt {running.number}): {draft.steps[name].message}"
             draft.condition("Progressing", "True", GAVE_WAY, message)
@@ -67,6 +69,15 @@ def advance(draft: Draft, name: str) -> Phase | None:
         return phase
     _create(draft, name, draft.plan.next_attempt(record.attempt))
     return phase
+
+
+def _moved(draft: Draft, name: str, attempt: Attempt) -> Phase:
+    """Has an attempt made anew that waits for a place where its run is not to run any more. That is no interruption."""
+    draft.delete.append(DeleteAttempt(name, attempt.number, "compute was edited"))
+    draft.update(name, suspended_attempt=attempt.number)
+    message = f"{name} is made anew (attempt {attempt.number}): compute was edited before it had a place"
+    draft.condition("Progressing", "True", "Moved", message)
+    return Phase.PENDING
 
 
 def _account(draft: Draft, name: str) -> Attempt | None:
@@ -313,6 +324,11 @@ def _why(attempt: Attempt) -> str:
 
 
 def _progress_message(draft: Draft, name: str, attempt: Attempt) -> str:
+    stays = "; it goes on where it was made, and the edit of compute counts from the next attempt"
+    return _progress(draft, name, attempt) + (stays if attempt.elsewhere is not None else "")
+
+
+def _progress(draft: Draft, name: str, attempt: Attempt) -> str:
     if attempt.state == "Starting":
         return attempt.message or _under_way(name, attempt.number)
     progress = draft.steps[name].progress

@@ -26,6 +26,8 @@ def gives_way(draft: Draft, name: str, attempt: Attempt) -> bool:
     """Whether an attempt that is there gives its places back now, or is about to have done so."""
     record, half = draft.steps[name], attempt.half_placed
     if record.yielded_attempt == attempt.number:
+        # Until it is gone, for the deletion may have been refused; it goes once, however often it is asked for.
+        draft.delete.append(_deletion(name, attempt))
         return True
     if half is None:
         if record.gave_way and attempt.state == "Running":
@@ -35,10 +37,14 @@ def gives_way(draft: Draft, name: str, attempt: Attempt) -> bool:
     if left > timedelta(0):
         draft.look_again = left
         return False
-    draft.delete.append(DeleteAttempt(name, attempt.number, "it gives way"))
+    draft.delete.append(_deletion(name, attempt))
     yields(draft, name, attempt, half)
     draft.event("Warning", GAVE_WAY, draft.steps[name].message or "")
     return True
+
+
+def _deletion(name: str, attempt: Attempt) -> DeleteAttempt:
+    return DeleteAttempt(name, attempt.number, "it gives way")
 
 
 def yields(draft: Draft, name: str, attempt: Attempt, half: HalfPlaced) -> None:

@@ -36,6 +36,8 @@ class Attempt:
     nodes: int | None = None
     """Pods that it was made with; None where the executor does not say."""
     processes_per_node: int | None = None
+    elsewhere: Literal["Waiting", "Placed"] | None = None
+    """Set where the resource has it run elsewhere than it was made for: Waiting while no process of it has a place."""
     half_placed: HalfPlaced | None = None
     """Set while some of its processes have a place and hold it, and others find none; of one that has ended, whether
     that was so to its end."""

@@ -29,6 +29,7 @@ from slipway_operator.kube.manifest import Manifest, at, labels
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
+from slipway_operator.manifests.run.place_mark import place_mark
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
@@ -137,6 +138,7 @@ class Attempts:
                 evicted=key in memory.ran,
                 now=self.clock(),
                 half_placed=self._half_placed(plan, one, memory),
+                place=place_mark(plan, key.step),
             )
             if attempt is not None:
                 found.setdefault(key.step, []).append(attempt)

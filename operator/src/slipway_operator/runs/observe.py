@@ -89,6 +89,7 @@ def attempt(
     evicted: bool,
     now: datetime,
     half_placed: HalfPlaced | None = None,
+    place: str | None = None,
 ) -> Attempt | None:
     """Returns one attempt as the lifecycle sees it; None when nothing of it is left to be told.
 
@@ -99,13 +100,31 @@ def attempt(
         evicted: whether a queue took back an attempt that had run.
         now: the time.
         half_placed: whether some of its pods wait, or waited to their end, for places that others have.
+        place: mark of where it would run if it were made now.
     """
     found = _attempt(objects, claim, progress, evicted, now)
     return (
         None
         if found is None
-        else replace(found, job=_uid_of_job(objects), half_placed=half_placed, **_layout(objects.job))
+        else replace(
+            found,
+            job=_uid_of_job(objects),
+            half_placed=half_placed,
+            elsewhere=_elsewhere(objects, place),
+            **_layout(objects.job),
+        )
     )
+
+
+def _elsewhere(objects: AttemptObjects, place: str | None) -> Literal["Waiting", "Placed"] | None:
+    """Returns whether an attempt was made for another place than it would be now; of a Job that says no place, None."""
+    made = notes(objects.job).get(names.PLACE) if objects.job is not None else None
+    if None in (made, place) or made == place:
+        return None
+    placed = any(at(pod, "spec").get("nodeName") or not _is_pending(pod) for pod in objects.pods)
+    if placed and objects.being_deleted:
+        return None  # It goes on nowhere.
+    return "Placed" if placed else "Waiting"
 
 
 def _layout(job: Manifest | None) -> dict[str, int]:
@@ -234,6 +253,10 @@ def _failed_because(job: Manifest | None) -> str:
 
 def is_running(pod: Manifest | None) -> bool:
     return at(pod, "status").get("phase") == "Running"
+
+
+def _is_pending(pod: Manifest) -> bool:
+    return at(pod, "status").get("phase", "Pending") == "Pending"
 
 
 def _started(objects: AttemptObjects, now: datetime) -> datetime:

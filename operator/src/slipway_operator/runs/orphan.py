@@ -106,6 +106,6 @@ def told(orphan: Orphan, keepers: list[str], left: timedelta) -> Event:
     message = (
         f"the run {orphan.name} is gone and its folder pvc://{orphan.place} is left: {what} goes in "
         f"{in_words(left.total_seconds())}{kept}. A run of this name with the same plan goes on in it; "
-        f"`slipway rm --now {orphan.name}` removes it at once"
+        f"`slipway rm --now {orphan.folder}` removes it at once"
     )
     return Event("Normal", "FolderOrphaned", message)

@@ -38,7 +38,10 @@ def a_record(run="gone", uid=UID, *, hours=1.5, **notes):
     return {"metadata": metadata, "data": {"plan.json": json.dumps({"run": {"name": run}})}}
 
 
-OF_TANG = a_record("tang", run_document()["metadata"]["uid"])
+LIVING = run_document()["metadata"]["uid"]
+OF_TANG = a_record("tang", LIVING)
+EARLIER = "11111111-7f0e-4f6e-9d56-0b6a1c7f3c11"
+OF_EARLIER = a_record("tang", EARLIER)["metadata"]["name"]
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_a_run_is_removed_and_one_hears_what_stays(left):
     said = slipway("rm", "tang")
     assert "what it left stays for 24h" in said
     assert f"`slipway ls --orphaned {THERE}`" in said
-    assert f"`slipway rm --now tang {THERE}`" in said
+    assert f"`slipway rm --now tang-{LIVING[:8]} {THERE}`" in said
     assert "slipway.dev/remove" not in notes(left, OF_TANG["metadata"]["name"])
 
 
@@ -128,6 +131,64 @@ def test_what_a_run_left_that_is_gone_is_removed_at_once(left):
     said = slipway("rm", "gone", "--now")
     assert f"pvc://slipway-workspace/gone-{UID[:8]} of run gone goes at once" in said
     assert notes(left)["slipway.dev/remove"] == "now"
+
+
+@pytest.fixture
+def both(left):
+    """A run that is there, and the folder of an earlier one of its name."""
+    left.save(**{f"configmap/{OF_EARLIER}": a_record("tang", EARLIER)})
+    return left
+
+
+def test_a_name_that_a_run_and_an_earlier_folder_have_removes_neither(both):
+    said = " ".join(slipway("rm", "--now", "tang", code=2).split())
+    assert f"`slipway rm --now tang-11111111 {THERE}`" in said
+    assert f"`slipway rm tang {THERE}`" in said
+    assert f"`slipway rm --now tang-{LIVING[:8]} {THERE}`" in said
+    assert "trainingrun/tang" in both.objects
+    assert not any("slipway.dev/remove" in notes(both, one) for one in (OF_EARLIER, OF_TANG["metadata"]["name"]))
+
+
+@pytest.mark.parametrize("folder", ["tang-11111111", "pvc://slipway-workspace/tang-11111111"])
+def test_a_folder_goes_by_its_own_name_and_nothing_else_does(both, folder):
+    said = slipway("rm", "--now", folder)
+    assert "pvc://slipway-workspace/tang-11111111 of run tang goes at once" in said
+    assert "trainingrun/tang" in both.objects
+    assert notes(both, OF_EARLIER)["slipway.dev/remove"] == "now"
+    assert "slipway.dev/remove" not in notes(both, OF_TANG["metadata"]["name"])
+
+
+def test_a_folder_that_is_not_marked_yet_goes_by_its_own_name_too(both):
+    record = a_record("tang", EARLIER)
+    record["metadata"]["annotations"] = {}
+    both.save(**{f"configmap/{OF_EARLIER}": record})
+    slipway("rm", "--now", "tang-11111111")
+    assert notes(both, OF_EARLIER)["slipway.dev/remove"] == "now"
+
+
+def test_a_run_that_is_called_as_a_folder_is_not_taken_for_it(both):
+    both.save(**{"trainingrun/tang-11111111": {**run_document(), "metadata": {"name": "tang-11111111", "uid": "2"}}})
+    said = " ".join(slipway("rm", "--now", "tang-11111111", code=2).split())
+    assert f"`slipway rm --now pvc://slipway-workspace/tang-11111111 {THERE}`" in said
+    assert {"trainingrun/tang", "trainingrun/tang-11111111"} <= both.objects.keys()
+    assert "slipway.dev/remove" not in notes(both, OF_EARLIER)
+
+
+def test_the_folder_of_a_run_that_is_there_goes_with_the_run_alone(left):
+    said = slipway("rm", "--now", f"tang-{LIVING[:8]}", code=2)
+    assert "there is no run" in said
+    assert "trainingrun/tang" in left.objects
+    assert "slipway.dev/remove" not in notes(left, OF_TANG["metadata"]["name"])
+
+
+def test_once_the_run_is_told_to_go_its_name_means_what_is_left(both):
+    both.keep_what_is_deleted()
+    slipway("rm", "tang")
+    leaving = both.objects["trainingrun/tang"]
+    both.save(**{"trainingrun/tang": {**leaving, "metadata": {**leaving["metadata"], "deletionTimestamp": "now"}}})
+    slipway("rm", "--now", f"tang-{LIVING[:8]}")
+    assert notes(both, OF_TANG["metadata"]["name"])["slipway.dev/remove"] == "now"
+    assert "slipway.dev/remove" not in notes(both, OF_EARLIER)
 
 
 def test_what_is_removed_already_names_the_way_to_its_folder(left):

@@ -12,6 +12,7 @@ from tests.unit.operator.run_world import RunWorld
 from slipway_core.resources.conditions import timestamp
 from slipway_operator import names
 from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Forbidden, Invalid
 from slipway_operator.kube.manifest import at, condition
 from slipway_operator.settings import Settings
 
@@ -223,6 +224,19 @@ def test_a_process_that_gave_up_waiting_for_peers_without_a_place_made_no_failur
         alone.persist()
     record = alone.record("learn")
     assert (record["failures"], record["stalls"], record["gaveWay"]) == (0, 0, 4)
+
+
+@pytest.mark.parametrize("refused", [Forbidden("may not delete jobs"), Invalid("a webhook says no")])
+def test_a_deletion_that_is_refused_is_asked_for_until_the_places_are_given_back(refused):
+    small = SmallCluster(nodes=2, runs=("old", "young"))
+    small.tick()
+    for _ in range(3):
+        small.cluster.fail_next("delete", kinds.JOB, refused)
+    young = small.worlds["young"]
+    small.until(lambda: young.record("learn").get("gaveWay", 0) == 1)
+    small.until(lambda: small.has_all("old"), timedelta(minutes=10))
+    assert young.record("learn")["gaveWay"] == 1
+    assert small.cluster.told().count("GaveWay") == 1
 
 
 def test_F_an_operator_that_dies_between_the_deletion_and_the_status_gives_way_once():

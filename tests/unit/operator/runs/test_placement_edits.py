@@ -84,11 +84,61 @@ def test_E_an_attempt_that_was_made_before_an_edit_is_adopted_as_it_was_made():
     with pytest.raises(Conflict):
         world.reconcile()
     made = world.job("learn")
+    world.pod_of(made)
     world.edit(compute=THERE)
     world.start_operator()
     world.persist()
     assert [job["metadata"]["uid"] for job in world.jobs("learn")] == [made["metadata"]["uid"]]
     assert (world.record("learn")["nodes"], world.record("learn")["processesPerNode"]) == (2, 4)
+    assert "the edit of compute counts from the next attempt" in world.condition("Progressing")["message"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_E_an_attempt_without_a_place_is_made_anew_where_the_resource_says(restarted: bool):
+    """Suspended with the edit and resumed, both before a pass saw the suspension."""
+    world = in_training(**HERE)
+    waits = world.job("learn")
+    world.edit(suspend=True, compute=THERE)
+    world.edit(suspend=False)
+    if restarted:
+        world.start_operator()
+    world.reconcile()
+    assert world.condition("Progressing")["reason"] == "Moved"
+    world.persist()
+    (job,) = world.jobs("learn")
+    assert job["metadata"]["uid"] != waits["metadata"]["uid"]
+    assert (numbers(job)[0], job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]) == (3, "night")
+    record = world.record("learn")
+    assert (record["attempt"], record["nodes"], record["stalls"], record["failures"]) == (2, 3, 0, 0)
+
+
+def test_E_a_job_that_a_release_made_which_marked_no_place_goes_on():
+    world = in_training(**HERE)
+    made = world.job("learn")
+    notes = {name: value for name, value in made["metadata"]["annotations"].items() if name != names.PLACE}
+    world.cluster.put({**made, "metadata": {**made["metadata"], "annotations": notes}})
+    world.edit(compute=THERE)
+    world.start_operator()
+    world.persist()
+    assert [job["metadata"]["uid"] for job in world.jobs("learn")] == [made["metadata"]["uid"]]
+
+
+def test_an_edit_of_nodes_moves_no_step_that_is_one_process():
+    world = RunWorld(spec={"compute": HERE})
+    world.settle()
+    (made,) = world.jobs("prepare")
+    world.edit(compute={**HERE, "nodes": 5})
+    world.persist()
+    assert [job["metadata"]["uid"] for job in world.jobs("prepare")] == [made["metadata"]["uid"]]
+
+
+def test_an_edit_of_what_the_chart_fills_in_moves_nothing():
+    world = in_training(**HERE)
+    made = world.jobs()
+    world.settings = Settings.model_validate({"training": {"nodeSelector": {"disk": "fast"}}})
+    world.start_operator()
+    world.persist()
+    assert world.jobs() == made
 
 
 def test_H_a_job_that_says_another_number_than_it_has_pods_is_none_of_ours():

@@ -15,6 +15,7 @@ from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.pod import claims, placement, scratch, template
 from slipway_operator.manifests.run import step_sources
+from slipway_operator.manifests.run.place_mark import place_mark
 from slipway_operator.manifests.run.step_container import CONTAINER, PLAN_MOUNT, step_container
 from slipway_operator.manifests.run.sub_paths import sub_paths
 from slipway_operator.settings import Settings
@@ -80,6 +81,7 @@ def step_job(
         "labels": own.labels,
         "annotations": {
             names.IMAGE: plan.images.train,
+            names.PLACE: place_mark(plan, step),
             **({names.BASELINE: str(baseline)} if baseline else {}),
             **({} if step in FIXED_STEPS else {names.PROCESSES: str(plan.compute.processes_per_node)}),
         },

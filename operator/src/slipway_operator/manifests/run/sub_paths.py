@@ -38,8 +38,14 @@ seen() {
 }
 while [ $# -gt 1 ]; do
   if ! why=$(LC_ALL=C ls -dL -- "$2" 2>&1); then
-    echo "$1: ${why##*: } in the claim; put it there, or correct the URI" >&2
-    exit 2
+    why=${why##*: }
+    case $why in
+      "No such file or directory" | "Not a directory" | "Too many levels of symbolic links")
+        echo "$1: $why in the claim; put it there, or correct the URI" >&2
+        exit 2 ;;
+    esac
+    echo "$1: the claim cannot be looked at: $why" >&2
+    exit 1
   fi
   find -H "$2" -type l -exec readlink -e -- {} + 2>/dev/null | sort -u | while read -r target; do
     seen "$target" && continue
@@ -50,7 +56,10 @@ while [ $# -gt 1 ]; do
   shift 2
 done
 """
-"""Of POSIX's shell, since a run keeps the image that it was planned with, whatever that has of ours.
+"""What is not there ends the run. Any other fault of the look may pass, as that of an NFS server that was away does,
+and is tried again.
+
+Of POSIX's shell, since a run keeps the image that it was planned with, whatever that has of ours.
 
 A link that leads nowhere in the whole claim leads nowhere for the step either, as it always did. One that leads out of
 what is mounted would be passed over without a word: a folder's rows would be fewer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pytest
 from slipway_operator.manifests.run.sub_paths import SCRIPT
 
 
-def look(own: Path | str = "", mounted: list[Path] | None = None, **paths: Path) -> tuple[int, str]:
-    """Runs it for paths of claims, each called by its name; mounted is what the step has, those where left out."""
+def look(
+    own: Path | str = "", mounted: list[Path] | None = None, programs: Path | None = None, **paths: Path
+) -> tuple[int, str]:
+    """Runs it for paths of claims, each called by its name; mounted is what the step has, those where left out, and
+    programs a folder of some that stand in for those of this machine."""
     given = [word for name, path in paths.items() for word in (f"{name}: pvc://data/{path.name}", str(path))]
     roots = "\n".join(str(path) for path in (paths.values() if mounted is None else mounted))
-    ended = subprocess.run(["sh", "-c", SCRIPT, "sh", str(own), roots, *given], capture_output=True, text=True)
+    found = {"PATH": f"{programs}:{os.environ['PATH']}"} if programs else {}
+    command = ["sh", "-c", SCRIPT, "sh", str(own), roots, *given]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **found})
     return ended.returncode, ended.stderr.strip()
 
 
@@ -55,6 +61,22 @@ def test_what_is_not_there_is_bad_input_by_its_field_and_nothing_is_made(claim: 
     assert said.startswith(f"model_from: pvc://data/{(claim / missing).name}: N")
     assert said.endswith("in the claim; put it there, or correct the URI")
     assert sorted(claim.rglob("*")) == before
+
+
+def test_a_loop_of_links_is_bad_input(claim: Path) -> None:
+    (claim / "loop").symlink_to("loop")
+    code, said = look(data=claim / "loop")
+    assert (code, "Too many levels of symbolic links in the claim" in said) == (2, True)
+
+
+@pytest.mark.parametrize("fault", ["Stale file handle", "Input/output error", "Permission denied", "of another kind"])
+def test_a_fault_of_the_volume_is_told_and_tried_again(claim: Path, tmp_path: Path, fault: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ls").write_text(f"#!/bin/sh\necho \"ls: cannot access '$3': {fault}\" >&2\nexit 2\n")
+    (programs / "ls").chmod(0o755)
+    code, said = look(programs=programs, data=claim / "sft")
+    assert (code, said) == (1, f"data: pvc://data/sft: the claim cannot be looked at: {fault}")
 
 
 def test_a_link_out_of_what_is_mounted_is_refused_rather_than_passed_over(claim: Path) -> None:
