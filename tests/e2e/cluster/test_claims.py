@@ -80,6 +80,8 @@ def test_H_a_step_reaches_its_own_folder_and_what_its_run_names_and_nothing_else
     assert "No such file" in tried(f"cat {own}/../{NEIGHBOR}/artifact")
 
     team.run("delete", "trainingrun", "reads")
+    # What `slipway rm --now` writes: what the run left stays for a day otherwise.
+    team.run("annotate", "configmaps", "-l", "slipway.dev/role=plan", "slipway.dev/remove=now")
     wait(lambda: not team.list("configmaps", "slipway.dev/role=plan"), "the run's folder to be removed", 180)
     left = in_a_pod(team, WORKSPACE, None, f"ls /workspace; cat /workspace/{NEIGHBOR}/artifact")
     assert left.split() == [NEIGHBOR, "mine"]
