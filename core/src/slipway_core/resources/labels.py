@@ -25,7 +25,8 @@ ORPHANED_AT: Final = f"{GROUP}/orphaned-at"
 KEPT_BY: Final = f"{GROUP}/kept-by"
 """Annotation of such a record: who keeps the model in the folder, for people."""
 FOLDER: Final = f"{GROUP}/folder"
-"""Annotation of such a record, and of one whose run goes on in an earlier one's folder: `CLAIM/FOLDER`."""
+"""Annotation of such a record, of one whose run goes on in an earlier one's folder, and of a step's Job: the folder that
+it works in, `CLAIM/FOLDER`."""
 
 LIMIT: Final = 63
 """Characters of a label's value."""

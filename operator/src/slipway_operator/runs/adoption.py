@@ -9,6 +9,7 @@ no report of it for one of this run.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from slipway_core import plan as plans
@@ -25,6 +26,7 @@ from slipway_operator.kube.errors import Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD
 from slipway_operator.kube.manifest import Manifest, at, condition, labels, notes
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
+from slipway_operator.runs import own_objects
 from slipway_operator.settings import Settings
 
 
@@ -32,6 +34,21 @@ def pinned_folder(run: TrainingRun) -> str | None:
     """Returns the folder that a run was planned with, as its status has it: that of an earlier uid where the status is
     back from a backup. None where it has none, or a release planned it that wrote none."""
     return run.status.folder if run.status is not None and run.status.plan_digest is not None else None
+
+
+def folder_of_jobs(run: TrainingRun, jobs: Iterable[Manifest]) -> str | None:
+    """Returns the folder that the Jobs of a run work in, those first that its status has; None where there are none.
+
+    Where the status names no folder, they do: one that a release made which noted none works in the run's own.
+    """
+    uid = run.metadata.uid or ""
+    recorded = {stage.job for stage in run.status.stages} if run.status is not None else set[str | None]()
+    own = own_objects.claimed(jobs, run.name, uid)
+    newest = max(own, key=lambda job: (job["metadata"]["uid"] in recorded, _created(job)), default=None)
+    if newest is None:
+        return None
+    folder = notes(newest).get(names.FOLDER, "").partition("/")[2]
+    return folder if is_folder_of(run.name, folder) else run_folder(run.name, uid)
 
 
 def newest_attempt(run: TrainingRun) -> int:

@@ -38,7 +38,7 @@ from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
 from slipway_operator.runs import config_maps, repeated_cleanups
 from slipway_operator.runs import orphan as orphans
-from slipway_operator.runs.keepers import Keepers, folders_of, is_unplanned
+from slipway_operator.runs.keepers import Keepers, folders_of, is_nowhere, is_unplanned
 from slipway_operator.runs.orphan import Orphan
 from slipway_operator.runs.repeated_cleanups import RepeatedCleanups
 from slipway_operator.runs.verdict_records import served_digests
@@ -318,7 +318,7 @@ class Retention:
         if self.world.get(TRAINING_RUN, orphan.namespace, orphan.name) is not None:
             return False  # What it has of the run was looked at.
         there = await self.cluster.get(TRAINING_RUN, orphan.namespace, orphan.name)
-        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there))
+        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there) or is_nowhere(there))
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.

@@ -303,16 +303,115 @@ def test_H_a_record_that_somebody_wrote_moves_no_run_into_another_folder(pinned:
         run = world.run
         del run["status"]["folder"]
         world.cluster.put(run)
+        job = world.job("prepare")
+        del job["metadata"]["annotations"][names.FOLDER]
+        world.cluster.put(job)
     (record,) = roles(world, "plan")
     plan = json.loads(record["data"]["plan.json"]) | {"folder": "demo-0badcafe", "attemptsBefore": 1000}
     world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
     world.cluster.put({**record, "data": {"plan.json": json.dumps(plan)}})
     world.start_operator()
-    world.loses("prepare")
+    if pinned:
+        world.loses("prepare")
+    else:
+        world.end("prepare", code=75)
     world.settle()
-    assert told_folder(world.job("prepare")) == folder_of(world)
+    assert [told_folder(job) for job in world.jobs("prepare")] == [folder_of(world)] * len(world.jobs("prepare"))
     (record,) = roles(world, "plan")
     assert plan_of(record).folder is None
+
+
+def loses_its_folder(world: RunWorld) -> None:
+    """The status comes without the field: an older CRD pruned it, or an older release wrote the status of a backup."""
+    run = world.run
+    del run["status"]["folder"]
+    world.cluster.put(run)
+    world.start_operator()
+
+
+def goes_on_in_an_earlier_folder() -> tuple[RunWorld, str]:
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    return world, folder
+
+
+@pytest.mark.parametrize("left", ["record and Jobs", "record", "Jobs"])
+def test_D_a_status_that_lost_its_folder_moves_nobody_out_of_it(left: str):
+    world, folder = goes_on_in_an_earlier_folder()
+    loses_its_folder(world)
+    if left == "record":
+        world.loses("prepare")
+        world.loses("learn")
+    if left == "Jobs":
+        (record,) = roles(world, "plan")
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    world.persist()
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    (record,) = roles(world, "plan")
+    assert plan_of(record).workspace_folder == folder
+    assert {told_folder(job) for job in world.jobs()} == {folder}, "and nothing of it is removed"
+
+
+def test_D_an_operator_that_died_between_a_job_and_the_status_of_an_older_release_goes_on_in_the_folder():
+    world = a_world()
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    folder = restored(world, status=True)
+    loses_its_folder(world)
+    world.cluster.fail_next("update_status", kinds.TRAINING_RUN, Conflict("died"))
+    with pytest.raises(Conflict):
+        world.reconcile()
+    world.start_operator()
+    world.persist()
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    assert {told_folder(job) for job in world.jobs()} == {folder}
+    assert {plan_of(record).workspace_folder for record in roles(world, "plan")} == {folder}
+
+
+@pytest.mark.parametrize("left", ["record", "Jobs", "nothing"])
+def test_D_no_folder_is_removed_that_a_run_may_be_in_whose_status_lost_it(left: str):
+    """The record of the earlier run is back, and retention looks before any pass of the run."""
+    world = a_world()
+    world.train()
+    (earlier,) = roles(world, "plan")
+    folder = recreate(world)
+    world.settle()
+    if left != "record":
+        (record,) = roles(world, "plan")
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    if left != "Jobs":
+        world.loses("prepare")
+    loses_its_folder(world)
+    world.cluster.put({**earlier, "metadata": {**earlier["metadata"], "uid": "restored"}})
+    assert folder_of(world) != folder
+    for _ in range(3):
+        look_after(world)
+        world.now += timedelta(hours=25)
+    assert [job for job in world.jobs() if job["metadata"]["labels"][names.ROLE] == "cleanup"] == []
+
+
+def test_D_where_nothing_says_the_folder_any_more_a_person_is_asked():
+    world, folder = goes_on_in_an_earlier_folder()
+    loses_its_folder(world)
+    world.loses("prepare")
+    world.loses("learn")
+    (record,) = roles(world, "plan")
+    world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    world.reconcile()
+    assert world.jobs() == []
+    assert world.condition("Planned")["reason"] == "FolderUnknown"
+    world.cluster.put({name: value for name, value in record.items() if name != "status"})
+    world.persist()
+    assert {told_folder(job) for job in world.jobs()} == {folder}
 
 
 def test_H_a_folder_that_is_not_called_like_a_run_of_that_name_is_refused():

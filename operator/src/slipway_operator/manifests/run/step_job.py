@@ -80,6 +80,7 @@ def step_job(
         "labels": own.labels,
         "annotations": {
             names.IMAGE: plan.images.train,
+            names.FOLDER: plan.place,
             **({names.BASELINE: str(baseline)} if baseline else {}),
             **({} if step in FIXED_STEPS else {names.PROCESSES: str(plan.compute.processes_per_node)}),
         },
