@@ -80,6 +80,12 @@ class Adoption:
         older = await self._earlier(run, digest, pinned)
         if older is None and pinned is None:
             return None
+        if older is None and (touched := self._touched(run, pinned)) is not None:
+            message = (
+                f"something of the folder {pinned} that status.folder names was removed (the ConfigMap {touched} says "
+                "so): what the status says is done may be gone. Delete this run and create it anew, without its status"
+            )
+            return Blocker("Planned", "FolderRemoved", message)
         folder = older.workspace_folder if older is not None else pinned or ""
         base = fresh if fresh is not None and fresh.digest == digest else self._of_older(run, older)
         if base is None or not is_folder_of(run.name, folder):
@@ -126,8 +132,15 @@ class Adoption:
             for record in self.world.orphans(namespace)
             if labels(record).get(names.RUN) == names.label(run.name)
             and notes(record).get(REMOVE_ANNOTATION) != REMOVE_NOW
-            and not self._is_touched(namespace, labels(record).get(names.RUN_UID, ""))
+            and not self._is_touched(record)
         ]
+
+    def _touched(self, run: TrainingRun, folder: str | None) -> str | None:
+        """Returns the record of a folder of which something was removed."""
+        for record in self.world.orphans(run.metadata.namespace or ""):
+            if notes(record).get(names.FOLDER, "").partition("/")[2] == folder and self._is_touched(record):
+                return str(record["metadata"]["name"])
+        return None
 
     async def _plan(self, record: Manifest) -> Plan | None:
         metadata = record["metadata"]
@@ -139,9 +152,12 @@ class Adoption:
         uid = labels(record).get(names.RUN_UID, "")
         return plan if plan.run.uid == uid and names.plan(plan.run.name, uid) == metadata["name"] else None
 
-    def _is_touched(self, namespace: str, uid: str) -> bool:
-        """Whether something of what a run left was removed, or is about to be."""
-        return any(labels(job).get(names.ROLE) == names.CLEANUP for job in self.world.of_run(JOB, namespace, uid))
+    def _is_touched(self, record: Manifest) -> bool:
+        """Whether something of what a run left was removed, or is about to be. Of what a release removed that noted
+        nothing, the Job tells for as long as it is there."""
+        namespace, uid = record["metadata"]["namespace"], labels(record).get(names.RUN_UID, "")
+        jobs = self.world.of_run(JOB, namespace, uid)
+        return names.REMOVING in notes(record) or any(labels(job).get(names.ROLE) == names.CLEANUP for job in jobs)
 
     def _removal_under_way(self, namespace: str, name: str, uid: str) -> str | None:
         for job in self.world.cleanups():

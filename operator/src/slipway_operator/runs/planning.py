@@ -33,9 +33,9 @@ from slipway_operator.settings import Settings
 _KEPT, _KEPT_BYTES = 512, 8 << 20
 """Plans in memory, and the bytes of their JSON: one is most often a few KiB, and may have 1 MiB."""
 _NO_FOLDER = (
-    "this run went on in the folder of an earlier run of its name, and which one nothing says any more: status.folder is "
-    "missing, its record is gone and it has no Jobs. Put its record back from a backup, or delete this run and create it "
-    "anew"
+    "this run went on in the folder of an earlier run of its name, and nothing says any more which one: status.folder "
+    "is missing, its record is gone and it has no Jobs. Put its record back from a backup, or delete this run and "
+    "create it anew"
 )
 
 

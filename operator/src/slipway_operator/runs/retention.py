@@ -18,7 +18,7 @@ from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
-from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cache.key import Key
@@ -242,7 +242,7 @@ class Retention:
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=orphan.claim, keep_artifact=keep)
         there = self._cleanup_job(orphan, keep=keep)
         if there is None:
-            return await self._begin(job, orphan, key, keep=keep)
+            return await self._begin(record, job, orphan, key, keep=keep)
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return _AGAIN
@@ -259,9 +259,11 @@ class Retention:
             await self._drop(namespace, record)
         return None
 
-    async def _begin(self, job: Manifest, orphan: Orphan, key: Key, *, keep: bool) -> timedelta | None:
+    async def _begin(
+        self, record: Manifest, job: Manifest, orphan: Orphan, key: Key, *, keep: bool
+    ) -> timedelta | None:
         """Makes a cleanup Job, when it has its turn, no run is about to use the folder, and the model is kept as it was
-        a moment ago."""
+        a moment ago. The record says so first: a Job may be gone by the time at which somebody asks."""
         async with self.deciding:
             if await self._has_run(orphan):
                 return _AGAIN
@@ -271,6 +273,8 @@ class Retention:
                 return _AGAIN
             if not self._has_turn(key):
                 return _IN_LINE
+            if names.REMOVING not in notes(record):
+                await self._annotate(record, {names.REMOVING: timestamp(self.clock()), names.FOLDER: orphan.place})
             try:
                 self.world.put(await self.cluster.create(job))
             except AlreadyExists:

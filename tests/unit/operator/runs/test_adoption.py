@@ -151,6 +151,50 @@ def test_a_folder_of_which_something_was_removed_is_gone_on_in_by_nobody():
     assert told_folder(world.job("prepare")) == folder_of(world)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["all of it", "all but the model"])
+@pytest.mark.parametrize("how", ["failed", "restored"])
+def test_a_folder_of_which_something_was_removed_stays_so_when_the_job_is_gone(kept: bool, how: str):
+    """A cleanup that failed is made anew later, and a backup has no Jobs."""
+    world = a_world()
+    world.train()
+    world.evaluate()
+    if kept:
+        world.serve()
+    folder = folder_of(world)
+    run = world.run
+    delete(world)
+    ends(world)
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    (job,) = world.jobs()
+    (record,) = roles(world, "plan")
+    assert names.REMOVING in record["metadata"]["annotations"]
+    if how == "failed":
+        failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+        world.cluster.set_status(kinds.JOB, "default", job["metadata"]["name"], failed)
+        look_after(world)
+    else:
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+        fresh = ("uid", "resourceVersion", "creationTimestamp")
+        own = {name: value for name, value in record["metadata"].items() if name not in fresh}
+        world.now += timedelta(hours=1)
+        world.cluster.put({**record, "metadata": own})
+        world.start_operator()
+        look_after(world)
+    assert [one for one in world.jobs() if one["metadata"]["labels"][names.ROLE] == "cleanup"] == []
+    world.create("demo")
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder_of(world) != folder
+
+    # One that is back with its status would take for done what is gone.
+    delete(world)
+    world.cluster.put({**run, "metadata": {"name": "demo"}})
+    world.reconcile()
+    assert world.condition("Planned")["reason"] == "FolderRemoved"
+    assert folder in world.condition("Planned")["message"]
+
+
 def test_D_it_waits_until_the_pods_of_the_earlier_run_have_ended():
     world = a_world()
     world.settle()
