@@ -29,6 +29,8 @@ from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.runs import own_objects
 from slipway_operator.settings import Settings
 
+_ENDS = ("Complete", "Failed")
+
 
 def pinned_folder(run: TrainingRun) -> str | None:
     """Returns the folder that a run was planned with, as its status has it: that of an earlier uid where the status is
@@ -92,10 +94,10 @@ class Adoption:
             return None
         if older is None and (job := self._removal_under_way(namespace, run.name, uid)) is not None:
             raise Conflict(f"the Job {job} removes what an earlier run of this name left")
-        if (pod := await self._alive(namespace, run.name, uid)) is not None:
+        if (alive := await self._alive(namespace, run.name, uid)) is not None:
             message = (
-                f"the pod {pod} of an earlier run of this name has not ended yet; this run goes on in its folder "
-                f"{folder} once it has. Where its node is lost, delete the pod with --force"
+                f"the {alive} of an earlier run of this name has not ended yet; this run goes on in its folder "
+                f"{folder} once it has. Where its node is lost, delete the pod with --force; where nobody ends it, delete the Job"
             )
             return Blocker("Planned", "EarlierRunEnds", message)
         before = older.attempts_before or 0 if older is not None else 0
@@ -163,19 +165,29 @@ class Adoption:
         for job in self.world.cleanups():
             own, metadata = labels(job), job["metadata"]
             named = (metadata["namespace"], own.get(names.RUN)) == (namespace, names.label(name))
-            ended = any(condition(job, how) for how in ("Complete", "Failed"))
+            ended = any(condition(job, how) for how in _ENDS)
             if named and own.get(names.RUN_UID) != uid and not ended:
                 return str(metadata["name"])
         return None
 
     async def _alive(self, namespace: str, name: str, uid: str) -> str | None:
-        """Returns a pod of an earlier run that has a process. The cache may know less of pods than there is."""
-        selector = f"{names.RUN}={names.label(name)},{names.ROLE}=step"
+        """Returns the pod of an earlier run that has a process, or the Job that may yet make one: a queue may hold it,
+        and what `--cascade=orphan` left goes on by itself. The cache may know less of them than there is.
+
+        A pod counts with the Job that controls it, so that nobody is kept waiting by labels alone.
+        """
+        selector = f"{names.CHILDREN},{names.RUN}={names.label(name)},{names.ROLE}=step"
         async for page, _ in self.cluster.pages(POD, namespace, selector):
             for pod in page:
-                if labels(pod).get(names.RUN_UID) != uid and not failure_class.has_ended(pod):
-                    self.world.put(pod)
-                    return str(pod["metadata"]["name"])
+                theirs = labels(pod).get(names.RUN_UID) != uid and own_objects.may_write(pod, name, ())
+                if theirs and not failure_class.has_ended(pod):
+                    return f"pod {pod['metadata']['name']}"
+        async for page, _ in self.cluster.pages(JOB, namespace, selector):
+            for job in page:
+                theirs = labels(job).get(names.RUN_UID) != uid and own_objects.is_named_like_an_attempt(job, name)
+                over = "deletionTimestamp" in job["metadata"] or any(condition(job, how) for how in _ENDS)
+                if theirs and not over:
+                    return f"Job {job['metadata']['name']}"
         return None
 
     def _of_older(self, run: TrainingRun, older: Plan | None) -> Plan | None:

@@ -213,6 +213,41 @@ def test_D_it_waits_until_the_pods_of_the_earlier_run_have_ended():
     assert told_folder(world.job("prepare")) == folder
 
 
+def test_D_it_waits_for_a_job_that_has_no_pod_yet():
+    """A queue holds it, and it lost its owner to `--cascade=orphan`: it would train beside this run."""
+    world = a_world()
+    world.settle()
+    old = copy.deepcopy(world.job("prepare"))
+    folder = folder_of(world)
+    delete(world)
+    meta = {
+        name: value for name, value in old["metadata"].items() if name not in ("ownerReferences", "resourceVersion")
+    }
+    world.cluster.put({**old, "metadata": meta})
+    world.create("demo")
+    world.settle()
+    assert [job["metadata"]["uid"] for job in world.jobs()] == [old["metadata"]["uid"]]
+    assert f"Job {old['metadata']['name']}" in world.condition("Planned")["message"]
+    world.cluster.put({**old, "metadata": {**meta, "deletionTimestamp": "2026-01-01T12:00:00Z"}})
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_H_a_pod_with_our_labels_and_no_job_keeps_nobody_waiting(managed: bool):
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    labels = names.step_labels("demo", "whatever", "learn", 1)
+    if not managed:
+        del labels[names.MANAGED_BY]
+    metadata = {"name": "theirs", "labels": labels}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": "Running"}}
+    world.cluster.put(pod)
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder
+
+
 def test_a_run_that_has_no_plan_yet_keeps_the_folder_that_it_may_go_on_in():
     world = a_world()
     world.settle()
