@@ -97,7 +97,8 @@ class Adoption:
         if (alive := await self._alive(namespace, run.name, uid)) is not None:
             message = (
                 f"the {alive} of an earlier run of this name has not ended yet; this run goes on in its folder "
-                f"{folder} once it has. Where its node is lost, delete the pod with --force; where nobody ends it, delete the Job"
+                f"{folder} once it has. Where its node is lost, delete the pod with --force; delete a Job that nobody "
+                "ends"
             )
             return Blocker("Planned", "EarlierRunEnds", message)
         before = older.attempts_before or 0 if older is not None else 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
+from slipway_core.lifecycle.annotations import REMOVE_ANNOTATION
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
@@ -104,8 +105,8 @@ class Retention:
         uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
         self._known.pop(uid, None)
         record = self.world.get(CONFIG_MAP, namespace, names.plan(run.name, uid))
-        if record is not None and names.ORPHANED_AT in notes(record):
-            await self._annotate(record, orphans.UNMARKED)
+        if record is not None:
+            await self._unmark(record, run.name, uid)
 
     async def _look_after(self, namespace: str, record: Manifest, keepers: Keepers) -> timedelta | None:
         """Goes one step on with one record. Returns when there is another one that no event will tell of."""
@@ -186,8 +187,22 @@ class Retention:
                 await config_maps.delete(self.cluster, record)
                 self.world.remove(record)
                 return
-        if names.ORPHANED_AT in notes(record):
-            await self._annotate(record, orphans.UNMARKED)
+        await self._unmark(record, orphan.name)
+
+    async def _unmark(self, record: Manifest, run: str, uid: str | None = None) -> None:
+        """Takes the marks from a record whose folder a run uses, and the wish to have it removed at once: it was meant
+        for what is gone, and a deletion that nobody means has its grace.
+
+        `slipway rm --now` deletes the run before it writes that wish, so the API server is asked whether it has.
+        """
+        wanted: dict[str, str | None] = dict(orphans.UNMARKED) if names.ORPHANED_AT in notes(record) else {}
+        if orphans.is_wanted_gone(record):
+            there = await self.cluster.get(TRAINING_RUN, record["metadata"]["namespace"], run)
+            metadata = at(there, "metadata")
+            if metadata and "deletionTimestamp" not in metadata and uid in (None, metadata.get("uid")):
+                wanted[REMOVE_ANNOTATION] = None
+        if wanted:
+            await self._annotate(record, wanted)
 
     async def _mark(
         self, record: Manifest, orphan: Orphan, keepers: list[str], *, silently: bool = False

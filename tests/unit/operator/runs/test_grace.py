@@ -19,7 +19,7 @@ from tests.unit.operator.runs.test_retention import (
 
 from slipway_core.resources.conditions import timestamp
 from slipway_operator import names
-from slipway_operator.kube import kinds
+from slipway_operator.kube import kinds, resources
 from slipway_operator.settings import Retention, Settings
 
 DAY = timedelta(hours=24)
@@ -201,6 +201,33 @@ def test_without_a_grace_nothing_is_marked():
     look_after(world)
     assert names.ORPHANED_AT not in notes(world)
     assert len(world.jobs()) == 1
+
+
+def test_a_wish_for_removal_at_once_does_not_outlive_its_run_not_being_deleted():
+    """A deletion later on that nobody means has its grace."""
+    world = a_world()
+    world.settle()
+    annotate(world, remove="now")
+    world.settle()
+    assert "slipway.dev/remove" not in notes(world)
+    delete(world)
+    assert look_after(world) == DAY
+
+
+@pytest.mark.parametrize("how", ["gone and not told yet", "in the foreground"])
+def test_a_wish_for_removal_at_once_stays_with_a_run_that_is_deleted(how: str):
+    """`slipway rm --now` of a run that is there: the record's annotation may be told before the run's deletion is."""
+    world = a_world()
+    world.settle()
+    run = world.run
+    if how == "in the foreground":
+        ending = {**run, "metadata": {**run["metadata"], "deletionTimestamp": timestamp(world.now)}}
+        world.cluster.objects["TrainingRun", "default", "demo"] = ending
+    else:
+        del world.cluster.objects["TrainingRun", "default", "demo"]
+    annotate(world, remove="now")
+    asyncio.run(world.reconciler.retention.is_back(resources.run(run)))
+    assert notes(world)["slipway.dev/remove"] == "now"
 
 
 # ------------------------------------------------------------------------------------------------- few at a time
