@@ -94,6 +94,22 @@ def test_D_all_of_its_steps_are_counted_on_and_its_model_is_named_where_it_is():
     assert record["metadata"]["annotations"][names.KEPT_BY] == "endpoint chat"
 
 
+def test_it_says_once_that_it_goes_on_and_how_to_begin_at_zero():
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    said = [one["message"] for one in world.cluster.all(kinds.EVENT) if one["reason"] == "FolderAdopted"]
+    assert len(said) == 1
+    planned = world.condition("Planned")
+    assert (planned["status"], planned["reason"]) == ("True", "FolderAdopted")
+    for words in (said[0], planned["message"]):
+        assert f"pvc://slipway-workspace/{folder}" in words
+        assert "slipway rm --now demo" in words
+
+
 def test_one_that_is_created_a_third_time_counts_on_from_there():
     world = a_world()
     world.settle()
