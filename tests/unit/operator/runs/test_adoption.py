@@ -63,7 +63,7 @@ def test_D_a_run_that_is_created_again_goes_on_in_its_folder():
     world.settle()
     job = world.job("prepare")
     assert told_folder(job) == folder
-    assert attempt_of(job) == 1001, "no fence in the folder is as high"
+    assert attempt_of(job) == 100_001, "no fence in the folder is as high"
     assert world.run["status"]["folder"] == folder
     (record,) = roles(world, "plan")
     assert plan_of(record).run.uid == world.uid, "the record of the earlier run is gone"
@@ -83,8 +83,10 @@ def test_D_all_of_its_steps_are_counted_on_and_its_model_is_named_where_it_is():
     world.end("export", result={"artifact": {"uri": uri, "digest": DIGEST}})
     world.settle()
     world.evaluate()
-    assert [stage["attempt"] for stage in world.run["status"]["stages"]] == [1001] * 4
-    assert world.run["status"]["evaluation"]["number"] == 1001, "no report of the earlier run is taken for this one's"
+    assert [stage["attempt"] for stage in world.run["status"]["stages"]] == [100_001] * 4
+    assert world.run["status"]["evaluation"]["number"] == 100_001, (
+        "no report of the earlier run is taken for this one's"
+    )
     assert world.run["status"]["artifact"]["uri"] == f"pvc://slipway-workspace/{folder}/artifact"
     world.serve()
     assert world.phase == "Serving"
@@ -120,7 +122,7 @@ def test_one_that_is_created_a_third_time_counts_on_from_there():
     world.create("demo")
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 2001
+    assert attempt_of(world.job("prepare")) == 200_001
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,27 @@ def test_a_folder_of_which_something_was_removed_stays_so_when_the_job_is_gone(k
     assert folder in world.condition("Planned")["message"]
 
 
+def test_D_no_number_of_attempts_of_the_earlier_run_is_above_those_of_this_one():
+    """A step that is preempted for weeks."""
+    world = a_world()
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    world.loses("learn")
+    run = world.run
+    for stage in run["status"]["stages"]:
+        if stage["name"] == "learn":
+            stage |= {"attempt": 12_000, "state": "Waiting"}
+    world.cluster.put(run)
+    world.settle()
+    old = attempt_of(world.job("learn"))
+    recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    assert attempt_of(world.job("learn")) > old > 12_000
+
+
 def test_D_it_waits_until_the_pods_of_the_earlier_run_have_ended():
     world = a_world()
     world.settle()
@@ -288,7 +311,7 @@ def test_F_an_operator_that_died_before_the_status_goes_on_in_the_folder():
     world.start_operator()
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
     assert len(world.jobs()) == 1
     assert [plan_of(record).run.uid for record in roles(world, "plan")] == [world.uid]
 
@@ -329,7 +352,7 @@ def test_D_a_run_that_is_restored_with_its_status_goes_on_at_the_next_attempt():
     world.start_operator()
     world.settle()
     assert world.record("prepare")["attempt"] == 1, "what is done stays done"
-    assert attempt_of(world.job("learn")) == 1001
+    assert attempt_of(world.job("learn")) == 100_001
     assert told_folder(world.job("learn")) == folder
     assert world.run["status"]["folder"] == folder
     assert len(roles(world, "plan")) == 1
@@ -344,7 +367,7 @@ def test_D_one_that_is_restored_without_its_records_goes_by_the_folder_of_its_st
     world.start_operator()
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
 
 
 def test_D_a_restored_status_of_an_older_release_is_enough_too():
@@ -543,7 +566,7 @@ def test_an_attempt_that_a_quota_refuses_is_made_under_the_same_number_later():
     world.reconcile()
     assert world.jobs() == []
     world.settle()
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
     assert told_folder(world.job("prepare")) == folder
 
 

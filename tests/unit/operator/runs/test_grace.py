@@ -230,6 +230,24 @@ def test_a_wish_for_removal_at_once_stays_with_a_run_that_is_deleted(how: str):
     assert notes(world)["slipway.dev/remove"] == "now"
 
 
+def test_a_clock_that_is_behind_the_api_servers_marks_once():
+    world = a_world()
+    world.settle()
+    delete(world)
+    (record,) = roles(world, "plan")
+    ahead = timestamp(world.now + timedelta(minutes=5))
+    world.cluster.put({**record, "metadata": {**record["metadata"], "creationTimestamp": ahead}})
+    look_after(world)
+    before = len(world.cluster.writes)
+    for _ in range(5):
+        world.now += timedelta(seconds=1)
+        look_after(world)
+    assert len(world.cluster.writes) == before
+    world.now += DAY + timedelta(minutes=5)
+    look_after(world)
+    assert len(world.jobs()) == 1
+
+
 # ------------------------------------------------------------------------------------------------- few at a time
 
 
