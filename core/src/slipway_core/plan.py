@@ -27,9 +27,9 @@ from slipway_core.resources.training_run import Checkpoints, Export, Retention, 
 
 DEFAULT_BATCH_TOKENS = 16384
 DEFAULT_VALIDATION_FRACTION = 0.05
-ATTEMPTS_APART = 1000
+ATTEMPTS_APART = 100_000
 """By how much the attempts of a run that goes on in an earlier one's folder are ahead: the fences there are known in
-that folder alone, and no run has as many attempts of a step."""
+that folder alone, and no run has as many attempts of a step. One a minute takes ten weeks."""
 
 
 class RunIdentity(Api):

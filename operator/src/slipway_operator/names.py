@@ -20,6 +20,7 @@ from slipway_core.resources.labels import LIMIT
 from slipway_core.resources.labels import MANAGED_BY as MANAGED_BY
 from slipway_core.resources.labels import MANAGED_BY_VALUE as MANAGED_BY_VALUE
 from slipway_core.resources.labels import ORPHANED_AT as ORPHANED_AT
+from slipway_core.resources.labels import REMOVING as REMOVING
 from slipway_core.resources.labels import ROLE as ROLE
 from slipway_core.resources.labels import RUN as RUN
 from slipway_core.resources.labels import RUN_UID as RUN_UID

@@ -153,7 +153,7 @@ def test_D_crds_that_were_deleted_and_restored_cost_nothing(
     trains_again = again(trains)
     trains_again.reaches("Completed", 90)
     assert trains_again.record("prepare")["attempt"] == 1, "what was done stays done"
-    assert trains_again.record("learn")["attempt"] == 1001
+    assert trains_again.record("learn")["attempt"] == 100_001
     folder = names.run_folder(trains.name, trains.uid)
     assert folder_told(trains_again, "learn") == folder
     assert trains_again.status["artifact"]["uri"].endswith(f"/{folder}/artifact")
@@ -187,7 +187,7 @@ def test_D_runs_whose_status_is_lost_go_on_by_their_records(
     for run, phase in ((trains, "Completed"), (over, "Completed"), (served, "Serving")):
         restored = again(run)
         status = restored.reaches(phase, 120)
-        assert [stage["attempt"] for stage in status["stages"]] == [1001] * 4
+        assert [stage["attempt"] for stage in status["stages"]] == [100_001] * 4
         assert status["folder"] == names.run_folder(run.name, run.uid)
         assert folder_told(restored, "prepare") == status["folder"]
     assert cleanups(runs) == []
@@ -207,7 +207,7 @@ def test_D_a_run_that_is_replaced_goes_on_where_it_was(runs: Runs) -> None:
     pod.node_is_back()
     status = replaced.reaches("Completed", 60)
     assert status["folder"] == names.run_folder(run.name, run.uid)
-    assert [stage["attempt"] for stage in status["stages"]] == [1001] * 4
+    assert [stage["attempt"] for stage in status["stages"]] == [100_001] * 4
     assert cleanups(runs) == []
 
 

@@ -267,10 +267,10 @@ def test_D_the_attempts_of_a_run_that_goes_on_in_a_folder_are_above_all_there():
     assert plans.load(plan.to_json()) == plan
     assert plan.digest == a_plan(a_run()).digest
     assert plan.workspace_folder == "demo-0badcafe"
-    assert [plan.next_attempt(newest) for newest in (0, 7, 1001)] == [1001, 1001, 1002]
-    assert [plan.attempts_made(newest) for newest in (0, 1001, 1003)] == [0, 1, 3]
+    assert [plan.next_attempt(newest) for newest in (0, 7, 100_001)] == [100_001, 100_001, 100_002]
+    assert [plan.attempts_made(newest) for newest in (0, 100_001, 100_003)] == [0, 1, 3]
     again = plans.going_on_in(plan, "demo-0badcafe", plan.attempts_before or 0)
-    assert again.next_attempt(0) == 2001
+    assert again.next_attempt(0) == 200_001
 
 
 @pytest.mark.parametrize("folder", ["other-0badcafe", "demo-0badcaf", "demo-2-0badcafe", "../demo-0badcafe", "demo"])

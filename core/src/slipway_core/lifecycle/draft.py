@@ -28,6 +28,8 @@ STEP_WARNING = "StepWarning"
 """Condition of a run whose step goes on although something is wrong."""
 WARNED = "Warned"
 """Its reason, and that of the Event."""
+FOLDER_ADOPTED = "FolderAdopted"
+"""Reason of the condition Planned, and of the Event: the run goes on in the folder of an earlier one."""
 OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
 """Conditions that every run has. Each other one is there for as long as something is in the way."""
 
@@ -82,8 +84,23 @@ class Draft:
             run, plan, observed, now, policy, was, steps,
             list(was.conditions), was.evaluation, was.artifact, was.held_out_digest, was.endpoint, was.retry,
         )  # fmt: skip
-        draft.condition("Planned", "True", "Resolved", f"the plan has the digest {plan.digest}")
+        draft.show_plan()
         return draft
+
+    def show_plan(self) -> None:
+        """Says which plan it is, and of a run that goes on in an earlier one's folder how to begin at zero instead."""
+        digest = f"the plan has the digest {self.plan.digest}"
+        if self.plan.folder is None:
+            self.condition("Planned", "True", "Resolved", digest)
+            return
+        words = (
+            f"goes on in the folder pvc://{self.plan.place} of an earlier run of this name, with the data that was "
+            f"read then; to begin at zero, `slipway rm --now {self.run.name}` and create it again"
+        )
+        known = conditions.find(self.was.conditions, "Planned")
+        if known is None or known.reason != FOLDER_ADOPTED:
+            self.event("Normal", FOLDER_ADOPTED, words)
+        self.condition("Planned", "True", FOLDER_ADOPTED, f"{digest}; {words}")
 
     def condition(self, type_: str, status: conditions.Status, reason: str, message: str) -> None:
         generation = self.run.metadata.generation

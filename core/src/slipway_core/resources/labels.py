@@ -24,8 +24,11 @@ ORPHANED_AT: Final = f"{GROUP}/orphaned-at"
 """Annotation of a plan's record whose run is gone: since when nothing keeps what is to go of its folder next."""
 KEPT_BY: Final = f"{GROUP}/kept-by"
 """Annotation of such a record: who keeps the model in the folder, for people."""
+REMOVING: Final = f"{GROUP}/removing"
+"""Annotation of such a record: since when something of its folder may be gone. No run goes on in it."""
 FOLDER: Final = f"{GROUP}/folder"
-"""Annotation of such a record, and of one whose run goes on in an earlier one's folder: `CLAIM/FOLDER`."""
+"""Annotation of such a record, of one whose run goes on in an earlier one's folder, and of a step's Job: the folder in
+which it works, `CLAIM/FOLDER`."""
 
 LIMIT: Final = 63
 """Characters of a label's value."""

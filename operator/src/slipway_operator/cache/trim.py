@@ -23,7 +23,7 @@ _WORD: Final = 64
 _OF_RECORD: Final = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels"}
 )
-_NOTES_OF_RECORD: Final = (names.ORPHANED_AT, names.KEPT_BY, names.FOLDER, REMOVE_ANNOTATION)
+_NOTES_OF_RECORD: Final = (names.ORPHANED_AT, names.KEPT_BY, names.FOLDER, names.REMOVING, REMOVE_ANNOTATION)
 _NOTE: Final = 1024
 """Characters of a record's annotation that are kept: anybody's may have 256 KiB."""
 _OF_POD: Final = frozenset({"nodeName", "containers", "initContainers", "priorityClassName"})

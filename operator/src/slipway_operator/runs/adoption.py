@@ -9,6 +9,7 @@ no report of it for one of this run.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from slipway_core import plan as plans
@@ -25,13 +26,31 @@ from slipway_operator.kube.errors import Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD
 from slipway_operator.kube.manifest import Manifest, at, condition, labels, notes
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
+from slipway_operator.runs import own_objects
 from slipway_operator.settings import Settings
+
+_ENDS = ("Complete", "Failed")
 
 
 def pinned_folder(run: TrainingRun) -> str | None:
     """Returns the folder that a run was planned with, as its status has it: that of an earlier uid where the status is
     back from a backup. None where it has none, or a release planned it that wrote none."""
     return run.status.folder if run.status is not None and run.status.plan_digest is not None else None
+
+
+def folder_of_jobs(run: TrainingRun, jobs: Iterable[Manifest]) -> str | None:
+    """Returns the folder that the Jobs of a run work in, those first that its status has; None where there are none.
+
+    Where the status names no folder, they do: one that a release made which noted none works in the run's own.
+    """
+    uid = run.metadata.uid or ""
+    recorded = {stage.job for stage in run.status.stages} if run.status is not None else set[str | None]()
+    own = own_objects.claimed(jobs, run.name, uid)
+    newest = max(own, key=lambda job: (job["metadata"]["uid"] in recorded, _created(job)), default=None)
+    if newest is None:
+        return None
+    folder = notes(newest).get(names.FOLDER, "").partition("/")[2]
+    return folder if is_folder_of(run.name, folder) else run_folder(run.name, uid)
 
 
 def newest_attempt(run: TrainingRun) -> int:
@@ -63,16 +82,23 @@ class Adoption:
         older = await self._earlier(run, digest, pinned)
         if older is None and pinned is None:
             return None
+        if older is None and (touched := self._touched(run, pinned)) is not None:
+            message = (
+                f"something of the folder {pinned} that status.folder names was removed (the ConfigMap {touched} says "
+                "so): what the status says is done may be gone. Delete this run and create it anew, without its status"
+            )
+            return Blocker("Planned", "FolderRemoved", message)
         folder = older.workspace_folder if older is not None else pinned or ""
         base = fresh if fresh is not None and fresh.digest == digest else self._of_older(run, older)
         if base is None or not is_folder_of(run.name, folder):
             return None
         if older is None and (job := self._removal_under_way(namespace, run.name, uid)) is not None:
             raise Conflict(f"the Job {job} removes what an earlier run of this name left")
-        if (pod := await self._alive(namespace, run.name, uid)) is not None:
+        if (alive := await self._alive(namespace, run.name, uid)) is not None:
             message = (
-                f"the pod {pod} of an earlier run of this name has not ended yet; this run goes on in its folder "
-                f"{folder} once it has. Where its node is lost, delete the pod with --force"
+                f"the {alive} of an earlier run of this name has not ended yet; this run goes on in its folder "
+                f"{folder} once it has. Where its node is lost, delete the pod with --force; delete a Job that nobody "
+                "ends"
             )
             return Blocker("Planned", "EarlierRunEnds", message)
         before = older.attempts_before or 0 if older is not None else 0
@@ -109,8 +135,15 @@ class Adoption:
             for record in self.world.orphans(namespace)
             if labels(record).get(names.RUN) == names.label(run.name)
             and notes(record).get(REMOVE_ANNOTATION) != REMOVE_NOW
-            and not self._is_touched(namespace, labels(record).get(names.RUN_UID, ""))
+            and not self._is_touched(record)
         ]
+
+    def _touched(self, run: TrainingRun, folder: str | None) -> str | None:
+        """Returns the record of a folder of which something was removed."""
+        for record in self.world.orphans(run.metadata.namespace or ""):
+            if notes(record).get(names.FOLDER, "").partition("/")[2] == folder and self._is_touched(record):
+                return str(record["metadata"]["name"])
+        return None
 
     async def _plan(self, record: Manifest) -> Plan | None:
         metadata = record["metadata"]
@@ -122,27 +155,40 @@ class Adoption:
         uid = labels(record).get(names.RUN_UID, "")
         return plan if plan.run.uid == uid and names.plan(plan.run.name, uid) == metadata["name"] else None
 
-    def _is_touched(self, namespace: str, uid: str) -> bool:
-        """Whether something of what a run left was removed, or is about to be."""
-        return any(labels(job).get(names.ROLE) == names.CLEANUP for job in self.world.of_run(JOB, namespace, uid))
+    def _is_touched(self, record: Manifest) -> bool:
+        """Whether something of what a run left was removed, or is about to be. Of what a release removed that noted
+        nothing, the Job tells for as long as it is there."""
+        namespace, uid = record["metadata"]["namespace"], labels(record).get(names.RUN_UID, "")
+        jobs = self.world.of_run(JOB, namespace, uid)
+        return names.REMOVING in notes(record) or any(labels(job).get(names.ROLE) == names.CLEANUP for job in jobs)
 
     def _removal_under_way(self, namespace: str, name: str, uid: str) -> str | None:
         for job in self.world.cleanups():
             own, metadata = labels(job), job["metadata"]
             named = (metadata["namespace"], own.get(names.RUN)) == (namespace, names.label(name))
-            ended = any(condition(job, how) for how in ("Complete", "Failed"))
+            ended = any(condition(job, how) for how in _ENDS)
             if named and own.get(names.RUN_UID) != uid and not ended:
                 return str(metadata["name"])
         return None
 
     async def _alive(self, namespace: str, name: str, uid: str) -> str | None:
-        """Returns a pod of an earlier run that has a process. The cache may know less of pods than there is."""
-        selector = f"{names.RUN}={names.label(name)},{names.ROLE}=step"
+        """Returns the pod of an earlier run that has a process, or the Job that may yet make one: a queue may hold it,
+        and what `--cascade=orphan` left goes on by itself. The cache may know less of them than there is.
+
+        A pod counts with the Job that controls it, so that nobody is kept waiting by labels alone.
+        """
+        selector = f"{names.CHILDREN},{names.RUN}={names.label(name)},{names.ROLE}=step"
         async for page, _ in self.cluster.pages(POD, namespace, selector):
             for pod in page:
-                if labels(pod).get(names.RUN_UID) != uid and not failure_class.has_ended(pod):
-                    self.world.put(pod)
-                    return str(pod["metadata"]["name"])
+                theirs = labels(pod).get(names.RUN_UID) != uid and own_objects.may_write(pod, name, ())
+                if theirs and not failure_class.has_ended(pod):
+                    return f"pod {pod['metadata']['name']}"
+        async for page, _ in self.cluster.pages(JOB, namespace, selector):
+            for job in page:
+                theirs = labels(job).get(names.RUN_UID) != uid and own_objects.is_named_like_an_attempt(job, name)
+                over = "deletionTimestamp" in job["metadata"] or any(condition(job, how) for how in _ENDS)
+                if theirs and not over:
+                    return f"Job {job['metadata']['name']}"
         return None
 
     def _of_older(self, run: TrainingRun, older: Plan | None) -> Plan | None:

@@ -13,7 +13,7 @@ from slipway_core.resources.status import Phase
 from slipway_core.resources.training_run import Retention
 from slipway_operator import names
 from slipway_operator.cache.world import World
-from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, at, items, labels, notes
 from slipway_operator.runs.orphan import Orphan
 
@@ -70,9 +70,13 @@ class Keepers:
         return [f"run {_name(run)}" for run in found if at(run, "status").get("phase") not in _OVER]
 
     def may_be_adopted(self, orphan: Orphan) -> bool:
-        """Whether there is a run of that name which has no plan yet: it may go on in the folder."""
+        """Whether there is a run of that name which has no plan yet, or of which nothing says where it is: it may go on
+        in the folder."""
         same = self.world.get(TRAINING_RUN, self.namespace, orphan.name)
-        return same is not None and is_unplanned(same)
+        if same is None or not is_nowhere(same):
+            return same is not None and is_unplanned(same)
+        record = names.plan(_name(same), same["metadata"]["uid"])
+        return self.world.get(CONFIG_MAP, self.namespace, record) is None
 
 
 def folders_of(run: Manifest) -> set[str]:
@@ -88,11 +92,20 @@ def is_unplanned(run: Manifest) -> bool:
     return not at(run, "status").get("planDigest")
 
 
+def is_nowhere(run: Manifest) -> bool:
+    """Whether a run is planned and its status does not say where it is: its record and its Jobs do."""
+    return not is_unplanned(run) and not at(run, "status").get("folder")
+
+
 def _living(world: World, namespace: str) -> Iterator[str]:
     uids: set[str] = set()
     for run in world.all(TRAINING_RUN, namespace):
         yield from folders_of(run)
         uids.add(run["metadata"]["uid"])
+        if is_nowhere(run):
+            for job in world.of_run(JOB, namespace, run["metadata"]["uid"]):
+                if place := notes(job).get(names.FOLDER):
+                    yield f"pvc://{place}/"
     for record in world.records(namespace, "plan"):
         # Of a run that goes on in an earlier one's folder, and has not said so in its status yet.
         if labels(record).get(names.RUN_UID) in uids and (place := notes(record).get(names.FOLDER)):

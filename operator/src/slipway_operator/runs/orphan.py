@@ -52,14 +52,22 @@ def marked_at(record: Manifest, now: datetime) -> datetime | None:
     """Returns since when nothing keeps what is to go next; None where no mark says it that can be relied upon.
 
     A mark that is ahead was made by another clock, and would prolong the grace. One that is older than its record came
-    back with it from a backup: what was due then is news now.
+    back with it from a backup: what was due then is news now. The API server's clock may be ahead of this one: then
+    a mark may be as late as the record, or there would be a new one in every pass.
     """
     try:
         moment = parse_timestamp(notes(record)[names.ORPHANED_AT])
         made = parse_timestamp(record["metadata"]["creationTimestamp"])
-        return moment if made <= moment <= now else None
+        return moment if made <= moment <= max(now, made) else None
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _next_mark(record: Manifest, now: datetime) -> datetime:
+    try:
+        return max(now, parse_timestamp(record["metadata"]["creationTimestamp"]))
+    except (KeyError, ValueError, TypeError):
+        return now
 
 
 def is_wanted_gone(record: Manifest) -> bool:
@@ -80,7 +88,7 @@ def marks(record: Manifest, orphan: Orphan, keepers: list[str], now: datetime) -
     since, own = marked_at(record, now), notes(record)
     released = names.KEPT_BY in own and not keepers
     return {
-        names.ORPHANED_AT: timestamp(now) if since is None or released else own[names.ORPHANED_AT],
+        names.ORPHANED_AT: timestamp(_next_mark(record, now)) if since is None or released else own[names.ORPHANED_AT],
         names.KEPT_BY: ", ".join(keepers)[:_WORDS] or None,
         names.FOLDER: orphan.place,
     }

@@ -22,7 +22,14 @@ def controller(manifest: Manifest) -> Manifest:
 
 def claimed(jobs: Iterable[Manifest], run: str, uid: str) -> list[Manifest]:
     """Returns the Jobs that say they are an attempt of a run: named like one, labelled, and controlled by the run."""
-    return [job for job in jobs if controller(job).get("uid") == uid and _is_named_like_an_attempt(job, run)]
+    return [job for job in jobs if controller(job).get("uid") == uid and is_named_like_an_attempt(job, run)]
+
+
+def is_named_like_an_attempt(job: Manifest, run: str) -> bool:
+    """Whether a Job has the name that its labels make, of a step's attempt of a run."""
+    own = labels(job)
+    step, number = own.get(names.STEP), own.get(names.ATTEMPT, "")
+    return bool(step) and number.isdigit() and job["metadata"]["name"] in names.jobs(run, step or "", int(number))
 
 
 def is_recorded(job: Manifest, record: StepStatus) -> bool:
@@ -82,9 +89,3 @@ def baselines(endpoint: EndpointStatus | None) -> dict[str, Baseline]:
     versions = [endpoint.live, *endpoint.history]
     found = [Baseline(one.uri, one.digest, one.credentials) for one in versions if one is not None]
     return {str(one): one for one in reversed(found)}
-
-
-def _is_named_like_an_attempt(job: Manifest, run: str) -> bool:
-    own = labels(job)
-    step, number = own.get(names.STEP), own.get(names.ATTEMPT, "")
-    return bool(step) and number.isdigit() and job["metadata"]["name"] in names.jobs(run, step or "", int(number))

@@ -27,11 +27,16 @@ from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.pod import template as pod_template
 from slipway_operator.manifests.run.plan_config_map import plan_config_map
 from slipway_operator.runs import config_maps
-from slipway_operator.runs.adoption import Adoption, newest_attempt, pinned_folder
+from slipway_operator.runs.adoption import Adoption, folder_of_jobs, newest_attempt, pinned_folder
 from slipway_operator.settings import Settings
 
 _KEPT, _KEPT_BYTES = 512, 8 << 20
 """Plans in memory, and the bytes of their JSON: one is most often a few KiB, and may have 1 MiB."""
+_NO_FOLDER = (
+    "this run went on in the folder of an earlier run of its name, and nothing says any more which one: status.folder "
+    "is missing, its record is gone and it has no Jobs. Put its record back from a backup, or delete this run and "
+    "create it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ class Plans:
             if settled not in (None, fresh.digest):
                 return _lost(run, stored, "this operator's defaults make another one")
             same = plan is not None and plan.digest == fresh.digest
-            fresh = plans.in_folder_of(fresh, plan) if plan is not None and same else _in_pinned_folder(fresh, run)
+            fresh = plans.in_folder_of(fresh, plan) if plan is not None and same else self._in_its_folder(fresh, run)
+            if isinstance(fresh, Blocker):
+                return fresh
             edited = settled is None and plan is not None and plan.compute != fresh.compute
             if plan is None or _decides(plan) != _decides(fresh) or edited:
                 if settled is None:
@@ -171,7 +178,7 @@ class Plans:
 
         The digest covers neither where the Jobs would be made, nor which claim and folder they write to, nor their
         image. Namespace and claim are the run's, folder and image are in its status. Of a run that a release planned
-        which did not write them there, the image is that of its Jobs so far, and the folder its own.
+        which did not write them there, or whose status lost them, both are those of its Jobs so far.
         """
         plan = _plan_in(stored)
         if plan is None:
@@ -194,8 +201,29 @@ class Plans:
         pinned = pinned_folder(run)
         if pinned is not None:
             return plan.workspace_folder == pinned
-        settled = run.status is not None and run.status.plan_digest is not None
-        return plan.folder is None or not settled or self.adoption.is_possible(run)
+        if run.status is None or run.status.plan_digest is None:
+            return True
+        # A status that lost the folder moves nobody out of it. What nothing contradicts, its record is believed.
+        worked_in = folder_of_jobs(run, self._jobs_of(run))
+        return worked_in is None or plan.workspace_folder == worked_in
+
+    def _in_its_folder(self, fresh: Plan, run: TrainingRun) -> Plan | Blocker:
+        """Returns a plan that has no record in the folder that the run was planned with, which may be an earlier run's.
+
+        A run that is under way begins in no folder anew, for that would be empty: its status and its Jobs say where it
+        is, and where neither does though it went on in an earlier folder, a person has to.
+        """
+        if run.status is None or run.status.plan_digest is None:
+            return fresh
+        folder = pinned_folder(run) or folder_of_jobs(run, self._jobs_of(run))
+        if folder is None and newest_attempt(run) > plans.ATTEMPTS_APART:
+            return Blocker("Planned", "FolderUnknown", _NO_FOLDER)
+        if folder is None or folder == fresh.workspace_folder or not is_folder_of(run.name, folder):
+            return fresh
+        return plans.going_on_in(fresh, folder, newest_attempt(run))
+
+    def _jobs_of(self, run: TrainingRun) -> list[Manifest]:
+        return self.world.of_run(JOB, run.metadata.namespace or "", run.metadata.uid or "")
 
     async def _end_older(self, namespace: str, uid: str, *, planned: bool) -> None:
         """Ends what a pass that could not write its status made of an older spec.
@@ -309,14 +337,6 @@ def _with_edits(plan: Plan, run: TrainingRun) -> Plan:
     """Returns a plan with what may be edited after planning: that is the resource's, and the digest leaves it out."""
     plan = plans.placed(plan, run.spec.compute)
     return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
-
-
-def _in_pinned_folder(fresh: Plan, run: TrainingRun) -> Plan:
-    """Returns a plan in the folder that the run's status has, which may be an earlier run's."""
-    pinned = pinned_folder(run)
-    if pinned is None or pinned == fresh.workspace_folder or not is_folder_of(run.name, pinned):
-        return fresh
-    return plans.going_on_in(fresh, pinned, newest_attempt(run))
 
 
 def check_place(run: TrainingRun, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.decision import Decision
-from slipway_core.lifecycle.draft import Policy
+from slipway_core.lifecycle.draft import FOLDER_ADOPTED, Policy
 from slipway_core.lifecycle.observed import EndpointView, Observed
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
@@ -57,7 +57,7 @@ _STARTING = timedelta(seconds=10)
 """Between two looks at an attempt that has not started: why it does not is told by Events, which nobody watches."""
 _QUEUED = timedelta(minutes=2)
 """Between two looks at an attempt that waits in a queue, at the most. Each asks Kueue why; admission is an event."""
-_TOLD = frozenset({"Judged", "StepInterrupted", "Retrying", "Reevaluating"})
+_TOLD = frozenset({FOLDER_ADOPTED, "Judged", "StepInterrupted", "Retrying", "Reevaluating"})
 """Events of the lifecycle that are worth one on the cluster; the others say what status says."""
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
+from slipway_core.lifecycle.annotations import REMOVE_ANNOTATION
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
-from slipway_core.resources.conditions import parse_timestamp
+from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator import names
 from slipway_operator.cache.key import Key
@@ -38,7 +39,7 @@ from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.verdict_config_map import RUN_UID_KEY
 from slipway_operator.runs import config_maps, repeated_cleanups
 from slipway_operator.runs import orphan as orphans
-from slipway_operator.runs.keepers import Keepers, folders_of, is_unplanned
+from slipway_operator.runs.keepers import Keepers, folders_of, is_nowhere, is_unplanned
 from slipway_operator.runs.orphan import Orphan
 from slipway_operator.runs.repeated_cleanups import RepeatedCleanups
 from slipway_operator.runs.verdict_records import served_digests
@@ -104,8 +105,8 @@ class Retention:
         uid, namespace = run.metadata.uid or "", run.metadata.namespace or ""
         self._known.pop(uid, None)
         record = self.world.get(CONFIG_MAP, namespace, names.plan(run.name, uid))
-        if record is not None and names.ORPHANED_AT in notes(record):
-            await self._annotate(record, orphans.UNMARKED)
+        if record is not None:
+            await self._unmark(record, run.name, uid)
 
     async def _look_after(self, namespace: str, record: Manifest, keepers: Keepers) -> timedelta | None:
         """Goes one step on with one record. Returns when there is another one that no event will tell of."""
@@ -186,8 +187,22 @@ class Retention:
                 await config_maps.delete(self.cluster, record)
                 self.world.remove(record)
                 return
-        if names.ORPHANED_AT in notes(record):
-            await self._annotate(record, orphans.UNMARKED)
+        await self._unmark(record, orphan.name)
+
+    async def _unmark(self, record: Manifest, run: str, uid: str | None = None) -> None:
+        """Takes the marks from a record whose folder a run uses, and the wish to have it removed at once: it was meant
+        for what is gone, and a deletion that nobody means has its grace.
+
+        `slipway rm --now` deletes the run before it writes that wish, so the API server is asked whether it has.
+        """
+        wanted: dict[str, str | None] = dict(orphans.UNMARKED) if names.ORPHANED_AT in notes(record) else {}
+        if orphans.is_wanted_gone(record):
+            there = await self.cluster.get(TRAINING_RUN, record["metadata"]["namespace"], run)
+            metadata = at(there, "metadata")
+            if metadata and "deletionTimestamp" not in metadata and uid in (None, metadata.get("uid")):
+                wanted[REMOVE_ANNOTATION] = None
+        if wanted:
+            await self._annotate(record, wanted)
 
     async def _mark(
         self, record: Manifest, orphan: Orphan, keepers: list[str], *, silently: bool = False
@@ -242,7 +257,7 @@ class Retention:
         job = cleanup_job(plan, Owner.of(record), settings=self.settings, claim=orphan.claim, keep_artifact=keep)
         there = self._cleanup_job(orphan, keep=keep)
         if there is None:
-            return await self._begin(job, orphan, key, keep=keep)
+            return await self._begin(record, job, orphan, key, keep=keep)
         if condition(there, "Failed"):
             await self.cluster.delete(JOB, namespace, there["metadata"]["name"], uid=there["metadata"]["uid"])
             return _AGAIN
@@ -259,9 +274,11 @@ class Retention:
             await self._drop(namespace, record)
         return None
 
-    async def _begin(self, job: Manifest, orphan: Orphan, key: Key, *, keep: bool) -> timedelta | None:
+    async def _begin(
+        self, record: Manifest, job: Manifest, orphan: Orphan, key: Key, *, keep: bool
+    ) -> timedelta | None:
         """Makes a cleanup Job, when it has its turn, no run is about to use the folder, and the model is kept as it was
-        a moment ago."""
+        a moment ago. The record says so first: a Job may be gone by the time at which somebody asks."""
         async with self.deciding:
             if await self._has_run(orphan):
                 return _AGAIN
@@ -271,6 +288,8 @@ class Retention:
                 return _AGAIN
             if not self._has_turn(key):
                 return _IN_LINE
+            if names.REMOVING not in notes(record):
+                await self._annotate(record, {names.REMOVING: timestamp(self.clock()), names.FOLDER: orphan.place})
             try:
                 self.world.put(await self.cluster.create(job))
             except AlreadyExists:
@@ -318,7 +337,7 @@ class Retention:
         if self.world.get(TRAINING_RUN, orphan.namespace, orphan.name) is not None:
             return False  # What it has of the run was looked at.
         there = await self.cluster.get(TRAINING_RUN, orphan.namespace, orphan.name)
-        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there))
+        return there is not None and (orphan.uri in folders_of(there) or is_unplanned(there) or is_nowhere(there))
 
     async def _drop(self, namespace: str, record: Manifest) -> None:
         """Removes the record of a run whose files are gone, and before it the verdicts that nobody needs any more.

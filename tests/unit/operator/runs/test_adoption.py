@@ -63,7 +63,7 @@ def test_D_a_run_that_is_created_again_goes_on_in_its_folder():
     world.settle()
     job = world.job("prepare")
     assert told_folder(job) == folder
-    assert attempt_of(job) == 1001, "no fence in the folder is as high"
+    assert attempt_of(job) == 100_001, "no fence in the folder is as high"
     assert world.run["status"]["folder"] == folder
     (record,) = roles(world, "plan")
     assert plan_of(record).run.uid == world.uid, "the record of the earlier run is gone"
@@ -83,8 +83,10 @@ def test_D_all_of_its_steps_are_counted_on_and_its_model_is_named_where_it_is():
     world.end("export", result={"artifact": {"uri": uri, "digest": DIGEST}})
     world.settle()
     world.evaluate()
-    assert [stage["attempt"] for stage in world.run["status"]["stages"]] == [1001] * 4
-    assert world.run["status"]["evaluation"]["number"] == 1001, "no report of the earlier run is taken for this one's"
+    assert [stage["attempt"] for stage in world.run["status"]["stages"]] == [100_001] * 4
+    assert world.run["status"]["evaluation"]["number"] == 100_001, (
+        "no report of the earlier run is taken for this one's"
+    )
     assert world.run["status"]["artifact"]["uri"] == f"pvc://slipway-workspace/{folder}/artifact"
     world.serve()
     assert world.phase == "Serving"
@@ -92,6 +94,22 @@ def test_D_all_of_its_steps_are_counted_on_and_its_model_is_named_where_it_is():
     look_after(world)
     (record,) = roles(world, "plan")
     assert record["metadata"]["annotations"][names.KEPT_BY] == "endpoint chat"
+
+
+def test_it_says_once_that_it_goes_on_and_how_to_begin_at_zero():
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    said = [one["message"] for one in world.cluster.all(kinds.EVENT) if one["reason"] == "FolderAdopted"]
+    assert len(said) == 1
+    planned = world.condition("Planned")
+    assert (planned["status"], planned["reason"]) == ("True", "FolderAdopted")
+    for words in (said[0], planned["message"]):
+        assert f"pvc://slipway-workspace/{folder}" in words
+        assert "slipway rm --now demo" in words
 
 
 def test_one_that_is_created_a_third_time_counts_on_from_there():
@@ -104,7 +122,7 @@ def test_one_that_is_created_a_third_time_counts_on_from_there():
     world.create("demo")
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 2001
+    assert attempt_of(world.job("prepare")) == 200_001
 
 
 @pytest.mark.parametrize(
@@ -151,6 +169,71 @@ def test_a_folder_of_which_something_was_removed_is_gone_on_in_by_nobody():
     assert told_folder(world.job("prepare")) == folder_of(world)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["all of it", "all but the model"])
+@pytest.mark.parametrize("how", ["failed", "restored"])
+def test_a_folder_of_which_something_was_removed_stays_so_when_the_job_is_gone(kept: bool, how: str):
+    """A cleanup that failed is made anew later, and a backup has no Jobs."""
+    world = a_world()
+    world.train()
+    world.evaluate()
+    if kept:
+        world.serve()
+    folder = folder_of(world)
+    run = world.run
+    delete(world)
+    ends(world)
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    (job,) = world.jobs()
+    (record,) = roles(world, "plan")
+    assert names.REMOVING in record["metadata"]["annotations"]
+    if how == "failed":
+        failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+        world.cluster.set_status(kinds.JOB, "default", job["metadata"]["name"], failed)
+        look_after(world)
+    else:
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+        fresh = ("uid", "resourceVersion", "creationTimestamp")
+        own = {name: value for name, value in record["metadata"].items() if name not in fresh}
+        world.now += timedelta(hours=1)
+        world.cluster.put({**record, "metadata": own})
+        world.start_operator()
+        look_after(world)
+    assert [one for one in world.jobs() if one["metadata"]["labels"][names.ROLE] == "cleanup"] == []
+    world.create("demo")
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder_of(world) != folder
+
+    # One that is back with its status would take for done what is gone.
+    delete(world)
+    world.cluster.put({**run, "metadata": {"name": "demo"}})
+    world.reconcile()
+    assert world.condition("Planned")["reason"] == "FolderRemoved"
+    assert folder in world.condition("Planned")["message"]
+
+
+def test_D_no_number_of_attempts_of_the_earlier_run_is_above_those_of_this_one():
+    """A step that is preempted for weeks."""
+    world = a_world()
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    world.loses("learn")
+    run = world.run
+    for stage in run["status"]["stages"]:
+        if stage["name"] == "learn":
+            stage |= {"attempt": 12_000, "state": "Waiting"}
+    world.cluster.put(run)
+    world.settle()
+    old = attempt_of(world.job("learn"))
+    recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    assert attempt_of(world.job("learn")) > old > 12_000
+
+
 def test_D_it_waits_until_the_pods_of_the_earlier_run_have_ended():
     world = a_world()
     world.settle()
@@ -165,6 +248,41 @@ def test_D_it_waits_until_the_pods_of_the_earlier_run_have_ended():
     look_after(world)
     assert len(roles(world, "plan")) == 1
     world.cluster.remove(kinds.POD, "default", pod["metadata"]["name"])
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder
+
+
+def test_D_it_waits_for_a_job_that_has_no_pod_yet():
+    """A queue holds it, and it lost its owner to `--cascade=orphan`: it would train beside this run."""
+    world = a_world()
+    world.settle()
+    old = copy.deepcopy(world.job("prepare"))
+    folder = folder_of(world)
+    delete(world)
+    meta = {
+        name: value for name, value in old["metadata"].items() if name not in ("ownerReferences", "resourceVersion")
+    }
+    world.cluster.put({**old, "metadata": meta})
+    world.create("demo")
+    world.settle()
+    assert [job["metadata"]["uid"] for job in world.jobs()] == [old["metadata"]["uid"]]
+    assert f"Job {old['metadata']['name']}" in world.condition("Planned")["message"]
+    world.cluster.put({**old, "metadata": {**meta, "deletionTimestamp": "2026-01-01T12:00:00Z"}})
+    world.settle()
+    assert told_folder(world.job("prepare")) == folder
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_H_a_pod_with_our_labels_and_no_job_keeps_nobody_waiting(managed: bool):
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    labels = names.step_labels("demo", "whatever", "learn", 1)
+    if not managed:
+        del labels[names.MANAGED_BY]
+    metadata = {"name": "theirs", "labels": labels}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": "Running"}}
+    world.cluster.put(pod)
     world.settle()
     assert told_folder(world.job("prepare")) == folder
 
@@ -193,7 +311,7 @@ def test_F_an_operator_that_died_before_the_status_goes_on_in_the_folder():
     world.start_operator()
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
     assert len(world.jobs()) == 1
     assert [plan_of(record).run.uid for record in roles(world, "plan")] == [world.uid]
 
@@ -234,7 +352,7 @@ def test_D_a_run_that_is_restored_with_its_status_goes_on_at_the_next_attempt():
     world.start_operator()
     world.settle()
     assert world.record("prepare")["attempt"] == 1, "what is done stays done"
-    assert attempt_of(world.job("learn")) == 1001
+    assert attempt_of(world.job("learn")) == 100_001
     assert told_folder(world.job("learn")) == folder
     assert world.run["status"]["folder"] == folder
     assert len(roles(world, "plan")) == 1
@@ -249,7 +367,7 @@ def test_D_one_that_is_restored_without_its_records_goes_by_the_folder_of_its_st
     world.start_operator()
     world.settle()
     assert told_folder(world.job("prepare")) == folder
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
 
 
 def test_D_a_restored_status_of_an_older_release_is_enough_too():
@@ -303,16 +421,115 @@ def test_H_a_record_that_somebody_wrote_moves_no_run_into_another_folder(pinned:
         run = world.run
         del run["status"]["folder"]
         world.cluster.put(run)
+        job = world.job("prepare")
+        del job["metadata"]["annotations"][names.FOLDER]
+        world.cluster.put(job)
     (record,) = roles(world, "plan")
     plan = json.loads(record["data"]["plan.json"]) | {"folder": "demo-0badcafe", "attemptsBefore": 1000}
     world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
     world.cluster.put({**record, "data": {"plan.json": json.dumps(plan)}})
     world.start_operator()
-    world.loses("prepare")
+    if pinned:
+        world.loses("prepare")
+    else:
+        world.end("prepare", code=75)
     world.settle()
-    assert told_folder(world.job("prepare")) == folder_of(world)
+    assert [told_folder(job) for job in world.jobs("prepare")] == [folder_of(world)] * len(world.jobs("prepare"))
     (record,) = roles(world, "plan")
     assert plan_of(record).folder is None
+
+
+def loses_its_folder(world: RunWorld) -> None:
+    """The status comes without the field: an older CRD pruned it, or an older release wrote the status of a backup."""
+    run = world.run
+    del run["status"]["folder"]
+    world.cluster.put(run)
+    world.start_operator()
+
+
+def goes_on_in_an_earlier_folder() -> tuple[RunWorld, str]:
+    world = a_world()
+    world.train()
+    folder = recreate(world)
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    return world, folder
+
+
+@pytest.mark.parametrize("left", ["record and Jobs", "record", "Jobs"])
+def test_D_a_status_that_lost_its_folder_moves_nobody_out_of_it(left: str):
+    world, folder = goes_on_in_an_earlier_folder()
+    loses_its_folder(world)
+    if left == "record":
+        world.loses("prepare")
+        world.loses("learn")
+    if left == "Jobs":
+        (record,) = roles(world, "plan")
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    world.persist()
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    (record,) = roles(world, "plan")
+    assert plan_of(record).workspace_folder == folder
+    assert {told_folder(job) for job in world.jobs()} == {folder}, "and nothing of it is removed"
+
+
+def test_D_an_operator_that_died_between_a_job_and_the_status_of_an_older_release_goes_on_in_the_folder():
+    world = a_world()
+    world.settle()
+    world.end("prepare")
+    world.settle()
+    folder = restored(world, status=True)
+    loses_its_folder(world)
+    world.cluster.fail_next("update_status", kinds.TRAINING_RUN, Conflict("died"))
+    with pytest.raises(Conflict):
+        world.reconcile()
+    world.start_operator()
+    world.persist()
+    look_after(world)
+    world.now += timedelta(hours=25)
+    look_after(world)
+    assert {told_folder(job) for job in world.jobs()} == {folder}
+    assert {plan_of(record).workspace_folder for record in roles(world, "plan")} == {folder}
+
+
+@pytest.mark.parametrize("left", ["record", "Jobs", "nothing"])
+def test_D_no_folder_is_removed_that_a_run_may_be_in_whose_status_lost_it(left: str):
+    """The record of the earlier run is back, and retention looks before any pass of the run."""
+    world = a_world()
+    world.train()
+    (earlier,) = roles(world, "plan")
+    folder = recreate(world)
+    world.settle()
+    if left != "record":
+        (record,) = roles(world, "plan")
+        world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    if left != "Jobs":
+        world.loses("prepare")
+    loses_its_folder(world)
+    world.cluster.put({**earlier, "metadata": {**earlier["metadata"], "uid": "restored"}})
+    assert folder_of(world) != folder
+    for _ in range(3):
+        look_after(world)
+        world.now += timedelta(hours=25)
+    assert [job for job in world.jobs() if job["metadata"]["labels"][names.ROLE] == "cleanup"] == []
+
+
+def test_D_where_nothing_says_the_folder_any_more_a_person_is_asked():
+    world, folder = goes_on_in_an_earlier_folder()
+    loses_its_folder(world)
+    world.loses("prepare")
+    world.loses("learn")
+    (record,) = roles(world, "plan")
+    world.cluster.remove(kinds.CONFIG_MAP, "default", record["metadata"]["name"])
+    world.reconcile()
+    assert world.jobs() == []
+    assert world.condition("Planned")["reason"] == "FolderUnknown"
+    world.cluster.put({name: value for name, value in record.items() if name != "status"})
+    world.persist()
+    assert {told_folder(job) for job in world.jobs()} == {folder}
 
 
 def test_H_a_folder_that_is_not_called_like_a_run_of_that_name_is_refused():
@@ -349,7 +566,7 @@ def test_an_attempt_that_a_quota_refuses_is_made_under_the_same_number_later():
     world.reconcile()
     assert world.jobs() == []
     world.settle()
-    assert attempt_of(world.job("prepare")) == 1001
+    assert attempt_of(world.job("prepare")) == 100_001
     assert told_folder(world.job("prepare")) == folder
 
 

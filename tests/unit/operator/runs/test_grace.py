@@ -19,7 +19,7 @@ from tests.unit.operator.runs.test_retention import (
 
 from slipway_core.resources.conditions import timestamp
 from slipway_operator import names
-from slipway_operator.kube import kinds
+from slipway_operator.kube import kinds, resources
 from slipway_operator.settings import Retention, Settings
 
 DAY = timedelta(hours=24)
@@ -200,7 +200,52 @@ def test_without_a_grace_nothing_is_marked():
     world.settle()
     delete(world)
     look_after(world)
-    assert notes(world) == {}
+    assert names.ORPHANED_AT not in notes(world)
+    assert len(world.jobs()) == 1
+
+
+def test_a_wish_for_removal_at_once_does_not_outlive_its_run_not_being_deleted():
+    """A deletion later on that nobody means has its grace."""
+    world = a_world()
+    world.settle()
+    annotate(world, remove="now")
+    world.settle()
+    assert "slipway.dev/remove" not in notes(world)
+    delete(world)
+    assert look_after(world) == DAY
+
+
+@pytest.mark.parametrize("how", ["gone and not told yet", "in the foreground"])
+def test_a_wish_for_removal_at_once_stays_with_a_run_that_is_deleted(how: str):
+    """`slipway rm --now` of a run that is there: the record's annotation may be told before the run's deletion is."""
+    world = a_world()
+    world.settle()
+    run = world.run
+    if how == "in the foreground":
+        ending = {**run, "metadata": {**run["metadata"], "deletionTimestamp": timestamp(world.now)}}
+        world.cluster.objects["TrainingRun", "default", "demo"] = ending
+    else:
+        del world.cluster.objects["TrainingRun", "default", "demo"]
+    annotate(world, remove="now")
+    asyncio.run(world.reconciler.retention.is_back(resources.run(run)))
+    assert notes(world)["slipway.dev/remove"] == "now"
+
+
+def test_a_clock_that_is_behind_the_api_servers_marks_once():
+    world = a_world()
+    world.settle()
+    delete(world)
+    (record,) = roles(world, "plan")
+    ahead = timestamp(world.now + timedelta(minutes=5))
+    world.cluster.put({**record, "metadata": {**record["metadata"], "creationTimestamp": ahead}})
+    look_after(world)
+    before = len(world.cluster.writes)
+    for _ in range(5):
+        world.now += timedelta(seconds=1)
+        look_after(world)
+    assert len(world.cluster.writes) == before
+    world.now += DAY + timedelta(minutes=5)
+    look_after(world)
     assert len(world.jobs()) == 1
 
 

@@ -490,9 +490,21 @@ def test_D_what_an_earlier_run_with_the_same_plan_has_done_is_done(tmp_path):
     before = found.prepared.read_text()
     path.unlink()
     identity = made.run.model_copy(update={"uid": "0badcafe-7f0e-4f6e-9d56-0b6a1c7f3c11"})
-    result = prepare.run(made.model_copy(update={"run": identity}), found, attempt=1001, say=lambda _: None)
+    result = prepare.run(made.model_copy(update={"run": identity}), found, attempt=100_001, say=lambda _: None)
     assert result.held_out_digest == json.loads(before)["evaluation"]["digest"]
     assert found.prepared.read_text() == before
+
+
+def test_H_nothing_is_prepared_in_the_folder_of_an_earlier_run_with_another_plan(tmp_path):
+    """A record that lies about its folder would have its checkpoints taken for those of the run."""
+    path = write_rows(tmp_path / "a.jsonl", text(POEM))
+    made = plan(causal(path))
+    found, _ = run(tmp_path / "run", made)
+    before = tree(found.root)
+    other = made.model_copy(update={"digest": "sha256:" + "0" * 64, "folder": f"{made.run.name}-0badcafe"})
+    with pytest.raises(BadConfig, match="is that of another plan"):
+        prepare.run(other, found, attempt=100_001, say=lambda _: None)
+    assert tree(found.root) == before
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare.prepare_report import VERSION
-from slipway_trainer.step.errors import DamagedShard
+from slipway_trainer.step.errors import BadConfig, DamagedShard
 from slipway_trainer.step.progress import Say
 
 
@@ -23,9 +23,18 @@ def finished(plan: Plan, workspace: Workspace, say: Say, *, held_out: str | None
     Args:
         held_out: digest of the held-out data by the run's record, which others than prepare cannot write; None where
             none has been recorded yet.
+
+    Raises BadConfig where a run goes on in the folder of an earlier one, and that had another plan.
     """
     try:
         report = json.loads(workspace.prepared.read_text(encoding="utf-8"))
+        if plan.folder is not None and report["plan_digest"] != plan.digest:
+            # Its checkpoints would be taken for this run's where the data is the same.
+            raise BadConfig(
+                f"the folder {plan.folder}, in which this run was to go on, is that of another plan "
+                f"({report['plan_digest']}, not {plan.digest}): its record is wrong. Delete this run, and create it "
+                "under another name"
+            )
         if report["version"] != VERSION or report["plan_digest"] != plan.digest:
             return None
         _verify(report, workspace)

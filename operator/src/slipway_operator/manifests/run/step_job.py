@@ -82,6 +82,7 @@ def step_job(
         "annotations": {
             names.IMAGE: plan.images.train,
             names.PLACE: place_mark(plan, step),
+            names.FOLDER: plan.place,
             **({names.BASELINE: str(baseline)} if baseline else {}),
             **({} if step in FIXED_STEPS else {names.PROCESSES: str(plan.compute.processes_per_node)}),
         },
