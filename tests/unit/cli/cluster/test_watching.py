@@ -1,6 +1,5 @@
 """What a person is told who looks on while a cluster works on a run, and how it ended."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,6 +29,20 @@ def watch(code=0, *, name="tang"):
 
 def has(cluster, status, **fields):
     cluster.save(**{"trainingrun/tang": run_document(status, **fields)})
+
+
+def after_each_look(cluster, monkeypatch, *statuses):
+    """Has the run go on when somebody has looked at it, and not after seconds; None changes nothing."""
+    follow = cluster_place.ClusterTarget.follow
+
+    def looked_at(self, name):
+        later = iter(statuses)
+        for run in follow(self, name):
+            yield run
+            if (status := next(later, None)) is not None:
+                has(cluster, status)
+
+    monkeypatch.setattr(cluster_place.ClusterTarget, "follow", looked_at)
 
 
 def test_a_failed_run_says_why_and_which_commands_say_more(cluster):
@@ -73,18 +86,14 @@ def test_b_a_run_that_did_not_pass_says_what_still_serves(cluster):
     assert "Endpoint harbour still serves version 3 of run older." in watch(3)
 
 
-def test_what_a_run_waits_for_is_said_once(cluster):
+def test_what_a_run_waits_for_is_said_once(cluster, monkeypatch):
     step = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
     missing = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")
     waiting = RunStatus(phase=Phase.PENDING, stages=[step], conditions=[missing])
     has(cluster, waiting)
-    later = [
-        (0.5, waiting.model_copy(update={"plan_digest": DIGEST})),
-        (1.0, RunStatus(phase=Phase.COMPLETED, stages=[step.model_copy(update={"state": StepState.SUCCEEDED})])),
-    ]
-    timers = [threading.Timer(seconds, has, (cluster, status)) for seconds, status in later]
-    for timer in timers:
-        timer.start()
+    done = step.model_copy(update={"state": StepState.SUCCEEDED})
+    planned = waiting.model_copy(update={"plan_digest": DIGEST})
+    after_each_look(cluster, monkeypatch, planned, RunStatus(phase=Phase.COMPLETED, stages=[done]))
     said = watch()
     assert said.count("waits: SecretMissing: the Secret hf does not exist in this namespace") == 1
     assert "prepare is done (attempt 1)" in said
@@ -94,8 +103,7 @@ def test_a_run_that_no_operator_looks_at_says_so(cluster, monkeypatch):
     monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
     created = datetime.now(UTC) - timedelta(seconds=cluster_place.UNSEEN_SECONDS + 1)
     has(cluster, None, created=created)
-    timer = threading.Timer(1.0, has, (cluster, RunStatus(phase=Phase.COMPLETED)))
-    timer.start()
+    after_each_look(cluster, monkeypatch, None, RunStatus(phase=Phase.COMPLETED))
     assert watch().count("no operator has looked at it") == 1
 
 
