@@ -52,18 +52,18 @@ def test_no_mount_lies_in_another_and_there_are_never_many(
 
 
 def test_paths_are_those_of_the_whole_claim() -> None:
-    read = claims.named(["pvc://data/sft/a.jsonl", "pvc://data/eval", "pvc://models/*", "pvc://work/other/artifact"])
-    mounts = claims.mounts("work", "demo-12345678", read)
+    read = claims.named(["pvc://data/sft/a.jsonl", "pvc://data/eval", "pvc://models/*", "pvc://shared/other/artifact"])
+    mounts = claims.mounts("shared", "demo-12345678", read)
     assert {m["mountPath"] for m in mounts} == {
         "/workspace/demo-12345678",
         "/claims/data/sft/a.jsonl",
         "/claims/data/eval",
         "/claims/models",
-        "/claims/work/other/artifact",
+        "/claims/shared/other/artifact",
     }
     assert claims.as_whole(mounts) == [
         {"name": "workspace", "mountPath": "/workspace"},
         {"name": "claim-0", "mountPath": "/claims/data", "readOnly": True},
         {"name": "claim-1", "mountPath": "/claims/models", "readOnly": True},
-        {"name": "workspace", "mountPath": "/claims/work", "readOnly": True},
+        {"name": "workspace", "mountPath": "/claims/shared", "readOnly": True},
     ]

@@ -165,9 +165,9 @@ def preferences(block: Block) -> list[preference_rows.Preference]:
         try:
             found.append(preference_rows.preference(row))
         except KeyError as error:
-            raise bad(block, line, f"no {error.args[0]!r}. Preferences are {{chosen, rejected}} rows") from None
+            raise bad(block.name, line, f"no {error.args[0]!r}. Preferences are {{chosen, rejected}} rows") from None
         except BadRow as error:
-            raise bad(block, line, error) from None
+            raise bad(block.name, line, error) from None
     return found
 
 
@@ -182,15 +182,15 @@ def _read(
     asked = {*row_format.fields(form), *unused_fields.COLUMNS, *_HARMLESS} if form is not None else set[str]()
     for line, row in _renamed(block):
         if form is None:
-            raise bad(block, line, _no_form(row, use))
+            raise bad(block.name, line, _no_form(row, use))
         try:
             if (mixed := _mixed(block, row, form)) is not None:
                 raise BadRow(mixed)
             found.append(read(line, row, form))
         except KeyError as error:
-            raise bad(block, line, _missing(row, error.args[0], use)) from None
+            raise bad(block.name, line, _missing(row, error.args[0], use)) from None
         except BadRow as error:
-            raise bad(block, line, error) from None
+            raise bad(block.name, line, error) from None
         if unused is not None:
             unused.update(name for name in row if name not in asked and row[name] is not None)
     if unused is not None:
@@ -206,13 +206,13 @@ def _form(block: Block, use: Use) -> Format | None:
     asked = block.reading.format
     if asked is not None:
         if asked not in ALLOWED[use]:
-            raise BadData(f"{block.name}: format: {asked} does not fit: {_LEARNS[use]} {columns.wanted(use)} rows")
+            raise BadData(f"{block.name}: format: {asked} does not fit: {_learns(use)}")
         return asked
     assert block.head is not None
     fit: list[Format] = [form for form in block.head.formats if form in ALLOWED[use]]
     if len(fit) > 1:
         raise bad(
-            block,
+            block.name,
             block.head.line,
             f"the row may be read as {' or as '.join(fit)}. Say which: format: {fit[0]} beside the uri",
         )
@@ -240,7 +240,7 @@ def _renamed(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             yield line, columns.renamed(row, asked) if asked else row
         except BadRow as error:
-            raise bad(block, line, error) from None
+            raise bad(block.name, line, error) from None
 
 
 def _answer(row: Mapping[str, Any]) -> str | None:
@@ -252,25 +252,28 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     return answer
 
 
+def _learns(use: Use) -> str:
+    """Returns what is read for a use, as the end of an error."""
+    return f"{_LEARNS[use]} {columns.wanted(use)} rows"
+
+
 def _missing(row: Mapping[str, Any], name: str, use: Use) -> str:
     """Returns what is wrong with a row that lacks a field, or has null in it."""
-    learns = f"{_LEARNS[use]} {columns.wanted(use)} rows"
     if name in row:
-        return f"{name!r} is null. {learns}; fill it in, or remove the row"
-    return f"no {name!r}: it has {columns.listed(row) or 'no field at all'}. {learns}"
+        return f"{name!r} is null. {_learns(use)}; fill it in, or remove the row"
+    return f"no {name!r}: it has {columns.listed(row) or 'no field at all'}. {_learns(use)}"
 
 
 def _no_form(row: Mapping[str, Any], use: Use) -> str:
     """Returns what is wrong with the first row of a file that has no form which can be used."""
-    learns = f"{_LEARNS[use]} {columns.wanted(use)} rows"
     others = row_format.of_row(row)
     if "Preference" in others:
         return "the rows are preferences (chosen, rejected), which no objective learns yet"
     if others and use in ("CausalLM", "Chat"):
         other: Use = "Chat" if use == "CausalLM" else "CausalLM"
         hint = f", which objective: {other} learns from" if others[0] in ALLOWED[other] else ""
-        return f"the rows are {others[0]}{hint}. {learns}"
+        return f"the rows are {others[0]}{hint}. {_learns(use)}"
     has = f"it has {columns.listed(row)}" if row else "it has no field at all"
     line = columns.suggestion(row, use)
     add = f"; for these add {line!r} beside the uri" if line else ""
-    return f"no field that is read: {has}. {learns[0].upper()}{learns[1:]}{add}"
+    return f"no field that is read: {has}. {_learns(use)[0].upper()}{_learns(use)[1:]}{add}"

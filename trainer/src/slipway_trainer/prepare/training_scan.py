@@ -75,8 +75,8 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         overlaps.add(name, findings.matches, findings.wordings)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
-    if overlaps.pairs:
-        write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in overlaps.pairs))
+    if found_pairs := overlaps.pairs:
+        write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
     apart = overlaps.without_overlap() if drop else held
     if dropped := len(held.documents) - len(apart.documents):

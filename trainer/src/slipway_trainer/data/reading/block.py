@@ -55,6 +55,6 @@ class Block:
     """None until the file's first row was looked at."""
 
 
-def bad(block: Block, line: int, problem: object) -> BadData:
-    """Returns the error of a row. The problem ends without a full stop."""
-    return BadData(f"{block.name}:{line}: {problem}.")
+def bad(name: str, line: int, problem: object) -> BadData:
+    """Returns the error of a row of a file. The problem ends without a full stop."""
+    return BadData(f"{name}:{line}: {problem}.")

@@ -25,21 +25,21 @@ def _json_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
-            raise bad(block, line, not_utf8(raw, error)) from None
+            raise bad(block.name, line, not_utf8(raw, error)) from None
         except json.JSONDecodeError as error:
             problem = error.msg.removesuffix(" at")
             raise bad(
-                block, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
+                block.name, line, f"not JSON: {problem} at column {error.colno}. The line is {_shown_line(raw)}"
             ) from None
         except json_row.RepeatedKey as error:
             raise bad(
-                block, line, f"the key {shown(str(error))} stands twice in one object. Keep one of the two"
+                block.name, line, f"the key {shown(str(error))} stands twice in one object. Keep one of the two"
             ) from None
         except RecursionError:
-            raise bad(block, line, "not a row: brackets are nested too deeply") from None
+            raise bad(block.name, line, "not a row: brackets are nested too deeply") from None
         if not isinstance(row, dict):
             hint = ". Write one row a line, or call the file .json" if isinstance(row, list) else ""
-            raise bad(block, line, f"a row must be an object {{…}}; this one is {shown(row)}{hint}")
+            raise bad(block.name, line, f"a row must be an object {{…}}; this one is {shown(row)}{hint}")
         yield line, row
 
 
@@ -61,7 +61,7 @@ def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         rows = table.to_pylist()
     except Exception as error:
         # Text that is no UTF-8, times that Python has not, a field twice: each is an error of another class.
-        raise bad(block, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
+        raise bad(block.name, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
     for line, row in enumerate(rows, block.first):
         yield line, {name: _without_nulls(value) for name, value in row.items()}
 

@@ -72,7 +72,7 @@ def _head(block: Block) -> Head:
     try:
         found: tuple[Format, ...] = row_format.of_row(columns.renamed(row, asked) if asked else row)
     except BadRow as error:
-        raise bad(block, line, error) from None
+        raise bad(block.name, line, error) from None
     if asked:
         named = row_format.named_by(asked)
         found = tuple[Format, ...](form for form in found if form in named)

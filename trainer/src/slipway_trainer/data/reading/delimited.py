@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from slipway_trainer.data.bad_row import shown
-from slipway_trainer.data.reading import compression, json_lines
+from slipway_trainer.data.reading import text_lines
 from slipway_trainer.data.reading.block import BLOCK_BYTES, BLOCK_ROWS, Block, Reading, bad
-from slipway_trainer.data.reading.block_rows import not_utf8
 from slipway_trainer.step.errors import BadData
 
 _LONGEST = 1 << 30
@@ -40,7 +38,7 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
                 continue
             if len(values) != len(header):
                 raise bad(
-                    Block(name, line, b""),
+                    name,
                     line,
                     f"the row has {len(values)} values and the first line names {len(header)} columns. It begins with "
                     f'{shown(values[0])}; put values that hold the separator or a line end into "quotes"',
@@ -53,9 +51,7 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
                 yield _block(name, rows, lines)
                 rows, lines, size = [], [], 0
     except csv.Error as error:
-        raise bad(Block(name, begun, b""), begun, f"not a row: {error}") from None
-    except compression.Damaged as error:
-        raise json_lines.damaged(name, f"line {begun - 1}", error) from None
+        raise bad(name, begun, f"not a row: {error}") from None
     if rows:
         yield _block(name, rows, lines)
 
@@ -71,25 +67,7 @@ def _header(name: str, values: list[str]) -> list[str]:
 
 
 def _lines(path: Path, name: str) -> Iterator[str]:
-    """Yields lines with their ends: a value in quotes may hold some."""
-    number, begun = 0, b""
-    for chunk in compression.chunks(path, BLOCK_BYTES):
-        parts = (begun + chunk).split(b"\n")
-        begun = parts.pop()
-        for part in parts:
-            number += 1
-            yield _decoded(name, number, part + b"\n")
-    if begun:
-        yield _decoded(name, number + 1, begun)
-
-
-def _decoded(name: str, number: int, raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise bad(Block(name, number, b""), number, not_utf8(raw, error)) from None
-    if "\0" in text:
-        raise bad(
-            Block(name, number, b""), number, "a NUL character. Remove it; a file in UTF-16 has them: save it as UTF-8"
-        )
-    return text.removeprefix(codecs.BOM_UTF8.decode()) if number == 1 else text
+    for number, line in enumerate(text_lines.lines(path, name), 1):
+        if "\0" in line:
+            raise bad(name, number, "a NUL character. Remove it; a file in UTF-16 has them: save it as UTF-8")
+        yield line

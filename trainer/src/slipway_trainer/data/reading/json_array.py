@@ -111,7 +111,7 @@ class _Text:
             return found
 
     def bad(self, problem: str) -> BadData:
-        return bad(Block(self._name, self.line, b""), self.line, problem)
+        return bad(self._name, self.line, problem)
 
     def _move(self, place: int) -> None:
         self.line += self._held.count("\n", self._place, place)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway_trainer.data.reading import compression, json_lines
-from slipway_trainer.data.reading.block import BLOCK_BYTES, Block, Reading, bad
-from slipway_trainer.data.reading.block_rows import not_utf8
+from slipway_trainer.data.reading import text_lines
+from slipway_trainer.data.reading.block import BLOCK_BYTES, Block, Reading
 
 
 def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
@@ -18,7 +16,7 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
     Paragraphs are separated by empty lines, or lines of white space, which belong to none of them.
     """
     if reading.documents == "File":
-        text = "".join(_lines(path, name))
+        text = "".join(text_lines.lines(path, name))
         if text.strip():
             yield _block(name, [text], [1])
         return
@@ -26,7 +24,7 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
     lines: list[int] = []
     held: list[str] = []
     size = 0
-    for number, line in enumerate(_lines(path, name), 1):
+    for number, line in enumerate(text_lines.lines(path, name), 1):
         if line.strip():
             if not held:
                 lines.append(number)
@@ -52,26 +50,3 @@ def _paragraph(lines: list[str]) -> str:
 def _block(name: str, texts: list[str], lines: list[int]) -> Block:
     payload = "\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts)
     return Block(name, lines[0], payload.encode(), lines=tuple(lines))
-
-
-def _lines(path: Path, name: str) -> Iterator[str]:
-    number, begun = 0, b""
-    try:
-        for chunk in compression.chunks(path, BLOCK_BYTES):
-            parts = (begun + chunk).split(b"\n")
-            begun = parts.pop()
-            for part in parts:
-                number += 1
-                yield _decoded(name, number, part + b"\n")
-    except compression.Damaged as error:
-        raise json_lines.damaged(name, f"line {number}", error) from None
-    if begun:
-        yield _decoded(name, number + 1, begun)
-
-
-def _decoded(name: str, number: int, raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise bad(Block(name, number, b""), number, not_utf8(raw, error)) from None
-    return text.removeprefix(codecs.BOM_UTF8.decode()) if number == 1 else text
