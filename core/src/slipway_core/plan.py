@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import PrivateAttr, model_validator
 from pydantic.alias_generators import to_camel
 
-from slipway_core.protocol.workspace import WORKSPACE_CLAIM, is_folder_of, run_folder
+from slipway_core.protocol.workspace import claim_of, is_folder_of, run_folder
 from slipway_core.resources import uris
 from slipway_core.resources.api import Api, Digest, Name
 from slipway_core.resources.compute import PLACEMENT, Compute
@@ -88,7 +88,7 @@ class Plan(Api):
     @property
     def claim(self) -> str:
         """The claim that holds that folder, on a cluster."""
-        return self.storage.claim_name if self.storage and self.storage.claim_name else WORKSPACE_CLAIM
+        return claim_of(self.storage)
 
     @property
     def place(self) -> str:

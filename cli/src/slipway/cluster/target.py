@@ -19,7 +19,7 @@ from slipway.screen.printing import note
 from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
-from slipway_core.protocol.workspace import run_folder
+from slipway_core.protocol.workspace import folder_of
 from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import Phase, RunStatus
@@ -47,10 +47,6 @@ def _now() -> datetime:
 def _told_apart(folder: OrphanedFolder, run: TrainingRun) -> str:
     """Returns a name of a folder that is none of a run's."""
     return f"pvc://{folder.place}" if folder.folder == run.name and folder.place else folder.folder
-
-
-def _folder_of(run: TrainingRun) -> str:
-    return (run.status.folder if run.status else None) or run_folder(run.name, run.metadata.uid or "")
 
 
 @dataclass(frozen=True)
@@ -258,7 +254,7 @@ class ClusterTarget:
         if now:
             yield from self._remove_now(orphaned_folders.read(self.kubectl, name, deleted=run.metadata.uid))
         elif (grace := orphaned_folders.grace(self.kubectl)) not in (None, "0s"):
-            seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", _folder_of(run))
+            seen, remedy = self.command("ls", "--orphaned"), self.command("rm", "--now", folder_of(run))
             yield f"what it left stays for {grace}: `{seen}` shows it, `{remedy}` has it go at once"
 
     def _left_by(self, name: str, *, sure: bool) -> list[OrphanedFolder]:
@@ -279,7 +275,7 @@ class ClusterTarget:
         """Says how to tell apart a run that is there and folders that the same name means."""
         own = [self.command("rm", "--now", _told_apart(folder, run)) for folder in left]
         folders = ", ".join(f"`{command}`" for command in own)
-        remove, then = self.command("rm", run.name), self.command("rm", "--now", _folder_of(run))
+        remove, then = self.command("rm", run.name), self.command("rm", "--now", folder_of(run))
         return (
             f"--now {run.name}: the run {run.name} is there, and so is what an earlier one left. {folders} removes "
             f"that alone; `{remove}` removes the run that is there, and `{then}` its folder afterwards"

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from slipway_core.resources.training_run import Storage, TrainingRun
+
 WORKSPACE_CLAIM: Final = "slipway-workspace"
 """The claim that holds the workspaces of a namespace whose runs name no storage."""
 WORKSPACE_MOUNT: Final = "/workspace"
@@ -42,6 +44,17 @@ def short_uid(uid: str) -> str:
 def run_folder(run: str, uid: str) -> str:
     """Folder of a run in its workspace claim."""
     return f"{run}-{short_uid(uid)}"
+
+
+def claim_of(storage: Storage | None) -> str:
+    """Returns the claim that a storage names; that of the namespace where it names none."""
+    return storage.claim_name if storage and storage.claim_name else WORKSPACE_CLAIM
+
+
+def folder_of(run: TrainingRun) -> str:
+    """Returns the folder of a run in its claim; one that was created again may go on in an earlier one's."""
+    pinned = run.status.folder if run.status is not None else None
+    return pinned or run_folder(run.name, run.metadata.uid or "")
 
 
 def is_run_folder(name: str) -> bool:

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
 
+ConversationForm = Literal["Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"]
+RowForm = Literal["Text", ConversationForm, "Preference"]
+
 
 class Columns(Api):
     """Which columns of a file stand for our fields, where they have other names."""
@@ -32,17 +35,7 @@ class Columns(Api):
 class DataSource(Api):
     uri: Uri
     """A file, folder or glob of .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, each also with .gz or .zst."""
-    format: Literal[
-        "Auto",
-        "Text",
-        "Messages",
-        "ShareGPT",
-        "Alpaca",
-        "PromptCompletion",
-        "QuestionAnswer",
-        "UserAssistant",
-        "Preference",
-    ] = "Auto"
+    format: Literal["Auto", RowForm] = "Auto"
     """What its rows are; Auto finds it out from the first row of each file."""
     documents: Literal["File", "Paragraph"] = "File"
     """What a document of a .txt file is; paragraphs are separated by empty lines."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
-from slipway_core.resources.data import Columns, DataSource
+from slipway_core.resources.data import Columns, ConversationForm, DataSource
 from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
 
 
@@ -17,9 +17,7 @@ class PromptSource(Api):
 
     uri: Uri
     """A file, folder or glob of .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, each also with .gz or .zst."""
-    format: Literal[
-        "Auto", "Prompt", "Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"
-    ] = "Auto"
+    format: Literal["Auto", "Prompt", ConversationForm] = "Auto"
     """What its rows are; Auto finds it out from the first row of each file."""
     columns: Columns | None = None
     """Columns of other names."""

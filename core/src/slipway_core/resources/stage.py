@@ -13,6 +13,9 @@ FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
 """Steps that every run has beside its training stages; a stage cannot be called like one."""
 
 
+TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
+
+
 class EarlyStop(Api):
     """Ends a stage that no longer gets better."""
 
@@ -151,7 +154,7 @@ class Stage(Api):
     """CausalLM learns every token of a text, Chat the assistant's tokens of a conversation."""
     learn: Literal["AllAnswers", "LastAnswer"] = "AllAnswers"
     """Which answers of a conversation are learned; what a row itself takes out, by weight or train, never is."""
-    too_long: Literal["Auto", "Split", "Truncate", "Drop", "Refuse"] = "Auto"
+    too_long: TooLong = "Auto"
     """What becomes of a row longer than maxLength. Auto splits texts, and ends conversations with the last answer that
     fits. Truncate ends texts at maxLength, Drop leaves the row out, Refuse ends the run. All of it is counted."""
     data: StageData

@@ -133,7 +133,7 @@ class Attempts:
             one = objects[key]
             attempt = observe.attempt(
                 one,
-                claim=claim_of(plan),
+                claim=plan.claim,
                 progress=memory.progress.get(key),
                 evicted=key in memory.ran,
                 now=self.clock(),
@@ -151,7 +151,7 @@ class Attempts:
             else:
                 hindrances += await self._blockers(one)
         if plan.compute.nodes > 1:
-            hindrances += blockers.shared_workspace(await self._claim(namespace, claim_of(plan)), plan.compute.nodes)
+            hindrances += blockers.shared_workspace(await self._claim(namespace, plan.claim), plan.compute.nodes)
         return ObservedAttempts({step: tuple(own) for step, own in found.items()}, objects, queued, tuple(hindrances))
 
     async def start(self, wanted: CreateAttempt, plan: Plan, owner: Owner) -> str:
@@ -176,7 +176,7 @@ class Attempts:
             wanted.step,
             wanted.number,
             settings=self.settings,
-            claim=claim_of(plan),
+            claim=plan.claim,
             baseline=wanted.baseline,
             inputs=wanted.inputs,
         )
@@ -286,7 +286,7 @@ class Attempts:
                 step,
                 number,
                 settings=self.settings,
-                claim=claim_of(plan),
+                claim=plan.claim,
                 baseline=baseline,
                 name=whole["metadata"]["name"],
             )
@@ -445,8 +445,3 @@ def _modes(claim: Manifest | None) -> Manifest | None:
         "metadata": {"name": claim["metadata"]["name"]},
         "spec": {"accessModes": at(claim, "spec").get("accessModes")},
     }
-
-
-def claim_of(plan: Plan) -> str:
-    """Returns the name of the claim that holds the run's workspace."""
-    return plan.claim

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from slipway_core.resources.stage import TooLong
 from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation
@@ -16,7 +17,6 @@ from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
-TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
 SHOWN_SKIPPED = 20
 SHOWN_CHARACTERS = 40
 

@@ -12,7 +12,7 @@ from slipway.cluster import client_settings
 from slipway.cluster.kubectl import Kubectl
 from slipway.cluster.pods import helper_pod
 from slipway.cluster.pods.helper_pod import HelperPod
-from slipway_core.protocol.workspace import WORKSPACE_CLAIM, WORKSPACE_MOUNT, Workspace, run_folder
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT, Workspace, claim_of, folder_of
 from slipway_core.resources import labels
 from slipway_core.resources.training_run import TrainingRun
 
@@ -30,14 +30,8 @@ tar -cf - "$@"
 
 
 def workspace_of(run: TrainingRun) -> Workspace:
-    """Returns the workspace as a pod sees it. A run that was created again may go on in an earlier one's folder."""
-    pinned = run.status.folder if run.status is not None else None
-    return Workspace(Path(WORKSPACE_MOUNT, pinned or run_folder(run.name, run.metadata.uid or "")))
-
-
-def claim_of(run: TrainingRun) -> str:
-    storage = run.spec.storage
-    return storage.claim_name if storage and storage.claim_name else WORKSPACE_CLAIM
+    """Returns the workspace as a pod sees it."""
+    return Workspace(Path(WORKSPACE_MOUNT, folder_of(run)))
 
 
 def read(kubectl: Kubectl, run: TrainingRun, paths: Sequence[Path], say: Callable[[str], None]) -> dict[Path, bytes]:
@@ -55,10 +49,11 @@ def read(kubectl: Kubectl, run: TrainingRun, paths: Sequence[Path], say: Callabl
 
 def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str], say: Callable[[str], None]) -> bytes:
     script = ["--", "sh", "-c", _SCRIPT, "sh", str(root), *names]
-    if not _exists(kubectl, claim_of(run)):
+    claim = claim_of(run.spec.storage)
+    if not _exists(kubectl, claim):
         return b""
     settings = client_settings.read(kubectl, _image_of(kubectl, run))
-    reader = HelperPod("read", claim_of(run), writes=None, lifetime=_LIFETIME)
+    reader = HelperPod("read", claim, writes=None, lifetime=_LIFETIME)
     with helper_pod.running(kubectl, reader, settings, say) as pod:
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
 

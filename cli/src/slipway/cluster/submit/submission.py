@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from slipway import named_files
 from slipway.cluster import client_settings
 from slipway.cluster.kubectl import Kubectl, NotFound
-from slipway.cluster.pods import workspace_files
 from slipway.cluster.resources import RUNS
 from slipway.cluster.submit import inputs, upload
 from slipway.cluster.submit.inputs import Input
 from slipway.exit_codes import BadInput
 from slipway.screen.printing import console, note
 from slipway_core.documents import loading
-from slipway_core.protocol.workspace import WORKSPACE_CLAIM
+from slipway_core.protocol.workspace import WORKSPACE_CLAIM, claim_of
 from slipway_core.resources.status import Phase
 from slipway_core.resources.training_run import TrainingRun
 
@@ -93,7 +92,7 @@ def submit(kubectl: Kubectl, run: TrainingRun, folder: Path, *, image: str | Non
     Raises BadInput and ClusterError.
     """
     found = inputs.find(run, folder)
-    claim = workspace_files.claim_of(run)
+    claim = claim_of(run.spec.storage)
     document = inputs.rewritten(run, claim, found)
     before = _existing(kubectl, run.name)
     # What the API server refuses it refuses before gigabytes were sent.

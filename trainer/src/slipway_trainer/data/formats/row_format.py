@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-Format = Literal[
-    "Text",
-    "Messages",
-    "ShareGPT",
-    "Alpaca",
-    "PromptCompletion",
-    "QuestionAnswer",
-    "UserAssistant",
-    "Preference",
-    "Prompt",
-]
+from slipway_core.resources.data import ConversationForm, RowForm
+
+Format = Literal[RowForm, "Prompt"]
 Use = Literal["CausalLM", "Chat", "HeldOut", "Prompts"]
 """What rows are read for: the objective of a stage, evaluation.data, or evaluation.prompts."""
 
@@ -45,12 +37,10 @@ OPTIONAL: dict[Format, tuple[str, ...]] = {
 }
 ALLOWED: dict[Use, tuple[Format, ...]] = {
     "CausalLM": ("Text", "PromptCompletion"),
-    "Chat": ("Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"),
+    "Chat": get_args(ConversationForm),
     "HeldOut": ("Text",),
-    "Prompts": (
-        "Prompt", "Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant",
-    ),
-}  # fmt: skip
+    "Prompts": ("Prompt", *get_args(ConversationForm)),
+}
 """What can be used as what."""
 COLUMNS = tuple(
     dict.fromkeys(
