@@ -37,7 +37,7 @@ from slipway_operator.kube.kinds import (
     TRAINING_RUN,
     Kind,
 )
-from slipway_operator.kube.manifest import Manifest, condition, items, labels
+from slipway_operator.kube.manifest import Manifest, items, job_end, labels
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class OrphanedObjects:
         whose = await self._whose(there)
         if whose is None or not _is_ours(there):
             return _LATER  # Somebody may yet take it, or say whose it is.
-        if labels(there).get(names.ROLE) == "cleanup" and not _has_ended(there) and self._age(there) < _CLEANUP:
+        if labels(there).get(names.ROLE) == names.CLEANUP and job_end(there) is None and self._age(there) < _CLEANUP:
             return _LATER
         await self._delete(kind, there, whose)
         if (endpoint := labels(there).get(names.ENDPOINT)) is not None:
@@ -132,7 +132,7 @@ class OrphanedObjects:
     async def _whose(self, manifest: Manifest) -> str | None:
         """Returns whose an object was that is gone, in words; None where the API server still has an owner for it."""
         namespace, own = manifest["metadata"]["namespace"], labels(manifest)
-        if own.get(names.ROLE) == "cleanup":
+        if own.get(names.ROLE) == names.CLEANUP:
             record = await self.cluster.get(CONFIG_MAP, namespace, names.plan(own[names.RUN], own[names.RUN_UID]))
             return f"the record of the run {own[names.RUN]}" if record is None else None
         if uid := own.get(names.RUN_UID):
@@ -164,7 +164,7 @@ def _is_alone(world: World, manifest: Manifest) -> bool:
     namespace, own = manifest["metadata"]["namespace"], labels(manifest)
     if not _is_named_by_us(manifest):
         return False
-    if own.get(names.ROLE) == "cleanup":
+    if own.get(names.ROLE) == names.CLEANUP:
         return world.get(CONFIG_MAP, namespace, names.plan(own[names.RUN], own[names.RUN_UID])) is None
     if uid := own.get(names.RUN_UID):
         return not world.has_run(namespace, uid)
@@ -191,7 +191,7 @@ def _is_named_by_us(manifest: Manifest) -> bool:
     match manifest["kind"], role:
         case JOB.kind, "step":
             return bool(run and uid and step) and attempt.isdigit() and name in names.jobs(run, step, int(attempt))
-        case JOB.kind, "cleanup":
+        case JOB.kind, names.CLEANUP:
             known = [one for keep in (True, False) for one in names.cleanups(run, uid, keep_artifact=keep)]
             return bool(run and uid) and name in known
         case SERVICE.kind, "step":
@@ -210,7 +210,3 @@ def _is_younger(endpoint: Manifest, manifest: Manifest) -> bool:
     """Whether an endpoint was made after an object of its name: that was of an earlier endpoint."""
     made = manifest["metadata"]["creationTimestamp"]
     return parse_timestamp(endpoint["metadata"]["creationTimestamp"]) > parse_timestamp(made)
-
-
-def _has_ended(job: Manifest) -> bool:
-    return any(condition(job, how) for how in ("Complete", "Failed"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 Manifest = dict[str, Any]
 Version = tuple[str, str]
@@ -33,6 +33,13 @@ def labels(manifest: Manifest) -> dict[str, str]:
 
 def notes(manifest: Manifest) -> dict[str, str]:
     return at(manifest, "metadata", "annotations")
+
+
+def job_end(job: Manifest | None) -> Literal["Complete", "Failed"] | None:
+    """Returns how a Job ended, once all of its pods have; None while it goes on."""
+    if condition(job, "Complete"):
+        return "Complete"
+    return "Failed" if condition(job, "Failed") else None
 
 
 def condition(manifest: Manifest | None, type_: str, status: str = "True") -> Manifest | None:

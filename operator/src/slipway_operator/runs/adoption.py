@@ -24,12 +24,10 @@ from slipway_operator.common import failure_class
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, POD
-from slipway_operator.kube.manifest import Manifest, at, condition, labels, notes
+from slipway_operator.kube.manifest import Manifest, at, job_end, labels, notes
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.runs import own_objects
 from slipway_operator.settings import Settings
-
-_ENDS = ("Complete", "Failed")
 
 
 def pinned_folder(run: TrainingRun) -> str | None:
@@ -166,8 +164,7 @@ class Adoption:
         for job in self.world.cleanups():
             own, metadata = labels(job), job["metadata"]
             named = (metadata["namespace"], own.get(names.RUN)) == (namespace, names.label(name))
-            ended = any(condition(job, how) for how in _ENDS)
-            if named and own.get(names.RUN_UID) != uid and not ended:
+            if named and own.get(names.RUN_UID) != uid and job_end(job) is None:
                 return str(metadata["name"])
         return None
 
@@ -186,7 +183,7 @@ class Adoption:
         async for page, _ in self.cluster.pages(JOB, namespace, selector):
             for job in page:
                 theirs = labels(job).get(names.RUN_UID) != uid and own_objects.is_named_like_an_attempt(job, name)
-                over = "deletionTimestamp" in job["metadata"] or any(condition(job, how) for how in _ENDS)
+                over = "deletionTimestamp" in job["metadata"] or job_end(job) is not None
                 if theirs and not over:
                     return f"Job {job['metadata']['name']}"
         return None

@@ -20,7 +20,7 @@ from slipway_operator.cache.world import uid_of
 from slipway_operator.common import failure_class
 from slipway_operator.common.failure_class import PodEnd
 from slipway_operator.kube import resources
-from slipway_operator.kube.manifest import Manifest, at, condition, labels, notes
+from slipway_operator.kube.manifest import Manifest, at, condition, job_end, labels, notes
 from slipway_operator.runs import own_objects
 
 _TAKEN_BACK = "the queue took its quota back; it goes on when the queue admits it again"
@@ -60,9 +60,7 @@ class AttemptObjects:
     @property
     def finished(self) -> Literal["Complete", "Failed"] | None:
         """How the Job ended, once all of its pods have."""
-        if condition(self.job, "Complete"):
-            return "Complete"
-        return "Failed" if condition(self.job, "Failed") else None
+        return job_end(self.job)
 
     @property
     def being_deleted(self) -> bool:

@@ -31,7 +31,7 @@ from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
 from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, OWN, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, Version, at, condition, labels, notes, version
+from slipway_operator.kube.manifest import Manifest, Version, at, condition, job_end, labels, notes, version
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
 from slipway_operator.manifests.run.cleanup_job import cleanup_job
@@ -306,7 +306,7 @@ class Retention:
 
     def _is_at_work(self, job: Manifest) -> bool:
         """Whether a cleanup Job takes processors, or is about to. One that finds no place keeps nobody waiting."""
-        if any(condition(job, how) for how in ("Complete", "Failed")):
+        if job_end(job) is not None:
             return False
         return bool(at(job, "status").get("ready")) or self.clock() - _made_at(job) < _STARTING
 
@@ -328,9 +328,8 @@ class Retention:
 
     def _under_way(self, namespace: str, uid: str) -> Manifest | None:
         """Returns the cleanup Job of a run that has not ended."""
-        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.ROLE) == "cleanup"]
-        ended = ("Complete", "Failed")
-        return next((job for job in jobs if not any(condition(job, how) for how in ended)), None)
+        jobs = [job for job in self.world.of_run(JOB, namespace, uid) if labels(job).get(names.ROLE) == names.CLEANUP]
+        return next((job for job in jobs if job_end(job) is None), None)
 
     async def _has_run(self, orphan: Orphan) -> bool:
         """Whether the API server has a run that uses the folder, or that may go on in it: the cache may be behind."""

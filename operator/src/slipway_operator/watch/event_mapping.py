@@ -15,7 +15,7 @@ from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import OWN_KEYS, World
 from slipway_operator.kube import kinds
 from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TRAINING_RUN
-from slipway_operator.kube.manifest import Manifest, at, condition, items, labels
+from slipway_operator.kube.manifest import Manifest, at, items, job_end, labels
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
@@ -99,8 +99,7 @@ def _is_owned(manifest: Manifest | None) -> bool:
 
 
 def _has_ended(manifest: Manifest) -> bool:
-    ended = any(condition(manifest, how) for how in ("Complete", "Failed"))
-    return ended or at(manifest, "status").get("phase") in ("Succeeded", "Failed")
+    return job_end(manifest) is not None or at(manifest, "status").get("phase") in ("Succeeded", "Failed")
 
 
 def read(manifest: Manifest | None, kind: str) -> Any:
