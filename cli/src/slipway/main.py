@@ -16,6 +16,7 @@ from slipway.commands.logs import logs
 from slipway.commands.ls import ls
 from slipway.commands.plan import plan
 from slipway.commands.plot import plot
+from slipway.commands.preview import preview
 from slipway.commands.reevaluate import reevaluate
 from slipway.commands.resume import resume
 from slipway.commands.rm import rm
@@ -117,7 +118,7 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 

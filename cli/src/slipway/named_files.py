@@ -8,10 +8,14 @@ from pathlib import Path
 
 from slipway.exit_codes import BadInput
 from slipway_core.documents import schema_walk, yaml12
+from slipway_core.plan import ExecutorDefaults, Plan, resolve
 from slipway_core.resources import uris
 from slipway_core.resources.api import URI_PATTERN
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.training_run import TrainingRun
+
+_NO_UID = "00000000-0000-0000-0000-000000000000"
+"""A run gets its uid when it starts; the digest does not cover it."""
 
 
 def read(file: Path) -> str:
@@ -29,6 +33,11 @@ def read(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{file}:{line}: is not UTF-8; save it as UTF-8") from None
+
+
+def plan_of(run: TrainingRun, file: Path) -> Plan:
+    """Returns what a file would run, all defaults filled in."""
+    return resolve(run, ExecutorDefaults(folder=str(file.resolve().parent)), uid=run.metadata.uid or _NO_UID)
 
 
 def missing_files(resource: TrainingRun | ModelEndpoint, folder: Path) -> Iterator[str]:

@@ -62,6 +62,32 @@ def test_validate_says_what_is_valid_and_which_files_are_not_here(tmp_path):
     assert result.stdout == "run.yaml: TrainingRun a is valid\n"
     assert "spec.stages[1].data.train[0].uri: file://chat.jsonl: there is no" in result.stderr
     assert "corpus" not in result.stderr
+    assert "its data and its model were not read; `slipway preview run.yaml` shows what they hold" in result.stderr
+
+
+@pytest.mark.slow
+def test_preview_shows_what_would_be_learned_and_ends_with_2_where_something_would_be_refused(tmp_path):
+    document = """apiVersion: slipway.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: a}
+spec:
+  model: {scratch: {hiddenSize: 64, heads: 2, tokenizer: {train: {vocabSize: 300}}}}
+  stages:
+  - name: sft
+    objective: Chat
+    data: {train: [{uri: file://chat.jsonl}]}
+"""
+    (tmp_path / "run.yaml").write_text(document)
+    assert "file://chat.jsonl: there is no" in slipway("preview", "run.yaml", code=2).stderr
+    (tmp_path / "chat.jsonl").write_text('{"question": "who?", "answer": "me"}\n')
+    page = tmp_path / "new" / "page.html"
+    assert slipway("preview", "run.yaml", "-o", page).stdout == f"{page}: refused: 0, warnings: 0\n"
+    assert '<span class="l">e</span><span class="s l">&lt;|im_end|&gt;' in page.read_text()
+    (tmp_path / "chat.jsonl").write_text('{"question": "who?", "answer": "me"}\n{"question": "what?"}\n')
+    slipway("preview", "run.yaml", "-o", "all.json", code=2)
+    assert "chat.jsonl:2: no 'answer'" in json.loads((tmp_path / "all.json").read_text())["problems"][0]
+    assert "ends in .txt; use one of .html, .json" in slipway("preview", "run.yaml", "-o", "a.txt", code=2).stderr
+    slipway("preview", "run.yaml", "--device", "H1000", code=2)
 
 
 def test_validate_names_the_mistakes_of_all_files_and_ends_with_2(tmp_path):

@@ -130,6 +130,22 @@ def cleanup(
         raise typer.Exit(error.exit_code) from None
 
 
+@app.command()
+def preview(
+    plan: PlanFile,
+    output: Annotated[Path, typer.Option("--output", help="The file that gets what is to be shown, as JSON.")],
+    device: Annotated[str | None, typer.Option("--device", help="Name of a GPU, or CPU.")] = None,
+    tokens_per_second: Annotated[float | None, typer.Option("--tokens-per-second", min=0.001)] = None,
+    rows: Annotated[int, typer.Option("--rows", min=0, max=100)] = 3,
+) -> None:
+    """Show what a plan would learn, and train nothing."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    startup.prepare_process()
+    from slipway_trainer.preview.main import write
+
+    raise typer.Exit(write(plan, output, device=device, tokens_per_second=tokens_per_second, rows=rows))
+
+
 def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> NoReturn:
     """Runs a step in its frame, by the function `run` of its module, and ends with its exit code."""
 

@@ -9,9 +9,6 @@ import typer
 
 from slipway.options import Format, Sets
 
-_NO_UID = "00000000-0000-0000-0000-000000000000"
-"""A run gets its uid when it starts; the digest does not cover it."""
-
 
 def plan(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a TrainingRun; - is standard input.")],
@@ -22,8 +19,6 @@ def plan(
     from slipway import named_files
     from slipway.screen.printing import document
     from slipway_core.documents import loading
-    from slipway_core.plan import ExecutorDefaults, resolve
 
     run = loading.load_run(named_files.read(file), str(file), overrides=sets or ())
-    folder = ExecutorDefaults(folder=str(file.resolve().parent))
-    document(resolve(run, folder, uid=run.metadata.uid or _NO_UID).to_document(), output)
+    document(named_files.plan_of(run, file).to_document(), output)

@@ -31,5 +31,7 @@ def validate(
         for missing in named_files.missing_files(resource, file.parent):
             note(f"{file}: note: {missing}")
         print(f"{file}: {resource.kind} {resource.metadata.name} is valid")
+        if resource.kind == "TrainingRun":
+            note(f"{file}: note: its data and its model were not read; `slipway preview {file}` shows what they hold")
     if failures:
         raise BadInput("\n".join(failures))

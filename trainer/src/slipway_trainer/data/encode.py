@@ -31,6 +31,11 @@ class Encoded:
     """int64 [documents]."""
     learn: np.ndarray | None
     """bool [tokens]; None when all are learned."""
+    whole: np.ndarray
+    """int64 [rows]: tokens of each row as it stands in its file, before any are cut; of a conversation that takes
+    several texts those of the longest."""
+    lines: np.ndarray
+    """int64 [rows]: line of each row."""
 
 
 @dataclass
@@ -130,7 +135,7 @@ class Encoder:
         for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
             ids, seen = self._after_prompt(row.text[: row.prompt], row.text[row.prompt :], ids)
             tokens = ids if ids[-1:] == [self.eos_id] else [*ids, self.eos_id]
-            output.counts.rows += 1
+            output.start(row.line, len(tokens))
             if len(tokens) > self.max_length:
                 if self.too_long == "Refuse":
                     raise self._refused(name, row.line, len(tokens))
@@ -166,7 +171,7 @@ class Encoder:
         outputs = _Output(), _Output()
         for row, encoded, set_aside in zip(found, self._encoded(name, found), aside, strict=True):
             output = outputs[int(set_aside)]
-            output.counts.rows += 1
+            output.start(row.line, max((text[-1].end for text in encoded), default=0))
             output.counts.unanswered += row.turns[-1].role != "assistant"
             output.counts.opened += sum(map(len, encoded)) < sum(self._learned(row))
             output.counts.apart += len(encoded) - 1
@@ -287,6 +292,14 @@ class _Output:
         self._tokens: list[int] = []
         self._lengths: list[int] = []
         self._learn: list[bool] = []
+        self._whole: list[int] = []
+        self._lines: list[int] = []
+
+    def start(self, line: int, tokens: int) -> None:
+        """Begins a row, of which as many tokens stand in its file."""
+        self.counts.rows += 1
+        self._whole.append(tokens)
+        self._lines.append(line)
 
     def add(self, tokens: list[int], learn: list[bool] | None = None) -> None:
         self._tokens += tokens
@@ -301,6 +314,8 @@ class _Output:
             tokens=np.array(self._tokens, np.uint32),
             lengths=np.array(self._lengths, np.int64),
             learn=np.array(self._learn, bool) if masked else None,
+            whole=np.array(self._whole, np.int64),
+            lines=np.array(self._lines, np.int64),
         )
 
 

@@ -178,7 +178,7 @@ def _read(
     unused: Counter[str] | None,
 ) -> list[Row]:
     found: list[Row] = []
-    form = _form(block, use)
+    form = form_of(block, use)
     asked = {*row_format.fields(form), *unused_fields.COLUMNS, *_HARMLESS} if form is not None else set[str]()
     for line, row in _renamed(block):
         if form is None:
@@ -198,7 +198,7 @@ def _read(
     return found
 
 
-def _form(block: Block, use: Use) -> Format | None:
+def form_of(block: Block, use: Use) -> Format | None:
     """Returns how the rows of a block's file are read for a use; None when its first row has no form that fits.
 
     Raises BadData when it may be read in several ways, or when the source asks for another one.

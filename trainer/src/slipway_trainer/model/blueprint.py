@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.plan import Plan
 from slipway_trainer.model import config_file
@@ -13,11 +13,12 @@ from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.step.errors import BadModel, first_line
 
 
-def of_run(plan: Plan, base: Path | None) -> PreTrainedModel:
-    """Returns the model on torch's device without memory. A new one has no vocabulary yet: its tokenizer is not made.
+def of_run(plan: Plan, base: Path | None, words: PreTrainedTokenizerBase | None = None) -> PreTrainedModel:
+    """Returns the model on torch's device without memory.
 
     Args:
         base: folder of the base model; None when the plan makes a new one.
+        words: the run's tokenizer; a new model has no vocabulary as long as it is not made.
 
     Raises BadModel when the folder describes no model that can be made.
     """
@@ -27,7 +28,7 @@ def of_run(plan: Plan, base: Path | None) -> PreTrainedModel:
     try:
         if base is None:
             assert plan.model.scratch is not None
-            config = scratch_config(plan.model.scratch, None)
+            config = scratch_config(plan.model.scratch, words)
         else:
             config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust, local_files_only=True)
         with torch.device("meta"):

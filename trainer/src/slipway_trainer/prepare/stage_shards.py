@@ -44,18 +44,8 @@ def write(
     Raises BadData when a row is bad, or when a split ends up with nothing to learn.
     """
     say(f"tokenising the data of {stage.name}")
-    split = _split(stage, keys)
-    encoder = Encoder(
-        tokenizer_json=words.backend_tokenizer.to_str(),
-        renderer=tokenizer.renderer(words),
-        objective=stage.objective,
-        max_length=stage.max_length,
-        eos_id=words.eos_token_id,
-        masked=masked,
-        too_long=stage.too_long,
-        last_answer=stage.learn == "LastAnswer",
-        split=split,
-    )
+    encoder = encoder_of(stage, keys, words, masked=masked)
+    split = encoder.split
     sources = {"train": found.train}
     if split or found.validation:
         sources["validation"] = found.validation or found.train
@@ -83,6 +73,24 @@ def write(
             | ({"duplicates": _duplicates(keys)} if name == "train" else {})
             for name in sources
         }
+
+
+def encoder_of(stage: Stage, keys: np.ndarray, words: Any, *, masked: bool) -> Encoder:
+    """Returns what makes tokens of a stage's rows. The arguments are those of `write`.
+
+    Raises BadData when the data cannot be divided as the plan asks.
+    """
+    return Encoder(
+        tokenizer_json=words.backend_tokenizer.to_str(),
+        renderer=tokenizer.renderer(words),
+        objective=stage.objective,
+        max_length=stage.max_length,
+        eos_id=words.eos_token_id,
+        masked=masked,
+        too_long=stage.too_long,
+        last_answer=stage.learn == "LastAnswer",
+        split=_split(stage, keys),
+    )
 
 
 def _split(stage: Stage, keys: np.ndarray) -> Split | None:

@@ -21,7 +21,7 @@ def _json_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, raw in enumerate(block.payload.split(b"\n")):
         if not raw.strip():
             continue
-        line = block.lines[number] if block.lines else block.first + number
+        line = _line(block, number)
         try:
             row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
@@ -43,6 +43,10 @@ def _json_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, row
 
 
+def _line(block: Block, number: int) -> int:
+    return block.lines[number] if block.lines else block.first + number
+
+
 def not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
     """Returns what is wrong with text that is no UTF-8."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -61,9 +65,10 @@ def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         rows = table.to_pylist()
     except Exception as error:
         # Text that is no UTF-8, times that Python has not, a field twice: each is an error of another class.
-        raise bad(block.name, block.first + _first_unreadable(table), f"a value cannot be read: {error}") from None
-    for line, row in enumerate(rows, block.first):
-        yield line, {name: _without_nulls(value) for name, value in row.items()}
+        line = _line(block, _first_unreadable(table))
+        raise bad(block.name, line, f"a value cannot be read: {error}") from None
+    for number, row in enumerate(rows):
+        yield _line(block, number), {name: _without_nulls(value) for name, value in row.items()}
 
 
 def _without_nulls(value: Any) -> Any:

@@ -1,0 +1,52 @@
+"""`slipway preview`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.options import HERE, Sets, Workdir
+
+SUFFIXES = (".html", ".json")
+
+
+def preview(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a TrainingRun; - is standard input.")],
+    sets: Sets = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a page (.html), or all of it (.json).")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="The device to estimate for, as in H100; else this machine's."),
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option("--tokens-per-second", metavar="N", min=0.001, help="A speed to tell the hours from."),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=0, max=100, help="Rows of each stage to show.")] = 3,
+    workdir: Workdir = HERE,
+) -> None:
+    """Show what would be learned, token by token, and what it would cost.
+
+    Reads the data and trains nothing. Exit code 2 when something of it would be refused.
+    """
+    from slipway.exit_codes import BadInput
+    from slipway.local import previewing
+    from slipway.screen.preview import page, terminal
+    from slipway.screen.printing import console
+
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
+    wanted = previewing.Wanted(device, tokens_per_second, rows)
+    found = previewing.preview_of(file, sets or (), workdir, wanted)
+    if output is None:
+        terminal.show(found, console())
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = found.model_dump_json(by_alias=True, indent=2) if output.suffix == ".json" else page.page(found)
+        output.write_text(text, encoding="utf-8")
+        print(f"{output}: refused: {len(found.problems)}, warnings: {len(found.warnings)}")
+    raise typer.Exit(2 if found.problems else 0)

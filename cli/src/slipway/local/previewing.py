@@ -1,0 +1,68 @@
+"""A preview, from the trainer as a process of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway import named_files
+from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
+from slipway.local.runs.sources import missing_runs
+from slipway.local.state import State
+from slipway_core.documents import loading
+from slipway_core.protocol import variables
+from slipway_core.protocol.preview import Preview
+
+
+@dataclass(frozen=True)
+class Wanted:
+    device: str | None
+    tokens_per_second: float | None
+    rows: int
+
+
+def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -> Preview:
+    """Returns the preview of a file; what the trainer says meanwhile goes to standard error.
+
+    Raises DocumentError for a file that is no run, BadInput when it names what is not there, and CliError when the
+    trainer cannot show anything, after it has said why.
+    """
+    run = loading.load_run(named_files.read(file), str(file), overrides=sets)
+    state = State.below(workdir)
+    missing = [f"{sentence}; correct the path" for sentence in named_files.missing_files(run, file.parent)]
+    missing += missing_runs(run, state)
+    if missing:
+        raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))
+    plan = named_files.plan_of(run, file)
+    with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder:
+        written, found = Path(folder) / "plan.json", Path(folder) / "preview.json"
+        written.write_text(plan.to_json(), encoding="utf-8")
+        code = subprocess.run(
+            [sys.executable, "-m", "slipway_trainer.main", "preview", *_arguments(written, found, wanted)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={
+                **os.environ,
+                **variables.QUIET_ENVIRONMENT,
+                "TOKENIZERS_PARALLELISM": "true",
+                variables.RUNS_VARIABLE: str(state.root / "runs"),
+            },
+            check=False,
+        ).returncode
+        if not found.exists():
+            raise CliError(f"{file}: cannot be previewed; the reason stands above", BAD_INPUT if code == 2 else FAILED)
+        return Preview.model_validate_json(found.read_text(encoding="utf-8"), by_alias=True, by_name=False)
+
+
+def _arguments(plan: Path, output: Path, wanted: Wanted) -> list[str]:
+    arguments = ["--plan", str(plan), "--output", str(output), "--rows", str(wanted.rows)]
+    if wanted.device is not None:
+        arguments += ["--device", wanted.device]
+    if wanted.tokens_per_second is not None:
+        arguments += ["--tokens-per-second", str(wanted.tokens_per_second)]
+    return arguments

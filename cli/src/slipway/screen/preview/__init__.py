@@ -1,0 +1,1 @@
+"""What a plan would learn, at the terminal and as a page."""

@@ -1,0 +1,119 @@
+"""What is said of a preview, at the terminal and on its page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slipway_core.protocol.preview import Amount, Cost, Fate, FileView, HeldOutView, Lengths, Preview, StageView
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def about(preview: Preview) -> str:
+    """Returns model, tokenizer and device in a line."""
+    return f"{preview.model} · {preview.tokenizer} · {preview.device}"
+
+
+def looked_at(preview: Preview) -> str:
+    """Returns of how much of the data the rest is told."""
+    if preview.sampled >= 1:
+        return "All rows were looked at."
+    return (
+        f"Rows are counted, and {preview.sampled:.1%} of them were looked at: ± is half of the 95 % interval. Faults, "
+        "duplicates and overlap are those of these rows; prepare looks at all."
+    )
+
+
+def amount(value: Amount) -> str:
+    """Returns a number with its margin."""
+    number = f"{value.value:,.0f}"
+    return f"{number} ± {value.margin:,.0f}" if value.margin else number
+
+
+def size(count: float) -> str:
+    """Returns bytes as a person reads them."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def file(view: FileView, name: str) -> tuple[str, ...]:
+    """Returns the cells of a file's row: name, form, rows, size, remark."""
+    remarks = [
+        "validation" if view.split == "validation" else "",
+        f"weight {view.weight:g}" if view.weight != 1 else "",
+        f"{view.looked_at:,} looked at" if view.looked_at < view.rows else "",
+    ]
+    return name, view.form or "unknown", f"{view.rows:,} rows", size(view.bytes), ", ".join(filter(None, remarks))
+
+
+def stage(view: StageView) -> str:
+    return f"{view.name}: {view.objective}, maxLength {view.max_length:,}"
+
+
+def tokens(view: StageView) -> Iterator[str]:
+    """Yields what an epoch holds, and what of the rows is not learned as it stands."""
+    yield (
+        f"{amount(view.tokens)} tokens in {amount(view.documents)} texts of {view.rows:,} rows; "
+        f"{amount(view.learned)} are learned"
+    )
+    if view.validation_tokens is not None:
+        yield f"{amount(view.validation_tokens)} tokens for the validation loss"
+    for fate in view.fates:
+        yield _fate(fate)
+    if view.duplicates:
+        yield f"{view.duplicates:,} rows say the same as one before them, and are learned again"
+
+
+def lengths(view: Lengths, max_length: int) -> str:
+    above = f"{view.above:.1%} are longer than maxLength {max_length:,}" if view.above else "none is cut"
+    return (
+        f"half have at most {view.median:,} tokens, 90 % {view.p90:,}, 99 % {view.p99:,}; the longest has "
+        f"{view.longest:,}; {above}"
+    )
+
+
+def cost(view: Cost) -> Iterator[str]:
+    """Yields steps, memory and time."""
+    extent = view.extent
+    epochs = f"{extent.epochs:,.2f}".rstrip("0").rstrip(".")
+    yield (
+        f"{extent.steps:,} steps of {extent.sequences:,} packed rows: {epochs} epochs, {extent.tokens:,.0f} tokens; "
+        f"{extent.padding:.1%} of the rows is padding"
+    )
+    yield f"{view.parameters:,} weights, {view.trained:,} of them trained"
+    if view.memory is not None:
+        memory = view.memory
+        needed = memory.state + memory.activations
+        checkpointing = ", gradient checkpointing" if memory.gradient_checkpointing else ""
+        yield (
+            f"about {size(needed)} of memory a process, of {size(memory.available)}: {size(memory.state)} of weights, "
+            f"gradients and optimizer, {size(memory.activations)} of activations ({memory.precision}, ZeRO stage "
+            f"{memory.zero_stage}, micro batch {memory.micro_batch:,}{checkpointing})"
+        )
+        if needed > memory.available:
+            yield "that does not fit: train on more or larger devices, with an adapter, or a smaller model"
+    if view.hours is not None and view.tokens_per_second is not None:
+        yield f"about {_time(view.hours)} at {view.tokens_per_second:,.0f} tokens/s, {view.speed}"
+    else:
+        yield "the time depends on the speed: state one with --tokens-per-second"
+
+
+def held_out(view: HeldOutView) -> Iterator[str]:
+    """Yields how much is held out, and what of it stands in the training data."""
+    if view.documents or view.prompts:
+        yield f"{view.documents:,} held-out documents and {view.prompts:,} prompts"
+    for pair in view.overlaps:
+        yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
+
+
+def _fate(fate: Fate) -> str:
+    examples = f" ({', '.join(fate.examples)}, …)" if fate.examples else ""
+    return f"{amount(fate.rows)} rows: {fate.what}{examples}"
+
+
+def _time(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:,.1f} h"

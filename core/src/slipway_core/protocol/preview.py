@@ -1,0 +1,173 @@
+"""What `slipway preview` shows of a plan before anything is trained: told by the trainer, drawn by the command line.
+
+Amounts are of all the data. Where `sampled` says so, they were told from some of the rows, and a margin says how well.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from slipway_core.resources.api import Api
+
+Split = Literal["train", "validation"]
+Layer = Literal["Read", "Learned", "Special", "SpecialLearned"]
+"""What a piece of a text is: read, or learned; of it special tokens apart."""
+
+
+class FileView(Api):
+    """A file that a source of the plan names."""
+
+    field: str
+    """Of the plan."""
+    name: str
+    split: Split
+    form: str | None
+    """None where its first row has none that can be used."""
+    rows: int
+    """Counted, all of them."""
+    looked_at: int
+    """Of these, the rows that everything else is told from."""
+    bytes: int
+    weight: float = 1.0
+    unused: dict[str, int] = Field(default_factory=dict[str, int])
+    """Fields that nothing asks for, with how many of the rows looked at have them."""
+
+
+class Amount(Api):
+    """A number of the whole data."""
+
+    value: float
+    margin: float = 0.0
+    """Half of the 95 % interval; 0 where every row was looked at."""
+
+
+class Fate(Api):
+    """What becomes of rows that are not learned as they stand."""
+
+    what: str
+    rows: Amount
+    examples: list[str] = Field(default_factory=list[str])
+    """The first of them, as file:line."""
+
+
+class Lengths(Api):
+    """Tokens of the rows, before any is cut."""
+
+    edges: list[int]
+    """Of the bins, one more than there are counts; the last bin holds all that is longer too."""
+    counts: list[float]
+    """Rows of each bin."""
+    median: int
+    p90: int
+    p99: int
+    longest: int
+    above: float
+    """Share of the rows that are longer than maxLength."""
+
+
+class Piece(Api):
+    text: str
+    layer: Layer
+
+
+class ShownRow(Api):
+    """A row as it is learned."""
+
+    place: str
+    form: str
+    texts: list[list[Piece]]
+    """Each a text of the shards."""
+    cut: bool = False
+    """Whether there is more of it than is shown."""
+
+
+class Extent(Api):
+    """How far the stage goes."""
+
+    steps: int
+    sequences: int
+    """Packed rows of a step."""
+    epochs: float
+    tokens: float
+    """Trained tokens, padding apart."""
+    padding: float
+    """Share of the packed rows that is padding."""
+
+
+class MemoryView(Api):
+    """What one process is estimated to need, in bytes."""
+
+    state: int
+    """Weights, gradients and optimizer."""
+    activations: int
+    available: int
+    zero_stage: int
+    micro_batch: int
+    gradient_checkpointing: bool
+    precision: str
+    reasons: dict[str, str]
+
+
+class Cost(Api):
+    extent: Extent
+    memory: MemoryView | None = None
+    """None where no model could be made of the plan."""
+    parameters: int = 0
+    trained: int = 0
+    tokens_per_second: float | None = None
+    speed: str = ""
+    """Where that speed is from."""
+    hours: float | None = None
+
+
+class StageView(Api):
+    name: str
+    objective: str
+    max_length: int
+    files: list[FileView]
+    rows: int
+    documents: Amount
+    """Texts of an epoch."""
+    tokens: Amount
+    learned: Amount
+    """Of the tokens, those that are targets."""
+    validation_tokens: Amount | None = None
+    fates: list[Fate] = Field(default_factory=list[Fate])
+    duplicates: int = 0
+    """Of the rows looked at, those that say the same as one before them."""
+    lengths: Lengths | None = None
+    cost: Cost | None = None
+    shown: list[ShownRow] = Field(default_factory=list[ShownRow])
+
+
+class OverlapView(Api):
+    held: str
+    training: str
+    rule: str
+    share: float
+
+
+class HeldOutView(Api):
+    documents: int = 0
+    prompts: int = 0
+    overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
+    """Of the rows looked at."""
+
+
+class Preview(Api):
+    run: str
+    model: str
+    """In a sentence."""
+    tokenizer: str
+    """In a sentence."""
+    device: str
+    sampled: float
+    """Share of the training rows that was looked at; 1.0 is all of them."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What would end the run, each with file, line or field, and what to do."""
+    warnings: list[str] = Field(default_factory=list[str])
+    stages: list[StageView] = Field(default_factory=list[StageView])
+    held_out: HeldOutView = HeldOutView()
+    seconds: float = 0.0

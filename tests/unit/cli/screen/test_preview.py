@@ -1,0 +1,183 @@
+"""A preview as people see it: at the terminal, in a pipe and as a page."""
+
+import io
+from html.parser import HTMLParser
+
+from rich.console import Console
+
+from slipway.screen.preview import page, sentences, terminal
+from slipway_core.protocol.preview import (
+    Amount,
+    Cost,
+    Extent,
+    Fate,
+    FileView,
+    HeldOutView,
+    Lengths,
+    MemoryView,
+    OverlapView,
+    Piece,
+    Preview,
+    ShownRow,
+    StageView,
+)
+
+HOSTILE = "<script>alert('床')</script> & [bold]no markup[/bold]"
+
+
+def seen(**changes):
+    stage = StageView(
+        name="sft",
+        objective="Chat",
+        max_length=64,
+        files=[
+            FileView(
+                field="stages[0].data.train[0].uri",
+                name="/home/me/data/a.jsonl",
+                split="train",
+                form="Messages",
+                rows=1000,
+                looked_at=100,
+                bytes=2048,
+                weight=2.0,
+            )
+        ],
+        rows=1000,
+        documents=Amount(value=990, margin=5),
+        tokens=Amount(value=50_000, margin=800),
+        learned=Amount(value=20_000, margin=300),
+        fates=[
+            Fate(
+                what="longer than maxLength: cut",
+                rows=Amount(value=30, margin=4),
+                examples=["/home/me/data/a.jsonl:7 (80 tokens)"],
+            )
+        ],
+        duplicates=2,
+        lengths=Lengths(
+            edges=[0, 32, 64, 96], counts=[600, 370, 30], median=30, p90=50, p99=70, longest=90, above=0.03
+        ),
+        cost=Cost(
+            extent=Extent(steps=12, sequences=64, epochs=1.5, tokens=75_000, padding=0.02),
+            memory=MemoryView(
+                state=3 << 30,
+                activations=1 << 30,
+                available=2 << 30,
+                zero_stage=1,
+                micro_batch=4,
+                gradient_checkpointing=True,
+                precision="BF16",
+                reasons={},
+            ),
+            parameters=1_000_000,
+            trained=1_000,
+            tokens_per_second=1000.0,
+            speed="as stated",
+            hours=75 / 3600,
+        ),
+        shown=[
+            ShownRow(
+                place="/home/me/data/a.jsonl:3",
+                form="Messages",
+                texts=[
+                    [
+                        Piece(text="<s>", layer="Special"),
+                        Piece(text=HOSTILE, layer="Read"),
+                        Piece(text="learn", layer="Learned"),
+                        Piece(text="ed", layer="Learned"),
+                        Piece(text="<end>", layer="SpecialLearned"),
+                    ]
+                ],
+            )
+        ],
+    )
+    return Preview(
+        **{
+            "run": "mine",
+            "model": "hf://org/base",
+            "tokenizer": "300 tokens",
+            "device": "H100",
+            "sampled": 0.1,
+            "stages": [stage],
+            "warnings": ["/home/me/data/a.jsonl: the field 'x' is not used"],
+            "held_out": HeldOutView(
+                documents=3, overlaps=[OverlapView(held="h.jsonl:1", training="a.jsonl:2", rule="equal", share=1.0)]
+            ),
+            **changes,
+        }
+    )
+
+
+def printed(preview, **console):
+    into = io.StringIO()
+    terminal.show(preview, Console(file=into, width=160, highlight=False, **console))
+    return into.getvalue()
+
+
+def test_in_a_pipe_what_is_learned_stands_in_brackets_and_nothing_is_coloured():
+    shown = printed(seen())
+    assert f"<s>{HOSTILE}⟦learned<end>⟧" in shown
+    assert "\x1b" not in shown
+    assert "50,000 ± 800 tokens in 990 ± 5 texts of 1,000 rows; 20,000 ± 300 are learned" in shown
+    assert "30 ± 4 rows: longer than maxLength: cut (a.jsonl:7 (80 tokens), …)" in shown
+    assert "12 steps of 64 packed rows: 1.5 epochs, 75,000 tokens" in shown
+    assert "that does not fit" in shown
+    assert "about 1 min at 1,000 tokens/s, as stated" in shown
+    assert "weight 2, 100 looked at" in shown
+    assert "h.jsonl:1 stands in a.jsonl:2 (equal, 100%)" in shown
+    assert "Nothing stands in the way of this run." in shown
+
+
+def test_at_a_terminal_it_is_in_colour():
+    shown = printed(seen(), force_terminal=True, color_system="standard")
+    assert "\x1b[1;32mlearn\x1b[0m\x1b[1;32med\x1b[0m\x1b[1;35m<end>" in shown
+    assert "⟦" not in shown
+
+
+def test_what_would_end_the_run_comes_last_so_that_it_is_read():
+    shown = printed(seen(problems=["/home/me/data/a.jsonl:4: no row"]))
+    assert shown.rstrip().splitlines()[-2].startswith("refused a.jsonl:4: no row")
+    assert "This would not run as it is." in shown
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.text = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_needs_nothing_else_and_what_rows_hold_is_text():
+    html = page.page(seen())
+    tags = Tags()
+    tags.feed(html)
+    assert not {tag for tag, _ in tags.found} & {"script", "link", "img", "iframe"}
+    assert not [attrs for _, attrs in tags.found if {"src", "href"} & attrs.keys()]
+    assert "http" not in html.replace("http-equiv", "")
+    assert HOSTILE in tags.text
+    assert [attrs["class"] for tag, attrs in tags.found if tag == "span"][-5:] == ["s", "r", "l", "l", "s l"]
+    assert "maxLength 64" in html
+
+
+def test_a_preview_of_nothing_is_shown_too():
+    nothing = StageView(
+        name="a",
+        objective="CausalLM",
+        max_length=8,
+        files=[],
+        rows=0,
+        documents=Amount(value=0),
+        tokens=Amount(value=0),
+        learned=Amount(value=0),
+    )
+    assert "0 tokens in 0 texts" in printed(seen(stages=[nothing]))
+    assert "0 tokens in 0 texts" in page.page(seen(stages=[nothing]))
+
+
+def test_sizes_are_those_that_a_person_reads():
+    assert [sentences.size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]

@@ -1,0 +1,160 @@
+"""What a preview says of a plan is what prepare and the training then do."""
+
+import json
+import random
+
+import pytest
+from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, workspace, write_rows
+
+from slipway_trainer.batches import row_stream
+from slipway_trainer.batches.row_stream import RowStream
+from slipway_trainer.batches.shards import Shards
+from slipway_trainer.prepare import prepare
+from slipway_trainer.preview import preview, sampled_file
+from slipway_trainer.preview.preview import Wanted
+from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.tokens import tokenizer
+
+CHATS = [chat(f"what is {n}?", f"it is {n} " * (1 + n % 30), "and then?", f"then {n}") for n in range(60)]
+
+
+def previewed(made, **wanted):
+    return preview.of_plan(made, Wanted(**{"device": "H100", **wanted}), lambda line: None, apart=False)
+
+
+def prepared(folder, made):
+    found = workspace(folder / "run", made)
+    prepare.run(made, found, attempt=1, say=lambda line: None)
+    return found, json.loads(found.prepared.read_text())
+
+
+def test_of_data_that_is_looked_at_whole_it_says_what_prepare_makes_and_how_far_the_training_goes(tmp_path):
+    made = plan(
+        causal(write_rows(tmp_path / "a.jsonl", *numbered(300)), validation={"fraction": 0.1}),
+        chatting(write_rows(tmp_path / "b.jsonl", *CHATS), max_length=48),
+    )
+    seen = previewed(made)
+    found, report = prepared(tmp_path, made)
+    assert (seen.problems, seen.sampled) == ([], 1.0)
+    for stage, view in zip(made.stages, seen.stages, strict=True):
+        counts = report["stages"][stage.name]["train"]
+        assert view.tokens.value == counts["tokens"]
+        assert view.learned.value == counts["learned_tokens"]
+        assert view.documents.value == counts["documents"]
+        shards = Shards.open(found.stage(stage.name).data("train"))
+        extent = row_stream.extent(stage, RowStream(shards, seed=stage.seed, max_length=stage.max_length))
+        assert (view.cost.extent.steps, view.cost.extent.sequences) == (extent.steps, extent.sequences)
+    assert seen.stages[0].validation_tokens.value == report["stages"]["pretrain"]["validation"]["tokens"]
+    cut = next(fate for fate in seen.stages[1].fates if "cut" in fate.what)
+    assert cut.rows.value == report["stages"]["sft"]["train"]["truncated"] > 0
+    assert cut.examples[0].startswith(str(tmp_path / "b.jsonl"))
+    longer = sum(fate.rows.value for fate in seen.stages[1].fates if "maxLength" in fate.what)
+    assert seen.stages[1].lengths.above == pytest.approx(longer / 60, abs=1e-5)
+
+
+def test_the_shown_rows_are_the_text_of_the_shards_with_what_is_learned_apart(tmp_path):
+    made = plan(chatting(write_rows(tmp_path / "a.jsonl", chat("who?", "床前明月光 me 🙂"))))
+    row = previewed(made).stages[0].shown[0]
+    found, _ = prepared(tmp_path, made)
+    tokens, learn = Shards.open(found.stage("sft").data("train")).document(0)
+    words = tokenizer.load(found)
+    assert "".join(piece.text for piece in row.texts[0]) == words.decode(tokens)
+    shown = "".join(piece.text for piece in row.texts[0] if "Learned" in piece.layer)
+    assert shown == words.decode(tokens[learn]) == "床前明月光 me 🙂<|im_end|>"
+    assert [piece.text for piece in row.texts[0] if piece.layer == "SpecialLearned"] == ["<|im_end|>"]
+    assert all("\ufffd" not in piece.text for piece in row.texts[0])
+
+
+def test_of_a_text_all_but_its_first_token_is_learned(tmp_path):
+    pieces = previewed(plan(causal(write_rows(tmp_path / "a.jsonl", text("one two"))))).stages[0].shown[0].texts[0]
+    assert (pieces[0].text, pieces[0].layer) == ("<s>", "Special")
+    assert "".join(piece.text for piece in pieces[1:]) == "one two</s>"
+    assert all("Learned" in piece.layer for piece in pieces[1:])
+
+
+def test_all_that_would_end_the_run_is_named_at_once_and_the_rest_is_shown(tmp_path):
+    bad, good = tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    held = write_rows(tmp_path / "held.jsonl", *numbered(2))
+    made = plan(
+        causal(write_rows(bad, text("fine"), b"{no json\n"), write_rows(good, *numbered(20))),
+        chatting(write_rows(tmp_path / "chat.jsonl", chat("who?", "me"), {"text": "no chat"})),
+        data=[{"uri": held}],
+    )
+    seen = previewed(made)
+    assert any(f"{bad}:2: not JSON" in problem for problem in seen.problems)
+    assert any(f"{tmp_path}/chat.jsonl:2" in problem for problem in seen.problems)
+    assert any("2 of 2 held-out documents stand in the training data" in problem for problem in seen.problems)
+    assert len(seen.held_out.overlaps) == 2
+    assert seen.stages[0].tokens.value > 0
+    assert seen.stages[1].tokens.value == 0
+    assert [view.form for view in seen.stages[0].files] == ["Text", "Text"]
+
+
+def test_what_is_most_likely_not_meant_is_a_warning(tmp_path):
+    long = {"prompt": "word " * 200, "completion": "end"}
+    rows = [chat("who?", f"me {n} " * 40) | {"chapter": n} for n in range(4)]
+    made = plan(
+        causal(write_rows(tmp_path / "a.jsonl", long), max_length=16),
+        chatting(write_rows(tmp_path / "b.jsonl", *rows), max_length=32),
+    )
+    warned = "\n".join(previewed(made).warnings)
+    assert "have no token that is learned: their prompts are longer than maxLength 16" in warned
+    assert "100% of the rows lose answers or their end to maxLength 32" in warned
+    assert "the field 'chapter' of 4 of 4 rows is not used" in warned
+
+
+def test_of_large_data_a_part_is_looked_at_and_its_estimates_hold_within_their_margins(tmp_path, monkeypatch):
+    rng = random.Random(3)
+    short = [text(" ".join(f"w{rng.randrange(50)}" for _ in range(rng.randrange(2, 40)))) for _ in range(2000)]
+    long = [text(" ".join(f"w{rng.randrange(50)}" for _ in range(rng.randrange(100, 300)))) for _ in range(500)]
+    made = plan(
+        causal(
+            write_rows(tmp_path / "a.jsonl", *short),
+            write_rows(tmp_path / "b.jsonl", *long),
+            write_rows(tmp_path / "c.jsonl", text("whole")),
+        )
+    )
+    whole = previewed(made)
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 60_000)
+    part = previewed(made)
+    assert part.sampled < 0.3
+    files = part.stages[0].files
+    assert [file.rows for file in files] == [2000, 500, 1]
+    assert files[2].looked_at == 1
+    true, guess = whole.stages[0].tokens, part.stages[0].tokens
+    # The tokenizer that is trained of a part has other words; on this text, nearly the same.
+    assert abs(guess.value - true.value) < guess.margin + 0.02 * true.value
+    assert 0 < guess.margin < 0.1 * true.value
+    assert part.stages[0].cost.extent.steps == pytest.approx(whole.stages[0].cost.extent.steps, rel=0.1)
+
+
+def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(50))
+    large = {"scratch": {"hiddenSize": 2048, "layers": 24, "heads": 16, "tokenizer": {"train": {"vocabSize": 300}}}}
+    seen = previewed(plan(causal(uri), model=large))
+    cost = seen.stages[0].cost
+    assert seen.device == "H100"
+    assert cost.memory.precision == "BF16"
+    assert cost.memory.state == 18 * cost.parameters
+    assert cost.hours is not None
+    assert "989 TFLOP/s" in cost.speed
+    assert previewed(plan(causal(uri)), tokens_per_second=10.0).stages[0].cost.hours == pytest.approx(
+        seen.stages[0].tokens.value / 36000, rel=0.01
+    )
+    with pytest.raises(BadConfig, match=r"--device H1000: is not known. These are: CPU, T4"):
+        previewed(plan(causal(uri)), device="H1000")
+
+
+def test_a_stage_after_one_with_an_adapter_trains_all_weights(tmp_path):
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(20))
+    costs = [
+        stage.cost for stage in previewed(plan(causal(uri, name="a") | {"adapter": {}}, causal(uri, name="b"))).stages
+    ]
+    assert costs[0].trained < costs[0].parameters
+    assert costs[1].trained == costs[1].parameters
+
+
+def test_data_that_is_not_there_is_named_and_nothing_is_shown(tmp_path):
+    seen = previewed(plan(causal(f"file://{tmp_path}/none.jsonl")))
+    assert any("there is no such file" in problem for problem in seen.problems)
+    assert seen.stages[0].tokens.value == 0

@@ -1,0 +1,1 @@
+"""What a plan would learn, shown before anything is trained."""

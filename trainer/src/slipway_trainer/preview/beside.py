@@ -1,0 +1,53 @@
+"""A process beside this one for what needs torch, whose import takes as long as looking at the rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from slipway_trainer.step import parent_death, startup
+from slipway_trainer.step.errors import OutOfMemory
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Beside:
+    """Runs one call after the other, of functions that can be sent to a process."""
+
+    def __init__(self, *, apart: bool = True) -> None:
+        """`apart`: False runs them in this process, where torch is imported already."""
+        self._apart = apart
+
+    def __enter__(self) -> Beside:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, initializer=_start) if self._apart else ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, function: Callable[Given, Result], *args: Given.args, **named: Given.kwargs) -> Future[Result]:
+        """Returns what the call will return or raise."""
+        return self._pool.submit(function, *args, **named)
+
+    @staticmethod
+    def result(call: Future[Result]) -> Result:
+        """Raises what the call raises, and OutOfMemory when its process was killed."""
+        try:
+            return call.result()
+        except BrokenProcessPool:
+            raise OutOfMemory(
+                "a process that estimates what the run costs was killed, most likely because memory ran out"
+            ) from None
+
+
+def _start() -> None:
+    parent_death.die_with_main_process()
+    startup.prepare_process()

@@ -1,0 +1,191 @@
+"""What a stage would cost: steps, memory and hours, before any of it is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from slipway_core.plan import Plan
+from slipway_core.protocol.preview import Cost, Extent, MemoryView
+from slipway_core.resources.stage import Stage
+from slipway_trainer.batches import row_stream
+from slipway_trainer.batches.row_stream import RowStream
+from slipway_trainer.prepare import preflight
+from slipway_trainer.preview import devices
+from slipway_trainer.preview.devices import Device
+from slipway_trainer.preview.tally import Tally
+from slipway_trainer.training import memory
+from slipway_trainer.training.memory import Machine, ModelSize
+
+if TYPE_CHECKING:
+    from slipway_trainer.training.precision import Precision
+
+UTILISATION = 0.35
+"""Share of a GPU's stated operations that a training of a language model gets, where no speed is stated."""
+_SMALL = 100_000_000
+"""Weights of a model below which it does not keep a GPU busy."""
+_MOST_DOCUMENTS = 1 << 20
+"""That are packed to see how much padding there is."""
+
+
+@dataclass(frozen=True)
+class _Documents:
+    lengths: np.ndarray
+    weights: np.ndarray
+
+
+class Costs(NamedTuple):
+    device: Device | None
+    stages: dict[str, Cost]
+    """Of each stage of which something is known, by its name."""
+
+
+def preflight_lines(plan: Plan, base: Path | None) -> list[str]:
+    """Returns what is said of the stages before any data is read. Raises what `preflight.check` raises."""
+    said: list[str] = []
+    preflight.check(plan, base, said.append)
+    return said
+
+
+def of_stages(
+    plan: Plan,
+    base: Path | None,
+    words: Any,
+    tallies: dict[str, list[Tally]],
+    device: Device | None,
+    tokens_per_second: float | None,
+) -> Costs:
+    """Returns what the stages cost.
+
+    Args:
+        base: folder of the base model; None when the plan makes a new one.
+        words: the run's tokenizer.
+        tallies: of the training data of each stage.
+        device: what this machine has when None.
+        tokens_per_second: of all devices together; told from the device when None.
+
+    Raises BadModel or BadConfig when the model cannot be made.
+    """
+    from slipway_trainer.model import adapter_targets, adapters, blueprint
+
+    device = device or devices.here()
+    model: Any = blueprint.of_run(plan, base, words)
+    found: dict[str, Cost] = {}
+    for stage in plan.stages:
+        sized = model
+        if stage.adapter is not None:
+            sized = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
+        size = _size(sized)
+        if stage.adapter is not None:
+            model = sized.unload().requires_grad_(True)
+        own = [tally for tally in tallies.get(stage.name, ()) if len(tally.documents)]
+        if own:
+            found[stage.name] = _of_stage(plan, stage, size, own, device, tokens_per_second)
+    return Costs(device, found)
+
+
+def _of_stage(
+    plan: Plan,
+    stage: Stage,
+    size: ModelSize,
+    tallies: Sequence[Tally],
+    device: Device,
+    tokens_per_second: float | None,
+) -> Cost:
+    extent = extent_of(stage, tallies)
+    precision = _precision(stage, device)
+    world = plan.compute.nodes * plan.compute.processes_per_node
+    free = device.memory if device.kind == "cuda" else device.memory // plan.compute.processes_per_node
+    choice = memory.choose(size, stage, precision, Machine(device.kind, free, world), extent.sequences)
+    speed, source = _speed(size, device, world, tokens_per_second)
+    return Cost(
+        extent=extent,
+        memory=MemoryView(
+            state=memory.state_bytes(size, precision, choice.zero_stage, world),
+            activations=memory.activation_bytes(
+                size,
+                precision,
+                choice.micro_batch * stage.max_length,
+                checkpointing=choice.gradient_checkpointing,
+            ),
+            available=free,
+            zero_stage=choice.zero_stage,
+            micro_batch=choice.micro_batch,
+            gradient_checkpointing=choice.gradient_checkpointing,
+            precision=precision,
+            reasons=choice.reasons,
+        ),
+        parameters=size.parameters,
+        trained=size.trainable,
+        tokens_per_second=speed,
+        speed=source,
+        hours=round(extent.tokens / speed / 3600, 4) if speed else None,
+    )
+
+
+def extent_of(stage: Stage, tallies: Sequence[Tally]) -> Extent:
+    """Returns how far a stage goes: as the training computes it where all rows were looked at, else told from them."""
+    lengths = np.concatenate([tally.documents for tally in tallies])
+    weights = np.concatenate([np.full(len(tally.documents), tally.weight * tally.scale) for tally in tallies])
+    # Of very many documents a part is packed; it leaves as much padding.
+    part = min(1.0, _MOST_DOCUMENTS / max(1.0, float(weights.sum())))
+    stream = RowStream(_Documents(lengths, weights * part), seed=stage.seed, max_length=stage.max_length)
+    rows = stream.first_row(1)
+    tokens = stream.tokens(stream.rows(0, rows))
+    filled = tokens / (rows * stage.max_length)
+    epoch = tokens / part
+    if part == 1.0 and all(tally.looked_at == tally.rows for tally in tallies) and stage.tokens is None:
+        whole = row_stream.extent(stage, stream)
+        steps, sequences, epochs = whole.steps, whole.sequences, whole.rows / rows
+    else:
+        sequences = row_stream.sequences_of(stage)
+        if stage.steps is not None:
+            steps = stage.steps
+        else:
+            wanted = stage.tokens if stage.tokens is not None else (stage.epochs or 1.0) * epoch
+            steps = max(1, math.ceil(wanted / (sequences * stage.max_length * filled)))
+        epochs = steps * sequences * stage.max_length * filled / epoch
+    return Extent(
+        steps=steps,
+        sequences=sequences,
+        epochs=round(epochs, 4),
+        tokens=round(epochs * epoch),
+        padding=round(1 - filled, 6),
+    )
+
+
+def _size(model: Any) -> ModelSize:
+    return ModelSize.of(
+        model.config,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+
+
+def _precision(stage: Stage, device: Device) -> Precision:
+    if stage.precision != "Auto":
+        return stage.precision
+    return "FP32" if device.kind == "cpu" else device.half
+
+
+def _speed(size: ModelSize, device: Device, world: int, stated: float | None) -> tuple[float | None, str]:
+    """Returns trained tokens a second of all devices, and where that is from.
+
+    A trained token takes about 6 operations a weight, and one with frozen weights 4 (Kaplan et al. 2020, 2.1).
+    """
+    if stated is not None:
+        return stated, "as stated"
+    if device.flops is None or size.parameters < _SMALL:
+        return None, ""
+    frozen = size.parameters - size.trainable
+    operations = 6 * size.trainable + 4 * frozen
+    speed = world * device.flops * UTILISATION / operations
+    return (
+        speed,
+        f"at {UTILISATION:.0%} of the {device.flops / 1e12:.0f} TFLOP/s that a {device.name} is stated to have",
+    )

@@ -1,0 +1,81 @@
+"""The device on which a plan is thought to run: one that is named, or what this machine has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slipway_host.limits import available_memory
+from slipway_trainer.step.errors import BadConfig
+
+_GIB = 1 << 30
+Half = Literal["BF16", "FP16"]
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    kind: str
+    """cpu or cuda."""
+    memory: int
+    """Bytes that a training may use: of a GPU without what its driver keeps."""
+    flops: float | None
+    """Dense operations a second in half precision, as the maker states them; None where they are not known."""
+    half: Half = "BF16"
+    """The half precision that it has."""
+
+
+def _gpu(name: str, gib: float, teraflops: float, half: Half = "BF16") -> Device:
+    return Device(name, "cuda", int(gib * _GIB), teraflops * 1e12, half)
+
+
+# GiB as CUDA reports them, and TFLOP/s of dense matrices without sparsity, by the data sheets.
+_KNOWN = (
+    _gpu("T4", 14.5, 65, "FP16"),
+    _gpu("V100", 31.5, 125, "FP16"),
+    _gpu("A10", 22, 125),
+    _gpu("L4", 22, 121),
+    _gpu("RTX3090", 23.5, 71),
+    _gpu("RTX4090", 23.5, 165),
+    _gpu("RTX5090", 31.3, 209),
+    _gpu("A6000", 47.4, 155),
+    _gpu("L40S", 44.4, 362),
+    _gpu("A100-40GB", 39.4, 312),
+    _gpu("A100", 79.2, 312),
+    _gpu("H100", 79.1, 989),
+    _gpu("H200", 139.8, 989),
+    _gpu("B200", 178.3, 2250),
+    _gpu("MI300X", 191.5, 1307),
+)
+
+
+def named(name: str) -> Device:
+    """Returns a device by its name; case, spaces and hyphens do not matter. Raises BadConfig that lists the names."""
+    wanted = _plain(name)
+    if wanted == "CPU":
+        return _this_machine()
+    found = next((device for device in _KNOWN if _plain(device.name) == wanted), None)
+    if found is None:
+        raise BadConfig(f"--device {name}: is not known. These are: CPU, {', '.join(device.name for device in _KNOWN)}")
+    return found
+
+
+def here() -> Device:
+    """Returns the first GPU of this machine; its CPU where it has none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return _this_machine()
+    properties = torch.cuda.get_device_properties(0)
+    name = _plain(properties.name)
+    known = max((d for d in _KNOWN if _plain(d.name) in name), key=lambda d: len(d.name), default=None)
+    half: Half = "BF16" if torch.cuda.is_bf16_supported(including_emulation=False) else "FP16"
+    return Device(properties.name, "cuda", torch.cuda.mem_get_info()[0], known.flops if known else None, half)
+
+
+def _this_machine() -> Device:
+    return Device("the CPU of this machine", "cpu", available_memory(), None)
+
+
+def _plain(name: str) -> str:
+    return "".join(name.upper().split()).replace("-", "").replace("_", "")

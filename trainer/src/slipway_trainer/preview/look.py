@@ -1,0 +1,167 @@
+"""The look at all files before anything is tokenised. What is wrong is collected; a run ends at the first fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from slipway_core.protocol.preview import FileView, Split
+from slipway_trainer.data import contamination, rows
+from slipway_trainer.data.contamination import Overlaps
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.inputs import FileKey, Input, Inputs, StageInputs
+from slipway_trainer.data.scan import Findings, Objective, Scan
+from slipway_trainer.preview.sampled_file import SampledFile, sampled
+from slipway_trainer.step.errors import Overlap, StepFailure
+
+MOST_PROBLEMS = 3
+"""Of a file that are named."""
+
+
+@dataclass
+class Looked:
+    """What was found in one file, read for one objective."""
+
+    file: SampledFile
+    form: str | None = None
+    keys: list[np.ndarray] = field(default_factory=list[np.ndarray])
+    unused: Counter[str] = field(default_factory=Counter[str])
+    prompted: bool = False
+    characters: int = 0
+    problems: list[str] = field(default_factory=list[str])
+
+    def add(self, findings: Findings) -> None:
+        self.keys.append(findings.keys)
+        self.unused.update(findings.unused)
+        self.prompted |= findings.prompted
+        self.characters += findings.characters
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in all of them."""
+
+    found: Inputs
+    """The data with the files that nothing is wrong with, as they are looked at."""
+    files: dict[tuple[Objective, FileKey], Looked]
+    overlaps: Overlaps
+    problems: list[str]
+
+    def keys_of(self, stage: StageInputs) -> np.ndarray:
+        """Returns uint64 [rows looked at] of the stage's training data: equal for equal documents."""
+        parts = [part for source in stage.train for file in source.files for part in self._of(stage, file.key).keys]
+        return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+    def masks(self, stage: StageInputs) -> bool:
+        """Whether some tokens of a stage's data are not learned."""
+        return stage.objective == "Chat" or any(self._of(stage, file.key).prompted for file in stage.files)
+
+    @property
+    def characters(self) -> int:
+        return sum(looked.characters for looked in self.files.values())
+
+    @property
+    def share(self) -> float:
+        """Of all training rows, those that were looked at."""
+        files = [looked.file for looked in self.files.values()]
+        return sum(file.looked_at for file in files) / max(1, sum(file.rows for file in files))
+
+    def views(self, stage: StageInputs) -> list[FileView]:
+        """Returns what is shown of each file of a stage, faulty ones too."""
+        return [
+            _view(self._of(stage, file.key), source, split)
+            for split, sources in _splits(stage)
+            for source in sources
+            for file in source.files
+        ]
+
+    def _of(self, stage: StageInputs, key: FileKey) -> Looked:
+        return self.files[stage.objective, key]
+
+
+def look(found: Inputs, held: HeldOut, *, drop: bool) -> Look:
+    """Returns what is in the training data, of each file a part that is small.
+
+    Args:
+        drop: whether held-out documents that stand in it are left out.
+    """
+    wanted = found.training_files()
+    files = sampled([file for _, file in wanted])
+    scan, overlaps = contamination.scan_for(held), Overlaps(held)
+    looked: dict[tuple[Objective, FileKey], Looked] = {
+        (objective, file.key): _look(scan, overlaps, objective, files[file.key]) for objective, file in wanted
+    }
+    problems = [problem for one in looked.values() for problem in one.problems]
+    try:
+        overlaps.refuse(documents_too=not drop)
+    except Overlap as error:
+        problems.append(str(error))
+    stages = {
+        name: replace(stage, train=_good(stage.train, stage, looked), validation=_good(stage.validation, stage, looked))
+        for name, stage in found.stages.items()
+    }
+    return Look(replace(found, stages=stages), looked, overlaps, problems)
+
+
+def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFile) -> Looked:
+    looked = Looked(file)
+    for problem in _fill(looked, scan, overlaps, objective):
+        if len(looked.problems) == MOST_PROBLEMS:
+            looked.problems.append(f"{file.name}: and more")
+            break
+        looked.problems.append(problem)
+    return looked
+
+
+def _fill(looked: Looked, scan: Scan, overlaps: Overlaps, objective: Objective) -> Iterator[str]:
+    """Looks at a file block by block. Yields what is wrong: the first fault of each block."""
+    try:
+        for block in looked.file.blocks():
+            try:
+                looked.form = looked.form or rows.form_of(block, objective)
+                findings = scan((objective, block))
+            except StepFailure as error:
+                yield str(error)
+                continue
+            looked.add(findings)
+            overlaps.add(looked.file.name, findings.matches, findings.wordings)
+    except StepFailure as error:
+        yield str(error)
+
+
+def _good(
+    sources: Sequence[Input], stage: StageInputs, looked: dict[tuple[Objective, FileKey], Looked]
+) -> tuple[Input, ...]:
+    return tuple(
+        replace(
+            source,
+            files=tuple(
+                looked[stage.objective, file.key].file
+                for file in source.files
+                if not looked[stage.objective, file.key].problems
+            ),
+        )
+        for source in sources
+    )
+
+
+def _splits(stage: StageInputs) -> tuple[tuple[Split, tuple[Input, ...]], ...]:
+    return ("train", stage.train), ("validation", stage.validation)
+
+
+def _view(looked: Looked, source: Input, split: Split) -> FileView:
+    file = looked.file
+    return FileView(
+        field=source.field,
+        name=file.name,
+        split=split,
+        form=looked.form,
+        rows=file.rows,
+        looked_at=file.looked_at,
+        bytes=file.size,
+        weight=source.weight,
+        unused=dict(looked.unused.most_common()),
+    )

@@ -1,0 +1,34 @@
+"""The frame around a preview: plan in, JSON and exit code out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from slipway_core import plan as plans
+from slipway_core.protocol import exit_codes
+from slipway_host.files import write_atomically
+from slipway_trainer.preview import preview
+from slipway_trainer.step import run_step
+
+
+def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: float | None, rows: int) -> int:
+    """Writes the preview of a plan, and returns the exit code: BAD_INPUT where something would end the run.
+
+    What cannot be shown at all goes to standard error, and no file is written.
+    """
+    wanted = preview.Wanted(device, tokens_per_second, rows)
+    try:
+        found = preview.of_plan(plans.load(plan.read_text(encoding="utf-8")), wanted, _say)
+    except BaseException as error:
+        failure = run_step.as_failure(error)
+        if failure is None:
+            raise
+        print(f"{failure.kind}: {failure}", file=sys.stderr)
+        return failure.exit_code
+    write_atomically(output, found.model_dump_json(by_alias=True) + "\n")
+    return exit_codes.BAD_INPUT if found.problems else exit_codes.DONE
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,296 @@
+"""What a plan would learn, token by token, and what it would cost, before anything is trained.
+
+It reads the data with what `prepare` reads it with, of large data a part; what would end the run is collected, so that
+all of it can be mended at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipway_core.plan import Plan
+from slipway_core.protocol.preview import Cost, HeldOutView, OverlapView, Preview, StageView
+from slipway_core.resources import uris
+from slipway_core.resources.stage import Stage
+from slipway_fetching import model_cache
+from slipway_trainer.data import held_out, inputs
+from slipway_trainer.data.encode import Encoder
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.inputs import Input, Inputs, StageInputs
+from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.prepare import preflight, prompt_check, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
+from slipway_trainer.preview import cost, devices, look, shown_rows, tally
+from slipway_trainer.preview.beside import Beside
+from slipway_trainer.preview.look import MOST_PROBLEMS, Look
+from slipway_trainer.preview.sampled_file import SampledFile
+from slipway_trainer.preview.tally import Tally
+from slipway_trainer.step.errors import StepFailure
+from slipway_trainer.step.progress import Say
+from slipway_trainer.step.requester import requester
+
+MOST_OVERLAPS = 50
+_MUCH_PADDING, _MANY_ROWS, _MOST_CUT = 0.3, 8, 0.5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the plan."""
+
+    device: str | None = None
+    """Name of a device; what is found here when None."""
+    tokens_per_second: float | None = None
+    rows: int = 3
+    """Of each stage that are shown."""
+
+
+@dataclass
+class _Encoded:
+    """What the rows of a stage became."""
+
+    encoder: Encoder
+    train: list[Tally] = field(default_factory=list[Tally])
+    validation: list[Tally] = field(default_factory=list[Tally])
+
+
+def of_plan(plan: Plan, wanted: Wanted, say: Say, *, apart: bool = True) -> Preview:
+    """Returns what is to be shown. Nothing is written but into a temporary folder.
+
+    Args:
+        say: told what goes on, a line at a time.
+        apart: whether torch is imported in a process beside this one; where it is already, that saves nothing.
+
+    Raises BadConfig for a device that is not known, and a FetchError when what lies elsewhere cannot be fetched.
+    """
+    started = time.monotonic()
+    device = devices.named(wanted.device) if wanted.device is not None else None
+    with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder, Beside(apart=apart) as beside:
+        seen = _See(plan, wanted, device, Path(folder), beside, say).see()
+    return seen.model_copy(update={"seconds": round(time.monotonic() - started, 2)})
+
+
+@dataclass
+class _See:
+    """One look at a plan; what is found wrong does not end it."""
+
+    plan: Plan
+    wanted: Wanted
+    device: devices.Device | None
+    folder: Path
+    beside: Beside
+    say: Say
+    problems: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
+
+    def see(self) -> Preview:
+        base = self._try(self._base)
+        there = base is not None or self.plan.model.from_ is None
+        checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
+        found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
+        if found is None:
+            found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
+        held = self._try(lambda: held_out.read(found)) or HeldOut([], [])
+        self.say("looking at the rows")
+        seen = look.look(found, held, drop=self.plan.evaluation.on_overlap == "Drop")
+        self.problems += seen.problems
+        words = self._try(lambda: self._tokenizer(base, seen)) if there else None
+        encoded: dict[str, _Encoded] = {}
+        costs = cost.Costs(self.device, {})
+        if words is not None:
+            self._try(lambda: prompt_check.check(held, words.words, preflight.longest(self.plan, base)))
+            encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
+            costs = self._try(lambda: self._costs(base, words, encoded)) or costs
+        stages = [
+            self._stage(stage, found, seen, encoded.get(stage.name), costs.stages.get(stage.name), words)
+            for stage in self.plan.stages
+        ]
+        if checked is not None:
+            self.warnings += self._try(lambda: self.beside.result(checked)) or []
+        return Preview(
+            run=self.plan.run.name,
+            model=_model(self.plan),
+            tokenizer=_tokenizer(words),
+            device=costs.device.name if costs.device is not None else "this machine",
+            sampled=round(seen.share, 6),
+            problems=list(dict.fromkeys(self.problems)),
+            warnings=list(dict.fromkeys(self.warnings)),
+            stages=stages,
+            held_out=_held(held, seen),
+        )
+
+    def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
+        train = {name: made.train for name, made in encoded.items()}
+        speed = self.wanted.tokens_per_second
+        return self.beside.result(
+            self.beside.start(cost.of_stages, self.plan, base, words.words, train, self.device, speed)
+        )
+
+    def _try(self, part: Any) -> Any:
+        """Returns what a part of the look gives; None after noting why it gives nothing."""
+        try:
+            return part()
+        except StepFailure as error:
+            self.problems.append(str(error))
+            return None
+
+    def _base(self) -> Path | None:
+        uri = self.plan.model.from_
+        if uri is None:
+            return None
+        if uris.parse(uri).remote:
+            # Without its weights: nothing is computed with it.
+            return model_cache.fetch(uri, requester("model.from"), self.folder / "models", weights=False, say=self.say)
+        return model_folder(uri)
+
+    def _tokenizer(self, base: Path | None, seen: Look) -> RunTokenizer | None:
+        if base is None and not seen.characters:
+            return None  # Nothing could be read, and why is among the problems.
+        return tokenizer_of_run.make(self.plan, base, seen.found, seen.characters, self.folder / "tokenizer", self.say)
+
+    def _encoded(self, stage: Stage, seen: Look, words: RunTokenizer) -> _Encoded | None:
+        """Makes tokens of what is looked at of a stage."""
+        found = seen.found.stages[stage.name]
+        keys = seen.keys_of(found)
+        encoder = self._try(lambda: stage_shards.encoder_of(stage, keys, words.words, masked=seen.masks(found)))
+        if encoder is None:
+            return None
+        made = _Encoded(encoder)
+        failures: list[str] = []
+        for sources, tallies in ((found.train, made.train), (found.validation, made.validation)):
+            for file, source in _files(sources):
+                own = Tally(file.name, file.rows, file.looked_at, source.weight)
+                aside = Tally(file.name, file.rows, file.looked_at, 1.0)
+                failures += _fill(encoder, file, own, aside)
+                tallies.append(own)
+                if aside.counts.rows:
+                    made.validation.append(aside)
+        self.problems += failures[:MOST_PROBLEMS]
+        if (more := len(failures) - MOST_PROBLEMS) > 0:
+            self.problems.append(f"stage {stage.name}: {more} more parts of its data hold such rows")
+        return made
+
+    def _stage(
+        self,
+        stage: Stage,
+        found: Inputs,
+        seen: Look,
+        made: _Encoded | None,
+        costs: Cost | None,
+        words: RunTokenizer | None,
+    ) -> StageView:
+        files = seen.views(found.stages[stage.name])
+        train = [] if made is None else made.train
+        keys = seen.keys_of(seen.found.stages[stage.name])
+        rows = sum(file.rows for file in files if file.split == "train")
+        view = StageView(
+            name=stage.name,
+            objective=stage.objective,
+            max_length=stage.max_length,
+            files=files,
+            rows=rows,
+            documents=tally.share_of(train, "documents"),
+            tokens=tally.tokens(train),
+            learned=tally.share_of(train, "learned_tokens"),
+            validation_tokens=tally.tokens(made.validation) if made is not None and made.validation else None,
+            fates=tally.fates(train),
+            duplicates=len(keys) - len(np.unique(keys)),
+            lengths=tally.lengths(train, stage.max_length),
+            cost=costs,
+            shown=[]
+            if made is None or words is None
+            else shown_rows.shown(
+                made.encoder,
+                [file for file, _ in _files(seen.found.stages[stage.name].train)],
+                words.words,
+                most=self.wanted.rows,
+            ),
+        )
+        if made is not None:
+            self.warnings += list(_warnings(stage, view, train))
+        return view
+
+
+def _files(sources: Sequence[Input]) -> Iterator[tuple[SampledFile, Input]]:
+    for source in sources:
+        for file in source.files:
+            assert isinstance(file, SampledFile)
+            yield file, source
+
+
+def _fill(encoder: Encoder, file: SampledFile, own: Tally, aside: Tally) -> Iterator[str]:
+    """Makes tokens of a file, block by block. Yields what is wrong with it: the first fault of each block."""
+    for block in file.blocks():
+        try:
+            outputs = encoder(block)
+        except StepFailure as error:
+            yield str(error)
+            continue
+        for into, (encoded, counts) in zip((own, aside), outputs, strict=True):
+            if counts.rows:
+                into.add(encoded, counts, encoder.max_length)
+
+
+def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator[str]:
+    """Yields what nobody refuses, and what is most likely not meant."""
+    place = f"stage {stage.name}"
+    if unlearned := sum(one.unlearned for one in train):
+        yield (
+            f"{place}: {unlearned:,} of the texts looked at have no token that is learned: their prompts are longer "
+            f"than maxLength {stage.max_length}. Raise it, or shorten the prompts"
+        )
+    looked = max(1, sum(one.counts.rows for one in train))
+    cut = sum(one.counts.truncated + one.counts.skipped + one.counts.dropped for one in train)
+    if cut / looked > _MOST_CUT:
+        yield (
+            f"{place}: {cut / looked:.0%} of the rows lose answers or their end to maxLength {stage.max_length}. "
+            f"Half of the rows have at most {view.lengths.median if view.lengths else 0:,} tokens. Raise maxLength"
+        )
+    apart = sum(one.counts.apart for one in train)
+    if apart:
+        yield (
+            f"{place}: the chat template renders a conversation otherwise at each turn, so that its answers are "
+            f"learned in texts of their own: {apart / looked:.1f} more texts a conversation"
+        )
+    padding = view.cost.extent.padding if view.cost else 0.0
+    # Of a handful of rows the last one is seldom full.
+    if padding > _MUCH_PADDING and view.tokens.value > _MANY_ROWS * stage.max_length:
+        yield (
+            f"{place}: {padding:.0%} of the packed rows is padding, which is computed for nothing. A larger maxLength "
+            "leaves less"
+        )
+    for file in view.files:
+        for name, count in list(file.unused.items())[:MOST_PROBLEMS]:
+            yield f"{file.name}: the field {name!r} of {count:,} of {file.looked_at:,} rows is not used"
+
+
+def _held(held: HeldOut, seen: Look) -> HeldOutView:
+    pairs = seen.overlaps.pairs
+    return HeldOutView(
+        documents=len(held.documents),
+        prompts=len(held.prompts),
+        overlaps=[
+            OverlapView(held=p["held"], training=p["training"], rule=p["rule"], share=p["share"])
+            for p in pairs[:MOST_OVERLAPS]
+        ],
+    )
+
+
+def _model(plan: Plan) -> str:
+    scratch = plan.model.scratch
+    if scratch is None:
+        return str(plan.model.from_)
+    return f"a new {scratch.architecture} of {scratch.layers} layers, {scratch.hidden_size} wide"
+
+
+def _tokenizer(words: RunTokenizer | None) -> str:
+    if words is None:
+        return "none could be made"
+    template = "its own chat template" if words.template == "Own" else f"the chat template {words.template}"
+    return f"{len(words.words):,} tokens, {template}"
