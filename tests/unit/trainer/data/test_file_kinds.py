@@ -98,6 +98,8 @@ BAD = [
     ("data.json", b'[{"text": "a"},\n {"text": "b"', r"data\.json:2: not JSON: Expecting ',' delimiter, near .*b"),
     ("data.json", b'[{"text": "a"}', r"data\.json:1: the list has no end: \] is missing"),
     ("data.json", b'[{"text": "a"} {"text": "b"}]', r"data\.json:1: elements of a list are separated by commas"),
+    ("data.json", b'{\n "data": [\n  {"text": "a"}\n ]\n}', r"data\.json:1: the file is one object of several lines"),
+    ("data.json", b'{"data": [\n{"text": "a"}]}', r"data\.json:1: the file is one object of several lines"),
     ("data.json", b'[{"text": "a"}]\n{}', r"data\.json:2: something stands after the list"),
     ("data.json", b'[{"text": "a"},\n{"text": "b", "text": "c"}]', r'data\.json:2: the key "text" stands twice'),
     ("data.json", b'[{"text": "a\nb"}]', "not JSON: Invalid control character"),

@@ -70,7 +70,7 @@ def test_turns_that_call_tools_reason_or_are_only_seen_keep_all_that_they_say(tm
             "tools": [TOOL],
             "messages": [
                 {"role": "developer", "content": "d"},
-                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "value": "b"}]},
                 {"role": "assistant", "content": None, "tool_calls": [CALL], "thinking": "so"},
                 {"role": "tool", "content": "", "tool_call_id": "1", "name": "add"},
                 {"role": "assistant", "content": "c", "weight": 0},
@@ -176,6 +176,13 @@ def test_a_row_that_may_be_two_things_is_read_as_its_source_says(tmp_path):
 REFUSED = [
     ([{"messages": TURNS}, {"question": "a", "answer": "b"}], "2: the row is QuestionAnswer and line 1 is Messages"),
     ([{"chosen": "a", "rejected": "b", "prompt": "c"}], "1: the rows are preferences .* no objective learns yet"),
+    ([{"conversations": [{"from": "human", "value": "a"}], "chosen": {"from": "gpt", "value": "b"},
+       "rejected": {"from": "gpt", "value": "c"}}], "1: the rows are preferences .* no objective learns yet"),
+    ([{"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "reasoning", "value": "so"}]}]}],
+     'content of turn 2 .assistant. has a part of type "reasoning". Write it into reasoning_content of the turn'),
+    ([{"messages": [{"role": "user", "content": [{"type": "text"}]}, TURNS[1]]}],
+     'a text part of turn 1 .user. has no text: it is {"type": "text"}'),
+    ([{"turns": ["a", "b"], "id": 1}], r"rows\.$"),  # No column is offered that holds something else.
     ([{"text": "a"}], "1: the rows are Text, which objective: CausalLM learns from"),
     ([{"query": "a", "response": "b"}], "add 'columns: {user: query, assistant: response}' beside the uri"),
     ([{"dialog": TURNS}], "add 'columns: {messages: dialog}' beside the uri"),
@@ -244,6 +251,13 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
         (seen, (ANSWER,), (Turn("assistant", "c"),)),
         (seen, (ANSWER,), (Turn("assistant", "c"),)),
     ]
+    asked = [{"from": "human", "value": "a"}]
+    (other,) = read(
+        tmp_path,
+        {"conversations": asked, "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"}},
+        parse=rows.preferences,
+    )
+    assert (other.prompt, other.chosen, other.rejected) == (seen, (ANSWER,), (Turn("assistant", "c"),))
     for row, message in (
         ({"chosen": "a", "rejected": "b"}, "no beginning in common and there is no prompt"),
         ({"prompt": "p", "chosen": "a", "rejected": "a"}, "say the same"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from slipway_trainer.data.bad_row import BadRow
 from slipway_trainer.data.formats.row_format import ALLOWED, REQUIRED, Format, Use
@@ -38,20 +38,29 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
     return rest | {name: row[column] for name, column in columns.items() if name not in absent}
 
 
-def suggestion(names: Iterable[str], use: Use) -> str | None:
-    """Returns the line that a source could have, where the columns of a row are like ours of another name."""
-    known = {name.casefold(): name for name in names}
+def suggestion(row: Mapping[str, Any], use: Use) -> str | None:
+    """Returns the line that a source could have, where the columns of a row are like ours of another name and hold what
+    ours do."""
+    known = {name.casefold(): name for name in row}
     for fields in _OFFERED[use]:
         found: dict[str, str] = {}
         for field in fields:
             options = (field, *_LIKE[field])
-            match = next((known[name] for name in options if name in known and known[name] not in found.values()), None)
+            free = (known[name] for name in options if name in known and known[name] not in found.values())
+            match = next((name for name in free if _may_be(field, row[name])), None)
             if match is None:
                 break
             found[field] = match
         else:
             return f"columns: {{{', '.join(f'{field}: {column}' for field, column in found.items())}}}"
     return None
+
+
+def _may_be(field: str, value: Any) -> bool:
+    if field != "messages":
+        return isinstance(value, str)
+    turns = cast(list[Any], value) if isinstance(value, list) else []
+    return bool(turns) and isinstance(turns[0], dict)
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from slipway_trainer.data.bad_row import BadRow
 from slipway_trainer.data.formats import turns
 from slipway_trainer.data.formats.conversation_rows import filled, required
+from slipway_trainer.data.formats.row_format import CONVERSATION_FIELDS
 from slipway_trainer.data.formats.turns import Turn
 
 
@@ -20,13 +21,13 @@ class Preference:
 
 
 def preference(row: Mapping[str, Any]) -> Preference:
-    """Returns what a row prefers to what. Without a prompt of its own, that is how the two conversations begin.
+    """Returns what a row prefers to what. The prompt is a field of its own, a conversation, or how the two begin.
 
     Raises BadRow; KeyError names a field that the row has not.
     """
     chosen, rejected = (_turns(row, name) for name in ("chosen", "rejected"))
-    if row.get("prompt") is not None:
-        prompt = _turns(row, "prompt", role="user")
+    if name := next((name for name in ("prompt", *CONVERSATION_FIELDS) if row.get(name) is not None), None):
+        prompt = _turns(row, name, role="user")
     else:
         same = 0
         while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
@@ -44,4 +45,10 @@ def preference(row: Mapping[str, Any]) -> Preference:
 
 def _turns(row: Mapping[str, Any], name: str, *, role: turns.Role = "assistant") -> tuple[Turn, ...]:
     value = required(row, name)
-    return turns.of_messages(cast(Any, value), name) if isinstance(value, list) else (Turn(role, filled(row, name)),)
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        return (Turn(role, filled(row, name)),)
+    found = cast(list[Any], value)
+    speaks = bool(found) and isinstance(found[0], dict) and "from" in found[0]
+    return turns.of_speakers(found, name) if speaks else turns.of_messages(found, name)

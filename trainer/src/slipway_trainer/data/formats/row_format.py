@@ -32,7 +32,7 @@ OPTIONAL: dict[Format, tuple[str, ...]] = {
     "PromptCompletion": ("system", "tools"),
     "QuestionAnswer": ("system",),
     "UserAssistant": ("system",),
-    "Preference": ("prompt",),
+    "Preference": ("prompt", *CONVERSATION_FIELDS),
     "Prompt": ("answer", "system"),
 }
 ALLOWED: dict[Use, tuple[Format, ...]] = {
@@ -86,6 +86,9 @@ def _of_fields(row: Mapping[str, Any]) -> tuple[Format, ...]:
             found.append(form)
     if "Prompt" in found and ("completion" in row or "chosen" in row):
         found.remove("Prompt")
+    if "Preference" in found:
+        # The conversation is its prompt: alone it would be learned without the answers.
+        return tuple(form for form in found if form not in ("Messages", "ShareGPT"))
     return tuple(found)
 
 

@@ -29,6 +29,14 @@ SPEAKERS: dict[str, Role] = {
 """Who speaks in a row whose turns are {"from", "value"}."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """What the reasoning before an answer is called, in rows and in templates."""
+_TEXT_OF_PART = ("text", "value")
+_ELSEWHERE = {
+    "reasoning": "reasoning_content",
+    "thinking": "reasoning_content",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+}
+"""Parts of a content that have a field of the turn."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +187,25 @@ def _content(value: Any, what: str, *, needed: bool) -> str:
     texts: list[str] = []
     for part in cast(list[Any], value):
         kind = part.get("type", "text") if isinstance(part, dict) else None
+        if kind in _ELSEWHERE:
+            raise BadRow(
+                f"the content of {what} has a part of type {shown(kind)}. Write it into {_ELSEWHERE[kind]} of the turn"
+            )
         if kind != "text":
             shows = f"a part of type {shown(kind)}" if isinstance(kind, str) else shown(part)
             raise BadRow(
                 f'the content of {what} has {shows}: models of text alone are trained. Parts are {{"type": "text", '
                 '"text": …}; remove the row, or what is no text of it'
             )
-        texts.append(string(part.get("text"), f"a text part of {what}"))
+        texts.append(_text_of(part, what))
     return "\n".join(texts)
+
+
+def _text_of(part: Mapping[str, Any], what: str) -> str:
+    name = next((name for name in _TEXT_OF_PART if name in part), None)
+    if name is None:
+        raise BadRow(f'a text part of {what} has no text: it is {shown(part)}. Parts are {{"type": "text", "text": …}}')
+    return string(part[name], f"{name} of a text part of {what}")
 
 
 def _is_learned(turn: Mapping[str, Any]) -> bool:

@@ -41,6 +41,8 @@ def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | N
     if not turns and _OF_ROW.isdisjoint(row):
         return None  # As nearly all rows are.
     lost = _unrendered(row, turns) if rendered else []
+    if lost and any(name.partition(" ")[0] in _MEDIA for name in lost):
+        return f"{_listed(lost)} would be lost: models of text alone are trained. Remove the row, or the field"
     if lost:
         return (
             f"{_listed(lost)} would be lost: no chat template is given it yet. Write what is meant into a content, "

@@ -29,7 +29,20 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
             return
     except compression.Damaged as error:
         raise json_lines.damaged(name, "line 0", error) from None
-    yield from json_lines.blocks(path, name, reading)
+    for block in json_lines.blocks(path, name, reading):
+        if block.first == 1 and _is_begun(block.payload.partition(b"\n")[0]):
+            raise bad(
+                name,
+                1,
+                "the file is one object of several lines. Rows are a list, [{…}, …], or an object a line: write the "
+                "rows that it holds into a file of their own",
+            )
+        yield block
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether a line begins an object that a later one ends."""
+    return line.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") and line.rstrip().endswith((b"{", b"["))
 
 
 def _begins_with_bracket(path: Path) -> bool:
