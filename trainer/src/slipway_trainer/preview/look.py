@@ -125,6 +125,8 @@ def _fill(looked: Looked, scan: Scan, overlaps: Overlaps, objective: Objective) 
                 findings = scan((objective, block))
             except StepFailure as error:
                 yield str(error)
+                if looked.form is None:
+                    return  # It holds for every row.
                 continue
             looked.add(findings)
             overlaps.add(looked.file.name, findings.matches, findings.wordings)
