@@ -145,6 +145,7 @@ class ExecutorDefaults:
 
 _NEWER: Mapping[str, Mapping[str, str]] = {
     "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
+    "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File"},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File"},
     "evaluation": {"onOverlap": "Refuse"},

@@ -66,6 +66,7 @@ DIGESTS = {
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
     "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
+    "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph")],
     "evaluation": [("onOverlap", "Drop")],
     "held out": [("format", "Text"), ("documents", "Paragraph")],
@@ -84,6 +85,7 @@ def places(said):
     stage, evaluation = said["stages"][0], said["evaluation"]
     return {
         "stages": stage,
+        "data": stage["data"],
         "train": stage["data"]["train"][0],
         "evaluation": evaluation,
         "held out": evaluation["data"][0],

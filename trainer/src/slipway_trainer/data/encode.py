@@ -59,12 +59,26 @@ class Counts:
     template renders the start of a conversation otherwise than its whole."""
     opened: int = 0
     """Conversations that the assistant opens, and whose first turn the template does not let be learned."""
+    normalized: int = 0
+    """Rows that data.normalization changed."""
+    normalized_by: dict[str, int] = field(default_factory=dict[str, int])
+    """Of them, those that each form changed; several may have changed one."""
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
-            if name != "skipped_lines":
+            if name not in ("skipped_lines", "normalized_by"):
                 setattr(self, name, getattr(self, name) + value)
+        for form, rows_changed in other.normalized_by.items():
+            self.normalized_by[form] = self.normalized_by.get(form, 0) + rows_changed
         self.skipped_lines = (self.skipped_lines + other.skipped_lines)[:SHOWN_SKIPPED]
+
+
+    def saw(self, row: rows.Document | Conversation) -> None:
+        """Counts a row, whatever becomes of it."""
+        self.rows += 1
+        self.normalized += bool(row.normalized)
+        for form in row.normalized:
+            self.normalized_by[form] = self.normalized_by.get(form, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,7 @@ class Encoder:
         for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
             ids, seen = self._after_prompt(row.text[: row.prompt], row.text[row.prompt :], ids)
             tokens = ids if ids[-1:] == [self.eos_id] else [*ids, self.eos_id]
-            output.counts.rows += 1
+            output.counts.saw(row)
             if len(tokens) > self.max_length:
                 if self.too_long == "Refuse":
                     raise self._refused(name, row.line, len(tokens))
@@ -166,7 +180,7 @@ class Encoder:
         outputs = _Output(), _Output()
         for row, encoded, set_aside in zip(found, self._encoded(name, found), aside, strict=True):
             output = outputs[int(set_aside)]
-            output.counts.rows += 1
+            output.counts.saw(row)
             output.counts.unanswered += row.turns[-1].role != "assistant"
             output.counts.opened += sum(map(len, encoded)) < sum(self._learned(row))
             output.counts.apart += len(encoded) - 1

@@ -10,6 +10,7 @@ from typing import Any
 from slipway_core.plan import Plan
 
 VERSION = 1
+UNFIT = ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
 METRICS = 40
 """Of all stages together that the result names."""
 
@@ -41,7 +42,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
+        for name in (*UNFIT, "normalized")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -58,6 +59,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
     """Yields for people how much each split holds, and what became of rows that did not fit."""
     for stage, splits in stages.items():
         for split, counts in splits.items():
+            by_form = ", ".join(f"{form} {rows}" for form, rows in sorted(counts["normalized_by"].items()))
             notes = [
                 f"{counts[name]} {what}"
                 for name, what in (
@@ -68,6 +70,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("unanswered", "with turns after the last answer, which were left out"),
                     ("opened", "opened by the assistant, whose first turn is read and not learned"),
                     ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
+                    ("normalized", f"changed by data.normalization: {by_form}"),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)
