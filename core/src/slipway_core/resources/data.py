@@ -127,8 +127,8 @@ class StageData(Api):
     Fields that nothing asks for are the user's own, and named by prepare. One that would change what is rendered or
     learned and is not used yet, such as a picture or a weight of a half, is refused."""
     temperature: float | None = Field(default=None, ge=1, le=100)
-    """Mixes the sources by their sizes: the share of one with n tokens is proportional to n^(1/temperature). 1 keeps the
-    sizes, 3 is common for languages, 100 makes the shares nearly equal. The stage has steps or tokens."""
+    """Mixes the sources by their sizes: the share of one with n tokens is proportional to n^(1/temperature). 1 keeps
+    the sizes, 3 is common for languages, 100 makes the shares nearly equal. The stage has steps or tokens."""
     normalization: Annotated[list[TextForm], Field(min_length=1, max_length=3)] | None = None
     """What is done to texts and to the contents of turns before they are learned; nothing when left out. NFC composes
     characters, LineEnds makes every line end a line feed, Strip takes the white space off both ends. Also done to

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderabl
 
 SHOWN_SKIPPED = 20
 SHOWN_CHARACTERS = 40
+SHOWN_LEFT_OUT = 100
+"""Characters of a row that is left out for another one."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class Counts:
             self.normalized_by[form] = self.normalized_by.get(form, 0) + rows_changed
         self.skipped_lines = (self.skipped_lines + other.skipped_lines)[:SHOWN_SKIPPED]
 
-
     def saw(self, row: rows.Document | Conversation) -> None:
         """Counts a row, whatever becomes of it."""
         self.rows += 1
@@ -90,6 +91,15 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A block, and which of its rows are left out since others say the same."""
+
+    block: Block
+    left_out: np.ndarray | None = None
+    """bool [rows]; None where all stay."""
+
+
+@dataclass(frozen=True)
 class _Answer:
     end: int
     """Tokens of its text up to its own end."""
@@ -102,7 +112,8 @@ class _Answer:
 class Encoder:
     """Called with blocks of a file; can be sent to other processes.
 
-    Returns a pair for training and validation data; without a split the second has no rows.
+    Returns a pair for training and validation data, of which without a split the second has no rows, and how each row
+    begins that is left out.
     """
 
     tokenizer_json: str
@@ -121,11 +132,14 @@ class Encoder:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_tokenizer": None}
 
-    def __call__(self, block: Block) -> tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]]:
+    def __call__(self, job: Job) -> tuple[tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]], list[str]]:
         """Raises BadData for a row that is bad or that the chat template refuses, and BadModel."""
+        block = job.block
         if self.objective == "CausalLM":
-            return self._causal(block.name, rows.documents(block))
-        return self._chat(block.name, rows.conversations(block))
+            texts, left = _without(rows.documents(block), job.left_out)
+            return self._causal(block.name, texts), [row.text[:SHOWN_LEFT_OUT] for row in left]
+        found, left = _without(rows.conversations(block), job.left_out)
+        return self._chat(block.name, found), [_begins(row) for row in left]
 
     @property
     def tokenizer(self) -> Any:
@@ -293,6 +307,23 @@ class Encoder:
             return np.zeros(count, bool)
         found = np.array(keys, np.uint64)
         return validation_split.set_aside(found, threshold=self.split.threshold, seed=self.split.seed)
+
+
+Row = TypeVar("Row")
+
+
+def _without(found: list[Row], left_out: np.ndarray | None) -> tuple[list[Row], list[Row]]:
+    """Returns the rows that stay, and those that are left out."""
+    if left_out is None:
+        return found, []
+    marked = list(zip(found, left_out.tolist(), strict=True))
+    return [row for row, gone in marked if not gone], [row for row, gone in marked if gone]
+
+
+def _begins(row: Conversation) -> str:
+    """What is asked first is what tells conversations apart for a person."""
+    asked = next((turn for turn in row.turns if turn.role == "user"), row.turns[0])
+    return asked.said[:SHOWN_LEFT_OUT]
 
 
 class _Output:

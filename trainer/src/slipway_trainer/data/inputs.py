@@ -79,6 +79,11 @@ class StageInputs:
     """Which rows of `train` are left out for what stands before them."""
 
     @property
+    def train_places(self) -> list[tuple[Objective, FileKey]]:
+        """Of all that it learns from, in the order in which it is read."""
+        return [(self.objective, file.key) for source in self.train for file in source.files]
+
+    @property
     def files(self) -> list[InputFile]:
         return [file for source in (*self.train, *self.validation) for file in source.files]
 
@@ -96,6 +101,14 @@ class Inputs:
             for file in stage.files:
                 found[stage.objective, file.key] = file
         return [(objective, file) for (objective, _), file in found.items()]
+
+    def deduplicated(self) -> dict[tuple[Objective, FileKey], Deduplicate]:
+        """Returns for each file of which a stage leaves rows out the most that one asks for."""
+        found: dict[tuple[Objective, FileKey], Deduplicate] = {}
+        for stage in self.stages.values():
+            for place in stage.train_places if stage.deduplicate != "None" else ():
+                found[place] = "Near" if "Near" in (found.get(place), stage.deduplicate) else "Exact"
+        return found
 
     @property
     def text_bytes(self) -> int:

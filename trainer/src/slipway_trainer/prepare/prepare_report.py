@@ -42,7 +42,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in (*UNFIT, "normalized")
+        for name in (*UNFIT, "deduplicated", "normalized")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -71,12 +71,18 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("opened", "opened by the assistant, whose first turn is read and not learned"),
                     ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
                     ("normalized", f"changed by data.normalization: {by_form}"),
+                    ("deduplicated", _left_out(counts)),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)
             ]
             detail = f" ({'; '.join(notes)})" if notes else ""
             yield f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}"
+
+
+def _left_out(counts: dict[str, Any]) -> str:
+    near = counts.get("deduplicated_near", 0)
+    return f"left out, {near} of them nearly the same as another row, the others the same: duplicates.jsonl has them"
 
 
 def _digest(report: dict[str, Any]) -> str:
