@@ -73,7 +73,7 @@ def _sketch(text: str) -> np.ndarray:
 
     found = units(text)
     grams = [" ".join(found[start : start + GRAM]) for start in range(max(1, len(found) - GRAM + 1))]
-    sketch = rensa.RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
+    sketch = rensa.RMinHash(num_perm=PERMUTATIONS, seed=_SEED)  # pyright: ignore[reportAttributeAccessIssue]
     sketch.update(grams)
     return np.array(sketch.digest(), np.uint32).astype(np.uint8)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from slipway_core.plan import Plan
+from slipway_trainer.prepare import source_shares
 
 VERSION = 1
 UNFIT = ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
@@ -47,7 +48,13 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
     # A result has 4 KiB, and what was left out is worth more there than the sizes; the report has all of it.
-    return dict([*unfit, *sizes][:METRICS]) | {
+    shares = [
+        (f"{stage}_train_share_{number}", float(source["share"]))
+        for stage, found in report["stages"].items()
+        for number, source in enumerate(found["train"].get("sources", ()))
+        if source["asked"] is not None
+    ]
+    return dict([*unfit, *sizes, *shares][:METRICS]) | {
         "vocabulary": float(report["tokenizer"]["vocabulary"]),
         "evaluation_documents": float(report["evaluation"]["documents"]),
         "evaluation_dropped": float(report["evaluation"].get("dropped", 0)),
@@ -76,6 +83,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                 )
                 if counts.get(name)
             ]
+            yield from source_shares.lines(stage, counts.get("sources", ()))
             detail = f" ({'; '.join(notes)})" if notes else ""
             yield f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}"
 

@@ -15,9 +15,11 @@ from slipway_trainer.batches.shards import ShardWriter
 from slipway_trainer.data import inputs, parallel, validation_split
 from slipway_trainer.data.encode import Counts, Encoder, Job, Split
 from slipway_trainer.data.inputs import Input, StageInputs
+from slipway_trainer.prepare import source_shares
 from slipway_trainer.prepare.duplicates_file import DuplicatesFile, DuplicatesOfStage
 from slipway_trainer.prepare.marked_rows import LeftOut
 from slipway_trainer.prepare.row_progress import RowProgress
+from slipway_trainer.prepare.source_shares import SourceCounts
 from slipway_trainer.step.errors import BadData
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say
@@ -79,16 +81,21 @@ def write(
             for name in sources
         }
         told = duplicates.of_stage(stage.name, left_out)
-        counts = _tokenise(encoder, _jobs(found.train, left_out), "train", writers, workers, say, told)
+        by_source = {source.field: SourceCounts() for source in (*found.train, *found.validation)}
+        counts = _tokenise(encoder, _jobs(found.train, left_out), "train", writers, by_source, workers, say, told)
         if found.validation:
-            counts |= _tokenise(encoder, _jobs(found.validation), "validation", writers, workers, say, told)
+            jobs = _jobs(found.validation)
+            counts |= _tokenise(encoder, jobs, "validation", writers, by_source, workers, say, told)
         for name in sources:
             _refuse_empty(stage, name, counts.get(name))
+        shares = source_shares.find(stage, found.train, by_source, writers["train"].lengths)
+        if shares.mixture is not None:
+            writers["train"].mix(shares.mixture)
         return {
             name: asdict(counts[name])
             | {"digest": writers[name].finish(fence.check)}
             | {"files": [entry for source in sources[name] for entry in source.to_documents()]}
-            | ({"duplicates": _duplicates(keys)} | told.report if name == "train" else {})
+            | ({"duplicates": _duplicates(keys)} | told.report | {"sources": shares.report} if name == "train" else {})
             for name in sources
         }
 
@@ -111,6 +118,7 @@ def _tokenise(
     jobs: Iterable[tuple[Input, Job]],
     split: str,
     writers: dict[str, ShardWriter],
+    by_source: dict[str, SourceCounts],
     workers: int,
     say: Say,
     told: DuplicatesOfStage,
@@ -121,6 +129,7 @@ def _tokenise(
     for source, (outputs, left) in parallel.tagged(encoder, jobs, workers=workers):
         progress.add(sum(counted.rows for _, counted in outputs) + len(left))
         told.add(left)
+        by_source[source.field].add(outputs[0][1])
         for name, weight, (encoded, counted) in zip((split, "validation"), (source.weight, 1.0), outputs, strict=True):
             if counted.rows:
                 writers[name].add(encoded.tokens, encoded.lengths, weight, encoded.learn)
