@@ -126,6 +126,14 @@ def test_E_a_field_that_came_later_is_part_of_the_digest_where_it_says_something
     assert (difference.field.rsplit(".", 1)[1], difference.is_) == (name, value)
 
 
+def test_E_the_order_in_which_a_set_is_written_is_no_part_of_a_plan():
+    def normalized(*forms):
+        stage = {"name": "a", "data": {"train": [{"uri": "pvc://a/b"}], "normalization": list(forms)}}
+        return a_plan(a_run(stages=[stage]))
+
+    assert normalized("NFC", "Strip") == normalized("Strip", "NFC")
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest(version):
     document = json.loads(a_plan(a_run(), version).to_json())

@@ -74,7 +74,7 @@ def find(stage: Stage, sources: Sequence[Input], counts: Mapping[str, SourceCoun
     windows, times_seen = [], np.zeros(len(lengths), np.int64)
     for bins in rows.windows():
         windows.append((len(bins), rows.tokens(bins)))
-        times_seen += np.bincount(bins.documents, minlength=len(lengths))
+        np.add.at(times_seen, bins.documents, 1)
     parts = np.split(np.arange(len(lengths)), np.cumsum([count.documents for count in own])[:-1])
     seen = [int((times_seen[part] * lengths[part]).sum()) for part in parts]
     times = [[int(times_seen[part].min()), int(times_seen[part].max())] if len(part) else [0, 0] for part in parts]

@@ -88,6 +88,8 @@ def write(
             counts |= _tokenise(encoder, jobs, "validation", writers, by_source, workers, say, told)
         for name in sources:
             _refuse_empty(stage, name, counts.get(name))
+        if stage.data.mixed:
+            say(f"mixing the sources of {stage.name}")
         shares = source_shares.find(stage, found.train, by_source, writers["train"].lengths)
         if shares.mixture is not None:
             writers["train"].mix(shares.mixture)
