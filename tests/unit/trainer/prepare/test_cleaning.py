@@ -150,5 +150,5 @@ def test_D_whatever_the_number_of_processes_and_of_attempts_the_bytes_are_the_sa
 def test_a_split_that_is_left_with_one_row_says_why(tmp_path):
     source = write_rows(tmp_path / "a.jsonl", text("a"), text("a"))
     made = plan(causal(source, deduplicate="Exact", validation={"fraction": 0.5}))
-    with pytest.raises(BadData, match=r"a single distinct document .* data\.deduplicate: Exact leaves out 1 others"):
+    with pytest.raises(BadData, match=r"a single distinct document .* data\.deduplicate: Exact left out 1 more"):
         run(tmp_path / "run", made)

@@ -112,8 +112,7 @@ class _Answer:
 class Encoder:
     """Called with blocks of a file; can be sent to other processes.
 
-    Returns a pair for training and validation data, of which without a split the second has no rows, and how each row
-    begins that is left out.
+    Returns a pair for training and validation data; without a split the second has no rows.
     """
 
     tokenizer_json: str
@@ -132,8 +131,12 @@ class Encoder:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_tokenizer": None}
 
-    def __call__(self, job: Job) -> tuple[tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]], list[str]]:
+    def __call__(self, block: Block) -> tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]]:
         """Raises BadData for a row that is bad or that the chat template refuses, and BadModel."""
+        return self.deduplicated(Job(block))[0]
+
+    def deduplicated(self, job: Job) -> tuple[tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]], list[str]]:
+        """Returns the same of the rows that stay, and how each of the others begins."""
         block = job.block
         if self.objective == "CausalLM":
             texts, left = _without(rows.documents(block), job.left_out)

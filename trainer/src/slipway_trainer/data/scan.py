@@ -45,7 +45,7 @@ class Findings:
     """Whether some of its texts begin with what is seen and not learned."""
     unused: Counter[str]
     """Fields of its rows that nothing asks for, with the number of rows that have them."""
-    marks: Marks | None
+    marks: Marks | None = None
     """By which rows are left out that say the same; None where that is not asked for."""
 
 
@@ -63,8 +63,12 @@ class Scan:
         for number, prompt in enumerate(self.prompts):
             self._by_wording[prompt].append(number)
 
-    def __call__(self, job: tuple[Objective, Block, Deduplicate]) -> Findings:
+    def __call__(self, job: tuple[Objective, Block]) -> Findings:
         """Raises BadData for the first bad row."""
+        return self.marked((*job, "None"))
+
+    def marked(self, job: tuple[Objective, Block, Deduplicate]) -> Findings:
+        """Returns the same with the marks by which rows are left out as it is asked for."""
         objective, block, deduplicate = job
         read = self._documents if objective == "CausalLM" else self._conversations
         return read(block, deduplicate)

@@ -53,7 +53,10 @@ def write(
     """
     say(f"tokenising the data of {stage.name}")
     keys = keys[left_out.stays] if left_out is not None else keys
-    split = _split(stage, keys, left_out)
+    try:
+        split = _split(stage, keys)
+    except BadData as error:
+        raise BadData(f"{error}{_gone(stage, left_out)}") from None
     encoder = Encoder(
         tokenizer_json=words.backend_tokenizer.to_str(),
         renderer=tokenizer.renderer(words),
@@ -102,16 +105,20 @@ def write(
         }
 
 
-def _split(stage: Stage, keys: np.ndarray, left_out: LeftOut | None) -> Split | None:
+def _gone(stage: Stage, left_out: LeftOut | None) -> str:
+    """Returns what is to be added where too few rows stay."""
+    gone = int(left_out.found.left_out.sum()) if left_out is not None else 0
+    return f". data.deduplicate: {stage.data.deduplicate} left out {gone} more" if gone else ""
+
+
+def _split(stage: Stage, keys: np.ndarray) -> Split | None:
     fraction = stage.data.validation.fraction if stage.data.validation else None
     if not fraction:
         return None
     try:
         threshold = validation_split.threshold(keys, fraction=fraction, seed=stage.seed)
     except ValueError as error:
-        gone = int(left_out.found.left_out.sum()) if left_out is not None else 0
-        more = f". data.deduplicate: {stage.data.deduplicate} leaves out {gone} others" if gone else ""
-        raise BadData(f"stage {stage.name}: data.validation.fraction {fraction}: {error}{more}") from None
+        raise BadData(f"stage {stage.name}: data.validation.fraction {fraction}: {error}") from None
     return Split(threshold, stage.seed)
 
 
@@ -128,7 +135,7 @@ def _tokenise(
     """Writes the rows of some sources to a split; those that are set aside go to validation with a weight of one."""
     counts = {name: Counts() for name in writers}
     progress = RowProgress("tokenised", say)
-    for source, (outputs, left) in parallel.tagged(encoder, jobs, workers=workers):
+    for source, (outputs, left) in parallel.tagged(encoder.deduplicated, jobs, workers=workers):
         progress.add(sum(counted.rows for _, counted in outputs) + len(left))
         told.add(left)
         by_source[source.field].add(outputs[0][1])

@@ -73,7 +73,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     progress = RowProgress("checked", say)
     jobs = _jobs(files, found.deduplicated())
     marked = MarkedRows(pairs.parent)
-    for (place, name), findings in parallel.tagged(contamination.scan_for(held), jobs, workers=workers):
+    for (place, name), findings in parallel.tagged(contamination.scan_for(held).marked, jobs, workers=workers):
         progress.add(findings.rows)
         keys[place].append(findings.keys)
         characters += findings.characters
