@@ -145,6 +145,7 @@ class ExecutorDefaults:
 
 _NEWER: Mapping[str, Mapping[str, str]] = {
     "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
+    "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File"},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File"},
     "evaluation": {"onOverlap": "Refuse"},
@@ -348,10 +349,15 @@ def _filled(stage: Stage) -> Stage:
         update["epochs"] = 1.0
     if stage.batch.tokens is None and stage.batch.sequences is None:
         update["batch"] = Batch(tokens=DEFAULT_BATCH_TOKENS, micro_sequences=stage.batch.micro_sequences)
+    data: dict[str, Any] = {}
     validation = stage.data.validation
     if validation is not None and validation.fraction is None and validation.data is None:
-        filled = validation.model_copy(update={"fraction": DEFAULT_VALIDATION_FRACTION})
-        update["data"] = stage.data.model_copy(update={"validation": filled})
+        data["validation"] = validation.model_copy(update={"fraction": DEFAULT_VALIDATION_FRACTION})
+    if stage.data.normalization is not None:
+        # A set: another order of the same words is the same plan.
+        data["normalization"] = sorted(stage.data.normalization)
+    if data:
+        update["data"] = stage.data.model_copy(update=data)
     if stage.adapter is not None and stage.adapter.method == "None":
         update["adapter"] = None
     return stage.model_copy(update=update)

@@ -214,6 +214,63 @@ RUN_CASES = (
         (_SERVING, "serving.template={access: {anonymous: true, keysSecret: keys}}"),
         (_SERVING, "serving.template={access: {anonymous: false, keysSecret: keys}}"),
     ),
+    Case(
+        "Stage",
+        "proportion and temperature are shares of what the stage sees",
+        ("stages.learn.data.temperature=3",),
+        ("stages.learn.data.temperature=3", "stages.learn.tokens=1000"),
+    ),
+    Case(
+        "StageData",
+        "give each source of the stage a proportion, or none",
+        ("stages.learn.steps=9", "stages.learn.data.train=[{uri: package://a, proportion: 1.0}, {uri: package://b}]"),
+        (
+            "stages.learn.steps=9",
+            "stages.learn.data.train=[{uri: package://a, proportion: 0.3}, {uri: package://b, proportion: 0.7}]",
+        ),
+    ),
+    Case(
+        "StageData",
+        "set weight or proportion of a source",
+        ("stages.learn.steps=9", "stages.learn.data.train=[{uri: package://a, proportion: 1.0, weight: 2.0}]"),
+        ("stages.learn.steps=9", "stages.learn.data.train=[{uri: package://a, proportion: 1.0, weight: 1.0}]"),
+    ),
+    Case(
+        "StageData",
+        "the proportions of the sources must be 1 together",
+        (
+            "stages.learn.steps=9",
+            "stages.learn.data.train=[{uri: package://a, proportion: 0.3}, {uri: package://b, proportion: 0.6}]",
+        ),
+        (
+            "stages.learn.steps=9",
+            "stages.learn.data.train=[{uri: package://a, proportion: 0.33}, {uri: package://b, proportion: 0.66}]",
+        ),
+    ),
+    Case(
+        "StageData",
+        "temperature takes the shares from the sizes",
+        (
+            "stages.learn.steps=9",
+            "stages.learn.data={temperature: 3, train: [{uri: package://a, weight: 2.0}, {uri: package://b}]}",
+        ),
+        (
+            "stages.learn.steps=9",
+            "stages.learn.data={temperature: 3, train: [{uri: package://a, weight: 1.0}, {uri: package://b}]}",
+        ),
+    ),
+    Case(
+        "StageData",
+        "a normalization is named twice",
+        ("stages.learn.data.normalization=[NFC, NFC]",),
+        ("stages.learn.data.normalization=[NFC, Strip]",),
+    ),
+    Case(
+        "Validation",
+        "validation data is measured once",
+        ("stages.learn.data.validation={data: [{uri: package://a, proportion: 1.0}]}",),
+        ("stages.learn.data.validation={data: [{uri: package://a, weight: 2.0}]}",),
+    ),
 )
 ENDPOINT_CASES = (
     Case(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer.training import PRETRAIN, Training, make
+from tests.integration.trainer.training import PRETRAIN, Training, make, sentences
 from transformers import FalconConfig, FalconForCausalLM
 
 from slipway_core.protocol import exit_codes
@@ -199,6 +199,24 @@ def test_resume_is_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero
     assert run.metrics()[-1]["tokens"] == undisturbed.metrics()[-1]["tokens"]
     for name, weight in weights(undisturbed).items():
         assert torch.equal(weights(run)[name], weight), name
+
+
+@pytest.mark.parametrize("end", [{"steps": 6}, {"steps": None, "tokens": 600}])
+def test_D_a_mixture_goes_on_where_it_was_with_the_same_rows(tmp_path: Path, end: dict[str, Any]) -> None:
+    uris = []
+    for name, count in (("large", 40), ("small", 3)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": f"{name} {text}"}) + "\n" for text in sentences(count)))
+        uris.append(f"file://{path}")
+    train = [{"uri": uri, "proportion": share} for uri, share in zip(uris, (0.75, 0.25), strict=True)]
+    stage = {name: value for name, value in {**PRETRAIN, **end, "data": {"train": train}}.items() if value is not None}
+    whole = make(tmp_path / "whole", stage, **CHECKPOINTS)
+    whole.train()
+    run = make(tmp_path / "other", stage, **CHECKPOINTS)
+    crash(run, at=4)
+    run.train(attempt=2)
+    assert len(run.losses()) >= 5
+    assert run.losses() == whole.losses()
 
 
 def test_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

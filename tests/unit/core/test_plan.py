@@ -66,6 +66,7 @@ DIGESTS = {
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
     "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
+    "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph")],
     "evaluation": [("onOverlap", "Drop")],
     "held out": [("format", "Text"), ("documents", "Paragraph")],
@@ -84,6 +85,7 @@ def places(said):
     stage, evaluation = said["stages"][0], said["evaluation"]
     return {
         "stages": stage,
+        "data": stage["data"],
         "train": stage["data"]["train"][0],
         "evaluation": evaluation,
         "held out": evaluation["data"][0],
@@ -122,6 +124,14 @@ def test_E_a_field_that_came_later_is_part_of_the_digest_where_it_says_something
     assert other.digest != DIGESTS[2]
     (difference,) = plans.differences(a_plan(CHAT), other)
     assert (difference.field.rsplit(".", 1)[1], difference.is_) == (name, value)
+
+
+def test_E_the_order_in_which_a_set_is_written_is_no_part_of_a_plan():
+    def normalized(*forms):
+        stage = {"name": "a", "data": {"train": [{"uri": "pvc://a/b"}], "normalization": list(forms)}}
+        return a_plan(a_run(stages=[stage]))
+
+    assert normalized("NFC", "Strip") == normalized("Strip", "NFC")
 
 
 @pytest.mark.parametrize("version", [1, 2])

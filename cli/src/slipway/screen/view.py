@@ -141,6 +141,9 @@ def _prepared(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
 _FATES = {
     "split": "longer than maxLength: split into several documents",
     "truncated": "longer than maxLength: cut at the last answer that fits",
+    "dropped": "left out: longer than maxLength",
+    "deduplicated": "left out: another row says the same, or nearly",
+    "normalized": "changed by data.normalization",
     "skipped": "left out: no answer ends within maxLength",
     "unanswered": "without an answer at the end: those turns were left out",
     "opened": "opened by the assistant: its first turn is read and not learned",

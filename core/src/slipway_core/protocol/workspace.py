@@ -6,6 +6,7 @@
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
             overlap.jsonl                    what of the held-out data stands in the training data, where some does
+            duplicates.jsonl                 rows that a stage does not learn since others say the same, where some are
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
                                              version, which goes once it is compared with
@@ -74,6 +75,7 @@ _ENTRIES = frozenset(
         "prepare.json",
         "evaluation-data",
         "overlap.jsonl",
+        "duplicates.jsonl",
         "fetched",
         "stages",
         "evaluation",
@@ -111,6 +113,11 @@ class Workspace:
     def overlap(self) -> Path:
         """Rows {"held", "training", "rule", "share"}: every pair that the comparison of prepare found."""
         return self.root / "overlap.jsonl"
+
+    @property
+    def duplicates(self) -> Path:
+        """Rows {"stage", "row", "of", "rule", "share", "text"}: every training row that is left out, and for which."""
+        return self.root / "duplicates.jsonl"
 
     @property
     def evaluation_data(self) -> Path:

@@ -146,6 +146,13 @@ class Stage(Api):
             lambda self: not (self.early_stop or self.select == "Best") or self.data.validation is not None,
             "select",
         ),
+        Rule(
+            "!(has(self.data.temperature) || self.data.train.exists(s, has(s.proportion))) || has(self.steps) || "
+            "has(self.tokens)",
+            "proportion and temperature are shares of what the stage sees: set its steps or tokens",
+            lambda self: not self.data.mixed or self.steps is not None or self.tokens is not None,
+            "data",
+        ),
     )
 
     name: Name

@@ -39,7 +39,10 @@ def broken_rules(schema, value, path="", old=None):
     for rule in schema.get("x-kubernetes-validations", []):
         if "oldSelf" in rule["rule"] and old is None:
             continue
-        if not cel.evaluate(rule["rule"], cel.Context({"self": value, "oldSelf": old})):
+        context = cel.Context({"self": value, "oldSelf": old})
+        # Kubernetes adds it to the language.
+        context.add_function("sum", lambda numbers: float(sum(numbers)))
+        if not cel.evaluate(rule["rule"], context):
             yield f"{path}{rule.get('fieldPath', '')}".lstrip("."), rule["message"]
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
@@ -121,6 +124,36 @@ BROKEN = {
                 "data": {
                     "train": [{"uri": "package://a"}],
                     "validation": {"fraction": 0.1, "data": [{"uri": "package://b"}]},
+                }
+            }
+        ]
+    },
+    "spec.stages[0].data": {"stages": [{"data": {"temperature": 3, "train": [{"uri": "package://a"}]}}]},
+    "spec.stages[0].data.train": {
+        "stages": [{"steps": 9, "data": {"train": [{"uri": "package://a", "proportion": x} for x in (0.3, 0.6)]}}]
+    },
+    "spec.stages[1].data.train": {
+        "stages": [
+            {},
+            {
+                "name": "b",
+                "steps": 9,
+                "data": {"train": [{"uri": "package://a", "proportion": 0.3, "weight": 2}, {"uri": "package://b"}]},
+            },
+        ]
+    },
+    "spec.stages[0].data.temperature": {
+        "stages": [{"steps": 9, "data": {"temperature": 3, "train": [{"uri": "package://a", "weight": 2}]}}]
+    },
+    "spec.stages[0].data.normalization": {
+        "stages": [{"data": {"normalization": ["NFC", "NFC"], "train": [{"uri": "package://a"}]}}]
+    },
+    "spec.stages[0].data.validation.data": {
+        "stages": [
+            {
+                "data": {
+                    "train": [{"uri": "package://a"}],
+                    "validation": {"data": [{"uri": "package://b", "proportion": 1}]},
                 }
             }
         ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from slipway_trainer.batches.packing import Bins, pack
 
-_DOCUMENTS, _ROWS, _SHARE = 1, 2, 3
+_DOCUMENTS, _ROWS, _SHARE, _CYCLE = 1, 2, 3, 4
 
 
 class Documents(Protocol):
@@ -34,8 +34,20 @@ def epoch(shards: Documents, *, seed: int, epoch: int, max_length: int) -> Bins:
     # Best fit takes equal lengths in their order: shuffled, documents meet other neighbours in every epoch.
     chosen = chosen[_shuffle(len(chosen), seed, epoch, _DOCUMENTS)]
     bins = pack(np.asarray(shards.lengths)[chosen], max_length)
-    bins = Bins(bins.offsets, chosen[bins.documents])
+    return shuffled_rows(Bins(bins.offsets, chosen[bins.documents]), seed, epoch)
+
+
+def shuffled_rows(bins: Bins, seed: int, epoch: int) -> Bins:
+    """Returns the rows of an epoch in an order of its own."""
     return bins.take(_shuffle(len(bins), seed, epoch, _ROWS))
+
+
+def cycles(n: int, *, seed: int, source: int, numbers: range) -> np.ndarray:
+    """Returns orders of the n documents of a source (int64 [numbers, n]), one for each time that it is gone through."""
+    starts = _start(seed, source, np.array(numbers, np.uint64), _CYCLE)
+    with np.errstate(over="ignore"):
+        keys = mix(np.arange(n, dtype=np.uint64)[None, :] + starts[:, None])
+    return np.argsort(keys, axis=1, kind="stable")
 
 
 def _times(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -52,11 +64,17 @@ def _times(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 def _shuffle(n: int, seed: int, epoch: int, purpose: int) -> np.ndarray:
     """Returns a permutation of n: the order of splitmix64 (Steele, Lea, Flood 2014) keys."""
-    start = np.uint64(0)
-    for word in (seed, epoch, purpose):
-        start = mix(np.array([start ^ np.uint64(word)]))[0]
-    keys = mix(np.arange(n, dtype=np.uint64) + start)
+    with np.errstate(over="ignore"):
+        keys = mix(np.arange(n, dtype=np.uint64) + _start(seed, epoch, purpose))
     return np.argsort(keys, kind="stable")
+
+
+def _start(*words: int | np.ndarray) -> np.ndarray:
+    """Returns a number (uint64) that every one of the words decides; as many as the word has that is an array."""
+    start = np.zeros(1, np.uint64)
+    for word in words:
+        start = mix(start ^ np.asarray(word, np.uint64))
+    return start
 
 
 def mix(x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,14 @@ class Bins:
     def empty(cls) -> Bins:
         """Returns no rows."""
         return cls(np.zeros(1, np.int64), np.zeros(0, np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Bins]) -> Bins:
+        """Returns all rows, one part after the other."""
+        if not parts:
+            return cls.empty()
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        return cls(np.concatenate(([0], np.cumsum(sizes))), np.concatenate([part.documents for part in parts]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

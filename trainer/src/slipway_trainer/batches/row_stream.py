@@ -35,12 +35,26 @@ class RowStream:
         if len(documents.lengths) == 0 or not weights.any():
             raise BadData("the training data holds no document to learn from")
 
+    @property
+    def end(self) -> int | None:
+        """How many rows there are; None where there is no end."""
+        return None
+
     def epoch(self, number: int) -> Bins:
         if number not in self._epochs:
             for old in sorted(self._epochs)[: len(self._epochs) - _KEPT_EPOCHS + 1]:
                 del self._epochs[old]
-            self._epochs[number] = order.epoch(self.documents, seed=self.seed, epoch=number, max_length=self.max_length)
+            self._epochs[number] = self._packed(number)
         return self._epochs[number]
+
+    def _packed(self, number: int) -> Bins:
+        return order.epoch(self.documents, seed=self.seed, epoch=number, max_length=self.max_length)
+
+    def passes(self, row: int) -> float:
+        """Returns how often the data is gone through before a row."""
+        epoch, index = self.locate(row)
+        whole = self.first_row(epoch + 1) - self.first_row(epoch)
+        return epoch + index / max(1, whole)
 
     def first_row(self, epoch: int) -> int:
         """Returns the number of the first row of an epoch, which is that of all rows before it."""
@@ -68,10 +82,7 @@ class RowStream:
             end = min(len(bins), index + stop - start)
             parts.append(bins.take(np.arange(index, end)))
             start += end - index
-        if not parts:
-            return Bins.empty()
-        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-        return Bins(np.concatenate(([0], np.cumsum(sizes))), np.concatenate([part.documents for part in parts]))
+        return Bins.joined(parts)
 
     def tokens(self, bins: Bins) -> int:
         return int(np.asarray(self.documents.lengths)[bins.documents].sum())
@@ -101,6 +112,8 @@ def sequences_of(stage: Stage) -> int:
 def extent(stage: Stage, stream: RowStream) -> Extent:
     """Returns the rows and steps of a stage; the last step of `tokens` is the one that reaches them."""
     sequences = sequences_of(stage)
+    if (end := stream.end) is not None:
+        return Extent(end, math.ceil(end / sequences), sequences)
     if stage.steps is not None:
         return Extent(stage.steps * sequences, stage.steps, sequences)
     if stage.tokens is not None:

@@ -5,6 +5,7 @@
          learn.bin     uint8 a token, 1 where it is a target; absent when all tokens are
          offsets.npy   int64 [documents + 1]
          weights.npy   float32 [documents]
+         mixture.json  shares of the sources; absent where documents have weights
          shard.json    size and SHA-256 of each file and the digest of the whole, written last
 ```
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -24,9 +25,10 @@ import numpy as np
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import FileEntry
 from slipway_host.files import replace_folder, sync_tree, write_atomically
+from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.step.errors import BadModel, DamagedShard
 
-INDEX = "shard.json"
+INDEX, MIXTURE = "shard.json", "mixture.json"
 VERSION = 1
 
 
@@ -46,6 +48,8 @@ class Shards:
     """Memory-mapped."""
     learn: np.ndarray | None
     """Memory-mapped; None when every token is a target."""
+    mixture: Mixture | None = None
+    """The shares of the sources; None where documents have weights."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -61,6 +65,7 @@ class Shards:
             lengths=np.diff(offsets).astype(np.int32),
             tokens=_mapped(folder / "tokens.bin", index["dtype"]),
             learn=_mapped(learn, "uint8") if learn.exists() else None,
+            mixture=_mixture(folder / MIXTURE),
         )
 
     @property
@@ -127,10 +132,19 @@ class ShardWriter:
         self._lengths.append(np.asarray(lengths, np.int64))
         self._weights.append(np.full(len(lengths), weight, np.float32))
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [documents], of those that were added."""
+        return np.concatenate([np.zeros(0, np.int64), *self._lengths])
+
+    def mix(self, mixture: Mixture) -> None:
+        """Gives the sources shares, in the order in which their documents were added."""
+        (self.temporary / MIXTURE).write_text(json.dumps(asdict(mixture)) + "\n", encoding="utf-8")
+
     def finish(self, before_rename: Callable[[], None] = lambda: None) -> str:
         """Puts the folder in its place and returns its digest; `before_rename` may still refuse by raising."""
-        lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
-        np.save(self.temporary / "offsets.npy", np.cumsum(lengths))
+        lengths = self.lengths
+        np.save(self.temporary / "offsets.npy", np.cumsum(np.append(0, lengths)))
         np.save(self.temporary / "weights.npy", np.concatenate([np.zeros(0, np.float32), *self._weights]))
         for file in self._files():
             file.close()
@@ -140,7 +154,7 @@ class ShardWriter:
             "version": VERSION,
             "digest": digest,
             "dtype": self.dtype.name,
-            "documents": len(lengths) - 1,
+            "documents": len(lengths),
             "files": {name: entry.model_dump() for name, entry in files.items()},
         }
         sync_tree(self.temporary)
@@ -151,6 +165,16 @@ class ShardWriter:
 
     def _files(self) -> list[IO[bytes]]:
         return [self._tokens, *([self._learn] if self._learn else [])]
+
+
+def _mixture(path: Path) -> Mixture | None:
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return Mixture(
+        sources=tuple(SourceShare(**source) for source in found["sources"]),
+        windows=tuple((rows, tokens) for rows, tokens in found["windows"]),
+    )
 
 
 def read_digest(folder: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderabl
 
 SHOWN_SKIPPED = 20
 SHOWN_CHARACTERS = 40
+SHOWN_LEFT_OUT = 100
+"""Characters of a row that is left out for another one."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,25 @@ class Counts:
     template renders the start of a conversation otherwise than its whole."""
     opened: int = 0
     """Conversations that the assistant opens, and whose first turn the template does not let be learned."""
+    normalized: int = 0
+    """Rows that data.normalization changed."""
+    normalized_by: dict[str, int] = field(default_factory=dict[str, int])
+    """Of them, those that each form changed; several may have changed one."""
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
-            if name != "skipped_lines":
+            if name not in ("skipped_lines", "normalized_by"):
                 setattr(self, name, getattr(self, name) + value)
+        for form, rows_changed in other.normalized_by.items():
+            self.normalized_by[form] = self.normalized_by.get(form, 0) + rows_changed
         self.skipped_lines = (self.skipped_lines + other.skipped_lines)[:SHOWN_SKIPPED]
+
+    def saw(self, row: rows.Document | Conversation) -> None:
+        """Counts a row, whatever becomes of it."""
+        self.rows += 1
+        self.normalized += bool(row.normalized)
+        for form in row.normalized:
+            self.normalized_by[form] = self.normalized_by.get(form, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,15 @@ class Split:
 
     threshold: int
     seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A block, and which of its rows are left out since others say the same."""
+
+    block: Block
+    left_out: np.ndarray | None = None
+    """bool [rows]; None where all stay."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +138,16 @@ class Encoder:
 
     def __call__(self, block: Block) -> tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]]:
         """Raises BadData for a row that is bad or that the chat template refuses, and BadModel."""
+        return self.deduplicated(Job(block))[0]
+
+    def deduplicated(self, job: Job) -> tuple[tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]], list[str]]:
+        """Returns the same of the rows that stay, and how each of the others begins."""
+        block = job.block
         if self.objective == "CausalLM":
-            return self._causal(block.name, rows.documents(block))
-        return self._chat(block.name, rows.conversations(block))
+            texts, left = _without(rows.documents(block), job.left_out)
+            return self._causal(block.name, texts), [row.text[:SHOWN_LEFT_OUT] for row in left]
+        found, left = _without(rows.conversations(block), job.left_out)
+        return self._chat(block.name, found), [_begins(row) for row in left]
 
     @property
     def tokenizer(self) -> Any:
@@ -135,7 +166,7 @@ class Encoder:
         for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
             ids, seen = self._after_prompt(row.text[: row.prompt], row.text[row.prompt :], ids)
             tokens = ids if ids[-1:] == [self.eos_id] else [*ids, self.eos_id]
-            output.start(row.line, len(tokens))
+            output.start(row, len(tokens))
             if len(tokens) > self.max_length:
                 if self.too_long == "Refuse":
                     raise self._refused(name, row.line, len(tokens))
@@ -171,7 +202,7 @@ class Encoder:
         outputs = _Output(), _Output()
         for row, encoded, set_aside in zip(found, self._encoded(name, found), aside, strict=True):
             output = outputs[int(set_aside)]
-            output.start(row.line, max((text[-1].end for text in encoded), default=0))
+            output.start(row, max((text[-1].end for text in encoded), default=0))
             output.counts.unanswered += row.turns[-1].role != "assistant"
             output.counts.opened += sum(map(len, encoded)) < sum(self._learned(row))
             output.counts.apart += len(encoded) - 1
@@ -286,6 +317,23 @@ class Encoder:
         return validation_split.set_aside(found, threshold=self.split.threshold, seed=self.split.seed)
 
 
+Row = TypeVar("Row")
+
+
+def _without(found: list[Row], left_out: np.ndarray | None) -> tuple[list[Row], list[Row]]:
+    """Returns the rows that stay, and those that are left out."""
+    if left_out is None:
+        return found, []
+    marked = list(zip(found, left_out.tolist(), strict=True))
+    return [row for row, gone in marked if not gone], [row for row, gone in marked if gone]
+
+
+def _begins(row: Conversation) -> str:
+    """What is asked first is what tells conversations apart for a person."""
+    asked = next((turn for turn in row.turns if turn.role == "user"), row.turns[0])
+    return asked.said[:SHOWN_LEFT_OUT]
+
+
 class _Output:
     def __init__(self) -> None:
         self.counts = Counts()
@@ -295,11 +343,11 @@ class _Output:
         self._whole: list[int] = []
         self._lines: list[int] = []
 
-    def start(self, line: int, tokens: int) -> None:
+    def start(self, row: rows.Document | Conversation, tokens: int) -> None:
         """Begins a row, of which as many tokens stand in its file."""
-        self.counts.rows += 1
+        self.counts.saw(row)
         self._whole.append(tokens)
-        self._lines.append(line)
+        self._lines.append(row.line)
 
     def add(self, tokens: list[int], learn: list[bool] | None = None) -> None:
         self._tokens += tokens

@@ -9,8 +9,9 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
-from slipway_core.resources.data import DataSource
+from slipway_core.resources.data import DataSource, Deduplicate, TextForm
 from slipway_core.resources.evaluation import PromptSource
+from slipway_trainer.data import normalization
 from slipway_trainer.data.data_files import SourceFile, data_files
 from slipway_trainer.data.reading import blocks as reading_blocks
 from slipway_trainer.data.reading.block import AS_IT_IS, Block, Reading
@@ -74,6 +75,13 @@ class StageInputs:
     train: tuple[Input, ...]
     validation: tuple[Input, ...]
     objective: Objective
+    deduplicate: Deduplicate = "None"
+    """Which rows of `train` are left out for what stands before them."""
+
+    @property
+    def train_places(self) -> list[tuple[Objective, FileKey]]:
+        """Of all that it learns from, in the order in which it is read."""
+        return [(self.objective, file.key) for source in self.train for file in source.files]
 
     @property
     def files(self) -> list[InputFile]:
@@ -94,6 +102,14 @@ class Inputs:
                 found[stage.objective, file.key] = file
         return [(objective, file) for (objective, _), file in found.items()]
 
+    def deduplicated(self) -> dict[tuple[Objective, FileKey], Deduplicate]:
+        """Returns for each file of which a stage leaves rows out the most that one asks for."""
+        found: dict[tuple[Objective, FileKey], Deduplicate] = {}
+        for stage in self.stages.values():
+            for place in stage.train_places if stage.deduplicate != "None" else ():
+                found[place] = "Near" if "Near" in (found.get(place), stage.deduplicate) else "Exact"
+        return found
+
     @property
     def text_bytes(self) -> int:
         return sum(file.text_bytes for stage in self.stages.values() for file in stage.files)
@@ -109,10 +125,13 @@ def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None
     for index, stage in enumerate(plan.stages):
         validation = stage.data.validation
         field = f"stages[{index}].data"
+        # What validates is measured as what is learned, whether it is set aside of that or given.
+        forms = normalization.in_order(stage.data.normalization or ())
         stages[stage.name] = StageInputs(
-            train=finder.inputs(stage.data.train, f"{field}.train"),
-            validation=finder.inputs((validation and validation.data) or [], f"{field}.validation.data"),
+            train=finder.inputs(stage.data.train, f"{field}.train", forms),
+            validation=finder.inputs((validation and validation.data) or [], f"{field}.validation.data", forms),
             objective=stage.objective,
+            deduplicate=stage.data.deduplicate,
         )
     return Inputs(
         stages=stages,
@@ -131,11 +150,13 @@ class _Finder:
         self._cache, self._say = cache, say
         self._known: dict[Path, InputFile] = {}
 
-    def inputs(self, wanted: Iterable[DataSource | PromptSource], field: str) -> tuple[Input, ...]:
-        return tuple(self._input(source, f"{field}[{index}].uri") for index, source in enumerate(wanted))
+    def inputs(
+        self, wanted: Iterable[DataSource | PromptSource], field: str, forms: tuple[TextForm, ...] = ()
+    ) -> tuple[Input, ...]:
+        return tuple(self._input(source, f"{field}[{index}].uri", forms) for index, source in enumerate(wanted))
 
-    def _input(self, source: DataSource | PromptSource, field: str) -> Input:
-        reading = _reading(source)
+    def _input(self, source: DataSource | PromptSource, field: str, forms: tuple[TextForm, ...]) -> Input:
+        reading = _reading(source, forms)
         return Input(
             field=field,
             uri=source.uri,
@@ -159,12 +180,13 @@ class _Finder:
         return self._known[source.path]
 
 
-def _reading(source: DataSource | PromptSource) -> Reading:
+def _reading(source: DataSource | PromptSource, forms: tuple[TextForm, ...]) -> Reading:
     columns = source.columns.named() if source.columns is not None else ()
     return Reading(
         format=None if source.format == "Auto" else source.format,
         documents=source.documents if isinstance(source, DataSource) else "File",
         columns=columns,
+        normalization=forms,
     )
 
 

@@ -2,8 +2,8 @@
 
 A file is read in blocks of whole rows, so that several processes can check and tokenise it. Nothing that a row means
 depends on where a block ends: what form the rows of a file have is decided by its first one. A text is what its string
-holds, to the byte: white space at its ends, line ends and how its characters are composed are the user's. A byte order
-mark before a row is the file's.
+holds, to the byte: white space at its ends, line ends and how its characters are composed are the user's, unless the
+stage asks for something else. A byte order mark before a row is the file's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from slipway_core.resources.data import TextForm
+from slipway_trainer.data import normalization
 from slipway_trainer.data.bad_row import BadRow, string
 from slipway_trainer.data.formats import columns, preference_rows, row_format, unused_fields
 from slipway_trainer.data.formats.conversation_rows import filled, required, spoken
@@ -48,6 +50,8 @@ class Document:
     text: str
     prompt: int = 0
     """Characters at its beginning that are seen and not learned."""
+    normalized: frozenset[TextForm] = frozenset()
+    """What changed it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Conversation:
     turns: tuple[Turn, ...]
     tools: str | None = None
     """What the assistant may call, as a JSON list."""
+    normalized: frozenset[TextForm] = frozenset()
+    """What changed some of its turns."""
 
     @property
     def learned(self) -> list[bool]:
@@ -96,18 +102,19 @@ def documents(block: Block, use: Use = "CausalLM", unused: Counter[str] | None =
             text = required(row, "text")
             if not string(text, "text").strip():
                 raise BadRow("the text is empty, or white space alone. Remove the row")
-            return Document(line, text)
+            return _document(line, "", text, block)
         prompt, completion = row.get("prompt"), row.get("completion")
         if isinstance(prompt, list) or isinstance(completion, list):
             raise BadRow("under CausalLM prompt and completion are strings. Messages are learned by objective: Chat")
         prompt = string(required(row, "prompt"), "prompt")
-        return Document(line, prompt + filled(row, "completion"), len(prompt))
+        return _document(line, prompt, filled(row, "completion"), block)
 
     return _read(block, use, read, unused)
 
 
 def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conversation]:
     """Returns the conversations of a block. Raises BadData that names file and line."""
+    forms = block.reading.normalization
 
     def read(line: int, row: Mapping[str, Any], form: Format) -> Conversation:
         if problem := unused_fields.problem(row, rendered=True, learned=True):
@@ -118,7 +125,9 @@ def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conv
             raise BadRow("no assistant turn: there is nothing to learn. Add one, or remove the row")
         if not any(turn.learned for turn in answers):
             raise BadRow("every assistant turn has weight 0 or train false: there is nothing to learn. Remove the row")
-        return Conversation(line, found.turns, found.tools)
+        changed: set[TextForm] = set()
+        turns = tuple(normalization.turn(turn, forms, changed) for turn in found.turns) if forms else found.turns
+        return Conversation(line, turns, found.tools, frozenset(changed))
 
     return _read(block, "Chat", read, unused)
 
@@ -169,6 +178,12 @@ def preferences(block: Block) -> list[preference_rows.Preference]:
         except BadRow as error:
             raise bad(block.name, line, error) from None
     return found
+
+
+def _document(line: int, prompt: str, completion: str, block: Block) -> Document:
+    changed: set[TextForm] = set()
+    prompt, completion = normalization.text(prompt, completion, block.reading.normalization, changed)
+    return Document(line, prompt + completion, len(prompt), frozenset(changed))
 
 
 def _read(

@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from slipway_trainer.data import rows, validation_split
+from slipway_core.resources.data import Deduplicate
+from slipway_trainer.data import row_marks, rows, validation_split
 from slipway_trainer.data.overlap import Index, Match, Passage
 from slipway_trainer.data.reading.block import Block
+from slipway_trainer.data.row_marks import Marks
 from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.text import comparable, units
 
@@ -43,6 +45,8 @@ class Findings:
     """Whether some of its texts begin with what is seen and not learned."""
     unused: Counter[str]
     """Fields of its rows that nothing asks for, with the number of rows that have them."""
+    marks: Marks | None = None
+    """By which rows are left out that say the same; None where that is not asked for."""
 
 
 @dataclass
@@ -61,10 +65,15 @@ class Scan:
 
     def __call__(self, job: tuple[Objective, Block]) -> Findings:
         """Raises BadData for the first bad row."""
-        objective, block = job
-        return self._documents(block) if objective == "CausalLM" else self._conversations(block)
+        return self.marked((*job, "None"))
 
-    def _documents(self, block: Block) -> Findings:
+    def marked(self, job: tuple[Objective, Block, Deduplicate]) -> Findings:
+        """Returns the same with the marks by which rows are left out as it is asked for."""
+        objective, block, deduplicate = job
+        read = self._documents if objective == "CausalLM" else self._conversations
+        return read(block, deduplicate)
+
+    def _documents(self, block: Block, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
         found = rows.documents(block, unused=unused)
         passages = [Passage(row.line, units(row.text), whole=True, holder=True) for row in found]
@@ -81,9 +90,10 @@ class Scan:
             ],
             prompted=any(row.prompt for row in found),
             unused=unused,
+            marks=row_marks.of_documents(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 
-    def _conversations(self, block: Block) -> Findings:
+    def _conversations(self, block: Block, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
         found = rows.conversations(block, unused)
         passages: list[Passage] = []
@@ -108,6 +118,7 @@ class Scan:
             wordings=wordings,
             prompted=False,
             unused=unused,
+            marks=row_marks.of_conversations(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 
 

@@ -34,6 +34,7 @@ from slipway_trainer.prepare import (
     tokenizer_of_run,
     training_scan,
 )
+from slipway_trainer.prepare.duplicates_file import DuplicatesFile
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter, Say
@@ -100,6 +101,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     prompt_check.check(held, made.words, preflight.longest(plan, base))
     made.publish(workspace.tokenizer, fence)
+    duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
         own = found.stages[stage.name]
@@ -109,6 +111,8 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             scanned.keys_of(own),
             made.words,
             masked=scanned.masks(own),
+            left_out=scanned.left_out[stage.name],
+            duplicates=duplicates,
             folder=workspace.stage(stage.name),
             fence=fence,
             workers=workers,
@@ -116,6 +120,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
         )
 
     fence.check()
+    duplicates.finish()
     copies = held_out_copies.copy(held, workspace)
     report = prepare_report.make(
         plan,
@@ -148,6 +153,9 @@ def _clear(plan: Plan, workspace: Workspace, fence: Fence) -> None:
     fence.check()
     workspace.prepared.unlink(missing_ok=True)
     workspace.overlap.unlink(missing_ok=True)
+    workspace.duplicates.unlink(missing_ok=True)
+    for file in workspace.root.glob(f".{workspace.duplicates.name}.tmp-*"):
+        file.unlink(missing_ok=True)
     for folder in workspace.root.glob(".tokenizer.tmp-*"):
         shutil.rmtree(folder, ignore_errors=True)
     for stage in plan.stages:

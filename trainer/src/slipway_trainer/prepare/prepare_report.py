@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from slipway_core.plan import Plan
+from slipway_trainer.prepare import source_shares
 
 VERSION = 1
+UNFIT = ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
 METRICS = 40
 """Of all stages together that the result names."""
 
@@ -41,12 +43,18 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
+        for name in (*UNFIT, "deduplicated", "normalized")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
     # A result has 4 KiB, and what was left out is worth more there than the sizes; the report has all of it.
-    return dict([*unfit, *sizes][:METRICS]) | {
+    shares = [
+        (f"{stage}_train_share_{number}", float(source["share"]))
+        for stage, found in report["stages"].items()
+        for number, source in enumerate(found["train"].get("sources", ()))
+        if source["asked"] is not None
+    ]
+    return dict([*unfit, *sizes, *shares][:METRICS]) | {
         "vocabulary": float(report["tokenizer"]["vocabulary"]),
         "evaluation_documents": float(report["evaluation"]["documents"]),
         "evaluation_dropped": float(report["evaluation"].get("dropped", 0)),
@@ -58,6 +66,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
     """Yields for people how much each split holds, and what became of rows that did not fit."""
     for stage, splits in stages.items():
         for split, counts in splits.items():
+            by_form = ", ".join(f"{form} {rows}" for form, rows in sorted(counts["normalized_by"].items()))
             notes = [
                 f"{counts[name]} {what}"
                 for name, what in (
@@ -68,12 +77,20 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("unanswered", "with turns after the last answer, which were left out"),
                     ("opened", "opened by the assistant, whose first turn is read and not learned"),
                     ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
+                    ("normalized", f"changed by data.normalization: {by_form}"),
+                    ("deduplicated", _left_out(counts)),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)
             ]
+            yield from source_shares.lines(stage, counts.get("sources", ()))
             detail = f" ({'; '.join(notes)})" if notes else ""
             yield f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}"
+
+
+def _left_out(counts: dict[str, Any]) -> str:
+    near = counts.get("deduplicated_near", 0)
+    return f"left out, {near} of them nearly the same as another row, the others the same: duplicates.jsonl has them"
 
 
 def _digest(report: dict[str, Any]) -> str:

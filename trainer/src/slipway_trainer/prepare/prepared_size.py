@@ -9,11 +9,15 @@ from slipway_trainer.step import disk_space
 
 SPACE_PER_BYTE, SPARE_BYTES = 1.5, 64 << 20
 """A byte of text becomes at most about half a token, of 2 or 4 bytes and one for its mask."""
+SKETCHES_PER_BYTE = 0.5
+"""Of text of which near rows are looked for: a row has two sketches, and about half a kilobyte of text."""
 
 
 def needed_bytes(found: Inputs) -> int:
     """Returns about how many bytes will be written."""
-    return int(found.text_bytes * SPACE_PER_BYTE) + SPARE_BYTES
+    near = [stage for stage in found.stages.values() if stage.deduplicate == "Near"]
+    sketches = sum(file.text_bytes for stage in near for file in stage.files) * SKETCHES_PER_BYTE
+    return int(found.text_bytes * SPACE_PER_BYTE + sketches) + SPARE_BYTES
 
 
 def check_space(folder: Path, *, needed: int) -> None:

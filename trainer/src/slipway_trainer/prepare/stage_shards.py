@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -13,9 +13,13 @@ from slipway_core.protocol.workspace import StageFolder
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches.shards import ShardWriter
 from slipway_trainer.data import inputs, parallel, validation_split
-from slipway_trainer.data.encode import Counts, Encoder, Split
+from slipway_trainer.data.encode import Counts, Encoder, Job, Split
 from slipway_trainer.data.inputs import Input, StageInputs
+from slipway_trainer.prepare import source_shares
+from slipway_trainer.prepare.duplicates_file import DuplicatesFile, DuplicatesOfStage
+from slipway_trainer.prepare.marked_rows import LeftOut
 from slipway_trainer.prepare.row_progress import RowProgress
+from slipway_trainer.prepare.source_shares import SourceCounts
 from slipway_trainer.step.errors import BadData
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say
@@ -29,6 +33,8 @@ def write(
     words: Any,
     *,
     masked: bool,
+    left_out: LeftOut | None,
+    duplicates: DuplicatesFile,
     folder: StageFolder,
     fence: Fence,
     workers: int,
@@ -37,14 +43,20 @@ def write(
     """Writes the shards of a stage. Returns what the report says of each split.
 
     Args:
-        keys: of its training documents.
+        keys: of its training documents, those that are left out among them.
         words: the run's tokenizer.
         masked: whether some of its tokens are not learned.
+        left_out: of its training documents, what is not learned since others say the same.
+        duplicates: is told of each of them.
 
     Raises BadData when a row is bad, or when a split ends up with nothing to learn.
     """
     say(f"tokenising the data of {stage.name}")
-    encoder = encoder_of(stage, keys, words, masked=masked)
+    keys = keys[left_out.stays] if left_out is not None else keys
+    try:
+        encoder = encoder_of(stage, keys, words, masked=masked)
+    except BadData as error:
+        raise BadData(f"{error}{_gone(stage, left_out)}") from None
     split = encoder.split
     sources = {"train": found.train}
     if split or found.validation:
@@ -61,16 +73,24 @@ def write(
             )
             for name in sources
         }
-        counts = _tokenise(encoder, found.train, "train", writers, workers, say)
+        told = duplicates.of_stage(stage.name, left_out)
+        by_source = {source.field: SourceCounts() for source in (*found.train, *found.validation)}
+        counts = _tokenise(encoder, _jobs(found.train, left_out), "train", writers, by_source, workers, say, told)
         if found.validation:
-            counts |= _tokenise(encoder, found.validation, "validation", writers, workers, say)
+            jobs = _jobs(found.validation)
+            counts |= _tokenise(encoder, jobs, "validation", writers, by_source, workers, say, told)
         for name in sources:
             _refuse_empty(stage, name, counts.get(name))
+        if stage.data.mixed:
+            say(f"mixing the sources of {stage.name}")
+        shares = source_shares.find(stage, found.train, by_source, writers["train"].lengths)
+        if shares.mixture is not None:
+            writers["train"].mix(shares.mixture)
         return {
             name: asdict(counts[name])
             | {"digest": writers[name].finish(fence.check)}
             | {"files": [entry for source in sources[name] for entry in source.to_documents()]}
-            | ({"duplicates": _duplicates(keys)} if name == "train" else {})
+            | ({"duplicates": _duplicates(keys)} | told.report | {"sources": shares.report} if name == "train" else {})
             for name in sources
         }
 
@@ -93,6 +113,12 @@ def encoder_of(stage: Stage, keys: np.ndarray, words: Any, *, masked: bool) -> E
     )
 
 
+def _gone(stage: Stage, left_out: LeftOut | None) -> str:
+    """Returns what is to be added where too few rows stay."""
+    gone = int(left_out.found.left_out.sum()) if left_out is not None else 0
+    return f". data.deduplicate: {stage.data.deduplicate} left out {gone} more" if gone else ""
+
+
 def _split(stage: Stage, keys: np.ndarray) -> Split | None:
     fraction = stage.data.validation.fraction if stage.data.validation else None
     if not fraction:
@@ -106,22 +132,35 @@ def _split(stage: Stage, keys: np.ndarray) -> Split | None:
 
 def _tokenise(
     encoder: Encoder,
-    found: Iterable[Input],
+    jobs: Iterable[tuple[Input, Job]],
     split: str,
     writers: dict[str, ShardWriter],
+    by_source: dict[str, SourceCounts],
     workers: int,
     say: Say,
+    told: DuplicatesOfStage,
 ) -> dict[str, Counts]:
     """Writes the rows of some sources to a split; those that are set aside go to validation with a weight of one."""
     counts = {name: Counts() for name in writers}
     progress = RowProgress("tokenised", say)
-    for source, outputs in parallel.tagged(encoder, inputs.blocks(found), workers=workers):
-        progress.add(sum(counted.rows for _, counted in outputs))
+    for source, (outputs, left) in parallel.tagged(encoder.deduplicated, jobs, workers=workers):
+        progress.add(sum(counted.rows for _, counted in outputs) + len(left))
+        told.add(left)
+        by_source[source.field].add(outputs[0][1])
         for name, weight, (encoded, counted) in zip((split, "validation"), (source.weight, 1.0), outputs, strict=True):
             if counted.rows:
                 writers[name].add(encoded.tokens, encoded.lengths, weight, encoded.learn)
                 counts[name].add(counted)
     return {name: counted for name, counted in counts.items() if counted.rows}
+
+
+def _jobs(found: Iterable[Input], left_out: LeftOut | None = None) -> Iterator[tuple[Input, Job]]:
+    """Yields every block with the source that it is of; which of its rows are left out was found block by block."""
+    if left_out is None:
+        yield from ((source, Job(block)) for source, block in inputs.blocks(found))
+        return
+    for (source, block), own in zip(inputs.blocks(found), left_out.blocks(), strict=True):
+        yield source, Job(block, own)
 
 
 def _refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from slipway_core.resources.data import Deduplicate
 from slipway_host.files import write_atomically
 from slipway_trainer.data import contamination, parallel
 from slipway_trainer.data.contamination import Overlaps
@@ -19,6 +20,7 @@ from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.scan import Objective
+from slipway_trainer.prepare.marked_rows import LeftOut, MarkedRows
 from slipway_trainer.prepare.row_progress import RowProgress
 from slipway_trainer.step.progress import Say
 
@@ -41,11 +43,12 @@ class Scanned:
     """Held-out documents that were left out for that."""
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
+    left_out: dict[str, LeftOut | None]
+    """By stage, the rows that it does not learn since others say the same; None where it learns all."""
 
     def keys_of(self, stage: StageInputs) -> np.ndarray:
-        """Returns the keys of all that a stage learns from, in the order in which it is read."""
-        files = [file for source in stage.train for file in source.files]
-        return np.concatenate([self.keys[stage.objective, file.key] for file in files])
+        """Returns the keys of all that a stage's sources hold, in the order in which they are read."""
+        return np.concatenate([self.keys[place] for place in stage.train_places])
 
     def masks(self, stage: StageInputs) -> bool:
         """Whether some tokens of a stage's data are not learned."""
@@ -68,13 +71,17 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     unused: dict[str, Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
     progress = RowProgress("checked", say)
-    for (place, name), findings in parallel.tagged(contamination.scan_for(held), _jobs(files), workers=workers):
+    jobs = _jobs(files, found.deduplicated())
+    marked = MarkedRows(pairs.parent)
+    for (place, name), findings in parallel.tagged(contamination.scan_for(held).marked, jobs, workers=workers):
         progress.add(findings.rows)
         keys[place].append(findings.keys)
         characters += findings.characters
         overlaps.add(name, findings.matches, findings.wordings)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
+        if findings.marks is not None:
+            marked.add(place, findings.marks)
     if found_pairs := overlaps.pairs:
         write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
@@ -87,6 +94,9 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     for name, fields in unused.items():
         for line in _unused(name, fields):
             say(line)
+    block_rows = {place: [len(part) for part in parts] for place, parts in keys.items()}
+    with marked:
+        left_out = {name: marked.left_out(stage, block_rows) for name, stage in found.stages.items()}
     return Scanned(
         keys={place: np.concatenate([np.zeros(0, np.uint64), *parts]) for place, parts in keys.items()},
         prompted=frozenset(prompted),
@@ -94,6 +104,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         held=apart,
         dropped=dropped,
         recall_overlap=overlaps.recall_overlap,
+        left_out=left_out,
     )
 
 
@@ -109,9 +120,10 @@ def _place(objective: Objective, file: InputFile) -> tuple[Objective, FileKey]:
 
 
 def _jobs(
-    files: list[tuple[Objective, InputFile]],
-) -> Iterator[tuple[tuple[tuple[Objective, FileKey], str], tuple[Objective, Block]]]:
+    files: list[tuple[Objective, InputFile]], deduplicated: Mapping[tuple[Objective, FileKey], Deduplicate]
+) -> Iterator[tuple[tuple[tuple[Objective, FileKey], str], tuple[Objective, Block, Deduplicate]]]:
     """Yields for each block of each file where it belongs, and what is scanned."""
     for objective, file in files:
         for block in file.blocks():
-            yield (_place(objective, file), file.name), (objective, block)
+            place = _place(objective, file)
+            yield (place, file.name), (objective, block, deduplicated.get(place, "None"))

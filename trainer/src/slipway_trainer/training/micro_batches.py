@@ -62,10 +62,4 @@ class Windows:
         ]
         targets = sum(int((batch["labels"] != collate.IGNORED).sum()) for batch in batches)
         tokens = sum(int(self.shards.lengths[part.documents].sum()) for part in parts)
-        return Window(batches, targets, tokens, stop, self._epoch(stop))
-
-    def _epoch(self, row: int) -> float:
-        """Returns how often the data was gone through before this row."""
-        epoch, index = self.stream.locate(row)
-        whole = self.stream.first_row(epoch + 1) - self.stream.first_row(epoch)
-        return epoch + index / max(1, whole)
+        return Window(batches, targets, tokens, stop, self.stream.passes(stop))

@@ -14,7 +14,8 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.limits import usable_physical_cores
-from slipway_trainer.batches.row_stream import Extent, RowStream
+from slipway_trainer.batches import mixed_rows
+from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import document_probe, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
@@ -81,7 +82,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     shards, aside = _data(attempt)
     process_group.connect(ranks)
     pad_id = int(tokenizer.load(attempt.workspace).pad_token_id)  # type: ignore[arg-type]
-    stream = RowStream(shards, seed=stage.seed, max_length=stage.max_length)
+    stream = mixed_rows.of_stage(stage, shards, shards.mixture)
 
     # Rank 0 reads it for all: another rank might read what rank 0 has written since.
     decided = process_group.of_first(resolved.read(attempt.folder.resolved), ranks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slipway_core.resources.data import TextForm
 from slipway_trainer.data.formats.row_format import Format
 from slipway_trainer.step.errors import BadData
 
@@ -21,6 +22,8 @@ class Reading:
     """What a document of a .txt file is: File or Paragraph."""
     columns: tuple[tuple[str, str], ...] = ()
     """Pairs of a field of ours and the column of the file that stands for it."""
+    normalization: tuple[TextForm, ...] = ()
+    """What is done to its texts, in this order; to what is held out, nothing."""
 
 
 AS_IT_IS = Reading()
