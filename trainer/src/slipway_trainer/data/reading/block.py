@@ -21,6 +21,8 @@ class Reading:
     """What a document of a .txt file is: File or Paragraph."""
     columns: tuple[tuple[str, str], ...] = ()
     """Pairs of a field of ours and the column of the file that stands for it."""
+    rows: tuple[int, int] | None = None
+    """The first row that is read, counted from 0, and the first that is not any more; None reads all."""
 
 
 AS_IT_IS = Reading()
