@@ -115,7 +115,7 @@ def test_rows_of_a_slice_keep_the_lines_of_their_file(hub: Hub, tmp_path: Path) 
 
 
 def test_what_is_of_no_split_is_said(hub: Hub, tmp_path: Path) -> None:
-    hub.put("datasets/org/rows", {"train.jsonl": lines("a"), "train.csv": b"text\nb\n"})
+    hub.put("datasets/org/rows", {"train.jsonl": lines("a"), "train.csv": b"text\nb\n", "dataset_infos.json": b"{}"})
     said = list[str]()
     assert texts(collect(tmp_path, said=said)) == ["a"]
     assert f"{ROWS}: 1 data file(s) are of no split and are not read: train.csv" in said
@@ -193,6 +193,7 @@ def test_files_that_are_named_are_taken_as_they_are(hub: Hub, tmp_path: Path) ->
         ({"a.jpg": b"", "b.jpg": b"", "metadata.csv": b"file_name,text\na.jpg,x\n"}, "a.jpg is no file of rows"),
         ({"train.zip": b"PK"}, r"cannot tell its splits|holds no data"),
         ({"train.tar": b""}, r"train\.tar is no file of rows"),
+        ({"README.md": b"---\na: [\n---\n", "train.jsonl": lines("a")}, r"its README\.md cannot be read"),
         ({"README.md": b"# nothing"}, "holds no data that could be read"),
         ({"a.csv": b"text\n", "README.md": b"---\nconfigs: [{config_name: a, data_files: a.csv, sep: ;}]\n---\n"},
          r"its card has the files of config a read with sep: ';', which is not built yet\. .*hf://datasets/org/rows/\*\.jsonl"),

@@ -109,9 +109,7 @@ class _Finder:
         folder = self._dataset.bring(cards)
         held = {name: (folder / name).read_bytes() for name in cards}
         splits = hub_splits.find(self._dataset.uri.repository, names, held, self._source.config, self._named)
-        taken = {file for files in splits.files.values() for file in files}
-        unread = [name for name in names if name.endswith(SUFFIXES) and name not in taken]
-        if unread and not splits.described:
+        if unread := splits.unread:
             shown = ", ".join(unread[:_FEW]) + (", …" if len(unread) > _FEW else "")
             self._say(f"{self._source.uri}: {len(unread)} data file(s) are of no split and are not read: {shown}")
         return splits

@@ -18,8 +18,10 @@ from typing import Any, cast
 from slipway_trainer.data.reading.blocks import READ, SUFFIXES
 from slipway_trainer.step.errors import BadConfig, BadData, first_line
 
-CARDS = ("README.md", ".huggingface.yaml")
+_README = "README.md"
+CARDS = (_README, ".huggingface.yaml")
 """What may say which files are which split."""
+_INFOS = "dataset_infos.json"
 _OF_EVERY_CONFIG = ("name", "version", "data_dir", "data_files", "description", "features")
 _OUTSIDE = ("://", "::", "~")
 
@@ -31,8 +33,8 @@ class Splits:
     config: str
     files: Mapping[str, tuple[str, ...]]
     """Those of each split, by their names in the repository, in the order of its rows."""
-    described: bool
-    """Whether a card says which files they are; otherwise their names do."""
+    unread: tuple[str, ...]
+    """Data files that are of no split although no card says so: the library takes those of one kind."""
 
 
 def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], config: str | None, named: str) -> Splits:
@@ -48,11 +50,12 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
     rows, or is read otherwise than by our readers.
     """
     _refuse_program(repository, names, named)
-    for name, content in cards.items():
-        _refuse_outside(content, f"{named}: its {name}")
+    said = {name: _metadata(name, card, f"{named}: its {name}") for name, card in cards.items()}
+    for name, words in said.items():
+        _refuse_outside(words, f"{named}: its {name}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "files", repository.rpartition("/")[2])
-        _write_skeleton(place, names, cards)
+        _write_skeleton(place, names, {name: card for name, card in cards.items() if said[name]})
         builder = _builder(place, config, named, Path(folder, "cache"))
         found = {
             str(split): tuple(_name_of(file, place, named) for file in files)
@@ -61,7 +64,16 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
     for files in found.values():
         _refuse_unreadable(files, named)
     _refuse_options(builder.config, next(iter(found.values()), ()), named)
-    return Splits(builder.config.name, found, described=_configs(cards) != [])
+    taken = {file for files in found.values() for file in files}
+    described = any(words.get("configs") for words in said.values())
+    unread = [] if described else [name for name in names if name not in taken and _may_be_data(name)]
+    return Splits(builder.config.name, found, tuple(unread))
+
+
+def _may_be_data(name: str) -> bool:
+    from datasets.data_files import FILES_TO_IGNORE
+
+    return name.endswith(SUFFIXES) and name.rpartition("/")[2] not in FILES_TO_IGNORE
 
 
 def _builder(place: Path, config: str | None, named: str, cache: Path) -> Any:
@@ -105,9 +117,9 @@ def _refuse_program(repository: str, names: Sequence[str], named: str) -> None:
         )
 
 
-def _refuse_outside(card: bytes, named: str) -> None:
+def _refuse_outside(card: Mapping[str, Any], named: str) -> None:
     """The library takes a pattern of a card for a path of this machine, or for an address, where it is written so."""
-    for pattern in _patterns(_metadata(card).get("configs")):
+    for pattern in _patterns(card.get("configs")):
         if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts or any(one in pattern for one in _OUTSIDE):
             raise BadData(f"{named} names files outside the repository: {pattern!r}. Name the files in the uri instead")
 
@@ -124,23 +136,22 @@ def _patterns(value: Any, key: str = "") -> Iterator[str]:
         yield value
 
 
-def _configs(cards: Mapping[str, bytes]) -> list[Any]:
-    return [config for card in cards.values() for config in _metadata(card).get("configs") or []]
-
-
-def _metadata(card: bytes) -> dict[str, Any]:
-    """Returns what a card says between its first two lines of `---`, or all of it where it has none."""
+def _metadata(name: str, card: bytes, named: str) -> dict[str, Any]:
+    """Returns what a card says, by the parser that the library uses; nothing where that finds nothing to read."""
     import yaml
+    from huggingface_hub import DatasetCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-    text = card.decode("utf-8", "replace").removeprefix("\ufeff")
-    lines = text.splitlines()
-    if lines and lines[0].strip() == "---":
-        end = next((number for number, line in enumerate(lines[1:], 1) if line.strip() == "---"), len(lines))
-        text = "\n".join(lines[1:end])
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
+        text = card.decode("utf-8")
+        if name != _README:
+            found = yaml.safe_load(text)
+        elif REGEX_YAML_BLOCK.search(text):
+            found = DatasetCard(text).data.to_dict()
+        else:
+            found = {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadData(f"{named} cannot be read: {first_line(error)}. Name the files in the uri instead") from None
     return cast(dict[str, Any], found) if isinstance(found, dict) else {}
 
 
@@ -148,6 +159,9 @@ def _write_skeleton(place: Path, names: Sequence[str], cards: Mapping[str, bytes
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     for name in names:
+        # The one says nothing of files, the others nothing at all.
+        if name == _INFOS or (name in CARDS and name not in cards):
+            continue
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         # The library looks into archives for what they hold.
