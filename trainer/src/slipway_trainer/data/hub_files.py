@@ -94,6 +94,7 @@ class _Finder:
                 else "has no split called train. Say which by `split`"
             )
             raise BadConfig(f"{self._named}: config {splits.config} {asked}; it has {', '.join(splits.files)}")
+        hub_splits.refuse_unreadable([file for name in wanted for file in splits.files[name]], self._named)
         if "[" in spec:
             found = self._sliced(spec, {name: splits.files[name] for name in wanted})
         else:

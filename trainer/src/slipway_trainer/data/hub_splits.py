@@ -46,8 +46,8 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
         cards: what those of CARDS hold that there are.
         named: field and URI, as an error begins.
 
-    Raises BadConfig where there is no such configuration, or none of several is the default, and BadData for what is no
-    rows, or is read otherwise than by our readers.
+    Raises BadConfig where there is no such configuration, or none of several is the default, and BadData where a program
+    makes the rows, where the library cannot tell, and where a card has files read otherwise than our readers do.
     """
     _refuse_program(repository, names, named)
     said = {name: _metadata(name, card, f"{named}: its {name}") for name, card in cards.items()}
@@ -61,8 +61,6 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
             str(split): tuple(_name_of(file, place, named) for file in files)
             for split, files in builder.config.data_files.items()
         }
-    for files in found.values():
-        _refuse_unreadable(files, named)
     _refuse_options(builder.config, next(iter(found.values()), ()), named)
     taken = {file for files in found.values() for file in files}
     described = any(words.get("configs") for words in said.values())
@@ -175,7 +173,8 @@ def _name_of(file: str, place: Path, named: str) -> str:
         raise BadData(f"{named}: names files outside the repository: {file!r}") from None
 
 
-def _refuse_unreadable(files: Sequence[str], named: str) -> None:
+def refuse_unreadable(files: Sequence[str], named: str) -> None:
+    """Raises BadData for a file that our readers do not read: pictures, archives."""
     wrong = next((name for name in files if not name.endswith(SUFFIXES)), None)
     if wrong is not None:
         raise BadData(f"{named}: {wrong} is no file of rows; these are read: {READ}")
