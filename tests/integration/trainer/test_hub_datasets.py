@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pyarrow import parquet
 from tests.integration.fetching.hub_server import AWAY, Hub
 from tests.unit.trainer.plans_of_data import causal, numbered, plan, tree, workspace
 
-from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
+from slipway_fetching.errors import FetchError, Misconfigured, NoRoom, Unavailable
 from slipway_trainer.data import inputs, rows
 from slipway_trainer.data.inputs import InputFile, Inputs
 from slipway_trainer.model import lineage
@@ -253,6 +254,21 @@ def test_without_a_hub_what_was_fetched_before_is_found(
         read(tmp_path / "two", split="test")
     with pytest.raises(Unavailable, match="the hub does not answer: what is streamed is read from there each time"):
         read(tmp_path / "two", streaming=True)
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
+    hub: Hub, splits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [len(content) for name, content in SPLITS.items() if "train" in name]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=max(sizes)))
+    with pytest.raises(NoRoom, match=r"the data of stages\[0\].*or set streaming: true beside the uri: one file at a"):
+        read(tmp_path)
+    assert hub.asked == []
+    assert read(tmp_path, streaming=True) == TRAIN
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=min(sizes) - 1))
+    with pytest.raises(NoRoom, match=r"org/rows/data/train-00000-of-00002\.parquet takes"):
+        texts(collect(tmp_path, streaming=True))
 
 
 def test_columns_that_nothing_asks_for_are_not_looked_into(hub: Hub, tmp_path: Path) -> None:

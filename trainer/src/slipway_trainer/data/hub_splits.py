@@ -46,8 +46,8 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
         cards: what those of CARDS hold that there are.
         named: field and URI, as an error begins.
 
-    Raises BadConfig where there is no such configuration, or none of several is the default, and BadData where a program
-    makes the rows, where the library cannot tell, and where a card has files read otherwise than our readers do.
+    Raises BadConfig where there is no such configuration, or none of several is the default, and BadData where a
+    program makes the rows, where the library cannot tell, and where a card has files read in a way that is not ours.
     """
     _refuse_program(repository, names, named)
     said = {name: _metadata(name, card, f"{named}: its {name}") for name, card in cards.items()}
