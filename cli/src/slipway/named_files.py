@@ -50,3 +50,12 @@ def missing_files(resource: TrainingRun | ModelEndpoint, folder: Path) -> Iterat
         found = any(place.parent.glob(place.name)) if "*" in place.name else place.exists()
         if not found:
             yield f"{yaml12.shown(path)}: {text}: there is no {place}"
+
+
+def unseen(resource: TrainingRun | ModelEndpoint) -> Iterator[str]:
+    """Yields a sentence for each dataset of the hub that a run names: nobody asks a hub before the run does."""
+    if not isinstance(resource, TrainingRun):
+        return
+    for path, text in schema_walk.texts(TrainingRun, resource.to_document(), URI_PATTERN):
+        if path[-1] == "uri" and uris.parse(text).scheme == "hf":
+            yield f"{yaml12.shown(path)}: {text}: its configs, splits and rows are looked at by the run alone"

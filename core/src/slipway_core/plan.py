@@ -143,14 +143,14 @@ class ExecutorDefaults:
     """Where the artifacts of other runs are, by run; `run://name` becomes that URI. None leaves it to the trainer."""
 
 
-_NEWER: Mapping[str, Mapping[str, str]] = {
+_NEWER: Mapping[str, Mapping[str, object]] = {
     "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
     "stages[].data": {"deduplicate": "None"},
-    "stages[].data.train[]": {"format": "Auto", "documents": "File"},
-    "stages[].data.validation.data[]": {"format": "Auto", "documents": "File"},
+    "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},
+    "stages[].data.validation.data[]": {"format": "Auto", "documents": "File", "streaming": False},
     "evaluation": {"onOverlap": "Refuse"},
-    "evaluation.data[]": {"format": "Auto", "documents": "File"},
-    "evaluation.prompts[]": {"format": "Auto"},
+    "evaluation.data[]": {"format": "Auto", "documents": "File", "streaming": False},
+    "evaluation.prompts[]": {"format": "Auto", "streaming": False},
 }
 """Fields that came after the first release, with the value by which a run does what it did without them. The digest
 leaves them out where they have it: a release with more fields gives a run the digest that it always had. Whoever adds a

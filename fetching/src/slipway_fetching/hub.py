@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from slipway_core.resources import uris
 from slipway_fetching.errors import FetchError, Misconfigured, Unavailable
@@ -16,52 +17,67 @@ from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import PART, StoredObject
 from slipway_host.files import sync
 
+Kind = Literal["model", "dataset"]
+
 _BUSY = (408, 429)
 _SECONDS = 60
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 """Errors that say nothing about the hub."""
 
 
-def dataset(uri: uris.Uri, requester: Requester, patterns: list[str]) -> Path:
-    """Returns the folder of the hub's own cache with what the patterns name. Raises Misconfigured or Unavailable."""
-    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
-
-    with _in_our_words(uri, requester):
-        return Path(
-            snapshot_download(uri.repository, repo_type="dataset", revision=uri.revision, allow_patterns=patterns)
-        )
-
-
-class HubModel:
-    """The files of a model's repository, at the commit that it had when they were listed.
+class HubRepository:
+    """The files of a model or of a dataset, at the commit that its repository had when they were listed.
 
     They come by a cache of the hub's library and are the same files as there, where one disk has both. Errors name the
     URI as whoever asks knows it: Misconfigured, or Unavailable, which may be otherwise at another time.
     """
 
-    def __init__(self, uri: uris.Uri, requester: Requester, cache: Path | None = None) -> None:
-        """`cache`: None for the one of this machine, which other runs use as well."""
-        self.uri, self.requester, self.cache = uri, requester, cache
+    def __init__(
+        self,
+        uri: uris.Uri,
+        requester: Requester,
+        cache: Path | None = None,
+        kind: Kind = "model",
+        revision: str | None = None,
+    ) -> None:
+        """
+        Args:
+            cache: None for the one of this machine, which other runs use as well.
+            revision: another one than that of the URI.
+        """
+        self.uri, self.requester, self.cache, self.kind = uri, requester, cache, kind
+        self.revision = revision or uri.revision
         self.commit = ""
         self.offline = False
         """Whether no hub has answered, so that its cache is what there is."""
 
     def folder(self) -> dict[str, StoredObject]:
         """Returns all files, by their path in the repository."""
-        from huggingface_hub import HfApi
-
         with _in_our_words(self.uri, self.requester):
             try:
-                repository, revision = self.uri.repository, self.uri.revision
-                info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
+                return self._listed()
             except Exception as error:
                 if _is_answer(error) or not (found := self._cached()):
                     raise
                 self.offline = True
                 return found
-        self.commit = info.sha or ""
-        files = info.siblings or ()
-        return {file.rfilename: StoredObject(file.rfilename, file.size or 0, None, self.commit) for file in files}
+
+    def _listed(self) -> dict[str, StoredObject]:
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        repository, hub = self.uri.repository, HfApi()
+        info = hub.repo_info(repository, repo_type=self.kind, revision=self.revision, timeout=_SECONDS)
+        commit = info.sha or ""
+        # The siblings in what was told are not all of a repository of very many files.
+        tree = hub.list_repo_tree(repository, recursive=True, revision=commit or None, repo_type=self.kind)
+        found = {
+            file.path: StoredObject(file.path, file.size, None, commit, file.lfs.sha256 if file.lfs else None)
+            for file in tree
+            if isinstance(file, RepoFile)
+        }
+        self.commit = commit
+        return found
 
     def lacking(self, wanted: Mapping[str, StoredObject], folder: Path) -> list[StoredObject]:
         from huggingface_hub import try_to_load_from_cache
@@ -72,8 +88,13 @@ class HubModel:
                 left.unlink()
 
         def is_here(name: str) -> bool:
-            revision = self.commit or self.uri.revision
-            found = try_to_load_from_cache(self.uri.repository, name, cache_dir=self.cache, revision=revision)
+            found = try_to_load_from_cache(
+                self.uri.repository,
+                name,
+                cache_dir=self.cache,
+                revision=self.commit or self.revision,
+                repo_type=self.kind,
+            )
             return (folder / name).exists() or isinstance(found, str)
 
         return [one for name, one in wanted.items() if not is_here(name)]
@@ -90,7 +111,8 @@ class HubModel:
                 there = Path(
                     snapshot_download(
                         self.uri.repository,
-                        revision=self.uri.revision,
+                        repo_type=self.kind,
+                        revision=self.revision,
                         cache_dir=self.cache,
                         allow_patterns=[glob.escape(name) for name in names],
                         local_files_only=self.offline,
@@ -111,19 +133,38 @@ class HubModel:
         for name in names:
             _place((there / name).resolve(), folder / name)
 
+    def bring_alone(self, name: str, folder: Path) -> Path:
+        """Returns a file that has come into a folder, and into no cache: a hub has to answer."""
+        from huggingface_hub import hf_hub_download  # pyright: ignore[reportUnknownVariableType]
+
+        if self.offline:
+            raise _no_answer(self.uri, self.requester, "what is streamed is read from there each time")
+        with _in_our_words(self.uri, self.requester):
+            return Path(
+                hf_hub_download(
+                    self.uri.repository,
+                    name,
+                    repo_type=self.kind,
+                    revision=self.commit or self.revision,
+                    local_dir=folder,
+                )
+            )
+
     def _cached(self) -> dict[str, StoredObject]:
         """Returns the files that the repository had when it was fetched last; they may not all have been."""
         from huggingface_hub import get_cached_repo_tree
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         try:
-            files = get_cached_repo_tree(self.uri.repository, revision=self.uri.revision, cache_dir=self.cache)
+            files = get_cached_repo_tree(
+                self.uri.repository, revision=self.revision, repo_type=self.kind, cache_dir=self.cache
+            )
         except CachedRepoTreeNotFoundError:
             return {}
         return {file.path: StoredObject(file.path, file.size, None, "") for file in files}
 
     def _incomplete(self) -> Unavailable:
-        return _no_answer(self.uri, self.requester, "its cache lacks files of the model")
+        return _no_answer(self.uri, self.requester, f"its cache lacks files of the {self.kind}")
 
 
 def _place(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slipway_core.protocol import variables
 from slipway_fetching.errors import Refused
-from slipway_fetching.hub import HubModel
+from slipway_fetching.hub import HubRepository
 from slipway_fetching.open_store import open_store
 from slipway_fetching.requester import Requester
 from slipway_fetching.stored_model import StoredModel, is_weight
@@ -59,7 +59,7 @@ def fetch(
     incoming = models / f"{target.name}.incoming-{model.state}"
     _bring(model, incoming, models, weights=weights, say=say)
     check()
-    if isinstance(model.store, HubModel):
+    if isinstance(model.store, HubRepository):
         write_atomically(_commit_file(target), model.store.commit)
     incoming.rename(target)
     for other in models.iterdir():
@@ -80,7 +80,7 @@ def _bring(model: StoredModel, incoming: Path, models: Path, *, weights: bool, s
     model.bring(names, incoming, disk=models, what=f"the model of {model.requester.field}", say=say)
     if manifest is None:
         return
-    hint = ", or remove it from the cache of the hub" if isinstance(model.store, HubModel) else ""
+    hint = ", or remove it from the cache of the hub" if isinstance(model.store, HubRepository) else ""
     try:
         model.verify(manifest, names, incoming, again=f"Upload the model again{hint}")
     except Refused:

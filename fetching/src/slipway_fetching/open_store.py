@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slipway_core.resources import uris
 from slipway_fetching.errors import Misconfigured
-from slipway_fetching.hub import HubModel
+from slipway_fetching.hub import HubRepository
 from slipway_fetching.object_store import ObjectStore
 from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import Store
@@ -29,4 +29,6 @@ def open_store(text: str, requester: Requester, cache: Path | None = None) -> St
             f"{requester.named(text)}: a model is fetched from s3://, gs:// or hf://; "
             f"{uri.scheme}:// is read where it is"
         )
-    return HubModel(uri, requester, cache) if uri.scheme == "hf" else ObjectStore(uri, requester)
+    if uri.dataset:
+        raise Misconfigured(f"{requester.named(text)}: is a dataset of the hub; a model is hf://org/name")
+    return HubRepository(uri, requester, cache) if uri.scheme == "hf" else ObjectStore(uri, requester)

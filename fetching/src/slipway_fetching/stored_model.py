@@ -11,7 +11,7 @@ from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_fetching import stored_object
 from slipway_fetching.errors import NothingThere, Refused
-from slipway_fetching.hub import HubModel
+from slipway_fetching.hub import HubRepository
 from slipway_fetching.requester import Requester
 from slipway_fetching.stored_object import PART, Store, StoredObject
 
@@ -89,7 +89,7 @@ class StoredModel:
         )
         for rest in folder.rglob(f"*{PART}"):
             rest.unlink()
-        if isinstance(self.store, HubModel) and self.store.offline:
+        if isinstance(self.store, HubRepository) and self.store.offline:
             say(f"no hub answers: {self.uri} is as it was when it was fetched last, at {self.store.commit}")
 
     def verify(self, manifest: Manifest, names: Iterable[str], folder: Path, *, again: str) -> None:

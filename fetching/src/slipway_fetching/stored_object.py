@@ -23,6 +23,8 @@ class StoredObject:
     e_tag: str | None
     version: str
     """Differs when the content does: the entity tag, or the time of the last change where there is none."""
+    sha256: str | None = None
+    """Of its content, where the store tells that."""
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +65,7 @@ def fetch(
         say: told what is fetched.
     """
     left = store.lacking(wanted, folder)
-    _check_room(disk, sum(one.size for one in left) - _begun(folder), what, requester)
+    require_room(disk, sum(one.size for one in left) - _begun(folder), what, requester)
     if left:
         say(f"fetching {len(left)} file(s), {sum(one.size for one in left) / 1e6:.1f} MB, of {uri}")
     store.bring(wanted, folder)
@@ -74,7 +76,8 @@ def _begun(folder: Path) -> int:
     return sum(part.stat().st_size for part in folder.rglob(f"*{PART}"))
 
 
-def _check_room(folder: Path, needed: int, what: str, requester: Requester) -> None:
+def require_room(folder: Path, needed: int, what: str, requester: Requester) -> None:
+    """Raises NoRoom when a folder, which is made if it is not there, has fewer free bytes than needed."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -45,7 +45,38 @@ class Case:
     keeps: tuple[str, ...]
 
 
+def _source_cases(holder: str, field: str) -> tuple[Case, ...]:
+    """Returns the cases of what all sources of rows have in common."""
+    found = (
+        (
+            "config, split, revision and streaming are of a dataset",
+            "uri: s3://hf/b.jsonl, split: test",
+            "uri: hf://a/b, config: de, split: test, revision: main, streaming: true",
+        ),
+        (
+            "config and split choose from a whole",
+            "uri: hf://datasets/a/b@main/c.jsonl, config: de",
+            "uri: hf://datasets/a/b@main, config: de",
+        ),
+        (
+            "the uri has a revision",
+            "uri: hf://datasets/a/b@main/c.jsonl, revision: main",
+            "uri: hf://datasets/a/b/c@d.jsonl, revision: main",
+        ),
+        (
+            "a slice of a split",
+            "uri: hf://a/b, split: 'train+test[1:]', streaming: true",
+            "uri: hf://a/b, split: 'train+test[1:]', streaming: false",
+        ),
+    )
+    return tuple(
+        Case(holder, words, (f"{field}=[{{{breaks}}}]",), (f"{field}=[{{{keeps}}}]",)) for words, breaks, keeps in found
+    )
+
+
 RUN_CASES = (
+    *_source_cases("DataSource", "stages.learn.data.train"),
+    *_source_cases("PromptSource", "evaluation.prompts"),
     Case(
         "TrainingRunSpec",
         "two stages have the same name",

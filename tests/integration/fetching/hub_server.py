@@ -17,6 +17,8 @@ Files = dict[str, bytes]
 
 BASE: Files = {"config.json": b"{}", "model.safetensors": b"weights" * 1000}
 NOT_FETCHED: Files = {"pytorch_model.bin": b"a pickle", "onnx/config.json": b"{}", "modeling.py": b"import os"}
+LARGE = (".safetensors", ".parquet")
+"""Files of which the hub lists the digest of the content."""
 AWAY = "http://127.0.0.1:9"
 """Where nobody answers."""
 
@@ -27,6 +29,8 @@ class Hub:
     repositories: dict[str, dict[str, Files]] = field(default_factory=dict)
     """The commits of each, oldest first, by `org/name`, of a data set `datasets/org/name`."""
     private: set[str] = field(default_factory=set)
+    gated: set[str] = field(default_factory=set)
+    """Those that show themselves to nobody who has not asked their owner, whatever the token."""
     token: str = "hf_secret"
     asked: list[str] = field(default_factory=list)
     """Every file whose content was read."""
@@ -88,6 +92,10 @@ def hub_server() -> Iterator[Hub]:
             if repository not in hub.repositories or not (authorized or repository not in hub.private):
                 self._say(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
                 return None
+            if repository in hub.gated:
+                words = f"Access to dataset {repository} is restricted and you are not in the authorized list"
+                self._say(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": words})
+                return None
             commit = hub.commit(repository, revision)
             if commit is None:
                 self._say(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Revision not found"})
@@ -129,5 +137,10 @@ def _tree(hub: Hub, repository: str, commit: str) -> list[dict[str, object]]:
     files = hub.repositories[repository][commit]
     return [
         {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        | ({"lfs": _pointer(content)} if name.endswith(LARGE) else {})
         for name, content in files.items()
     ]
+
+
+def _pointer(content: bytes) -> dict[str, object]:
+    return {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}

@@ -12,9 +12,11 @@ from tests.integration.fetching.hub_server import AWAY, BASE, NOT_FETCHED, Hub
 from tests.unit.trainer.plans_of_data import causal, plan, text, workspace
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
+from slipway_core.resources.data import DataSource
 from slipway_fetching import model_cache
 from slipway_fetching.errors import Misconfigured, Unavailable
-from slipway_trainer.data.data_files import data_files
+from slipway_trainer.data.hub_files import hub_files
+from slipway_trainer.data.reading.block import AS_IT_IS
 from slipway_trainer.model import lineage, model_files
 from slipway_trainer.model import stage_model as models
 from slipway_trainer.prepare import prepare
@@ -27,6 +29,11 @@ def names(folder: Path) -> list[str]:
 
 def fetch(repository: str, models: Path) -> Path:
     return model_cache.fetch(f"hf://{repository}", requester("model.from"), models)
+
+
+def rows_of(repository: str, data: Path) -> None:
+    source = DataSource(uri=f"hf://{repository}")
+    hub_files(source, "stages[0].data.train[0].uri", AS_IT_IS, data, data / "commits")
 
 
 def test_every_step_starts_from_the_commit_that_prepare_has_fetched(
@@ -50,14 +57,6 @@ def test_every_step_starts_from_the_commit_that_prepare_has_fetched(
     assert lineage.base(made, found)["revision"] == commit
 
 
-def test_data_comes_as_the_files_that_can_be_read(hub: Hub, tmp_path: Path) -> None:
-    hub.put(
-        "datasets/org/rows", {"data/b.jsonl": b"{}", "a.parquet": b"x", "script.py": b"import os", "README.md": b"x"}
-    )
-    found = data_files("hf://org/rows", "stages[0].data.train[0].uri", tmp_path)
-    assert [file.name for file in found] == ["hf://org/rows/a.parquet", "hf://org/rows/data/b.jsonl"]
-
-
 def test_a_private_one_is_read_with_the_token_and_refused_without(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +67,7 @@ def test_a_private_one_is_read_with_the_token_and_refused_without(
     with pytest.raises(Misconfigured, match=rf"^model\.from: {refused}model\.credentials$"):
         fetch("org/private", tmp_path)
     with pytest.raises(Misconfigured, match=rf"{refused}stages\[0\]\.data\.train\[0\]\.credentials$"):
-        data_files("hf://org/private", "stages[0].data.train[0].uri", tmp_path)
+        rows_of("org/private", tmp_path)
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert names(fetch("org/private", tmp_path)) == ["config.json", "model.safetensors"]
 
@@ -82,4 +81,4 @@ def test_what_is_not_there_is_bad_input_and_a_hub_that_is_away_is_not(hub: Hub, 
     with pytest.raises(Unavailable, match=r"the hub does not answer: .*503"):
         fetch("org/busy", tmp_path)
     with pytest.raises(Unavailable, match=r"the hub does not answer: .*503"):
-        data_files("hf://org/busy", "stages[0].data.train[0].uri", tmp_path)
+        rows_of("org/busy", tmp_path)

@@ -16,7 +16,7 @@ from tests.unit.trainer.trained_run import TrainedRun, make_run
 from slipway_core.protocol import artifact
 from slipway_fetching import served_model
 from slipway_fetching.errors import Unavailable
-from slipway_fetching.hub import HubModel
+from slipway_fetching.hub import HubRepository
 from slipway_fetching.stored_object import StoredObject
 from slipway_trainer.evaluation import evaluate, live_model
 from slipway_trainer.model import model_files
@@ -125,12 +125,12 @@ def test_the_next_attempt_goes_on_with_what_is_there_and_drops_what_is_not_live_
 def test_a_full_disk_is_left_as_it_was(model: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.put("org/chat", {path.name: path.read_bytes() for path in model.iterdir()})
 
-    def full(self: HubModel, wanted: Mapping[str, StoredObject], folder: Path) -> None:
+    def full(self: HubRepository, wanted: Mapping[str, StoredObject], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(HubModel, "bring", full)
+    monkeypatch.setattr(HubRepository, "bring", full)
     with pytest.raises(OSError, match="No space left"):
         live_model.folder_of("hf://org/chat", "sha256:" + "a" * 64, tmp_path / "live", say=print)
     assert list((tmp_path / "live").iterdir()) == []

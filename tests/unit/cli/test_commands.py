@@ -90,6 +90,12 @@ spec:
     slipway("preview", "run.yaml", "--device", "H1000", code=2)
 
 
+def test_validate_says_what_it_cannot_see_of_a_dataset_of_the_hub(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a").replace("file://chat.jsonl", "hf://datasets/org/chats"))
+    said = slipway("validate", "run.yaml").stderr
+    assert "spec.stages[1].data.train[0].uri: hf://datasets/org/chats: its configs, splits and rows are looked" in said
+
+
 def test_validate_names_the_mistakes_of_all_files_and_ends_with_2(tmp_path):
     (tmp_path / "a.yaml").write_text(YAML.format(name="a").replace("objective", "objectve"))
     (tmp_path / "b.yaml").write_bytes(b"kind: \xff\n")

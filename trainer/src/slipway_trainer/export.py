@@ -91,6 +91,7 @@ def _export(
         lineage={
             "base": lineage.base(plan, workspace),
             "stages": stages,
+            **({"datasets": datasets} if (datasets := lineage.datasets(workspace)) else {}),
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),
             **({"warnings": [warning]} if warning else {}),

@@ -30,6 +30,8 @@ def validate(
         # Not a mistake: the file may be meant for another machine.
         for missing in named_files.missing_files(resource, file.parent):
             note(f"{file}: note: {missing}")
+        for unseen in named_files.unseen(resource):
+            note(f"{file}: note: {unseen}")
         print(f"{file}: {resource.kind} {resource.metadata.name} is valid")
         if resource.kind == "TrainingRun":
             note(f"{file}: note: its data and its model were not read; `slipway preview {file}` shows what they hold")

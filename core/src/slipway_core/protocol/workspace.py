@@ -9,7 +9,8 @@
             duplicates.jsonl                 rows that a stage does not learn since others say the same, where some are
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
-                                             version, which goes once it is compared with
+                                             version, which goes once it is compared with; and the commits of
+                                             datasets of the hub, which stay
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -148,6 +149,11 @@ class Workspace:
     def fetched_data(self) -> Path:
         """Files of an object store while prepare reads them; a later attempt goes on with what is there."""
         return self.fetched / "data"
+
+    @property
+    def fetched_commits(self) -> Path:
+        """The commit of each dataset of the hub, which its branch had when the run first asked."""
+        return self.fetched / "commits"
 
     @property
     def fetched_live(self) -> Path:

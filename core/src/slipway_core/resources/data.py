@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api, Rule, ShortText, Uri
+from slipway_core.resources.api import Api, Rule, ShortText
+from slipway_core.resources.source import Source
 
 ConversationForm = Literal["Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"]
 RowForm = Literal["Text", ConversationForm, "Preference"]
@@ -36,9 +37,7 @@ class Columns(Api):
         return tuple((name, column) for name in type(self).model_fields if (column := getattr(self, name)) is not None)
 
 
-class DataSource(Api):
-    uri: Uri
-    """A file, folder or glob of .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, each also with .gz or .zst."""
+class DataSource(Source):
     format: Literal["Auto", RowForm] = "Auto"
     """What its rows are; Auto finds it out from the first row of each file."""
     documents: Literal["File", "Paragraph"] = "File"

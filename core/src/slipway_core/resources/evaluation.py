@@ -6,17 +6,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api, Rule, ShortText, Uri
+from slipway_core.resources.api import Api, Rule, ShortText
 from slipway_core.resources.data import Columns, ConversationForm, DataSource
 from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
+from slipway_core.resources.source import Source
 
 
-class PromptSource(Api):
+class PromptSource(Source):
     """Rows are {"prompt": …} or a conversation, with {"answer": …} when the answer is to be compared. Of a conversation
     that ends with the assistant's turn, that is the answer."""
 
-    uri: Uri
-    """A file, folder or glob of .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, each also with .gz or .zst."""
     format: Literal["Auto", "Prompt", ConversationForm] = "Auto"
     """What its rows are; Auto finds it out from the first row of each file."""
     columns: Columns | None = None

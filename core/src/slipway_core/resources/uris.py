@@ -2,7 +2,8 @@
 
 | form | names |
 |---|---|
-| `hf://org/name[@revision]` | a repository of the Hugging Face hub |
+| `hf://org/name[@revision]` | a repository of the Hugging Face hub: a model, or a dataset where data is named |
+| `hf://datasets/org/name[@revision][/path]` | a dataset of the hub, or a file, folder or glob in it |
 | `s3://bucket/path`, `gs://bucket/path` | an object, a prefix or a glob in an object store |
 | `pvc://claim/path` | a path on a PersistentVolumeClaim of the namespace |
 | `file://path` | a local path, relative to the YAML file unless it starts with `/` |
@@ -34,11 +35,16 @@ class Uri:
     """The rest, without a leading slash but for an absolute `file` path."""
     revision: str | None = None
     """Branch, tag or commit; `hf` alone has one."""
+    dataset: bool = False
+    """Whether a hub URI can name nothing but a dataset."""
+    inside: str = ""
+    """Of a dataset of the hub, a file, folder or glob in it; empty for all of it."""
 
     def __str__(self) -> str:
         tail = f"@{self.revision}" if self.revision else ""
         middle = f"{self.authority}/{self.path}" if self.authority and self.path else self.authority or self.path
-        return f"{self.scheme}://{middle}{tail}"
+        dataset, inside = ("datasets/" if self.dataset else ""), (f"/{self.inside}" if self.inside else "")
+        return f"{self.scheme}://{dataset}{middle}{tail}{inside}"
 
     @property
     def remote(self) -> bool:
@@ -51,6 +57,12 @@ class Uri:
         return f"{self.authority}/{self.path}"
 
 
+_DATASETS = "datasets/"
+_DATASET = (
+    # A revision with a slash would be taken for one with a path: the pull requests and conversions of the hub alone.
+    r"^(?P<authority>[\w.-]+)/(?P<path>[\w.-]+)(@(?P<revision>refs/(pr|convert)/[\w.-]+|[\w.-]+))?(/(?P<inside>.+))?$",
+    "hf://datasets/org/name, hf://datasets/org/name@revision or hf://datasets/org/name/path/*.jsonl",
+)
 _SHAPES = {
     "hf": (r"^(?P<authority>[\w.-]+)/(?P<path>[\w.-]+)(@(?P<revision>[\w./-]+))?$", "hf://org/name or hf://org/name@revision"),
     "s3": (r"^(?P<authority>[\w.-]+)/(?P<path>.+)$", "s3://bucket/path"),
@@ -70,14 +82,18 @@ def parse(text: str) -> Uri:
         hub = f"hf://{text} or " if re.fullmatch(r"[\w-]+/[\w-]+", text) else ""
         hint = f" Did you mean {hub}file://{text}?" if not separator else ""
         raise UriError(f"{text!r} does not start with one of {known}.{hint}")
-    shape, example = _SHAPES[scheme]
-    found = re.match(shape, rest)
+    dataset = scheme == "hf" and rest.startswith(_DATASETS)
+    shape, example = _DATASET if dataset else _SHAPES[scheme]
+    found = re.match(shape, rest.removeprefix(_DATASETS) if dataset else rest)
     if not found:
         raise UriError(f"{text!r} is not of the form {example}")
     groups = found.groupdict()
-    if scheme in ("s3", "gs", "pvc") and ".." in PurePosixPath(groups["path"]).parts:
-        raise UriError(f"{text!r} leaves its {'claim' if scheme == 'pvc' else 'bucket'} by '..'")
-    return Uri(cast(Scheme, scheme), groups["authority"], groups["path"], groups.get("revision"))
+    inside = groups.get("inside") or ""
+    if scheme in ("hf", "s3", "gs", "pvc") and ".." in PurePosixPath(groups["path"], inside).parts:
+        holder = {"hf": "dataset", "pvc": "claim"}.get(scheme, "bucket")
+        raise UriError(f"{text!r} leaves its {holder} by '..'")
+    revision = groups.get("revision")
+    return Uri(cast(Scheme, scheme), groups["authority"], groups["path"], revision, dataset, inside)
 
 
 def anchor(uri: Uri, folder: str) -> Uri:

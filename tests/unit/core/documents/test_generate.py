@@ -158,6 +158,17 @@ BROKEN = {
             }
         ]
     },
+    "spec.stages[0].data.train[0]": {"stages": [{"data": {"train": [{"uri": "s3://a/b.jsonl", "split": "test"}]}}]},
+    "spec.stages[0].data.train[0].revision": {
+        "stages": [{"data": {"train": [{"uri": "hf://datasets/a/b@main", "revision": "main"}]}}]
+    },
+    "spec.stages[0].data.train[0].split": {
+        "stages": [{"data": {"train": [{"uri": "hf://a/b", "split": "train[:1%]", "streaming": True}]}}]
+    },
+    "spec.evaluation.data[0]": {
+        "evaluation": {"data": [{"uri": "hf://datasets/a/b/c.jsonl", "config": "de"}]},
+    },
+    "spec.evaluation.prompts[0]": {"evaluation": {"prompts": [{"uri": "package://a", "streaming": True}]}},
     "spec.stages": {
         "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
         "stages": [{"name": "a", "maxLength": 256}, {"name": "a"}],

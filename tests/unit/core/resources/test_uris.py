@@ -25,12 +25,31 @@ def test_each_form_parses_and_prints_as_it_was(text, scheme, authority, path, re
 
 
 @pytest.mark.parametrize(
+    ("text", "revision", "inside"),
+    [
+        ("hf://datasets/org/name", None, ""),
+        ("hf://datasets/org/name@v1.0", "v1.0", ""),
+        ("hf://datasets/org/name/data/*.jsonl", None, "data/*.jsonl"),
+        ("hf://datasets/org/name@main/data/a.jsonl", "main", "data/a.jsonl"),
+        ("hf://datasets/org/name@refs/convert/parquet", "refs/convert/parquet", ""),
+        ("hf://datasets/org/name@refs/pr/3/a.jsonl", "refs/pr/3", "a.jsonl"),
+    ],
+)
+def test_a_dataset_of_the_hub_has_files_inside(text, revision, inside):
+    uri = uris.parse(text)
+    assert (uri.repository, uri.dataset, uri.revision, uri.inside) == ("org/name", True, revision, inside)
+    assert str(uri) == text
+
+
+@pytest.mark.parametrize(
     ("text", "hint"),
     [
         ("data.jsonl", "file://data.jsonl"),
         ("http://x/y", "hf://"),
         ("hf://name", "hf://org/name"),
         ("hf://a/b/c", "hf://org/name"),
+        ("hf://datasets/name", "hf://datasets/org/name"),
+        ("hf://datasets/a/b/../c", r"leaves its dataset by '\.\.'"),
         ("s3://bucket", "s3://bucket/path"),
         ("pvc://claim/../other", r"\.\."),
         ("package://a/b", "package://name"),

@@ -10,7 +10,8 @@ import zstandard
 from pyarrow import parquet
 
 from slipway_trainer.data import rows
-from slipway_trainer.data.reading import blocks, delimited, json_array, plain_text
+from slipway_trainer.data.reading import blocks, delimited, json_array, json_lines, plain_text, row_range
+from slipway_trainer.data.reading import columnar as columnar_kind
 from slipway_trainer.data.reading.block import Reading
 from slipway_trainer.step.errors import BadData
 
@@ -148,3 +149,23 @@ def test_a_stream_that_is_cut_between_two_batches_is_refused(tmp_path):
     path.write_bytes(sink.getvalue())  # Its end was never written.
     with pytest.raises(BadData, match="is no readable Arrow file"):
         read(path)
+
+
+@pytest.mark.parametrize("wanted", [(0, 40), (0, 1), (5, 30), (10, 11), (39, 99)])
+@pytest.mark.parametrize("name", [*KINDS, "data.csv.gz"])
+def test_some_rows_of_a_file_are_those_rows_of_all_with_their_lines(tmp_path, monkeypatch, name, wanted):
+    for kind in (json_array, delimited, json_lines, columnar_kind):
+        for limit in ("BLOCK_BYTES", "BLOCK_ROWS"):
+            if hasattr(kind, limit):
+                monkeypatch.setattr(kind, limit, 4 if limit == "BLOCK_ROWS" else 200)
+    content = gzip.compress(KINDS["data.csv"]) if name.endswith(".gz") else KINDS[name]
+    (tmp_path / name).write_bytes(content)
+    found = read(tmp_path / name, reading=Reading(rows=wanted))
+    assert found == read(tmp_path / name)[slice(*wanted)]
+    assert len(found) == min(40, wanted[1]) - wanted[0]
+
+
+def test_the_number_of_rows_is_that_of_what_is_read(tmp_path):
+    content = b"\n".join([b"", b'{"text": "a"}', b"  ", b'{"text": "b"}', b""])
+    (tmp_path / "data.jsonl").write_bytes(content)
+    assert sum(map(row_range.count_of, blocks.blocks(tmp_path / "data.jsonl", "data.jsonl"))) == 2

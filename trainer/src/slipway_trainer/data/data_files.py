@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from slipway_core.resources import uris
-from slipway_fetching import hub, object_store, stored_object
+from slipway_fetching import object_store, stored_object
 from slipway_trainer.data.reading.blocks import READ, SUFFIXES, kind_of
+from slipway_trainer.data.source_file import SourceFile
 from slipway_trainer.step.errors import BadConfig, BadData
 from slipway_trainer.step.local_path import in_image, local_path
 from slipway_trainer.step.requester import requester
@@ -21,18 +21,11 @@ _DATA_ALONE = frozenset((".jsonl", ".parquet", ".arrow"))
 """Kinds of files that hold nothing but rows."""
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    path: Path
-    name: str
-    """As a user knows it, for errors and reports."""
-
-
 def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> list[SourceFile]:
     """Returns the data files that a URI names, sorted by name: one file, or those of a folder or glob.
 
     Args:
-        uri: of the plan; `file` URIs are absolute.
+        uri: of the plan, of another scheme than `hf` (see `hub_files`); `file` URIs are absolute.
         field: of the plan, for errors.
         cache: where files of an object store are put, and found again by a later attempt.
         say: told what is fetched.
@@ -43,11 +36,6 @@ def data_files(uri: str, field: str, cache: Path, say: Callable[[str], None] = l
     parsed = uris.parse(uri)
     if parsed.scheme in object_store.SCHEMES:
         return _fetched(parsed, field, cache, say)
-    if parsed.scheme == "hf":
-        root = hub.dataset(
-            parsed, requester(field), [f"*{suffix}" for suffix in SUFFIXES if kind_of(suffix) in _DATA_ALONE]
-        )
-        return _in_folder(root, uri, field, f"{uri}/")
     if parsed.scheme == "package":
         return _sample(parsed.authority, uri, field)
     if parsed.scheme == "run":
@@ -86,11 +74,11 @@ def _in_folder(folder: Path, uri: str, field: str, prefix: str) -> list[SourceFi
     )
     if not found:
         raise BadData(f"{field}: {uri}: the folder holds no data file; these are read: {READ}")
-    _refuse_mixture([path.name for path in found], uri, field)
+    refuse_mixture([path.name for path in found], uri, field)
     return [SourceFile(path, prefix + _name(path.relative_to(folder))) for path in found]
 
 
-def _refuse_mixture(names: Sequence[str], uri: str, field: str) -> None:
+def refuse_mixture(names: Sequence[str], uri: str, field: str) -> None:
     """Raises BadData for a folder in which something that may be no data lies beside data: a README.txt, settings."""
     kinds = sorted({str(kind_of(name)) for name in names})
     if len(kinds) > 1 and not set(kinds) <= _DATA_ALONE:
@@ -125,7 +113,7 @@ def _fetched(uri: uris.Uri, field: str, cache: Path, say: Callable[[str], None])
     if found[0].key != uri.path:
         found = [one for one in found if one.key.endswith(SUFFIXES)]
         if not glob.has_magic(uri.path):
-            _refuse_mixture([one.key for one in found], str(uri), field)
+            refuse_mixture([one.key for one in found], str(uri), field)
     wrong = next((one for one in found if not one.key.endswith(SUFFIXES)), None)
     if wrong is not None or not found:
         name = f"{store.address(wrong)}: not a data file" if wrong else f"{uri}: holds no data file"

@@ -9,13 +9,17 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
+from slipway_core.resources import uris
 from slipway_core.resources.data import DataSource, Deduplicate, TextForm
 from slipway_core.resources.evaluation import PromptSource
+from slipway_fetching.hub_dataset import clear_streamed
 from slipway_trainer.data import normalization
-from slipway_trainer.data.data_files import SourceFile, data_files
+from slipway_trainer.data.data_files import data_files
+from slipway_trainer.data.hub_files import hub_files
 from slipway_trainer.data.reading import blocks as reading_blocks
 from slipway_trainer.data.reading.block import AS_IT_IS, Block, Reading
 from slipway_trainer.data.scan import Objective
+from slipway_trainer.data.source_file import SourceFile
 from slipway_trainer.step.errors import BadData
 
 FileKey = tuple[Path, Reading]
@@ -29,7 +33,8 @@ class InputFile:
     source: SourceFile
     size: int
     sha256: str
-    stamp: tuple[int, int]
+    stamp: tuple[int, int] | None
+    """None of one that is streamed: it is compared by its digest whenever it comes."""
     reading: Reading = AS_IT_IS
 
     @property
@@ -47,13 +52,19 @@ class InputFile:
         return self.size * _UNPACKED.get(self.source.path.suffix, 1)
 
     def blocks(self) -> Iterator[Block]:
-        """Yields its rows. Raises BadData when it is unreadable, or no longer the file that was hashed."""
-        yield from reading_blocks.blocks(self.source.path, self.name, self.reading)
+        """Yields its rows. Raises BadData when it is unreadable, or no longer the file that was hashed; one that is
+        streamed may also raise a FetchError."""
+        with self.source.here() as path:
+            yield from reading_blocks.blocks(path, self.name, self.reading)
+        if self.stamp is None:
+            return
         if not self.source.path.exists() or _stamp(self.source.path) != self.stamp:
             raise BadData(f"{self.name}: was changed while it was read. Start the run again once it is complete")
 
     def to_document(self, uri: str) -> dict[str, Any]:
-        return {"uri": uri, "name": self.name, "bytes": self.size, "sha256": self.sha256}
+        rows = {"rows": list(self.reading.rows)} if self.reading.rows is not None else {}
+        found = {"uri": uri, "name": self.name, "bytes": self.size, "sha256": self.sha256}
+        return found | dict(self.source.origin) | rows
 
 
 @dataclass(frozen=True)
@@ -115,12 +126,18 @@ class Inputs:
         return sum(file.text_bytes for stage in self.stages.values() for file in stage.files)
 
 
-def collect(plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None) -> Inputs:
-    """Finds and hashes every file, after fetching those of an object store into the cache.
+def collect(
+    plan: Plan, cache: Path, say: Callable[[str], None] = lambda _: None, *, commits: Path | None = None
+) -> Inputs:
+    """Finds and hashes every file, after fetching those of an object store or the hub into the cache.
+
+    Args:
+        commits: folder that keeps the commits of datasets of the hub; in the cache when None.
 
     Raises BadData, BadConfig or a FetchError that names the field of the plan.
     """
-    finder = _Finder(cache, say)
+    clear_streamed(cache)
+    finder = _Finder(cache, commits or cache / "commits", say)
     stages = {}
     for index, stage in enumerate(plan.stages):
         validation = stage.data.validation
@@ -146,8 +163,8 @@ def blocks(found: Iterable[Input]) -> Iterator[tuple[Input, Block]]:
 
 
 class _Finder:
-    def __init__(self, cache: Path, say: Callable[[str], None]) -> None:
-        self._cache, self._say = cache, say
+    def __init__(self, cache: Path, commits: Path, say: Callable[[str], None]) -> None:
+        self._cache, self._commits, self._say = cache, commits, say
         self._known: dict[Path, InputFile] = {}
 
     def inputs(
@@ -162,13 +179,20 @@ class _Finder:
             uri=source.uri,
             weight=source.weight if isinstance(source, DataSource) else 1.0,
             files=tuple(
-                replace(self._file(file, field), reading=reading)
-                for file in data_files(source.uri, field, self._cache, self._say)
+                replace(self._file(file, field), source=file, reading=replace(reading, rows=file.rows))
+                for file in self._source_files(source, field, reading)
             ),
             recall=isinstance(source, PromptSource) and source.recall,
         )
 
+    def _source_files(self, source: DataSource | PromptSource, field: str, reading: Reading) -> list[SourceFile]:
+        if uris.parse(source.uri).scheme == "hf":
+            return hub_files(source, field, reading, self._cache, self._commits, self._say)
+        return data_files(source.uri, field, self._cache, self._say)
+
     def _file(self, source: SourceFile, field: str) -> InputFile:
+        if source.streamed is not None:
+            return InputFile(source, source.streamed.size, source.streamed.sha256, None)
         if source.path not in self._known:
             try:
                 stamp = _stamp(source.path)

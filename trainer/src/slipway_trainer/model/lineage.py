@@ -10,12 +10,14 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import FileEntry
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching import model_cache
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.errors import BadData, BadModel
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "deepspeed", "slipway-trainer")
+_OF_DATASET = ("uri", "config", "split", "revision")
 
 
 def libraries() -> dict[str, str]:
@@ -73,6 +75,22 @@ def data(workspace: Workspace) -> dict[str, str]:
     }
 
 
+def datasets(workspace: Workspace) -> list[dict[str, Any]]:
+    """Returns the datasets of the hub that were read, each with its commit and the digest of its files."""
+    report = prepared(workspace)
+    parts = [split for splits in report["stages"].values() for split in splits.values()]
+    files = [file for part in (*parts, report["evaluation"], report["prompts"]) for file in part.get("files", ())]
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for file in files:
+        if "revision" in file:
+            found.setdefault(tuple(file.get(name, "") for name in _OF_DATASET), {})[file["name"]] = file
+    return [
+        {name: value for name, value in zip(_OF_DATASET, key, strict=True) if value}
+        | {"bytes": sum(file["bytes"] for file in own.values()), "digest": _digest_of(own)}
+        for key, own in found.items()
+    ]
+
+
 def metrics(stages: dict[str, Any]) -> dict[str, float]:
     """Returns the finite figures with which each stage ended, by `<stage>/<metric>`."""
     return {
@@ -81,6 +99,12 @@ def metrics(stages: dict[str, Any]) -> dict[str, float]:
         for name, value in (done.get("metrics") or {}).items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def _digest_of(files: dict[str, dict[str, Any]]) -> str:
+    return artifact.digest_of(
+        {name: FileEntry(size=file["bytes"], sha256=file["sha256"]) for name, file in files.items()}
+    )
 
 
 def _digest(folder: Path) -> str:

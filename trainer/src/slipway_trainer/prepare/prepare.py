@@ -90,7 +90,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     preflight.check(plan, base, say)
     _clear(plan, workspace, fence)
 
-    found = inputs.collect(plan, workspace.fetched_data, say)
+    found = inputs.collect(plan, workspace.fetched_data, say, commits=workspace.fetched_commits)
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
     held = held_out_data.read(found)

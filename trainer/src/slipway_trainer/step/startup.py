@@ -16,6 +16,7 @@ _ENVIRONMENT = {
     "DEEPSPEED_LOG_LEVEL": "error",
     "DS_LOG_LEVEL": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     # A thread that waits sleeps instead of spinning. Where other processes want the cores too, spinning threads cost

@@ -24,6 +24,8 @@ class Reading:
     """Pairs of a field of ours and the column of the file that stands for it."""
     normalization: tuple[TextForm, ...] = ()
     """What is done to its texts, in this order; to what is held out, nothing."""
+    rows: tuple[int, int] | None = None
+    """The first row that is read, counted from 0, and the first that is not any more; None reads all."""
 
 
 AS_IT_IS = Reading()

@@ -10,7 +10,7 @@ from pathlib import Path
 from slipway_trainer.data.bad_row import BadRow
 from slipway_trainer.data.formats import columns, row_format
 from slipway_trainer.data.formats.row_format import Format
-from slipway_trainer.data.reading import columnar, delimited, json_array, json_lines, plain_text
+from slipway_trainer.data.reading import columnar, delimited, json_array, json_lines, plain_text, row_range
 from slipway_trainer.data.reading.block import Block, Head, Reading, bad
 from slipway_trainer.data.reading.block_rows import rows_of
 from slipway_trainer.step.errors import BadData
@@ -52,7 +52,8 @@ def blocks(path: Path, name: str, reading: Reading | None = None) -> Iterator[Bl
         first = next(found, None)
         if first is not None:
             head = _head(replace(first, reading=reading))
-            for block in chain([first], found):
+            every = chain([first], found)
+            for block in row_range.cut(every, *reading.rows) if reading.rows is not None else every:
                 yield replace(block, reading=reading, head=head)
     except FileNotFoundError:
         raise BadData(f"{name}: there is no such file") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ def parquet_blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
     done = 0
     try:
         with _unpacked(path, name) as source, parquet.ParquetFile(source, page_checksum_verification=True) as file:
-            wanted, unread = _columns(file.schema_arrow.names, name, reading)
+            wanted, unread = _columns(file.schema_arrow, name, reading)
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted, use_threads=False):
                 yield from _block(name, done, batch, unread)
                 done += batch.num_rows
@@ -54,7 +54,7 @@ def arrow_blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
                 _require_end(source)
                 stream = arrow.ipc.open_stream(source)
                 schema, batches = stream.schema, iter(stream)
-            wanted, unread = _columns(schema.names, name, reading)
+            wanted, unread = _columns(schema, name, reading)
             for batch in batches:
                 own = batch if wanted is None else batch.select(wanted)
                 for start in range(0, own.num_rows, BLOCK_ROWS):
@@ -74,18 +74,35 @@ def _require_end(source: IO[bytes]) -> None:
         raise EOFError("its end mark is missing. Copy the file again, or make it anew")
 
 
-def _columns(names: Sequence[str], name: str, reading: Reading) -> tuple[list[str] | None, tuple[str, ...]]:
+def _columns(schema: pyarrow.Schema, name: str, reading: Reading) -> tuple[list[str] | None, tuple[str, ...]]:
     """Returns the columns to read, and those that nothing asks for.
 
-    All are read where none is ours: the error then says what the rows have instead.
+    All are read where none is ours: the error then says what the rows have instead. Raises BadData for a column that
+    is asked for and holds files.
     """
+    names: list[str] = schema.names
     asked = {column for _, column in reading.columns}
     known = {*_KNOWN, *asked}
     if twice := next((column for column in names if column in known and list(names).count(column) > 1), None):
         raise BadData(f"{name}: has two columns {twice!r}. Keep one of them")
     if not any(column in (*row_format.COLUMNS, *asked) for column in names):
         return None, ()
+    for column in names:
+        if column in (*row_format.COLUMNS, *asked) and _holds_files(schema.field(column).type):
+            raise BadData(
+                f"{name}: the column {column!r} holds files, such as pictures or sound: models of text alone are "
+                "trained. Choose another by `columns`, or rename it"
+            )
     return [column for column in names if column in known], tuple(column for column in names if column not in known)
+
+
+def _holds_files(kind: pyarrow.DataType) -> bool:
+    """Whether a column is one of files as the library datasets keeps them, or of lists of such."""
+    import pyarrow as arrow
+
+    if arrow.types.is_list(kind) or arrow.types.is_large_list(kind):
+        return _holds_files(kind.value_type)
+    return arrow.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
 
 
 def _block(name: str, done: int, batch: pyarrow.RecordBatch, unread: tuple[str, ...]) -> Iterator[Block]:
