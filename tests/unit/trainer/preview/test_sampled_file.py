@@ -6,8 +6,8 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tests.unit.trainer.plans_of_data import causal, plan
 
-from slipway_core.resources.data import DataSource
 from slipway_trainer.data import inputs, rows
 from slipway_trainer.data.inputs import InputFile
 from slipway_trainer.preview.sampled_file import SampledFile, each_row, sampled
@@ -16,10 +16,9 @@ from slipway_trainer.step.errors import BadData
 TEXTS = [f"text {n} {'x' * (n % 50)}" for n in range(5000)]
 
 
-def found(path, **source) -> InputFile:
-    reading = DataSource(uri=f"file://{path}", **source)
-    finder = inputs._Finder(path.parent, print)
-    return finder.inputs([reading], "data")[0].files[0]
+def found(path) -> InputFile:
+    collected = inputs.collect(plan(causal(f"file://{path}")), path.parent / "cache")
+    return collected.stages["pretrain"].train[0].files[0]
 
 
 def written(folder, kind):
