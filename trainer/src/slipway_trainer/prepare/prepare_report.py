@@ -41,7 +41,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart")
+        for name in ("split", "truncated", "dropped", "skipped", "unanswered", "opened", "apart", "markers")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -68,6 +68,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("unanswered", "with turns after the last answer, which were left out"),
                     ("opened", "opened by the assistant, whose first turn is read and not learned"),
                     ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
+                    ("markers", "control tokens written out in turns, which are learned as text"),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)
