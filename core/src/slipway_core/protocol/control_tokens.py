@@ -141,7 +141,7 @@ class ControlTokens:
     @cached_property
     def genuine(self) -> re.Pattern[str]:
         """What a tokenizer finds in a text, and stand-ins."""
-        tokens = "|".join(map(re.escape, _longest_first([*self.special, *self.others])))
+        tokens = _any_of(_longest_first([*self.special, *self.others]))
         return re.compile(f"{STAND_IN.pattern}|(?:{tokens})" if tokens else STAND_IN.pattern)
 
     def pattern(self, role: object, field: str) -> re.Pattern[str] | None:
@@ -222,7 +222,25 @@ def _holds(value: Any, pattern: re.Pattern[str]) -> bool:
 
 def _pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
     found = _longest_first(tokens)
-    return re.compile("|".join(map(re.escape, found))) if found else None
+    return re.compile(_any_of(found)) if found else None
+
+
+def _any_of(tokens: Iterable[str]) -> str:
+    """Returns what matches the longest of these texts, written as a tree: some tokenizers have hundreds of them, and
+    every row is looked through."""
+    groups: dict[str, list[str]] = {}
+    for token in tokens:
+        groups.setdefault(token[0], []).append(token)
+    branches: list[str] = []
+    for group in groups.values():
+        first, last = min(group), max(group)
+        differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+        head = first[: next(differs, len(first))]
+        tails = {token.removeprefix(head) for token in group}
+        rest = _any_of(sorted(tails - {""}))
+        optional = "?" if "" in tails else ""
+        branches.append(re.escape(head) + (f"(?:{rest}){optional}" if rest else ""))
+    return "|".join(branches)
 
 
 def _longest_first(tokens: Iterable[str]) -> tuple[str, ...]:

@@ -35,6 +35,17 @@ def test_a_template_that_takes_no_conversation_leaves_what_the_tokenizer_calls_s
     assert ControlTokens.find({"<s>": True, "<b>": False}, [], lambda messages, answering: None).special == ("<s>",)
 
 
+def test_the_longest_token_is_meant_where_one_begins_as_another_does():
+    tokens = ("<|end|>", "<|end", "<|end|>!", "<|eom|>", "<", "[/INST]", "[INST]", "(.*)")
+    control = ControlTokens.find(dict.fromkeys(tokens, True), [], lambda messages, answering: None)
+    text = "<|end|>!<|end|><|end<|eom|><[INST][/INST](.*)(x)"
+    found = control.quote([user(text)])
+    expected = ["<|end|>!", "<|end|>", "<|end", "<|eom|>", "<", "[INST]", "[/INST]", "(.*)"]
+    assert found.messages[0]["content"] == "".join(map(control.stand_in, expected)) + "(x)"
+    assert control.genuine.findall(text) == [""] * len(expected)
+    assert [match[0] for match in control.genuine.finditer(text)] == expected
+
+
 def test_a_conversation_without_one_is_left_as_it_is():
     assert CONTROL.quote([user("1 < 2 <|im_ end|>")], [{"name": "a"}]) is None
     assert ControlTokens().quote([user("<|im_end|>")]) is None
