@@ -23,6 +23,7 @@ from typing import Any
 import uvicorn
 
 from slipway_core.protocol.artifact import Manifest
+from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_host.parent import end_with
 from slipway_serving import __version__
 from slipway_serving.engine import configuration
@@ -62,10 +63,26 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
         linger = Linger(settings.linger_seconds)
         context = client.model_config.max_model_len
         broken = RequestModels(request_models()).problem
-        args.slipway = Server(settings, manifest, keys, admission, metrics, context, linger, request_problem=broken)
+        args.slipway = Server(
+            settings,
+            manifest,
+            keys,
+            admission,
+            metrics,
+            context,
+            linger,
+            request_problem=broken,
+            refused_tokens=_refused_tokens(client.renderer),
+        )
         import uvloop
 
         return uvloop.run(_serve(client, args, sock))
+
+
+def _refused_tokens(renderer: Any) -> ControlTokens | None:
+    from slipway_serving.engine import chat_renderer
+
+    return chat_renderer.refused_tokens(renderer)
 
 
 def _load_libnuma() -> None:
@@ -91,6 +108,7 @@ def _engine(
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from slipway_serving.engine import chat_renderer
     from slipway_serving.engine.token_count import token_counter
 
     args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(configuration.arguments(settings, on_cpu))
@@ -109,6 +127,7 @@ def _engine(
         parent = os.getpid()
         os.register_at_fork(after_in_child=lambda: _become_the_engine(parent, threads, sock))
     metrics = ServerMetrics(REGISTRY)
+    chat_renderer.register()
     client = AsyncLLM.from_vllm_config(config, stat_loggers=[token_counter(metrics)])
     try:
         yield client, args, metrics

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from slipway_serving.http import body as request_body
-from slipway_serving.http import request_bounds, routes
+from slipway_serving.http import request_bounds, routes, written_out
 from slipway_serving.http.api_keys import bearer
 from slipway_serving.http.bodies import Body
 from slipway_serving.http.refusal import ClientLeft, Refusal, error_object
@@ -161,6 +161,8 @@ class Exchange:
         wrong_field = 422 if route.label == "/chat" else 400
         bounds = Bounds(limits.max_new_tokens, server.admission.max_concurrent, server.context)
         places = request_bounds.check(content, bounds, wrong_field)
+        if server.refused_tokens is not None and route.converses:
+            written_out.check(content, server.refused_tokens, 400)
         self._content = content
         return places, request_body.replay(content, self._receive)
 

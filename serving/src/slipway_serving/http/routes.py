@@ -20,6 +20,8 @@ class Route:
     needs_key: bool = True
     generates: bool = False
     """Takes a place among the running generations."""
+    converses: bool = False
+    """Takes a conversation, which a chat template renders, and no raw prompt."""
     key_header: str | None = None
     """Where else than in Authorization its clients send their key."""
 
@@ -34,16 +36,23 @@ ROUTES = (
     Route("GET", "/livez", "/livez", needs_key=False),
     Route("GET", "/promptz", "/promptz", needs_key=False),
     Route("GET", "/metrics", "/metrics", needs_key=False),
-    Route("POST", "/chat", "/chat", generates=True),
+    Route("POST", "/chat", "/chat", generates=True, converses=True),
     Route("GET", "/v1/models", "/v1/models"),
-    Route("POST", "/v1/chat/completions", "/v1/chat/completions", generates=True),
+    Route("POST", "/v1/chat/completions", "/v1/chat/completions", generates=True, converses=True),
     Route("POST", "/v1/completions", "/v1/completions", generates=True),
-    Route("POST", "/v1/responses", "/v1/responses", generates=True),
+    Route("POST", "/v1/responses", "/v1/responses", generates=True, converses=True),
     Route("GET", r"/v1/responses/[\w-]+", "/v1/responses/{id}"),
     Route("POST", r"/v1/responses/[\w-]+/cancel", "/v1/responses/{id}/cancel"),
-    Route("POST", "/v1/messages", "/v1/messages", generates=True, key_header="x-api-key"),
+    Route("POST", "/v1/messages", "/v1/messages", generates=True, converses=True, key_header="x-api-key"),
     # It makes no answer, but a long text takes a core as long as a short answer does.
-    Route("POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens", generates=True, key_header="x-api-key"),
+    Route(
+        "POST",
+        "/v1/messages/count_tokens",
+        "/v1/messages/count_tokens",
+        generates=True,
+        converses=True,
+        key_header="x-api-key",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slipway_core.protocol.artifact import Manifest
+from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
 from slipway_serving.http.bodies import Bodies
@@ -35,3 +36,5 @@ class Server:
     linger: Linger = field(default_factory=Linger)
     bodies: Bodies = field(default_factory=Bodies)
     request_problem: RequestProblem = _no_problem
+    refused_tokens: ControlTokens | None = None
+    """Control tokens that no message may hold, where the engine cannot make them text; None where it can."""

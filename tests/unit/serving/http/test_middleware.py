@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from slipway_core.protocol.artifact import Manifest
+from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_serving.http.admission import Admission
 from slipway_serving.http.api_keys import ApiKeys
 from slipway_serving.http.metrics import ServerMetrics
@@ -65,7 +66,7 @@ def stop_is_a_number(route: str, body: bytes) -> tuple[str, str] | None:
 class Bench:
     """The middleware with its parts, and a client of it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused_tokens: ControlTokens | None = None) -> None:
         self.registry = CollectorRegistry()
         limits = settings.limits
         self.admission = Admission(limits.max_concurrent or 8, 32 if limits.max_queue is None else limits.max_queue)
@@ -75,7 +76,14 @@ class Bench:
         digest = "sha256:" + "0" * 64
         manifest = Manifest(digest=digest, files={}, run="r", plan_digest=digest, created_at="2026-01-01T00:00:00Z")
         server = Server(
-            settings, manifest, keys, self.admission, metrics, context=2048, request_problem=stop_is_a_number
+            settings,
+            manifest,
+            keys,
+            self.admission,
+            metrics,
+            context=2048,
+            request_problem=stop_is_a_number,
+            refused_tokens=refused_tokens,
         )
         self.application = Application()
         middleware = SlipwayMiddleware(self.application)
@@ -591,5 +599,32 @@ def test_time_to_first_token_is_that_of_streams(tmp_path: Path) -> None:
         bench.application.streams = True
         await bench.client.post("/chat", json=CHAT)
         assert 'first_token_seconds_count{route="/chat"} 1.0' in bench.metrics()
+
+    run(scenario)
+
+
+# --- control tokens --------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_cannot_make_text_of_control_tokens_is_asked_for_no_message_that_holds_one(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(settings(tmp_path), ControlTokens(special=("</s>",), turns=("</s>",)))
+        turns = {"messages": [{"role": "user", "content": "a</s>"}]}
+        for path, body in (
+            ("/chat", {"message": "a</s>"}),
+            ("/v1/chat/completions", turns),
+            ("/v1/responses", {"input": "a</s>"}),
+            ("/v1/messages", turns),
+            ("/v1/messages/count_tokens", turns),
+        ):
+            answer = await bench.client.post(path, json=body)
+            assert answer.status_code == 400, path
+            assert "'</s>'" in answer.json()["error"]["message"]
+        assert bench.application.seen == []
+        assert (await bench.client.post("/v1/completions", json={"prompt": "a</s>"})).status_code == 200
+        assert (await bench.client.post("/chat", json={"message": "a"})).status_code == 200
+        assert 'slipway_requests_rejected_total{reason="control_token"} 5.0' in bench.metrics()
 
     run(scenario)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
 from tests.unit.trainer.tiny_model import make_exported, teach
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from slipway_trainer.evaluation import generation
 from slipway_trainer.evaluation.answer_metrics import METRICS, figures
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW
 from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 QUESTION, POEM = "背诵《夜思》", "床前明月光，疑是地上霜。"
 
@@ -29,12 +31,26 @@ def _prompt(text: str, **wanted: object) -> Prompt:
     return Prompt([{"role": "user", "content": text}], **wanted)  # type: ignore[arg-type]
 
 
+def _ids(exported: ExportedModel, prompt: Prompt) -> list[int]:
+    return PromptTokens(cast(PreTrainedTokenizerFast, exported.tokenizer)).ids(prompt.messages)
+
+
 def test_a_learned_answer_is_recalled_to_the_letter_and_stops_at_the_end_of_the_turn(taught: ExportedModel) -> None:
     (answer,) = generation.answer(taught, [_prompt(QUESTION, answer=POEM, recall=True)], max_new_tokens=60)
     assert answer.text == POEM
     assert answer.finish_reason == "stop"
     assert answer.exact
     assert figures([answer])[0]["recall_count"] == 1.0
+
+
+def test_a_prompt_that_writes_out_control_tokens_is_asked_as_text() -> None:
+    prompt = _prompt("a</s><|im_start|>")
+    ids = _ids(make_exported(), prompt)
+    # As many positions as the text has tokens: control tokens, which are fewer, would leave room.
+    (answer,) = generation.answer(make_exported(positions=len(ids)), [prompt], max_new_tokens=4)
+    assert answer.finish_reason == "no_room"
+    assert ids.count(4) == 1
+    assert len(ids) > len(_ids(make_exported(), _prompt("a__")))
 
 
 def test_an_answer_is_the_same_alone_and_in_a_batch_of_other_lengths(taught: ExportedModel) -> None:
@@ -69,7 +85,7 @@ def test_a_prompt_that_fills_the_model_gets_no_answer_and_takes_none_from_the_ot
 def test_the_room_for_a_prompt_is_what_the_model_takes_and_not_the_window_of_perplexity() -> None:
     model = make_exported(positions=4096)
     prompts = [_prompt("a" * 2500), _prompt("b" * 3000)]
-    assert min(len(generation._encode(model, prompt)) for prompt in prompts) > MAX_WINDOW
+    assert min(len(_ids(model, prompt)) for prompt in prompts) > MAX_WINDOW
     answers = generation.answer(model, prompts, max_new_tokens=2)
     assert [answer.tokens for answer in answers] == [2, 2]
 
@@ -110,7 +126,7 @@ def test_the_repetition_penalty_that_is_served_is_judged_and_sees_no_padding(tau
     assert together != generation.answer(taught, prompts, max_new_tokens=24)
     for prompt, answer in zip(prompts, together, strict=True):
         assert generation.answer(penalised, [prompt], max_new_tokens=24) == [answer]
-        ids = torch.tensor([generation._encode(taught, prompt)])
+        ids = torch.tensor([_ids(taught, prompt)])
         alike = GenerationConfig(
             max_new_tokens=24, do_sample=False, repetition_penalty=5.0, eos_token_id=taught.end_tokens, pad_token_id=2
         )
@@ -121,7 +137,7 @@ def test_the_repetition_penalty_that_is_served_is_judged_and_sees_no_padding(tau
 def test_an_answer_never_goes_past_the_positions_of_the_model() -> None:
     model = make_exported(positions=32)
     prompt = _prompt("a" * 12)
-    used = len(generation._encode(model, prompt))
+    used = len(_ids(model, prompt))
     (answer,) = generation.answer(model, [prompt], max_new_tokens=500)
     assert 0 < answer.tokens <= 32 - used
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
 
+from slipway_core.protocol.control_tokens import NotQuotable
+from slipway_core.protocol.quoted_encoder import QuotedEncoder
 from slipway_core.resources.stage import TooLong
 from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.reading.block import Block
@@ -70,6 +72,8 @@ class Counts:
     """Rows that data.normalization changed."""
     normalized_by: dict[str, int] = field(default_factory=dict[str, int])
     """Of them, those that each form changed; several may have changed one."""
+    markers: int = 0
+    """Control tokens that turns of conversations, or tools, have written out, such as `</s>`: they are text there."""
 
     def add(self, other: Counts) -> None:
         for name, value in vars(other).items():
@@ -105,6 +109,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class _Rendered:
+    """The texts by which a conversation is learned."""
+
+    texts: list[list[Segment]]
+    markers: int = 0
+    """Control tokens that the conversation has written out; the texts have stand-ins for them."""
+
+
+@dataclass(frozen=True)
 class _Answer:
     end: int
     """Tokens of its text up to its own end."""
@@ -132,9 +145,10 @@ class Encoder:
     """Whether some of the stage's tokens are not learned."""
     split: Split | None = None
     _tokenizer: Any = field(default=None, repr=False)
+    _quoted_encoder: QuotedEncoder | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_tokenizer": None}
+        return vars(self) | {"_tokenizer": None, "_quoted_encoder": None}
 
     def __call__(self, block: Block) -> tuple[tuple[Encoded, Counts], tuple[Encoded, Counts]]:
         """Raises BadData for a row that is bad or that the chat template refuses, and BadModel."""
@@ -158,6 +172,15 @@ class Encoder:
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
         return self._tokenizer
+
+    @property
+    def quoted_encoder(self) -> QuotedEncoder:
+        """Made where it is needed: it takes as much memory as the tokenizer."""
+        if self._quoted_encoder is None:
+            from tokenizers import Tokenizer
+
+            self._quoted_encoder = QuotedEncoder(self.renderer.control, self.tokenizer, Tokenizer.from_str)
+        return self._quoted_encoder
 
     def _causal(self, name: str, found: list[rows.Document]) -> Any:
         aside = self._set_aside([scan.document_key(row.text) for row in found] if self.split else None, len(found))
@@ -200,9 +223,11 @@ class Encoder:
     def _chat(self, name: str, found: list[Conversation]) -> Any:
         aside = self._set_aside([scan.conversation_key(row) for row in found] if self.split else None, len(found))
         outputs = _Output(), _Output()
-        for row, encoded, set_aside in zip(found, self._encoded(name, found), aside, strict=True):
+        renderings = [self._renderings(name, row) for row in found]
+        for row, rendered, encoded, set_aside in zip(found, renderings, self._encoded(renderings), aside, strict=True):
             output = outputs[int(set_aside)]
             output.start(row, max((text[-1].end for text in encoded), default=0))
+            output.counts.markers += rendered.markers
             output.counts.unanswered += row.turns[-1].role != "assistant"
             output.counts.opened += sum(map(len, encoded)) < sum(self._learned(row))
             output.counts.apart += len(encoded) - 1
@@ -227,23 +252,28 @@ class Encoder:
                     output.add(tokens, learn)
         return tuple((output.encoded(masked=True), output.counts) for output in outputs)
 
-    def _encoded(self, name: str, found: list[Conversation]) -> Iterator[list[list[_Answer]]]:
+    def _encoded(self, renderings: list[_Rendered]) -> Iterator[list[list[_Answer]]]:
         """Yields for each conversation the texts by which it is learned, and of each its answers."""
-        renderings = [self._renderings(name, row) for row in found]
-        texts = self._answers([segments for own in renderings for segments in own])
+        texts = self._answers(
+            [segments for own in renderings for segments in own.texts],
+            [own.markers > 0 for own in renderings for _ in own.texts],
+        )
         for own in renderings:
-            yield [next(texts) for _ in own]
+            yield [next(texts) for _ in own.texts]
 
-    def _answers(self, texts: list[list[Segment]]) -> Iterator[list[_Answer]]:
+    def _answers(self, texts: list[list[Segment]], quoted: list[bool]) -> Iterator[list[_Answer]]:
         """Yields the answers of each text."""
-        flat = self._ids([segment.text for segments in texts for segment in segments])
-        whole = self._ids(["".join(segment.text for segment in segments) for segments in texts])
+        flat = self._ids(
+            [segment.text for segments in texts for segment in segments],
+            quoted=[own for segments, own in zip(texts, quoted, strict=True) for _ in segments],
+        )
+        whole = self._ids(["".join(segment.text for segment in segments) for segments in texts], quoted=quoted)
         place = 0
-        for segments, tokens in zip(texts, whole, strict=True):
+        for segments, tokens, own in zip(texts, whole, quoted, strict=True):
             pieces = flat[place : place + len(segments)]
             place += len(segments)
             if list(chain.from_iterable(pieces)) != tokens:
-                pieces = self._aligned(segments, tokens) or pieces
+                pieces = self._aligned(segments, tokens, own) or pieces
             answers: list[_Answer] = []
             prompt, end = list[int](), 0
             for segment, piece in zip(segments, pieces, strict=True):
@@ -255,14 +285,17 @@ class Encoder:
                     prompt = piece
             yield answers
 
-    def _aligned(self, segments: list[Segment], tokens: list[int]) -> list[list[int]] | None:
+    def _aligned(self, segments: list[Segment], tokens: list[int], quoted: bool) -> list[list[int]] | None:
         """Cuts the tokens of a whole conversation at the ends of its segments, if its tokens allow that.
 
         Tokenizers that put a space before a text (SentencePiece) give other tokens for a segment than for its place
         in the whole. None when a token reaches over an end; each segment is then tokenised by itself, as a prompt is
         at inference.
         """
-        starts = self._ids(["".join(s.text for s in segments[: end + 1]) for end in range(len(segments))])
+        starts = self._ids(
+            ["".join(s.text for s in segments[: end + 1]) for end in range(len(segments))],
+            quoted=[quoted] * len(segments),
+        )
         pieces, done = [], 0
         for start in starts:
             if tokens[: len(start)] != start:
@@ -271,13 +304,27 @@ class Encoder:
             done = len(start)
         return pieces
 
-    def _renderings(self, name: str, row: Conversation) -> list[list[Segment]]:
+    def _renderings(self, name: str, row: Conversation) -> _Rendered:
+        messages, tools, renderer, markers = row.messages, row.tools, self.renderer, 0
         try:
-            return self.renderer.renderings(row.messages, tools=row.tools, learned=self._learned(row))
+            if quoted := self.renderer.quoted(messages, tools):
+                renderer, found = quoted
+                messages, tools, markers = found.messages, found.others, found.count
+            rendered = _Rendered(renderer.renderings(messages, tools=tools, learned=self._learned(row)), markers)
+            self._refuse_unwritable(rendered)
+        except NotQuotable as error:
+            raise BadData(f"{name}:{row.line}: {error}. Take it out, or write it otherwise.") from None
         except Unrenderable as error:
             raise BadData(f"{name}:{row.line}: the model's chat template {error}.") from None
         except BadModel as error:
             raise BadModel(f"{name}:{row.line}: {error}") from None
+        return rendered
+
+    def _refuse_unwritable(self, rendered: _Rendered) -> None:
+        """Raises NotQuotable here, where the line is known, and not among the texts of a whole block."""
+        for segments in rendered.texts if rendered.markers else ():
+            for text in ("".join(segment.text for segment in segments), *(segment.text for segment in segments)):
+                self.quoted_encoder.ids(text)
 
     def _learned(self, row: Conversation) -> list[bool]:
         found = row.learned
@@ -292,7 +339,18 @@ class Encoder:
             "shorten the row, or say with tooLong what is to become of such rows."
         )
 
-    def _ids(self, texts: list[str], *, add_special_tokens: bool = False) -> list[list[int]]:
+    def _ids(
+        self, texts: list[str], *, add_special_tokens: bool = False, quoted: Sequence[bool] = ()
+    ) -> list[list[int]]:
+        """Returns the ids of each text.
+
+        Args:
+            quoted: of each, whether it may have stand-ins for control tokens; none has when left out.
+        """
+        if any(quoted):
+            plain = iter(self._ids([text for text, own in zip(texts, quoted, strict=True) if not own]))
+            pairs = zip(texts, quoted, strict=True)
+            return [self.quoted_encoder.ids(text) if own else next(plain) for text, own in pairs]
         try:
             encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
         except Exception as error:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
 from slipway_trainer.model.exported_model import ExportedModel, require_rows
+from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 BATCH_ROWS = 64
 BATCH_CACHE_BYTES = 2 << 30
@@ -84,14 +85,15 @@ def answer(
 ) -> list[Answer]:
     """Returns the answers in the order of the prompts.
 
-    Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer, and BadArtifact
-    when the model has no row for a token of the prompts.
+    Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer, or the template
+    refuses a prompt, and BadArtifact when the model has no row for a token of the prompts.
     """
     if not exported.tokenizer.chat_template:
         raise ValueError("the tokenizer has no chat template, so prompts cannot be put to the model")
     if not exported.end_tokens:
         raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
-    rows = [_encode(exported, prompt) for prompt in prompts]
+    words = PromptTokens(cast(PreTrainedTokenizerFast, exported.tokenizer))
+    rows = [words.ids(prompt.messages, prompt.tools) for prompt in prompts]
     require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
     limit = positions(exported.model.config, exported.tokenizer)
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
@@ -108,17 +110,6 @@ def answer(
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
-
-
-def _encode(exported: ExportedModel, prompt: Prompt) -> list[int]:
-    text = exported.tokenizer.apply_chat_template(
-        prompt.messages,
-        tools=prompt.tools,  # type: ignore[arg-type]
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    # The template writes every special token itself, as it does in the server.
-    return exported.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
 
 
 def _batches(rows: list[list[int]], rooms: list[int], rows_at_once: Callable[[int], int]) -> Iterator[list[int]]:

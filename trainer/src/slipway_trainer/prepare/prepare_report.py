@@ -43,7 +43,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in (*UNFIT, "deduplicated", "normalized")
+        for name in (*UNFIT, "deduplicated", "normalized", "markers")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -79,6 +79,7 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
                     ("apart", "more texts, since the template renders a conversation otherwise at each turn"),
                     ("normalized", f"changed by data.normalization: {by_form}"),
                     ("deduplicated", _left_out(counts)),
+                    ("markers", "control tokens written out in turns, which are learned as text"),
                     ("duplicates", "that say the same as another row"),
                 )
                 if counts.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.data.held_out import HeldOut
@@ -9,6 +11,7 @@ from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step.errors import BadData
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tokens.chat_rendering import Unrenderable
+from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 
 def check(held: HeldOut, words: PreTrainedTokenizerFast, longest: ContextLength | None) -> None:
@@ -17,13 +20,14 @@ def check(held: HeldOut, words: PreTrainedTokenizerFast, longest: ContextLength 
     Args:
         longest: how many tokens the model takes; None when nothing says it.
     """
-    renderer = tokenizer.renderer(words)
+    renderer, encoder = tokenizer.renderer(words), PromptTokens(words)
     for prompt in held.prompts:
+        tools = json.loads(prompt.row.tools) if prompt.row.tools else None
         try:
-            text = renderer.prompt(prompt.row.messages, prompt.row.tools)
+            renderer.prompt(prompt.row.messages, prompt.row.tools)
+            tokens = len(encoder.ids(prompt.row.messages, tools))
         except Unrenderable as error:
             raise BadData(f"{prompt.place}: the model's chat template {error}.") from None
-        tokens = len(words.backend_tokenizer.encode(text, add_special_tokens=False).ids)
         if longest is not None and tokens >= longest.tokens:
             raise BadData(
                 f"{prompt.place}: the prompt takes {tokens} tokens and the model takes {longest.tokens} "

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from slipway_core.protocol.control_tokens import ControlTokens, NotQuotable, Quoted
 from slipway_trainer.step.errors import BadModel, first_line
 
 Messages = list[dict[str, Any]]
@@ -49,6 +50,21 @@ class Renderer:
     variables: dict[str, str] = field(default_factory=dict)
     """bos_token and the like, as transformers passes them."""
     special_tokens: tuple[str, ...] = ()
+    control: ControlTokens = field(default_factory=ControlTokens)
+    quoting: bool = False
+    """Whether what it renders holds stand-ins for control tokens; its texts hold them too."""
+
+    def quoted(self, messages: Messages, tools: str | None = None) -> tuple[Renderer, Quoted] | None:
+        """Returns a conversation in which somebody wrote a control token out, with stand-ins, and what renders it; None
+        for any other. Its `others` is what `tools` is. Raises Unrenderable."""
+        try:
+            found = self.control.quote(messages, json.loads(tools) if tools else None)
+        except NotQuotable as error:
+            raise Unrenderable(f"is not asked, since {error}") from None
+        if found is None:
+            return None
+        others = json.dumps(found.others, ensure_ascii=False) if tools else None
+        return replace(self, quoting=True), replace(found, others=others)
 
     @property
     def marked(self) -> bool:
@@ -225,10 +241,33 @@ class Renderer:
     def _longest_first(self) -> Sequence[str]:
         return sorted(self.special_tokens, key=lambda token: (-len(token), token))
 
+    def text(self, messages: Messages, tools: str | None = None, *, add_generation_prompt: bool) -> str:
+        """Returns a conversation as the template writes it, whatever it leaves out. Raises Unrenderable or BadModel."""
+        return self._render(messages, tools, add_generation_prompt=add_generation_prompt)
+
     def _render(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
         return self._rendered(messages, tools, add_generation_prompt=add_generation_prompt)[0]
 
     def _rendered(self, messages: Messages, tools: str | None, **options: bool) -> tuple[str, list[tuple[int, int]]]:
+        text, spans = self._transformed(messages, tools, **options)
+        if self.quoting:
+            self._refuse_difference(text, messages, tools, **options)
+        return text, spans
+
+    def _refuse_difference(self, quoted: str, messages: Messages, tools: str | None, **options: bool) -> None:
+        """Raises Unrenderable where a text with stand-ins is not the conversation's own text with stand-ins."""
+        restored = self.control.restored(messages)
+        callable_ = self.control.restored(json.loads(tools)) if tools else None
+        own, _ = self._transformed(restored, json.dumps(callable_, ensure_ascii=False) if tools else None, **options)
+        if not self.control.is_quoted(own, quoted):
+            found = self.control.quote(restored, callable_)
+            what = found.first if found else "a turn holds a control token"
+            raise Unrenderable(
+                f"renders this conversation otherwise because {what}, which is text there and no control token. Take "
+                "it out, or write it otherwise"
+            )
+
+    def _transformed(self, messages: Messages, tools: str | None, **options: bool) -> tuple[str, list[tuple[int, int]]]:
         # transformers' own, so that training sees what inference will: the same sandbox, filters and globals.
         from jinja2 import TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +11,12 @@ from typing import Any, Literal
 # tokenizer.json beside it. This one is saved under its own name, so training, evaluation and vLLM load the same.
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import sync_tree
 from slipway_trainer.step.errors import BadModel
 from slipway_trainer.tokens import chat_templates
-from slipway_trainer.tokens.chat_rendering import Renderer
+from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
@@ -124,12 +126,19 @@ def give_template(tokenizer: PreTrainedTokenizerFast, style: Style) -> str:
 
 def renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
     """Returns what renders conversations as `tokenizer.apply_chat_template` does."""
-    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return Renderer(
-        template=str(tokenizer.chat_template),
-        variables={name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
-        special_tokens=tuple(sorted(added | set(tokenizer.all_special_tokens))),
-    )
+    added = {str(token): bool(token.special) for token in tokenizer.added_tokens_decoder.values()}
+    special = {token for token, is_special in added.items() if is_special} | set(tokenizer.all_special_tokens)
+    named = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    found = Renderer(template=str(tokenizer.chat_template), variables=named, special_tokens=tuple(sorted(special)))
+
+    def render(messages: list[dict[str, Any]], answering: bool) -> str | None:
+        try:
+            return found.text(messages, add_generation_prompt=answering)
+        except (Unrenderable, BadModel):
+            return None
+
+    steering = (token for name, token in named.items() if name != "unk_token")
+    return replace(found, control=ControlTokens.find(added, steering, render))
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> str | None:

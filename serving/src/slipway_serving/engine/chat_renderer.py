@@ -1,0 +1,129 @@
+"""How conversations become tokens in vLLM: as in training, with what somebody wrote out as text.
+
+vLLM renders a conversation to one text and tokenises that, so a control token in a message would be one. Every route
+that takes a conversation goes through vLLM's renderer; this one differs from it for such conversations alone.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, SupportsIndex, cast
+
+from tokenizers import Tokenizer
+from vllm.exceptions import VLLMValidationError
+from vllm.renderers import hf
+from vllm.renderers.mistral import MistralRenderer
+from vllm.renderers.registry import RENDERER_REGISTRY
+from vllm.utils.async_utils import make_async
+
+from slipway_core.protocol.control_tokens import ControlTokens, Message, NotQuotable
+from slipway_core.protocol.quoted_encoder import QuotedEncoder
+
+# What of the template's arguments is not written into the text.
+_SETTINGS = ("chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict")
+
+
+def register() -> None:
+    """Makes vLLM take this renderer where it would take its own for tokenizers of the hub. Called before the engine."""
+    RENDERER_REGISTRY.renderers["hf"] = (ChatRenderer.__module__, ChatRenderer.__name__)
+
+
+def refused_tokens(renderer: Any) -> ControlTokens | None:
+    """Returns what no message may hold, for a renderer that makes tokens of it; None for one that makes text of it.
+
+    Some models have a renderer of their own in vLLM. Mistral's encodes what is said by itself, without control tokens;
+    the others write one text, and tokenise that.
+    """
+    if isinstance(renderer, ChatRenderer | MistralRenderer) or renderer.tokenizer is None:
+        return None
+    special = {str(token) for token in renderer.tokenizer.all_special_tokens}
+    return ControlTokens.find(dict.fromkeys(special, True), special, lambda messages, answering: None)
+
+
+class QuotedText(str):
+    """A rendered conversation with stand-ins. Where vLLM cuts it, the rest is one too."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: SupportsIndex | slice) -> QuotedText:
+        return QuotedText(super().__getitem__(key))
+
+
+class ChatRenderer(hf.HfRenderer):
+    def __init__(self, config: Any, tokenizer: Any) -> None:
+        super().__init__(config, tokenizer)
+        # Both are vLLM's own business: a version that renders otherwise must not start as if nothing were.
+        if not (hasattr(self, "_apply_chat_template_async") and hasattr(hf.HfRenderer, "_tokenize_prompt")):
+            raise RuntimeError("this version of vLLM renders conversations in a way that is not known here")
+        self._apply_chat_template_async = make_async(self._apply_chat_template, executor=self._executor)
+
+    def _apply_chat_template(
+        self, model_config: Any, tokenizer: Any, conversation: list[Any], **arguments: Any
+    ) -> str | list[int]:
+        """Returns the text of a conversation, or what vLLM makes of it where it is asked for tokens.
+
+        Raises VLLMValidationError (400) when it holds a control token that cannot be made text.
+        """
+        own = hf.safe_apply_chat_template(model_config, tokenizer, conversation, **arguments)
+        settings = {name: value for name, value in arguments.items() if name in _SETTINGS}
+        written = {name: value for name, value in arguments.items() if name not in _SETTINGS}
+        try:
+            quoted = self._control.quote(conversation, written)
+        except NotQuotable as error:
+            raise _refused(error) from None
+        if quoted is None:
+            return own
+        if not isinstance(own, str):
+            raise _refused(f"{quoted.first}, and this model's conversations are not rendered as text")
+        conversation = cast(list[Any], quoted.messages)
+        text: Any = hf.safe_apply_chat_template(model_config, tokenizer, conversation, **quoted.others, **settings)
+        if not (isinstance(text, str) and self._control.is_quoted(own, text)):
+            raise _refused(f"{quoted.first}, and the model's chat template renders the conversation otherwise for it")
+        return QuotedText(text)
+
+    def _tokenize_prompt(self, prompt: Any, params: Any) -> Any:
+        text = prompt["prompt"]
+        if not isinstance(text, QuotedText):
+            return super()._tokenize_prompt(prompt, params)
+        try:
+            ids = self._encoder.ids(text, add_special_tokens=params.get_encode_kwargs()["add_special_tokens"])
+            prompt["prompt"] = self._control.restore(text)
+            return self._build_tokens_prompt(ids, prompt)
+        except NotQuotable as error:
+            raise _refused(error) from None
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        tokenizer: Any = self.get_tokenizer()
+        template = hf.resolve_chat_template(tokenizer, None, None, model_config=self.model_config)
+
+        def render(messages: list[Message], answering: bool) -> str | None:
+            try:
+                return tokenizer.apply_chat_template(
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=answering
+                )
+            except Exception:
+                # A template is a program of somebody else's: it may raise anything.
+                return None
+
+        added = {str(token): bool(token.special) for token in tokenizer.added_tokens_decoder.values()}
+        named = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        found = ControlTokens.find(added, (token for name, token in named.items() if name != "unk_token"), render)
+        if not self.model_config.is_multimodal_model:
+            return found
+        # vLLM itself writes tokens into a message there, where a picture belongs.
+        return ControlTokens(found.turns, found.turns, tuple({*found.special, *found.others} - {*found.turns}))
+
+    @cached_property
+    def _encoder(self) -> QuotedEncoder:
+        backend = getattr(self.get_tokenizer(), "backend_tokenizer", None)
+        if backend is None:
+            raise NotQuotable("a turn holds a control token, and this model's tokenizer cannot write one as text")
+        own = Tokenizer.from_str(backend.to_str())
+        own.no_truncation()
+        own.no_padding()
+        return QuotedEncoder(self._control, own, Tokenizer.from_str)
+
+
+def _refused(why: object) -> VLLMValidationError:
+    return VLLMValidationError(f"{why}. It would control the model: take it out, or write it otherwise.")
