@@ -150,17 +150,20 @@ class Model(Api):
         return None if given is None else {name: _value(text) for name, text in given.items()}
 
 
-def _taken(model: Any) -> list[str]:
-    return sorted(name for name in model.chat_template_arguments or {} if name in TAKEN_ARGUMENTS)
+def _given(model: Model) -> dict[str, str]:
+    return model.chat_template_arguments or {}
 
 
-def _no_variables(model: Any) -> list[str]:
-    return sorted(name for name in model.chat_template_arguments or {} if not re.match(_ARGUMENT, name))
+def _taken(model: Model) -> list[str]:
+    return sorted(name for name in _given(model) if name in TAKEN_ARGUMENTS)
 
 
-def _misread(model: Any) -> list[str]:
-    given = model.chat_template_arguments or {}
-    return sorted(f"{name}: {text}" for name, text in given.items() if text in _MISREAD)
+def _no_variables(model: Model) -> list[str]:
+    return sorted(name for name in _given(model) if not re.match(_ARGUMENT, name))
+
+
+def _misread(model: Model) -> list[str]:
+    return sorted(f"{name}: {text}" for name, text in _given(model).items() if text in _MISREAD)
 
 
 def _value(text: str) -> Any:

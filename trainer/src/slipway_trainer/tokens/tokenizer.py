@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import sync_tree
 from slipway_trainer.step.errors import BadModel
-from slipway_trainer.tokens import chat_templates
+from slipway_trainer.tokens import chat_format, chat_templates
 from slipway_trainer.tokens.chat_rendering import Renderer
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 
@@ -129,6 +129,7 @@ def renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
         template=str(tokenizer.chat_template),
         variables={name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
         special_tokens=tuple(sorted(added | set(tokenizer.all_special_tokens))),
+        arguments=chat_format.of(tokenizer).arguments,
     )
 
 
