@@ -115,8 +115,8 @@ class Model(Api):
         Rule(
             "!has(self.chatTemplateArguments) || self.chatTemplateArguments.all(k, "
             "!(self.chatTemplateArguments[k] in ['True', 'False', 'None']))",
-            "True, False and None in chatTemplateArguments would be texts, which a template takes for true: write true, "
-            "false or null",
+            "True, False and None in chatTemplateArguments would be texts, which a template takes for true: write "
+            "true, false or null",
             lambda self: not _misread(self),
             "chatTemplateArguments",
             lambda self: ", ".join(_misread(self)),

@@ -140,7 +140,7 @@ def _chat(found: ChatFormat) -> dict[str, object]:
 
 
 def read_chat_format(model: Path) -> ChatFormat:
-    """Returns what `tokenizer_config.json` says. Raises SettingsError when it is no JSON object, or says what is none."""
+    """Returns what `tokenizer_config.json` says. Raises SettingsError when it is no JSON object, or none of ours."""
     path = model / "tokenizer_config.json"
     if not path.is_file():
         return ChatFormat()

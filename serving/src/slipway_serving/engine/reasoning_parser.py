@@ -1,8 +1,8 @@
 """The reasoning of an answer apart from what it says, by the rule that the judge goes by, whole and as it comes.
 
 vLLM's own parsers go by the name of a family. Their rules differ between an answer that comes whole and one that
-streams, take an answer without reasoning for reasoning alone, and look for markers that are one token each; ours has the
-markers of the model's own template, and looks at the prompt and at the text.
+streams, take an answer without reasoning for reasoning alone, and look for markers that are one token each. Ours has
+the markers of the model's own template, and looks at the prompt and at the text.
 """
 
 from __future__ import annotations

@@ -119,8 +119,9 @@ def response(completion: dict[str, Any]) -> dict[str, Any]:
 async def events(chunks: AsyncIterator[str]) -> AsyncIterator[str]:
     """Turns the chunks of a chat completion's stream into those of `/chat`.
 
-    `{"reasoning": "..."}` for every piece of what a model thinks first, `{"delta": "..."}` for every piece of text, then `{"finish_reason", "model", "usage"}`, then `[DONE]`. An error
-    after the first piece comes as `{"error": {...}}`, then `[DONE]`.
+    `{"reasoning": "..."}` for every piece of what a model thinks first, `{"delta": "..."}` for every piece of text,
+    then `{"finish_reason", "model", "usage"}`, then `[DONE]`. An error after the first piece comes as
+    `{"error": {...}}`, then `[DONE]`.
     """
     finish_reason = None
     async for line in chunks:

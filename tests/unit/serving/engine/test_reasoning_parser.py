@@ -1,4 +1,4 @@
-"""What vLLM makes of an answer is what the judge made of it: whole, as it streams, and with calls of tools behind it."""
+"""What vLLM makes of an answer is what the judge made of it: whole, as it streams, with calls of tools behind it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def words(request: pytest.FixtureRequest) -> Any:
 
 def parser(words: Any, arguments: dict[str, Any], tools: list[Any] | None = None) -> Any:
     """As the server makes one for each request."""
-    import slipway_serving.engine.reasoning_parser  # noqa: F401  registers it
     from vllm.parser import ParserManager
+
+    import slipway_serving.engine.reasoning_parser  # noqa: F401  registers it
 
     made = ParserManager.get_parser(
         tool_parser_name="hermes", reasoning_parser_name=REASONING_PARSER, enable_auto_tools=True, tokenizer=words
