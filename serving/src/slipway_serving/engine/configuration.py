@@ -120,18 +120,19 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
         flags += ["--enforce-eager", "-O0"]
     if in_one_process(settings, on_cpu):
         chosen["--distributed-executor-backend"] = "uni"
-    chosen |= _chat(read_chat_format(settings.model))
+    chosen |= _chat(read_chat_format(settings.model), read_config(settings.model))
     if "--tool-call-parser" in chosen:
         flags.append("--enable-auto-tool-choice")
     return [str(part) for name, value in chosen.items() if value is not None for part in (name, value)] + flags
 
 
-def _chat(found: ChatFormat) -> dict[str, object]:
+def _chat(found: ChatFormat, config: Mapping[str, object]) -> dict[str, object]:
     """Returns how vLLM renders conversations and reads answers: as in training, and as the judge did."""
     chosen: dict[str, object] = {}
     if found.arguments:
         chosen["--default-chat-template-kwargs"] = json.dumps(found.arguments)
-    if found.reasoning is not None:
+    # Of gpt-oss vLLM renders and reads conversations by a library of its own, whatever the template says.
+    if found.reasoning is not None and config.get("model_type") != "gpt_oss":
         # As a module, since on a GPU the engine is a process of its own, which imports it too.
         chosen |= {"--reasoning-parser": REASONING_PARSER, "--reasoning-parser-plugin": _REASONING_MODULE}
     if found.tool_parser is not None:

@@ -34,9 +34,9 @@ def test_an_error_of_its_own_is_told_as_it_is():
 CHAT = {"--default-chat-template-kwargs", "--reasoning-parser", "--reasoning-parser-plugin", "--tool-call-parser"}
 
 
-def told(folder: Path, **chat: Any) -> dict[str, str]:
+def told(folder: Path, kind: str = "llama", **chat: Any) -> dict[str, str]:
     """What of its command line is about conversations, for a model with this chat format."""
-    (folder / "config.json").write_text(json.dumps({"dtype": "float32"}))
+    (folder / "config.json").write_text(json.dumps({"dtype": "float32", "model_type": kind}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "slipway_chat": chat}))
     words = configuration.arguments(Settings(folder, "tiny"), on_cpu=True)
     assert ("--enable-auto-tool-choice" in words) == ("--tool-call-parser" in words)
@@ -54,6 +54,10 @@ def test_a_model_that_says_nothing_about_conversations_is_told_nothing(tmp_path)
     assert told(tmp_path) == {}
     (tmp_path / "tokenizer_config.json").unlink()
     assert configuration.read_chat_format(tmp_path).arguments == {}
+
+
+def test_the_reasoning_of_gpt_oss_is_left_to_vllm(tmp_path):
+    assert told(tmp_path, "gpt_oss", reasoning={"start": "<|channel|>analysis", "end": "<|channel|>final"}) == {}
 
 
 def test_a_chat_format_that_is_none_is_refused_by_its_field(tmp_path):

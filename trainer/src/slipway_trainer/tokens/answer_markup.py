@@ -31,7 +31,7 @@ _OPENINGS: Final = {
 }
 """Of templates that open a block in the prompt and render none: what follows is not theirs to say."""
 _NAME: Final = "find_poet"
-_TOOL: Final = {
+TOOL: Final = {
     "type": "function",
     "function": {
         "name": _NAME,
@@ -130,7 +130,7 @@ def call_text(renderer: Renderer) -> str:
     """Returns how an answer that calls a tool is written. Raises Unrenderable."""
     function: dict[str, Any] = dict(CALL)
     calls = [{"id": "abcdef123", "type": "function", "function": function}]
-    tools = json.dumps([_TOOL])
+    tools = json.dumps([TOOL])
     prompt = renderer.text([_QUESTION], tools, add_generation_prompt=True)
     whole = renderer.text([_QUESTION, {"role": "assistant", "content": "", "tool_calls": calls}], tools)
     # Of a template that drops what it opens the prompt with, the last turn is what the tools' list does not have.
