@@ -198,3 +198,26 @@ def test_what_was_learned_is_judged_and_answered(
         other = {**asked, "chat_template_kwargs": dict.fromkeys(shape.arguments, "12 June 2031"), "max_tokens": 1}
         used = client.post("/v1/chat/completions", json=other).json()["usage"]["prompt_tokens"]
         assert used == len(words.encode(prompt.replace(value, "12 June 2031"), add_special_tokens=False))
+    if shape.thought is not None:
+        reasoning_is_apart_on_every_route(client, shape.thought)
+
+
+def reasoning_is_apart_on_every_route(client: httpx.Client, thought: str) -> None:
+    cut = chat(client, MOON, max_length=3).json()
+    assert (cut["response"], cut["finish_reason"]) == ("", "length")
+    assert thought.startswith(cut["reasoning"])
+
+    settings = {"model": "tiny", "temperature": 0}
+    output = client.post("/v1/responses", json={**settings, "input": MOON, "max_output_tokens": 64}).json()["output"]
+    said = [(item["type"], item["content"][0]["text"]) for item in output]
+    assert said == [("reasoning", thought), ("message", LI_BAI)]
+
+    asked = {**settings, "messages": [{"role": "user", "content": MOON}], "max_tokens": 20}
+    parts = client.post("/v1/messages", json=asked).json()["content"]
+    assert [(part["type"], part[part["type"]]) for part in parts] == [("thinking", thought), ("text", LI_BAI)]
+
+    # What an answer must look like is not asked of what is thought before it.
+    formed = client.post("/v1/chat/completions", json={**asked, "response_format": {"type": "json_object"}}).json()
+    message = formed["choices"][0]["message"]
+    assert message["reasoning"] == thought
+    assert message["content"].startswith("{")
