@@ -104,6 +104,7 @@ def _engine(
     from prometheus_client import REGISTRY
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.reasoning import ReasoningParserManager
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -115,6 +116,8 @@ def _engine(
     forked = configuration.in_one_process(settings, on_cpu)
     if forked:
         _import_for_the_fork(settings.model)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
     try:
         validate_parsed_serve_args(args)
         # What it is used for decides the defaults that follow the device: how many answers at a time, above all.

@@ -103,6 +103,24 @@ RUN_CASES = (
     ),
     Case("Model", "set exactly one of from and scratch", ("model={chatTemplate: Plain}",), (_SCRATCH,)),
     Case(
+        "Model",
+        "chatTemplateArguments must not have what",
+        ("model.chatTemplateArguments={add_generation_prompt: 'true'}",),
+        ("model.chatTemplateArguments={generation_prompt: 'true'}",),
+    ),
+    Case(
+        "Model",
+        "chatTemplateArguments are variables of the template",
+        ("model.chatTemplateArguments={enable-thinking: 'false'}",),
+        ("model.chatTemplateArguments={enable_thinking: 'false'}",),
+    ),
+    Case(
+        "Model",
+        "True, False and None in chatTemplateArguments",
+        ("model.chatTemplateArguments={enable_thinking: 'False'}",),
+        ("model.chatTemplateArguments={enable_thinking: 'false'}",),
+    ),
+    Case(
         "Stage",
         "set at most one of epochs, steps and tokens",
         ("stages.learn.epochs=0.5", "stages.learn.tokens=1000"),

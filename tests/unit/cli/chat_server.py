@@ -15,14 +15,17 @@ from slipway_serving.http.refusal import Refusal
 class ChatServer:
     """Answers with what it was given, piece by piece; remembers what it was asked."""
 
-    def __init__(self, pieces=("你", "好"), finish_reason="stop", refusal=None, cut=False, wait=None):
+    def __init__(self, pieces=("你", "好"), finish_reason="stop", refusal=None, cut=False, wait=None, thoughts=()):
         self.pieces, self.finish_reason, self.refusal, self.cut, self.wait = pieces, finish_reason, refusal, cut, wait
+        self.thoughts = thoughts
         self.requests = []
         self.headers = []
         self.url = ""
 
     def chunks(self):
         usage = {"prompt_tokens": 3, "completion_tokens": len(self.pieces), "total_tokens": 3 + len(self.pieces)}
+        for thought in self.thoughts:
+            yield {"choices": [{"delta": {"reasoning": thought}, "finish_reason": None}], "model": "tang"}
         for piece in self.pieces:
             yield {"choices": [{"delta": {"content": piece}, "finish_reason": None}], "model": "tang"}
         yield {"choices": [{"delta": {}, "finish_reason": self.finish_reason}], "model": "tang"}

@@ -35,8 +35,8 @@ def chat(
 ) -> None:
     """Talk with a served model.
 
-    /clear forgets the conversation; exit, quit, 退出 or Ctrl-D leave; Ctrl-C stops an answer. A key is taken from the
-    environment variable SLIPWAY_API_KEY.
+    /clear forgets the conversation; exit, quit, 退出 or Ctrl-D leave; Ctrl-C stops an answer. What a model thinks
+    first is shown dimmed, at a terminal alone. A key is taken from the environment variable SLIPWAY_API_KEY.
     """
     import os
 
@@ -62,7 +62,8 @@ def chat(
             trust_env=not _is_local(server.url),
         ) as http,
     ):
-        talk = Conversation(ChatClient(http), _write, settings)
+        thought = _write_dim if sys.stdout.isatty() else None
+        talk = Conversation(ChatClient(http), _write, settings, write_thought=thought)
         if system:
             talk.history.append({"role": "system", "content": system})
         if message is not None:
@@ -111,6 +112,10 @@ def _talk(talk: Conversation, title: str) -> None:
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _write_dim(text: str) -> None:
+    _write(f"\x1b[2m{text}\x1b[22m")
 
 
 def _is_local(url: str) -> bool:

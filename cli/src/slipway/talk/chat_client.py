@@ -21,12 +21,21 @@ class ChatError(Exception):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Piece:
+    text: str
+    thought: bool = False
+    """Whether it is what a model thinks before it answers."""
+
+
 @dataclass
 class Answer:
     """An answer as it comes in; iterate over it for its pieces."""
 
-    pieces: Iterator[str]
+    pieces: Iterator[Piece]
     text: str = ""
+    reasoning: str = ""
+    """What was thought before it; no part of the conversation that goes on."""
     finish_reason: str | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
 
@@ -44,7 +53,7 @@ class ChatClient:
             history: the turns before it.
             settings: max_length (new tokens), temperature, top_p; the server's own where they are None.
 
-        Iterating over `pieces` fills `text`, `finish_reason` and `usage`, and raises ChatError.
+        Iterating over `pieces` fills `text`, `reasoning`, `finish_reason` and `usage`, and raises ChatError.
         """
         body: dict[str, Any] = {"message": message, "history": list(history), "stream": True}
         body.update({name: value for name, value in settings.items() if value is not None})
@@ -52,7 +61,7 @@ class ChatClient:
         answer.pieces = self._pieces(body, answer)
         return answer
 
-    def _pieces(self, body: dict[str, Any], answer: Answer) -> Iterator[str]:
+    def _pieces(self, body: dict[str, Any], answer: Answer) -> Iterator[Piece]:
         url = self.http.base_url
         try:
             with self.http.stream("POST", "chat", json=body) as response:
@@ -68,7 +77,7 @@ class ChatClient:
             raise ChatError(f"the connection to {url} broke: {error}") from None
 
 
-def read_events(lines: Iterable[str], answer: Answer) -> Iterator[str]:
+def read_events(lines: Iterable[str], answer: Answer) -> Iterator[Piece]:
     """Yields the pieces of a stream of server-sent events and fills the answer. Raises ChatError.
 
     A stream that ends before `[DONE]` was cut off: half an answer must not look like a whole one.
@@ -82,9 +91,12 @@ def read_events(lines: Iterable[str], answer: Answer) -> Iterator[str]:
         event = json.loads(data)
         if "error" in event:
             raise ChatError(str(event["error"].get("message", "the server failed")))
+        if thought := event.get("reasoning"):
+            answer.reasoning += thought
+            yield Piece(thought, thought=True)
         if piece := event.get("delta"):
             answer.text += piece
-            yield piece
+            yield Piece(piece)
         answer.finish_reason = event.get("finish_reason", answer.finish_reason)
         answer.usage = event.get("usage", answer.usage)
     raise ChatError("the answer was cut off: the server closed the connection")

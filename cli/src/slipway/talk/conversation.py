@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway.talk.chat_client import Answer, ChatClient, ChatError, Turn
+from slipway.talk.chat_client import Answer, ChatClient, ChatError, Piece, Turn
 
 LEAVE = ("exit", "quit", "退出", "/exit", "/quit", "/退出")
 HELP = "/clear forgets the conversation; exit, quit, 退出 or Ctrl-D leave; Ctrl-C stops an answer."
@@ -21,6 +21,8 @@ class Conversation:
     settings: Mapping[str, Any]
     """max_length, temperature, top_p: see ChatClient.ask."""
     history: list[Turn] = field(default_factory=list)
+    write_thought: Callable[[str], None] | None = None
+    """Takes what a model thinks before it answers, where that is shown."""
 
     def hear(self, line: str) -> bool:
         """Does what a line asks for. Returns False when it asks to leave."""
@@ -55,16 +57,25 @@ class Conversation:
         answer = self.client.ask(message, self.history, **self.settings)
         try:
             for piece in answer.pieces:
-                self.write(printable(piece))
+                self._show(piece, answer)
             self.write("\n")
             if answer.finish_reason == "length":
                 tokens = answer.usage.get("completion_tokens", "its limit of")
-                self.write(f"(cut at {tokens} tokens; --max-length N allows more)\n")
+                thinking = " while it was still thinking" if answer.reasoning and not answer.text else ""
+                self.write(f"(cut at {tokens} tokens{thinking}; --max-length N allows more)\n")
         except KeyboardInterrupt:
             self.write("\n(stopped)\n")
         if answer.text:
             self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": answer.text}]
         return answer
+
+    def _show(self, piece: Piece, answer: Answer) -> None:
+        if not piece.thought:
+            if self.write_thought is not None and answer.reasoning and answer.text == piece.text:
+                self.write_thought("\n\n")
+            self.write(printable(piece.text))
+        elif self.write_thought is not None:
+            self.write_thought(printable(piece.text))
 
 
 def printable(text: str) -> str:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import json
+import re
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
+
+_MISREAD: Final = ("True", "False", "None")
+_ARGUMENT: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
+TAKEN_ARGUMENTS: Final = (
+    "messages", "conversation", "conversations", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+    "return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs", "bos_token", "eos_token", "unk_token",
+    "sep_token", "pad_token", "cls_token", "mask_token", "raise_exception", "strftime_now",
+)  # fmt: skip
+"""What transformers and vLLM give a chat template, or take for themselves."""
 
 
 class TokenizerTraining(Api):
@@ -83,6 +95,32 @@ class Model(Api):
             "set exactly one of from and scratch: from takes a model that exists, scratch makes a new one",
             lambda self: (self.from_ is None) != (self.scratch is None),
         ),
+        Rule(
+            "!has(self.chatTemplateArguments) || !self.chatTemplateArguments.exists(k, k in ["
+            + ", ".join(f"'{name}'" for name in TAKEN_ARGUMENTS)
+            + "])",
+            "chatTemplateArguments must not have what the conversation and the tokenizer give the template "
+            f"({', '.join(TAKEN_ARGUMENTS)}): leave it out",
+            lambda self: not _taken(self),
+            "chatTemplateArguments",
+            lambda self: ", ".join(_taken(self)),
+        ),
+        Rule(
+            f"!has(self.chatTemplateArguments) || self.chatTemplateArguments.all(k, k.matches('{_ARGUMENT}'))",
+            "chatTemplateArguments are variables of the template: letters, digits and _, and no digit first",
+            lambda self: not _no_variables(self),
+            "chatTemplateArguments",
+            lambda self: ", ".join(map(repr, _no_variables(self))),
+        ),
+        Rule(
+            "!has(self.chatTemplateArguments) || self.chatTemplateArguments.all(k, "
+            "!(self.chatTemplateArguments[k] in ['True', 'False', 'None']))",
+            "True, False and None in chatTemplateArguments would be texts, which a template takes for true: write "
+            "true, false or null",
+            lambda self: not _misread(self),
+            "chatTemplateArguments",
+            lambda self: ", ".join(_misread(self)),
+        ),
     )
 
     from_: Uri | None = Field(default=None, alias="from")
@@ -93,8 +131,48 @@ class Model(Api):
     chat_template: Literal["Auto", "ChatML", "Plain", "PlainChinese"] = "Auto"
     """Auto keeps the model's own template and gives ChatML to a model that has none. Plain writes `User:` and
     `Assistant:`, PlainChinese 系统：, 用户： and 助手：."""
+    chat_template_arguments: (
+        Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] | None
+    ) = None
+    """What the chat template is given beside the conversation, such as `enable_thinking: "false"`: in training, judging
+    and serving alike. A value that is JSON is read as JSON, any other is text. Left out, they are those that the model
+    was trained with, where it was trained by Slipway."""
     credentials: ShortText | None = None
     """Secret with the key `token` (hf), AWS variables (s3) or GOOGLE_SERVICE_ACCOUNT_KEY (gs). Locally, the
     environment is used."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such a model is refused."""
+
+    @property
+    def template_arguments(self) -> dict[str, Any] | None:
+        """Returns the arguments as the template is given them; None where they are left out."""
+        given = self.chat_template_arguments
+        return None if given is None else {name: _value(text) for name, text in given.items()}
+
+
+def _given(model: Model) -> dict[str, str]:
+    return model.chat_template_arguments or {}
+
+
+def _taken(model: Model) -> list[str]:
+    return sorted(name for name in _given(model) if name in TAKEN_ARGUMENTS)
+
+
+def _no_variables(model: Model) -> list[str]:
+    return sorted(name for name in _given(model) if not re.match(_ARGUMENT, name))
+
+
+def _misread(model: Model) -> list[str]:
+    return sorted(f"{name}: {text}" for name, text in _given(model).items() if text in _MISREAD)
+
+
+def _value(text: str) -> Any:
+    """Returns what a JSON text says; the text itself where it is none. NaN and Infinity are no JSON."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")

@@ -16,6 +16,7 @@ from vllm.renderers.mistral import MistralRenderer
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.async_utils import make_async
 
+from slipway_core.protocol import chat_format
 from slipway_core.protocol.control_tokens import ControlTokens, Message, NotQuotable
 from slipway_core.protocol.quoted_encoder import QuotedEncoder
 
@@ -96,11 +97,12 @@ class ChatRenderer(hf.HfRenderer):
     def _control(self) -> ControlTokens:
         tokenizer: Any = self.get_tokenizer()
         template = hf.resolve_chat_template(tokenizer, None, None, model_config=self.model_config)
+        judged: dict[str, Any] = chat_format.of_config(getattr(tokenizer, "init_kwargs", {})).arguments
 
         def render(messages: list[Message], answering: bool) -> str | None:
             try:
                 return tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=answering
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=answering, **judged
                 )
             except Exception:
                 # A template is a program of somebody else's: it may raise anything.

@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from slipway_core.protocol import chat_format
+from slipway_core.protocol.artifact import ArtifactError
+from slipway_core.protocol.chat_format import ChatFormat
 from slipway_core.protocol.last_words import reasons
 from slipway_host.limits import usable_cores
 from slipway_serving.settings import Limits, Settings, SettingsError
@@ -24,6 +27,8 @@ _QUEUED_FOR_A_PLACE = 4
 # keeps up to 512 MiB of them: the same hundred cost it 2 s of a core at 30,000 tokens.
 _CONSTRAINTS = {"backend": "guidance"}
 _GIB = 2**30
+REASONING_PARSER = "slipway"
+_REASONING_MODULE = "slipway_serving.engine.reasoning_parser"
 
 # These would open routes, ask for another key, print answers or load code; an inherited one must not change a server.
 _NOT_INHERITED = (
@@ -115,7 +120,35 @@ def arguments(settings: Settings, on_cpu: bool) -> list[str]:
         flags += ["--enforce-eager", "-O0"]
     if in_one_process(settings, on_cpu):
         chosen["--distributed-executor-backend"] = "uni"
+    chosen |= _chat(read_chat_format(settings.model), read_config(settings.model))
+    if "--tool-call-parser" in chosen:
+        flags.append("--enable-auto-tool-choice")
     return [str(part) for name, value in chosen.items() if value is not None for part in (name, value)] + flags
+
+
+def _chat(found: ChatFormat, config: Mapping[str, object]) -> dict[str, object]:
+    """Returns how vLLM renders conversations and reads answers: as in training, and as the judge did."""
+    chosen: dict[str, object] = {}
+    if found.arguments:
+        chosen["--default-chat-template-kwargs"] = json.dumps(found.arguments)
+    # Of gpt-oss vLLM renders and reads conversations by a library of its own, whatever the template says.
+    if found.reasoning is not None and config.get("model_type") != "gpt_oss":
+        # As a module, since on a GPU the engine is a process of its own, which imports it too.
+        chosen |= {"--reasoning-parser": REASONING_PARSER, "--reasoning-parser-plugin": _REASONING_MODULE}
+    if found.tool_parser is not None:
+        chosen["--tool-call-parser"] = found.tool_parser
+    return chosen
+
+
+def read_chat_format(model: Path) -> ChatFormat:
+    """Returns what `tokenizer_config.json` says. Raises SettingsError when it is no JSON object, or none of ours."""
+    path = model / "tokenizer_config.json"
+    if not path.is_file():
+        return ChatFormat()
+    try:
+        return chat_format.of_config(_read_object(path))
+    except ArtifactError as error:
+        raise SettingsError(f"--model {model}: {error}") from None
 
 
 def queue(limits: Limits, places: int) -> int:
@@ -143,7 +176,10 @@ def refusal(error: ValueError) -> str:
 
 def read_config(model: Path) -> dict[str, object]:
     """Returns the model's `config.json`. Raises SettingsError when there is none or it is no JSON object."""
-    path = model / "config.json"
+    return _read_object(model / "config.json")
+
+
+def _read_object(path: Path) -> dict[str, object]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -103,10 +103,13 @@ def in_our_words(message: str, field: str | None) -> tuple[str, str | None]:
 
 
 def response(completion: dict[str, Any]) -> dict[str, Any]:
-    """Returns `{"response", "model", "finish_reason", "usage"}` from a chat completion."""
+    """Returns `{"response", "model", "finish_reason", "usage"}` from a chat completion, and `"reasoning"` of a model
+    that thinks before it answers. Where it did not come to an end of that, the response is empty."""
     choice = completion["choices"][0]
+    reasoning = choice["message"].get("reasoning")
     return {
         "response": choice["message"]["content"] or "",
+        **({"reasoning": reasoning} if reasoning else {}),
         "model": completion["model"],
         "finish_reason": choice["finish_reason"],
         "usage": _usage(completion["usage"]),
@@ -116,8 +119,9 @@ def response(completion: dict[str, Any]) -> dict[str, Any]:
 async def events(chunks: AsyncIterator[str]) -> AsyncIterator[str]:
     """Turns the chunks of a chat completion's stream into those of `/chat`.
 
-    `{"delta": "..."}` for every piece of text, then `{"finish_reason", "model", "usage"}`, then `[DONE]`. An error
-    after the first piece comes as `{"error": {...}}`, then `[DONE]`.
+    `{"reasoning": "..."}` for every piece of what a model thinks first, `{"delta": "..."}` for every piece of text,
+    then `{"finish_reason", "model", "usage"}`, then `[DONE]`. An error after the first piece comes as
+    `{"error": {...}}`, then `[DONE]`.
     """
     finish_reason = None
     async for line in chunks:
@@ -129,6 +133,8 @@ async def events(chunks: AsyncIterator[str]) -> AsyncIterator[str]:
             yield _event(chunk)
             break
         for choice in chunk["choices"]:
+            if thought := choice["delta"].get("reasoning"):
+                yield _event({"reasoning": thought})
             if piece := choice["delta"].get("content"):
                 yield _event({"delta": piece})
             finish_reason = choice.get("finish_reason") or finish_reason

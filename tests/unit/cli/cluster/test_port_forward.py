@@ -15,7 +15,7 @@ from slipway.talk.chat_client import ChatClient
 
 def ask(client, message):
     answer = client.ask(message)
-    return "".join(answer.pieces)
+    return "".join(piece.text for piece in answer.pieces)
 
 
 def leads_to(cluster, server):

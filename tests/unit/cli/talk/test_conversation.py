@@ -37,6 +37,26 @@ def test_an_answer_is_written_as_it_comes_and_remembered(talk):
     ]
 
 
+def test_what_a_model_thinks_is_written_apart_and_not_remembered(talk):
+    with running(ChatServer(pieces=("床前",), thoughts=("so ", "it is"))) as server:
+        conversation, written = talk(server)
+        conversation.hear("背诵")
+        assert written == ["床前", "\n"]
+        thoughts = []
+        conversation.write_thought = thoughts.append
+        conversation.hear("再来")
+    assert thoughts == ["so ", "it is", "\n\n"]
+    assert {turn["content"] for turn in conversation.history} == {"背诵", "再来", "床前"}
+
+
+def test_an_answer_that_was_cut_before_it_began_says_so(talk):
+    with running(ChatServer(pieces=(), thoughts=("so",), finish_reason="length")) as server:
+        conversation, written = talk(server)
+        conversation.hear("hi")
+    assert "while it was still thinking; --max-length" in written[-1]
+    assert conversation.history == []
+
+
 def test_settings_that_were_not_given_are_the_servers(talk):
     with running(ChatServer()) as server:
         talk(server, max_length=None, temperature=0.0, top_p=None)[0].hear("hi")

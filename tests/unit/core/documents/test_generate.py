@@ -106,6 +106,9 @@ def test_every_rule_points_at_a_field_that_there_is():
 
 BROKEN = {
     "spec.model": {"model": {"from": "hf://a/b", "scratch": {"tokenizer": {"from": "hf://a/b"}}}},
+    "spec.model.chatTemplateArguments": {
+        "model": {"from": "hf://a/b", "chatTemplateArguments": {"tools": "[]", "enable-thinking": "False"}}
+    },
     "spec.model.scratch.tokenizer": {"model": {"scratch": {"tokenizer": {}}}},
     "spec.model.scratch.hiddenSize": {"model": {"scratch": {"hiddenSize": 257, "tokenizer": {"from": "hf://a/b"}}}},
     "spec.model.scratch.kvHeads": {"model": {"scratch": {"kvHeads": 3, "tokenizer": {"from": "hf://a/b"}}}},

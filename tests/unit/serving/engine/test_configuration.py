@@ -1,8 +1,14 @@
-"""What vLLM says against its configuration, in one line."""
+"""How vLLM is told to run a model, and what it says against that, in one line."""
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
 from pydantic import BaseModel, model_validator
 
 from slipway_serving.engine import configuration
+from slipway_serving.settings import Settings, SettingsError
 
 
 class Checked(BaseModel):
@@ -23,3 +29,37 @@ def test_why_vllm_does_not_take_its_configuration_is_told_without_the_words_of_t
 
 def test_an_error_of_its_own_is_told_as_it_is():
     assert "no such thing" in configuration.refusal(ValueError("no such thing"))
+
+
+CHAT = {"--default-chat-template-kwargs", "--reasoning-parser", "--reasoning-parser-plugin", "--tool-call-parser"}
+
+
+def told(folder: Path, kind: str = "llama", **chat: Any) -> dict[str, str]:
+    """What of its command line is about conversations, for a model with this chat format."""
+    (folder / "config.json").write_text(json.dumps({"dtype": "float32", "model_type": kind}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "slipway_chat": chat}))
+    words = configuration.arguments(Settings(folder, "tiny"), on_cpu=True)
+    assert ("--enable-auto-tool-choice" in words) == ("--tool-call-parser" in words)
+    return {name: words[at + 1] for at, name in enumerate(words) if name in CHAT}
+
+
+def test_a_model_is_asked_and_read_as_it_was_judged(tmp_path):
+    marks = {"start": "<think>", "end": "</think>"}
+    found = told(tmp_path, arguments={"enable_thinking": False}, reasoning=marks, tool_parser="hermes")
+    assert json.loads(found["--default-chat-template-kwargs"]) == {"enable_thinking": False}
+    assert (found["--reasoning-parser"], found["--tool-call-parser"]) == ("slipway", "hermes")
+
+
+def test_a_model_that_says_nothing_about_conversations_is_told_nothing(tmp_path):
+    assert told(tmp_path) == {}
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert configuration.read_chat_format(tmp_path).arguments == {}
+
+
+def test_the_reasoning_of_gpt_oss_is_left_to_vllm(tmp_path):
+    assert told(tmp_path, "gpt_oss", reasoning={"start": "<|channel|>analysis", "end": "<|channel|>final"}) == {}
+
+
+def test_a_chat_format_that_is_none_is_refused_by_its_field(tmp_path):
+    with pytest.raises(SettingsError, match=r"slipway_chat\.reasoning\.end"):
+        told(tmp_path, reasoning={"start": "<think>"})

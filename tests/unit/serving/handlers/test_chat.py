@@ -135,3 +135,18 @@ def test_a_stream_is_deltas_then_reason_and_usage() -> None:
 def test_an_error_in_a_stream_is_passed_on_and_ends_it() -> None:
     error = {"error": {"message": "engine", "code": 500}}
     assert events(chunk("a"), f"data: {json.dumps(error)}\n\n", chunk("b")) == [{"delta": "a"}, error]
+
+
+def test_what_a_model_thinks_is_apart_from_its_answer() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    whole = {"model": "tiny", "usage": usage}
+    choice: dict[str, Any] = {"message": {"content": "hi", "reasoning": "so"}, "finish_reason": "stop"}
+    told = chat.response({**whole, "choices": [choice]})
+    assert (told["response"], told["reasoning"]) == ("hi", "so")
+    unfinished = {**choice, "message": {"content": None, "reasoning": "so"}}
+    assert chat.response({**whole, "choices": [unfinished]})["response"] == ""
+    plain = {**choice, "message": {"content": "hi", "reasoning": None}}
+    assert "reasoning" not in chat.response({**whole, "choices": [plain]})
+
+    thought = {"model": "tiny", "choices": [{"index": 0, "delta": {"reasoning": "so"}, "finish_reason": None}]}
+    assert events(f"data: {json.dumps(thought)}\n\n", chunk("hi")) == [{"reasoning": "so"}, {"delta": "hi"}]

@@ -10,6 +10,7 @@ import torch
 from tests.unit.trainer.tiny_model import make_exported, teach
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from slipway_core.protocol.reasoning import Reasoning
 from slipway_trainer.evaluation import generation
 from slipway_trainer.evaluation.answer_metrics import METRICS, figures
 from slipway_trainer.evaluation.generation import Answer, Prompt
@@ -90,33 +91,56 @@ def test_the_room_for_a_prompt_is_what_the_model_takes_and_not_the_window_of_per
     assert [answer.tokens for answer in answers] == [2, 2]
 
 
+THINK = Reasoning(start="<think>", end="</think>")
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "opened", "said"),
     [
-        ("<think>\n\n</think>\n\n" + POEM, POEM),
-        ("床前\n</think>\n" + POEM, POEM),
-        ("[THINK]so[/THINK]" + POEM, POEM),
-        ("a</think>b</think>" + POEM, POEM),
-        (POEM, POEM),
-        ("<think>it never ends", "<think>it never ends"),
+        ("<think>\n\n</think>\n\n" + POEM, False, POEM),
+        ("床前\n</think>\n" + POEM, True, POEM),
+        (POEM, False, POEM),
+        ("<think>it never ends", False, ""),
+        (POEM, True, ""),
     ],
 )
-def test_an_answer_is_what_follows_the_reasoning(text: str, said: str) -> None:
-    answer = Answer(_prompt(QUESTION, answer=POEM, recall=True), text, 9, "stop")
+def test_an_answer_is_what_follows_the_reasoning(text: str, opened: bool, said: str) -> None:
+    answer = Answer(_prompt(QUESTION, answer=POEM, recall=True), text, 9, "stop", THINK, opened)
     assert answer.said.strip() == said
     assert answer.exact is (said == POEM)
-    assert answer.row["answer"] == text
+    assert answer.row["answer"] == answer.said
 
 
-def test_a_wanted_answer_that_shows_its_reasoning_is_compared_whole() -> None:
-    text = "<think>so</think>\n" + POEM
-    assert Answer(_prompt(QUESTION, answer=text), text + "\n", 9, "stop").exact
-    assert not Answer(_prompt(QUESTION, answer=text), POEM, 9, "stop").exact
+def test_what_a_model_that_marks_no_reasoning_answers_is_compared_whole() -> None:
+    assert not Answer(_prompt(QUESTION, answer=POEM), "<think></think>" + POEM, 9, "stop").exact
+
+
+def test_the_reasoning_of_a_wanted_answer_is_not_asked_for() -> None:
+    wanted = "<think>so</think>\n" + POEM
+    assert Answer(_prompt(QUESTION, answer=wanted), POEM, 9, "stop", THINK).exact
+    row = Answer(_prompt(QUESTION, answer=wanted), "<think>else</think>" + POEM, 9, "stop", THINK).row
+    assert (row["answer"], row["reasoning"], row["exact"]) == (POEM, "else", True)
 
 
 def test_reasoning_alone_is_an_empty_answer() -> None:
-    metrics, _ = figures([Answer(_prompt(QUESTION), "<think>\n\n</think>\n", 9, "stop")])
+    metrics, _ = figures([Answer(_prompt(QUESTION), "<think>\n\n</think>\n", 9, "stop", THINK)])
     assert metrics["empty_rate"] == 1.0
+
+
+def test_arguments_and_marks_of_the_artifact_are_those_of_its_answers() -> None:
+    model = make_exported()
+    words = model.tokenizer
+    words.chat_template = str(words.chat_template).replace(
+        "{%- if add_generation_prompt %}", "{%- if add_generation_prompt %}{{- TELL }}"
+    )
+    words.init_kwargs["slipway_chat"] = {"arguments": {"TELL": "<think>"}, "reasoning": THINK.model_dump()}
+    prompt = _prompt(QUESTION)
+    assert "<think><|im_start|>assistant" in words.decode(_ids(model, prompt))
+    words.chat_template = str(words.chat_template).replace("{{- TELL }}", "")
+    assert not generation.answer(model, [prompt], max_new_tokens=2)[0].opened
+    words.chat_template = "{{ TELL }}"
+    (answer,) = generation.answer(model, [prompt], max_new_tokens=2)
+    assert (answer.opened, answer.said) == (True, "")
 
 
 def test_the_repetition_penalty_that_is_served_is_judged_and_sees_no_padding(taught: ExportedModel) -> None:

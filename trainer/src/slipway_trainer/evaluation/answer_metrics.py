@@ -20,7 +20,7 @@ DEFINITIONS = {
     "distinct_n": "different n-grams over all n-grams, of all answers together (Li et al. 2016, arXiv:1510.03055)",
     "repetition_rate": f"1 - different / all {REPETITION_ORDER}-grams of an answer, mean over the answers that have "
     "one (seq-rep-4, Welleck et al. 2019, arXiv:1908.04319)",
-    "answer": "what follows the reasoning, where the model ends one (</think> and the like)",
+    "answer": "what follows the reasoning, as the server tells them apart; empty where the reasoning does not end",
     "empty_rate": "answers of white space alone, over all answers",
     "recall": "the answer equals the wanted one after NFC and stripping white space at both ends",
     "decoding": "greedy, as it is served at temperature 0: with the chat template, the repetition penalty and the end "

@@ -14,15 +14,15 @@ from typing import Any, Literal, cast
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
+from slipway_core.protocol.reasoning import Parts, Reasoning, split
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
 from slipway_trainer.model.exported_model import ExportedModel, require_rows
+from slipway_trainer.tokens import chat_format
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 BATCH_ROWS = 64
 BATCH_CACHE_BYTES = 2 << 30
 """Keys and values that a batch of answers may hold."""
-REASONING_ENDS = ("</think>", "</thinking>", "</reasoning>", "</seed:think>", "[/THINK]")
-"""How models mark that their reasoning is over and the answer begins. The start may stand in the prompt already."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,38 @@ class Answer:
     tokens: int
     finish_reason: Literal["stop", "length", "no_room"]
     """no_room: the prompt alone fills the model."""
+    marks: Reasoning | None = None
+    """How the model marks its reasoning; None where the prompt has ended it, too."""
+    opened: bool = False
+    """Whether the prompt ends within it."""
+
+    @property
+    def parts(self) -> Parts:
+        """What it thinks and what it says, as the server tells them apart."""
+        return split(self.text, self.marks, opened=self.opened)
 
     @property
     def said(self) -> str:
-        """What it says: what follows its reasoning, where it ends one."""
-        end = max(self.text.rfind(mark) + len(mark) if mark in self.text else 0 for mark in REASONING_ENDS)
-        return self.text[end:]
+        return self.parts.answer
 
     @property
     def exact(self) -> bool | None:
-        """Whether it is the wanted answer; None when none is wanted."""
+        """Whether it says what the wanted answer says; None when none is wanted."""
         if self.prompt.answer is None:
             return None
-        return _plain(self.prompt.answer) in (_plain(self.said), _plain(self.text))
+        return _plain(split(self.prompt.answer, self.marks).answer) == _plain(self.said)
 
     @property
     def row(self) -> dict[str, Any]:
         """Returns the sample as it is written to samples.jsonl."""
         wanted = {} if self.prompt.answer is None else {"wanted": self.prompt.answer, "exact": self.exact}
         source = {} if self.prompt.source is None else {"source": self.prompt.source}
+        parts = self.parts
         return {
             **source,
             "conversations": self.prompt.messages,
-            "answer": self.text,
+            "answer": parts.answer,
+            **({"reasoning": parts.reasoning} if parts.reasoning else {}),
             **wanted,
             "recall": self.prompt.recall,
             "tokens": self.tokens,
@@ -102,7 +111,7 @@ def answer(
         room = rooms[batch[0]]
         made = _generate(exported, [rows[index] for index in batch], room) if room else [[] for _ in batch]
         for index, tokens in zip(batch, made, strict=True):
-            answers[index] = _read(exported, prompts[index], tokens, room)
+            answers[index] = _read(exported, words, prompts[index], tokens, room)
         if advance:
             advance(len(answers), len(prompts))
     return [answers[index] for index in range(len(prompts))]
@@ -175,9 +184,15 @@ class _RepetitionPenalty(LogitsProcessor):
         return torch.where(had, less, scores)  # pyright: ignore[reportReturnType]
 
 
-def _read(exported: ExportedModel, prompt: Prompt, tokens: list[int], room: int) -> Answer:
+def _read(exported: ExportedModel, words: PromptTokens, prompt: Prompt, tokens: list[int], room: int) -> Answer:
     ends = set(exported.end_tokens)
     stop = next((place for place, token in enumerate(tokens) if token in ends), None)
-    text = str(exported.tokenizer.decode(tokens[:stop], skip_special_tokens=True))
+    marks = chat_format.of(exported.tokenizer).reasoning
+    # Special tokens that mark the reasoning must still be there, as in the server.
+    hidden = marks is None or not marks.has_one_of(exported.tokenizer.all_special_tokens)
+    text = str(exported.tokenizer.decode(tokens[:stop], skip_special_tokens=hidden))
     reason = "no_room" if room == 0 else "length" if stop is None else "stop"
-    return Answer(prompt, text, len(tokens) if stop is None else stop + 1, reason)
+    asked = words.text(prompt.messages, prompt.tools) if marks is not None else ""
+    marks = None if marks is not None and marks.closed(asked) else marks
+    opened = marks is not None and marks.opened(asked)
+    return Answer(prompt, text, len(tokens) if stop is None else stop + 1, reason, marks, opened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
+from slipway_core.protocol.chat_format import ChatFormat
 from slipway_core.resources import uris
 from slipway_core.resources.model import Scratch
 from slipway_fetching import model_cache
@@ -17,10 +20,11 @@ from slipway_host.files import replace_folder
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import tokenizer_texts
+from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say
 from slipway_trainer.step.requester import requester
-from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens import answer_markup, chat_format, template_variables, tokenizer
 from slipway_trainer.tokens.tokenizer import Style
 
 
@@ -48,6 +52,7 @@ class RunTokenizer:
             "asked_vocabulary": self.asked_vocabulary,
             "chat_template": self.template,
             "end_of_turn": tokenizer.end_of_turn(self.words),
+            "chat_format": chat_format.of(self.words).model_dump(),
         }
 
 
@@ -60,7 +65,7 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
         cache: where the tokenizer of an object store or the hub is put.
 
     Raises BadModel when there is none that can be used, or when its chat template cannot end an answer and a stage
-    learns answers.
+    learns answers; and BadConfig for an argument that the template does not read.
     """
     scratch, style = plan.model.scratch, plan.model.chat_template
     if scratch is None:
@@ -71,6 +76,7 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
     else:
         words = _trained(scratch, style, found, characters, say)
     template = tokenizer.give_template(words, style)
+    _give_format(words, plan.model.template_arguments, own=template == "Own", say=say)
     if (ids := tokenizer.id_count(words)) > len(words):
         say(f"the tokenizer has {len(words)} tokens with ids up to {ids - 1}: the model gets a row for each id")
     if any(stage.objective == "Chat" for stage in plan.stages):
@@ -102,3 +108,46 @@ def _trained(scratch: Scratch, style: Style, found: Inputs, characters: int, say
 
 def _asked(scratch: Scratch | None) -> int | None:
     return scratch.tokenizer.train.vocab_size if scratch and scratch.tokenizer.train else None
+
+
+def _give_format(words: PreTrainedTokenizerFast, asked: dict[str, Any] | None, *, own: bool, say: Say) -> None:
+    """Has the tokenizer keep the arguments of its template, and how answers under it are marked.
+
+    What is left out is as the model was trained before, as long as it keeps its template.
+    """
+    before = chat_format.of(words).arguments
+    arguments = (before if own else {}) if asked is None else asked
+    if arguments != before:
+        left = f", not {json.dumps(before)} as in its training before" if before else ""
+        say(f"the chat template is given {json.dumps(arguments, ensure_ascii=False)}{left}")
+    elif arguments:
+        say(f"the chat template is given {json.dumps(arguments, ensure_ascii=False)}, as in its training before")
+    _refuse_unread(arguments, str(words.chat_template))
+    chat_format.give(words, ChatFormat(arguments=arguments))
+    renderer = tokenizer.renderer(words)
+    found = ChatFormat(
+        arguments=arguments,
+        reasoning=answer_markup.reasoning_of(renderer),
+        tool_parser=answer_markup.tool_parser_of(renderer, words.get_vocab()),
+    )
+    chat_format.give(words, found)
+    for line in _found(found):
+        say(line)
+
+
+def _refuse_unread(arguments: dict[str, Any], template: str) -> None:
+    """Raises BadConfig for arguments that change nothing: they are most likely spelt otherwise."""
+    known = template_variables.read_by(template)
+    if unread := sorted(arguments.keys() - known):
+        reads = f"It reads {', '.join(sorted(known))}" if known else "It reads none"
+        raise BadConfig(
+            f"model.chatTemplateArguments: the chat template reads no {', '.join(unread)}, so that would change "
+            f"nothing. {reads}: mend the name, or leave it out"
+        )
+
+
+def _found(found: ChatFormat) -> Iterator[str]:
+    if (marks := found.reasoning) is not None:
+        yield f"answers have their reasoning between {marks.start} and {marks.end}, apart from what they say"
+    if found.tool_parser is not None:
+        yield f"answers call tools in the form of {found.tool_parser}"

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from slipway_core.protocol.control_tokens import ControlTokens, NotQuotable, Quoted
 from slipway_trainer.step.errors import BadModel, first_line
+from slipway_trainer.tokens import template_variables
 
 Messages = list[dict[str, Any]]
 """As a chat template is given them: role, content, and perhaps tool_calls, reasoning and more."""
@@ -50,6 +51,8 @@ class Renderer:
     variables: dict[str, str] = field(default_factory=dict)
     """bos_token and the like, as transformers passes them."""
     special_tokens: tuple[str, ...] = ()
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """model.chatTemplateArguments, as the server gives them to the template too."""
     control: ControlTokens = field(default_factory=ControlTokens)
     quoting: bool = False
     """Whether what it renders holds stand-ins for control tokens; its texts hold them too."""
@@ -75,6 +78,10 @@ class Renderer:
         text = self._render(messages, tools, add_generation_prompt=True)
         _refuse_loss(text, messages, tools)
         return text
+
+    def text(self, messages: Messages, tools: str | None = None, *, add_generation_prompt: bool = False) -> str:
+        """Returns a conversation as it is rendered, whatever of it that leaves out. Raises Unrenderable."""
+        return self._render(messages, tools, add_generation_prompt=add_generation_prompt)
 
     def renderings(
         self, messages: Messages, *, tools: str | None = None, learned: Sequence[bool] | None = None
@@ -119,11 +126,29 @@ class Renderer:
         if not (after.startswith(before) and len(before) < len(after)):
             raise BadModel(
                 f"the model's own chat template does not begin turn {len(messages)} as it begins an answer that is to "
-                f"come ({_difference(before, after)}), so what is learned would not be what is asked for. Set "
-                "model.chatTemplate to ChatML, or mark the answers in the template with {% generation %}"
+                f"come ({_difference(before, after)}), so what is learned would not be what is asked for. "
+                f"{self._way_out(messages, tools)}"
             )
         last = len(messages) - 1
         return self._segments(after, {last: self._answer(after, (len(before), len(after)), messages, tools)}, messages)
+
+    def _way_out(self, messages: Messages, tools: str | None) -> str:
+        """Returns what would make the last turn begin as the prompt for it does."""
+        known = sorted(template_variables.read_by(self.template))
+        for name, value in ((name, value) for name in known for value in (False, True)):
+            other = replace(self, arguments=self.arguments | {name: value})
+            try:
+                before = other._render(messages[:-1], tools, add_generation_prompt=True)
+                after = other._render(messages, tools, add_generation_prompt=False)
+            except Unrenderable:
+                continue
+            if after.startswith(before):
+                return f'Set model.chatTemplateArguments to {{{name}: "{json.dumps(value)}"}}'
+        reads = f"the template reads {', '.join(known)}, " if known else "the template reads none that would help, "
+        return (
+            f"No model.chatTemplateArguments of true or false changes that ({reads}beside the conversation). Set "
+            "model.chatTemplate to ChatML, or mark the answers in the template with {% generation %}"
+        )
 
     def _segments(self, text: str, answers: dict[int, _Span], messages: Messages) -> list[Segment]:
         segments, end = [], 0
@@ -241,10 +266,6 @@ class Renderer:
     def _longest_first(self) -> Sequence[str]:
         return sorted(self.special_tokens, key=lambda token: (-len(token), token))
 
-    def text(self, messages: Messages, tools: str | None = None, *, add_generation_prompt: bool) -> str:
-        """Returns a conversation as the template writes it, whatever it leaves out. Raises Unrenderable or BadModel."""
-        return self._render(messages, tools, add_generation_prompt=add_generation_prompt)
-
     def _render(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
         return self._rendered(messages, tools, add_generation_prompt=add_generation_prompt)[0]
 
@@ -272,7 +293,12 @@ class Renderer:
         from jinja2 import TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        arguments: dict[str, Any] = {"chat_template": self.template, **options, **self.variables}
+        arguments: dict[str, Any] = {
+            "chat_template": self.template,
+            **options,
+            **self.variables,
+            **self.arguments,
+        }
         try:
             texts, spans = render_jinja_template(
                 conversations=[messages], tools=json.loads(tools) if tools else None, **arguments

@@ -26,12 +26,7 @@ class PromptTokens:
         """Returns the ids of a prompt. Raises Unrenderable when the template or the tokenizer refuses it."""
         quoted = self._renderer.quoted(messages, json.dumps(tools) if tools else None)
         if quoted is None:
-            text: Any = self._words.apply_chat_template(
-                messages,
-                tools=tools,  # type: ignore[arg-type]
-                tokenize=False,
-                add_generation_prompt=True,
-            )
+            text = self.text(messages, tools)
             # The template writes every special token itself, as it does in the server.
             return self._words(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
         renderer, found = quoted
@@ -40,6 +35,17 @@ class PromptTokens:
             return self._quoted.ids(text)
         except NotQuotable as error:
             raise Unrenderable(f"is not enough for {found.first}: {error}") from None
+
+    def text(self, messages: Messages, tools: list[dict[str, Any]] | None = None) -> str:
+        """Returns a prompt as the template renders it. Raises what the template raises."""
+        text = self._words.apply_chat_template(
+            messages,
+            tools=tools,  # type: ignore[arg-type]
+            tokenize=False,
+            add_generation_prompt=True,
+            **self._renderer.arguments,
+        )
+        return str(text)
 
     @cached_property
     def _quoted(self) -> QuotedEncoder:

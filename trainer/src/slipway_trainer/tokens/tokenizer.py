@@ -15,7 +15,7 @@ from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import sync_tree
 from slipway_trainer.step.errors import BadModel
-from slipway_trainer.tokens import chat_templates
+from slipway_trainer.tokens import chat_format, chat_templates
 from slipway_trainer.tokens.chat_rendering import Renderer, Unrenderable
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 
@@ -129,7 +129,12 @@ def renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
     added = {str(token): bool(token.special) for token in tokenizer.added_tokens_decoder.values()}
     special = {token for token, is_special in added.items() if is_special} | set(tokenizer.all_special_tokens)
     named = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    found = Renderer(template=str(tokenizer.chat_template), variables=named, special_tokens=tuple(sorted(special)))
+    found = Renderer(
+        template=str(tokenizer.chat_template),
+        variables=named,
+        special_tokens=tuple(sorted(special)),
+        arguments=chat_format.of(tokenizer).arguments,
+    )
 
     def render(messages: list[dict[str, Any]], answering: bool) -> str | None:
         try:
