@@ -96,6 +96,18 @@ class Extent(Api):
     """Share of the packed rows that is padding."""
 
 
+class SourceView(Api):
+    """How much of what a stage sees is of one of its sources."""
+
+    field: str
+    """Of the plan."""
+    uri: str
+    share: float
+    """Of the tokens that the stage sees."""
+    times: float
+    """How often each of its documents is seen, in the mean."""
+
+
 class MemoryView(Api):
     """What one process is estimated to need, in bytes."""
 
@@ -112,6 +124,8 @@ class MemoryView(Api):
 
 class Cost(Api):
     extent: Extent
+    sources: list[SourceView] = Field(default_factory=list[SourceView])
+    """Of a stage that has several."""
     memory: MemoryView | None = None
     """None where no model could be made of the plan."""
     parameters: int = 0
@@ -136,7 +150,7 @@ class StageView(Api):
     validation_tokens: Amount | None = None
     fates: list[Fate] = Field(default_factory=list[Fate])
     duplicates: int = 0
-    """Of the rows looked at, those that say the same as one before them."""
+    """Of the rows looked at, those that say the same as one before them, and stay."""
     lengths: Lengths | None = None
     cost: Cost | None = None
     shown: list[ShownRow] = Field(default_factory=list[ShownRow])

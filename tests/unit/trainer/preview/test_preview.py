@@ -158,3 +158,36 @@ def test_data_that_is_not_there_is_named_and_nothing_is_shown(tmp_path):
     seen = previewed(plan(causal(f"file://{tmp_path}/none.jsonl")))
     assert any("there is no such file" in problem for problem in seen.problems)
     assert seen.stages[0].tokens.value == 0
+
+
+def test_a_mixture_is_told_by_source(tmp_path):
+    data = {
+        "train": [
+            {"uri": write_rows(tmp_path / "a.jsonl", *numbered(100)), "proportion": 0.75},
+            {"uri": write_rows(tmp_path / "b.jsonl", *numbered(100, start=100)), "proportion": 0.25},
+        ]
+    }
+    made = plan({"name": "mix", "data": data, "maxLength": 128, "steps": 20, "batch": {"sequences": 4}})
+    cost = previewed(made).stages[0].cost
+    _, report = prepared(tmp_path, made)
+    told = report["stages"]["mix"]["train"]["sources"]
+    assert cost.extent.steps == 20
+    for view, source in zip(cost.sources, told, strict=True):
+        assert view.share == pytest.approx(source["share"], abs=0.01)
+        least, most = source["seen"]
+        assert least - 0.1 <= view.times <= most + 0.1
+
+
+@pytest.mark.parametrize("how", ["Exact", "Near"])
+def test_rows_that_are_left_out_and_changed_are_counted_as_prepare_does(tmp_path, how):
+    rows = [*numbered(60), *numbered(10), text("cafe\u0301 " + numbered(1, start=60)[0]["text"])]
+    uri = write_rows(tmp_path / "a.jsonl", *rows)
+    made = plan(causal(uri, deduplicate=how, normalization=["NFC"]))
+    view = previewed(made).stages[0]
+    _, report = prepared(tmp_path, made)
+    counts = report["stages"]["pretrain"]["train"]
+    assert view.tokens.value == counts["tokens"]
+    told = {fate.what: fate.rows.value for fate in view.fates}
+    assert told["say the same as one before them: left out by data.deduplicate"] == 10
+    assert told["changed by data.normalization"] == 1
+    assert view.duplicates == 0

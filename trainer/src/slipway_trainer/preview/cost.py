@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from slipway_core.plan import Plan
-from slipway_core.protocol.preview import Cost, Extent, MemoryView
+from slipway_core.protocol.preview import Cost, Extent, MemoryView, SourceView
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
+from slipway_trainer.batches.mixed_rows import MixedRows
+from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.prepare import preflight
 from slipway_trainer.preview import devices
@@ -31,6 +33,8 @@ _SMALL = 100_000_000
 """Weights of a model below which it does not keep a GPU busy."""
 _MOST_DOCUMENTS = 1 << 20
 """That are packed to see how much padding there is."""
+_PACKED_ROWS = 1024
+"""Of a mixture that are packed for that."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _of_stage(
     device: Device,
     tokens_per_second: float | None,
 ) -> Cost:
-    extent = extent_of(stage, tallies)
+    extent, sources = extent_of(stage, tallies)
     precision = _precision(stage, device)
     world = plan.compute.nodes * plan.compute.processes_per_node
     free = device.memory if device.kind == "cuda" else device.memory // plan.compute.processes_per_node
@@ -105,6 +109,7 @@ def _of_stage(
     speed, source = _speed(size, device, world, tokens_per_second)
     return Cost(
         extent=extent,
+        sources=sources if len(sources) > 1 else [],
         memory=MemoryView(
             state=memory.state_bytes(size, precision, choice.zero_stage, world),
             activations=memory.activation_bytes(
@@ -128,35 +133,88 @@ def _of_stage(
     )
 
 
-def extent_of(stage: Stage, tallies: Sequence[Tally]) -> Extent:
-    """Returns how far a stage goes: as the training computes it where all rows were looked at, else told from them."""
-    lengths = np.concatenate([tally.documents for tally in tallies])
-    weights = np.concatenate([np.full(len(tally.documents), tally.weight * tally.scale) for tally in tallies])
-    # Of very many documents a part is packed; it leaves as much padding.
-    part = min(1.0, _MOST_DOCUMENTS / max(1.0, float(weights.sum())))
-    stream = RowStream(_Documents(lengths, weights * part), seed=stage.seed, max_length=stage.max_length)
-    rows = stream.first_row(1)
-    tokens = stream.tokens(stream.rows(0, rows))
-    filled = tokens / (rows * stage.max_length)
-    epoch = tokens / part
-    if part == 1.0 and all(tally.looked_at == tally.rows for tally in tallies) and stage.tokens is None:
-        whole = row_stream.extent(stage, stream)
-        steps, sequences, epochs = whole.steps, whole.sequences, whole.rows / rows
+def extent_of(stage: Stage, tallies: Sequence[Tally]) -> tuple[Extent, list[SourceView]]:
+    """Returns how far a stage goes, and what each source is of it.
+
+    Steps are those of the training where all rows were looked at and no source has a share, and else told from how full
+    the packed rows are.
+    """
+    by_source = _by_source(tallies)
+    tokens = {field: sum(t.scale * float(t.documents.sum()) for t in own) for field, own in by_source.items()}
+    epoch = sum(own[0].source.weight * tokens[field] for field, own in by_source.items())
+    sequences = row_stream.sequences_of(stage)
+    if stage.data.mixed:
+        shares = _mixed_shares(stage, by_source, tokens)
+        filled = _filled_of_mixture(stage, by_source, shares)
+        steps, seen = _steps(stage, sequences, filled, epoch)
     else:
-        sequences = row_stream.sequences_of(stage)
-        if stage.steps is not None:
-            steps = stage.steps
+        shares = {field: own[0].source.weight * tokens[field] / epoch for field, own in by_source.items()}
+        lengths = np.concatenate([t.documents for t in tallies])
+        weights = np.concatenate([np.full(len(t.documents), t.source.weight * t.scale) for t in tallies])
+        # Of very many documents a part is packed; it leaves as much padding.
+        part = min(1.0, _MOST_DOCUMENTS / max(1.0, float(weights.sum())))
+        stream = RowStream(_Documents(lengths, weights * part), seed=stage.seed, max_length=stage.max_length)
+        rows = stream.first_row(1)
+        filled = stream.tokens(stream.rows(0, rows)) / (rows * stage.max_length)
+        if part == 1.0 and stage.tokens is None and all(t.looked_at == t.rows for t in tallies):
+            steps = (whole := row_stream.extent(stage, stream)).steps
+            seen = whole.rows / rows * epoch
         else:
-            wanted = stage.tokens if stage.tokens is not None else (stage.epochs or 1.0) * epoch
-            steps = max(1, math.ceil(wanted / (sequences * stage.max_length * filled)))
-        epochs = steps * sequences * stage.max_length * filled / epoch
-    return Extent(
+            steps, seen = _steps(stage, sequences, filled, epoch)
+    extent = Extent(
         steps=steps,
         sequences=sequences,
-        epochs=round(epochs, 4),
-        tokens=round(epochs * epoch),
+        epochs=round(seen / epoch, 4),
+        tokens=round(seen),
         padding=round(1 - filled, 6),
     )
+    views = [
+        SourceView(
+            field=field,
+            uri=own[0].source.uri,
+            share=round(shares[field], 6),
+            times=round(shares[field] * seen / max(1.0, tokens[field]), 3),
+        )
+        for field, own in by_source.items()
+    ]
+    return extent, views
+
+
+def _by_source(tallies: Sequence[Tally]) -> dict[str, list[Tally]]:
+    """Returns the files of each source, by its field."""
+    found: dict[str, list[Tally]] = {}
+    for one in tallies:
+        found.setdefault(one.source.field, []).append(one)
+    return found
+
+
+def _steps(stage: Stage, sequences: int, filled: float, epoch: float) -> tuple[int, float]:
+    """Returns the steps of a stage and the tokens that they see, told from how full its rows are."""
+    of_step = sequences * stage.max_length * filled
+    if stage.steps is not None:
+        return stage.steps, stage.steps * of_step
+    wanted = float(stage.tokens) if stage.tokens is not None else (stage.epochs or 1.0) * epoch
+    return max(1, math.ceil(wanted / of_step)), wanted
+
+
+def _mixed_shares(stage: Stage, by_source: dict[str, list[Tally]], tokens: dict[str, float]) -> dict[str, float]:
+    """Returns the share of each source of a mixture."""
+    temperature = stage.data.temperature
+    parts = {
+        field: (own[0].proportion or 0.0) if temperature is None else tokens[field] ** (1 / temperature)
+        for field, own in by_source.items()
+    }
+    return {field: part / sum(parts.values()) for field, part in parts.items()}
+
+
+def _filled_of_mixture(stage: Stage, by_source: dict[str, list[Tally]], shares: dict[str, float]) -> float:
+    """Returns how full the packed rows of a mixture are, by its first ones."""
+    lengths = [np.concatenate([t.documents for t in own]) for own in by_source.values()]
+    mixture = Mixture(tuple(SourceShare(len(own), share) for own, share in zip(lengths, shares.values(), strict=True)))
+    documents = _Documents(np.concatenate(lengths), np.ones(sum(map(len, lengths))))
+    wanted = _PACKED_ROWS if stage.steps is None else min(_PACKED_ROWS, stage.steps * row_stream.sequences_of(stage))
+    rows = MixedRows(documents, mixture, seed=stage.seed, max_length=stage.max_length, rows=wanted)
+    return rows.tokens(rows.rows(0, rows.end)) / (rows.end * stage.max_length)
 
 
 def _size(model: Any) -> ModelSize:

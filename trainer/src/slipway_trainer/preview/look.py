@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from slipway_core.protocol.preview import FileView, Split
+from slipway_core.resources.data import Deduplicate
 from slipway_trainer.data import contamination, rows
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, Input, Inputs, StageInputs
+from slipway_trainer.data.row_marks import Marks
 from slipway_trainer.data.scan import Findings, Objective, Scan
+from slipway_trainer.prepare.marked_rows import LeftOut, MarkedRows
 from slipway_trainer.preview.sampled_file import SampledFile, sampled
 from slipway_trainer.step.errors import Overlap, StepFailure
 
@@ -32,12 +36,15 @@ class Looked:
     prompted: bool = False
     characters: int = 0
     problems: list[str] = field(default_factory=list[str])
+    marks: list[Marks] = field(default_factory=list[Marks])
+    """By which rows are told that say the same, where the stage leaves them out."""
 
     def add(self, findings: Findings) -> None:
         self.keys.append(findings.keys)
         self.unused.update(findings.unused)
         self.prompted |= findings.prompted
         self.characters += findings.characters
+        self.marks += [findings.marks] if findings.marks is not None else []
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Look:
     files: dict[tuple[Objective, FileKey], Looked]
     overlaps: Overlaps
     problems: list[str]
+    left_out: dict[str, LeftOut | None]
+    """By stage, the rows that it leaves out since others say the same; None where it learns all."""
 
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns uint64 [rows looked at] of the stage's training data: equal for equal documents."""
@@ -82,18 +91,23 @@ class Look:
         return self.files[stage.objective, key]
 
 
-def look(found: Inputs, held: HeldOut, *, drop: bool) -> Look:
+def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
     """Returns what is in the training data, of each file a part that is small.
 
     Args:
+        folder: for what is kept meanwhile.
         drop: whether held-out documents that stand in it are left out.
     """
     wanted = found.training_files()
     files = sampled([file for _, file in wanted])
     scan, overlaps = contamination.scan_for(held), Overlaps(held)
-    looked: dict[tuple[Objective, FileKey], Looked] = {
-        (objective, file.key): _look(scan, overlaps, objective, files[file.key]) for objective, file in wanted
-    }
+    deduplicated, marked = found.deduplicated(), MarkedRows(folder)
+    looked: dict[tuple[Objective, FileKey], Looked] = {}
+    for objective, file in wanted:
+        place = objective, file.key
+        looked[place] = one = _look(scan, overlaps, objective, files[file.key], deduplicated.get(place, "None"))
+        for marks in one.marks:
+            marked.add(place, marks)
     problems = [problem for one in looked.values() for problem in one.problems]
     try:
         overlaps.refuse(documents_too=not drop)
@@ -103,12 +117,17 @@ def look(found: Inputs, held: HeldOut, *, drop: bool) -> Look:
         name: replace(stage, train=_good(stage.train, stage, looked), validation=_good(stage.validation, stage, looked))
         for name, stage in found.stages.items()
     }
-    return Look(replace(found, stages=stages), looked, overlaps, problems)
+    block_rows = {place: [len(part) for part in one.keys] for place, one in looked.items()}
+    with marked:
+        left_out = {
+            name: marked.left_out(stage, block_rows) if stage.train_places else None for name, stage in stages.items()
+        }
+    return Look(replace(found, stages=stages), looked, overlaps, problems, left_out)
 
 
-def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFile) -> Looked:
+def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFile, deduplicate: Deduplicate) -> Looked:
     looked = Looked(file)
-    for problem in _fill(looked, scan, overlaps, objective):
+    for problem in _fill(looked, scan, overlaps, objective, deduplicate):
         if len(looked.problems) == MOST_PROBLEMS:
             looked.problems.append(f"{file.name}: and more")
             break
@@ -116,13 +135,15 @@ def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFil
     return looked
 
 
-def _fill(looked: Looked, scan: Scan, overlaps: Overlaps, objective: Objective) -> Iterator[str]:
+def _fill(
+    looked: Looked, scan: Scan, overlaps: Overlaps, objective: Objective, deduplicate: Deduplicate
+) -> Iterator[str]:
     """Looks at a file block by block. Yields what is wrong: the first fault of each block."""
     try:
         for block in looked.file.blocks():
             try:
                 looked.form = looked.form or rows.form_of(block, objective)
-                findings = scan((objective, block))
+                findings = scan.marked((objective, block, deduplicate))
             except StepFailure as error:
                 yield str(error)
                 if looked.form is None:

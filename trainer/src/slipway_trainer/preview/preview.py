@@ -21,7 +21,7 @@ from slipway_core.resources import uris
 from slipway_core.resources.stage import Stage
 from slipway_fetching import model_cache
 from slipway_trainer.data import held_out, inputs
-from slipway_trainer.data.encode import Encoder
+from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.model.model_folder import model_folder
@@ -98,7 +98,7 @@ class _See:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
         held = self._try(lambda: held_out.read(found)) or HeldOut([], [])
         self.say("looking at the rows")
-        seen = look.look(found, held, drop=self.plan.evaluation.on_overlap == "Drop")
+        seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
         words = self._try(lambda: self._tokenizer(base, seen)) if there else None
         encoded: dict[str, _Encoded] = {}
@@ -158,19 +158,25 @@ class _See:
         """Makes tokens of what is looked at of a stage."""
         found = seen.found.stages[stage.name]
         keys = seen.keys_of(found)
+        if (gone := seen.left_out[stage.name]) is not None:
+            keys = keys[gone.stays]
         encoder = self._try(lambda: stage_shards.encoder_of(stage, keys, words.words, masked=seen.masks(found)))
         if encoder is None:
             return None
         made = _Encoded(encoder)
         failures: list[str] = []
-        for sources, tallies in ((found.train, made.train), (found.validation, made.validation)):
-            for file, source in _files(sources):
-                own = Tally(file.name, file.rows, file.looked_at, source.weight)
-                aside = Tally(file.name, file.rows, file.looked_at, 1.0)
-                failures += _fill(encoder, file, own, aside)
-                tallies.append(own)
+        left_out = None if gone is None else gone.blocks()
+        for source, asked in zip(found.train, stage.data.train, strict=True):
+            for file in _files(source):
+                own, aside = Tally(source, file, asked.proportion), Tally(source, file)
+                failures += _fill(encoder, own, aside, left_out)
+                made.train.append(own)
                 if aside.counts.rows:
                     made.validation.append(aside)
+        for source in found.validation:
+            for file in _files(source):
+                made.validation.append(own := Tally(source, file))
+                failures += _fill(encoder, own, own)
         self.problems += failures[:MOST_PROBLEMS]
         if (more := len(failures) - MOST_PROBLEMS) > 0:
             self.problems.append(f"stage {stage.name}: {more} more parts of its data hold such rows")
@@ -200,14 +206,14 @@ class _See:
             learned=tally.share_of(train, "learned_tokens"),
             validation_tokens=tally.tokens(made.validation) if made is not None and made.validation else None,
             fates=tally.fates(train),
-            duplicates=len(keys) - len(np.unique(keys)),
+            duplicates=0 if stage.data.deduplicate != "None" else len(keys) - len(np.unique(keys)),
             lengths=tally.lengths(train, stage.max_length),
             cost=costs,
             shown=[]
             if made is None or words is None
             else shown_rows.shown(
                 made.encoder,
-                [file for file, _ in _files(seen.found.stages[stage.name].train)],
+                [file for source in seen.found.stages[stage.name].train for file in _files(source)],
                 words.words,
                 most=self.wanted.rows,
             ),
@@ -217,21 +223,28 @@ class _See:
         return view
 
 
-def _files(sources: Sequence[Input]) -> Iterator[tuple[SampledFile, Input]]:
-    for source in sources:
-        for file in source.files:
-            assert isinstance(file, SampledFile)
-            yield file, source
+def _files(source: Input) -> Iterator[SampledFile]:
+    for file in source.files:
+        assert isinstance(file, SampledFile)
+        yield file
 
 
-def _fill(encoder: Encoder, file: SampledFile, own: Tally, aside: Tally) -> Iterator[str]:
-    """Makes tokens of a file, block by block. Yields what is wrong with it: the first fault of each block."""
-    for block in file.blocks():
+def _fill(encoder: Encoder, own: Tally, aside: Tally, left_out: Iterator[np.ndarray] | None = None) -> Iterator[str]:
+    """Makes tokens of a file, block by block. Yields what is wrong with it: the first fault of each block.
+
+    Args:
+        own: of the file.
+        aside: of what is set aside for the validation loss.
+        left_out: which rows of each block are; of a file without, none.
+    """
+    for block in own.file.blocks():
+        job = Job(block, None if left_out is None else next(left_out))
         try:
-            outputs = encoder(block)
+            outputs, left = encoder.deduplicated(job)
         except StepFailure as error:
             yield str(error)
             continue
+        own.left_out += len(left)
         for into, (encoded, counts) in zip((own, aside), outputs, strict=True):
             if counts.rows:
                 into.add(encoded, counts, encoder.max_length)
@@ -240,6 +253,11 @@ def _fill(encoder: Encoder, file: SampledFile, own: Tally, aside: Tally) -> Iter
 def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator[str]:
     """Yields what nobody refuses, and what is most likely not meant."""
     place = f"stage {stage.name}"
+    if markers := sum(one.counts.markers for one in train):
+        yield (
+            f"{place}: {markers:,} control tokens are written out in turns, such as an end of turn: they are learned "
+            "as text, and control nothing"
+        )
     if unlearned := sum(one.unlearned for one in train):
         yield (
             f"{place}: {unlearned:,} of the texts looked at have no token that is learned: their prompts are longer "

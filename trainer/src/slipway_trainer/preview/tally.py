@@ -9,6 +9,8 @@ import numpy as np
 
 from slipway_core.protocol.preview import Amount, Fate, Lengths
 from slipway_trainer.data.encode import Counts, Encoded
+from slipway_trainer.data.inputs import Input
+from slipway_trainer.preview.sampled_file import SampledFile
 
 _Z = 1.96
 """Half-width of a 95 % interval in standard errors."""
@@ -21,6 +23,8 @@ _FATES = (
     ("skipped", "no answer ends within maxLength: left out"),
     ("unanswered", "turns after the last answer: left out"),
     ("opened", "opened by the assistant, whose first turn is read and not learned"),
+    ("left_out", "say the same as one before them: left out by data.deduplicate"),
+    ("normalized", "changed by data.normalization"),
 )
 _LONG = ("split", "truncated", "dropped")
 """Of which the rows longer than maxLength are the examples."""
@@ -30,12 +34,11 @@ _LONG = ("split", "truncated", "dropped")
 class Tally:
     """Of one file and one split."""
 
-    name: str
-    rows: int
-    """Of the whole file."""
-    looked_at: int
-    weight: float
-    """How often an epoch sees it."""
+    source: Input
+    """Of the plan."""
+    file: SampledFile
+    proportion: float | None = None
+    """The source's share of a mixture, where it is asked for."""
     counts: Counts = field(default_factory=Counts)
     lengths: list[np.ndarray] = field(default_factory=list[np.ndarray])
     """int64 [documents]."""
@@ -45,13 +48,15 @@ class Tally:
     """Rows longer than maxLength: file, line and tokens."""
     unlearned: int = 0
     """Documents of which no token is learned."""
+    left_out: int = 0
+    """Rows that say the same as others, and that the stage leaves out."""
 
     def add(self, encoded: Encoded, counts: Counts, max_length: int) -> None:
         self.counts.add(counts)
         self.lengths.append(encoded.lengths)
         self.whole.append(encoded.whole)
         self.long += [
-            f"{self.name}:{line} ({tokens:,} tokens)"
+            f"{self.file.name}:{line} ({tokens:,} tokens)"
             for line, tokens in zip(encoded.lines.tolist(), encoded.whole.tolist(), strict=True)
             if tokens > max_length and len(self.long) < _EXAMPLES
         ]
@@ -60,6 +65,15 @@ class Tally:
             learned = encoded.learn.copy()
             learned[starts] = False  # The first token of a document is no target.
             self.unlearned += int((np.add.reduceat(learned, starts) == 0).sum())
+
+    @property
+    def rows(self) -> int:
+        """Of the whole file."""
+        return self.file.rows
+
+    @property
+    def looked_at(self) -> int:
+        return self.file.looked_at
 
     @property
     def scale(self) -> float:
@@ -96,7 +110,7 @@ def share_of(tallies: Sequence[Tally], name: str) -> Amount:
     """Returns how many there are of something that Counts counts, with the margin of a share of the rows."""
     value = variance = 0.0
     for tally in tallies:
-        count = getattr(tally.counts, name)
+        count = tally.left_out if name == "left_out" else getattr(tally.counts, name)
         value += tally.scale * count
         if tally.looked_at < tally.rows:
             share = min(1.0, (count + 1) / (tally.looked_at + 2))
@@ -108,13 +122,13 @@ def fates(tallies: Sequence[Tally]) -> list[Fate]:
     """Returns what becomes of rows that are not learned as they stand: what there is none of is left out."""
     found = []
     for name, what in _FATES:
-        if not any(getattr(tally.counts, name) for tally in tallies):
+        if not (amount := share_of(tallies, name)).value:
             continue
         if name in _LONG:
             examples = [place for tally in tallies for place in tally.long]
         else:
             examples = [place for tally in tallies for place in tally.counts.skipped_lines] if name == "skipped" else []
-        found.append(Fate(what=what, rows=share_of(tallies, name), examples=examples[:_EXAMPLES]))
+        found.append(Fate(what=what, rows=amount, examples=examples[:_EXAMPLES]))
     return found
 
 
