@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slipway_trainer.data import rows, validation_split
-from slipway_trainer.data.overlap import Index, Match, Passage
+from slipway_trainer.data.overlap import Found, Index, Passage
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.text import comparable, units
@@ -37,7 +37,8 @@ class Findings:
     characters: int
     keys: np.ndarray
     """uint64 [rows]: equal for equal documents."""
-    matches: list[Match]
+    held: Found
+    """What of the held-out texts stands in it."""
     wordings: list[Wording]
     prompted: bool
     """Whether some of its texts begin with what is seen and not learned."""
@@ -67,13 +68,18 @@ class Scan:
     def _documents(self, block: Block) -> Findings:
         unused: Counter[str] = Counter()
         found = rows.documents(block, unused=unused)
-        passages = [Passage(row.line, units(row.text), whole=True, holder=True) for row in found]
-        texts = ["".join(passage.units) for passage in passages]
+        split = [units(row.text) for row in found]
+        texts = ["".join(own) for own in split]
+        keys = [validation_split.key(text) for text in texts]
+        passages = [
+            Passage(row.line, own, whole=True, holder=True, key=key)
+            for row, own, key in zip(found, split, keys, strict=True)
+        ]
         return Findings(
             rows=len(found),
             characters=sum(len(row.text) for row in found),
-            keys=np.array([validation_split.key(text) for text in texts], np.uint64),
-            matches=self.held.find(passages),
+            keys=np.array(keys, np.uint64),
+            held=self.held.find(passages),
             wordings=[
                 Wording(prompt, row.line)
                 for row, text in zip(found, texts, strict=True)
@@ -90,13 +96,14 @@ class Scan:
         keys, wordings = [], []
         for row in found:
             turns = [units(turn.said) for turn in row.turns]
-            passages.append(Passage(row.line, [u for turn in turns for u in turn], whole=False, holder=True))
+            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
+            said = [unit for turn in turns for unit in turn]
+            passages.append(Passage(row.line, said, whole=False, holder=True, key=keys[-1]))
             passages += [
-                Passage(row.line, own, whole=True, holder=False)
+                Passage(row.line, own, whole=True, holder=False, key=keys[-1])
                 for turn, own in zip(row.turns, turns, strict=True)
                 if turn.role == "assistant"
             ]
-            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
             wordings += [
                 Wording(prompt, row.line) for text in _wordings(row) for prompt in self._by_wording.get(text, ())
             ]
@@ -104,7 +111,7 @@ class Scan:
             rows=len(found),
             characters=sum(len(turn.said) for row in found for turn in row.turns),
             keys=np.array(keys, np.uint64),
-            matches=self.held.find(passages),
+            held=self.held.find(passages),
             wordings=wordings,
             prompted=False,
             unused=unused,

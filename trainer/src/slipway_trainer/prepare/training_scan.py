@@ -14,6 +14,7 @@ import numpy as np
 
 from slipway_host.files import write_atomically
 from slipway_trainer.data import contamination, parallel
+from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
@@ -39,6 +40,8 @@ class Scanned:
     """What is held out and stands in none of it."""
     dropped: int
     """Held-out documents that were left out for that."""
+    discounted: int
+    """Held-out texts that share boilerplate with it, and no more."""
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
 
@@ -63,18 +66,20 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     """
     files = found.training_files()
     say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
-    overlaps, characters = Overlaps(held), 0
+    look = contamination.scan_for(held)
+    overlaps, characters = Overlaps(held, look.held), 0
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[str, Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
     progress = RowProgress("checked", say)
-    for (place, name), findings in parallel.tagged(contamination.scan_for(held), _jobs(files), workers=workers):
+    for (place, name), findings in parallel.tagged(look, _jobs(files), workers=workers):
         progress.add(findings.rows)
         keys[place].append(findings.keys)
         characters += findings.characters
-        overlaps.add(name, findings.matches, findings.wordings)
+        overlaps.add(name, findings.held, findings.wordings)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
+    _look_again(overlaps, files, workers, say)
     if found_pairs := overlaps.pairs:
         write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
@@ -83,6 +88,11 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         say(
             f"{dropped} of {len(held.documents)} held-out documents stand in the training data and are left out "
             f"(onOverlap: Drop); {pairs.name} has them"
+        )
+    if discounted := overlaps.discounted:
+        say(
+            f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "
+            f"{COMMON_DOCUMENTS} of its documents or more do not count against them; {pairs.name} has them"
         )
     for name, fields in unused.items():
         for line in _unused(name, fields):
@@ -93,8 +103,26 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         characters=characters,
         held=apart,
         dropped=dropped,
+        discounted=overlaps.discounted,
         recall_overlap=overlaps.recall_overlap,
     )
+
+
+def _look_again(overlaps: Overlaps, files: list[tuple[Objective, InputFile]], workers: int, say: Say) -> None:
+    """Looks a second time for texts that may share no more than boilerplate: without it, in all training data.
+
+    The grams of each are known by the first look alone, and a second one costs less than keeping what each row shared.
+    """
+    verdicts = overlaps.in_doubt()
+    if not verdicts:
+        return
+    say(f"looking again for {len(verdicts)} held-out texts, without the passages that many training documents have")
+    look = contamination.scan_again(overlaps.held, verdicts)
+    again, progress = Overlaps(overlaps.held, look.held), RowProgress("looked through", say)
+    for (_, name), findings in parallel.tagged(look, _jobs(files), workers=workers):
+        progress.add(findings.rows)
+        again.add(name, findings.held, ())
+    overlaps.judge_again(verdicts, again)
 
 
 def _unused(name: str, fields: Counter[str]) -> Iterator[str]:
