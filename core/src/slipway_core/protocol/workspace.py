@@ -6,6 +6,7 @@
             prepare.json                     digests, counts and reports of what was prepared
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
             overlap.jsonl                    what of the held-out data stands in the training data, where some does
+            training-passages.npy            a sample of what is learned, for the artifact (prepare)
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
                                              version, which goes once it is compared with
@@ -74,6 +75,7 @@ _ENTRIES = frozenset(
         "prepare.json",
         "evaluation-data",
         "overlap.jsonl",
+        "training-passages.npy",
         "fetched",
         "stages",
         "evaluation",
@@ -111,6 +113,11 @@ class Workspace:
     def overlap(self) -> Path:
         """Rows {"held", "training", "rule", "share"}: every pair that the comparison of prepare found."""
         return self.root / "overlap.jsonl"
+
+    @property
+    def passages(self) -> Path:
+        """A sample of the passages of the training data, which goes with the model."""
+        return self.root / "training-passages.npy"
 
     @property
     def evaluation_data(self) -> Path:

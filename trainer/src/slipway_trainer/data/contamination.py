@@ -24,9 +24,14 @@ _RELATION = {
 }
 
 
-def scan_for(held: HeldOut) -> Scan:
-    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts."""
-    return Scan(held=Index(_texts(held)), prompts=[wording(prompt.row.turns) for prompt in held.prompts])
+def scan_for(held: HeldOut, sampled_below: int = 0) -> Scan:
+    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts.
+
+    Args:
+        sampled_below: threshold of the sample of passages that is taken on the way.
+    """
+    prompts = [wording(prompt.row.turns) for prompt in held.prompts]
+    return Scan(held=Index(_texts(held)), prompts=prompts, sampled_below=sampled_below)
 
 
 def scan_again(held: HeldOut, verdicts: Mapping[int, Verdict]) -> Scan:

@@ -31,8 +31,8 @@ from typing import Literal
 
 import numpy as np
 
-from slipway_trainer.batches.order import mix
 from slipway_trainer.data.boilerplate import Sightings, Verdict, judge
+from slipway_trainer.data.grams import gram_hashes
 from slipway_trainer.data.text import units
 
 LONG_GRAM, SHORT_GRAM = 5, 2
@@ -168,11 +168,11 @@ class Index:
 
     def _ordered(self, number: int) -> np.ndarray:
         """5-grams of a held-out text, in its order."""
-        return _hashes(np.array([self._ids[unit] for unit in self._texts[number]], np.uint64), LONG_GRAM)
+        return gram_hashes(np.array([self._ids[unit] for unit in self._texts[number]], np.uint64), LONG_GRAM)
 
     def _grams(self, text: Sequence[str], size: int) -> np.ndarray:
         ids = np.array([self._ids[unit] for unit in text], np.uint64)
-        return np.unique(_hashes(ids, size))
+        return np.unique(gram_hashes(ids, size))
 
 
 class _Numbers(dict[str, int]):
@@ -257,7 +257,7 @@ class _Grams:
         nothing = np.zeros(0, np.int64)
         if not len(self._grams) or len(text.ids) < size:
             return _Hits(np.zeros(0, np.uint64), nothing, nothing)
-        hashes = _hashes(text.ids, size)
+        hashes = gram_hashes(text.ids, size)
         owner = np.repeat(np.arange(len(text.lengths)), text.lengths)
         inside = owner[: len(hashes)] == owner[size - 1 :]
         if chosen is not None:
@@ -325,16 +325,6 @@ def _contained_grams(grams: int) -> int:
 
 def _similar_grams(grams: int) -> int:
     return max(1, math.ceil(SIMILAR_JACCARD * grams))
-
-
-def _hashes(ids: np.ndarray, size: int) -> np.ndarray:
-    """uint64 hash of every run of `size` ids."""
-    places = max(len(ids) - size + 1, 0)
-    hashes = np.zeros(places, np.uint64)
-    with np.errstate(over="ignore"):
-        for offset in range(size):
-            hashes = hashes * np.uint64(0xD1342543DE82EF95) + ids[offset : offset + places]
-    return mix(hashes)
 
 
 def _filter_place(hashes: np.ndarray) -> np.ndarray:

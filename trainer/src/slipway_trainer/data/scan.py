@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from slipway_trainer.data import rows, validation_split
+from slipway_trainer.data import passage_sample, rows, validation_split
 from slipway_trainer.data.overlap import Found, Index, Passage
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation
@@ -40,6 +40,8 @@ class Findings:
     held: Found
     """What of the held-out texts stands in it."""
     wordings: list[Wording]
+    passages: np.ndarray
+    """Of its texts, as `passage_sample.of` gives them."""
     prompted: bool
     """Whether some of its texts begin with what is seen and not learned."""
     unused: Counter[str]
@@ -53,6 +55,8 @@ class Scan:
     held: Index
     prompts: Sequence[str]
     """The wording of each prompt, as `wording` makes it."""
+    sampled_below: int = 0
+    """Threshold of the sample of passages; none are sampled when 0."""
     _by_wording: dict[str, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +68,9 @@ class Scan:
         """Raises BadData for the first bad row."""
         objective, block = job
         return self._documents(block) if objective == "CausalLM" else self._conversations(block)
+
+    def _sample(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
+        return passage_sample.of(texts if self.sampled_below else [], self.sampled_below)
 
     def _documents(self, block: Block) -> Findings:
         unused: Counter[str] = Counter()
@@ -85,6 +92,7 @@ class Scan:
                 for row, text in zip(found, texts, strict=True)
                 for prompt in self._by_wording.get(text, ())
             ],
+            passages=self._sample(split),
             prompted=any(row.prompt for row in found),
             unused=unused,
         )
@@ -113,9 +121,15 @@ class Scan:
             keys=np.array(keys, np.uint64),
             held=self.held.find(passages),
             wordings=wordings,
+            passages=self._sample([passage.units for passage in passages if passage.holder or _short(passage)]),
             prompted=False,
             unused=unused,
         )
+
+
+def _short(passage: Passage) -> bool:
+    """Longer turns are sampled with their conversation."""
+    return len(passage.units) < passage_sample.PASSAGE
 
 
 def wording(turns: Sequence[rows.Turn]) -> str:

@@ -116,6 +116,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
         )
 
     fence.check()
+    write_atomically(workspace.passages, scanned.passages.to_bytes())
     copies = held_out_copies.copy(held, workspace)
     report = prepare_report.make(
         plan,

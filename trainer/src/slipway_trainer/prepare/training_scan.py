@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from slipway_host.files import write_atomically
-from slipway_trainer.data import contamination, parallel
+from slipway_trainer.data import contamination, parallel, passage_sample
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
+from slipway_trainer.data.passage_sample import PassageSample
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.prepare.row_progress import RowProgress
@@ -42,6 +43,8 @@ class Scanned:
     """Held-out documents that were left out for that."""
     discounted: int
     """Held-out texts that share boilerplate with it, and no more."""
+    passages: PassageSample
+    """Of all of it."""
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
 
@@ -66,8 +69,9 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     """
     files = found.training_files()
     say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
-    look = contamination.scan_for(held)
-    overlaps, characters = Overlaps(held, look.held), 0
+    below = passage_sample.below(sum(file.text_bytes for _, file in files))
+    look = contamination.scan_for(held, below)
+    overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[str, Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
@@ -77,6 +81,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         keys[place].append(findings.keys)
         characters += findings.characters
         overlaps.add(name, findings.held, findings.wordings)
+        passages.add(findings.passages)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
     _look_again(overlaps, files, workers, say)
@@ -104,6 +109,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         held=apart,
         dropped=dropped,
         discounted=overlaps.discounted,
+        passages=passages.result(),
         recall_overlap=overlaps.recall_overlap,
     )
 
