@@ -20,7 +20,8 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
-from slipway_trainer.model import exported_model, learned_passages, lineage, logit_check, model_files, stage_model
+from slipway_trainer.data import learned_passages
+from slipway_trainer.model import exported_model, lineage, logit_check, model_files, stage_model
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
