@@ -26,13 +26,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal
 
 import numpy as np
 
 from slipway_trainer.data.boilerplate import Sightings, Verdict, judge
-from slipway_trainer.data.grams import gram_hashes
+from slipway_trainer.data.grams import Numbered, gram_hashes, number_units
 from slipway_trainer.data.text import units
 
 LONG_GRAM, SHORT_GRAM = 5, 2
@@ -109,15 +108,18 @@ class Index:
         )
         self._short = _Grams({n: self._grams(text, SHORT_GRAM) for n, text in short.items()}, _similar_grams)
 
-    def find(self, passages: Sequence[Passage]) -> Found:
-        """Returns every overlap of these passages, and what of the held-out texts stands in them at all."""
+    def find(self, passages: Sequence[Passage], numbered: Numbered | None = None) -> Found:
+        """Returns every overlap of these passages, and what of the held-out texts stands in them at all.
+
+        Args:
+            numbered: their units, where they were numbered for something else already.
+        """
         if not self._count or not passages:
             return Found([], Sightings.nothing())
-        lengths = np.array([len(passage.units) for passage in passages])
+        numbered = numbered or number_units([passage.units for passage in passages])
         # Units that no held-out text has count as well: a passage has as many grams as it has.
-        known = _Numbers(self._ids)
-        numbers = map(known.__getitem__, chain.from_iterable(passage.units for passage in passages))
-        text = _Units(np.fromiter(numbers, np.uint64, count=int(lengths.sum())), lengths)
+        known, new = self._ids, len(self._ids)
+        text = _Units(numbered.ids(lambda place, unit: known.get(unit, new + place)), numbered.lengths)
         hits = self._long.hits(text, LONG_GRAM)
         found: dict[tuple[int, int], Match] = {}
         for match in (*self._equals(passages), *self._longs(passages, text, hits), *self._shorts(passages, text)):
@@ -173,14 +175,6 @@ class Index:
     def _grams(self, text: Sequence[str], size: int) -> np.ndarray:
         ids = np.array([self._ids[unit] for unit in text], np.uint64)
         return np.unique(gram_hashes(ids, size))
-
-
-class _Numbers(dict[str, int]):
-    """Gives a new unit the next number."""
-
-    def __missing__(self, unit: str) -> int:
-        number = self[unit] = len(self)
-        return number
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import io
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from slipway_trainer.data.grams import gram_hashes
+from slipway_trainer.data.grams import Numbered, gram_hashes, number_units
 
 PASSAGE, SHORTEST = 13, 8
 MOST = 1 << 17
@@ -83,15 +82,23 @@ def below(text_bytes: int) -> int:
 
 def of(texts: Sequence[Sequence[str]], below: int) -> np.ndarray:
     """Returns the hashes below a threshold of all passages of some texts, which are given as their units."""
-    long = [text for text in texts if len(text) >= PASSAGE]
-    numbers = _Numbers()
-    ids = np.fromiter(map(numbers.__getitem__, chain.from_iterable(long)), np.uint64)
-    found = gram_hashes(ids, PASSAGE)
-    owner = np.repeat(np.arange(len(long)), [len(text) for text in long])
-    inside = owner[: len(found)] == owner[PASSAGE - 1 :] if len(found) else np.zeros(0, bool)
+    return of_numbered(texts, number_units(texts), np.ones(len(texts), bool), below)
+
+
+def of_numbered(texts: Sequence[Sequence[str]], numbered: Numbered, chosen: np.ndarray, below: int) -> np.ndarray:
+    """Returns the same of texts that are numbered.
+
+    Args:
+        chosen: bool [texts]: those whose passages are taken. Of others, what is shorter than a passage is.
+    """
+    # The same number for a unit in every process and release.
+    found = gram_hashes(numbered.ids(lambda _, unit: zlib.crc32(unit.encode())), PASSAGE)
+    owners = numbered.owners()
+    first = owners[: len(found)]
+    taken = found < np.uint64(below)
+    taken &= (first == owners[PASSAGE - 1 :][: len(found)]) & chosen[first]
     whole = np.fromiter(_whole(texts), np.uint64)
-    found = np.concatenate([found[inside], whole])
-    return np.unique(found[found < np.uint64(below)])
+    return np.unique(np.concatenate([found[taken], whole[whole < np.uint64(below)]]))
 
 
 def read(folder: Path) -> PassageSample | None:
@@ -119,11 +126,3 @@ def _cut(below: int, hashes: np.ndarray) -> PassageSample:
         below = int(hashes[MOST])
         hashes = hashes[:MOST]
     return PassageSample(below, hashes)
-
-
-class _Numbers(dict[str, int]):
-    """The same number for a unit in every process and release."""
-
-    def __missing__(self, unit: str) -> int:
-        number = self[unit] = zlib.crc32(unit.encode())
-        return number

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slipway_trainer.data import passage_sample, rows, validation_split
+from slipway_trainer.data.grams import Numbered, number_units
 from slipway_trainer.data.overlap import Found, Index, Passage
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation
@@ -69,8 +70,12 @@ class Scan:
         objective, block = job
         return self._documents(block) if objective == "CausalLM" else self._conversations(block)
 
-    def _sample(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
-        return passage_sample.of(texts if self.sampled_below else [], self.sampled_below)
+    def _sample(self, passages: Sequence[Passage], numbered: Numbered) -> np.ndarray:
+        if not self.sampled_below:
+            return np.zeros(0, np.uint64)
+        holders = np.array([passage.holder for passage in passages], bool)
+        texts = [passage.units for passage in passages]
+        return passage_sample.of_numbered(texts, numbered, holders, self.sampled_below)
 
     def _documents(self, block: Block) -> Findings:
         unused: Counter[str] = Counter()
@@ -82,17 +87,18 @@ class Scan:
             Passage(row.line, own, whole=True, holder=True, key=key)
             for row, own, key in zip(found, split, keys, strict=True)
         ]
+        numbered = number_units(split)
         return Findings(
             rows=len(found),
             characters=sum(len(row.text) for row in found),
             keys=np.array(keys, np.uint64),
-            held=self.held.find(passages),
+            held=self.held.find(passages, numbered),
             wordings=[
                 Wording(prompt, row.line)
                 for row, text in zip(found, texts, strict=True)
                 for prompt in self._by_wording.get(text, ())
             ],
-            passages=self._sample(split),
+            passages=self._sample(passages, numbered),
             prompted=any(row.prompt for row in found),
             unused=unused,
         )
@@ -115,21 +121,17 @@ class Scan:
             wordings += [
                 Wording(prompt, row.line) for text in _wordings(row) for prompt in self._by_wording.get(text, ())
             ]
+        numbered = number_units([passage.units for passage in passages])
         return Findings(
             rows=len(found),
             characters=sum(len(turn.said) for row in found for turn in row.turns),
             keys=np.array(keys, np.uint64),
-            held=self.held.find(passages),
+            held=self.held.find(passages, numbered),
             wordings=wordings,
-            passages=self._sample([passage.units for passage in passages if passage.holder or _short(passage)]),
+            passages=self._sample(passages, numbered),
             prompted=False,
             unused=unused,
         )
-
-
-def _short(passage: Passage) -> bool:
-    """Longer turns are sampled with their conversation."""
-    return len(passage.units) < passage_sample.PASSAGE
 
 
 def wording(turns: Sequence[rows.Turn]) -> str:
