@@ -53,9 +53,10 @@ class Sightings:
         if not len(grams):
             return cls.nothing()
         order = np.argsort(grams, kind="stable")
-        places, starts = np.unique(grams[order], return_index=True)
+        ordered = grams[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
         bits = np.uint64(1) << (mix(keys[order]) >> np.uint64(64 - _PLACE_BITS))
-        return cls(places, np.bitwise_or.reduceat(bits, starts))
+        return cls(ordered[starts], np.bitwise_or.reduceat(bits, starts))
 
     def add_to(self, marks: np.ndarray) -> None:
         """Adds them to the marks of all grams of the index."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 
@@ -24,27 +25,15 @@ class Numbered:
     """int64 [texts]"""
     occurring: Sequence[str]
 
-    def ids(self, of: Callable[[int, str], int]) -> np.ndarray:
-        """Returns another number for each unit, uint64 [units], from its place and itself."""
-        table = np.fromiter((of(place, unit) for place, unit in enumerate(self.occurring)), np.uint64)
-        return table[self.numbers]
-
     def owners(self) -> np.ndarray:
         """Returns the text that each unit is of, int64 [units]."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
 
-class _Places(dict[str, int]):
-    """Gives a new unit the next number."""
-
-    def __missing__(self, unit: str) -> int:
-        number = self[unit] = len(self)
-        return number
-
-
 def number_units(texts: Sequence[Sequence[str]]) -> Numbered:
     """Numbers the units of some texts."""
-    lengths, places = np.array([len(text) for text in texts], np.int64), _Places()
+    lengths = np.array([len(text) for text in texts], np.int64)
+    places: defaultdict[str, int] = defaultdict(count().__next__)
     found = map(places.__getitem__, chain.from_iterable(texts))
     return Numbered(np.fromiter(found, np.int64, count=int(lengths.sum())), lengths, list(places))
 

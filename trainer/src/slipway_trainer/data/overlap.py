@@ -26,6 +26,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -118,8 +119,9 @@ class Index:
             return Found([], Sightings.nothing())
         numbered = numbered or number_units([passage.units for passage in passages])
         # Units that no held-out text has count as well: a passage has as many grams as it has.
-        known, new = self._ids, len(self._ids)
-        text = _Units(numbered.ids(lambda place, unit: known.get(unit, new + place)), numbered.lengths)
+        known = np.fromiter(map(self._ids.get, numbered.occurring, repeat(-1)), np.int64)
+        ids = np.where(known < 0, len(self._ids) + np.arange(len(known)), known).astype(np.uint64)
+        text = _Units(ids[numbered.numbers], numbered.lengths)
         hits = self._long.hits(text, LONG_GRAM)
         found: dict[tuple[int, int], Match] = {}
         for match in (*self._equals(passages), *self._longs(passages, text, hits), *self._shorts(passages, text)):

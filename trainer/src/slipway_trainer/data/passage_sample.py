@@ -92,7 +92,8 @@ def of_numbered(texts: Sequence[Sequence[str]], numbered: Numbered, chosen: np.n
         chosen: bool [texts]: those whose passages are taken. Of others, what is shorter than a passage is.
     """
     # The same number for a unit in every process and release.
-    found = gram_hashes(numbered.ids(lambda _, unit: zlib.crc32(unit.encode())), PASSAGE)
+    ids = np.fromiter(map(zlib.crc32, map(str.encode, numbered.occurring)), np.uint64)
+    found = gram_hashes(ids[numbered.numbers], PASSAGE)
     owners = numbered.owners()
     first = owners[: len(found)]
     taken = found < np.uint64(below)
