@@ -64,6 +64,7 @@ def test_the_same_weights_have_the_same_digest_wherever_and_whenever_they_are_ex
     second = export.run(run.plan, run.workspace, attempt=2).artifact
     words = tokenizer.from_folder(run.workspace.tokenizer, "here")
     write_model(stage_model.load_final(run.plan, run.workspace), words, tmp_path / "elsewhere")
+    shutil.copy(run.workspace.passages, tmp_path / "elsewhere")
     assert first is not None
     assert second is not None
     assert first.digest == second.digest == artifact.digest_of(artifact.hash_folder(tmp_path / "elsewhere"))

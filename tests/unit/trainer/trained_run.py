@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -52,10 +53,21 @@ class TrainedRun:
         return make_model(tokenizer.load(self.workspace), **config)
 
 
-def make_run(folder: Path, *, gates: list[dict[str, Any]] | None = None, prompts: bool = True) -> TrainedRun:
+def make_run(
+    folder: Path,
+    *,
+    gates: list[dict[str, Any]] | None = None,
+    prompts: bool = True,
+    held_out: Sequence[str] = HELD_OUT,
+    more: Sequence[str] = (),
+) -> TrainedRun:
+    """
+    Args:
+        more: training documents.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "train.jsonl", [{"text": text} for text in TRAINING])
-    _write(folder / "heldout.jsonl", [{"text": text} for text in HELD_OUT])
+    _write(folder / "train.jsonl", [{"text": text} for text in (*TRAINING, *more)])
+    _write(folder / "heldout.jsonl", [{"text": text} for text in held_out])
     _write(folder / "prompts.jsonl", PROMPTS)
     evaluation: dict[str, Any] = {"data": [{"uri": "file://heldout.jsonl"}], "maxNewTokens": 12, "gates": gates or []}
     if prompts:

@@ -1,6 +1,7 @@
 """Writes the model as it is judged and served: one folder, complete or absent, named by its digest.
 
-The same weights give the same files, byte for byte; only the manifest, which the digest leaves out, holds a time.
+The same weights of the same data give the same files, byte for byte; only the manifest, which the digest leaves out,
+holds a time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
+from slipway_trainer.data import learned_passages
 from slipway_trainer.model import exported_model, lineage, logit_check, model_files, stage_model
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.step import disk_space
@@ -77,6 +79,7 @@ def _export(
     reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
     folder = workspace.root / f"artifact.tmp-{attempt}"
     model_files.write_model(model, words, folder)
+    learned = learned_passages.write(plan, workspace, folder)
     reporter.say("checking what was written")
     # Freed before the check loads it again, so that a model needs its own size of memory once.
     del model
@@ -94,6 +97,7 @@ def _export(
             **({"datasets": datasets} if (datasets := lineage.datasets(workspace)) else {}),
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),
+            "passages": learned,
             **({"warnings": [warning]} if warning else {}),
         },
     )

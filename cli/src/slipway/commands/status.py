@@ -143,6 +143,8 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
     if status.evaluation is not None and status.evaluation.metrics:
         parts += ["", view.verdict_table(status.evaluation.metrics)]
+    if note := status.evaluation and view.baseline_note(status.evaluation):
+        parts.append(note)
     if status.conditions:
         parts += ["", _conditions_table(status.conditions)]
     if status.artifact is not None:

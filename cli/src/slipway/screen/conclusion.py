@@ -33,6 +33,8 @@ def conclude(
     if evaluation is not None and evaluation.metrics:
         console.print()
         console.print(view.verdict_table(evaluation.metrics))
+    if note := evaluation and view.baseline_note(evaluation):
+        console.print(note)
     if evaluation is not None and evaluation.recall_overlap:
         console.print(
             f"{evaluation.recall_overlap} prompts ask for what the training data holds, as recall: true says",

@@ -18,7 +18,16 @@ from slipway_core.lifecycle.draft import WARNED
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import find, parse_timestamp
 from slipway_core.resources.events import Event
-from slipway_core.resources.status import MetricStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.resources.status import (
+    EvaluationStatus,
+    MetricStatus,
+    Phase,
+    Progress,
+    RunStatus,
+    StepState,
+    StepStatus,
+    Verdict,
+)
 
 LINE_SECONDS = 10.0
 """Between two progress lines where there is no terminal."""
@@ -201,6 +210,13 @@ def describe(progress: Progress) -> str:
     if progress.message:
         parts.append(progress.message)
     return ", ".join(parts)
+
+
+def baseline_note(evaluation: EvaluationStatus) -> Text | None:
+    """Whether the live version has learned from what it is compared on, as far as that is known."""
+    if evaluation.baseline_note is None:
+        return None
+    return Text(evaluation.baseline_note, style="yellow" if evaluation.baseline_overlap else "dim")
 
 
 def verdict_table(metrics: list[MetricStatus]) -> Table:

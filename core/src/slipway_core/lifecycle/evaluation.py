@@ -54,6 +54,8 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         data_digest=evaluation.data_digest,
         artifact_digest=evaluation.artifact_digest,
         baseline_digest=evaluation.baseline_digest,
+        baseline_overlap=evaluation.baseline_overlap,
+        baseline_note=evaluation.baseline_note,
         recall_overlap=evaluation.recall_overlap,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
@@ -63,6 +65,8 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         "Judged",
         f"{judgement.verdict}: {judgement.reason}",
     )
+    if evaluation.baseline_overlap and evaluation.baseline_note:
+        draft.event("Warning", "LiveHasLearnedIt", evaluation.baseline_note)
 
 
 def note_crashed_evaluation(draft: Draft, name: str, attempt: Attempt) -> None:

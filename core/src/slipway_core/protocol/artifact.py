@@ -37,7 +37,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.json`. `digest` covers `files` alone, so the same weights have the same digest in every run."""
+    """`manifest.json`. `digest` covers `files` alone, so the same model of the same data has it in every run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -29,6 +29,10 @@ class EvaluationResult(Api):
     scored_tokens: int = 0
     baseline_digest: Digest | None = None
     baseline_metrics: dict[str, float] = Field(default_factory=dict)
+    baseline_overlap: int = 0
+    """Held-out documents that the live version has learned from, as far as that is known."""
+    baseline_note: Annotated[str, Field(max_length=512)] | None = None
+    """The same for people, also where nothing is known."""
     recall_overlap: int = 0
     """Recall prompts whose answers stand in the training data."""
 

@@ -7,6 +7,7 @@
             evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
             overlap.jsonl                    what of the held-out data stands in the training data, where some does
             duplicates.jsonl                 rows that a stage does not learn since others say the same, where some are
+            training-passages.npy            a sample of what is learned, for the artifact (prepare)
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
                                              version, which goes once it is compared with; and the commits of
@@ -77,6 +78,7 @@ _ENTRIES = frozenset(
         "evaluation-data",
         "overlap.jsonl",
         "duplicates.jsonl",
+        "training-passages.npy",
         "fetched",
         "stages",
         "evaluation",
@@ -119,6 +121,11 @@ class Workspace:
     def duplicates(self) -> Path:
         """Rows {"stage", "row", "of", "rule", "share", "text"}: every training row that is left out, and for which."""
         return self.root / "duplicates.jsonl"
+
+    @property
+    def passages(self) -> Path:
+        """A sample of the passages of the training data, which goes with the model."""
+        return self.root / "training-passages.npy"
 
     @property
     def evaluation_data(self) -> Path:

@@ -173,6 +173,10 @@ class EvaluationStatus(Recorded):
     """The artifact that was judged; no other may go live on this verdict."""
     baseline_digest: Digest | None = None
     """The live version that it was compared with."""
+    baseline_overlap: int = 0
+    """Held-out documents that the live version has learned from, as far as that is known."""
+    baseline_note: Text | None = None
+    """What is known of that, and what is not."""
     recall_overlap: int = 0
     """Prompts that stand in the training data too, as their `recall: true` says."""
     reason: Text | None = None

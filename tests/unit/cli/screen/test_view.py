@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
 
 from slipway.screen import view
-from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, StepState, StepStatus, Verdict
 
 RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
 MISSING = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")
@@ -56,3 +56,12 @@ def test_conditions_that_every_run_has_are_nothing_to_wait_for(found, told):
 
 def test_a_run_that_has_ended_waits_for_nothing():
     assert "waits: " not in shown(view.LineView, RunStatus(phase=Phase.FAILED, conditions=[MISSING]))
+
+
+@pytest.mark.parametrize(("overlap", "style"), [(2, "yellow"), (0, "dim")])
+def test_what_is_known_of_the_live_version_s_training_is_shown(overlap, style):
+    known = EvaluationStatus(number=1, verdict=Verdict.PASS, baseline_overlap=overlap, baseline_note="so many")
+    note = view.baseline_note(known)
+    assert note is not None
+    assert (note.plain, note.style) == ("so many", style)
+    assert view.baseline_note(EvaluationStatus(number=1, verdict=Verdict.PASS)) is None

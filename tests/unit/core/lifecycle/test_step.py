@@ -179,6 +179,23 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     assert world.phase is Phase.REJECTED
 
 
+def test_that_the_live_version_has_learned_what_is_held_out_is_a_warning_and_no_verdict():
+    for overlap, note in ((2, "2 of 9 stand in it"), (0, "whether it is so is not known")):
+        world = World(a_run(gates=RELATIVE))
+        a_live_other_version(world)
+        world.through("prepare", "learn", "export")
+        evaluation = EvaluationResult(
+            number=1, artifact_digest=DIGEST, scored_tokens=1000, baseline_digest=OTHER_DIGEST,
+            baseline_metrics={"perplexity": 50.0}, baseline_overlap=overlap, baseline_note=note,
+        )  # fmt: skip
+        world.succeed("evaluate", evaluation=evaluation)
+        assert ("LiveHasLearnedIt" in events_of(world.reconcile())) == bool(overlap)
+        world.settle()
+        assert world.promotions == 1
+        recorded = world.run.status.evaluation
+        assert (recorded.baseline_overlap, recorded.baseline_note) == (overlap, note)
+
+
 def test_A_a_suspended_run_is_not_promoted_on_a_comparison_with_what_is_live_no_more():
     world = World(a_run(gates=RELATIVE))
     world.through(*ALL)

@@ -27,7 +27,6 @@ def read(tmp_path, row, parse=rows.conversations):
 RENDERED = [
     (conversation(functions=[CALL]), "functions"),
     (conversation(documents=[{"text": "a"}]), "documents"),
-    (conversation(images=["a.png"]), "images"),
     (conversation(chat_template_kwargs={"enable_thinking": False}), "chat_template_kwargs"),
     (conversation(assistant={"function_call": CALL}), "function_call of turn 2"),
     (conversation(assistant={"thinking_blocks": ["Two and two."]}), "thinking_blocks of turn 2"),
@@ -41,6 +40,12 @@ RENDERED = [
 def test_what_no_template_is_given_is_refused_by_name_and_line(tmp_path, row, names, parse):
     with pytest.raises(BadData, match=rf"^data\.jsonl:2: {names} would be lost: .* set it to null, or remove the row"):
         read(tmp_path, row, parse)
+
+
+@pytest.mark.parametrize("parse", [rows.conversations, rows.prompts])
+def test_pictures_are_refused_since_models_of_text_are_trained(tmp_path, parse):
+    with pytest.raises(BadData, match=r"^data\.jsonl:2: images would be lost: models of text alone are trained\. Remove"):
+        read(tmp_path, conversation(images=["a.png"]), parse)
 
 
 LEARNED = [

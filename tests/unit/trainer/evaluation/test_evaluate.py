@@ -16,6 +16,7 @@ from tests.unit.trainer.trained_run import HELD_OUT, PROMPTS, TrainedRun, make_r
 
 from slipway_core.lifecycle import verdict
 from slipway_core.protocol import artifact, step_result, variables
+from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 from slipway_trainer import export
@@ -118,6 +119,39 @@ def test_the_live_version_is_measured_on_the_same_data_with_its_own_tokenizer(
     assert baseline["perplexity"]["window"] == 48
     # No gate compares answers, so the live version is not asked for any.
     assert "generation" not in baseline
+
+
+def test_c_a_live_version_that_has_learned_the_held_out_data_is_said_to_be_flattered(
+    run: TrainedRun, live: tuple[Path, str], tmp_path: Path
+) -> None:
+    """It is no refusal, and where nothing is known that is said."""
+
+    def against(folder: Path, attempt: int) -> EvaluationResult:
+        digest = artifact.read(folder).digest
+        evaluation = evaluate.run(
+            run.plan, run.workspace, attempt=attempt, baseline=f"file://{folder}@{digest}"
+        ).evaluation
+        assert evaluation is not None
+        assert evaluation.baseline_metrics
+        assert _report(run, attempt)["baseline"]["training"]["note"] == evaluation.baseline_note
+        return evaluation
+
+    unknown = against(live[0], 21)
+    assert (unknown.baseline_overlap, unknown.baseline_note) == (
+        0,
+        "whether the live version learned from the held-out documents is not known: "
+        "its artifact has no training-passages.npy",
+    )
+    apart = against(run.workspace.artifact, 22)
+    note = "none of 2 held-out documents (of 3) that could be looked up stands in what the live version learned from"
+    assert (apart.baseline_overlap, apart.baseline_note) == (0, note)
+    more = [f"A page that begins otherwise. {HELD_OUT[0]}"]
+    knowing = make_run(tmp_path / "knowing", held_out=HELD_OUT[1:], more=more).export()
+    flattered = against(knowing.workspace.artifact, 23)
+    assert flattered.baseline_overlap == 1
+    assert flattered.baseline_note is not None
+    assert flattered.baseline_note.startswith("1 of 2 held-out documents (of 3) that could be looked up stand in")
+    assert _report(run, 23)["baseline"]["training"]["overlapping"] == [1]
 
 
 def test_a_model_does_not_regress_against_itself(run: TrainedRun) -> None:

@@ -333,6 +333,21 @@ def test_C_held_out_documents_that_stand_in_the_training_data_are_dropped_where_
     assert isinstance(error, Overlap)
 
 
+def test_c_what_shares_a_licence_alone_is_judged_by_and_counted(tmp_path):
+    licence, documents = " ".join(row["text"] for row in numbered(12)), numbered(80, start=12)
+    train = [text(f"{licence} {row['text']}") for row in documents[:70]]
+    held = text(f"{licence} " + " ".join(row["text"] for row in documents[70:]))
+    made = plan(
+        causal(write_rows(tmp_path / "a.jsonl", *train)), data=[{"uri": write_rows(tmp_path / "h.jsonl", held)}]
+    )
+    found, report = run(tmp_path / "run", made)
+    assert (report["evaluation"]["documents"], report["evaluation"]["discounted"]) == (1, 1)
+    assert "in 32 training documents or more" in json.loads(found.overlap.read_text())["discounted"]
+    held_out_too = write_rows(tmp_path / "h.jsonl", held, train[5])
+    error = failure(tmp_path / "again", plan(causal(f"file://{tmp_path}/a.jsonl"), data=[{"uri": held_out_too}]))
+    assert str(error).startswith("evaluation.data: 1 of 2 held-out documents stand in the training data")
+
+
 def test_c_every_pair_of_an_overlap_is_listed_in_a_file(tmp_path):
     rows = numbered(9)
     made = plan(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS, Verdict
 from slipway_trainer.data.held_out import HeldOut, HeldPrompt
-from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Index, Match
+from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Found, Index, Match
 from slipway_trainer.data.scan import Scan, Wording, wording
 from slipway_trainer.data.text import units
 from slipway_trainer.step.errors import Overlap
@@ -21,13 +24,19 @@ _RELATION = {
 }
 
 
-def scan_for(held: HeldOut) -> Scan:
-    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts."""
-    answers = [prompt.row.answer or "" for prompt in _telling_answers(held)]
-    return Scan(
-        held=Index([*(document.row.text for document in held.documents), *answers]),
-        prompts=[wording(prompt.row.turns) for prompt in held.prompts],
-    )
+def scan_for(held: HeldOut, sampled_below: int = 0) -> Scan:
+    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts.
+
+    Args:
+        sampled_below: threshold of the sample of passages that is taken on the way.
+    """
+    prompts = [wording(prompt.row.turns) for prompt in held.prompts]
+    return Scan(held=Index(_texts(held)), prompts=prompts, sampled_below=sampled_below)
+
+
+def scan_again(held: HeldOut, verdicts: Mapping[int, Verdict]) -> Scan:
+    """Returns what looks for some of the same texts, without what of them counts for nothing."""
+    return Scan(held=Index(_texts(held), verdicts), prompts=[])
 
 
 @dataclass
@@ -35,15 +44,40 @@ class Overlaps:
     """What the scan of the training data found, with the first place of each."""
 
     held: HeldOut
+    index: Index
     _matches: dict[int, tuple[str, Match]] = field(default_factory=dict)
     _wordings: dict[int, str] = field(default_factory=dict)
+    _discounted: dict[int, tuple[tuple[str, Match], Verdict]] = field(default_factory=dict)
+    """Texts that share boilerplate alone: what was found before that was taken out."""
 
-    def add(self, name: str, matches: Iterable[Match], wordings: Iterable[Wording]) -> None:
+    def __post_init__(self) -> None:
+        self._marks = np.zeros(self.index.grams, np.uint64)
+
+    def add(self, name: str, found: Found, wordings: Iterable[Wording]) -> None:
         """`name` is the training file in which they were found."""
-        for match in matches:
+        for match in found.matches:
             self._matches.setdefault(match.held, (f"{name}:{match.line}", match))
-        for found in wordings:
-            self._wordings.setdefault(found.prompt, f"{name}:{found.line}")
+        for worded in wordings:
+            self._wordings.setdefault(worded.prompt, f"{name}:{worded.line}")
+        found.sightings.add_to(self._marks)
+
+    def in_doubt(self) -> dict[int, Verdict]:
+        """Returns, once all was added, which texts may share no more than boilerplate: they are looked for again."""
+        return self.index.without_boilerplate(self._marks, sorted(self._matches))
+
+    def judge_again(self, verdicts: Mapping[int, Verdict], again: Overlaps) -> None:
+        """Takes what the second look found of the texts in doubt for what the first one did."""
+        for number, verdict in verdicts.items():
+            first = self._matches.pop(number)
+            if number in again._matches:
+                self._matches[number] = again._matches[number]
+            else:
+                self._discounted[number] = first, verdict
+
+    @property
+    def discounted(self) -> int:
+        """Held-out documents, and answers of prompts, that share boilerplate with the training data, and no more."""
+        return len(self._discounted)
 
     @property
     def recall_overlap(self) -> int:
@@ -53,12 +87,26 @@ class Overlaps:
 
     @property
     def pairs(self) -> list[dict[str, Any]]:
-        """Every held-out document, and every answer and wording of a prompt, that stands in the training data."""
+        """Every held-out document, and every answer and wording of a prompt, that stands in the training data, and
+        those that share boilerplate with it alone, with what of the rest stands there.
+        """
         answers = _telling_answers(self.held)
         held = [*(d.place for d in self.held.documents), *(f"the answer of {prompt.place}" for prompt in answers)]
         found = [
             {"held": held[number], "training": place, "rule": match.rule, "share": round(match.share, 3)}
             for number, (place, match) in sorted(self._matches.items())
+        ]
+        found += [
+            {
+                "held": held[number],
+                "training": place,
+                "rule": match.rule,
+                "share": round(match.share, 3),
+                "discounted": f"{verdict.common_share:.0%} of its text stands in {COMMON_DOCUMENTS} training documents "
+                f"or more, and {verdict.own_share:.0%} in none",
+                "shareOfRest": round(verdict.known_rest, 3),
+            }
+            for number, ((place, match), verdict) in sorted(self._discounted.items())
         ]
         return found + [
             {"held": self.held.prompts[number].place, "training": place, "rule": "wording", "share": 1.0}
@@ -111,6 +159,11 @@ class Overlaps:
                 f"training data: {_listed(answered)}. Take them out of one of the two, or set recall: true when the "
                 "prompts are meant to test recall"
             )
+
+
+def _texts(held: HeldOut) -> list[str]:
+    answers = [prompt.row.answer or "" for prompt in _telling_answers(held)]
+    return [*(document.row.text for document in held.documents), *answers]
 
 
 def _telling_answers(held: HeldOut) -> list[HeldPrompt]:

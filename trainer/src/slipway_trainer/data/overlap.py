@@ -16,21 +16,23 @@ with probability p, a 5-gram is whole with (1 - p)^5: of long texts `contained` 
 at 13 %, none from 20 % on. In shorter texts `similar` finds one replaced unit from 9 units on and two from 17
 on. What none of them finds: a paraphrase, a translation, the other Chinese script, and a text of fewer than 8
 units inside a longer one (a quotation that short is no evidence). What they find that one may not mean: texts
-that are the same form filled in twice.
+that are the same form filled in twice, and
+texts that share a licence: `boilerplate` says when such a one is looked for again, without what many documents have.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
 
-from slipway_trainer.batches.order import mix
+from slipway_trainer.data.boilerplate import Sightings, Verdict, judge
+from slipway_trainer.data.grams import Numbered, gram_hashes, number_units
 from slipway_trainer.data.text import units
 
 LONG_GRAM, SHORT_GRAM = 5, 2
@@ -59,6 +61,8 @@ class Passage:
     """A document, or one turn of the assistant: may be equal, similar, or a part."""
     holder: bool
     """A document, or a whole conversation: may contain a held-out text."""
+    key: int = 0
+    """Of the row that it stands in, 64 bits: equal for rows that say the same."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +76,76 @@ class Match:
     """Share of grams that agree, as the rule counts them."""
 
 
+@dataclass(frozen=True)
+class Found:
+    matches: list[Match]
+    """Each pair of line and held-out text once, in order."""
+    sightings: Sightings
+    """Of the held-out texts' 5-grams."""
+
+
 class Index:
     """The held-out texts, ready to be looked for."""
 
-    def __init__(self, held: Sequence[str]) -> None:
+    def __init__(self, held: Sequence[str], without: Mapping[int, Verdict] | None = None) -> None:
+        """
+        Args:
+            without: the held-out texts that are looked for, and which of their 5-grams count for nothing. All texts,
+                whole, when None.
+        """
         texts = [units(text) for text in held]
+        self._texts = texts
         self._count = len(texts)
         self._equal: dict[str, list[int]] = defaultdict(list)
-        for number, text in enumerate(texts):
+        chosen = {n: text for n, text in enumerate(texts) if without is None or n in without}
+        for number, text in chosen.items():
             self._equal["".join(text)].append(number)
         self._ids = {unit: number for number, unit in enumerate(sorted({u for text in texts for u in text}))}
-        long = {n: text for n, text in enumerate(texts) if len(text) >= CONTAINED_FROM_UNITS}
-        short = {n: text for n, text in enumerate(texts) if len(text) in SIMILAR_UNITS}
-        self._long = _Grams({n: self._grams(text, LONG_GRAM) for n, text in long.items()}, _contained_grams)
+        long = {n: text for n, text in chosen.items() if len(text) >= CONTAINED_FROM_UNITS}
+        short = {n: text for n, text in chosen.items() if len(text) in SIMILAR_UNITS}
+        common = {n: self._ordered(n)[verdict.common] for n, verdict in (without or {}).items()}
+        self._long = _Grams(
+            {n: self._grams(text, LONG_GRAM) for n, text in long.items()}, _contained_grams, counted=True, common=common
+        )
         self._short = _Grams({n: self._grams(text, SHORT_GRAM) for n, text in short.items()}, _similar_grams)
 
-    def find(self, passages: Sequence[Passage]) -> list[Match]:
-        """Returns every overlap of these passages, each pair of line and held-out text once, in order."""
+    def find(self, passages: Sequence[Passage], numbered: Numbered | None = None) -> Found:
+        """Returns every overlap of these passages, and what of the held-out texts stands in them at all.
+
+        Args:
+            numbered: their units, where they were numbered for something else already.
+        """
         if not self._count or not passages:
-            return []
+            return Found([], Sightings.nothing())
+        numbered = numbered or number_units([passage.units for passage in passages])
+        # Units that no held-out text has count as well: a passage has as many grams as it has.
+        known = np.fromiter(map(self._ids.get, numbered.occurring, repeat(-1)), np.int64)
+        ids = np.where(known < 0, len(self._ids) + np.arange(len(known)), known).astype(np.uint64)
+        text = _Units(ids[numbered.numbers], numbered.lengths)
+        hits = self._long.hits(text, LONG_GRAM)
         found: dict[tuple[int, int], Match] = {}
-        for match in (*self._equals(passages), *self._nears(passages)):
+        for match in (*self._equals(passages), *self._longs(passages, text, hits), *self._shorts(passages, text)):
             found.setdefault((match.line, match.held), match)
-        return [found[key] for key in sorted(found)]
+        return Found([found[key] for key in sorted(found)], _sightings(passages, hits))
+
+    @property
+    def grams(self) -> int:
+        """Of how many grams sightings are counted."""
+        return len(self._long)
+
+    def without_boilerplate(self, marks: np.ndarray, numbers: Iterable[int]) -> dict[int, Verdict]:
+        """Returns those of these held-out texts that are to be looked for again, without what of them is common.
+
+        Args:
+            marks: uint64 [grams]: the sightings of all training data together.
+        """
+        found: dict[int, Verdict] = {}
+        for number in numbers:
+            if len(self._texts[number]) >= CONTAINED_FROM_UNITS:
+                verdict = judge(marks[self._long.places(self._ordered(number))], LONG_GRAM)
+                if verdict is not None:
+                    found[number] = verdict
+        return found
 
     def _equals(self, passages: Iterable[Passage]) -> Iterator[Match]:
         for passage in passages:
@@ -102,37 +153,30 @@ class Index:
                 for held in self._equal.get("".join(passage.units), ()):
                     yield Match(held, passage.line, "equal", 1.0)
 
-    def _nears(self, passages: Sequence[Passage]) -> Iterator[Match]:
-        lengths = np.array([len(passage.units) for passage in passages])
-        # Units that no held-out text has count as well: a passage has as many grams as it has.
-        known = _Numbers(self._ids)
-        numbers = map(known.__getitem__, chain.from_iterable(passage.units for passage in passages))
-        ids = np.fromiter(numbers, np.uint64, count=int(lengths.sum()))
-        text = _Units(ids, lengths)
-        for number, held, shared, own in self._long.candidates(text, LONG_GRAM):
+    def _longs(self, passages: Sequence[Passage], text: _Units, hits: _Hits) -> Iterator[Match]:
+        for number, held, shared, own in self._long.candidates(text, LONG_GRAM, hits):
             passage, theirs = passages[number], self._long.sizes[held]
             if passage.holder and shared >= _contained_grams(theirs):
                 yield Match(held, passage.line, "contained", shared / theirs)
             elif passage.whole and own >= PART_GRAMS and shared >= PART_SHARE * own:
                 yield Match(held, passage.line, "part", shared / own)
-        for number, held, shared, own in self._short.candidates(
-            text, SHORT_GRAM, (lengths >= SIMILAR_UNITS[0]) & (lengths <= SIMILAR_LONGEST_OTHER)
-        ):
+
+    def _shorts(self, passages: Sequence[Passage], text: _Units) -> Iterator[Match]:
+        lengths = text.lengths
+        fitting = (lengths >= SIMILAR_UNITS[0]) & (lengths <= SIMILAR_LONGEST_OTHER)
+        hits = self._short.hits(text, SHORT_GRAM, fitting)
+        for number, held, shared, own in self._short.candidates(text, SHORT_GRAM, hits):
             jaccard = shared / (own + self._short.sizes[held] - shared)
             if passages[number].whole and jaccard >= SIMILAR_JACCARD:
                 yield Match(held, passages[number].line, "similar", jaccard)
 
+    def _ordered(self, number: int) -> np.ndarray:
+        """5-grams of a held-out text, in its order."""
+        return gram_hashes(np.array([self._ids[unit] for unit in self._texts[number]], np.uint64), LONG_GRAM)
+
     def _grams(self, text: Sequence[str], size: int) -> np.ndarray:
         ids = np.array([self._ids[unit] for unit in text], np.uint64)
-        return np.unique(_hashes(ids, size))
-
-
-class _Numbers(dict[str, int]):
-    """Gives a new unit the next number."""
-
-    def __missing__(self, unit: str) -> int:
-        number = self[unit] = len(self)
-        return number
+        return np.unique(gram_hashes(ids, size))
 
 
 @dataclass(frozen=True)
@@ -147,6 +191,17 @@ class _Units:
         return np.cumsum(self.lengths) - self.lengths
 
 
+@dataclass(frozen=True)
+class _Hits:
+    """The grams of passages that held-out texts have, each pair of passage and gram once."""
+
+    hashes: np.ndarray
+    """All grams of all passages."""
+    passages: np.ndarray
+    grams: np.ndarray
+    """Places in the index."""
+
+
 class _Grams:
     """An inverted index from grams to held-out texts.
 
@@ -156,7 +211,21 @@ class _Grams:
     exact count.
     """
 
-    def __init__(self, texts: dict[int, np.ndarray], needed: _Needed) -> None:
+    def __init__(
+        self,
+        texts: dict[int, np.ndarray],
+        needed: _Needed,
+        *,
+        counted: bool = False,
+        common: Mapping[int, np.ndarray] | None = None,
+    ) -> None:
+        """
+        Args:
+            counted: whether all grams have a place, also those that are in no text's part of the index.
+            common: grams of a text that count for nothing, in it and in what it is compared with.
+        """
+        self._common = {number: np.unique(grams) for number, grams in (common or {}).items()}
+        texts = {n: np.setdiff1d(grams, self._common[n]) if n in self._common else grams for n, grams in texts.items()}
         self._texts = texts
         self.sizes = {number: len(grams) for number, grams in texts.items()}
         frequency = Counter(gram for grams in texts.values() for gram in grams.tolist())
@@ -172,20 +241,19 @@ class _Grams:
             entries += [(gram, number) for gram in indexed]
         entries.sort()
         grams = np.array([gram for gram, _ in entries], np.uint64)
-        self._grams, self._starts = np.unique(grams, return_index=True)
-        self._starts = np.append(self._starts, len(grams))
+        self._grams = np.array(sorted(frequency), np.uint64) if counted else np.unique(grams)
+        self._starts = np.append(np.searchsorted(grams, self._grams), len(grams))
         self._held = np.array([number for _, number in entries], np.int64)
         # Nearly all grams of the training data are not in the index: one look into a small table says so.
         self._filter = np.zeros(1 << _FILTER_BITS, bool)
         self._filter[_filter_place(self._grams)] = True
 
-    def candidates(
-        self, text: _Units, size: int, chosen: np.ndarray | None = None
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """Yields passage, held-out text, number of grams they share, and number of grams of the passage."""
+    def hits(self, text: _Units, size: int, chosen: np.ndarray | None = None) -> _Hits:
+        """Returns which grams of these passages the index has; of the chosen passages when that is given."""
+        nothing = np.zeros(0, np.int64)
         if not len(self._grams) or len(text.ids) < size:
-            return
-        hashes = _hashes(text.ids, size)
+            return _Hits(np.zeros(0, np.uint64), nothing, nothing)
+        hashes = gram_hashes(text.ids, size)
         owner = np.repeat(np.arange(len(text.lengths)), text.lengths)
         inside = owner[: len(hashes)] == owner[size - 1 :]
         if chosen is not None:
@@ -195,12 +263,24 @@ class _Grams:
         gram[gram == len(self._grams)] = 0
         hit = self._grams[gram] == hashes[places]
         pairs = np.unique(owner[places[hit]] * len(self._grams) + gram[hit])
-        passage, gram = np.divmod(pairs, len(self._grams))
+        return _Hits(hashes, *np.divmod(pairs, len(self._grams)))
+
+    def __len__(self) -> int:
+        return len(self._grams)
+
+    def places(self, grams: np.ndarray) -> np.ndarray:
+        """Returns the places of grams that are all in the index."""
+        return np.searchsorted(self._grams, grams)
+
+    def candidates(self, text: _Units, size: int, hits: _Hits) -> Iterator[tuple[int, int, int, int]]:
+        """Yields passage, held-out text, number of grams they share, and number of grams of the passage."""
+        gram = hits.grams
         counts = self._starts[gram + 1] - self._starts[gram]
         firsts = np.repeat(self._starts[gram] - (np.cumsum(counts) - counts), counts)
         held = self._held[firsts + np.arange(counts.sum())]
-        keys, shared = np.unique(np.repeat(passage, counts) * len(self._needed) + held, return_counts=True)
-        yield from self._verified(text, size, hashes, keys, shared)
+        keys, shared = np.unique(np.repeat(hits.passages, counts) * len(self._needed) + held, return_counts=True)
+        if len(keys):
+            yield from self._verified(text, size, hits.hashes, keys, shared)
 
     def _verified(
         self, text: _Units, size: int, hashes: np.ndarray, keys: np.ndarray, shared: np.ndarray
@@ -217,10 +297,22 @@ class _Grams:
             start = starts[number]
             own = np.unique(hashes[start : start + lengths[number] - size + 1])
             if len(own) >= PART_GRAMS:
-                enough |= most >= PART_SHARE * len(own)
+                enough |= most >= PART_SHARE * (PART_GRAMS if self._common else len(own))
             for other in others[enough].tolist():
-                common = np.intersect1d(own, self._texts[other], assume_unique=True)
-                yield number, other, len(common), len(own)
+                shared_grams = np.intersect1d(own, self._texts[other], assume_unique=True)
+                yield number, other, len(shared_grams), len(own) - self._discounted(own, other)
+
+    def _discounted(self, own: np.ndarray, held: int) -> int:
+        common = self._common.get(held)
+        return 0 if common is None else len(np.intersect1d(own, common, assume_unique=True))
+
+
+def _sightings(passages: Sequence[Passage], hits: _Hits) -> Sightings:
+    """Returns in which rows the grams stand that are hit."""
+    holders = np.array([passage.holder for passage in passages])
+    keys = np.array([passage.key for passage in passages], np.uint64)
+    counted = holders[hits.passages]
+    return Sightings.of(hits.grams[counted], keys[hits.passages[counted]])
 
 
 def _contained_grams(grams: int) -> int:
@@ -229,16 +321,6 @@ def _contained_grams(grams: int) -> int:
 
 def _similar_grams(grams: int) -> int:
     return max(1, math.ceil(SIMILAR_JACCARD * grams))
-
-
-def _hashes(ids: np.ndarray, size: int) -> np.ndarray:
-    """uint64 hash of every run of `size` ids."""
-    places = max(len(ids) - size + 1, 0)
-    hashes = np.zeros(places, np.uint64)
-    with np.errstate(over="ignore"):
-        for offset in range(size):
-            hashes = hashes * np.uint64(0xD1342543DE82EF95) + ids[offset : offset + places]
-    return mix(hashes)
 
 
 def _filter_place(hashes: np.ndarray) -> np.ndarray:

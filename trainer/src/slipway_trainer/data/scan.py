@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from slipway_core.resources.data import Deduplicate
-from slipway_trainer.data import row_marks, rows, validation_split
-from slipway_trainer.data.overlap import Index, Match, Passage
+from slipway_trainer.data import passage_sample, row_marks, rows, validation_split
+from slipway_trainer.data.grams import Numbered, number_units
+from slipway_trainer.data.overlap import Found, Index, Passage
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.row_marks import Marks
 from slipway_trainer.data.rows import Conversation
@@ -39,8 +40,11 @@ class Findings:
     characters: int
     keys: np.ndarray
     """uint64 [rows]: equal for equal documents."""
-    matches: list[Match]
+    held: Found
+    """What of the held-out texts stands in it."""
     wordings: list[Wording]
+    passages: np.ndarray
+    """Of its texts, as `passage_sample.of` gives them."""
     prompted: bool
     """Whether some of its texts begin with what is seen and not learned."""
     unused: Counter[str]
@@ -56,6 +60,8 @@ class Scan:
     held: Index
     prompts: Sequence[str]
     """The wording of each prompt, as `wording` makes it."""
+    sampled_below: int = 0
+    """Threshold of the sample of passages; none are sampled when 0."""
     _by_wording: dict[str, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,21 +79,35 @@ class Scan:
         read = self._documents if objective == "CausalLM" else self._conversations
         return read(block, deduplicate)
 
+    def _sample(self, passages: Sequence[Passage], numbered: Numbered) -> np.ndarray:
+        if not self.sampled_below:
+            return np.zeros(0, np.uint64)
+        holders = np.array([passage.holder for passage in passages], bool)
+        texts = [passage.units for passage in passages]
+        return passage_sample.of_numbered(texts, numbered, holders, self.sampled_below)
+
     def _documents(self, block: Block, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
         found = rows.documents(block, unused=unused)
-        passages = [Passage(row.line, units(row.text), whole=True, holder=True) for row in found]
-        texts = ["".join(passage.units) for passage in passages]
+        split = [units(row.text) for row in found]
+        texts = ["".join(own) for own in split]
+        keys = [validation_split.key(text) for text in texts]
+        passages = [
+            Passage(row.line, own, whole=True, holder=True, key=key)
+            for row, own, key in zip(found, split, keys, strict=True)
+        ]
+        numbered = number_units(split)
         return Findings(
             rows=len(found),
             characters=sum(len(row.text) for row in found),
-            keys=np.array([validation_split.key(text) for text in texts], np.uint64),
-            matches=self.held.find(passages),
+            keys=np.array(keys, np.uint64),
+            held=self.held.find(passages, numbered),
             wordings=[
                 Wording(prompt, row.line)
                 for row, text in zip(found, texts, strict=True)
                 for prompt in self._by_wording.get(text, ())
             ],
+            passages=self._sample(passages, numbered),
             prompted=any(row.prompt for row in found),
             unused=unused,
             marks=row_marks.of_documents(found, near=deduplicate == "Near") if deduplicate != "None" else None,
@@ -100,22 +120,25 @@ class Scan:
         keys, wordings = [], []
         for row in found:
             turns = [units(turn.said) for turn in row.turns]
-            passages.append(Passage(row.line, [u for turn in turns for u in turn], whole=False, holder=True))
+            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
+            said = [unit for turn in turns for unit in turn]
+            passages.append(Passage(row.line, said, whole=False, holder=True, key=keys[-1]))
             passages += [
-                Passage(row.line, own, whole=True, holder=False)
+                Passage(row.line, own, whole=True, holder=False, key=keys[-1])
                 for turn, own in zip(row.turns, turns, strict=True)
                 if turn.role == "assistant"
             ]
-            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
             wordings += [
                 Wording(prompt, row.line) for text in _wordings(row) for prompt in self._by_wording.get(text, ())
             ]
+        numbered = number_units([passage.units for passage in passages])
         return Findings(
             rows=len(found),
             characters=sum(len(turn.said) for row in found for turn in row.turns),
             keys=np.array(keys, np.uint64),
-            matches=self.held.find(passages),
+            held=self.held.find(passages, numbered),
             wordings=wordings,
+            passages=self._sample(passages, numbered),
             prompted=False,
             unused=unused,
             marks=row_marks.of_conversations(found, near=deduplicate == "Near") if deduplicate != "None" else None,

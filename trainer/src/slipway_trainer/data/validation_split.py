@@ -21,7 +21,10 @@ def threshold(keys: np.ndarray, *, fraction: float, seed: int) -> int:
     """
     places = np.unique(_seeded(keys, seed))
     if len(places) < 2:
-        raise ValueError("a single distinct document cannot be split into training and validation data")
+        raise ValueError(
+            "a single distinct document cannot be split into training and validation data. "
+            "Add documents, or take validation out"
+        )
     count = min(max(1, round(fraction * len(places))), len(places) - 1)
     return int(places[count - 1])
 

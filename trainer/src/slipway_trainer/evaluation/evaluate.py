@@ -18,9 +18,10 @@ from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import baseline as baselines
-from slipway_trainer.evaluation import evaluation_data, measure, perplexity
+from slipway_trainer.evaluation import evaluation_data, live_training, measure, perplexity
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.model import lineage
 from slipway_trainer.step import disk_space
@@ -70,8 +71,9 @@ def _evaluate(
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
     candidate = measure.measure_folder("candidate", workspace.artifact, plan, data, reporter)
-    live = None
+    live, learned = None, None
     if folder is not None:
+        learned = live_training.look(folder, data.documents)
         live, trouble = baselines.measure_live(folder, plan, data, reporter, candidate.window)
     result = StepResult(
         step="evaluate",
@@ -85,10 +87,12 @@ def _evaluate(
             scored_tokens=candidate.scored_tokens,
             baseline_digest=baseline.digest if baseline else None,
             baseline_metrics=live.metrics if live else {},
+            baseline_overlap=learned.overlapping if learned else 0,
+            baseline_note=learned.note if learned else None,
             recall_overlap=data.recall_overlap,
         ),
     )
-    against = baseline and _against(baseline, live)
+    against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
     _write(workspace, fence, attempt, report, candidate.answers)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
@@ -121,8 +125,9 @@ def _report(
     }
 
 
-def _against(baseline: Baseline, live: Measured | None) -> dict[str, Any]:
-    return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {})}
+def _against(baseline: Baseline, live: Measured | None, learned: LiveTraining | None) -> dict[str, Any]:
+    training = {"training": {"note": learned.note, **learned.report}} if learned else {}
+    return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {}), **training}
 
 
 def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:

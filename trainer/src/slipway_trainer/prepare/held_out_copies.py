@@ -36,15 +36,19 @@ def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
     return digests
 
 
-def documents_report(held: HeldOut, found: Inputs, copies: dict[str, str], *, dropped: int) -> dict[str, Any]:
+def documents_report(
+    held: HeldOut, found: Inputs, copies: dict[str, str], *, dropped: int, discounted: int
+) -> dict[str, Any]:
     """Returns what the report says of the copies, as `copy` returned them, and of the documents in them.
 
     Args:
         dropped: documents that were left out, since they stand in the training data.
+        discounted: texts that share boilerplate with it, and no more.
     """
     return {
         "documents": len(held.documents),
         "dropped": dropped,
+        "discounted": discounted,
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
         "digest": digest_of_copies(copies),
         "copies": copies,

@@ -121,11 +121,14 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
 
     fence.check()
     duplicates.finish()
+    write_atomically(workspace.passages, scanned.passages.to_bytes())
     copies = held_out_copies.copy(held, workspace)
     report = prepare_report.make(
         plan,
         stages=stages,
-        evaluation=held_out_copies.documents_report(held, found, copies, dropped=scanned.dropped),
+        evaluation=held_out_copies.documents_report(
+            held, found, copies, dropped=scanned.dropped, discounted=scanned.discounted
+        ),
         prompts=held_out_copies.prompts_report(held, found, scanned.recall_overlap),
         tokenizer=made.to_document(workspace.tokenizer),
         seconds=time.monotonic() - started,

@@ -58,6 +58,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
         "vocabulary": float(report["tokenizer"]["vocabulary"]),
         "evaluation_documents": float(report["evaluation"]["documents"]),
         "evaluation_dropped": float(report["evaluation"].get("dropped", 0)),
+        "evaluation_discounted": float(report["evaluation"].get("discounted", 0)),
         "recall_overlap": float(report["prompts"]["recall_overlap"]),
     }
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from slipway_core.resources.data import Deduplicate
 from slipway_host.files import write_atomically
-from slipway_trainer.data import contamination, parallel
+from slipway_trainer.data import contamination, parallel, passage_sample
+from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
+from slipway_trainer.data.passage_sample import PassageSample
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.prepare.marked_rows import LeftOut, MarkedRows
@@ -41,6 +43,10 @@ class Scanned:
     """What is held out and stands in none of it."""
     dropped: int
     """Held-out documents that were left out for that."""
+    discounted: int
+    """Held-out texts that share boilerplate with it, and no more."""
+    passages: PassageSample
+    """Of all of it."""
     recall_overlap: int
     """Prompts that test recall, and whose answers the training data holds."""
     left_out: dict[str, LeftOut | None]
@@ -66,22 +72,26 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     """
     files = found.training_files()
     say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
-    overlaps, characters = Overlaps(held), 0
+    below = passage_sample.below(sum(file.text_bytes for _, file in files))
+    look = contamination.scan_for(held, below)
+    overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[str, Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
     progress = RowProgress("checked", say)
     jobs = _jobs(files, found.deduplicated())
     marked = MarkedRows(pairs.parent)
-    for (place, name), findings in parallel.tagged(contamination.scan_for(held).marked, jobs, workers=workers):
+    for (place, name), findings in parallel.tagged(look.marked, jobs, workers=workers):
         progress.add(findings.rows)
         keys[place].append(findings.keys)
         characters += findings.characters
-        overlaps.add(name, findings.matches, findings.wordings)
+        overlaps.add(name, findings.held, findings.wordings)
+        passages.add(findings.passages)
         unused[name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
         if findings.marks is not None:
             marked.add(place, findings.marks)
+    _look_again(overlaps, files, workers, say)
     if found_pairs := overlaps.pairs:
         write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
@@ -90,6 +100,11 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         say(
             f"{dropped} of {len(held.documents)} held-out documents stand in the training data and are left out "
             f"(onOverlap: Drop); {pairs.name} has them"
+        )
+    if discounted := overlaps.discounted:
+        say(
+            f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "
+            f"{COMMON_DOCUMENTS} of its documents or more do not count against them; {pairs.name} has them"
         )
     for name, fields in unused.items():
         for line in _unused(name, fields):
@@ -103,9 +118,28 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         characters=characters,
         held=apart,
         dropped=dropped,
+        discounted=overlaps.discounted,
+        passages=passages.result(),
         recall_overlap=overlaps.recall_overlap,
         left_out=left_out,
     )
+
+
+def _look_again(overlaps: Overlaps, files: list[tuple[Objective, InputFile]], workers: int, say: Say) -> None:
+    """Looks a second time for texts that may share no more than boilerplate: without it, in all training data.
+
+    The grams of each are known by the first look alone, and a second one costs less than keeping what each row shared.
+    """
+    verdicts = overlaps.in_doubt()
+    if not verdicts:
+        return
+    say(f"looking again for {len(verdicts)} held-out texts, without the passages that many training documents have")
+    look = contamination.scan_again(overlaps.held, verdicts)
+    again, progress = Overlaps(overlaps.held, look.held), RowProgress("looked through", say)
+    for (_, name), findings in parallel.tagged(look.marked, _jobs(files, {}), workers=workers):
+        progress.add(findings.rows)
+        again.add(name, findings.held, ())
+    overlaps.judge_again(verdicts, again)
 
 
 def _unused(name: str, fields: Counter[str]) -> Iterator[str]:

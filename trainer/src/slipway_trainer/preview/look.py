@@ -100,7 +100,8 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
     """
     wanted = found.training_files()
     files = sampled([file for _, file in wanted])
-    scan, overlaps = contamination.scan_for(held), Overlaps(held)
+    scan = contamination.scan_for(held)
+    overlaps = Overlaps(held, scan.held)
     deduplicated, marked = found.deduplicated(), MarkedRows(folder)
     looked: dict[tuple[Objective, FileKey], Looked] = {}
     for objective, file in wanted:
@@ -109,6 +110,7 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
         for marks in one.marks:
             marked.add(place, marks)
     problems = [problem for one in looked.values() for problem in one.problems]
+    _look_again(overlaps, looked)
     try:
         overlaps.refuse(documents_too=not drop)
     except Overlap as error:
@@ -123,6 +125,18 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
             name: marked.left_out(stage, block_rows) if stage.train_places else None for name, stage in stages.items()
         }
     return Look(replace(found, stages=stages), looked, overlaps, problems, left_out)
+
+
+def _look_again(overlaps: Overlaps, looked: dict[tuple[Objective, FileKey], Looked]) -> None:
+    """Looks a second time for texts that may share no more than boilerplate, as prepare does."""
+    if not (verdicts := overlaps.in_doubt()):
+        return
+    scan = contamination.scan_again(overlaps.held, verdicts)
+    again = Overlaps(overlaps.held, scan.held)
+    for (objective, _), one in looked.items():
+        for block in one.file.blocks() if not one.problems else ():
+            again.add(one.file.name, scan((objective, block)).held, ())
+    overlaps.judge_again(verdicts, again)
 
 
 def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFile, deduplicate: Deduplicate) -> Looked:
@@ -150,7 +164,7 @@ def _fill(
                     return  # It holds for every row.
                 continue
             looked.add(findings)
-            overlaps.add(looked.file.name, findings.matches, findings.wordings)
+            overlaps.add(looked.file.name, findings.held, findings.wordings)
     except StepFailure as error:
         yield str(error)
 

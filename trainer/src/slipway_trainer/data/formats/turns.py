@@ -122,7 +122,7 @@ def tools_of(value: Any) -> str | None:
         return None
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast(list[Any], found)):
         raise BadRow(f"tools is {shown(found)}; it must be a list of objects, or that as JSON text")
-    return json.dumps(found, ensure_ascii=False, default=str)
+    return _as_json(found, "tools")
 
 
 def _of_message(turn: Any, number: int) -> Turn:
@@ -252,15 +252,32 @@ def _call(call: Any, what: str) -> ToolCall:
     identity = call.get("id")
     return ToolCall(
         string(function["name"], f"the name of {what}"),
-        string(json.dumps(arguments, ensure_ascii=False, default=str), f"the arguments of {what}"),
+        _as_json(arguments, f"the arguments of {what}"),
         None if identity in (None, "") else string(identity, f"the id of {what}"),
     )
 
 
 def _parsed(text: str, what: str) -> Any:
     try:
-        return json_row.decoder().decode(text)
+        return json_row.decoder(finite=True).decode(text)
     except json_row.RepeatedKey as error:
         raise BadRow(f"{what} has the key {shown(str(error))} twice in one object. Keep one of the two") from None
-    except (ValueError, RecursionError):
-        raise BadRow(f"{what} is {shown(text)}, which is no JSON") from None
+    except json_row.NoNumber as error:
+        raise BadRow(_no_number(what, str(error))) from None
+    except RecursionError:
+        raise BadRow(f"{what} is {shown(text)}, whose brackets are nested too deeply") from None
+    except ValueError:
+        raise BadRow(f"{what} is {shown(text)}, which is no JSON. Write it as JSON, or remove the row") from None
+
+
+def _as_json(value: Any, what: str) -> str:
+    """Returns a value of a row as JSON. Raises BadRow where JSON cannot hold it, or no text."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    except ValueError:
+        raise BadRow(_no_number(what, "NaN or an infinity")) from None
+    return string(text, what)
+
+
+def _no_number(what: str, value: str) -> str:
+    return f"{what} has {value}, which JSON has not. Write null, or a string"

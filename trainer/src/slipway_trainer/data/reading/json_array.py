@@ -108,7 +108,7 @@ class _Text:
             except json_row.RepeatedKey as error:
                 raise self.bad(f"the key {shown(str(error))} stands twice in one object. Keep one of the two") from None
             except RecursionError:
-                raise self.bad("not a row: brackets are nested too deeply") from None
+                raise self.bad(json_row.TOO_DEEP) from None
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._held) - _LONGEST_WORD or error.msg.startswith("Unterminated string")
                 # Its end may not be unpacked yet. Each try has twice as much of it, so that few are made.

@@ -1,0 +1,38 @@
+"""The sample of what a model has learned from, in its artifact: of this run's data, and of its base model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slipway_core.plan import Plan
+from slipway_core.protocol.workspace import Workspace
+from slipway_host.files import write_atomically
+from slipway_trainer.data import passage_sample
+from slipway_trainer.data.passage_sample import PassageSample
+from slipway_trainer.model.model_folder import model_folder
+
+UNKNOWN: dict[str, Any] = {}
+"""What the lineage says where a preparation of an earlier release left no sample."""
+
+
+def write(plan: Plan, workspace: Workspace, folder: Path) -> dict[str, Any]:
+    """Writes the sample into the folder of an artifact; returns what its lineage says of it.
+
+    A base model without one has learned from something that nobody can look up, and the lineage says so.
+    """
+    own = _read(workspace.root)
+    if own is None:
+        return UNKNOWN
+    uri = plan.model.from_
+    base = None if uri is None else _read(model_folder(uri, fetched=workspace.fetched_models))
+    found = own if base is None else own.joined(base)
+    write_atomically(folder / passage_sample.NAME, found.to_bytes())
+    return {"rate": found.rate, "base_unknown": uri if base is None else None}
+
+
+def _read(folder: Path) -> PassageSample | None:
+    try:
+        return passage_sample.read(folder)
+    except ValueError:
+        return None
