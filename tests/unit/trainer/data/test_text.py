@@ -42,3 +42,8 @@ def test_what_no_text_may_hold_is_named_with_its_place(text, problem):
 @given(texts.map(lambda text: text.replace("\0", "")))
 def test_any_other_text_has_no_fault(text):
     assert fault(text) is None
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_ascii_has_the_units_that_any_text_has(text):
+    assert units(text) == (units(text + " é")[:-1] or ["".join(text.split())])

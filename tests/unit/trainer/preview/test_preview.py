@@ -11,6 +11,7 @@ from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.prepare import prepare
 from slipway_trainer.preview import preview, sampled_file
+from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.preview import Wanted
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
@@ -19,7 +20,8 @@ CHATS = [chat(f"what is {n}?", f"it is {n} " * (1 + n % 30), "and then?", f"then
 
 
 def previewed(made, **wanted):
-    return preview.of_plan(made, Wanted(**{"device": "H100", **wanted}), lambda line: None, apart=False)
+    with Beside(apart=False) as beside:
+        return preview.of_plan(made, Wanted(**{"device": "H100", **wanted}), beside, lambda line: None)
 
 
 def prepared(folder, made):

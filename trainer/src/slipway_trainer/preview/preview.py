@@ -60,18 +60,18 @@ class _Encoded:
     validation: list[Tally] = field(default_factory=list[Tally])
 
 
-def of_plan(plan: Plan, wanted: Wanted, say: Say, *, apart: bool = True) -> Preview:
+def of_plan(plan: Plan, wanted: Wanted, beside: Beside, say: Say) -> Preview:
     """Returns what is to be shown. Nothing is written but into a temporary folder.
 
     Args:
+        beside: what needs torch runs there.
         say: told what goes on, a line at a time.
-        apart: whether torch is imported in a process beside this one; where it is already, that saves nothing.
 
     Raises BadConfig for a device that is not known, and a FetchError when what lies elsewhere cannot be fetched.
     """
     started = time.monotonic()
     device = devices.named(wanted.device) if wanted.device is not None else None
-    with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder, Beside(apart=apart) as beside:
+    with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder:
         seen = _See(plan, wanted, device, Path(folder), beside, say).see()
     return seen.model_copy(update={"seconds": round(time.monotonic() - started, 2)})
 
