@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slipway_core.plan import Plan
 from slipway_core.protocol import variables
-from slipway_core.protocol.step_result import StepResult
-from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step import startup
-from slipway_trainer.step.errors import StepFailure
-from slipway_trainer.step.run_step import run_step
+
+if TYPE_CHECKING:
+    from slipway_core.plan import Plan
+    from slipway_core.protocol.step_result import StepResult
+    from slipway_core.protocol.workspace import Workspace
 
 app = typer.Typer(
     help="Runs one step of a run: prepare, train, export or evaluate.",
@@ -122,6 +122,7 @@ def cleanup(
 ) -> None:
     """Remove what a deleted run left on its workspace."""
     from slipway_trainer.step.cleanup import remove
+    from slipway_trainer.step.errors import StepFailure
 
     try:
         remove(workspace, keep_artifact=keep_artifact, plan_digest=plan_digest)
@@ -148,6 +149,7 @@ def preview(
 
 def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> NoReturn:
     """Runs a step in its frame, by the function `run` of its module, and ends with its exit code."""
+    from slipway_trainer.step.run_step import run_step
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
         startup.prepare_process()

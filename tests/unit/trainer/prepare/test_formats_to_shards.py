@@ -43,8 +43,12 @@ def learned(found, stage, split="train"):
 
 @pytest.mark.parametrize("form", CHATS)
 def test_a_conversation_of_every_form_is_learned_answer_by_answer(tmp_path, form):
+    said = []
     made = plan(chatting(write_rows(tmp_path / "a.jsonl", CHATS[form])))
-    assert learned(prepared(tmp_path, made)[0], "sft") == [ASKED]
+    found, report = prepared(tmp_path, made, said)
+    assert learned(found, "sft") == [ASKED]
+    assert report["stages"]["sft"]["train"]["files"][0]["form"] == form
+    assert any(line.startswith(f"sft/train: 1 rows ({form}), ") for line in said)
 
 
 def test_a_prompt_and_its_completion_are_a_text_whose_end_is_learned_beside_texts_that_are_learned_whole(tmp_path):

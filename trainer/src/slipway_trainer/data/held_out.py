@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from slipway_trainer.data import inputs, rows
-from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.data import rows
+from slipway_trainer.data.inputs import FileKey, Input, InputFile, Inputs
+from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Document, Prompt
 
 Row = TypeVar("Row", Document, Prompt)
@@ -46,22 +47,24 @@ class HeldPrompt(_Held[Prompt]):
 class HeldOut:
     documents: list[HeldDocument]
     prompts: list[HeldPrompt]
+    forms: dict[FileKey, str] = field(default_factory=dict[FileKey, str])
+    """Of the rows of each file."""
 
 
 def read(found: Inputs) -> HeldOut:
     """Raises BadData for a bad row."""
-    return HeldOut(
-        documents=[
-            HeldDocument(block.name, row)
-            for _, block in inputs.blocks(found.evaluation)
-            for row in rows.documents(block, "HeldOut")
-        ],
-        prompts=[
-            HeldPrompt(block.name, row, source.recall)
-            for source, block in inputs.blocks(found.prompts)
-            for row in rows.prompts(block)
-        ],
-    )
+    held = HeldOut([], [])
+    for file, _, block in _blocks(found.evaluation):
+        held.documents.extend(HeldDocument(block.name, row) for row in rows.documents(block, "HeldOut"))
+        held.forms[file.key] = str(rows.form_of(block, "HeldOut"))
+    for file, source, block in _blocks(found.prompts):
+        held.prompts.extend(HeldPrompt(block.name, row, source.recall) for row in rows.prompts(block))
+        held.forms[file.key] = str(rows.form_of(block, "Prompts"))
+    return held
+
+
+def _blocks(found: Iterable[Input]) -> Iterator[tuple[InputFile, Input, Block]]:
+    return ((file, source, block) for source in found for file in source.files for block in file.blocks())
 
 
 def digest_of_copies(copies: Mapping[str, str]) -> str:

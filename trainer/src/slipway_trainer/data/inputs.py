@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,9 @@ class Input:
     files: tuple[InputFile, ...]
     recall: bool = False
 
-    def to_documents(self) -> list[dict[str, Any]]:
-        return [file.to_document(self.uri) for file in self.files]
+    def to_documents(self, forms: Mapping[FileKey, str]) -> list[dict[str, Any]]:
+        """Returns what the report says of each file; of one without a row no form is known."""
+        return [file.to_document(self.uri) | {"form": forms.get(file.key)} for file in self.files]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from slipway_core.resources.data import Deduplicate
 from slipway_trainer.data import passage_sample, row_marks, rows, validation_split
+from slipway_trainer.data.formats.row_format import Format
 from slipway_trainer.data.grams import Numbered, number_units
 from slipway_trainer.data.overlap import Found, Index, Passage
 from slipway_trainer.data.reading.block import Block
@@ -49,6 +50,8 @@ class Findings:
     """Whether some of its texts begin with what is seen and not learned."""
     unused: Counter[str]
     """Fields of its rows that nothing asks for, with the number of rows that have them."""
+    form: Format
+    """Of the rows of its file."""
     marks: Marks | None = None
     """By which rows are left out that say the same; None where that is not asked for."""
 
@@ -110,6 +113,7 @@ class Scan:
             passages=self._sample(passages, numbered),
             prompted=any(row.prompt for row in found),
             unused=unused,
+            form=_form(block, "CausalLM"),
             marks=row_marks.of_documents(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 
@@ -141,6 +145,7 @@ class Scan:
             passages=self._sample(passages, numbered),
             prompted=False,
             unused=unused,
+            form=_form(block, "Chat"),
             marks=row_marks.of_conversations(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 
@@ -148,6 +153,12 @@ class Scan:
 def wording(turns: Sequence[rows.Turn]) -> str:
     """Returns how a prompt is worded: its turns without the system's, each in the form in which texts are compared."""
     return _joined(comparable(turn.said) for turn in turns if turn.role not in _INSTRUCTING)
+
+
+def _form(block: Block, objective: Objective) -> Format:
+    form = rows.form_of(block, objective)
+    assert form is not None  # Rows of none are refused.
+    return form
 
 
 def document_key(text: str) -> int:

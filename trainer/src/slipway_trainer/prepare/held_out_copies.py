@@ -52,7 +52,7 @@ def documents_report(
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
         "digest": digest_of_copies(copies),
         "copies": copies,
-        "files": [entry for source in found.evaluation for entry in source.to_documents()],
+        "files": [entry for source in found.evaluation for entry in source.to_documents(held.forms)],
     }
 
 
@@ -62,5 +62,5 @@ def prompts_report(held: HeldOut, found: Inputs, recall_overlap: int) -> dict[st
         "prompts": len(held.prompts),
         "recall": sum(prompt.recall for prompt in held.prompts),
         "recall_overlap": recall_overlap,
-        "files": [entry for source in found.prompts for entry in source.to_documents()],
+        "files": [entry for source in found.prompts for entry in source.to_documents(held.forms)],
     }

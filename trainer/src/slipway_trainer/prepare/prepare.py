@@ -111,6 +111,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             scanned.keys_of(own),
             made.words,
             masked=scanned.masks(own),
+            forms=scanned.forms_of(own),
             left_out=scanned.left_out[stage.name],
             duplicates=duplicates,
             folder=workspace.stage(stage.name),

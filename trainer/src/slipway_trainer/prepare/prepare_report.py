@@ -87,7 +87,8 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
             ]
             yield from source_shares.lines(stage, counts.get("sources", ()))
             detail = f" ({'; '.join(notes)})" if notes else ""
-            yield f"{stage}/{split}: {counts['rows']} rows, {counts['tokens']} tokens{detail}"
+            forms = ", ".join(sorted({str(file["form"]) for file in counts["files"]}))
+            yield f"{stage}/{split}: {counts['rows']} rows ({forms}), {counts['tokens']} tokens{detail}"
 
 
 def _left_out(counts: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.batches.shards import ShardWriter
 from slipway_trainer.data import inputs, parallel, validation_split
 from slipway_trainer.data.encode import Counts, Encoder, Job, Split
-from slipway_trainer.data.inputs import Input, StageInputs
+from slipway_trainer.data.inputs import FileKey, Input, StageInputs
 from slipway_trainer.prepare import source_shares
 from slipway_trainer.prepare.duplicates_file import DuplicatesFile, DuplicatesOfStage
 from slipway_trainer.prepare.marked_rows import LeftOut
@@ -33,6 +33,7 @@ def write(
     words: Any,
     *,
     masked: bool,
+    forms: Mapping[FileKey, str],
     left_out: LeftOut | None,
     duplicates: DuplicatesFile,
     folder: StageFolder,
@@ -46,6 +47,7 @@ def write(
         keys: of its training documents, those that are left out among them.
         words: the run's tokenizer.
         masked: whether some of its tokens are not learned.
+        forms: of the rows of its files.
         left_out: of its training documents, what is not learned since others say the same.
         duplicates: is told of each of them.
 
@@ -89,7 +91,7 @@ def write(
         return {
             name: asdict(counts[name])
             | {"digest": writers[name].finish(fence.check)}
-            | {"files": [entry for source in sources[name] for entry in source.to_documents()]}
+            | {"files": [entry for source in sources[name] for entry in source.to_documents(forms)]}
             | ({"duplicates": _duplicates(keys)} | told.report | {"sources": shares.report} if name == "train" else {})
             for name in sources
         }

@@ -17,6 +17,7 @@ from slipway_host.files import write_atomically
 from slipway_trainer.data import contamination, parallel, passage_sample
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
+from slipway_trainer.data.formats.row_format import Format
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
 from slipway_trainer.data.passage_sample import PassageSample
@@ -36,6 +37,8 @@ class Scanned:
 
     keys: dict[tuple[Objective, FileKey], np.ndarray]
     """uint64 [rows] by kind of row and file: equal for equal documents."""
+    forms: dict[tuple[Objective, FileKey], Format]
+    """Of the rows of each file."""
     prompted: frozenset[tuple[Objective, FileKey]]
     """Files of which some texts begin with what is seen and not learned."""
     characters: int
@@ -55,6 +58,10 @@ class Scanned:
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns the keys of all that a stage's sources hold, in the order in which they are read."""
         return np.concatenate([self.keys[place] for place in stage.train_places])
+
+    def forms_of(self, stage: StageInputs) -> dict[FileKey, str]:
+        """Returns the form of the rows of each file of a stage."""
+        return {key: form for (objective, key), form in self.forms.items() if objective == stage.objective}
 
     def masks(self, stage: StageInputs) -> bool:
         """Whether some tokens of a stage's data are not learned."""
@@ -78,11 +85,13 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[str, Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
+    forms: dict[tuple[Objective, FileKey], Format] = {}
     progress = RowProgress("checked", say)
     jobs = _jobs(files, found.deduplicated())
     marked = MarkedRows(pairs.parent)
     for (place, name), findings in parallel.tagged(look.marked, jobs, workers=workers):
         progress.add(findings.rows)
+        forms[place] = findings.form
         keys[place].append(findings.keys)
         characters += findings.characters
         overlaps.add(name, findings.held, findings.wordings)
@@ -114,6 +123,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         left_out = {name: marked.left_out(stage, block_rows) for name, stage in found.stages.items()}
     return Scanned(
         keys={place: np.concatenate([np.zeros(0, np.uint64), *parts]) for place, parts in keys.items()},
+        forms=forms,
         prompted=frozenset(prompted),
         characters=characters,
         held=apart,

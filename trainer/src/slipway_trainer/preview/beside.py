@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from slipway_trainer.step import parent_death, startup
-from slipway_trainer.step.errors import OutOfMemory
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -43,6 +42,8 @@ class Beside:
         try:
             return call.result()
         except BrokenProcessPool:
+            from slipway_trainer.step.errors import OutOfMemory
+
             raise OutOfMemory(
                 "a process that estimates what the run costs was killed, most likely because memory ran out"
             ) from None
