@@ -19,6 +19,7 @@ from slipway_core.protocol.preview import (
     Piece,
     Preview,
     ShownRow,
+    SourceView,
     StageView,
 )
 
@@ -59,6 +60,10 @@ def seen(**changes):
         ),
         cost=Cost(
             extent=Extent(steps=12, sequences=64, epochs=1.5, tokens=75_000, padding=0.02),
+            sources=[
+                SourceView(field="a", uri="file:///home/me/data/a.jsonl", share=0.75, times=0.5),
+                SourceView(field="b", uri="file:///home/me/data/b.jsonl", share=0.25, times=3),
+            ],
             memory=MemoryView(
                 state=3 << 30,
                 activations=1 << 30,
@@ -121,6 +126,7 @@ def test_in_a_pipe_what_is_learned_stands_in_brackets_and_nothing_is_coloured():
     assert "50,000 ± 800 tokens in 990 ± 5 texts of 1,000 rows; 20,000 ± 300 are learned" in shown
     assert "30 ± 4 rows: longer than maxLength: cut (a.jsonl:7 (80 tokens), …)" in shown
     assert "12 steps of 64 packed rows: 1.5 epochs, 75,000 tokens" in shown
+    assert "file://a.jsonl: 75.0% of what is seen, each document 0.50 times" in shown
     assert "that does not fit" in shown
     assert "about 1 min at 1,000 tokens/s, as stated" in shown
     assert "weight 2, 100 looked at" in shown

@@ -36,8 +36,8 @@ def _messages(preview: Preview, names: Names) -> Iterator[str]:
 
 
 def _stage(stage: StageView, names: Names) -> str:
-    lines = [names.shorten(line) for line in sentences.tokens(stage)]
-    lines += list(sentences.cost(stage.cost)) if stage.cost is not None else []
+    cost = sentences.cost(stage.cost) if stage.cost is not None else ()
+    lines = [names.shorten(line) for line in (*sentences.tokens(stage), *cost)]
     parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names), _list(lines)]
     if stage.lengths is not None:
         caption = escape(sentences.lengths(stage.lengths, stage.max_length))

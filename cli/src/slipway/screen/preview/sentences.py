@@ -82,7 +82,8 @@ def cost(view: Cost) -> Iterator[str]:
         f"{extent.steps:,} steps of {extent.sequences:,} packed rows: {epochs} epochs, {extent.tokens:,.0f} tokens; "
         f"{extent.padding:.1%} of the rows is padding"
     )
-    for source in view.sources:
+    # Where all are seen alike, that says nothing.
+    for source in view.sources if len({source.times for source in view.sources}) > 1 else ():
         yield f"{source.uri}: {source.share:.1%} of what is seen, each document {source.times:,.2f} times"
     yield f"{view.parameters:,} weights, {view.trained:,} of them trained"
     if view.memory is not None:

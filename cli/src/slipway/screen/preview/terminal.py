@@ -50,7 +50,7 @@ def _stage(stage: StageView, names: Names, screen: Console) -> RenderableType:
     parts: list[RenderableType] = [Text(sentences.stage(stage), "bold"), _files(stage, names)]
     parts.append(_lines(names.shorten(line) for line in sentences.tokens(stage)))
     if stage.cost is not None:
-        parts.append(_lines(sentences.cost(stage.cost)))
+        parts.append(_lines(names.shorten(line) for line in sentences.cost(stage.cost)))
     if stage.lengths is not None:
         parts.append(_lines([sentences.lengths(stage.lengths, stage.max_length)]))
         parts.append(Padding(_histogram(stage.lengths, stage.max_length), (0, 0, 0, 4), expand=False))
