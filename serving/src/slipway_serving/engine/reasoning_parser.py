@@ -138,9 +138,9 @@ def _message(parts: Parts) -> DeltaMessage | None:
     return DeltaMessage(reasoning=parts.reasoning or None, content=parts.answer or None)
 
 
-def _hand_on(parser: DelegatingParser, prompt_token_ids: Sequence[int]) -> None:
+def _hand_on(self: DelegatingParser, prompt_token_ids: Sequence[int]) -> None:
     """vLLM tells a parser of the prompt before it reads a whole answer, and this kind of parser makes nothing of it."""
-    if isinstance(own := parser.reasoning_parser, SlipwayReasoningParser):
+    if isinstance(own := self.reasoning_parser, SlipwayReasoningParser):
         own.adjust_initial_state_from_prompt(prompt_token_ids)
 
 

@@ -18,7 +18,7 @@ def test_tokens_that_begin_a_turn_are_refused_whatever_the_tokenizer_calls_them(
 
     from slipway_serving.engine.chat_renderer import refused_tokens
 
-    words = make_tokenizer()
+    words: Any = make_tokenizer()
     words.chat_template = None  # As the model comes: vLLM has its template in Python.
     words.add_tokens([AddedToken(token, special=False) for token in (*TURNS, "<think>", "</think>")])
     found = refused_tokens(SimpleNamespace(tokenizer=get_deepseek_v32_tokenizer(words)))
@@ -30,7 +30,7 @@ def test_tokens_that_begin_a_turn_are_refused_whatever_the_tokenizer_calls_them(
 def test_a_tokenizer_that_renders_nothing_leaves_what_it_calls_special() -> None:
     from slipway_serving.engine.chat_renderer import refused_tokens
 
-    words = make_tokenizer()
+    words: Any = make_tokenizer()
     words.chat_template = None
     found = refused_tokens(SimpleNamespace(tokenizer=words))
     assert found is not None
@@ -56,6 +56,6 @@ def test_turns_of_the_developer_are_learned_as_vllm_renders_them(template: str, 
     words: Any = make_tokenizer()
     words.chat_template = template
     turns = [{"role": role, "content": f"{role} {number}"} for number, role in enumerate(roles.split())]
-    settings: Any = {"chat_template": template, "tokenize": False, "add_generation_prompt": True}
-    served = safe_apply_chat_template(None, words, list(turns), **settings)  # pyright: ignore[reportArgumentType]
+    render: Any = safe_apply_chat_template
+    served = render(None, words, list(turns), chat_template=template, tokenize=False, add_generation_prompt=True)
     assert tokenizer.renderer(words).text(turns, add_generation_prompt=True) == served
