@@ -105,6 +105,7 @@ def _engine(
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -116,6 +117,7 @@ def _engine(
     forked = configuration.in_one_process(settings, on_cpu)
     if forked:
         _import_for_the_fork(settings.model)
+    configuration.require_tool_parser(args.tool_call_parser, ToolParserManager.list_registered())
     if args.reasoning_parser_plugin:
         ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
     try:

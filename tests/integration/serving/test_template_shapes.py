@@ -216,6 +216,14 @@ def reasoning_is_apart_on_every_route(client: httpx.Client, thought: str) -> Non
     parts = client.post("/v1/messages", json=asked).json()["content"]
     assert [(part["type"], part[part["type"]]) for part in parts] == [("thinking", thought), ("text", LI_BAI)]
 
+    # The prompt itself says whether it ends within the reasoning: here it is what the client has begun.
+    begun = [*asked["messages"], {"role": "assistant", "content": "<think>"}]
+    going_on = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 3}
+    for arguments in ({}, {"enable_thinking": False}):
+        fields = {**asked, **going_on, "messages": begun, "chat_template_kwargs": arguments}
+        message = client.post("/v1/chat/completions", json=fields).json()["choices"][0]["message"]
+        assert (bool(message["reasoning"]), message["content"]) == (True, None)
+
     # What an answer must look like is not asked of what is thought before it.
     formed = client.post("/v1/chat/completions", json={**asked, "response_format": {"type": "json_object"}}).json()
     message = formed["choices"][0]["message"]

@@ -91,29 +91,34 @@ class Splitter:
     def feed(self, text: str) -> Parts:
         """Takes the next piece and returns what is sure by now."""
         self._held += text
-        thought = self._open() + self._think()
-        return Parts(thought, self._answer())
+        self._open()
+        return Parts(self._think(), self._answer())
 
     def finish(self) -> Parts:
         """Returns the rest, once nothing more comes."""
+        self._open(last=True)
+        thought, said = self._think(), self._answer()
         rest, self._held = self._held, ""
-        if self._state == _REASONING or (self._state == _BEFORE and self.opened):
+        if self._state == _REASONING:
             rest = rest.rstrip()
-            return Parts(rest if self._said else rest.lstrip())
-        return Parts(answer=rest.lstrip() if self._state == _BEHIND else rest)
+            return Parts(thought + (rest if self._said else rest.lstrip()))
+        return Parts(thought, said + (rest.lstrip() if self._state == _BEHIND else rest))
 
-    def _open(self) -> str:
-        """Decides what the answer begins with. It gives out nothing."""
+    def _open(self, *, last: bool = False) -> None:
+        """Decides what the answer begins with, once no more of it can change that."""
         if self._state != _BEFORE:
-            return ""
+            return
         text = self._held.lstrip()
-        for marker, state in self._openings():
-            if text.startswith(marker):
-                self._held, self._state = text[len(marker) :], state
-                return ""
-        if not any(marker.startswith(text) for marker, _ in self._openings()):
+        openings = self._openings()
+        if not last and any(marker.startswith(text) and marker != text for marker, _ in openings):
+            return
+        found = [opening for opening in openings if text.startswith(opening[0])]
+        if found:
+            # The longest: one mark may begin as another does.
+            marker, self._state = max(found, key=lambda opening: len(opening[0]))
+            self._held = text[len(marker) :]
+        else:
             self._state = _REASONING if self.opened else _ANSWER
-        return ""
 
     def _openings(self) -> list[tuple[str, str]]:
         plain = self.reasoning.plain

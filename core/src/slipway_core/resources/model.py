@@ -167,12 +167,11 @@ def _misread(model: Model) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """Returns what a JSON text says; the text itself where it is none. NaN and Infinity are no JSON."""
+    """Returns what a JSON text says; the text itself where it is none, or says what no file of JSON in UTF-8 can hold:
+    a number beyond all (1e999) or half a character."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return text
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    return found

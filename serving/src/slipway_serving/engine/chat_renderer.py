@@ -6,6 +6,7 @@ that takes a conversation goes through vLLM's renderer; this one differs from it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
@@ -37,8 +38,28 @@ def refused_tokens(renderer: Any) -> ControlTokens | None:
     """
     if isinstance(renderer, ChatRenderer | MistralRenderer) or renderer.tokenizer is None:
         return None
-    special = {str(token) for token in renderer.tokenizer.all_special_tokens}
-    return ControlTokens.find(dict.fromkeys(special, True), special, lambda messages, answering: None)
+    tokenizer = renderer.tokenizer
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    return ControlTokens.find(_added(tokenizer) | dict.fromkeys(special, True), special, _renders(tokenizer))
+
+
+def _added(tokenizer: Any) -> dict[str, bool]:
+    """Returns the tokens beside the vocabulary, and whether the tokenizer calls them special."""
+    return {str(token): bool(token.special) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
+
+
+def _renders(tokenizer: Any, **arguments: Any) -> Callable[[list[Message], bool], str | None]:
+    """Returns what makes a text of a conversation, and None of one that the template refuses."""
+
+    def render(messages: list[Message], answering: bool) -> str | None:
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering, **arguments)
+        except Exception:
+            # A template is a program of somebody else's: it may raise anything.
+            return None
+        return text if isinstance(text, str) else None
+
+    return render
 
 
 class QuotedText(str):
@@ -99,18 +120,9 @@ class ChatRenderer(hf.HfRenderer):
         template = hf.resolve_chat_template(tokenizer, None, None, model_config=self.model_config)
         judged: dict[str, Any] = chat_format.of_config(getattr(tokenizer, "init_kwargs", {})).arguments
 
-        def render(messages: list[Message], answering: bool) -> str | None:
-            try:
-                return tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=answering, **judged
-                )
-            except Exception:
-                # A template is a program of somebody else's: it may raise anything.
-                return None
-
-        added = {str(token): bool(token.special) for token in tokenizer.added_tokens_decoder.values()}
         named = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-        found = ControlTokens.find(added, (token for name, token in named.items() if name != "unk_token"), render)
+        steering = (token for name, token in named.items() if name != "unk_token")
+        found = ControlTokens.find(_added(tokenizer), steering, _renders(tokenizer, chat_template=template, **judged))
         if not self.model_config.is_multimodal_model:
             return found
         # vLLM itself writes tokens into a message there, where a picture belongs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from slipway_core.protocol import chat_format
@@ -149,6 +149,15 @@ def read_chat_format(model: Path) -> ChatFormat:
         return chat_format.of_config(_read_object(path))
     except ArtifactError as error:
         raise SettingsError(f"--model {model}: {error}") from None
+
+
+def require_tool_parser(name: str | None, known: Collection[str]) -> None:
+    """Raises SettingsError for a form of tool calls that vLLM does not read: it would say so when all is loaded."""
+    if name is not None and name not in known:
+        raise SettingsError(
+            f"tokenizer_config.json: {chat_format.KEY}.tool_parser is {name!r}, and this vLLM has {', '.join(known)}. "
+            "Serve the model with the release that exported it, or export it again with this one."
+        )
 
 
 def queue(limits: Limits, places: int) -> int:

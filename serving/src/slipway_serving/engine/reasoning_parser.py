@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vllm.entrypoints.generate.base.protocol import DeltaMessage
+from vllm.parser.abstract_parser import DelegatingParser
 from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
 from slipway_core.protocol import chat_format
@@ -31,12 +32,21 @@ class SlipwayReasoningParser(ReasoningParser):
         self, tokenizer: Any, *args: Any, chat_template_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(tokenizer, *args, **kwargs)
-        self._marks = chat_format.of_config(tokenizer.init_kwargs).reasoning
-        prompt = self._prompt_end(chat_template_kwargs or {})
+        self._known = chat_format.of_config(tokenizer.init_kwargs).reasoning
+        self._begin(self._prompt_end(chat_template_kwargs or {}))
+
+    def _begin(self, prompt: str) -> None:
+        """Gets ready for an answer, given how its prompt ends."""
+        self._marks = self._known
         if self._marks is not None and self._marks.closed(prompt):
             self._marks = None
         self._opened = self._marks is not None and self._marks.opened(prompt)
         self._splitter = Splitter(self._marks, opened=self._opened) if self._marks is not None else None
+
+    def adjust_initial_state_from_prompt(self, prompt_token_ids: Sequence[int]) -> None:
+        """Takes the prompt itself, for which the template's arguments are no more than a guess: a template may look at
+        what is said (`/no_think`), and an answer that a client has begun is not opened by the template."""
+        self._begin(self._end(prompt_token_ids))
 
     @property
     def reasoning_start_str(self) -> str | None:
@@ -47,10 +57,11 @@ class SlipwayReasoningParser(ReasoningParser):
         return self._marks.end if self._marks is not None else None
 
     def adjust_request(self, request: Any) -> Any:
+        # Whatever the prompt is, since the judge does so for all prompts.
+        if self._known is not None and self._known.has_one_of(self.model_tokenizer.all_special_tokens):
+            request.skip_special_tokens = False
         if self._marks is None:
             return request
-        if self._marks.has_one_of(self.model_tokenizer.all_special_tokens):
-            request.skip_special_tokens = False
         if not self._opened and not self._marks.always and hasattr(request, "_grammar_from_parser"):
             # It may answer without reasoning, and then what an answer must look like holds from its first token on.
             request._grammar_from_parser = True
@@ -81,7 +92,9 @@ class SlipwayReasoningParser(ReasoningParser):
 
     def is_reasoning_end(self, input_ids: Sequence[int]) -> bool:
         """Whether a prompt leaves no room for reasoning: what an answer must look like holds from then on."""
-        return self._marks is None
+        if self._known is None or not input_ids:
+            return self._marks is None
+        return self._known.closed(self._end(input_ids))
 
     def is_reasoning_end_streaming(self, input_ids: Sequence[int], delta_ids: Iterable[int]) -> bool:
         if self._marks is None:
@@ -101,9 +114,12 @@ class SlipwayReasoningParser(ReasoningParser):
     def _split(self, text: str) -> Parts:
         return split(text, self._marks, opened=self._opened)
 
+    def _end(self, prompt_token_ids: Sequence[int]) -> str:
+        return self.model_tokenizer.decode(list(prompt_token_ids)[-_TAIL:])
+
     def _prompt_end(self, given: Mapping[str, Any]) -> str:
         """Returns how prompts end under the request's arguments; nothing where the template does not say it."""
-        if self._marks is None:
+        if self._known is None:
             return ""
         arguments = {name: value for name, value in given.items() if name not in TAKEN_ARGUMENTS}
         try:
@@ -122,4 +138,11 @@ def _message(parts: Parts) -> DeltaMessage | None:
     return DeltaMessage(reasoning=parts.reasoning or None, content=parts.answer or None)
 
 
+def _hand_on(self: DelegatingParser, prompt_token_ids: Sequence[int]) -> None:
+    """vLLM tells a parser of the prompt before it reads a whole answer, and this kind of parser makes nothing of it."""
+    if isinstance(own := self.reasoning_parser, SlipwayReasoningParser):
+        own.adjust_initial_state_from_prompt(prompt_token_ids)
+
+
+DelegatingParser.set_prompt_token_ids = _hand_on
 ReasoningParserManager.register_module(REASONING_PARSER, module=SlipwayReasoningParser)

@@ -65,6 +65,17 @@ def test_the_parts_are_the_same_however_an_answer_is_cut(words, opened, data):
     assert Parts(reasoning + last.reasoning, answer + last.answer) == split("".join(words), THINK, opened=opened)
 
 
+@pytest.mark.parametrize("text", ["<a><think>\nso\n</think>\n\nyes", "<a>yes", "<a> <think>", "<a>", "<a><thi", "yes"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_mark_that_begins_as_another_is_not_taken_for_it_while_more_may_come(text, opened):
+    marks = Reasoning(start="<a><think>", end="</think>", plain="<a>")
+    for cut in range(len(text) + 1):
+        splitter = Splitter(marks, opened=opened)
+        parts = [splitter.feed(text[:cut]), splitter.feed(text[cut:]), splitter.finish()]
+        found = Parts("".join(part.reasoning for part in parts), "".join(part.answer for part in parts))
+        assert found == split(text, marks, opened=opened)
+
+
 @pytest.mark.parametrize(
     ("prompt", "opened", "closed"),
     [

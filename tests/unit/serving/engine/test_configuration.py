@@ -63,3 +63,10 @@ def test_the_reasoning_of_gpt_oss_is_left_to_vllm(tmp_path):
 def test_a_chat_format_that_is_none_is_refused_by_its_field(tmp_path):
     with pytest.raises(SettingsError, match=r"slipway_chat\.reasoning\.end"):
         told(tmp_path, reasoning={"start": "<think>"})
+
+
+def test_a_form_of_calls_that_this_vllm_does_not_read_is_refused_before_anything_is_loaded():
+    configuration.require_tool_parser(None, ["hermes"])
+    configuration.require_tool_parser("hermes", ["hermes"])
+    with pytest.raises(SettingsError, match=r"slipway_chat\.tool_parser is 'newer', and this vLLM has hermes\. Serve"):
+        configuration.require_tool_parser("newer", ["hermes"])

@@ -65,6 +65,12 @@ def prompt(words: Any, arguments: dict[str, Any]) -> str:
     return words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
 
 
+def prompt_of(arguments: dict[str, Any]) -> str:
+    made = make_tokenizer()
+    made.chat_template = SWITCHED
+    return prompt(made, arguments)
+
+
 def streamed(words: Any, made: Any, request: Any, raw: str, before: str) -> tuple[str, str, list[Any]]:
     ids, reasoning, content, calls = words.encode(raw, add_special_tokens=False), "", "", []
     asked_ids = words.encode(before, add_special_tokens=False)
@@ -121,13 +127,41 @@ def test_what_an_answer_must_look_like_holds_from_where_it_begins(words: Any) ->
     ]
     assert len(ends) == 1
     assert "</think>" in words.decode(ids[: ends[0]])
-    asked_ids = words.encode(prompt(words, {}), add_special_tokens=False)
+
+    def asked_ids(arguments: dict[str, Any]) -> list[int]:
+        return words.encode(prompt(words, arguments), add_special_tokens=False)
+
     free = parser(words, {}).adjust_request(asked(response_format={"type": "json_object"}))
-    assert free.resolve_reasoning_ended(parser(words, {}), asked_ids) is True
-    opened = parser(words, {"enable_thinking": True})
-    assert opened.adjust_request(asked()).resolve_reasoning_ended(opened, asked_ids) is False
-    closed = parser(words, {"enable_thinking": False})
-    assert closed.adjust_request(asked()).resolve_reasoning_ended(closed, asked_ids) is True
+    assert free.resolve_reasoning_ended(parser(words, {}), asked_ids({})) is True
+    for thinks in (True, False):
+        arguments = {"enable_thinking": thinks}
+        made = parser(words, arguments)
+        assert made.adjust_request(asked()).resolve_reasoning_ended(made, asked_ids(arguments)) is not thinks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "raw", "reasoning"),
+    [
+        ({"enable_thinking": True}, prompt_of({"enable_thinking": False}), "The dog sleeps.", ""),
+        (
+            {"enable_thinking": False},
+            prompt_of({"enable_thinking": True}),
+            "The fox jumps.</think>The dog sleeps.",
+            "The fox jumps.",
+        ),
+        ({"enable_thinking": True}, prompt_of({}) + "Begun: ", "The dog sleeps.", ""),
+    ],
+    ids=["a turn says not to think", "a turn says to think", "the answer is begun"],
+)
+def test_the_prompt_itself_says_whether_it_is_within_the_reasoning(
+    words: Any, arguments: dict[str, Any], before: str, raw: str, reasoning: str
+) -> None:
+    """Templates look at turns too (`/no_think`), and leave out their own start where a client begins the answer."""
+    whole = parser(words, arguments)
+    whole.set_prompt_token_ids(words.encode(before, add_special_tokens=False))
+    found = whole.parse(raw, asked(), enable_auto_tools=True)
+    assert ((found[0] or ""), found[1]) == (reasoning, "The dog sleeps.")
+    assert streamed(words, parser(words, arguments), asked(), raw, before)[:2] == (reasoning, "The dog sleeps.")
 
 
 def test_reasoning_tokens_are_counted(words: Any) -> None:
@@ -143,4 +177,6 @@ def test_marks_that_are_special_tokens_are_kept_in_the_text_that_is_split(words:
     special.chat_template = SWITCHED.replace("<think>", "[THINK]").replace("</think>", "[/THINK]")
     marks = Reasoning(start="[THINK]", end="[/THINK]")
     special.init_kwargs["slipway_chat"] = {"reasoning": marks.model_dump()}
-    assert not parser(special, {}).adjust_request(asked()).skip_special_tokens
+    for arguments in ({}, {"enable_thinking": False}):
+        # Where the prompt has ended the reasoning the judge keeps them too.
+        assert not parser(special, arguments).adjust_request(asked()).skip_special_tokens

@@ -54,6 +54,14 @@ def test_a_prompt_that_writes_out_control_tokens_is_asked_as_text() -> None:
     assert len(ids) > len(_ids(make_exported(), _prompt("a__")))
 
 
+def test_a_prompt_that_the_template_refuses_is_told_of_and_no_crash() -> None:
+    # The live version may have another template than the run, whose prompts prepare has put to its own.
+    exported = make_exported()
+    exported.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(ValueError, match=r"^p\.jsonl:1: the chat template refuses .*: System role not supported"):
+        generation.answer(exported, [_prompt(QUESTION, source="p.jsonl:1")], max_new_tokens=4)
+
+
 def test_an_answer_is_the_same_alone_and_in_a_batch_of_other_lengths(taught: ExportedModel) -> None:
     prompts = [_prompt(text) for text in (QUESTION, "a", "月" * 30, "the quick brown fox", "花落知多少" * 3)]
     together = generation.answer(taught, prompts, max_new_tokens=24)
@@ -120,6 +128,12 @@ def test_the_reasoning_of_a_wanted_answer_is_not_asked_for() -> None:
     assert Answer(_prompt(QUESTION, answer=wanted), POEM, 9, "stop", THINK).exact
     row = Answer(_prompt(QUESTION, answer=wanted), "<think>else</think>" + POEM, 9, "stop", THINK).row
     assert (row["answer"], row["reasoning"], row["exact"]) == (POEM, "else", True)
+
+
+def test_nor_is_it_where_the_prompt_has_ended_the_reasoning() -> None:
+    prompt = _prompt(QUESTION, answer="<think>so</think>\n" + POEM)
+    assert Answer(prompt, POEM, 9, "stop", THINK, closed=True).exact
+    assert not Answer(prompt, prompt.answer or "", 9, "stop", THINK, closed=True).exact
 
 
 def test_reasoning_alone_is_an_empty_answer() -> None:

@@ -99,6 +99,10 @@ def test_values_are_read_as_json_where_they_are_json(tmp_path: Path, base: Path)
         ("12", 12),
         ('["a"]', ["a"]),
         ("Infinity", "Infinity"),
+        # What tokenizer_config.json could not hold.
+        ("[1e999]", "[1e999]"),
+        (r'"\ud800"', r'"\ud800"'),
+        (r'"\u6708"', "月"),
         ("brief", "brief"),
         ("[" * 1000, "[" * 1000),
     ):

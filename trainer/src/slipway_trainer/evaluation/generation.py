@@ -18,6 +18,7 @@ from slipway_core.protocol.reasoning import Parts, Reasoning, split
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
 from slipway_trainer.model.exported_model import ExportedModel, require_rows
 from slipway_trainer.tokens import chat_format
+from slipway_trainer.tokens.chat_rendering import Unrenderable
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 BATCH_ROWS = 64
@@ -46,14 +47,16 @@ class Answer:
     finish_reason: Literal["stop", "length", "no_room"]
     """no_room: the prompt alone fills the model."""
     marks: Reasoning | None = None
-    """How the model marks its reasoning; None where the prompt has ended it, too."""
+    """How the model marks its reasoning."""
     opened: bool = False
     """Whether the prompt ends within it."""
+    closed: bool = False
+    """Whether the prompt has ended it: then all of the answer is what it says."""
 
     @property
     def parts(self) -> Parts:
         """What it thinks and what it says, as the server tells them apart."""
-        return split(self.text, self.marks, opened=self.opened)
+        return split(self.text, None if self.closed else self.marks, opened=self.opened)
 
     @property
     def said(self) -> str:
@@ -102,7 +105,7 @@ def answer(
     if not exported.end_tokens:
         raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
     words = PromptTokens(cast(PreTrainedTokenizerFast, exported.tokenizer))
-    rows = [words.ids(prompt.messages, prompt.tools) for prompt in prompts]
+    rows = [_ids(words, prompt) for prompt in prompts]
     require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
     limit = positions(exported.model.config, exported.tokenizer)
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
@@ -115,6 +118,14 @@ def answer(
         if advance:
             advance(len(answers), len(prompts))
     return [answers[index] for index in range(len(prompts))]
+
+
+def _ids(words: PromptTokens, prompt: Prompt) -> list[int]:
+    try:
+        return words.ids(prompt.messages, prompt.tools)
+    except Unrenderable as error:
+        # The run's own template was asked before it was trained; the live version may have another.
+        raise ValueError(f"{prompt.source or 'a prompt'}: the chat template {error}") from None
 
 
 def _plain(text: str) -> str:
@@ -193,6 +204,5 @@ def _read(exported: ExportedModel, words: PromptTokens, prompt: Prompt, tokens: 
     text = str(exported.tokenizer.decode(tokens[:stop], skip_special_tokens=hidden))
     reason = "no_room" if room == 0 else "length" if stop is None else "stop"
     asked = words.text(prompt.messages, prompt.tools) if marks is not None else ""
-    marks = None if marks is not None and marks.closed(asked) else marks
-    opened = marks is not None and marks.opened(asked)
-    return Answer(prompt, text, len(tokens) if stop is None else stop + 1, reason, marks, opened)
+    opened, closed = (marks.opened(asked), marks.closed(asked)) if marks is not None else (False, False)
+    return Answer(prompt, text, len(tokens) if stop is None else stop + 1, reason, marks, opened, closed)

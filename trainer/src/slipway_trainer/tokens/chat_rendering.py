@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from slipway_core.protocol.control_tokens import ControlTokens, NotQuotable, Quoted
 from slipway_trainer.step.errors import BadModel, first_line
-from slipway_trainer.tokens import template_variables
+from slipway_trainer.tokens import developer_turns, template_variables
 
 Messages = list[dict[str, Any]]
 """As a chat template is given them: role, content, and perhaps tool_calls, reasoning and more."""
@@ -301,7 +301,9 @@ class Renderer:
         }
         try:
             texts, spans = render_jinja_template(
-                conversations=[messages], tools=json.loads(tools) if tools else None, **arguments
+                conversations=[developer_turns.as_served(messages, self.template)],
+                tools=json.loads(tools) if tools else None,
+                **arguments,
             )
         except TemplateSyntaxError as error:
             raise BadModel(f"the chat template is not valid jinja: {error.message} (line {error.lineno})") from None

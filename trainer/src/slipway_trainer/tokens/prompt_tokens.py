@@ -37,15 +37,8 @@ class PromptTokens:
             raise Unrenderable(f"is not enough for {found.first}: {error}") from None
 
     def text(self, messages: Messages, tools: list[dict[str, Any]] | None = None) -> str:
-        """Returns a prompt as the template renders it. Raises what the template raises."""
-        text = self._words.apply_chat_template(
-            messages,
-            tools=tools,  # type: ignore[arg-type]
-            tokenize=False,
-            add_generation_prompt=True,
-            **self._renderer.arguments,
-        )
-        return str(text)
+        """Returns a prompt as the template renders it. Raises Unrenderable."""
+        return self._renderer.text(messages, json.dumps(tools) if tools else None, add_generation_prompt=True)
 
     @cached_property
     def _quoted(self) -> QuotedEncoder:
