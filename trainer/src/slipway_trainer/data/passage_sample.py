@@ -26,6 +26,8 @@ MOST = 1 << 17
 NAME = "training-passages.npy"
 """In the artifact."""
 _ALL = (1 << 64) - 1
+_LARGEST = 8 * (MOST + 1) + 4096
+"""Bytes of the file: the threshold and the hashes, behind the header of numpy."""
 _BYTES_A_UNIT, _SPARE = 3, 8
 
 
@@ -107,9 +109,15 @@ def read(folder: Path) -> PassageSample | None:
     path = folder / NAME
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        values = np.load(file, allow_pickle=False)
-    if values.dtype != np.uint64 or values.ndim != 1 or not len(values):
+    # It may come with a stranger's model.
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path}: is larger than any sample of passages")
+    try:
+        values = np.load(path, allow_pickle=False)
+    except Exception as error:
+        # What numpy raises of a damaged file depends on where it is damaged: EOFError, TokenError, MemoryError.
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 1 or not len(values):
         raise ValueError(f"{path}: holds no sample of passages")
     return PassageSample(int(values[0]), values[1:])
 
