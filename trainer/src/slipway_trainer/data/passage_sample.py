@@ -4,7 +4,8 @@ A later run compares its model with this one on held-out text, and text that thi
 training data cannot go with a model. Of its passages of PASSAGE units (13; Brown et al., 2020)
 those go whose hash is below a threshold, MOST of them at the most: 1 MiB. What is looked up is chosen by the same
 threshold: of a text, a share of `rate` is looked up, and the answer is exact, but for two passages that have the same
-hash of 64 bits. Where the training data has no more passages than MOST, all of them are there.
+hash of 64 bits. Where the training data is small (`below`: 3 MB) and has no more passages than MOST, all of them are
+there; of much data that says little, a share as of any other.
 A text of fewer than PASSAGE units is a passage of its own, one of fewer than SHORTEST is none.
 """
 
