@@ -90,7 +90,8 @@ def test_an_empty_value_of_a_table_says_nothing(tmp_path):
 
 BAD = [
     ("data.csv", b"text,id\na,1\nb\n", r"data\.csv:3: the row has 1 values and the first line names 2 columns"),
-    ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data"),
+    ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data\. .*check the quotes"),
+    ("data.csv", b"text,id\ra,1\r", r"data\.csv:1: not a row: .*carriage returns alone: save the file with line feeds"),
     ("data.csv", b"text,text\na,b\n", "has two columns 'text'"),
     ("data.csv", b"text\na\xff\n", r"data\.csv:2: not UTF-8: byte 0xff at 2"),
     ("data.csv", "text\na\n".encode("utf-16"), r"looks like UTF-16"),
