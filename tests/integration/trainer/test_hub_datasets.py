@@ -206,6 +206,16 @@ def test_files_that_are_named_are_taken_as_they_are(hub: Hub, tmp_path: Path) ->
                 ("data_files", "zip://a.jsonl::b.zip"), ("data_dir", "/etc"),
             )
         ),
+        *(
+            ({"README.md": f"---\n{card}\n---\n".encode(), "train.jsonl": lines("a")},
+             r"cannot tell its splits: .*Name its files instead, such as hf://datasets/org/rows/\*\.jsonl")
+            for card in (
+                "configs: [5]", "configs: [{config_name: a, data_files: }]", "dataset_info: {splits: 5}",
+                "configs: [{config_name: 2020-01-01, data_files: train.jsonl}]", "dataset_info: {features: 5}",
+                "configs: [{config_name: a, data_dir: 5}]", "configs: [{config_name: a, name: b}]",
+                "configs: [{config_name: a, data_files: [{split: 5, path: train.jsonl}]}]",
+            )
+        ),
         ({".huggingface.yaml": b"configs: [{config_name: a, data_files: [{split: train, path: /etc/x.csv}]}]"},
          r"its \.huggingface\.yaml names files outside the repository: '/etc/x\.csv'"),
     ],

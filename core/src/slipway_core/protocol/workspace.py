@@ -114,7 +114,7 @@ class Workspace:
 
     @property
     def overlap(self) -> Path:
-        """Rows {"held", "training", "rule", "share"}: every pair that the comparison of prepare found."""
+        """Rows {"held", "training", "rule", "share"}: each held-out text that was found, with the first place of it."""
         return self.root / "overlap.jsonl"
 
     @property

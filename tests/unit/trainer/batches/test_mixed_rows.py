@@ -145,6 +145,22 @@ def test_the_sources_are_mixed_all_along():
         assert (found >= 999).mean() == pytest.approx(0.25, abs=0.12)
 
 
+def test_a_window_has_no_more_documents_than_the_stage_sees_or_can_be_packed_in_a_moment():
+    """Rows may be so long that thousands of documents fit into one; all of a window are held and packed together."""
+    sources, longest = (SourceShare(9, 0.5), SourceShare(3, 0.5)), 1 << 14
+    documents = Documents(np.array([5] * 9 + [20] * 3, np.int32))
+    for end, most in (
+        ({"tokens": 9000}, 9000 / 8 + 1),
+        ({"rows": 1}, longest / 8 + 1),
+        ({"rows": 999}, 64 * longest / 8 + 1),
+    ):
+        rows = MixedRows(documents, Mixture(sources), seed=0, max_length=longest, window_documents=500, **end)
+        assert max(len(rows._order.window(number)) for number in range(3)) <= most
+        times = seen(rows)
+        assert (times * documents.lengths)[:9].sum() == pytest.approx((times * documents.lengths)[9:].sum(), abs=25)
+        assert rows.tokens(rows.rows(0, rows.end)) >= end.get("tokens", 0.97 * end.get("rows", 0) * longest)
+
+
 def test_the_end_is_the_end():
     rows = mixed([[4]], [1], 0, {"rows": 3, "tokens": None})
     with pytest.raises(IndexError):

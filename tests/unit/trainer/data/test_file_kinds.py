@@ -10,9 +10,9 @@ import zstandard
 from pyarrow import parquet
 
 from slipway_trainer.data import rows
-from slipway_trainer.data.reading import blocks, delimited, json_array, json_lines, plain_text, row_range
+from slipway_trainer.data.reading import blocks, compression, delimited, json_array, json_lines, plain_text, row_range
 from slipway_trainer.data.reading import columnar as columnar_kind
-from slipway_trainer.data.reading.block import Reading
+from slipway_trainer.data.reading.block import BLOCK_BYTES, Reading
 from slipway_trainer.step.errors import BadData
 
 TEXTS = [f'poem {n} 床前明月光, "quoted"\nand a second line' for n in range(40)]
@@ -90,7 +90,8 @@ def test_an_empty_value_of_a_table_says_nothing(tmp_path):
 
 BAD = [
     ("data.csv", b"text,id\na,1\nb\n", r"data\.csv:3: the row has 1 values and the first line names 2 columns"),
-    ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data"),
+    ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data\. .*check the quotes"),
+    ("data.csv", b"text,id\ra,1\r", r"data\.csv:1: not a row: .*carriage returns alone: save the file with line feeds"),
     ("data.csv", b"text,text\na,b\n", "has two columns 'text'"),
     ("data.csv", b"text\na\xff\n", r"data\.csv:2: not UTF-8: byte 0xff at 2"),
     ("data.csv", "text\na\n".encode("utf-16"), r"looks like UTF-16"),
@@ -169,3 +170,69 @@ def test_the_number_of_rows_is_that_of_what_is_read(tmp_path):
     content = b"\n".join([b"", b'{"text": "a"}', b"  ", b'{"text": "b"}', b""])
     (tmp_path / "data.jsonl").write_bytes(content)
     assert sum(map(row_range.count_of, blocks.blocks(tmp_path / "data.jsonl", "data.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("new", [arrow.ipc.new_file, arrow.ipc.new_stream, parquet.ParquetWriter])
+def test_a_block_of_a_table_is_as_large_as_that_of_any_other_file(tmp_path, new):
+    """What a process holds of a block is many times its text, and 2048 rows of a table may be long."""
+    texts = [f"{n} " + "word " * 3000 for n in range(400)]
+    texts[250] = "x" * (3 << 20)
+    table = arrow.table({"text": texts, "body": arrow.array([text.upper() for text in texts]).dictionary_encode()})
+    path = tmp_path / ("data.parquet" if new is parquet.ParquetWriter else "data.arrow")
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table)
+    found = list(blocks.blocks(path, path.name))
+    assert [(row.line, row.text) for block in found for row in rows.documents(block)] == [*enumerate(texts, 1)]
+    sizes = [len(block.payload) for block in found]
+    assert sorted(sizes)[-2] < 2 * BLOCK_BYTES
+    assert len(sizes) < 30
+    # Both parts of a column whose words stand in a list have all of the list: it is not taken apart.
+    body = blocks.blocks(path, path.name, Reading(columns=(("text", "body"),)))
+    assert len(list(body)) < 30
+
+
+BIG = "字" * (6 << 20)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        arrow.table({"text": [BIG]}),
+        arrow.table({"messages": [[{"role": r, "content": BIG[: 3 << 20]} for r in ("user", "assistant")]]}),
+        arrow.table({"prompt": [BIG[: 3 << 20]], "completion": [BIG[: 3 << 20]]}),
+    ],
+    ids=["text", "messages", "two columns"],
+)
+def test_a_row_of_a_table_may_be_as_large_as_one_of_json(tmp_path, table):
+    parquet.write_table(table, tmp_path / "data.parquet")
+    (tmp_path / "data.jsonl").write_text(json.dumps(table.to_pylist()[0], ensure_ascii=False), encoding="utf-8")
+    for name in ("data.parquet", "data.jsonl"):
+        with pytest.raises(BadData, match=rf"{name}:1: the row has .* bytes, and 16,777,216 are the most"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "more", "line"),
+    [
+        ("data.jsonl", b'{"text": "a"}\n{"text": "', b"aa", 2),
+        ("data.json", b'[{"text": "a"},\n{"text": "', b"aa", 2),
+        ("data.txt", b"a\n", b"a" * 1023 + b"\n", 1),
+        ("data.txt", b"a\n", b"aa", 2),
+        ("data.csv", b"text,id\na,1\n", b"aa", 3),
+    ],
+)
+def test_of_a_row_that_does_not_end_no_more_is_read_than_a_row_may_have(tmp_path, monkeypatch, name, begin, more, line):
+    read_bytes = 0
+
+    def endless(path, size):
+        nonlocal read_bytes
+        yield begin
+        while read_bytes < 1 << 30:
+            read_bytes += size
+            yield more * (size // len(more))
+
+    monkeypatch.setattr(compression, "chunks", endless)
+    (tmp_path / name).write_bytes(begin)
+    with pytest.raises(BadData, match=rf"{name}:{line}: the row has 16,777,216 or more bytes"):
+        read(tmp_path / name)
+    assert read_bytes < 64 << 20

@@ -1,6 +1,8 @@
 """What a model has learned from can be looked up later, in a sample that stays small."""
 
+import io
 import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -72,4 +74,26 @@ def test_a_sample_is_read_as_it_was_written(tmp_path):
         passage_sample.read(tmp_path)
     np.save(tmp_path / NAME, np.zeros(3))
     with pytest.raises(ValueError, match="holds no sample"):
+        passage_sample.read(tmp_path)
+
+
+def header(shape: str) -> bytes:
+    words = f"{{'descr': '<u8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words.encode()
+
+
+def empty_archive() -> bytes:
+    file = io.BytesIO()
+    zipfile.ZipFile(file, "w").close()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", empty_archive(), header("(1000000000000000,)"), header("((((((((("), b"x" * (8 * MOST + 8192)],
+    ids=["empty", "archive", "more than memory", "header", "too large"],
+)
+def test_a_damaged_sample_is_said_to_be_damaged_whatever_it_holds(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(ValueError, match=NAME):
         passage_sample.read(tmp_path)

@@ -1,5 +1,6 @@
 """Rows of every form become what is learned of them, and a form is never guessed between two."""
 
+import decimal
 import json
 from collections import Counter
 
@@ -267,3 +268,34 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
     ):
         with pytest.raises(BadData, match=message):
             read(tmp_path, row, parse=rows.preferences)
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ({"conversations": [{"from": ["human"], "value": "a"}]}, r"turn 1 is from \["),
+        ({"conversations": [{"from": {"a": 1}, "value": "a"}]}, r"turn 1 is from \{"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": ["text"], "text": "a"}]}]},
+            r"the content of turn 1 .* has ",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": {}, "text": "a"}]}]}, "the content of turn 1 .* has"),
+    ],
+)
+def test_a_list_or_an_object_where_a_word_should_be_is_refused(tmp_path, turns, message):
+    with pytest.raises(BadData, match=rf"^data\.jsonl:1: {message}"):
+        read(tmp_path, turns)
+
+
+def test_what_json_cannot_hold_of_an_argument_does_not_become_a_text(tmp_path):
+    row = {
+        "messages": [*TURNS[:1], {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"n": 123456789}}]}]
+    }
+    assert read(tmp_path, row)[0].turns[1].tool_calls[0].arguments == '{"n": 123456789}'
+    (tmp_path / "data.jsonl").write_text(json.dumps(row).replace("123456789", "9" * 5000))
+    with pytest.raises(BadData, match=r"the arguments of tool call 1 .* would become a text: a number of thousands"):
+        [rows.conversations(block) for block in blocks.blocks(tmp_path / "data.jsonl", "data.jsonl")]
+    table = [{"messages": TURNS, "tools": [{"name": "f", "price": decimal.Decimal("1.50")}]}]
+    parquet.write_table(arrow.Table.from_pylist(table), tmp_path / "data.parquet")
+    with pytest.raises(BadData, match=r"data\.parquet:1: tools is .* would become a text: .* Write it as a string"):
+        [rows.conversations(block) for block in blocks.blocks(tmp_path / "data.parquet", "data.parquet")]

@@ -187,3 +187,21 @@ def test_each_answer_is_learned_as_it_is_asked_for_where_a_template_drops_earlie
     assert second[1] == "me<|im_end|>"
     assert "so" not in second[0]
     assert report["stages"]["sft"]["train"]["apart"] == 1
+
+
+def test_a_field_that_another_column_stands_for_is_named_as_not_used(tmp_path):
+    rows = [{"text": "a summary", "body": "the first text"}, {"body": "the second text"}]
+    stage = causal(train=[{"uri": write_rows(tmp_path / "a.jsonl", *rows), "columns": {"text": "body"}}])
+    made, said = plan(stage), list[str]()
+    prepare.run(made, workspace(tmp_path / "run", made), attempt=1, say=said.append)
+    assert f"{tmp_path}/a.jsonl: the field 'text' of 1 rows is not used" in said
+
+
+def test_a_file_that_two_stages_read_otherwise_has_as_many_rows_as_before(tmp_path):
+    uri = write_rows(tmp_path / "a.jsonl", *({"text": f"text number {n}", "score": n} for n in range(3)))
+    made = plan(causal(uri), causal(uri, name="again", normalization=["NFC"]))
+    said: list[str] = []
+    prepare.run(made, workspace(tmp_path / "run", made), attempt=1, say=said.append)
+    assert [line for line in said if "score" in line] == [
+        f"{tmp_path}/a.jsonl: the field 'score' of 3 rows is not used"
+    ]

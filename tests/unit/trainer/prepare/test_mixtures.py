@@ -106,6 +106,12 @@ def test_a_source_of_which_nothing_is_learned_has_no_share(tmp_path):
         run(tmp_path / "run", plan(stage))
 
 
+def test_a_source_that_is_left_out_for_others_has_no_share(tmp_path):
+    uris = [write_rows(tmp_path / name, text("a"), text("b")) for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(BadData, match=r"b\.jsonl: all of its rows are left out by data\.deduplicate or set aside"):
+        run(tmp_path / "run", plan(mixed(uris, [0.5, 0.5], steps=4, data={"deduplicate": "Exact"})))
+
+
 def test_a_file_that_is_given_twice_has_the_share_of_its_place_once_duplicates_are_left_out(tmp_path):
     one = write_rows(tmp_path / "a.jsonl", text("a"), text("b"))
     two = write_rows(tmp_path / "b.jsonl", text("b"), text("c"))

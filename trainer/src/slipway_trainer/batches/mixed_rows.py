@@ -14,12 +14,16 @@ import numpy as np
 
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import order
-from slipway_trainer.batches.mixture import MixedOrder, Mixture, pack_at_most
+from slipway_trainer.batches.mixture import MixedOrder, Mixture, mean_length, pack_at_most
 from slipway_trainer.batches.packing import Bins, pack
 from slipway_trainer.batches.row_stream import RowStream, sequences_of
 
 WINDOW_ROWS = 4096
 """Full rows of a window: enough that packing leaves next to no padding, few enough to be packed in a moment."""
+WINDOW_DOCUMENTS = 1 << 20
+"""About the most that are packed together: a row of 131,072 tokens may have thousands of them."""
+FEWEST_ROWS = 64
+"""Of a window of so many documents: the last row of each is not full."""
 
 
 def of_stage(stage: Stage, documents: order.Documents, mixture: Mixture | None) -> RowStream:
@@ -54,7 +58,8 @@ class MixedRows(RowStream):
         max_length: tokens of a row.
         rows: that the stage has; None where its tokens say where it ends.
         tokens: that it sees, to within a document.
-        window_rows: full rows of a window.
+        window_rows: full rows of a window, which has no more tokens than the stage sees.
+        window_documents: of a window, about the most.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class MixedRows(RowStream):
         rows: int | None = None,
         tokens: int | None = None,
         window_rows: int = WINDOW_ROWS,
+        window_documents: int = WINDOW_DOCUMENTS,
     ) -> None:
         super().__init__(documents, seed=seed, max_length=max_length)
         assert (rows is None) != (tokens is None)
@@ -78,7 +84,21 @@ class MixedRows(RowStream):
             self._starts.append(self._starts[-1] + rows_of_window)
             self._tokens_before.append(self._tokens_before[-1] + tokens_of_window)
         self._known = len(mixture.windows)
-        self._order = MixedOrder(documents.lengths, mixture.sources, seed=seed, window_tokens=window_rows * max_length)
+        self._order = MixedOrder(
+            documents.lengths,
+            mixture.sources,
+            seed=seed,
+            window_tokens=self._window_tokens(mixture, window_rows, window_documents),
+        )
+
+    def _window_tokens(self, mixture: Mixture, window_rows: int, window_documents: int) -> int:
+        """No more than the stage sees, nor more documents than can be packed in a moment; a window has at least one."""
+        lengths = np.asarray(self.documents.lengths)
+        seen = self._tokens if self._rows is None else self._rows * self.max_length
+        assert seen is not None
+        at_once = max(int(window_documents * mean_length(lengths, mixture.sources)), FEWEST_ROWS * self.max_length)
+        least = int(lengths.max()) * len(mixture.sources)
+        return max(least, min(window_rows * self.max_length, seen, at_once))
 
     @cached_property
     def end(self) -> int:

@@ -92,6 +92,22 @@ class _Stream:
         self._documents = (documents + self._first).ravel()
 
 
+def mean_length(lengths: np.ndarray, sources: tuple[SourceShare, ...]) -> float:
+    """Returns the tokens of a document, on average over the order of a mixture.
+
+    Args:
+        lengths: [documents], tokens of each document.
+        sources: in the order of their documents.
+    """
+    firsts = accumulate((source.documents for source in sources), initial=0)
+    documents = sum(
+        source.share * source.documents / int(np.asarray(lengths[first : first + source.documents], np.int64).sum())
+        for source, first in zip(sources, firsts, strict=False)
+        if source.share > 0
+    )
+    return 1 / documents
+
+
 def pack_at_most(lengths: np.ndarray, rows: int, capacity: int) -> Bins:
     """Packs as many documents from the beginning of a list as make this many rows.
 

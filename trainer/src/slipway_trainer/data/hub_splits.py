@@ -76,11 +76,11 @@ def _may_be_data(name: str) -> bool:
 
 def _builder(place: Path, config: str | None, named: str, cache: Path) -> Any:
     import datasets
-    from datasets.exceptions import DatasetsError
 
     try:
         return datasets.load_dataset_builder(str(place), name=config, cache_dir=str(cache))
-    except (DatasetsError, ValueError, OSError) as error:
+    except Exception as error:
+        # Of a card that is not as the library takes it to be, it raises what it comes upon: TypeError, KeyError.
         configs = _names_of_configs(place)
         if config is not None and configs and config not in configs:
             raise BadConfig(f"{named}: has no config {config!r}; it has {', '.join(configs)}") from None
@@ -98,11 +98,10 @@ def _builder(place: Path, config: str | None, named: str, cache: Path) -> Any:
 
 def _names_of_configs(place: Path) -> list[str]:
     import datasets
-    from datasets.exceptions import DatasetsError
 
     try:
-        return datasets.get_dataset_config_names(str(place))
-    except (DatasetsError, ValueError, OSError):
+        return list(map(str, datasets.get_dataset_config_names(str(place))))
+    except Exception:
         return []
 
 

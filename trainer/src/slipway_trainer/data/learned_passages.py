@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.data import passage_sample
@@ -25,10 +27,27 @@ def write(plan: Plan, workspace: Workspace, folder: Path) -> dict[str, Any]:
     if own is None:
         return UNKNOWN
     uri = plan.model.from_
-    base = None if uri is None else _read(model_folder(uri, fetched=workspace.fetched_models))
-    found = own if base is None else own.joined(base)
+    found, unknown = own, None
+    if uri is not None:
+        base = model_folder(uri, fetched=workspace.fetched_models)
+        learned = _read(base)
+        found = own if learned is None else own.joined(learned)
+        # A model of a run knows what that run has learned; what that one began with may be known to nobody.
+        unknown = uri if learned is None else base_unknown(base, otherwise=uri)
     write_atomically(folder / passage_sample.NAME, found.to_bytes())
-    return {"rate": found.rate, "base_unknown": uri if base is None else None}
+    return {"rate": found.rate, "base_unknown": unknown}
+
+
+def base_unknown(folder: Path, otherwise: str | None = None) -> str | None:
+    """Returns the URI of the model that an artifact comes from in the end, where nobody can say what that has learned.
+
+    Args:
+        otherwise: what is returned of a folder that has no manifest.
+    """
+    try:
+        return artifact.read(folder).lineage.get("passages", {}).get("base_unknown")
+    except ArtifactError:
+        return otherwise
 
 
 def _read(folder: Path) -> PassageSample | None:

@@ -4,7 +4,8 @@ A later run compares its model with this one on held-out text, and text that thi
 training data cannot go with a model. Of its passages of PASSAGE units (13; Brown et al., 2020)
 those go whose hash is below a threshold, MOST of them at the most: 1 MiB. What is looked up is chosen by the same
 threshold: of a text, a share of `rate` is looked up, and the answer is exact, but for two passages that have the same
-hash of 64 bits. Where the training data has no more passages than MOST, all of them are there.
+hash of 64 bits. Where the training data is small (`below`: 3 MB) and has no more passages than MOST, all of them are
+there; of much data that says little, a share as of any other.
 A text of fewer than PASSAGE units is a passage of its own, one of fewer than SHORTEST is none.
 """
 
@@ -26,6 +27,8 @@ MOST = 1 << 17
 NAME = "training-passages.npy"
 """In the artifact."""
 _ALL = (1 << 64) - 1
+_LARGEST = 8 * (MOST + 1) + 4096
+"""Bytes of the file: the threshold and the hashes, behind the header of numpy."""
 _BYTES_A_UNIT, _SPARE = 3, 8
 
 
@@ -107,9 +110,15 @@ def read(folder: Path) -> PassageSample | None:
     path = folder / NAME
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        values = np.load(file, allow_pickle=False)
-    if values.dtype != np.uint64 or values.ndim != 1 or not len(values):
+    # It may come with a stranger's model.
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path}: is larger than any sample of passages")
+    try:
+        values = np.load(path, allow_pickle=False)
+    except Exception as error:
+        # What numpy raises of a damaged file depends on where it is damaged: EOFError, TokenError, MemoryError.
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 1 or not len(values):
         raise ValueError(f"{path}: holds no sample of passages")
     return PassageSample(int(values[0]), values[1:])
 

@@ -195,7 +195,7 @@ def _read(
     found: list[Row] = []
     form = form_of(block, use)
     asked = {*row_format.fields(form), *unused_fields.COLUMNS, *_HARMLESS} if form is not None else set[str]()
-    for line, row in _renamed(block):
+    for line, row in _renamed(block, unused):
         if form is None:
             raise bad(block.name, line, _no_form(row, use))
         try:
@@ -249,9 +249,13 @@ def _mixed(block: Block, row: Mapping[str, Any], form: Format) -> str | None:
     )
 
 
-def _renamed(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
+def _renamed(block: Block, unused: Counter[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     asked = dict(block.reading.columns)
+    # Fields of the file for which another column stands.
+    replaced = [name for name in asked if name not in asked.values()]
     for line, row in rows_of(block):
+        if unused is not None and replaced:
+            unused.update(name for name in replaced if row.get(name) is not None)
         try:
             yield line, columns.renamed(row, asked) if asked else row
         except BadRow as error:

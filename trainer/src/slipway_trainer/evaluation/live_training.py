@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_core.protocol import artifact
-from slipway_core.protocol.artifact import ArtifactError
-from slipway_trainer.data import passage_sample
+from slipway_trainer.data import learned_passages, passage_sample
 from slipway_trainer.data.passage_sample import PassageSample
 from slipway_trainer.data.text import units
 
@@ -40,7 +38,7 @@ def look(folder: Path, documents: list[str]) -> LiveTraining | None:
         return LiveTraining(f"{_NOT_KNOWN}{error}", 0, {})
     if sample is None:
         return LiveTraining(f"{_NOT_KNOWN}its artifact has no {passage_sample.NAME}", 0, {})
-    return _look_up(sample, documents, _base_unknown(folder))
+    return _look_up(sample, documents, learned_passages.base_unknown(folder))
 
 
 def _look_up(sample: PassageSample, documents: list[str], base: str | None) -> LiveTraining:
@@ -75,10 +73,3 @@ def _note(documents: int, looked_up: int, overlapping: int, base: str | None) ->
             "Hold out other text to compare them fairly"
         )
     return f"none of {of} stands in what the live version learned from{unknown}"
-
-
-def _base_unknown(folder: Path) -> str | None:
-    try:
-        return artifact.read(folder).lineage.get("passages", {}).get("base_unknown")
-    except ArtifactError:
-        return None

@@ -100,13 +100,20 @@ def _asked(stage: Stage, sources: Sequence[Input], counts: Sequence[SourceCounts
         for source, count, share in zip(sources, counts, stage.data.proportions, strict=True):
             if not count.documents:
                 raise BadData(
-                    f"{source.field}: {source.uri}: nothing of its {count.rows} rows is learned, so it cannot be "
-                    f"{share:.6g} of what the stage sees. Give it rows, or take it out"
+                    f"{source.field}: {source.uri}: {_nothing_of(count)}, so it cannot be {share:.6g} of what the "
+                    "stage sees. Give it rows, or take it out"
                 )
         parts = list(stage.data.proportions)
     else:
         parts = [count.tokens ** (1 / temperature) if count.tokens else 0.0 for count in counts]
     return [part / sum(parts) for part in parts]
+
+
+def _nothing_of(count: SourceCounts) -> str:
+    """Returns why a source has nothing to learn. A file without a row is refused before."""
+    if count.rows:
+        return f"nothing of its {count.rows} rows is learned"
+    return "all of its rows are left out by data.deduplicate or set aside by data.validation"
 
 
 def _report(

@@ -83,7 +83,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     look = contamination.scan_for(held, below)
     overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
-    unused: dict[str, Counter[str]] = defaultdict(Counter)
+    unused: dict[tuple[tuple[Objective, FileKey], str], Counter[str]] = defaultdict(Counter)
     prompted: set[tuple[Objective, FileKey]] = set()
     forms: dict[tuple[Objective, FileKey], Format] = {}
     progress = RowProgress("checked", say)
@@ -96,7 +96,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         characters += findings.characters
         overlaps.add(name, findings.held, findings.wordings)
         passages.add(findings.passages)
-        unused[name].update(findings.unused)
+        unused[place, name].update(findings.unused)
         prompted |= {place} if findings.prompted else set()
         if findings.marks is not None:
             marked.add(place, findings.marks)
@@ -115,9 +115,9 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
             f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "
             f"{COMMON_DOCUMENTS} of its documents or more do not count against them; {pairs.name} has them"
         )
-    for name, fields in unused.items():
-        for line in _unused(name, fields):
-            say(line)
+    # A file that is read in two ways is named once for what both leave unused.
+    for line in dict.fromkeys(line for (_, name), fields in unused.items() for line in _unused(name, fields)):
+        say(line)
     block_rows = {place: [len(part) for part in parts] for place, parts in keys.items()}
     with marked:
         left_out = {name: marked.left_out(stage, block_rows) for name, stage in found.stages.items()}

@@ -161,7 +161,7 @@ def _of_speaker(turn: Any, number: int) -> Turn:
         raise BadRow(f'turn {number} is {shown(turn)}; it must be {{"from", "value"}} as in the first turn')
     fields = cast(dict[str, Any], turn)
     speaker = fields["from"]
-    if speaker not in SPEAKERS:
+    if not isinstance(speaker, str) or speaker not in SPEAKERS:
         raise BadRow(f"turn {number} is from {shown(speaker)}, whom nobody knows; use {', '.join(SPEAKERS)}")
     role = SPEAKERS[speaker]
     if speaker == "function_call":
@@ -187,7 +187,7 @@ def _content(value: Any, what: str, *, needed: bool) -> str:
     texts: list[str] = []
     for part in cast(list[Any], value):
         kind = part.get("type", "text") if isinstance(part, dict) else None
-        if kind in _ELSEWHERE:
+        if isinstance(kind, str) and kind in _ELSEWHERE:
             raise BadRow(
                 f"the content of {what} has a part of type {shown(kind)}. Write it into {_ELSEWHERE[kind]} of the turn"
             )
@@ -273,9 +273,14 @@ def _parsed(text: str, what: str) -> Any:
 def _as_json(value: Any, what: str) -> str:
     """Returns a value of a row as JSON. Raises BadRow where JSON cannot hold it, or no text."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise BadRow(_no_number(what, "NaN or an infinity")) from None
+    except TypeError:
+        raise BadRow(
+            f"{what} is {shown(value)}, and holds what would become a text: a number of thousands of digits, a decimal "
+            "or a time of a table. Write it as a string, or as a number of fewer digits"
+        ) from None
     return string(text, what)
 
 

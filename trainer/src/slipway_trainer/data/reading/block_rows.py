@@ -28,7 +28,7 @@ def _json_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         line = _line(block, number)
         if len(raw) > LONGEST_ROW:
-            raise bad(block.name, line, _too_long(len(raw)))
+            raise bad(block.name, line, too_long(f"{len(raw):,}"))
         try:
             row = decoder.decode(raw.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
@@ -76,9 +76,10 @@ def _windows(raw: bytes, place: int) -> str:
     return f"; in Windows-1252 it would say {shown(around)}"
 
 
-def _too_long(size: int) -> str:
+def too_long(size: str = f"{LONGEST_ROW:,} or more") -> str:
+    """Returns what is wrong with a row of so many bytes; of one that is not read to its end, where no size is given."""
     return (
-        f"the row has {size:,} bytes, and {LONGEST_ROW:,} are the most: all words and tokens of a text are held in "
+        f"the row has {size} bytes, and {LONGEST_ROW:,} are the most: all words and tokens of a text are held in "
         "memory together. Split it into documents; of a .txt file each paragraph may be one (documents: Paragraph)"
     )
 
@@ -106,9 +107,18 @@ def _arrow_rows(block: Block) -> Iterator[tuple[int, dict[str, Any]]]:
         raise bad(block.name, line, f"a value cannot be read: {error}") from None
     for number, row in enumerate(rows):
         line = _line(block, number)
-        if (longest := max((len(value) for value in row.values() if isinstance(value, str)), default=0)) > LONGEST_ROW:
-            raise bad(block.name, line, _too_long(longest))
+        if table.nbytes > LONGEST_ROW and (size := _text_bytes(row)) > LONGEST_ROW:
+            raise bad(block.name, line, too_long(f"{size:,}"))
         yield line, {name: _without_nulls(value) for name, value in row.items()}
+
+
+def _text_bytes(value: Any) -> int:
+    """Returns the size of all texts that stand somewhere in a value."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict):
+        return sum(map(_text_bytes, cast(dict[str, Any], value).values()))
+    return sum(map(_text_bytes, cast(list[Any], value))) if isinstance(value, list) else 0
 
 
 def _without_nulls(value: Any) -> Any:

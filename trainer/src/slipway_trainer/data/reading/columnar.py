@@ -32,7 +32,7 @@ def parquet_blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
         with _unpacked(path, name) as source, parquet.ParquetFile(source, page_checksum_verification=True) as file:
             wanted, unread = _columns(file.schema_arrow, name, reading)
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted, use_threads=False):
-                yield from _block(name, done, batch, unread)
+                yield from _blocks(name, done, batch, unread)
                 done += batch.num_rows
     except arrow.ArrowException as error:
         raise BadData(f"{name}: is no readable Parquet file (after row {done}): {error}") from None
@@ -58,7 +58,7 @@ def arrow_blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
             for batch in batches:
                 own = batch if wanted is None else batch.select(wanted)
                 for start in range(0, own.num_rows, BLOCK_ROWS):
-                    yield from _block(name, done + start, own.slice(start, BLOCK_ROWS), unread)
+                    yield from _blocks(name, done + start, own.slice(start, BLOCK_ROWS), unread)
                 done += own.num_rows
     except (arrow.ArrowException, EOFError) as error:
         raise BadData(f"{name}: is no readable Arrow file (after row {done}): {error}") from None
@@ -105,15 +105,31 @@ def _holds_files(kind: pyarrow.DataType) -> bool:
     return arrow.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
 
 
-def _block(name: str, done: int, batch: pyarrow.RecordBatch, unread: tuple[str, ...]) -> Iterator[Block]:
-    import pyarrow as arrow
+def _blocks(name: str, done: int, batch: pyarrow.RecordBatch, unread: tuple[str, ...]) -> Iterator[Block]:
+    """Yields the rows of a batch in blocks about as large as those of any other file.
 
+    What a process holds of a block is twenty times its text: 2048 rows of 18 KB took 770 MB at once.
+    """
     if not batch.num_rows:
         return
+    if batch.nbytes > BLOCK_BYTES and batch.num_rows > 1:
+        half = batch.num_rows // 2
+        parts = batch.slice(0, half), batch.slice(half)
+        # Where a column is a list of words and numbers in it, each part has all of the words.
+        if sum(part.nbytes for part in parts) < 1.5 * batch.nbytes:
+            yield from _blocks(name, done, parts[0], unread)
+            yield from _blocks(name, done + half, parts[1], unread)
+            return
+    yield Block(name, done + 1, _stream(batch), arrow=True, unread=unread)
+
+
+def _stream(batch: pyarrow.RecordBatch) -> bytes:
+    import pyarrow as arrow
+
     sink = arrow.BufferOutputStream()
     with arrow.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    yield Block(name, done + 1, sink.getvalue().to_pybytes(), arrow=True, unread=unread)
+    return sink.getvalue().to_pybytes()
 
 
 @contextmanager

@@ -51,9 +51,18 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
                 yield _block(name, rows, lines)
                 rows, lines, size = [], [], 0
     except csv.Error as error:
-        raise bad(name, begun, f"not a row: {error}") from None
+        raise bad(name, begun, f"not a row: {error}. {_fix(str(error))}") from None
     if rows:
         yield _block(name, rows, lines)
+
+
+def _fix(problem: str) -> str:
+    if "new-line character" in problem:
+        return "Lines end with a line feed, and it has carriage returns alone: save the file with line feeds"
+    return (
+        "A value that begins with a quote ends with one, right before the separator or the end of the line, and has "
+        "each quote in it twice: check the quotes from there on"
+    )
 
 
 def _block(name: str, rows: list[str], lines: list[int]) -> Block:

@@ -12,7 +12,7 @@ from slipway_trainer.data import json_row
 from slipway_trainer.data.bad_row import shown
 from slipway_trainer.data.reading import compression, json_lines
 from slipway_trainer.data.reading.block import BLOCK_BYTES, Block, Reading, bad
-from slipway_trainer.data.reading.block_rows import not_utf8
+from slipway_trainer.data.reading.block_rows import LONGEST_ROW, not_utf8, too_long
 from slipway_trainer.step.errors import BadData
 
 _LONGEST_WORD = 16
@@ -112,7 +112,9 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._held) - _LONGEST_WORD or error.msg.startswith("Unterminated string")
                 # Its end may not be unpacked yet. Each try has twice as much of it, so that few are made.
-                if cut and self._more(2 * (len(self._held) - self._place)):
+                if cut and (held := len(self._held) - self._place) > LONGEST_ROW:
+                    raise self.bad(too_long()) from None
+                if cut and self._more(2 * held):
                     continue
                 near = shown(self._held[max(self._place, error.pos - _SHOWN) : error.pos + _SHOWN])
                 self._move(error.pos)

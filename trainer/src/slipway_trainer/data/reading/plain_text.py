@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slipway_trainer.data.reading import text_lines
-from slipway_trainer.data.reading.block import BLOCK_BYTES, Block, Reading
+from slipway_trainer.data.reading.block import BLOCK_BYTES, Block, Reading, bad
+from slipway_trainer.data.reading.block_rows import LONGEST_ROW, too_long
 
 
 def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
@@ -16,7 +17,7 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
     Paragraphs are separated by empty lines, or lines of white space, which belong to none of them.
     """
     if reading.documents == "File":
-        text = "".join(text_lines.lines(path, name))
+        text = _whole(path, name)
         if text.strip():
             yield _block(name, [text], [1])
         return
@@ -40,6 +41,19 @@ def blocks(path: Path, name: str, reading: Reading) -> Iterator[Block]:
         texts.append(_paragraph(held))
     if texts:
         yield _block(name, texts, lines)
+
+
+def _whole(path: Path, name: str) -> str:
+    """Returns a file as one text; of one that is too long to be a row, which may be larger than the memory, no more is
+    read than says so."""
+    held: list[str] = []
+    size = 0
+    for line in text_lines.lines(path, name):
+        held.append(line)
+        size += len(line)
+        if size > LONGEST_ROW:
+            raise bad(name, 1, too_long())
+    return "".join(held)
 
 
 def _paragraph(lines: list[str]) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from slipway_trainer.data.reading import compression, json_lines
 from slipway_trainer.data.reading.block import BLOCK_BYTES, bad
-from slipway_trainer.data.reading.block_rows import not_utf8
+from slipway_trainer.data.reading.block_rows import LONGEST_ROW, not_utf8, too_long
 
 
 def lines(path: Path, name: str) -> Iterator[str]:
     """Yields each line; a byte order mark before the first one is the file's.
 
-    Raises BadData for a line that is no UTF-8, and when the file cannot be unpacked to its end.
+    Raises BadData for a line that is no UTF-8, for one that is longer than a row may be, and when the file cannot be
+    unpacked to its end.
     """
     number = 0
     held: list[bytes] = []
@@ -26,6 +27,8 @@ def lines(path: Path, name: str) -> Iterator[str]:
                 yield _decoded(name, number, b"".join([*held, part, b"\n"]))
                 held = []
             held.append(rest)
+            if sum(map(len, held)) > LONGEST_ROW:
+                raise bad(name, number + 1, too_long())
     except compression.Damaged as error:
         raise json_lines.damaged(name, f"line {number}", error) from None
     if last := b"".join(held):
