@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from rich.console import Console
 
 from slipway.screen.preview import page, sentences, terminal
+from slipway.screen.preview.names import Names
 from slipway_core.protocol.preview import (
     Amount,
     Cost,
@@ -132,6 +133,27 @@ def test_at_a_terminal_it_is_in_colour():
     shown = printed(seen(), force_terminal=True, color_system="standard")
     assert "\x1b[1;32mlearn\x1b[0m\x1b[1;32med\x1b[0m\x1b[1;35m<end>" in shown
     assert "⟦" not in shown
+
+
+def test_rows_and_names_do_not_steer_the_terminal_and_what_cannot_be_seen_is_shown_by_a_sign():
+    preview = seen(warnings=["/home/me/data/a\x1b[2J.jsonl: the field 'x\u202e' is not used"])
+    steering = Piece(text="a\x1b]0;title\x07\r\n\tb\x00\x7f\x9b2J\u202ecba 床 🙂 مرحبا", layer="Read")
+    preview.stages[0].shown[0].texts[0][1] = steering
+    coloured = printed(preview, force_terminal=True, color_system="standard")
+    for shown in (printed(preview), coloured, page.page(preview)):
+        assert "a␛]0;title␇␍" in shown
+        assert "b␀␡⟨U+009B⟩2J⟨U+202E⟩cba 床 🙂 مرحبا" in shown
+        assert "a␛[2J.jsonl" in shown
+        assert not set("\x00\x07\r\x7f\x9b\u202e") & set(shown)
+    assert "\x1b" not in printed(preview) + page.page(preview)
+
+
+def test_a_name_is_shortened_where_it_begins_and_nowhere_else():
+    names = Names("/data/")
+    assert names.shorten("/data/a.jsonl:1 stands in '/data/b.jsonl'") == "a.jsonl:1 stands in 'b.jsonl'"
+    assert names.shorten("file:///data/a.jsonl: 5 %") == "file://a.jsonl: 5 %"
+    for other in ("/mnt/data/a.jsonl", "s3://data/a.jsonl", "hf://datasets/org/data/a.jsonl"):
+        assert names.shorten(f"{other}: the field") == f"{other}: the field"
 
 
 def test_what_would_end_the_run_comes_last_so_that_it_is_read():

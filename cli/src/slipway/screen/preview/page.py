@@ -9,6 +9,7 @@ from string import Template
 
 from slipway.screen.preview import sentences
 from slipway.screen.preview.names import Names
+from slipway.screen.preview.visible import visible
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
 _CLASSES: dict[Layer, str] = {"Read": "r", "Learned": "l", "Special": "s", "SpecialLearned": "s l"}
@@ -17,6 +18,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 150, 6, 22, 16
 
 def page(preview: Preview) -> str:
     """Returns the page as HTML."""
+    preview = visible(preview)
     names = Names.of(preview)
     frame = Template((resources.files("slipway.screen.preview") / "page.html").read_text(encoding="utf-8"))
     return frame.substitute(
@@ -36,9 +38,9 @@ def _messages(preview: Preview, names: Names) -> Iterator[str]:
 
 
 def _stage(stage: StageView, names: Names) -> str:
-    lines = [names.shorten(line) for line in sentences.tokens(stage)]
-    lines += list(sentences.cost(stage.cost)) if stage.cost is not None else []
-    parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names), _list(lines)]
+    lines = [*sentences.tokens(stage), *(sentences.cost(stage.cost) if stage.cost is not None else ())]
+    parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names)]
+    parts.append(_list(map(names.shorten, lines)))
     if stage.lengths is not None:
         caption = escape(sentences.lengths(stage.lengths, stage.max_length))
         parts.append(

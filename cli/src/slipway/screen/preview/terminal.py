@@ -12,6 +12,7 @@ from rich.text import Text
 
 from slipway.screen.preview import sentences
 from slipway.screen.preview.names import Names
+from slipway.screen.preview.visible import visible
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
 _STYLES: dict[Layer, str] = {
@@ -26,6 +27,7 @@ _LEARNED = ("SpecialLearned", "Learned")
 
 def show(preview: Preview, screen: Console) -> None:
     """Prints a preview."""
+    preview = visible(preview)
     names = Names.of(preview)
     screen.print(Text(preview.run, "bold"), Text(sentences.about(preview)))
     screen.print(Text(sentences.looked_at(preview), "dim"))
@@ -50,7 +52,7 @@ def _stage(stage: StageView, names: Names, screen: Console) -> RenderableType:
     parts: list[RenderableType] = [Text(sentences.stage(stage), "bold"), _files(stage, names)]
     parts.append(_lines(names.shorten(line) for line in sentences.tokens(stage)))
     if stage.cost is not None:
-        parts.append(_lines(sentences.cost(stage.cost)))
+        parts.append(_lines(names.shorten(line) for line in sentences.cost(stage.cost)))
     if stage.lengths is not None:
         parts.append(_lines([sentences.lengths(stage.lengths, stage.max_length)]))
         parts.append(Padding(_histogram(stage.lengths, stage.max_length), (0, 0, 0, 4), expand=False))
@@ -100,6 +102,7 @@ def _text(pieces: Iterable[Piece], *, coloured: bool) -> Text:
     text = Text()
     for part, style in _parts(pieces, coloured=coloured):
         text.append(part, style)
+    text.expand_tabs(8)  # Rich measures a tab as one cell, and would break the line where there is room.
     return text
 
 
