@@ -13,7 +13,7 @@ from slipway_trainer.prepare import prepare
 from slipway_trainer.preview import preview, sampled_file
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.preview import Wanted
-from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.errors import BadConfig, BadData
 from slipway_trainer.tokens import tokenizer
 
 CHATS = [chat(f"what is {n}?", f"it is {n} " * (1 + n % 30), "and then?", f"then {n}") for n in range(60)]
@@ -160,6 +160,23 @@ def test_data_that_is_not_there_is_named_and_nothing_is_shown(tmp_path):
     seen = previewed(plan(causal(f"file://{tmp_path}/none.jsonl")))
     assert any("there is no such file" in problem for problem in seen.problems)
     assert seen.stages[0].tokens.value == 0
+
+
+@pytest.mark.parametrize("too_long", ["Auto", "Drop"])
+def test_data_of_which_nothing_is_learned_is_refused_as_prepare_refuses_it(tmp_path, too_long):
+    uri = write_rows(tmp_path / "a.jsonl", *(chat(f"what is {n}? " * 9, "it is so") for n in range(4)))
+    short = write_rows(tmp_path / "b.jsonl", chat("a", "b"))
+    for made in (
+        plan(chatting(uri, max_length=16) | {"tooLong": too_long}),
+        plan(chatting(short, max_length=32, validation={"data": [{"uri": uri}]}) | {"tooLong": too_long}),
+        plan(
+            {"name": "mix", "objective": "Chat", "maxLength": 32, "steps": 2, "tooLong": too_long}
+            | {"data": {"train": [{"uri": uri, "proportion": 0.5}, {"uri": short, "proportion": 0.5}]}}
+        ),
+    ):
+        with pytest.raises(BadData) as refused:
+            prepared(tmp_path, made)
+        assert previewed(made).problems == [str(refused.value)]
 
 
 def test_a_mixture_is_told_by_source(tmp_path):

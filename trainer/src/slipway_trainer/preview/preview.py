@@ -25,7 +25,7 @@ from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.prepare import preflight, prompt_check, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare import preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import cost, devices, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
@@ -58,6 +58,8 @@ class _Encoded:
     encoder: Encoder
     train: list[Tally] = field(default_factory=list[Tally])
     validation: list[Tally] = field(default_factory=list[Tally])
+    faulty: bool = False
+    """Whether some rows could not be encoded."""
 
 
 def of_plan(plan: Plan, wanted: Wanted, beside: Beside, say: Say) -> Preview:
@@ -106,6 +108,10 @@ class _See:
         if words is not None:
             self._try(lambda: prompt_check.check(held, words.words, preflight.longest(self.plan, base)))
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
+            for stage in self.plan.stages:
+                own = encoded.get(stage.name)
+                if own is not None and not own.faulty and seen.faultless(found.stages[stage.name]):
+                    self._refuse_nothing(stage, own)
             costs = self._try(lambda: self._costs(base, words, encoded)) or costs
         stages = [
             self._stage(stage, found, seen, encoded.get(stage.name), costs.stages.get(stage.name), words)
@@ -177,10 +183,25 @@ class _See:
             for file in _files(source):
                 made.validation.append(own := Tally(source, file))
                 failures += _fill(encoder, own, own)
+        made.faulty = bool(failures)
         self.problems += failures[:MOST_PROBLEMS]
         if (more := len(failures) - MOST_PROBLEMS) > 0:
             self.problems.append(f"stage {stage.name}: {more} more parts of its data hold such rows")
         return made
+
+    def _refuse_nothing(self, stage: Stage, made: _Encoded) -> None:
+        """Notes where nothing is learned of a split or of a source with a share, as prepare refuses it.
+
+        Of data of which a part was looked at, that is not known; then the share of the rows that are cut is a warning.
+        """
+        for split, tallies in {"train": made.train, "validation": made.validation}.items():
+            if tallies and _whole(tallies):
+                self._try(lambda s=split, t=tallies: stage_shards.refuse_empty(stage, s, tally.counts_of(t)))
+        for own in cost.tallies_by_source(made.train).values():
+            if (share := own[0].proportion) is not None and _whole(own):
+                counts = source_shares.SourceCounts()
+                counts.add(tally.counts_of(own))
+                self._try(lambda s=own[0].source, c=counts, p=share: source_shares.refuse_empty(s, c, p))
 
     def _stage(
         self,
@@ -221,6 +242,10 @@ class _See:
         if made is not None:
             self.warnings += list(_warnings(stage, view, train))
         return view
+
+
+def _whole(tallies: Sequence[Tally]) -> bool:
+    return all(one.looked_at == one.rows for one in tallies)
 
 
 def _files(source: Input) -> Iterator[SampledFile]:

@@ -90,6 +90,14 @@ class Tally:
         return np.concatenate([np.zeros(0, np.int64), *self.whole])
 
 
+def counts_of(tallies: Iterable[Tally]) -> Counts:
+    """Returns what became of the rows that were looked at."""
+    found = Counts()
+    for one in tallies:
+        found.add(one.counts)
+    return found
+
+
 def tokens(tallies: Iterable[Tally]) -> Amount:
     """Returns the tokens of all rows.
 
