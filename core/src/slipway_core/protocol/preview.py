@@ -161,13 +161,20 @@ class OverlapView(Api):
     training: str
     rule: str
     share: float
+    discounted: str = ""
+    """Why it is none, of what shares boilerplate alone with the training data."""
 
 
 class HeldOutView(Api):
     documents: int = 0
+    """With those that are left out."""
+    left_out: int = 0
+    """Documents that stand in the training data, where the run leaves these out."""
     prompts: int = 0
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
-    """Of the rows looked at."""
+    """Of the rows looked at, the first ones."""
+    more: int = 0
+    """Further ones."""
 
 
 class Preview(Api):

@@ -201,5 +201,20 @@ def test_a_preview_of_nothing_is_shown_too():
     assert "0 tokens in 0 texts" in page.page(seen(stages=[nothing]))
 
 
+def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how_much_is_not_listed():
+    pairs = [
+        OverlapView(held="h.jsonl:1", training="a.jsonl:2", rule="equal", share=1.0),
+        OverlapView(held="h.jsonl:2", training="a.jsonl:3", rule="share", share=0.6, discounted="40% is common"),
+    ]
+    said = list(sentences.held_out(HeldOutView(documents=5, left_out=1, prompts=0, overlaps=pairs, more=7)))
+    assert said[1] == (
+        "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
+    )
+    assert said[3:] == [
+        "h.jsonl:2 shares boilerplate alone with a.jsonl:3: 40% is common",
+        "and 7 more; prepare writes all of them to overlap.jsonl",
+    ]
+
+
 def test_sizes_are_those_that_a_person_reads():
     assert [sentences.size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]

@@ -179,6 +179,14 @@ def test_data_of_which_nothing_is_learned_is_refused_as_prepare_refuses_it(tmp_p
         assert previewed(made).problems == [str(refused.value)]
 
 
+def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_without_a_word(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "MOST_OVERLAPS", 2)
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(20))
+    held = write_rows(tmp_path / "h.jsonl", *numbered(3), *numbered(2, start=20))
+    view = previewed(plan(causal(uri), data=[{"uri": held}], onOverlap="Drop")).held_out
+    assert (view.documents, view.left_out, len(view.overlaps), view.more) == (5, 3, 2, 1)
+
+
 def test_a_mixture_is_told_by_source(tmp_path):
     data = {
         "train": [

@@ -128,7 +128,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(held, seen),
+            held_out=_held(held, seen, drop=self.plan.evaluation.on_overlap == "Drop"),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -313,15 +313,24 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             yield f"{file.name}: the field {name!r} of {count:,} of {file.looked_at:,} rows is not used"
 
 
-def _held(held: HeldOut, seen: Look) -> HeldOutView:
+def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
     pairs = seen.overlaps.pairs
+    apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
         documents=len(held.documents),
+        left_out=len(held.documents) - len(apart.documents),
         prompts=len(held.prompts),
         overlaps=[
-            OverlapView(held=p["held"], training=p["training"], rule=p["rule"], share=p["share"])
+            OverlapView(
+                held=p["held"],
+                training=p["training"],
+                rule=p["rule"],
+                share=p["share"],
+                discounted=p.get("discounted", ""),
+            )
             for p in pairs[:MOST_OVERLAPS]
         ],
+        more=max(0, len(pairs) - MOST_OVERLAPS),
     )
 
 

@@ -106,8 +106,18 @@ def held_out(view: HeldOutView) -> Iterator[str]:
     """Yields how much is held out, and what of it stands in the training data."""
     if view.documents or view.prompts:
         yield f"{view.documents:,} held-out documents and {view.prompts:,} prompts"
+    if view.left_out:
+        yield (
+            f"{view.left_out:,} of these documents stand in the training data and are left out (onOverlap: Drop); "
+            f"{view.documents - view.left_out:,} are judged by"
+        )
     for pair in view.overlaps:
-        yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
+        if pair.discounted:
+            yield f"{pair.held} shares boilerplate alone with {pair.training}: {pair.discounted}"
+        else:
+            yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
+    if view.more:
+        yield f"and {view.more:,} more; prepare writes all of them to overlap.jsonl"
 
 
 def _fate(fate: Fate) -> str:
