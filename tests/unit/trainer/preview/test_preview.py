@@ -123,11 +123,23 @@ def test_of_large_data_a_part_is_looked_at_and_its_estimates_hold_within_their_m
     files = part.stages[0].files
     assert [file.rows for file in files] == [2000, 500, 1]
     assert files[2].looked_at == 1
-    true, guess = whole.stages[0].tokens, part.stages[0].tokens
-    # The tokenizer that is trained of a part has other words; on this text, nearly the same.
-    assert abs(guess.value - true.value) < guess.margin + 0.02 * true.value
-    assert 0 < guess.margin < 0.1 * true.value
+    for name in ("tokens", "learned", "documents"):
+        true, guess = getattr(whole.stages[0], name), getattr(part.stages[0], name)
+        # The tokenizer that is trained of a part has other words; on this text, nearly the same.
+        assert abs(guess.value - true.value) < guess.margin + 0.02 * true.value
+        assert 0 < guess.margin < 0.1 * true.value
     assert part.stages[0].cost.extent.steps == pytest.approx(whole.stages[0].cost.extent.steps, rel=0.1)
+
+
+def test_a_margin_is_of_what_is_learned_of_the_rows_and_not_of_what_is_cut_from_them(tmp_path, monkeypatch):
+    rng = random.Random(5)
+    rows = [chat(f"{n}?", f"{n}", "more?", "w " * rng.choice([60, 6000])) for n in range(400)]
+    made = plan(chatting(write_rows(tmp_path / "a.jsonl", *rows), max_length=64))
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 600_000)
+    view = previewed(made).stages[0]
+    assert view.files[0].looked_at < 200
+    for told in (view.tokens, view.learned):
+        assert 0 < told.margin < 0.1 * told.value
 
 
 def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):

@@ -222,10 +222,12 @@ class _See:
             max_length=stage.max_length,
             files=files,
             rows=rows,
-            documents=tally.share_of(train, "documents"),
-            tokens=tally.tokens(train),
-            learned=tally.share_of(train, "learned_tokens"),
-            validation_tokens=tally.tokens(made.validation) if made is not None and made.validation else None,
+            documents=tally.total_of(train, "documents"),
+            tokens=tally.total_of(train, "tokens"),
+            learned=tally.total_of(train, "learned_tokens"),
+            validation_tokens=tally.total_of(made.validation, "tokens")
+            if made is not None and made.validation
+            else None,
             fates=tally.fates(train),
             duplicates=0 if stage.data.deduplicate != "None" else len(keys) - len(np.unique(keys)),
             lengths=tally.lengths(train, stage.max_length),
