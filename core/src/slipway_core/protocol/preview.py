@@ -56,7 +56,8 @@ class Lengths(Api):
     """Tokens of the rows, before any is cut."""
 
     edges: list[int]
-    """Of the bins, one more than there are counts; the last bin holds all that is longer too."""
+    """Of the bins, one more than there are counts: a bin has what is longer than its first edge and not longer than its
+    second one; the last bin holds all that is longer too."""
     counts: list[float]
     """Rows of each bin."""
     median: int

@@ -216,5 +216,11 @@ def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how
     ]
 
 
+def test_the_last_bin_says_that_it_holds_longer_rows_too():
+    told = Lengths(edges=[0, 32, 64, 96], counts=[600, 370, 30], median=30, p90=50, p99=70, longest=900, above=0.03)
+    assert [sentences.bin_of(told, place) for place in range(3)] == ["1–32", "33–64", "65 and more"]
+    assert sentences.bin_of(told.model_copy(update={"longest": 96}), 2) == "65–96"
+
+
 def test_sizes_are_those_that_a_person_reads():
     assert [sentences.size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,7 +50,7 @@ class Tally:
     """Rows longer than maxLength: file, line and tokens."""
     unlearned: int = 0
     """Documents of which no token is learned."""
-    squares: Counter[str] = field(default_factory=Counter[str])
+    squares: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of what each row gives, squared: the sum over rows."""
     left_out: int = 0
     """Rows that say the same as others, and that the stage leaves out."""
@@ -167,8 +167,11 @@ def lengths(tallies: Sequence[Tally], max_length: int) -> Lengths | None:
     median, p90, p99 = (int(whole[order][np.searchsorted(reached, part - 1e-12)]) for part in (0.5, 0.9, 0.99))
     # With maxLength on it where that is near, and otherwise as far as nearly all rows reach.
     top = max_length if p99 < max_length <= 2 * p99 else p99
-    edges = list(range(0, _BINS * -(-max(top, 1) // _BINS) + 1, -(-max(top, 1) // _BINS)))
-    counts, _ = np.histogram(np.minimum(whole, edges[-1]), edges, weights=scales)
+    wide = -(-max(top, 1) // _BINS)
+    edges = list(range(0, _BINS * wide + 1, wide))
+    if whole.max() > edges[-1]:
+        edges.append(edges[-1] + wide)  # Apart, so that what is cut does not stand below maxLength.
+    counts, _ = np.histogram(np.clip(whole - 1, 0, edges[-1] - 1), edges, weights=scales)
     return Lengths(
         edges=edges,
         counts=[round(float(count), 1) for count in counts],

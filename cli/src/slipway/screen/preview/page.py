@@ -77,13 +77,14 @@ def _histogram(lengths: Lengths, max_length: int) -> str:
         return _LEFT + wide * tokens / last
 
     bars = []
-    for low, above, count in zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False):
+    for place, count in enumerate(lengths.counts):
+        low, above = lengths.edges[place], lengths.edges[place + 1]
         tall = high * count / most
         left, right = across(low), across(above)
         bars.append(
             f'<rect class="{"over" if low >= max_length else "bar"}" x="{left + 1:.1f}" y="{_TOP + high - tall:.1f}" '
-            f'width="{right - left - 2:.1f}" height="{tall:.1f}"><title>{low:,} to {above:,} tokens: {count:,.0f} rows'
-            "</title></rect>"
+            f'width="{right - left - 2:.1f}" height="{tall:.1f}">'
+            f"<title>{sentences.bin_of(lengths, place)} tokens: {count:,.0f} rows</title></rect>"
         )
     base = _TOP + high
     marks = [f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_WIDTH - _LEFT}" y2="{base}"/>']
@@ -92,11 +93,11 @@ def _histogram(lengths: Lengths, max_length: int) -> str:
         for edge, anchor in ((0, "start"), (lengths.edges[len(lengths.edges) // 2], "middle"), (last, "end"))
     ]
     if max_length <= last:
-        place = across(max_length)
-        anchor = "end" if place > _WIDTH / 2 else "start"
+        limit = across(max_length)
+        anchor = "end" if limit > _WIDTH / 2 else "start"
         marks.append(
-            f'<line class="limit" x1="{place:.1f}" y1="2" x2="{place:.1f}" y2="{base}"/>'
-            f'<text class="limit" x="{place + (-4 if anchor == "end" else 4):.1f}" y="11" text-anchor="{anchor}">'
+            f'<line class="limit" x1="{limit:.1f}" y1="2" x2="{limit:.1f}" y2="{base}"/>'
+            f'<text class="limit" x="{limit + (-4 if anchor == "end" else 4):.1f}" y="11" text-anchor="{anchor}">'
             f"maxLength {max_length:,}</text>"
         )
     return (

@@ -66,6 +66,12 @@ def tokens(view: StageView) -> Iterator[str]:
         yield f"{view.duplicates:,} rows say the same as one before them, and are learned again"
 
 
+def bin_of(view: Lengths, place: int) -> str:
+    """Returns how many tokens the rows of a bin have."""
+    low, high = view.edges[place] + 1, view.edges[place + 1]
+    return f"{low:,} and more" if view.longest > high and place == len(view.counts) - 1 else f"{low:,}–{high:,}"
+
+
 def lengths(view: Lengths, max_length: int) -> str:
     above = f"{view.above:.1%} are longer than maxLength {max_length:,}" if view.above else "none is cut"
     return (

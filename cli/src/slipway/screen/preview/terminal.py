@@ -81,10 +81,10 @@ def _histogram(lengths: Lengths, max_length: int) -> RenderableType:
     most = max(*lengths.counts, 1.0)
     filled = [place for place, count in enumerate(lengths.counts) if count]
     for place in range(filled[0], filled[-1] + 1):
-        low, high, count = lengths.edges[place], lengths.edges[place + 1], lengths.counts[place]
+        low, count = lengths.edges[place], lengths.counts[place]
         bar = "█" * round(_BAR * count / most) or ("▏" if count else "")
         table.add_row(
-            Text(f"{low:,}–{high:,}", "dim"),
+            Text(sentences.bin_of(lengths, place), "dim"),
             Text.assemble((bar, "red" if low >= max_length else "cyan"), (f" {count:,.0f}" if count else "", "dim")),
         )
     return table
