@@ -199,6 +199,15 @@ def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_wit
     assert (view.documents, view.left_out, len(view.overlaps), view.more) == (5, 3, 2, 1)
 
 
+def test_fields_that_are_not_used_are_named_or_counted(tmp_path):
+    row = text("a ship") | dict.fromkeys("uvwxy", 1)
+    warned = previewed(plan(causal(write_rows(tmp_path / "a.jsonl", row)))).warnings
+    assert [line.partition("jsonl: ")[2] for line in warned] == [
+        *(f"the field {name!r} of 1 of 1 rows is not used" for name in "uvw"),
+        "nor are 2 other fields",
+    ]
+
+
 def test_a_mixture_is_told_by_source(tmp_path):
     data = {
         "train": [

@@ -313,6 +313,8 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
     for file in view.files:
         for name, count in list(file.unused.items())[:MOST_PROBLEMS]:
             yield f"{file.name}: the field {name!r} of {count:,} of {file.looked_at:,} rows is not used"
+        if (more := len(file.unused) - MOST_PROBLEMS) > 0:
+            yield f"{file.name}: nor are {more} other fields"
 
 
 def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
