@@ -84,8 +84,8 @@ spec:
     assert slipway("preview", "run.yaml", "-o", page).stdout == f"{page}: refused: 0, warnings: 0\n"
     assert '<span class="l">e</span><span class="s l">&lt;|im_end|&gt;' in page.read_text()
     (tmp_path / "chat.jsonl").write_text('{"question": "who?", "answer": "me"}\n{"question": "what?"}\n')
-    slipway("preview", "run.yaml", "-o", "all.json", code=2)
-    assert "chat.jsonl:2: no 'answer'" in json.loads((tmp_path / "all.json").read_text())["problems"][0]
+    slipway("preview", "run.yaml", "-o", "all.JSON", code=2)
+    assert "chat.jsonl:2: no 'answer'" in json.loads((tmp_path / "all.JSON").read_text())["problems"][0]
     assert "ends in .txt; use one of .html, .json" in slipway("preview", "run.yaml", "-o", "a.txt", code=2).stderr
     slipway("preview", "run.yaml", "--device", "H1000", code=2)
 

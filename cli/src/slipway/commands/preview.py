@@ -46,7 +46,7 @@ def preview(
         terminal.show(found, console())
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        text = found.model_dump_json(by_alias=True, indent=2) if output.suffix == ".json" else page.page(found)
+        text = found.model_dump_json(by_alias=True, indent=2) if output.suffix.lower() == ".json" else page.page(found)
         output.write_text(text, encoding="utf-8")
         print(f"{output}: refused: {len(found.problems)}, warnings: {len(found.warnings)}")
     raise typer.Exit(2 if found.problems else 0)

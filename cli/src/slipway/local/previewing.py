@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import named_files
 from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
+from slipway.local import processes
 from slipway.local.runs.sources import missing_runs
 from slipway.local.state import State
 from slipway_core.documents import loading
@@ -39,24 +41,39 @@ def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -
     if missing:
         raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))
     plan = named_files.plan_of(run, file)
-    with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder:
+    with tempfile.TemporaryDirectory(prefix="slipway-preview-", ignore_cleanup_errors=True) as folder:
         written, found = Path(folder) / "plan.json", Path(folder) / "preview.json"
         written.write_text(plan.to_json(), encoding="utf-8")
-        code = subprocess.run(
-            [sys.executable, "-m", "slipway_trainer.main", "preview", *_arguments(written, found, wanted)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                **variables.QUIET_ENVIRONMENT,
-                "TOKENIZERS_PARALLELISM": "true",
-                variables.RUNS_VARIABLE: str(state.root / "runs"),
-            },
-            check=False,
-        ).returncode
+        code = _run(_arguments(written, found, wanted), {variables.RUNS_VARIABLE: str(state.root / "runs")}, folder)
         if not found.exists():
             raise CliError(f"{file}: cannot be previewed; the reason stands above", BAD_INPUT if code == 2 else FAILED)
         return Preview.model_validate_json(found.read_text(encoding="utf-8"), by_alias=True, by_name=False)
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> int:
+    """Runs the trainer's part of it and returns its exit code.
+
+    Ctrl-C is for this process alone, which ends the other ones: each of them would say where it was just then. What
+    they keep meanwhile, such as data that was fetched, lies in the folder and goes with it.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slipway_trainer.main", "preview", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            **variables.QUIET_ENVIRONMENT,
+            "TOKENIZERS_PARALLELISM": "true",
+            "TMPDIR": folder,
+            **environment,
+        },
+        start_new_session=True,
+        preexec_fn=processes.die_with_parent(signal.SIGKILL),
+    )
+    try:
+        return process.wait()
+    finally:
+        processes.end(process, grace=0)
 
 
 def _arguments(plan: Path, output: Path, wanted: Wanted) -> list[str]:

@@ -56,7 +56,8 @@ class Lengths(Api):
     """Tokens of the rows, before any is cut."""
 
     edges: list[int]
-    """Of the bins, one more than there are counts; the last bin holds all that is longer too."""
+    """Of the bins, one more than there are counts: a bin has what is longer than its first edge and not longer than its
+    second one; the last bin holds all that is longer too."""
     counts: list[float]
     """Rows of each bin."""
     median: int
@@ -161,13 +162,20 @@ class OverlapView(Api):
     training: str
     rule: str
     share: float
+    discounted: str = ""
+    """Why it is none, of what shares boilerplate alone with the training data."""
 
 
 class HeldOutView(Api):
     documents: int = 0
+    """With those that are left out."""
+    left_out: int = 0
+    """Documents that stand in the training data, where the run leaves these out."""
     prompts: int = 0
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
-    """Of the rows looked at."""
+    """Of the rows looked at, the first ones."""
+    more: int = 0
+    """Further ones."""
 
 
 class Preview(Api):

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from rich.console import Console
 
 from slipway.screen.preview import page, sentences, terminal
+from slipway.screen.preview.names import Names
 from slipway_core.protocol.preview import (
     Amount,
     Cost,
@@ -140,6 +141,27 @@ def test_at_a_terminal_it_is_in_colour():
     assert "⟦" not in shown
 
 
+def test_rows_and_names_do_not_steer_the_terminal_and_what_cannot_be_seen_is_shown_by_a_sign():
+    preview = seen(warnings=["/home/me/data/a\x1b[2J.jsonl: the field 'x\u202e' is not used"])
+    steering = Piece(text="a\x1b]0;title\x07\r\n\tb\x00\x7f\x9b2J\u202ecba 床 🙂 مرحبا", layer="Read")
+    preview.stages[0].shown[0].texts[0][1] = steering
+    coloured = printed(preview, force_terminal=True, color_system="standard")
+    for shown in (printed(preview), coloured, page.page(preview)):
+        assert "a␛]0;title␇␍" in shown
+        assert "b␀␡⟨U+009B⟩2J⟨U+202E⟩cba 床 🙂 مرحبا" in shown
+        assert "a␛[2J.jsonl" in shown
+        assert not set("\x00\x07\r\x7f\x9b\u202e") & set(shown)
+    assert "\x1b" not in printed(preview) + page.page(preview)
+
+
+def test_a_name_is_shortened_where_it_begins_and_nowhere_else():
+    names = Names("/data/")
+    assert names.shorten("/data/a.jsonl:1 stands in '/data/b.jsonl'") == "a.jsonl:1 stands in 'b.jsonl'"
+    assert names.shorten("file:///data/a.jsonl: 5 %") == "file://a.jsonl: 5 %"
+    for other in ("/mnt/data/a.jsonl", "s3://data/a.jsonl", "hf://datasets/org/data/a.jsonl"):
+        assert names.shorten(f"{other}: the field") == f"{other}: the field"
+
+
 def test_what_would_end_the_run_comes_last_so_that_it_is_read():
     shown = printed(seen(problems=["/home/me/data/a.jsonl:4: no row"]))
     assert shown.rstrip().splitlines()[-2].startswith("refused a.jsonl:4: no row")
@@ -183,6 +205,27 @@ def test_a_preview_of_nothing_is_shown_too():
     )
     assert "0 tokens in 0 texts" in printed(seen(stages=[nothing]))
     assert "0 tokens in 0 texts" in page.page(seen(stages=[nothing]))
+
+
+def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how_much_is_not_listed():
+    pairs = [
+        OverlapView(held="h.jsonl:1", training="a.jsonl:2", rule="equal", share=1.0),
+        OverlapView(held="h.jsonl:2", training="a.jsonl:3", rule="share", share=0.6, discounted="40% is common"),
+    ]
+    said = list(sentences.held_out(HeldOutView(documents=5, left_out=1, prompts=0, overlaps=pairs, more=7)))
+    assert said[1] == (
+        "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
+    )
+    assert said[3:] == [
+        "h.jsonl:2 shares boilerplate alone with a.jsonl:3: 40% is common",
+        "and 7 more; prepare writes all of them to overlap.jsonl",
+    ]
+
+
+def test_the_last_bin_says_that_it_holds_longer_rows_too():
+    told = Lengths(edges=[0, 32, 64, 96], counts=[600, 370, 30], median=30, p90=50, p99=70, longest=900, above=0.03)
+    assert [sentences.bin_of(told, place) for place in range(3)] == ["1–32", "33–64", "65 and more"]
+    assert sentences.bin_of(told.model_copy(update={"longest": 96}), 2) == "65–96"
 
 
 def test_sizes_are_those_that_a_person_reads():

@@ -93,6 +93,8 @@ BAD = [
     ("data.csv", b'text,id\n"a,1\n', r"data\.csv:2: not a row: unexpected end of data\. .*check the quotes"),
     ("data.csv", b"text,id\ra,1\r", r"data\.csv:1: not a row: .*carriage returns alone: save the file with line feeds"),
     ("data.csv", b"text,text\na,b\n", "has two columns 'text'"),
+    ("data.csv", b"question;answer\na;b\n", r'first line is one column, .* which holds ";"\. Columns are parted by'),
+    ("data.tsv", b"question,answer\na,b\n", r'which holds ","\. Columns are parted by commas, and by tabs in a .tsv'),
     ("data.csv", b"text\na\xff\n", r"data\.csv:2: not UTF-8: byte 0xff at 2"),
     ("data.csv", "text\na\n".encode("utf-16"), r"looks like UTF-16"),
     ("data.csv", "text\na\n".encode("utf-16-le"), r"data\.csv:1: a NUL character.*UTF-16"),

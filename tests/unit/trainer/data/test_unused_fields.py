@@ -88,6 +88,27 @@ def test_a_field_that_says_nothing_or_what_is_done_anyway_is_harmless(tmp_path, 
     assert len(read(tmp_path, row, parse)) == 2
 
 
+@pytest.mark.parametrize(
+    ("row", "parse"),
+    [
+        (conversation(label=False), rows.conversations),
+        ({"prompt": "a", "completion": "b", "label": False}, rows.conversations),
+        ({"prompt": "a", "completion": "b", "label": False}, rows.documents),
+    ],
+)
+def test_an_answer_that_is_an_example_of_a_bad_one_is_not_learned(tmp_path, row, parse):
+    for path in (tmp_path / "data.jsonl", tmp_path / "data.parquet"):
+        if path.suffix == ".jsonl":
+            path.write_text("".join(json.dumps({**row, "label": good}) + "\n" for good in (True, False)))
+        else:
+            parquet.write_table(arrow.Table.from_pylist([{**row, "label": good} for good in (True, False)]), path)
+        with pytest.raises(BadData, match=rf"^{path.name}:2: label false says that its answer is not a good one"):
+            [parse(block) for block in blocks.blocks(path, path.name)]
+    assert len(read(tmp_path, conversation(label=False), rows.prompts)) == 2
+    assert len(read(tmp_path, conversation(label="false"))) == 2
+    assert len(read(tmp_path, {"text": "a", "label": False}, rows.documents)) == 2
+
+
 def test_what_is_not_rendered_of_a_text_is_the_users_own(tmp_path):
     row = {"text": "a", "images": ["a.png"], "tools": [1], "name": "b", "system": "c", "weight": 1}
     assert len(read(tmp_path, row, rows.documents)) == 2

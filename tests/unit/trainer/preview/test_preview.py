@@ -13,7 +13,7 @@ from slipway_trainer.prepare import prepare
 from slipway_trainer.preview import preview, sampled_file
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.preview import Wanted
-from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.errors import BadConfig, BadData
 from slipway_trainer.tokens import tokenizer
 
 CHATS = [chat(f"what is {n}?", f"it is {n} " * (1 + n % 30), "and then?", f"then {n}") for n in range(60)]
@@ -123,11 +123,23 @@ def test_of_large_data_a_part_is_looked_at_and_its_estimates_hold_within_their_m
     files = part.stages[0].files
     assert [file.rows for file in files] == [2000, 500, 1]
     assert files[2].looked_at == 1
-    true, guess = whole.stages[0].tokens, part.stages[0].tokens
-    # The tokenizer that is trained of a part has other words; on this text, nearly the same.
-    assert abs(guess.value - true.value) < guess.margin + 0.02 * true.value
-    assert 0 < guess.margin < 0.1 * true.value
+    for name in ("tokens", "learned", "documents"):
+        true, guess = getattr(whole.stages[0], name), getattr(part.stages[0], name)
+        # The tokenizer that is trained of a part has other words; on this text, nearly the same.
+        assert abs(guess.value - true.value) < guess.margin + 0.02 * true.value
+        assert 0 < guess.margin < 0.1 * true.value
     assert part.stages[0].cost.extent.steps == pytest.approx(whole.stages[0].cost.extent.steps, rel=0.1)
+
+
+def test_a_margin_is_of_what_is_learned_of_the_rows_and_not_of_what_is_cut_from_them(tmp_path, monkeypatch):
+    rng = random.Random(5)
+    rows = [chat(f"{n}?", f"{n}", "more?", "w " * rng.choice([60, 6000])) for n in range(400)]
+    made = plan(chatting(write_rows(tmp_path / "a.jsonl", *rows), max_length=64))
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 600_000)
+    view = previewed(made).stages[0]
+    assert view.files[0].looked_at < 200
+    for told in (view.tokens, view.learned):
+        assert 0 < told.margin < 0.1 * told.value
 
 
 def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):
@@ -160,6 +172,40 @@ def test_data_that_is_not_there_is_named_and_nothing_is_shown(tmp_path):
     seen = previewed(plan(causal(f"file://{tmp_path}/none.jsonl")))
     assert any("there is no such file" in problem for problem in seen.problems)
     assert seen.stages[0].tokens.value == 0
+
+
+@pytest.mark.parametrize("too_long", ["Auto", "Drop"])
+def test_data_of_which_nothing_is_learned_is_refused_as_prepare_refuses_it(tmp_path, too_long):
+    uri = write_rows(tmp_path / "a.jsonl", *(chat(f"what is {n}? " * 9, "it is so") for n in range(4)))
+    short = write_rows(tmp_path / "b.jsonl", chat("a", "b"))
+    for made in (
+        plan(chatting(uri, max_length=16) | {"tooLong": too_long}),
+        plan(chatting(short, max_length=32, validation={"data": [{"uri": uri}]}) | {"tooLong": too_long}),
+        plan(
+            {"name": "mix", "objective": "Chat", "maxLength": 32, "steps": 2, "tooLong": too_long}
+            | {"data": {"train": [{"uri": uri, "proportion": 0.5}, {"uri": short, "proportion": 0.5}]}}
+        ),
+    ):
+        with pytest.raises(BadData) as refused:
+            prepared(tmp_path, made)
+        assert previewed(made).problems == [str(refused.value)]
+
+
+def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_without_a_word(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "MOST_OVERLAPS", 2)
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(20))
+    held = write_rows(tmp_path / "h.jsonl", *numbered(3), *numbered(2, start=20))
+    view = previewed(plan(causal(uri), data=[{"uri": held}], onOverlap="Drop")).held_out
+    assert (view.documents, view.left_out, len(view.overlaps), view.more) == (5, 3, 2, 1)
+
+
+def test_fields_that_are_not_used_are_named_or_counted(tmp_path):
+    row = text("a ship") | dict.fromkeys("uvwxy", 1)
+    warned = previewed(plan(causal(write_rows(tmp_path / "a.jsonl", row)))).warnings
+    assert [line.partition("jsonl: ")[2] for line in warned] == [
+        *(f"the field {name!r} of 1 of 1 rows is not used" for name in "uvw"),
+        "nor are 2 other fields",
+    ]
 
 
 def test_a_mixture_is_told_by_source(tmp_path):

@@ -40,6 +40,8 @@ class Encoded:
     several texts those of the longest."""
     lines: np.ndarray
     """int64 [rows]: line of each row."""
+    became: np.ndarray
+    """int64 [rows]: how many of the documents each row became."""
 
 
 @dataclass
@@ -400,16 +402,19 @@ class _Output:
         self._learn: list[bool] = []
         self._whole: list[int] = []
         self._lines: list[int] = []
+        self._became: list[int] = []
 
     def start(self, row: rows.Document | Conversation, tokens: int) -> None:
         """Begins a row, of which as many tokens stand in its file."""
         self.counts.saw(row)
         self._whole.append(tokens)
         self._lines.append(row.line)
+        self._became.append(0)
 
     def add(self, tokens: list[int], learn: list[bool] | None = None) -> None:
         self._tokens += tokens
         self._lengths.append(len(tokens))
+        self._became[-1] += 1
         self._learn += learn or []
         self.counts.documents += 1
         self.counts.tokens += len(tokens)
@@ -422,6 +427,7 @@ class _Output:
             learn=np.array(self._learn, bool) if masked else None,
             whole=np.array(self._whole, np.int64),
             lines=np.array(self._lines, np.int64),
+            became=np.array(self._became, np.int64),
         )
 
 

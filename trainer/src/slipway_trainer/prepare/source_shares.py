@@ -98,15 +98,20 @@ def _asked(stage: Stage, sources: Sequence[Input], counts: Sequence[SourceCounts
     temperature = stage.data.temperature
     if temperature is None:
         for source, count, share in zip(sources, counts, stage.data.proportions, strict=True):
-            if not count.documents:
-                raise BadData(
-                    f"{source.field}: {source.uri}: {_nothing_of(count)}, so it cannot be {share:.6g} of what the "
-                    "stage sees. Give it rows, or take it out"
-                )
+            refuse_empty(source, count, share)
         parts = list(stage.data.proportions)
     else:
         parts = [count.tokens ** (1 / temperature) if count.tokens else 0.0 for count in counts]
     return [part / sum(parts) for part in parts]
+
+
+def refuse_empty(source: Input, count: SourceCounts, share: float) -> None:
+    """Raises BadData where a source that is to have a share has nothing to learn."""
+    if not count.documents:
+        raise BadData(
+            f"{source.field}: {source.uri}: {_nothing_of(count)}, so it cannot be {share:.6g} of what the stage sees. "
+            "Give it rows, or take it out"
+        )
 
 
 def _nothing_of(count: SourceCounts) -> str:

@@ -82,7 +82,7 @@ def write(
             jobs = _jobs(found.validation)
             counts |= _tokenise(encoder, jobs, "validation", writers, by_source, workers, say, told)
         for name in sources:
-            _refuse_empty(stage, name, counts.get(name))
+            refuse_empty(stage, name, counts.get(name))
         if stage.data.mixed:
             say(f"mixing the sources of {stage.name}")
         shares = source_shares.find(stage, found.train, by_source, writers["train"].lengths)
@@ -165,7 +165,8 @@ def _jobs(found: Iterable[Input], left_out: LeftOut | None = None) -> Iterator[t
         yield source, Job(block, own)
 
 
-def _refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
+def refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
+    """Raises BadData when a split of a stage ends up with nothing to learn; `counts` is None where it has no row."""
     if counts is None or counts.rows == 0:
         raise BadData(f"stage {stage.name}: its {split} data holds no row")
     if counts.documents == 0 and counts.dropped:

@@ -139,7 +139,7 @@ def extent_of(stage: Stage, tallies: Sequence[Tally]) -> tuple[Extent, list[Sour
     Steps are those of the training where all rows were looked at and no source has a share, and else told from how full
     the packed rows are.
     """
-    by_source = _by_source(tallies)
+    by_source = tallies_by_source(tallies)
     tokens = {field: sum(t.scale * float(t.documents.sum()) for t in own) for field, own in by_source.items()}
     epoch = sum(own[0].source.weight * tokens[field] for field, own in by_source.items())
     sequences = row_stream.sequences_of(stage)
@@ -180,7 +180,7 @@ def extent_of(stage: Stage, tallies: Sequence[Tally]) -> tuple[Extent, list[Sour
     return extent, views
 
 
-def _by_source(tallies: Sequence[Tally]) -> dict[str, list[Tally]]:
+def tallies_by_source(tallies: Sequence[Tally]) -> dict[str, list[Tally]]:
     """Returns the files of each source, by its field."""
     found: dict[str, list[Tally]] = {}
     for one in tallies:

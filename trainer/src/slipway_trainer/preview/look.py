@@ -68,6 +68,10 @@ class Look:
         """Whether some tokens of a stage's data are not learned."""
         return stage.objective == "Chat" or any(self._of(stage, file.key).prompted for file in stage.files)
 
+    def faultless(self, stage: StageInputs) -> bool:
+        """Whether nothing is wrong with any file of a stage as the plan has it."""
+        return not any(self._of(stage, file.key).problems for file in stage.files)
+
     @property
     def characters(self) -> int:
         return sum(looked.characters for looked in self.files.values())

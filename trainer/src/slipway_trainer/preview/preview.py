@@ -25,7 +25,7 @@ from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.prepare import preflight, prompt_check, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare import preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import cost, devices, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
@@ -58,6 +58,8 @@ class _Encoded:
     encoder: Encoder
     train: list[Tally] = field(default_factory=list[Tally])
     validation: list[Tally] = field(default_factory=list[Tally])
+    faulty: bool = False
+    """Whether some rows could not be encoded."""
 
 
 def of_plan(plan: Plan, wanted: Wanted, beside: Beside, say: Say) -> Preview:
@@ -106,6 +108,10 @@ class _See:
         if words is not None:
             self._try(lambda: prompt_check.check(held, words.words, preflight.longest(self.plan, base)))
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
+            for stage in self.plan.stages:
+                own = encoded.get(stage.name)
+                if own is not None and not own.faulty and seen.faultless(found.stages[stage.name]):
+                    self._refuse_nothing(stage, own)
             costs = self._try(lambda: self._costs(base, words, encoded)) or costs
         stages = [
             self._stage(stage, found, seen, encoded.get(stage.name), costs.stages.get(stage.name), words)
@@ -122,7 +128,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(held, seen),
+            held_out=_held(held, seen, drop=self.plan.evaluation.on_overlap == "Drop"),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -177,10 +183,25 @@ class _See:
             for file in _files(source):
                 made.validation.append(own := Tally(source, file))
                 failures += _fill(encoder, own, own)
+        made.faulty = bool(failures)
         self.problems += failures[:MOST_PROBLEMS]
         if (more := len(failures) - MOST_PROBLEMS) > 0:
             self.problems.append(f"stage {stage.name}: {more} more parts of its data hold such rows")
         return made
+
+    def _refuse_nothing(self, stage: Stage, made: _Encoded) -> None:
+        """Notes where nothing is learned of a split or of a source with a share, as prepare refuses it.
+
+        Of data of which a part was looked at, that is not known; then the share of the rows that are cut is a warning.
+        """
+        for split, tallies in {"train": made.train, "validation": made.validation}.items():
+            if tallies and _whole(tallies):
+                self._try(lambda s=split, t=tallies: stage_shards.refuse_empty(stage, s, tally.counts_of(t)))
+        for own in cost.tallies_by_source(made.train).values():
+            if (share := own[0].proportion) is not None and _whole(own):
+                counts = source_shares.SourceCounts()
+                counts.add(tally.counts_of(own))
+                self._try(lambda s=own[0].source, c=counts, p=share: source_shares.refuse_empty(s, c, p))
 
     def _stage(
         self,
@@ -201,10 +222,12 @@ class _See:
             max_length=stage.max_length,
             files=files,
             rows=rows,
-            documents=tally.share_of(train, "documents"),
-            tokens=tally.tokens(train),
-            learned=tally.share_of(train, "learned_tokens"),
-            validation_tokens=tally.tokens(made.validation) if made is not None and made.validation else None,
+            documents=tally.total_of(train, "documents"),
+            tokens=tally.total_of(train, "tokens"),
+            learned=tally.total_of(train, "learned_tokens"),
+            validation_tokens=tally.total_of(made.validation, "tokens")
+            if made is not None and made.validation
+            else None,
             fates=tally.fates(train),
             duplicates=0 if stage.data.deduplicate != "None" else len(keys) - len(np.unique(keys)),
             lengths=tally.lengths(train, stage.max_length),
@@ -221,6 +244,10 @@ class _See:
         if made is not None:
             self.warnings += list(_warnings(stage, view, train))
         return view
+
+
+def _whole(tallies: Sequence[Tally]) -> bool:
+    return all(one.looked_at == one.rows for one in tallies)
 
 
 def _files(source: Input) -> Iterator[SampledFile]:
@@ -286,17 +313,28 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
     for file in view.files:
         for name, count in list(file.unused.items())[:MOST_PROBLEMS]:
             yield f"{file.name}: the field {name!r} of {count:,} of {file.looked_at:,} rows is not used"
+        if (more := len(file.unused) - MOST_PROBLEMS) > 0:
+            yield f"{file.name}: nor are {more} other fields"
 
 
-def _held(held: HeldOut, seen: Look) -> HeldOutView:
+def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
     pairs = seen.overlaps.pairs
+    apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
         documents=len(held.documents),
+        left_out=len(held.documents) - len(apart.documents),
         prompts=len(held.prompts),
         overlaps=[
-            OverlapView(held=p["held"], training=p["training"], rule=p["rule"], share=p["share"])
+            OverlapView(
+                held=p["held"],
+                training=p["training"],
+                rule=p["rule"],
+                share=p["share"],
+                discounted=p.get("discounted", ""),
+            )
             for p in pairs[:MOST_OVERLAPS]
         ],
+        more=max(0, len(pairs) - MOST_OVERLAPS),
     )
 
 

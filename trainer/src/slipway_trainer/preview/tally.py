@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -48,6 +50,8 @@ class Tally:
     """Rows longer than maxLength: file, line and tokens."""
     unlearned: int = 0
     """Documents of which no token is learned."""
+    squares: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of what each row gives, squared: the sum over rows."""
     left_out: int = 0
     """Rows that say the same as others, and that the stage leaves out."""
 
@@ -60,11 +64,22 @@ class Tally:
             for line, tokens in zip(encoded.lines.tolist(), encoded.whole.tolist(), strict=True)
             if tokens > max_length and len(self.long) < _EXAMPLES
         ]
-        if encoded.learn is not None and len(encoded.lengths):
-            starts = np.cumsum(encoded.lengths) - encoded.lengths
-            learned = encoded.learn.copy()
-            learned[starts] = False  # The first token of a document is no target.
-            self.unlearned += int((np.add.reduceat(learned, starts) == 0).sum())
+        if not len(encoded.lengths):
+            return
+        starts = np.cumsum(encoded.lengths) - encoded.lengths
+        learned = encoded.lengths - 1
+        if encoded.learn is not None:
+            targets = encoded.learn.copy()
+            targets[starts] = False  # The first token of a document is no target.
+            learned = np.add.reduceat(targets, starts, dtype=np.int64)
+            self.unlearned += int((learned == 0).sum())
+        row = np.repeat(np.arange(len(encoded.became)), encoded.became)
+        for name, amounts in (
+            ("documents", np.ones(len(row))),
+            ("tokens", encoded.lengths),
+            ("learned_tokens", learned),
+        ):
+            self.squares[name] += float((np.bincount(row, amounts) ** 2).sum())
 
     @property
     def rows(self) -> int:
@@ -90,24 +105,33 @@ class Tally:
         return np.concatenate([np.zeros(0, np.int64), *self.whole])
 
 
-def tokens(tallies: Iterable[Tally]) -> Amount:
-    """Returns the tokens of all rows.
+def counts_of(tallies: Iterable[Tally]) -> Counts:
+    """Returns what became of the rows that were looked at."""
+    found = Counts()
+    for one in tallies:
+        found.add(one.counts)
+    return found
+
+
+def total_of(tallies: Iterable[Tally], name: Literal["documents", "tokens", "learned_tokens"]) -> Amount:
+    """Returns how many of something all rows give together.
 
     Of each file the mean of the rows looked at, times its rows: the estimate of a stratified sample, with the variance
-    of one drawn without replacement (Cochran, Sampling Techniques, 1977, 5.4).
+    of one drawn without replacement (Cochran, Sampling Techniques, 1977, 5.4). Rows that are set aside or left out give
+    nothing, and count among those looked at.
     """
     value = variance = 0.0
     for tally in tallies:
-        value += tally.scale * tally.counts.tokens
-        found = tally.row_lengths
-        if len(found) > 1 and tally.looked_at < tally.rows:
-            left_out = 1 - tally.looked_at / tally.rows
-            variance += (tally.scale * len(found)) ** 2 * left_out * float(found.var(ddof=1)) / len(found)
+        given, looked_at = getattr(tally.counts, name), tally.looked_at
+        value += tally.scale * given
+        if 1 < looked_at < tally.rows:
+            spread = (tally.squares[name] - given**2 / looked_at) / (looked_at - 1)
+            variance += tally.rows**2 * (1 - looked_at / tally.rows) * spread / looked_at
     return Amount(value=round(value), margin=round(_Z * variance**0.5))
 
 
 def share_of(tallies: Sequence[Tally], name: str) -> Amount:
-    """Returns how many there are of something that Counts counts, with the margin of a share of the rows."""
+    """Returns how many rows there are of some kind that Counts counts, with the margin of a share of the rows."""
     value = variance = 0.0
     for tally in tallies:
         count = tally.left_out if name == "left_out" else getattr(tally.counts, name)
@@ -143,8 +167,11 @@ def lengths(tallies: Sequence[Tally], max_length: int) -> Lengths | None:
     median, p90, p99 = (int(whole[order][np.searchsorted(reached, part - 1e-12)]) for part in (0.5, 0.9, 0.99))
     # With maxLength on it where that is near, and otherwise as far as nearly all rows reach.
     top = max_length if p99 < max_length <= 2 * p99 else p99
-    edges = list(range(0, _BINS * -(-max(top, 1) // _BINS) + 1, -(-max(top, 1) // _BINS)))
-    counts, _ = np.histogram(np.minimum(whole, edges[-1]), edges, weights=scales)
+    wide = -(-max(top, 1) // _BINS)
+    edges = list(range(0, _BINS * wide + 1, wide))
+    if whole.max() > edges[-1]:
+        edges.append(edges[-1] + wide)  # Apart, so that what is cut does not stand below maxLength.
+    counts, _ = np.histogram(np.clip(whole - 1, 0, edges[-1] - 1), edges, weights=scales)
     return Lengths(
         edges=edges,
         counts=[round(float(count), 1) for count in counts],

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os.path
+import re
 from dataclasses import dataclass
 
 from slipway_core.protocol.preview import Preview
+
+_BEGINS = r"""(?:(?<=file://)|(?<![^\s"'(=\[]))"""
+"""Before a name: /mnt/data/a.jsonl and s3://data/a.jsonl do not lie in /data/."""
 
 
 @dataclass(frozen=True)
@@ -22,4 +26,4 @@ class Names:
 
     def shorten(self, text: str) -> str:
         """Returns a text with the names in it shortened."""
-        return text.replace(self.folder, "") if self.folder else text
+        return re.sub(_BEGINS + re.escape(self.folder), "", text) if self.folder else text

@@ -9,6 +9,7 @@ from string import Template
 
 from slipway.screen.preview import sentences
 from slipway.screen.preview.names import Names
+from slipway.screen.preview.visible import visible
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
 _CLASSES: dict[Layer, str] = {"Read": "r", "Learned": "l", "Special": "s", "SpecialLearned": "s l"}
@@ -17,6 +18,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 150, 6, 22, 16
 
 def page(preview: Preview) -> str:
     """Returns the page as HTML."""
+    preview = visible(preview)
     names = Names.of(preview)
     frame = Template((resources.files("slipway.screen.preview") / "page.html").read_text(encoding="utf-8"))
     return frame.substitute(
@@ -36,9 +38,9 @@ def _messages(preview: Preview, names: Names) -> Iterator[str]:
 
 
 def _stage(stage: StageView, names: Names) -> str:
-    cost = sentences.cost(stage.cost) if stage.cost is not None else ()
-    lines = [names.shorten(line) for line in (*sentences.tokens(stage), *cost)]
-    parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names), _list(lines)]
+    lines = [*sentences.tokens(stage), *(sentences.cost(stage.cost) if stage.cost is not None else ())]
+    parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names)]
+    parts.append(_list(map(names.shorten, lines)))
     if stage.lengths is not None:
         caption = escape(sentences.lengths(stage.lengths, stage.max_length))
         parts.append(
@@ -75,13 +77,14 @@ def _histogram(lengths: Lengths, max_length: int) -> str:
         return _LEFT + wide * tokens / last
 
     bars = []
-    for low, above, count in zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False):
+    for place, count in enumerate(lengths.counts):
+        low, above = lengths.edges[place], lengths.edges[place + 1]
         tall = high * count / most
         left, right = across(low), across(above)
         bars.append(
             f'<rect class="{"over" if low >= max_length else "bar"}" x="{left + 1:.1f}" y="{_TOP + high - tall:.1f}" '
-            f'width="{right - left - 2:.1f}" height="{tall:.1f}"><title>{low:,} to {above:,} tokens: {count:,.0f} rows'
-            "</title></rect>"
+            f'width="{right - left - 2:.1f}" height="{tall:.1f}">'
+            f"<title>{sentences.bin_of(lengths, place)} tokens: {count:,.0f} rows</title></rect>"
         )
     base = _TOP + high
     marks = [f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_WIDTH - _LEFT}" y2="{base}"/>']
@@ -90,11 +93,11 @@ def _histogram(lengths: Lengths, max_length: int) -> str:
         for edge, anchor in ((0, "start"), (lengths.edges[len(lengths.edges) // 2], "middle"), (last, "end"))
     ]
     if max_length <= last:
-        place = across(max_length)
-        anchor = "end" if place > _WIDTH / 2 else "start"
+        limit = across(max_length)
+        anchor = "end" if limit > _WIDTH / 2 else "start"
         marks.append(
-            f'<line class="limit" x1="{place:.1f}" y1="2" x2="{place:.1f}" y2="{base}"/>'
-            f'<text class="limit" x="{place + (-4 if anchor == "end" else 4):.1f}" y="11" text-anchor="{anchor}">'
+            f'<line class="limit" x1="{limit:.1f}" y1="2" x2="{limit:.1f}" y2="{base}"/>'
+            f'<text class="limit" x="{limit + (-4 if anchor == "end" else 4):.1f}" y="11" text-anchor="{anchor}">'
             f"maxLength {max_length:,}</text>"
         )
     return (

@@ -66,6 +66,12 @@ def tokens(view: StageView) -> Iterator[str]:
         yield f"{view.duplicates:,} rows say the same as one before them, and are learned again"
 
 
+def bin_of(view: Lengths, place: int) -> str:
+    """Returns how many tokens the rows of a bin have."""
+    low, high = view.edges[place] + 1, view.edges[place + 1]
+    return f"{low:,} and more" if view.longest > high and place == len(view.counts) - 1 else f"{low:,}–{high:,}"
+
+
 def lengths(view: Lengths, max_length: int) -> str:
     above = f"{view.above:.1%} are longer than maxLength {max_length:,}" if view.above else "none is cut"
     return (
@@ -107,8 +113,18 @@ def held_out(view: HeldOutView) -> Iterator[str]:
     """Yields how much is held out, and what of it stands in the training data."""
     if view.documents or view.prompts:
         yield f"{view.documents:,} held-out documents and {view.prompts:,} prompts"
+    if view.left_out:
+        yield (
+            f"{view.left_out:,} of these documents stand in the training data and are left out (onOverlap: Drop); "
+            f"{view.documents - view.left_out:,} are judged by"
+        )
     for pair in view.overlaps:
-        yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
+        if pair.discounted:
+            yield f"{pair.held} shares boilerplate alone with {pair.training}: {pair.discounted}"
+        else:
+            yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
+    if view.more:
+        yield f"and {view.more:,} more; prepare writes all of them to overlap.jsonl"
 
 
 def _fate(fate: Fate) -> str:

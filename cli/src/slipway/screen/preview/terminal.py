@@ -12,6 +12,7 @@ from rich.text import Text
 
 from slipway.screen.preview import sentences
 from slipway.screen.preview.names import Names
+from slipway.screen.preview.visible import visible
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
 _STYLES: dict[Layer, str] = {
@@ -26,6 +27,7 @@ _LEARNED = ("SpecialLearned", "Learned")
 
 def show(preview: Preview, screen: Console) -> None:
     """Prints a preview."""
+    preview = visible(preview)
     names = Names.of(preview)
     screen.print(Text(preview.run, "bold"), Text(sentences.about(preview)))
     screen.print(Text(sentences.looked_at(preview), "dim"))
@@ -79,10 +81,10 @@ def _histogram(lengths: Lengths, max_length: int) -> RenderableType:
     most = max(*lengths.counts, 1.0)
     filled = [place for place, count in enumerate(lengths.counts) if count]
     for place in range(filled[0], filled[-1] + 1):
-        low, high, count = lengths.edges[place], lengths.edges[place + 1], lengths.counts[place]
+        low, count = lengths.edges[place], lengths.counts[place]
         bar = "█" * round(_BAR * count / most) or ("▏" if count else "")
         table.add_row(
-            Text(f"{low:,}–{high:,}", "dim"),
+            Text(sentences.bin_of(lengths, place), "dim"),
             Text.assemble((bar, "red" if low >= max_length else "cyan"), (f" {count:,.0f}" if count else "", "dim")),
         )
     return table
@@ -100,6 +102,7 @@ def _text(pieces: Iterable[Piece], *, coloured: bool) -> Text:
     text = Text()
     for part, style in _parts(pieces, coloured=coloured):
         text.append(part, style)
+    text.expand_tabs(8)  # Rich measures a tab as one cell, and would break the line where there is room.
     return text
 
 

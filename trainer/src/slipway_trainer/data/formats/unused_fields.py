@@ -25,9 +25,14 @@ _ANSWERS = {"assistant", "gpt", "function_call"}
 _MASKS = ("loss_mask", "mask", "train_detail")
 _LEARNED_OF_ROW = ("weight", "train", "loss", "loss_weight", "loss_scale", "sample_weight", "loss_mask")
 _OF_TURN = frozenset((*_RENDERED_OF_TURN, *_AMOUNTS, *_MASKS))
-_OF_ROW = frozenset((*_RENDERED_OF_ROW, *_LEARNED_OF_ROW))
+_JUDGED = "label"
+"""Of a row: false where its answer is an example of a bad one, in preferences that are not paired (KTO). Anything else
+that stands there is the user's own."""
 COLUMNS = (*_RENDERED_OF_ROW, *_LEARNED_OF_ROW)
-"""Of a row; a Parquet file is asked for these too."""
+"""Of a row."""
+READ = (*COLUMNS, _JUDGED)
+"""What a Parquet file is asked for, too."""
+_OF_ROW = frozenset(READ)
 
 
 def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | None:
@@ -40,6 +45,11 @@ def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | N
     turns = list(_turns(row)) if rendered else []
     if not turns and _OF_ROW.isdisjoint(row):
         return None  # As nearly all rows are.
+    if learned and row.get(_JUDGED) is False and (rendered or "completion" in row):
+        return (
+            "label false says that its answer is not a good one, and it would be learned like any other. Remove the "
+            "row, or the field if it means something else"
+        )
     lost = _unrendered(row, turns) if rendered else []
     if lost and any(name.partition(" ")[0] in _MEDIA for name in lost):
         return f"{_listed(lost)} would be lost: models of text alone are trained. Remove the row, or the field"

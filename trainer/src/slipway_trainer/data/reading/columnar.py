@@ -17,7 +17,7 @@ from slipway_trainer.step.errors import BadData
 if TYPE_CHECKING:
     import pyarrow
 
-_KNOWN = (*row_format.COLUMNS, *unused_fields.COLUMNS)
+_KNOWN = (*row_format.COLUMNS, *unused_fields.READ)
 _FILE_MAGIC = b"ARROW1"
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 

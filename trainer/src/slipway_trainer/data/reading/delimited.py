@@ -72,6 +72,11 @@ def _block(name: str, rows: list[str], lines: list[int]) -> Block:
 def _header(name: str, values: list[str]) -> list[str]:
     if twice := next((value for value in values if values.count(value) > 1), None):
         raise BadData(f"{name}: has two columns {twice!r}. Keep one of them")
+    if len(values) == 1 and (other := next((sign for sign in ";\t|," if sign in values[0]), None)):
+        raise BadData(
+            f"{name}: its first line is one column, {shown(values[0])}, which holds {shown(other)}. Columns are parted "
+            "by commas, and by tabs in a .tsv: save the file so"
+        )
     return values
 
 
