@@ -6,11 +6,13 @@ that takes a conversation goes through vLLM's renderer; this one differs from it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
 from tokenizers import Tokenizer
+from vllm.entrypoints.anthropic import api_router as messages_router
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers import hf
 from vllm.renderers.mistral import MistralRenderer
@@ -28,6 +30,15 @@ _SETTINGS = ("chat_template", "tokenize", "add_generation_prompt", "continue_fin
 def register() -> None:
     """Makes vLLM take this renderer where it would take its own for tokenizers of the hub. Called before the engine."""
     RENDERER_REGISTRY.renderers["hf"] = (ChatRenderer.__module__, ChatRenderer.__name__)
+    logging.getLogger(messages_router.__name__).addFilter(quiet_refusal)
+
+
+def quiet_refusal(record: logging.LogRecord) -> bool:
+    """Takes the traceback from the record of a message that is refused: it is the client's mistake, and a 400."""
+    if record.exc_info and isinstance(record.exc_info[1], VLLMValidationError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
 
 
 def refused_tokens(renderer: Any) -> ControlTokens | None:
