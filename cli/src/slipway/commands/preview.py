@@ -33,7 +33,7 @@ def preview(
 
     Reads the data and trains nothing. Exit code 2 when something of it would be refused.
     """
-    from slipway.exit_codes import BadInput
+    from slipway.exit_codes import BAD_INPUT, DONE, BadInput
     from slipway.local import previewing
     from slipway.screen.preview import page, terminal
     from slipway.screen.printing import console
@@ -49,4 +49,4 @@ def preview(
         text = found.model_dump_json(by_alias=True, indent=2) if output.suffix.lower() == ".json" else page.page(found)
         output.write_text(text, encoding="utf-8")
         print(f"{output}: refused: {len(found.problems)}, warnings: {len(found.warnings)}")
-    raise typer.Exit(2 if found.problems else 0)
+    raise typer.Exit(BAD_INPUT if found.problems else DONE)

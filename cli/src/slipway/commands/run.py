@@ -37,15 +37,11 @@ def run(
 def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
     from slipway import named_files
-    from slipway.exit_codes import BadInput
-    from slipway.local.runs.sources import missing_runs
+    from slipway.local.runs import sources
     from slipway.local.state import State
     from slipway_core.documents import loading
 
     run = loading.load_run(named_files.read(file), str(file), overrides=sets)
     state = State.below(workdir)
     if not state.run(run.name).exists():
-        missing = [f"{sentence}; correct the path" for sentence in named_files.missing_files(run, file.parent)]
-        missing += missing_runs(run, state)
-        if missing:
-            raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))
+        sources.require(run, file, state)

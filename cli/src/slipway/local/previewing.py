@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import named_files
-from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
+from slipway.exit_codes import BAD_INPUT, FAILED, CliError
 from slipway.local import processes
-from slipway.local.runs.sources import missing_runs
+from slipway.local.runs import sources
 from slipway.local.state import State
 from slipway_core.documents import loading
 from slipway_core.protocol import variables
@@ -36,17 +36,16 @@ def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -
     """
     run = loading.load_run(named_files.read(file), str(file), overrides=sets)
     state = State.below(workdir)
-    missing = [f"{sentence}; correct the path" for sentence in named_files.missing_files(run, file.parent)]
-    missing += missing_runs(run, state)
-    if missing:
-        raise BadInput("\n".join(f"{file}: {sentence}" for sentence in missing))
+    sources.require(run, file, state)
     plan = named_files.plan_of(run, file)
     with tempfile.TemporaryDirectory(prefix="slipway-preview-", ignore_cleanup_errors=True) as folder:
         written, found = Path(folder) / "plan.json", Path(folder) / "preview.json"
         written.write_text(plan.to_json(), encoding="utf-8")
         code = _run(_arguments(written, found, wanted), {variables.RUNS_VARIABLE: str(state.root / "runs")}, folder)
         if not found.exists():
-            raise CliError(f"{file}: cannot be previewed; the reason stands above", BAD_INPUT if code == 2 else FAILED)
+            raise CliError(
+                f"{file}: cannot be previewed; the reason stands above", BAD_INPUT if code == BAD_INPUT else FAILED
+            )
         return Preview.model_validate_json(found.read_text(encoding="utf-8"), by_alias=True, by_name=False)
 
 

@@ -6,6 +6,7 @@ which is why it rests on a fixed mixing function and not on a library's random g
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,14 @@ class Documents(Protocol):
     def lengths(self) -> np.ndarray: ...
     @property
     def weights(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class DocumentList:
+    """Documents of which no more is known."""
+
+    lengths: np.ndarray
+    weights: np.ndarray
 
 
 def epoch(shards: Documents, *, seed: int, epoch: int, max_length: int) -> Bins:

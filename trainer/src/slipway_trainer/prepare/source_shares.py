@@ -12,6 +12,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.mixed_rows import MixedRows
 from slipway_trainer.batches.mixture import Mixture, SourceShare
+from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.data.encode import Counts
 from slipway_trainer.data.inputs import Input
 from slipway_trainer.step.errors import BadData
@@ -30,15 +31,6 @@ class SourceCounts:
         self.rows += counts.rows
         self.documents += counts.documents
         self.tokens += counts.tokens
-
-
-@dataclass(frozen=True)
-class _Documents:
-    lengths: np.ndarray
-
-    @property
-    def weights(self) -> np.ndarray:
-        return np.ones(len(self.lengths), np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ def find(stage: Stage, sources: Sequence[Input], counts: Mapping[str, SourceCoun
         return Shares(None, list(_report(sources, own, [None] * len(own), seen, times)))
     asked = _asked(stage, sources, own)
     mixture = Mixture(tuple(SourceShare(count.documents, share) for count, share in zip(own, asked, strict=True)))
-    rows = mixed_rows.of_stage(stage, _Documents(lengths), mixture)
+    rows = mixed_rows.of_stage(stage, DocumentList(lengths, np.ones(len(lengths), np.float32)), mixture)
     assert isinstance(rows, MixedRows)
     windows, times_seen = [], np.zeros(len(lengths), np.int64)
     for bins in rows.windows():

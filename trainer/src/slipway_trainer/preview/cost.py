@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.mixed_rows import MixedRows
 from slipway_trainer.batches.mixture import Mixture, SourceShare
+from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.prepare import preflight
 from slipway_trainer.preview import devices
@@ -35,12 +35,6 @@ _MOST_DOCUMENTS = 1 << 20
 """That are packed to see how much padding there is."""
 _PACKED_ROWS = 1024
 """Of a mixture that are packed for that."""
-
-
-@dataclass(frozen=True)
-class _Documents:
-    lengths: np.ndarray
-    weights: np.ndarray
 
 
 class Costs(NamedTuple):
@@ -153,7 +147,7 @@ def extent_of(stage: Stage, tallies: Sequence[Tally]) -> tuple[Extent, list[Sour
         weights = np.concatenate([np.full(len(t.documents), t.source.weight * t.scale) for t in tallies])
         # Of very many documents a part is packed; it leaves as much padding.
         part = min(1.0, _MOST_DOCUMENTS / max(1.0, float(weights.sum())))
-        stream = RowStream(_Documents(lengths, weights * part), seed=stage.seed, max_length=stage.max_length)
+        stream = RowStream(DocumentList(lengths, weights * part), seed=stage.seed, max_length=stage.max_length)
         rows = stream.first_row(1)
         filled = stream.tokens(stream.rows(0, rows)) / (rows * stage.max_length)
         if part == 1.0 and stage.tokens is None and all(t.looked_at == t.rows for t in tallies):
@@ -211,7 +205,7 @@ def _filled_of_mixture(stage: Stage, by_source: dict[str, list[Tally]], shares: 
     """Returns how full the packed rows of a mixture are, by its first ones."""
     lengths = [np.concatenate([t.documents for t in own]) for own in by_source.values()]
     mixture = Mixture(tuple(SourceShare(len(own), share) for own, share in zip(lengths, shares.values(), strict=True)))
-    documents = _Documents(np.concatenate(lengths), np.ones(sum(map(len, lengths))))
+    documents = DocumentList(np.concatenate(lengths), np.ones(sum(map(len, lengths))))
     wanted = _PACKED_ROWS if stage.steps is None else min(_PACKED_ROWS, stage.steps * row_stream.sequences_of(stage))
     rows = MixedRows(documents, mixture, seed=stage.seed, max_length=stage.max_length, rows=wanted)
     return rows.tokens(rows.rows(0, rows.end)) / (rows.end * stage.max_length)
