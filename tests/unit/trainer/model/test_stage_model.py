@@ -12,7 +12,8 @@ from slipway_core.resources.model import Scratch
 from slipway_trainer.evaluation import perplexity
 from slipway_trainer.model import stage_model
 from slipway_trainer.model.new_model import scratch_config
-from slipway_trainer.model.vocabulary import fit_vocabulary, rounded
+from slipway_trainer.model.scratch_shape import rounded
+from slipway_trainer.model.vocabulary import fit_vocabulary
 from slipway_trainer.step.errors import BadArtifact, BadModel
 
 

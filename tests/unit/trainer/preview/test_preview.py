@@ -2,10 +2,13 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, workspace, write_rows
 
+from slipway_core.protocol.preview import Preview
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
@@ -157,6 +160,20 @@ def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):
     )
     with pytest.raises(BadConfig, match=r"--device H1000: is not known. These are: CPU, T4"):
         previewed(plan(causal(uri)), device="H1000")
+
+
+def test_a_preview_of_a_new_model_does_not_wait_for_torch(tmp_path):
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", *numbered(50))))
+    (tmp_path / "plan.json").write_text(made.to_json(), encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from slipway_trainer.step import startup; startup.prepare_process();"
+        "from slipway_trainer.preview.main import write;"
+        "code = write(Path('plan.json'), Path('seen.json'), device='H100', tokens_per_second=None, rows=3);"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    seen = Preview.model_validate_json((tmp_path / "seen.json").read_text(encoding="utf-8"))
+    assert seen.stages[0].cost.parameters > 100_000
 
 
 def test_a_stage_after_one_with_an_adapter_trains_all_weights(tmp_path):

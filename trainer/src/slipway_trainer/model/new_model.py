@@ -7,19 +7,18 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from slipway_core.resources.model import Scratch
-from slipway_trainer.model.vocabulary import VOCABULARY_STEP, rounded
+from slipway_trainer.model.scratch_shape import VOCABULARY_STEP, intermediate_size, rounded
 from slipway_trainer.tokens.tokenizer import id_count
 
 
 def scratch_config(scratch: Scratch, words: PreTrainedTokenizerBase | None) -> PretrainedConfig:
     """Returns the configuration of a new model for a tokenizer; without one it has the layers, but no vocabulary."""
-    intermediate = scratch.intermediate_size or -(-scratch.hidden_size * 8 // 3 // 32) * 32
     specific: dict[str, Any] = {"mistral": {"sliding_window": None}}.get(scratch.architecture, {})
     return AutoConfig.for_model(
         scratch.architecture,
         vocab_size=rounded(id_count(words)) if words else VOCABULARY_STEP,
         hidden_size=scratch.hidden_size,
-        intermediate_size=intermediate,
+        intermediate_size=intermediate_size(scratch),
         num_hidden_layers=scratch.layers,
         num_attention_heads=scratch.heads,
         num_key_value_heads=scratch.kv_heads or scratch.heads,

@@ -6,14 +6,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.model.scratch_shape import rounded
 from slipway_trainer.tokens.tokenizer import id_count
-
-VOCABULARY_STEP = 64
-"""Rows of an embedding are a multiple of it: matrix products are slow on odd sizes."""
-
-
-def rounded(ids: int) -> int:
-    return -(-ids // VOCABULARY_STEP) * VOCABULARY_STEP
 
 
 def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,10 +17,12 @@ from slipway_trainer.batches.mixed_rows import MixedRows
 from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.batches.row_stream import RowStream
+from slipway_trainer.model import scratch_shape
 from slipway_trainer.prepare import preflight
 from slipway_trainer.preview import devices
 from slipway_trainer.preview.devices import Device
 from slipway_trainer.preview.tally import Tally
+from slipway_trainer.tokens.tokenizer import id_count
 from slipway_trainer.training import memory
 from slipway_trainer.training.memory import Machine, ModelSize
 
@@ -69,22 +71,45 @@ def of_stages(
 
     Raises BadModel or BadConfig when the model cannot be made.
     """
-    from slipway_trainer.model import adapter_targets, adapters, blueprint
-
     device = device or devices.here()
-    model: Any = blueprint.of_run(plan, base, words)
     found: dict[str, Cost] = {}
-    for stage in plan.stages:
-        sized = model
-        if stage.adapter is not None:
-            sized = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
-        size = _size(sized)
-        if stage.adapter is not None:
-            model = sized.unload().requires_grad_(True)
+    sizes = _scratch_sizes(plan, words) if scratch_shape.is_told_by(plan) else _sizes(plan, base, words)
+    for stage, size in zip(plan.stages, sizes, strict=True):
         own = [tally for tally in tallies.get(stage.name, ()) if len(tally.documents)]
         if own:
             found[stage.name] = _of_stage(plan, stage, size, own, device, tokens_per_second)
     return Costs(device, found)
+
+
+def _scratch_sizes(plan: Plan, words: Any) -> Iterator[ModelSize]:
+    """Yields the size that the new model has in each stage."""
+    scratch = plan.model.scratch
+    assert scratch is not None
+    vocabulary = scratch_shape.rounded(id_count(words))
+    weights = scratch_shape.parameters(scratch, vocabulary)
+    for _ in plan.stages:
+        yield ModelSize(
+            parameters=weights,
+            trainable=weights,
+            layers=scratch.layers,
+            hidden=scratch.hidden_size,
+            intermediate=scratch_shape.intermediate_size(scratch),
+            vocabulary=vocabulary,
+        )
+
+
+def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
+    """Yields the size that the model has in each stage."""
+    from slipway_trainer.model import adapter_targets, adapters, blueprint
+
+    model: Any = blueprint.of_run(plan, base, words)
+    for stage in plan.stages:
+        if stage.adapter is None:
+            yield _size(model)
+            continue
+        adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
+        yield _size(adapted)
+        model = adapted.unload().requires_grad_(True)
 
 
 def _of_stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from slipway_host.limits import available_memory
@@ -62,6 +63,8 @@ def named(name: str) -> Device:
 
 def here() -> Device:
     """Returns the first GPU of this machine; its CPU where it has none."""
+    if not may_have_gpu():
+        return _this_machine()
     import torch
 
     if not torch.cuda.is_available():
@@ -71,6 +74,11 @@ def here() -> Device:
     known = max((d for d in _KNOWN if _plain(d.name) in name), key=lambda d: len(d.name), default=None)
     half: Half = "BF16" if torch.cuda.is_bf16_supported(including_emulation=False) else "FP16"
     return Device(properties.name, "cuda", torch.cuda.mem_get_info()[0], known.flops if known else None, half)
+
+
+def may_have_gpu() -> bool:
+    """Returns whether a driver of NVIDIA, of AMD or of Windows beneath shows a device: asking torch takes seconds."""
+    return any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def _this_machine() -> Device:

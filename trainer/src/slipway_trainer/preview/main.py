@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from slipway_core import plan as plans
+from slipway_core.protocol import exit_codes
+from slipway_host.files import write_atomically
+from slipway_trainer.model import scratch_shape
+from slipway_trainer.preview import devices
 from slipway_trainer.preview.beside import Beside
+from slipway_trainer.step import run_step
 
 
 def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: float | None, rows: int) -> int:
@@ -13,26 +19,24 @@ def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: fl
 
     What cannot be shown at all goes to standard error, and no file is written.
     """
-    with Beside() as beside:
-        # Before anything is imported here: its imports take longer than all that this process does meanwhile.
-        beside.start(_import)
-        from slipway_core import plan as plans
-        from slipway_core.protocol import exit_codes
-        from slipway_host.files import write_atomically
-        from slipway_trainer.preview import preview
-        from slipway_trainer.step import run_step
+    try:
+        asked = plans.load(plan.read_text(encoding="utf-8"))
+        torch = not scratch_shape.is_told_by(asked) or (device is None and devices.may_have_gpu())
+        with Beside(apart=torch) as beside:
+            if torch:
+                # Before anything else is imported here: its imports take longer than all that this process does.
+                beside.start(_import)
+            from slipway_trainer.preview import preview
 
-        wanted = preview.Wanted(device, tokens_per_second, rows)
-        try:
-            found = preview.of_plan(plans.load(plan.read_text(encoding="utf-8")), wanted, beside, _say)
-        except BaseException as error:
-            failure = run_step.as_failure(error)
-            if failure is None:
-                raise
-            print(f"{failure.kind}: {failure}", file=sys.stderr)
-            return failure.exit_code
-        write_atomically(output, found.model_dump_json(by_alias=True) + "\n")
-        return exit_codes.BAD_INPUT if found.problems else exit_codes.DONE
+            found = preview.of_plan(asked, preview.Wanted(device, tokens_per_second, rows), beside, _say)
+    except BaseException as error:
+        failure = run_step.as_failure(error)
+        if failure is None:
+            raise
+        print(f"{failure.kind}: {failure}", file=sys.stderr)
+        return failure.exit_code
+    write_atomically(output, found.model_dump_json(by_alias=True) + "\n")
+    return exit_codes.BAD_INPUT if found.problems else exit_codes.DONE
 
 
 def _import() -> None:
