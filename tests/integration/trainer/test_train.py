@@ -25,6 +25,7 @@ from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 from slipway_trainer.training import loop, train
 from slipway_trainer.training.checkpoints import checkpoint_files
+from slipway_trainer.training.checkpoints.train_state import TrainState
 
 VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
 CHECKPOINTS = {"checkpoints": {"everySteps": 2, "keep": 2}}
@@ -42,15 +43,20 @@ def crash(run: Training, *, at: int, attempt: int = 1, stage: str = "pretrain") 
     """Trains until a step is about to be taken, and ends there."""
     taken = loop.Training._step
 
-    def crashing(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
-        if number == at:
+    def crashing(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        if state.step + 1 == at:
             raise Crash
-        return taken(self, window, targets, rate, number)
+        return taken(self, window, targets, rate, state)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Training, "_step", crashing)
         with pytest.raises(Crash):
             run.train(stage, attempt=attempt)
+
+
+def read_late(patch: pytest.MonkeyPatch, late: bool) -> None:
+    """Has the figures of a step read after the next one began, as on a GPU."""
+    patch.setattr("slipway_trainer.training.stage.Training", lambda **given: loop.Training(**(given | {"late": late})))
 
 
 def step_names(run: Training) -> list[str]:
@@ -368,19 +374,39 @@ def test_a_stale_attempt_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not run.folder().done.exists()
 
 
-def test_a_loss_that_is_not_a_number_ends_the_stage_and_is_never_saved(tmp_path: Path) -> None:
+def test_figures_that_are_read_late_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a step is told while the next one is computed; on a CPU, where nothing is gained by it, at once."""
+    length = PRETRAIN | VALIDATED | {"steps": 9}
+    settings = {"checkpoints": {"everySteps": 4, "keep": 2}}
+    told = make(tmp_path / "told", length, **settings)
+    told.train()
+    read_late(monkeypatch, True)
+    late = make(tmp_path / "late", length, **settings)
+    crash(late, at=7)
+    late.train(attempt=2)
+    timed = {"seconds", "time", "tokens_per_second"}
+    figures = [[{k: v for k, v in row.items() if k not in timed} for row in run.metrics()] for run in (told, late)]
+    assert figures[0] == figures[1]
+    assert [row["step"] for row in late.metrics()] == list(range(1, 10))
+    for name, weight in weights(told).items():
+        assert torch.equal(weights(late)[name], weight), name
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_a_number_ends_the_stage_and_is_never_saved(tmp_path: Path, late: bool) -> None:
     run = make(tmp_path, PRETRAIN | {"steps": 40, "optimizer": {"learningRate": 10, "maxGradNorm": 0}}, **CHECKPOINTS)
     taken = loop.Training._step
     poisoned = pytest.MonkeyPatch()
 
-    def poison(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
-        if number == 4:
+    def poison(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        if state.step == 3:
             with torch.no_grad():
                 next(self.engine.module.parameters()).fill_(math.inf)
-        return taken(self, window, targets, rate, number)
+        return taken(self, window, targets, rate, state)
 
     with poisoned.context() as patch:
         patch.setattr(loop.Training, "_step", poison)
+        read_late(patch, late)
         with pytest.raises(Diverged, match=r"the loss of step 4 is nan, at a learning rate of 10\b|9\.\d+") as found:
             run.train()
     assert found.value.exit_code == 1
@@ -590,9 +616,9 @@ def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """A signal comes while a step is taken."""
     taken = loop.Training._step
 
-    def asked(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
-        self.stop.requested = number == step
-        return taken(self, window, targets, rate, number)
+    def asked(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        self.stop.requested = state.step + 1 == step
+        return taken(self, window, targets, rate, state)
 
     monkeypatch.setattr(loop.Training, "_step", asked)
 
@@ -621,10 +647,10 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
     run = make(tmp_path / "small", **CHECKPOINTS)
     taken = loop.Training._step
 
-    def small(self: Any, window: Any, targets: float, rate: float, number: int) -> Any:
-        if number == 4 and self.resolved.micro_batch > 1:
+    def small(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        if state.step == 3 and self.resolved.micro_batch > 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return taken(self, window, targets, rate, number)
+        return taken(self, window, targets, rate, state)
 
     monkeypatch.setattr(loop.Training, "_step", small)
     train.run(run.plan, run.workspace, stage="pretrain", attempt=1)

@@ -100,7 +100,7 @@ def summed(model: Any, *, packed: bool) -> float:
     )
     with torch.no_grad():
         return sum(
-            float(loss(**collate.batch(documents, part, range(len(part)), max_length=40, pad_id=0)))  # type: ignore[arg-type]
+            float(loss(collate.batch(documents, part, range(len(part)), max_length=40, pad_id=0)))  # type: ignore[arg-type]
             for part in parts
         )
 

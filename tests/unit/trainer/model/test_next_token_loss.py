@@ -1,5 +1,7 @@
 """Packed rows compute what their documents compute one by one, in loss, logits and gradients."""
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,11 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from slipway_trainer.batches import collate
+from slipway_trainer.batches.collate import Batch
 from slipway_trainer.batches.packing import pack
 from slipway_trainer.model import document_attention
-from slipway_trainer.model.attention import attention_for
-from slipway_trainer.model.next_token_loss import NextTokenLoss, summed_nll
+from slipway_trainer.model.model_inputs import model_inputs
+from slipway_trainer.model.next_token_loss import NextTokenLoss
 
 LENGTHS = [5, 17, 3, 30, 1, 12, 8, 22]
 
@@ -50,7 +53,7 @@ def make(family: str, attention: str, **settings: Any) -> PreTrainedModel:
     return model
 
 
-def batch(documents: Documents, rows: int = 3) -> dict[str, torch.Tensor]:
+def batch(documents: Documents, rows: int = 3) -> Batch:
     bins = pack(documents.lengths, 40)
     assert len(bins) >= rows
     return collate.batch(documents, bins, list(range(len(bins))), max_length=40, pad_id=0)  # type: ignore[arg-type]
@@ -77,7 +80,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("family", "settings"), FAMILIES)
-@pytest.mark.parametrize("attention", ["sdpa", document_attention.NAME])
+@pytest.mark.parametrize("attention", ["sdpa", document_attention.CALLS])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_packed_rows_learn_what_single_documents_learn(
     family: str, settings: dict[str, Any], attention: str, checkpointing: bool
@@ -88,7 +91,7 @@ def test_packed_rows_learn_what_single_documents_learn(
     if checkpointing:
         packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     expected = one_by_one(plain, documents)
-    found = NextTokenLoss(packed, attention=attention)(**batch(documents))
+    found = NextTokenLoss(packed, attention=attention)(batch(documents))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     expected.backward()
     found.backward()
@@ -96,23 +99,18 @@ def test_packed_rows_learn_what_single_documents_learn(
         torch.testing.assert_close(two.grad, one.grad, atol=2e-3, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", document_attention.NAME])
+@pytest.mark.parametrize("attention", ["sdpa", document_attention.CALLS])
 def test_packed_logits_are_those_of_single_documents(attention: str) -> None:
     documents = Documents(masked=False)
     model = make("llama", attention).eval()
     plain = make("llama", "eager").eval()
     made = batch(documents)
-    inputs, positions = made["input_ids"], made["position_ids"]
-    extra: dict[str, Any] = {}
-    if attention == document_attention.NAME:
-        inputs, positions = inputs.view(1, -1), positions.view(1, -1)
-        extra["document_lengths"] = document_attention.lengths(positions[0])
     with torch.no_grad():
-        logits = model(input_ids=inputs, position_ids=positions, use_cache=False, **extra).logits.reshape(-1, 96)
-        starts = (made["position_ids"].reshape(-1) == 0).nonzero().flatten().tolist()
+        logits = model(**model_inputs(made, attention=attention, packed=True)).logits.reshape(-1, 96)
         checked = 0
-        for start, end in zip(starts, [*starts[1:], len(logits)], strict=True):
-            tokens = made["input_ids"].reshape(1, -1)[:, start:end]
+        for end, length in zip(itertools.accumulate(made.lengths), made.lengths, strict=True):
+            start = end - length
+            tokens = made.input_ids.reshape(1, -1)[:, start:end]
             alone = plain(input_ids=tokens, use_cache=False).logits[0]
             torch.testing.assert_close(logits[start:end], alone, atol=1e-4, rtol=0)
             checked += end - start
@@ -120,64 +118,15 @@ def test_packed_logits_are_those_of_single_documents(attention: str) -> None:
 
 
 def test_a_batch_that_teaches_nothing_has_no_loss_and_no_gradient() -> None:
-    model = make("llama", document_attention.NAME)
+    model = make("llama", document_attention.CALLS)
     made = batch(Documents(masked=False))
-    made["labels"].fill_(-100)
-    loss = NextTokenLoss(model, attention=document_attention.NAME)(**made)
+    made = replace(made, predicting=made.predicting[:0], targets=made.targets[:0])
+    loss = NextTokenLoss(model, attention=document_attention.CALLS)(made)
     loss.backward()
     assert float(loss) == 0
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
-def test_only_learned_positions_reach_the_output_layer() -> None:
-    model = make("llama", document_attention.NAME)
-    shapes: list[torch.Size] = []
-    model.get_output_embeddings().register_forward_hook(lambda _m, _i, out: shapes.append(out.shape))
-    made = batch(Documents(masked=True))
-    NextTokenLoss(model, attention=document_attention.NAME)(**made)
-    assert shapes == [torch.Size([1, int((made["labels"] != -100).sum()), 96])]
-
-
 def test_attention_by_documents_refuses_to_guess_where_they_end() -> None:
     with pytest.raises(ValueError, match="document_lengths"):
-        make("llama", document_attention.NAME)(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_in_place_is_cross_entropy(dtype: torch.dtype) -> None:
-    hidden = torch.randn(700, 8, dtype=dtype)
-    targets = torch.randint(50, (700,))
-    layers = [torch.nn.Linear(8, 50, bias=False, dtype=dtype) for _ in range(2)]
-    layers[1].load_state_dict(layers[0].state_dict())
-    expected = functional.cross_entropy(layers[0](hidden).float(), targets, reduction="sum")
-    found = summed_nll(layers[1](hidden), targets)
-    torch.testing.assert_close(found, expected)
-    (expected * 0.3).backward()
-    (found * 0.3).backward()
-    torch.testing.assert_close(layers[1].weight.grad, layers[0].weight.grad)
-    with torch.no_grad():
-        logits = layers[1](hidden)
-        before = logits.clone()
-        torch.testing.assert_close(summed_nll(logits, targets), expected)
-        assert torch.equal(logits, before)
-
-
-@pytest.mark.parametrize(
-    ("family", "settings", "device", "flash", "expected"),
-    [
-        ("llama", {}, "cpu", False, document_attention.NAME),
-        ("llama", {}, "cuda", True, "flash_attention_2"),
-        ("llama", {}, "cuda", False, "sdpa"),
-        ("mistral", {"sliding_window": 16}, "cpu", False, "sdpa"),
-        ("mistral", {"sliding_window": 64}, "cpu", False, document_attention.NAME),
-        ("qwen2", {"use_sliding_window": False}, "cpu", False, document_attention.NAME),
-        ("gemma2", {}, "cpu", False, "sdpa"),
-        ("gpt2", {}, "cpu", False, "sdpa"),
-    ],
-)
-def test_the_attention_is_exact_for_the_model(
-    family: str, settings: dict[str, Any], device: str, flash: bool, expected: str
-) -> None:
-    config = AutoConfig.for_model(family, **settings)
-    model_class = AutoModelForCausalLM._model_mapping[type(config)]
-    assert attention_for(config, model_class, 32, device, flash) == expected
+        make("llama", document_attention.CALLS)(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)

@@ -96,8 +96,8 @@ def test_they_are_trained_and_merged_and_no_other_row_is(tmp_path: Path, tied: b
     token_rows.save(adapted, weights, tmp_path)
     merged = merge_adapter(adapted)
     delattr(merged, token_rows.NAME)
-    for layer in (merged.get_input_embeddings(), merged.get_output_embeddings()):
-        layer._forward_hooks.clear()
+    merged.get_input_embeddings()._forward_hooks.clear()
+    del merged.get_output_embeddings().forward
     token_rows.merge(merged, tmp_path)
     with torch.no_grad():
         tolerance = 1e-4 if dtype == torch.float32 else 0.5

@@ -35,3 +35,9 @@ def test_half_precision_adds_gradients_up_in_float32() -> None:
 
 def test_fp16_scales_its_loss_dynamically() -> None:
     assert made("FP16", 1)["fp16"]["loss_scale"] == 0
+
+
+@pytest.mark.parametrize(("device", "world", "expected"), [("cuda", 2, True), ("cuda", 1, False), ("cpu", 2, False)])
+@pytest.mark.parametrize("zero", [1, 2])
+def test_gpus_add_gradients_up_while_they_compute(zero: int, device: str, world: int, expected: bool) -> None:
+    assert made("BF16", zero, device=device, world=world)["zero_optimization"]["overlap_comm"] is expected

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from slipway_trainer.model.next_token_loss import BY_ROWS, model_inputs
+from slipway_trainer.batches.collate import Batch
+from slipway_trainer.model.model_inputs import BY_ROWS, model_inputs
 from slipway_trainer.step.errors import BadModel, first_line
 
 TOKENS = 32
@@ -108,9 +109,8 @@ def _refuse_seers(model: Any, one: torch.Tensor, other: torch.Tensor) -> None:
 
 def _logits(model: Any, documents: list[torch.Tensor], *, packed: bool) -> torch.Tensor:
     """Returns float32 [tokens, vocabulary] of one row."""
-    positions = torch.cat([torch.arange(len(document), device=document.device) for document in documents])
-    attention = model.config._attn_implementation
-    inputs = model_inputs(torch.cat(documents)[None], positions[None], attention=attention, packed=packed)
+    batch = Batch.of_documents(documents)
+    inputs = model_inputs(batch, attention=model.config._attn_implementation, packed=packed)
     try:
         return model(**inputs).logits[0].float()
     except (TypeError, ValueError, NotImplementedError, AttributeError, LookupError) as error:

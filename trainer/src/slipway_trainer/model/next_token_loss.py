@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from slipway_trainer.model import document_attention
-
-IGNORED = -100
-CACHED_ROWS = 256
-"""Rows of logits that are worked on at once: few enough to stay in a CPU's cache between the passes."""
-
-BY_ROWS = ("sdpa", "eager")
-"""Attentions that tell the documents of a row apart by a mask."""
+from slipway_trainer.batches.collate import Batch
+from slipway_trainer.model import logit_transform, token_rows
+from slipway_trainer.model.model_inputs import model_inputs
+from slipway_trainer.model.output_loss import OutputLoss, WholeLogitsLoss
 
 
 class NextTokenLoss(nn.Module):
@@ -25,90 +21,31 @@ class NextTokenLoss(nn.Module):
     tokens pays a tenth of the vocabulary's matrix product.
     """
 
-    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True) -> None:
+    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True, sharded: bool = False) -> None:
         """
         Args:
             attention: the model's, as transformers calls it.
             packed: whether the documents of a row are told apart by their positions; else a row is one document.
+            sharded: whether weights will be there only while the module that has them is called (ZeRO-3).
         """
         super().__init__()
         self.model = model
         self._attention = attention
         self._packed = packed
-        self._learned: torch.Tensor | None = None
-        output = model.get_output_embeddings()  # type: ignore[operator]
-        output.register_forward_pre_hook(self._keep_learned)
+        self._output = _output_loss(model, attention, sharded=sharded)
 
-    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Returns the sum in nats, a float32 scalar.
-
-        Args:
-            input_ids, position_ids, labels: int64 [rows, width] as `collate.batch` makes them. Labels are not
-                shifted; the first token of each document and the padding carry IGNORED.
-        """
-        inputs = model_inputs(input_ids, position_ids, attention=self._attention, packed=self._packed)
-        # The first token of every document is ignored, so a shift across the end of a row predicts nothing.
-        targets = labels.reshape(-1)[1:]
-        learned = (targets != IGNORED).nonzero().flatten()
-        self._learned = learned
-        try:
-            logits = self.model(**inputs).logits
-        finally:
-            self._learned = None
-        # A view: indexing would make its backward pass write all logits once more, as zeros.
-        return summed_nll(logits.view(-1, logits.shape[-1]), targets[learned])
-
-    def _keep_learned(self, _module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if self._learned is None:
-            return args
-        hidden = args[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._learned).unsqueeze(0), *args[1:])
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Returns the sum in nats, a float32 scalar."""
+        inputs = model_inputs(batch, attention=self._attention, packed=self._packed)
+        return self._output.of(lambda: self.model(**inputs), batch.predicting, batch.targets)
 
 
-def model_inputs(
-    input_ids: torch.Tensor, position_ids: torch.Tensor, *, attention: str, packed: bool
-) -> dict[str, Any]:
-    """Returns what a model is called with, for tokens and positions int64 [rows, width].
-
-    The positions of a row that is one document are left to the model: not every one takes them, and some count them
-    another way. Padding stands at the end of such a row, where a causal model does not see it.
-    """
-    extra: dict[str, Any] = {}
-    if not packed:
-        if attention != document_attention.NAME:
-            return {"input_ids": input_ids, "use_cache": False}
-        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-    if attention not in BY_ROWS:
-        # One row of all documents. A mask would pay for the square of its length.
-        input_ids, position_ids = input_ids.reshape(1, -1), position_ids.reshape(1, -1)
-    if attention == document_attention.NAME:
-        extra["document_lengths"] = document_attention.lengths(position_ids[0])
-    return {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False, **extra}
-
-
-def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
-
-    The same as `cross_entropy(..., reduction="sum")` with a third of its memory and fewer passes over it: the gradient
-    (softmax minus one-hot) is made in the forward pass, in the place of the logits, which are not used again.
-    """
-    return _SummedNll.apply(logits.float(), targets)  # type: ignore[return-value]
-
-
-class _SummedNll(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        total = logits.new_zeros(())
-        wanted = ctx.needs_input_grad[0]
-        for part, chosen in zip(logits.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
-            normalizer = part.logsumexp(-1, keepdim=True)
-            picked = part.gather(1, chosen[:, None])
-            total += (normalizer - picked).sum()
-            if wanted:
-                part.sub_(normalizer).exp_().scatter_add_(1, chosen[:, None], torch.full_like(picked, -1.0))
-        ctx.gradient = logits if wanted else None
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.gradient.mul_(gradients[0]), None
+def _output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | WholeLogitsLoss:
+    layer = model.get_output_embeddings()
+    transform = logit_transform.of_model(model, attention)
+    rows = token_rows.of_model(model)
+    plain = transform is logit_transform.unchanged and rows is None and type(layer) is nn.Linear
+    if transform is None or (sharded and not plain):
+        return WholeLogitsLoss(layer)
+    others = [] if rows is None else [rows.of_output]
+    return OutputLoss(layer, None if transform is logit_transform.unchanged else transform, others)

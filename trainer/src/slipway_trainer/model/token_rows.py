@@ -57,8 +57,12 @@ class TokenRows(nn.Module):
         if not given.is_floating_point():
             added = functional.embedding(self.place[given], functional.pad(self.input, (0, 0, 0, 1)))
             return computed + (added if scale is None else added * scale).to(computed.dtype)
-        rows = self.input if self.output is None else self.output
-        return computed.index_add_(-1, self.columns, functional.linear(given, rows.to(given.dtype)))
+        return computed.index_add_(-1, self.columns, functional.linear(given, self.of_output.to(given.dtype)))
+
+    @property
+    def of_output(self) -> nn.Parameter:
+        """The rows of the output layer: [rows, hidden]."""
+        return self.input if self.output is None else self.output
 
 
 def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np.ndarray, *, known: int) -> list[int]:
@@ -92,7 +96,15 @@ def attach(adapted: Any, ids: list[int]) -> None:
     embedding.register_forward_hook(
         lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
     )
-    output.register_forward_hook(lambda _, given, found: rows(given[0], found))
+    computed = output.forward
+    # Not a hook: who has the layer's forward has all of it.
+    output.forward = lambda hidden: rows(hidden, computed(hidden))
+
+
+def of_model(model: Any) -> TokenRows | None:
+    """Returns the rows of a model with an adapter; None where it has none."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(base, NAME, None)
 
 
 def save(adapted: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -101,7 +113,7 @@ def save(adapted: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     Args:
         weights: the trained ones of the model, by their name in it.
     """
-    rows = getattr(adapted.get_base_model(), NAME, None)
+    rows = of_model(adapted)
     if rows is None:
         return
     found = {

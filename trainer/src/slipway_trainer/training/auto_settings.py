@@ -74,7 +74,7 @@ def decide(
 
 def _rows(attempt: StageAttempt, model: Any) -> str | None:
     """Returns which tokens an adapter trains rows of, in words."""
-    rows = getattr(model.get_base_model(), token_rows.NAME, None) if attempt.stage.adapter else None
+    rows = token_rows.of_model(model)
     if rows is None:
         return None
     names = tokenizer.load(attempt.workspace).convert_ids_to_tokens(rows.ids[:8])

@@ -16,7 +16,7 @@ FIRST_SCALE_POWER = 16
 
 
 def configuration(
-    *, precision: Precision, zero_stage: int, micro_batch: int, max_grad_norm: float, world: int
+    *, precision: Precision, zero_stage: int, micro_batch: int, max_grad_norm: float, world: int, device: str = "cpu"
 ) -> dict[str, Any]:
     """Returns DeepSpeed's configuration. Clipping in plain fp32 is the loop's own, because there DeepSpeed clips
     without telling the norm."""
@@ -33,7 +33,8 @@ def configuration(
     }
     if zero_stage in (1, 2):
         config["zero_optimization"] |= {
-            "overlap_comm": False,
+            # Gloo has no stream of its own to do it on.
+            "overlap_comm": device == "cuda" and world > 1,
             "contiguous_gradients": True,
             "round_robin_gradients": False,
         }

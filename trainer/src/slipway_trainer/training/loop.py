@@ -25,6 +25,19 @@ from slipway_trainer.training.step_report import Pace, StepReport
 from slipway_trainer.training.validation import ValidationSet
 
 
+@dataclass(frozen=True)
+class Taken:
+    """An optimizer step whose figures the device may still be computing: to read them is to wait for it."""
+
+    state: TrainState
+    """After the step, but for its loss."""
+    rate: float
+    loss: torch.Tensor
+    """Mean of a target token over all ranks."""
+    norm: torch.Tensor | float | None
+    """Of the gradient; None when the step was left out."""
+
+
 @dataclass
 class Training:
     """Everything that the loop works on."""
@@ -40,6 +53,8 @@ class Training:
     stop: StopFlag
     report: StepReport | None = None
     """Rank 0 alone."""
+    late: bool = False
+    """Whether figures are read while the next step is computed: where a device computes beside this process."""
     clock: Callable[[], float] = time.monotonic
     saved_step: int | None = None
     """Of the newest complete checkpoint."""
@@ -55,6 +70,7 @@ class Training:
         self.engine.train()
         pace = Pace()
         started, before = self.clock(), state.seconds
+        untold: Taken | None = None
         with ThreadPoolExecutor(1, "collate") as pool:
             ahead = self._ahead(pool, state.step)
             while state.step < self._steps and not self._stops_early(state):
@@ -63,61 +79,84 @@ class Training:
                 ahead = self._ahead(pool, state.step + 1)
                 stop, targets, tokens = self._sum([float(self.stop.requested), window.targets, window.tokens])
                 if stop:
-                    self._interrupt(state)
+                    self._interrupt(self._told(untold, pace) or state)
                 rate = optimizer.learning_rate(state.step, self._steps, self.stage.optimizer)
-                loss, norm = self._step(window, targets, rate, state.step + 1)
-
-                state = _advanced(state, window, loss, int(tokens))
+                taken = self._step(window, targets, rate, state)
                 pace.add(int(tokens), self.clock() - step_started)
+                # While the device takes this step, the one before it is told.
+                self._told(untold, pace)
+                state = _advanced(state, window, int(tokens), seconds=before + self.clock() - started)
+                untold = replace(taken, state=state)
                 due = self.validation is not None and self._validation_due(state.step)
+                if self.late and not due and not self._checkpoint_due(state):
+                    continue
+                state = self._looked_at(untold)
                 if due:
-                    state = self._validate(state)
-                state = replace(state, seconds=before + self.clock() - started)
-                if self.report:
-                    saved = self.saved_step is not None
-                    self.report.step(state, rate, norm, pace, measured=due, has_checkpoint=saved)
+                    state = self._validate(replace(state, seconds=before + self.clock() - started))
+                self._tell(replace(untold, state=state), pace, measured=due)
+                untold = None
                 if self._checkpoint_due(state):
                     state = self._save(state)
         return state
 
-    def _step(self, window: Window, targets: float, rate: float, number: int) -> tuple[float, float]:
-        """Takes one optimizer step. Returns the mean loss of a target token over all ranks, and the gradient's norm.
+    def _step(self, window: Window, targets: float, rate: float, state: TrainState) -> Taken:
+        """Takes one optimizer step. What it returns may still be computed by the device.
 
         The loss of the step is the sum over all micro batches of all ranks, divided once by all their targets.
         DeepSpeed averages gradients over ranks, hence the factor.
         """
+        device = self.ranks.device
         scale = self.ranks.world / max(1.0, targets)
-        nats = torch.zeros((), dtype=torch.float64)
+        nats = torch.zeros((), dtype=torch.float64, device=device)
         last = len(window.batches) - 1
         for index, batch in enumerate(window.batches):
             self.engine.set_gradient_accumulation_boundary(index == last)
-            batch = {name: tensor.to(self.ranks.device, non_blocking=True) for name, tensor in batch.items()}
-            summed = self.engine(**batch)
+            summed = self.engine(batch.to(device))
             self.engine.backward(summed * scale, scale_wrt_gas=False)
-            nats += summed.detach().double().cpu()
-        loss = self._sum([float(nats)])[0] / max(1.0, targets)
-        # Looked at before the weights are touched.
-        self._finite("loss", loss, number, rate)
-        norm = self._clipped() if self._owns_clipping else math.nan
-        if self._owns_clipping:
-            self._finite("gradient norm", norm, number, rate)
+            nats += summed.detach()
+        loss = process_group.summed_on_device(nats, self.ranks) / max(1.0, targets)
+        norm = self._clipped() if self._owns_clipping else None
         optimizer.set_learning_rate(self.engine.optimizer.param_groups, rate)
         self.engine.step()
-        if not self._owns_clipping:
-            norm = float(self.engine.get_global_grad_norm() or 0.0)
-            # fp16: a step that overflowed was left out, and the loss scale halved.
-            if self.engine.was_step_applied():
-                self._finite("gradient norm", norm, number, rate)
-        return loss, norm
+        # fp16: a step that overflowed was left out, and the loss scale halved.
+        if norm is None and self.engine.was_step_applied():
+            norm = self.engine.get_global_grad_norm() or 0.0
+        return Taken(state, rate, loss, norm)
+
+    def _told(self, taken: Taken | None, pace: Pace) -> TrainState | None:
+        """Tells a step that was not yet, and returns the state after it."""
+        if taken is None:
+            return None
+        state = self._looked_at(taken)
+        self._tell(replace(taken, state=state), pace, measured=False)
+        return state
+
+    def _looked_at(self, taken: Taken) -> TrainState:
+        """Waits for the figures of a step. Returns the state with its loss.
+
+        Raises Diverged when one is not finite: before any checkpoint that has seen the step.
+        """
+        loss = float(taken.loss)
+        self._finite("loss", loss, taken.state.step, taken.rate)
+        if taken.norm is not None:
+            self._finite("gradient norm", float(taken.norm), taken.state.step, taken.rate)
+        return replace(taken.state, loss=loss)
+
+    def _tell(self, taken: Taken, pace: Pace, *, measured: bool) -> None:
+        if self.report:
+            norm = math.nan if taken.norm is None else float(taken.norm)
+            saved = self.saved_step is not None
+            self.report.step(taken.state, taken.rate, norm, pace, measured=measured, has_checkpoint=saved)
 
     @property
     def _owns_clipping(self) -> bool:
         return engines.owns_clipping(self.resolved.precision, self.resolved.zero_stage)
 
-    def _clipped(self) -> float:
+    def _clipped(self) -> torch.Tensor:
+        """Returns the norm that the gradients had, on the device."""
         most = self.stage.optimizer.max_grad_norm
         parameters = [p for p in self.engine.module.parameters() if p.grad is not None]
-        return float(torch.nn.utils.clip_grad_norm_(parameters, most if most > 0 else math.inf))
+        return torch.nn.utils.clip_grad_norm_(parameters, most if most > 0 else math.inf)
 
     def _finite(self, what: str, value: float, step: int, rate: float) -> None:
         if not math.isfinite(value):
@@ -208,12 +247,12 @@ class Training:
         return process_group.summed(values, self.ranks)
 
 
-def _advanced(state: TrainState, window: Window, loss: float, tokens: int) -> TrainState:
+def _advanced(state: TrainState, window: Window, tokens: int, seconds: float) -> TrainState:
     return replace(
         state,
         step=state.step + 1,
         rows=window.rows,
         epoch=window.epoch,
         tokens=state.tokens + tokens,
-        loss=loss,
+        seconds=seconds,
     )

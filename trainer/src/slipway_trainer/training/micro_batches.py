@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from slipway_trainer.batches import collate, micro_rows
+from slipway_trainer.batches.collate import Batch
 from slipway_trainer.batches.row_stream import Extent, RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.training.process_group import Ranks
@@ -16,7 +15,7 @@ from slipway_trainer.training.process_group import Ranks
 class Window:
     """What one rank feeds the model in one optimizer step."""
 
-    batches: list[dict[str, torch.Tensor]]
+    batches: list[Batch]
     """As many on every rank."""
     targets: int
     """Learned tokens in them."""
@@ -56,10 +55,17 @@ class Windows:
             max_length=self.max_length,
             packed=self.packed,
         )
+        gpu = self.ranks.device.type == "cuda"
+        # Rows of one width: what a GPU has allocated and compiled for one batch then serves for all.
+        width = self.max_length if gpu and self.packed else None
         batches = [
-            collate.batch(self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id)
+            collate.batch(
+                self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id, width=width
+            )
             for part in parts
         ]
-        targets = sum(int((batch["labels"] != collate.IGNORED).sum()) for batch in batches)
+        targets = sum(len(batch.targets) for batch in batches)
         tokens = sum(int(self.shards.lengths[part.documents].sum()) for part in parts)
+        if gpu:
+            batches = [batch.pinned() for batch in batches]
         return Window(batches, targets, tokens, stop, self.stream.passes(stop))

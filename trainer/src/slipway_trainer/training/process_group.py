@@ -8,7 +8,7 @@ import io
 import logging
 import os
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -18,6 +18,7 @@ TIMEOUT = datetime.timedelta(minutes=30)
 _SHARED_MEMORY = "deepspeed_shm_comm"
 
 Value = TypeVar("Value")
+_GROUPS: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def connect(ranks: Ranks) -> None:
             distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         else:
             distributed.init_process_group(backend, timeout=TIMEOUT)
+            if backend != "gloo":
+                _GROUPS["host"] = distributed.new_group(backend="gloo", timeout=TIMEOUT)
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     # DeepSpeed looks for these whether or not the process group is there.
     for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
@@ -84,6 +87,7 @@ def built_ahead(device: torch.device) -> bool:
 
 
 def disconnect() -> None:
+    _GROUPS.clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -93,7 +97,7 @@ def of_first(value: Value, ranks: Ranks) -> Value:
     if ranks.world == 1:
         return value
     listed: list[Value] = [value]
-    distributed.broadcast_object_list(listed, src=0)
+    distributed.broadcast_object_list(listed, src=0, group=_host_group())
     return listed[0]
 
 
@@ -102,17 +106,32 @@ def of_all(value: Value, ranks: Ranks) -> list[Value]:
     if ranks.world == 1:
         return [value]
     listed: list[Value] = [value] * ranks.world
-    distributed.all_gather_object(listed, value)
+    distributed.all_gather_object(listed, value, group=_host_group())
     return listed
 
 
 def summed(values: list[float], ranks: Ranks) -> list[float]:
-    """Returns the sums over all ranks."""
+    """Returns the sums over all ranks of numbers that the host has."""
     if ranks.world == 1:
         return values
-    tensor = torch.tensor(values, dtype=torch.float64, device=ranks.device)
-    distributed.all_reduce(tensor)
+    tensor = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(tensor, group=_host_group())
     return tensor.tolist()
+
+
+def summed_on_device(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """Returns the sum over all ranks of what is on the device, without waiting for it."""
+    if ranks.world > 1:
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def _host_group() -> Any:
+    """Returns the processes as a group that talks between their hosts' memories; None where all do so anyway.
+
+    NCCL sums up on the GPUs alone: a number of the host would go there and back, and wait for all that is computed.
+    """
+    return _GROUPS.get("host")
 
 
 def _has_backend() -> bool:

@@ -133,6 +133,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
             ranks=ranks,
             stop=flag,
             report=report,
+            late=ranks.device.type == "cuda",
             saved_step=resumed.step if resumed else None,
             saved_best=(state.best_step, state.best_loss),
         )
@@ -175,7 +176,9 @@ def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> No
 def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    module = NextTokenLoss(model, attention=model.config._attn_implementation, packed=decided.packed)
+    module = NextTokenLoss(
+        model, attention=model.config._attn_implementation, packed=decided.packed, sharded=decided.zero_stage == 3
+    )
     settings, ranks = attempt.stage.optimizer, attempt.ranks
     config = engines.configuration(
         precision=decided.precision,
@@ -183,6 +186,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         micro_batch=decided.micro_batch,
         max_grad_norm=settings.max_grad_norm,
         world=ranks.world,
+        device=ranks.device.type,
     )
     engine = engines.initialize(module, optimizer.adamw(module, settings, ranks.device), config)
     # What is random from here on (dropout) differs between ranks, as their rows do.

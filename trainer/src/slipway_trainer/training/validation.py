@@ -40,15 +40,15 @@ class ValidationSet:
     def loss(self, engine: Any, device: torch.device, sum_over_ranks: Any) -> float:
         """Returns the mean negative log-likelihood of a target token in nats: one sum over one count."""
         engine.eval()
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=device)
         targets = 0
         with torch.no_grad():
             for part in self.batches:
                 batch = collate.batch(
                     self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id
                 )
-                targets += int((batch["labels"] != collate.IGNORED).sum())
-                total += engine(**{name: tensor.to(device) for name, tensor in batch.items()}).double().cpu()
+                targets += len(batch.targets)
+                total += engine(batch.to(device)).double()
         engine.train()
         nats, count = sum_over_ranks([float(total), float(targets)])
         return nats / count if count else float("nan")

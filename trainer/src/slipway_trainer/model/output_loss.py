@@ -1,0 +1,249 @@
+"""The loss made inside a model's output layer, some tokens at a time, so that all their logits never are.
+
+The logits of 4,096 tokens over 152,000 words take 2.3 GiB in float32, once more as their gradient. Here a few hundred
+tokens go through the output layer, give their loss and at once their part of the gradients, and make room for the next
+ones: what is held is the gradient of the hidden states and of the layer's weights, whatever the number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from slipway_trainer.model.logit_transform import Transform
+
+CACHED_ROWS = 256
+"""Tokens whose logits are worked on at once on a CPU: few enough to stay in its cache between the passes."""
+FEWEST_ROWS = 64
+"""Fewer would make matrix products of vectors."""
+CPU_LOGITS, GPU_LOGITS = 1 << 23, 1 << 27
+"""Logits of float32 that are held at once: 32 and 512 MiB."""
+
+
+@dataclass
+class _Asked:
+    """What is to be made of the next hidden states."""
+
+    predicting: torch.Tensor
+    targets: torch.Tensor
+    loss: torch.Tensor | None = None
+
+
+class OutputLoss:
+    """A model's output layer, which gives the loss in place of logits while it is asked to."""
+
+    def __init__(self, layer: nn.Module, transform: Transform | None, others: Sequence[nn.Parameter] = ()) -> None:
+        """
+        Args:
+            transform: what the model makes of the layer's logits, elementwise; None where it leaves them as they are.
+            others: weights that the layer computes with and has not itself.
+        """
+        self.layer: Any = layer
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = layer.forward
+        # One that computes with more than its own weight says so by a forward of its own.
+        self.is_linear = type(layer) is nn.Linear and "forward" not in layer.__dict__ and transform is None
+        self._transform = transform
+        self._others = list(others)
+        self._asked: _Asked | None = None
+        layer.forward = self._loss_or_logits  # type: ignore[method-assign]
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of its weight."""
+        return self.layer.weight.shape[0]
+
+    def of(self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns the summed negative log-likelihood in nats, a float32 scalar, of one run of the model.
+
+        Args:
+            run: runs the model, which calls the layer once.
+            predicting: int64 [n], places in the layer's input, all rows end to end.
+            targets: int64 [n], the token that is to be predicted at each.
+        """
+        self._asked = asked = _Asked(predicting, targets)
+        try:
+            # Where weights are there only while a module is called (ZeRO-3), what a module returns is changed on its
+            # way out by hooks that came before this one.
+            with _listening(self.layer, asked):
+                run()
+        finally:
+            self._asked = None
+        assert asked.loss is not None, "the model did not call its output layer"
+        return asked.loss.reshape(())
+
+    def _loss_or_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self._asked is None:
+            return self._forward(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._asked.predicting)
+        weights = [weight for weight in (*self.layer.parameters(), *self._others) if weight.requires_grad]
+        loss = _Summed.apply(self, torch.is_grad_enabled(), self._asked.targets, rows, *weights)
+        # A model expects [rows, width, vocabulary].
+        return loss.reshape(1, 1, 1)  # type: ignore[union-attr]
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns [n, vocabulary] of hidden states [n, hidden]."""
+        found = self._forward(rows)
+        return found if self._transform is None else self._transform(found)
+
+
+class WholeLogitsLoss:
+    """The same where that cannot be: the logits of all learned tokens are there at once, as the model returns them."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._predicting: torch.Tensor | None = None
+        layer.register_forward_pre_hook(self._keep_predicting)
+
+    def of(self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As `OutputLoss.of`."""
+        self._predicting = predicting
+        try:
+            logits: torch.Tensor = run().logits
+        finally:
+            self._predicting = None
+        # A view: indexing would make its backward pass write all logits once more, as zeros.
+        return summed_nll(logits.view(-1, logits.shape[-1]), targets)
+
+    def _keep_predicting(self, _layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if self._predicting is None:
+            return args
+        hidden = args[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._predicting).unsqueeze(0), *args[1:])
+
+
+@contextmanager
+def _listening(layer: nn.Module, asked: _Asked) -> Iterator[None]:
+    def keep(_layer: nn.Module, _given: Any, found: torch.Tensor) -> None:
+        asked.loss = found
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Summed(torch.autograd.Function):
+    """Makes the gradients together with the loss; the backward pass only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: OutputLoss, wanted: bool, targets: torch.Tensor, hidden: torch.Tensor, *weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Takes hidden [n, hidden] and targets [n]; `wanted` says whether gradients will be asked for."""
+        total = hidden.new_zeros((), dtype=torch.float32)
+        # In float32, since those of weights are sums over all parts.
+        of_weights = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights if wanted]
+        # Made before the parts: between theirs, what stays would leave holes in the memory that is free.
+        of_hidden = torch.empty_like(hidden) if wanted else hidden
+        rows = rows_at_once(layer.vocabulary, hidden.device)
+        add = _linear if layer.is_linear else _any_kind
+        for part, chosen, found in zip(hidden.split(rows), targets.split(rows), of_hidden.split(rows), strict=True):
+            if wanted:
+                total += add(layer, part, chosen, found, weights, of_weights)
+            else:
+                total += summed_nll_(layer.logits(part).float(), chosen, gradient=False)
+        ctx.gradients = (of_hidden, *of_weights) if wanted else None
+        ctx.dtypes = [tensor.dtype for tensor in (hidden, *weights)]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Scales what was made, in its place: a loss goes through its backward pass once."""
+        made, ctx.gradients = ctx.gradients, None
+        scaled = [own.mul_(gradients[0]).to(dtype) for own, dtype in zip(made, ctx.dtypes, strict=True)]
+        return None, None, None, *scaled
+
+
+def _linear(
+    layer: OutputLoss,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    of_rows: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    of_weights: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Returns the loss of some rows, after writing their gradient and adding to that of the weights."""
+    logits = layer.logits(rows)
+    weight = layer.layer.weight
+    total = summed_nll_(in_float := logits.float(), targets, gradient=True)
+    gradient = in_float.to(rows.dtype)
+    torch.mm(gradient, weight, out=of_rows)
+    for own, found in zip(weights, of_weights, strict=True):
+        if own.ndim == 1:
+            found += gradient.sum(0, dtype=torch.float32)
+        elif found.dtype == gradient.dtype:
+            found.addmm_(gradient.T, rows)
+        else:
+            found += gradient.T @ rows
+    return total
+
+
+def _any_kind(
+    layer: OutputLoss,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    of_rows: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    of_weights: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """As `_linear`, of a layer that autograd knows."""
+    with torch.enable_grad():
+        rows = rows.detach().requires_grad_()
+        logits = layer.logits(rows)
+    # A copy: what the layer gave may be what its own backward pass needs.
+    in_float = logits.detach().to(torch.float32, copy=True)
+    total = summed_nll_(in_float, targets, gradient=True)
+    found = torch.autograd.grad(logits, (rows, *weights), in_float.to(logits.dtype))
+    of_rows.copy_(found[0])
+    for own, part in zip(of_weights, found[1:], strict=True):
+        own += part
+    return total
+
+
+def rows_at_once(vocabulary: int, device: torch.device) -> int:
+    """Returns of how many tokens logits are held at once."""
+    if device.type == "cpu":
+        return max(FEWEST_ROWS, min(CACHED_ROWS, CPU_LOGITS // vocabulary))
+    return max(FEWEST_ROWS, GPU_LOGITS // vocabulary // FEWEST_ROWS * FEWEST_ROWS)
+
+
+def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
+
+    The same as `cross_entropy(..., reduction="sum")` with a third of its memory and fewer passes over it: the gradient
+    is made in the forward pass, in the place of the logits, which are not used again.
+    """
+    return _SummedNll.apply(logits.float(), targets)  # type: ignore[return-value]
+
+
+class _SummedNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        total = logits.new_zeros(())
+        wanted = ctx.needs_input_grad[0]
+        for part, chosen in zip(logits.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
+            total += summed_nll_(part, chosen, gradient=wanted)
+        ctx.gradient = logits if wanted else None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.gradient.mul_(gradients[0]), None
+
+
+def summed_nll_(logits: torch.Tensor, targets: torch.Tensor, *, gradient: bool) -> torch.Tensor:
+    """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
+
+    Args:
+        logits: float32; with `gradient` they become the gradient of the sum: softmax minus one-hot.
+    """
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    picked = logits.gather(1, targets[:, None])
+    if gradient:
+        logits.sub_(normalizer).exp_().scatter_add_(1, targets[:, None], torch.full_like(picked, -1.0))
+    return (normalizer - picked).sum()
