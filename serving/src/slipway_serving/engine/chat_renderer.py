@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
@@ -16,6 +17,7 @@ from vllm.entrypoints.anthropic import api_router as messages_router
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers import hf
 from vllm.renderers.mistral import MistralRenderer
+from vllm.renderers.params import TokenizeParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.async_utils import make_async
 
@@ -23,6 +25,8 @@ from slipway_core.protocol import chat_format
 from slipway_core.protocol.control_tokens import ControlTokens, Message, NotQuotable
 from slipway_core.protocol.quoted_encoder import QuotedEncoder
 
+_LENGTH_OF_RESPONSES = "max_output_tokens"
+"""How vLLM calls the length of an answer on `/v1/responses`; on the other routes it is max_tokens, or the like."""
 # What of the template's arguments is not written into the text.
 _SETTINGS = ("chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict")
 
@@ -89,6 +93,15 @@ class ChatRenderer(hf.HfRenderer):
         if not (hasattr(self, "_apply_chat_template_async") and hasattr(hf.HfRenderer, "_tokenize_prompt")):
             raise RuntimeError("this version of vLLM renders conversations in a way that is not known here")
         self._apply_chat_template_async = make_async(self._apply_chat_template, executor=self._executor)
+
+    async def render_chat_async(
+        self, conversations: Any, chat_params: Any, tok_params: TokenizeParams | None = None, **options: Any
+    ) -> Any:
+        """Returns what vLLM makes of conversations, those of `/v1/responses` without what it puts before their text:
+        the template writes the token that begins a text, or there is none, as for chat completions."""
+        if tok_params is not None and tok_params.max_output_tokens_param == _LENGTH_OF_RESPONSES:
+            tok_params = replace(tok_params, add_special_tokens=False)
+        return await super().render_chat_async(conversations, chat_params, tok_params, **options)
 
     def _apply_chat_template(
         self, model_config: Any, tokenizer: Any, conversation: list[Any], **arguments: Any
