@@ -1,7 +1,8 @@
-"""How conversations become tokens in vLLM: as in training, with what somebody wrote out as text.
+"""How conversations become tokens in vLLM: as in training, with tools in one form, and what somebody wrote out as text.
 
 vLLM renders a conversation to one text and tokenises that, so a control token in a message would be one. Every route
-that takes a conversation goes through vLLM's renderer; this one differs from it for such conversations alone.
+that takes a conversation goes through vLLM's renderer; this one differs from it for such conversations, for
+those with tools, which are put to the template as in training, and in what stands before the text of a template.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vllm.renderers.params import TokenizeParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.async_utils import make_async
 
-from slipway_core.protocol import chat_format
+from slipway_core.protocol import chat_format, tool_definitions
 from slipway_core.protocol.control_tokens import ControlTokens, Message, NotQuotable
 from slipway_core.protocol.quoted_encoder import QuotedEncoder
 
@@ -108,8 +109,11 @@ class ChatRenderer(hf.HfRenderer):
     ) -> str | list[int]:
         """Returns the text of a conversation, or what vLLM makes of it where it is asked for tokens.
 
-        Raises VLLMValidationError (400) when it holds a control token that cannot be made text.
+        Raises VLLMValidationError (400) when it holds a control token that cannot be made text, and when a template
+        could not have been trained on one of its tools.
         """
+        if arguments.get("tools"):
+            arguments["tools"] = _as_learned(arguments["tools"])
         own = hf.safe_apply_chat_template(model_config, tokenizer, conversation, **arguments)
         settings = {name: value for name, value in arguments.items() if name in _SETTINGS}
         written = {name: value for name, value in arguments.items() if name not in _SETTINGS}
@@ -161,6 +165,14 @@ class ChatRenderer(hf.HfRenderer):
         own.no_truncation()
         own.no_padding()
         return QuotedEncoder(self._control, own, Tokenizer.from_str)
+
+
+def _as_learned(tools: Any) -> list[dict[str, Any]]:
+    """Returns what vLLM would give a template of a request's tools, as training gave it."""
+    try:
+        return tool_definitions.read(tools if isinstance(tools, list) else [tools]).tools
+    except tool_definitions.NotCallable as error:
+        raise VLLMValidationError(f"tools: {error}.", parameter="tools") from None
 
 
 def _refused(why: object) -> VLLMValidationError:
