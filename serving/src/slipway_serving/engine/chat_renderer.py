@@ -1,13 +1,15 @@
-"""How conversations become tokens in vLLM: as in training, with what somebody wrote out as text.
+"""How conversations become tokens in vLLM: as in training, with tools in one form, and what somebody wrote out as text.
 
 vLLM renders a conversation to one text and tokenises that, so a control token in a message would be one. Every route
-that takes a conversation goes through vLLM's renderer; this one differs from it for such conversations alone.
+that takes a conversation goes through vLLM's renderer; this one differs from it for such conversations, for
+those with tools, which are put to the template as in training, and in what stands before the text of a template.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
@@ -16,13 +18,16 @@ from vllm.entrypoints.anthropic import api_router as messages_router
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers import hf
 from vllm.renderers.mistral import MistralRenderer
+from vllm.renderers.params import TokenizeParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.async_utils import make_async
 
-from slipway_core.protocol import chat_format
+from slipway_core.protocol import chat_format, tool_definitions
 from slipway_core.protocol.control_tokens import ControlTokens, Message, NotQuotable
 from slipway_core.protocol.quoted_encoder import QuotedEncoder
 
+_LENGTH_OF_RESPONSES = "max_output_tokens"
+"""How vLLM calls the length of an answer on `/v1/responses`; on the other routes it is max_tokens, or the like."""
 # What of the template's arguments is not written into the text.
 _SETTINGS = ("chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict")
 
@@ -90,13 +95,25 @@ class ChatRenderer(hf.HfRenderer):
             raise RuntimeError("this version of vLLM renders conversations in a way that is not known here")
         self._apply_chat_template_async = make_async(self._apply_chat_template, executor=self._executor)
 
+    async def render_chat_async(
+        self, conversations: Any, chat_params: Any, tok_params: TokenizeParams | None = None, **options: Any
+    ) -> Any:
+        """Returns what vLLM makes of conversations, those of `/v1/responses` without what it puts before their text:
+        the template writes the token that begins a text, or there is none, as for chat completions."""
+        if tok_params is not None and tok_params.max_output_tokens_param == _LENGTH_OF_RESPONSES:
+            tok_params = replace(tok_params, add_special_tokens=False)
+        return await super().render_chat_async(conversations, chat_params, tok_params, **options)
+
     def _apply_chat_template(
         self, model_config: Any, tokenizer: Any, conversation: list[Any], **arguments: Any
     ) -> str | list[int]:
         """Returns the text of a conversation, or what vLLM makes of it where it is asked for tokens.
 
-        Raises VLLMValidationError (400) when it holds a control token that cannot be made text.
+        Raises VLLMValidationError (400) when it holds a control token that cannot be made text, and when a template
+        could not have been trained on one of its tools.
         """
+        if arguments.get("tools"):
+            arguments["tools"] = _as_learned(arguments["tools"])
         own = hf.safe_apply_chat_template(model_config, tokenizer, conversation, **arguments)
         settings = {name: value for name, value in arguments.items() if name in _SETTINGS}
         written = {name: value for name, value in arguments.items() if name not in _SETTINGS}
@@ -148,6 +165,14 @@ class ChatRenderer(hf.HfRenderer):
         own.no_truncation()
         own.no_padding()
         return QuotedEncoder(self._control, own, Tokenizer.from_str)
+
+
+def _as_learned(tools: Any) -> list[dict[str, Any]]:
+    """Returns what vLLM would give a template of a request's tools, as training gave it."""
+    try:
+        return tool_definitions.read(tools if isinstance(tools, list) else [tools]).tools
+    except tool_definitions.NotCallable as error:
+        raise VLLMValidationError(f"tools: {error}.", parameter="tools") from None
 
 
 def _refused(why: object) -> VLLMValidationError:

@@ -1,13 +1,17 @@
 """What vLLM makes of turns before a template is given them, and what no message may hold where it needs no template."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.serving.engine.served_prompts import Server, model_folder
 from tests.unit.trainer.tiny_model import make_tokenizer
 from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 pytest.importorskip("vllm")
 TURNS = ["<｜User｜>", "<｜Assistant｜>"]
@@ -59,3 +63,14 @@ def test_turns_of_the_developer_are_learned_as_vllm_renders_them(template: str, 
     render: Any = safe_apply_chat_template
     served = render(None, words, list(turns), chat_template=template, tokenize=False, add_generation_prompt=True)
     assert tokenizer.renderer(words).text(turns, add_generation_prompt=True) == served
+
+
+def test_no_route_puts_a_token_before_what_the_template_writes(tmp_path: Path) -> None:
+    asked = "What is it there?"
+    server = Server(model_folder(tmp_path, CHATML))
+    words: Any = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    own = PromptTokens(words).ids([{"role": "user", "content": asked}])
+    assert words("a")["input_ids"][0] == words.bos_token_id != own[0]
+    assert server.completions({"role": "user", "content": asked}) == own
+    assert server.responses(asked) == own
+    assert server.messages(asked) == own

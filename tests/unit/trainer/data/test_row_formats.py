@@ -94,6 +94,22 @@ def test_turns_that_call_tools_reason_or_are_only_seen_keep_all_that_they_say(tm
     assert found.messages[1] == {"role": "user", "content": "a\nb"}
 
 
+@pytest.mark.parametrize("write", [lambda tools: tools, json.dumps])
+def test_tools_are_read_in_the_form_of_the_server_and_what_that_leaves_out_is_counted_once_a_row(tmp_path, write):
+    bare = {"parameters": {"required": [], "type": "object"}, "name": "add", "strict": True, "returns": "int"}
+    more = {"function": {"name": "sub", "strict": True, "description": None}, "id": 1}
+    path = tmp_path / "data.jsonl"
+    row = {"messages": TURNS, "tools": write([bare, bare, more])}
+    path.write_text("".join(json.dumps(one) + "\n" for one in (row, row, {"messages": TURNS, "tools": write([TOOL])})))
+    unused = Counter()
+    found = [one for block in blocks.blocks(path, path.name) for one in rows.conversations(block, unused)]
+    add = {"type": "function", "function": {"name": "add", "parameters": {"required": [], "type": "object"}}}
+    assert found[0].tools == json.dumps([add, add, {"type": "function", "function": {"name": "sub"}}])
+    assert unused == {
+        "tools.strict": 2, "tools.returns": 2, "tools.id": 2, "tools.function.strict": 2,
+    }  # fmt: skip
+
+
 def test_calls_and_results_of_sharegpt_rows_are_turns_of_assistant_and_tool(tmp_path):
     (found,) = read(
         tmp_path,
@@ -199,6 +215,10 @@ REFUSED = [
      "tool call 1 of turn 2 .assistant. is .*it must be"),
     ([{"messages": TURNS, "tools": "no"}], 'tools is "no", which is no JSON'),
     ([{"messages": TURNS, "tools": {"name": "f"}}], "tools is .*; it must be a list of objects"),
+    ([{"messages": TURNS, "tools": [TOOL, {"type": "function", "function": {"description": "d"}}]}],
+     r'tools: tool 2 has no name: it is {"description": "d"}. Give it the name'),
+    ([{"messages": TURNS, "tools": '[{"name": "f", "parameters": "x"}]'}],
+     r'tools: the parameters of tool 1 \("f"\) are "x"; they must be an object'),
     ([{"messages": [{"role": "system", "content": "s"}, *TURNS], "system": "t"}], "two system turns"),
     ([{"conversations": [{"from": "human", "value": "a"}, {"from": "bot", "value": "b"}]}],
      'turn 2 is from "bot", whom nobody knows; use system, human'),
@@ -295,7 +315,7 @@ def test_what_json_cannot_hold_of_an_argument_does_not_become_a_text(tmp_path):
     (tmp_path / "data.jsonl").write_text(json.dumps(row).replace("123456789", "9" * 5000))
     with pytest.raises(BadData, match=r"the arguments of tool call 1 .* would become a text: a number of thousands"):
         [rows.conversations(block) for block in blocks.blocks(tmp_path / "data.jsonl", "data.jsonl")]
-    table = [{"messages": TURNS, "tools": [{"name": "f", "price": decimal.Decimal("1.50")}]}]
+    table = [{"messages": TURNS, "tools": [{"name": "f", "parameters": {"price": decimal.Decimal("1.50")}}]}]
     parquet.write_table(arrow.Table.from_pylist(table), tmp_path / "data.parquet")
     with pytest.raises(BadData, match=r"data\.parquet:1: tools is .* would become a text: .* Write it as a string"):
         [rows.conversations(block) for block in blocks.blocks(tmp_path / "data.parquet", "data.parquet")]

@@ -129,6 +129,24 @@ def test_a_fraction_is_set_aside_and_duplicates_stay_on_one_side(tmp_path):
     assert train | validation == {row["text"] for row in found_rows}
 
 
+def test_validation_data_of_ones_own_that_is_learned_too_is_counted_and_said(tmp_path):
+    rows = numbered(40)
+    train = write_rows(tmp_path / "a.jsonl", *rows)
+    other = write_rows(tmp_path / "b.jsonl", *numbered(10, 40), *rows[:3], text(rows[0]["text"].upper()))
+    said = []
+    for name, uri, learned in (("same", train, 40), ("other", other, 4), ("new", other, 0)):
+        own = write_rows(tmp_path / "c.jsonl", *numbered(9, 60)) if name == "new" else train
+        made = plan(causal(own, validation={"data": [{"uri": uri}]}))
+        found = workspace(tmp_path / name, made)
+        result = prepare.run(made, found, attempt=1, say=said.append)
+        assert json.loads(found.prepared.read_text())["stages"]["pretrain"]["validation"]["learned_too"] == learned
+        assert result.metrics.get("pretrain_validation_learned_too", 0) == learned
+    told = [line for line in said if "data.validation.data" in line]
+    assert [line.partition(" of data.validation.data")[0] for line in told] == [
+        "stage pretrain: 40 of 40 documents", "stage pretrain: 4 of 14 documents",
+    ]  # fmt: skip
+
+
 def test_the_seed_chooses_what_is_set_aside(tmp_path):
     uri = write_rows(tmp_path / "a.jsonl", *numbered(40))
     chosen = []

@@ -256,3 +256,17 @@ def test_rows_that_are_left_out_and_changed_are_counted_as_prepare_does(tmp_path
     assert told["say the same as one before them: left out by data.deduplicate"] == 10
     assert told["changed by data.normalization"] == 1
     assert view.duplicates == 0
+
+
+def test_validation_data_that_is_learned_too_is_warned_of_with_its_number(tmp_path):
+    train = write_rows(tmp_path / "a.jsonl", *CHATS)
+    other = write_rows(tmp_path / "b.jsonl", *CHATS[:2], chat("new?", "it is new"))
+    warnings = {
+        uri: [line for line in previewed(made).warnings if "data.validation.data" in line]
+        for uri in (train, other)
+        for made in [plan(chatting(train, validation={"data": [{"uri": uri}]}))]
+    }
+    assert warnings[train][0].startswith("stage sft: 60 of 60 documents of data.validation.data stand in its training")
+    assert warnings[other][0].startswith("stage sft: 2 of 3 documents of data.validation.data stand in its training")
+    own = plan(chatting(train, validation={"fraction": 0.1}))
+    assert not any("data.validation.data" in line for line in previewed(own).warnings)

@@ -96,6 +96,11 @@ class StageInputs:
         return [(self.objective, file.key) for source in self.train for file in source.files]
 
     @property
+    def validation_places(self) -> list[tuple[Objective, FileKey]]:
+        """Of the validation data of its own, in the order in which it is read."""
+        return [(self.objective, file.key) for source in self.validation for file in source.files]
+
+    @property
     def files(self) -> list[InputFile]:
         return [file for source in (*self.train, *self.validation) for file in source.files]
 

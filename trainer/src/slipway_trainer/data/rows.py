@@ -127,6 +127,8 @@ def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conv
             raise BadRow("every assistant turn has weight 0 or train false: there is nothing to learn. Remove the row")
         changed: set[TextForm] = set()
         turns = tuple(normalization.turn(turn, forms, changed) for turn in found.turns) if forms else found.turns
+        if unused is not None:
+            unused.update(found.unused)
         return Conversation(line, turns, found.tools, frozenset(changed))
 
     return _read(block, "Chat", read, unused)

@@ -17,20 +17,21 @@ from slipway_trainer.data.inputs import Inputs
 def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
     """Writes the documents and prompts where `evaluate` reads them and returns the SHA-256 of each file by its name."""
     workspace.evaluation_data.mkdir(parents=True, exist_ok=True)
-    documents = [{"text": document.row.text, "source": document.source} for document in held.documents]
+    documents = [{"source": document.source, "text": document.row.text} for document in held.documents]
+    # In the order in which they stand there: a template writes the fields of tools and calls in theirs.
     prompts: list[dict[str, Any]] = [
         {
+            **({"answer": prompt.row.answer} if prompt.row.answer else {}),
             "conversations": prompt.row.messages,
             "recall": prompt.recall,
             "source": prompt.source,
+            **({"tools": json.loads(prompt.row.tools)} if prompt.row.tools else {}),
         }
-        | ({"answer": prompt.row.answer} if prompt.row.answer else {})
-        | ({"tools": json.loads(prompt.row.tools)} if prompt.row.tools else {})
         for prompt in held.prompts
     ]
     digests = {}
     for path, found in ((workspace.evaluation_documents, documents), (workspace.evaluation_prompts, prompts)):
-        text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in found)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
         write_atomically(path, text)
         digests[path.name] = hashlib.sha256(text.encode()).hexdigest()
     return digests

@@ -109,6 +109,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             stage,
             own,
             scanned.keys_of(own),
+            scanned.validation_keys_of(own),
             made.words,
             masked=scanned.masks(own),
             forms=scanned.forms_of(own),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from slipway_core.plan import Plan
+from slipway_trainer.data import learned_validation
 from slipway_trainer.prepare import source_shares
 
 VERSION = 1
@@ -43,7 +44,7 @@ def metrics(report: dict[str, Any]) -> dict[str, float]:
     unfit = [
         (f"{place}_{name}", float(details[name]))
         for place, details in splits
-        for name in (*UNFIT, "deduplicated", "normalized", "markers")
+        for name in (*UNFIT, "deduplicated", "normalized", "markers", "learned_too")
         if details.get(name)
     ]
     sizes = [(f"{place}_{name}", float(details[name])) for place, details in splits for name in ("documents", "tokens")]
@@ -89,6 +90,8 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
             detail = f" ({'; '.join(notes)})" if notes else ""
             forms = ", ".join(sorted({str(file["form"]) for file in counts["files"]}))
             yield f"{stage}/{split}: {counts['rows']} rows ({forms}), {counts['tokens']} tokens{detail}"
+            if learned := counts.get("learned_too"):
+                yield learned_validation.line(stage, learned, counts["rows"])
 
 
 def _left_out(counts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from slipway_core.protocol.workspace import StageFolder
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches.shards import ShardWriter
-from slipway_trainer.data import inputs, parallel, validation_split
+from slipway_trainer.data import inputs, learned_validation, parallel, validation_split
 from slipway_trainer.data.encode import Counts, Encoder, Job, Split
 from slipway_trainer.data.inputs import FileKey, Input, StageInputs
 from slipway_trainer.prepare import source_shares
@@ -30,6 +30,7 @@ def write(
     stage: Stage,
     found: StageInputs,
     keys: np.ndarray,
+    validation_keys: np.ndarray,
     words: Any,
     *,
     masked: bool,
@@ -45,6 +46,7 @@ def write(
 
     Args:
         keys: of its training documents, those that are left out among them.
+        validation_keys: of its validation documents, where they are of their own.
         words: the run's tokenizer.
         masked: whether some of its tokens are not learned.
         forms: of the rows of its files.
@@ -63,6 +65,7 @@ def write(
     sources = {"train": found.train}
     if split or found.validation:
         sources["validation"] = found.validation or found.train
+    learned_too = learned_validation.count(validation_keys, keys)
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
@@ -93,6 +96,7 @@ def write(
             | {"digest": writers[name].finish(fence.check)}
             | {"files": [entry for source in sources[name] for entry in source.to_documents(forms)]}
             | ({"duplicates": _duplicates(keys)} | told.report | {"sources": shares.report} if name == "train" else {})
+            | ({"learned_too": learned_too} if name == "validation" and found.validation else {})
             for name in sources
         }
 

@@ -59,6 +59,10 @@ class Scanned:
         """Returns the keys of all that a stage's sources hold, in the order in which they are read."""
         return np.concatenate([self.keys[place] for place in stage.train_places])
 
+    def validation_keys_of(self, stage: StageInputs) -> np.ndarray:
+        """Returns the same of a stage's validation data of its own: none where a part is set aside."""
+        return np.concatenate([np.zeros(0, np.uint64), *(self.keys[place] for place in stage.validation_places)])
+
     def forms_of(self, stage: StageInputs) -> dict[FileKey, str]:
         """Returns the form of the rows of each file of a stage."""
         return {key: form for (objective, key), form in self.forms.items() if objective == stage.objective}

@@ -61,8 +61,11 @@ class Look:
 
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns uint64 [rows looked at] of the stage's training data: equal for equal documents."""
-        parts = [part for source in stage.train for file in source.files for part in self._of(stage, file.key).keys]
-        return np.concatenate([np.zeros(0, np.uint64), *parts])
+        return self._keys(stage.train_places)
+
+    def validation_keys_of(self, stage: StageInputs) -> np.ndarray:
+        """Returns the same of its validation data of its own."""
+        return self._keys(stage.validation_places)
 
     def masks(self, stage: StageInputs) -> bool:
         """Whether some tokens of a stage's data are not learned."""
@@ -90,6 +93,9 @@ class Look:
             for source in sources
             for file in source.files
         ]
+
+    def _keys(self, places: Sequence[tuple[Objective, FileKey]]) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.uint64), *(part for place in places for part in self.files[place].keys)])
 
     def _of(self, stage: StageInputs, key: FileKey) -> Looked:
         return self.files[stage.objective, key]

@@ -20,7 +20,7 @@ from slipway_core.protocol.preview import Cost, HeldOutView, OverlapView, Previe
 from slipway_core.resources import uris
 from slipway_core.resources.stage import Stage
 from slipway_fetching import model_cache
-from slipway_trainer.data import held_out, inputs
+from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
@@ -215,6 +215,7 @@ class _See:
         files = seen.views(found.stages[stage.name])
         train = [] if made is None else made.train
         keys = seen.keys_of(seen.found.stages[stage.name])
+        apart = seen.validation_keys_of(seen.found.stages[stage.name])
         rows = sum(file.rows for file in files if file.split == "train")
         view = StageView(
             name=stage.name,
@@ -243,6 +244,8 @@ class _See:
         )
         if made is not None:
             self.warnings += list(_warnings(stage, view, train))
+        if learned := learned_validation.count(apart, keys):
+            self.warnings.append(learned_validation.line(stage.name, learned, len(apart)))
         return view
 
 

@@ -16,7 +16,9 @@ from slipway_trainer.data.formats.turns import Turn
 class Spoken:
     turns: tuple[Turn, ...]
     tools: str | None = None
-    """What the assistant may call, as a JSON list."""
+    """What the assistant may call, as a template is given it, as a JSON list."""
+    unused: frozenset[str] = frozenset()
+    """Fields of the tools that no template is given."""
 
 
 def spoken(row: Mapping[str, Any], form: Format) -> Spoken:
@@ -25,7 +27,7 @@ def spoken(row: Mapping[str, Any], form: Format) -> Spoken:
         case "Messages" | "ShareGPT":
             name, value = _conversation(row)
             own = turns.of_speakers(value, name) if form == "ShareGPT" else turns.of_messages(value, name)
-            return Spoken(turns.with_system(own, row.get("system")), turns.tools_of(row.get("tools")))
+            return Spoken(turns.with_system(own, row.get("system")), *turns.tools_of(row.get("tools")))
         case "Alpaca":
             own = (*_history(row.get("history")), Turn("user", _instruction(row)), _said(row, "output", "assistant"))
         case "PromptCompletion":
@@ -36,7 +38,7 @@ def spoken(row: Mapping[str, Any], form: Format) -> Spoken:
             own = (_said(row, "user", "user"), _said(row, "assistant", "assistant"))
         case "Text" | "Preference" | "Prompt":
             raise AssertionError(f"{form} is no conversation")
-    return Spoken(turns.with_system(own, row.get("system")), turns.tools_of(row.get("tools")))
+    return Spoken(turns.with_system(own, row.get("system")), *turns.tools_of(row.get("tools")))
 
 
 def required(row: Mapping[str, Any], name: str) -> Any:

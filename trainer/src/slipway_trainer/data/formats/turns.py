@@ -1,7 +1,7 @@
 """Turns of conversations, as they stand in rows and as chat templates are given them.
 
-What a template gets is what the server would give it of the same conversation: arguments of tool calls as objects,
-parts of a content joined by line ends, the reasoning under each name that templates know.
+What a template gets is what the server would give it of the same conversation: tools in the server's form, arguments of
+their calls as objects, parts of a content joined by line ends, the reasoning under each name that templates know.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+from slipway_core.protocol import tool_definitions
 from slipway_trainer.data import json_row
-from slipway_trainer.data.bad_row import BadRow, shown, string
+from slipway_trainer.data.bad_row import BadRow, printable, shown, string
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -112,17 +113,22 @@ def seen(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(replace(turn, learned=False) for turn in turns)
 
 
-def tools_of(value: Any) -> str | None:
-    """Returns the tools of a row as JSON, a list; None where there are none. They may stand there as JSON text.
+def tools_of(value: Any) -> tuple[str | None, frozenset[str]]:
+    """Returns the tools of a row as a template is given them, as a JSON list, and what of them is left out; None where
+    there are none. They may stand there as JSON text.
 
     Raises BadRow.
     """
     found = _parsed(value, "tools") if isinstance(value, str) and value.strip() else value
     if found in (None, "", []):
-        return None
+        return None, frozenset()
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast(list[Any], found)):
         raise BadRow(f"tools is {shown(found)}; it must be a list of objects, or that as JSON text")
-    return _as_json(found, "tools")
+    try:
+        read = tool_definitions.read(cast(list[Any], found))
+    except tool_definitions.NotCallable as error:
+        raise BadRow(printable(f"tools: {error}")) from None
+    return _as_json(read.tools, "tools"), frozenset(f"tools.{name}" for name in read.unused)
 
 
 def _of_message(turn: Any, number: int) -> Turn:
