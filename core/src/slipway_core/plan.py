@@ -156,6 +156,9 @@ _NEWER: Mapping[str, Mapping[str, object]] = {
 leaves them out where they have it: a release with more fields gives a run the digest that it always had. Whoever adds a
 field with a default to what the digest covers adds it here; one that is None when left out needs nothing. A default
 that changes later does not change here: that is another plan."""
+_STEPS_ONCE = 200
+"""Steps between two checkpoints where a run said nothing, in releases that knew no interval. The digest of such a run
+stays, and a run that was begun with them goes on with them."""
 _DIGESTED = ("model", "stages", "compute", "checkpoints", "retries", "evaluation", "export")
 _PLACED = frozenset(to_camel(name) for name in PLACEMENT)
 _FIXED_IN_1 = ("nodes", "processes_per_node")
@@ -187,7 +190,7 @@ def resolve(
         "model": spec.model,
         "stages": [_filled(stage) for stage in spec.stages],
         "compute": spec.compute if version > 1 else _as_in_1(spec.compute),
-        "checkpoints": spec.checkpoints,
+        "checkpoints": spec.checkpoints if version > 1 else _by_steps(spec.checkpoints),
         "retries": spec.retries,
         "evaluation": spec.evaluation,
         "export": spec.export,
@@ -277,6 +280,11 @@ def _as_in_1(compute: Compute) -> Compute:
     return compute.model_copy(update=empty)
 
 
+def _by_steps(checkpoints: Checkpoints) -> Checkpoints:
+    """The image that a plan of version 1 pins knows no other."""
+    return checkpoints.model_copy(update={"interval": None, "every_steps": checkpoints.every_steps or _STEPS_ONCE})
+
+
 def _of(plan: Plan) -> dict[str, Any]:
     return _covered(plan.version, {name: getattr(plan, name) for name in _DIGESTED})
 
@@ -288,6 +296,9 @@ def _covered(version: object, fields: Mapping[str, Any]) -> dict[str, Any]:
     if version != 1 and isinstance(compute, dict):
         own = cast(dict[str, Any], compute)
         covered["compute"] = {name: value for name, value in own.items() if name not in _PLACED}
+    checkpoints = covered.get("checkpoints")
+    if isinstance(checkpoints, dict) and not {"interval", "everySteps"} & checkpoints.keys():
+        covered["checkpoints"] = {"everySteps": _STEPS_ONCE, **cast(dict[str, Any], checkpoints)}
     return covered
 
 

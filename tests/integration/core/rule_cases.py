@@ -126,6 +126,18 @@ RUN_CASES = (
         ("stages.learn.epochs=0.5", "stages.learn.tokens=1000"),
         ("stages.learn.epochs=0.5",),
     ),
+    Case(
+        "Checkpoints",
+        "set at most one of interval and everySteps",
+        ("checkpoints={interval: 10m, everySteps: 5}",),
+        ("checkpoints={everySteps: 5}",),
+    ),
+    Case(
+        "Checkpoints",
+        "interval must be longer than nothing",
+        ("checkpoints={interval: 0m00s}",),
+        ("checkpoints={interval: 0m01s}",),
+    ),
     Case("Stage", "prepare, export and evaluate", ("stages.learn.name=export",), ("stages.learn.name=exports",)),
     Case(
         "Stage",

@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import shutil
+import threading
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tokens.chat_templates import TURN_END, TURN_START
 from slipway_trainer.training import loop, train
 from slipway_trainer.training.checkpoints import checkpoint_files
+from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 
 VALIDATED = {"data": {"validation": {"fraction": 0.2, "everySteps": 2}}}
@@ -39,8 +42,12 @@ class Crash(Exception):
     """Stands for anything that ends a process at once."""
 
 
-def crash(run: Training, *, at: int, attempt: int = 1, stage: str = "pretrain") -> None:
-    """Trains until a step is about to be taken, and ends there."""
+def crash(run: Training, *, at: int, attempt: int = 1, stage: str = "pretrain", seconds: float | None = None) -> None:
+    """Trains until a step is about to be taken, and ends there.
+
+    Args:
+        seconds: for which each step waits until a checkpoint is on the disk; as long as it takes when None.
+    """
     taken = loop.Training._step
 
     def crashing(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
@@ -50,8 +57,14 @@ def crash(run: Training, *, at: int, attempt: int = 1, stage: str = "pretrain") 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Training, "_step", crashing)
+        patch.setattr(Checkpoints, "written", property(lambda self: waited(self, seconds)))
         with pytest.raises(Crash):
             run.train(stage, attempt=attempt)
+
+
+def waited(checkpoints: Checkpoints, seconds: float | None) -> bool:
+    writing = checkpoints._writing
+    return writing is None or bool(wait([writing.entries], seconds).done)
 
 
 def read_late(patch: pytest.MonkeyPatch, late: bool) -> None:
@@ -311,6 +324,112 @@ def test_a_checkpoint_that_was_cut_off_is_absent(tmp_path: Path, monkeypatch: py
     run.train(attempt=2)
     assert run.losses() == undisturbed.losses()
     assert not list(run.folder().checkpoints.glob(".step-*"))
+
+
+class SlowDisk:
+    """Writes the checkpoint of a step only once the training has come as far as another one."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, of: int, until: int) -> None:
+        self.steps: list[int] = []
+        """Those that were taken before the checkpoint was on the disk."""
+        written, taken, far = checkpoint_files.write, loop.Training._step, threading.Event()
+
+        def write(path: Path, value: Any) -> Any:
+            if f"{of:08d}" in path.parent.name:
+                assert far.wait(60)
+            return written(path, value)
+
+        def step(training: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+            if not training.folder_of(of).exists():
+                self.steps.append(state.step + 1)
+            if state.step + 1 == until:
+                far.set()
+                if training.checkpoints.writing:
+                    wait([training.checkpoints._writing.entries])
+            return taken(training, window, targets, rate, state)
+
+        patch.setattr(checkpoint_files, "write", write)
+        patch.setattr(loop.Training, "_step", step)
+        patch.setattr(loop.Training, "folder_of", lambda t, n: t.checkpoints.folder.checkpoint(n), raising=False)
+
+
+def test_the_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is what the weights were, although they have changed since."""
+    stage = PRETRAIN | {"steps": 9}
+    undisturbed = make(tmp_path / "undisturbed", stage, checkpoints={"everySteps": 100})
+    undisturbed.train()
+    run = make(tmp_path / "run", stage, checkpoints={"everySteps": 3})
+    with monkeypatch.context() as patch:
+        disk = SlowDisk(patch, of=3, until=5)
+        crash(run, at=6, seconds=0)
+    assert disk.steps == [1, 2, 3, 4, 5]
+    assert step_names(run) == ["step-00000003"]
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+    for name, weight in weights(undisturbed).items():
+        assert torch.equal(weights(run)[name], weight), name
+
+
+def test_one_checkpoint_is_on_its_way_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, PRETRAIN | {"steps": 6}, checkpoints={"everySteps": 2, "keep": 5})
+    begun, writing = Checkpoints.begin, []
+
+    def begin(self: Checkpoints, engine: Any, state: TrainState) -> None:
+        writing.append((self.writing, sorted(path.name for path in self.complete())))
+        begun(self, engine, state)
+
+    monkeypatch.setattr(Checkpoints, "begin", begin)
+    monkeypatch.setattr(Checkpoints, "written", property(lambda _: False))
+    run.train()
+    steps = [f"step-{step:08d}" for step in (2, 4, 6)]
+    assert writing == [(False, []), (False, steps[:1]), (False, steps[:2])]
+    assert step_names(run) == steps
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+def test_D_a_kill_while_one_is_written_loses_that_checkpoint_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: int
+) -> None:
+    stage = PRETRAIN | {"steps": 7, "memory": {"zeroStage": zero}}
+    undisturbed = make(tmp_path / "undisturbed", stage, **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "killed", stage, **CHECKPOINTS)
+    written, stopped = checkpoint_files.write, threading.Event()
+
+    def half(path: Path, value: Any) -> Any:
+        if "00000004" in path.parent.name:
+            path.write_bytes(b"half")
+            stopped.wait(60)
+            raise OSError(errno.EIO, "the process is gone")
+        return written(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_files, "write", half)
+        crash(run, at=6, seconds=0.5)
+        assert step_names(run) == ["step-00000002"]
+        assert list(run.folder().checkpoints.glob(".step-00000004*"))
+        stopped.set()
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+    assert not list(run.folder().checkpoints.glob(".step-*"))
+
+
+def test_time_says_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step every 4 minutes and an interval of 10: at the steps that end after 12 and 24, and at the end."""
+    run = make(tmp_path, PRETRAIN | {"steps": 7}, checkpoints={"interval": "10m", "keep": 9})
+    now = [0.0]
+    taken = loop.Training._step
+
+    def step(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        now[0] += 240
+        return taken(self, window, targets, rate, state)
+
+    monkeypatch.setattr(loop.Training, "_step", step)
+    made = loop.Training
+    monkeypatch.setattr("slipway_trainer.training.stage.Training", lambda **given: made(**given, clock=lambda: now[0]))
+    run.train()
+    # The time is looked at before a step, and the checkpoint is of its end.
+    assert step_names(run) == ["step-00000004", "step-00000007"]
 
 
 def fail_writing(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

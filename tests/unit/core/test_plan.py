@@ -130,6 +130,21 @@ def test_E_a_field_that_came_later_is_part_of_the_digest_where_it_says_something
     assert (difference.field.rsplit(".", 1)[1], difference.is_) == (name, value)
 
 
+def test_E_a_run_of_a_release_without_an_interval_goes_on_with_its_steps():
+    """Checkpoints came every 200 steps where a run said nothing; now they come by time. It is the same plan."""
+    fresh = a_plan(a_run())
+    document = json.loads(fresh.to_json())
+    assert "everySteps" not in document["checkpoints"]
+    document["checkpoints"]["everySteps"] = 200
+    older = plans.load(json.dumps(document))
+    assert (older.digest, plans.differences(older, fresh)) == (fresh.digest, [])
+    assert plans.as_written(fresh, older).checkpoints.every_steps == 200
+    assert fresh.checkpoints.every_seconds == 600
+    timed = a_plan(a_run(checkpoints={"interval": "5m"}))
+    assert timed.digest != fresh.digest
+    assert timed.checkpoints.every_seconds == 300
+
+
 def test_E_the_order_in_which_a_set_is_written_is_no_part_of_a_plan():
     def normalized(*forms):
         stage = {"name": "a", "data": {"train": [{"uri": "pvc://a/b"}], "normalization": list(forms)}}
@@ -142,6 +157,7 @@ def test_E_the_order_in_which_a_set_is_written_is_no_part_of_a_plan():
 def test_E_a_plan_of_a_release_that_had_fewer_fields_is_read_and_keeps_its_digest(version):
     document = json.loads(a_plan(a_run(), version).to_json())
     del document["checkpoints"]["keep"], document["stages"][0]["seed"]
+    document["checkpoints"]["everySteps"] = 200
     for where, own in NEWER.items():
         for name, _ in own:
             places(document)[where].pop(name, None)

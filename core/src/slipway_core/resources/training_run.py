@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api, Duration, Name, Rule, ShortText, Uri
+from slipway_core.resources.api import Api, Duration, Name, Rule, ShortText, Uri, seconds
 from slipway_core.resources.compute import Compute
 from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.metadata import Metadata
@@ -15,14 +15,39 @@ from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.stage import Stage
 from slipway_core.resources.status import RunStatus
 
+DEFAULT_INTERVAL = "10m"
+"""Between two checkpoints, where a run says nothing."""
+
 
 class Checkpoints(Api):
     """When the state of a training is written, and how much of it is kept."""
 
-    every_steps: int = Field(default=200, ge=1)
-    """Optimizer steps between two checkpoints."""
+    rules: ClassVar = (
+        Rule(
+            "!(has(self.interval) && has(self.everySteps))",
+            "set at most one of interval and everySteps",
+            lambda self: self.interval is None or self.every_steps is None,
+        ),
+        Rule(
+            "!has(self.interval) || self.interval.matches('[1-9]')",
+            "interval must be longer than nothing, such as 10m",
+            lambda self: self.interval is None or seconds(self.interval) > 0,
+            "interval",
+            lambda self: str(self.interval),
+        ),
+    )
+
+    interval: Duration | None = None
+    """Time between two checkpoints; 10m when both are left out. The training goes on while one is written."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps between two checkpoints instead."""
     keep: int = Field(default=3, ge=1, le=1000)
     """Newest complete checkpoints that are kept; the best one is kept beside them while it is needed."""
+
+    @property
+    def every_seconds(self) -> int | None:
+        """Seconds between two checkpoints; None where steps say it."""
+        return None if self.every_steps is not None else seconds(self.interval or DEFAULT_INTERVAL)
 
 
 class Export(Api):

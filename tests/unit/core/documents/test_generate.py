@@ -112,6 +112,8 @@ BROKEN = {
     "spec.model.scratch.tokenizer": {"model": {"scratch": {"tokenizer": {}}}},
     "spec.model.scratch.hiddenSize": {"model": {"scratch": {"hiddenSize": 257, "tokenizer": {"from": "hf://a/b"}}}},
     "spec.model.scratch.kvHeads": {"model": {"scratch": {"kvHeads": 3, "tokenizer": {"from": "hf://a/b"}}}},
+    "spec.checkpoints": {"checkpoints": {"interval": "10m", "everySteps": 2}},
+    "spec.checkpoints.interval": {"checkpoints": {"interval": "0s"}},
     "spec.stages[0]": {"stages": [{"epochs": 1, "steps": 2}]},
     "spec.stages[0].name": {"stages": [{"name": "export"}]},
     "spec.stages[0].tooLong": {"stages": [{"tooLong": "Split", "objective": "Chat"}]},

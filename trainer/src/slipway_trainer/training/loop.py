@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,10 @@ class Training:
     windows: Windows
     validation: ValidationSet | None
     checkpoints: Checkpoints
-    every_steps: int
+    every_steps: int | None
+    """Steps between two checkpoints; None where time says."""
+    every_seconds: float | None
+    """Seconds between two checkpoints; None where steps say."""
     resolved: Resolved
     ranks: Ranks
     stop: StopFlag
@@ -56,6 +59,8 @@ class Training:
     late: bool = False
     """Whether figures are read while the next step is computed: where a device computes beside this process."""
     clock: Callable[[], float] = time.monotonic
+    saved_at: float = field(default=0.0, init=False)
+    """By the clock, when the newest checkpoint was begun, or the training."""
     saved_step: int | None = None
     """Of the newest complete checkpoint."""
     saved_best: tuple[int | None, float | None] = (None, None)
@@ -70,6 +75,7 @@ class Training:
         self.engine.train()
         pace = Pace()
         started, before = self.clock(), state.seconds
+        self.saved_at = started
         untold: Taken | None = None
         with ThreadPoolExecutor(1, "collate") as pool:
             ahead = self._ahead(pool, state.step)
@@ -77,9 +83,12 @@ class Training:
                 step_started = self.clock()
                 window = ahead.result()
                 ahead = self._ahead(pool, state.step + 1)
-                stop, targets, tokens = self._sum([float(self.stop.requested), window.targets, window.tokens])
+                stop, targets, tokens, unwritten, overdue = self._agree(window)
+                if self.checkpoints.writing and not unwritten:
+                    state = self._complete(state)
                 if stop:
-                    self._interrupt(self._told(untold, pace) or state)
+                    told = self._told(untold, pace)
+                    self._interrupt(state if told is None else replace(state, loss=told.loss))
                 rate = optimizer.learning_rate(state.step, self._steps, self.stage.optimizer)
                 taken = self._step(window, targets, rate, state)
                 pace.add(int(tokens), self.clock() - step_started)
@@ -88,16 +97,31 @@ class Training:
                 state = _advanced(state, window, int(tokens), seconds=before + self.clock() - started)
                 untold = replace(taken, state=state)
                 due = self.validation is not None and self._validation_due(state.step)
-                if self.late and not due and not self._checkpoint_due(state):
+                saves = bool(overdue) or self._checkpoint_due(state)
+                if self.late and not due and not saves:
                     continue
                 state = self._looked_at(untold)
                 if due:
                     state = self._validate(replace(state, seconds=before + self.clock() - started))
                 self._tell(replace(untold, state=state), pace, measured=due)
                 untold = None
-                if self._checkpoint_due(state):
+                if saves or self._is_best(state):
                     state = self._save(state)
-        return state
+        return self._complete(state)
+
+    def _agree(self, window: Window) -> list[float]:
+        """Returns what all ranks have to know before a step, summed over them: whether to stop, the learned tokens, all
+        tokens, how many are still writing a checkpoint, and whether it is time for one. The time is rank 0's."""
+        over = self.ranks.first and self.every_seconds is not None and self.clock() - self.saved_at > self.every_seconds
+        return self._sum(
+            [
+                float(self.stop.requested),
+                float(window.targets),
+                float(window.tokens),
+                float(not self.checkpoints.written),
+                float(over),
+            ]
+        )
 
     def _step(self, window: Window, targets: float, rate: float, state: TrainState) -> Taken:
         """Takes one optimizer step. What it returns may still be computed by the device.
@@ -194,37 +218,59 @@ class Training:
         early = self.stage.early_stop
         return early is not None and state.worse_in_a_row >= early.patience
 
+    def _is_best(self, state: TrainState) -> bool:
+        return self.stage.select == "Best" and state.best_step == state.step
+
     def _checkpoint_due(self, state: TrainState) -> bool:
-        best = self.stage.select == "Best" and state.best_step == state.step
-        return best or state.step % self.every_steps == 0 or state.step == self._steps
+        return (self.every_steps is not None and state.step % self.every_steps == 0) or state.step == self._steps
 
     def _save(self, state: TrainState) -> TrainState:
-        """Writes a checkpoint. When the disk is full and an older one exists, training goes on with a warning.
-
-        Returns the state; where the best one could not be written, the best is again the one that was.
-        """
+        """Begins a checkpoint; the one before is completed first. Returns the state, as `_complete` does."""
+        state = self._complete(state)
+        self.saved_at = self.clock()
         # The best one is kept only for the sake of `select`.
         kept = state if self.stage.select == "Best" else replace(state, best_step=None)
         try:
-            self.checkpoints.save(self.engine, kept)
+            self.checkpoints.begin(self.engine, kept)
         except CheckpointFailed as error:
-            if self.saved_step is None:
-                raise NoSpace(f"{error}. No checkpoint could be written: free space there and start again") from None
-            lost = self.stage.select == "Best" and state.best_step == state.step
-            if self.report:
-                self.report.reporter.warn(
-                    "checkpoint",
-                    f"step {state.step}: the checkpoint could not be written ({error}). The last complete one "
-                    f"is of step {self.saved_step}; the next is tried {self.every_steps} steps on. Free space there"
-                    + (self._lost_best() if lost and state.step < self._steps else ""),
-                )
-            best_step, best_loss = self.saved_best
-            return replace(state, best_step=best_step, best_loss=best_loss) if lost else state
+            return self._without(error, state)
+        return state
+
+    def _complete(self, state: TrainState) -> TrainState:
+        """Waits until the checkpoint that was begun is whole, if one was.
+
+        Returns the state; where that one was to be the best and could not be written, the best is again what it was.
+        """
+        if not self.checkpoints.writing:
+            return state
+        try:
+            saved = self.checkpoints.finish()
+        except CheckpointFailed as error:
+            return self._without(error, state)
         if self.saved_step is not None and self.report:
             self.report.reporter.warn("checkpoint", None)
-        self.saved_step = state.step
-        self.saved_best = (kept.best_step, kept.best_loss)
+        self.saved_step = saved.step
+        self.saved_best = (saved.best_step, saved.best_loss)
         return state
+
+    def _without(self, error: CheckpointFailed, state: TrainState) -> TrainState:
+        """Goes on after a checkpoint that could not be written, with a warning. Raises NoSpace where none ever was."""
+        if self.saved_step is None:
+            raise NoSpace(f"{error}. No checkpoint could be written: free space there and start again") from None
+        lost = self.stage.select == "Best" and state.best_step == error.step
+        if self.report:
+            self.report.reporter.warn(
+                "checkpoint",
+                f"step {error.step}: the checkpoint could not be written ({error}). The last complete one "
+                f"is of step {self.saved_step}; the next is tried {self._next_time}. Free space there"
+                + (self._lost_best() if lost and state.step < self._steps else ""),
+            )
+        best_step, best_loss = self.saved_best
+        return replace(state, best_step=best_step, best_loss=best_loss) if lost else state
+
+    @property
+    def _next_time(self) -> str:
+        return f"{self.every_steps} steps on" if self.every_steps is not None else f"{self.every_seconds:g} s later"
 
     def _lost_best(self) -> str:
         step, loss = self.saved_best
@@ -233,10 +279,11 @@ class Training:
 
     def _interrupt(self, state: TrainState) -> None:
         """All ranks are at the same step here, because they added up the flag."""
+        state = self._complete(state)
         if state.step > (self.saved_step or 0):
             if self.report:
                 self.report.reporter.log(f"stopping at step {state.step}: writing a checkpoint")
-            self._save(state)
+            self._complete(self._save(state))
         raise Interrupted(f"stopped at step {state.step} of {self._steps}; it goes on from step {self.saved_step or 0}")
 
     @property

@@ -129,6 +129,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
             validation=_validation(attempt, aside, decided, pad_id),
             checkpoints=checkpoints,
             every_steps=attempt.plan.checkpoints.every_steps,
+            every_seconds=attempt.plan.checkpoints.every_seconds,
             resolved=decided,
             ranks=ranks,
             stop=flag,

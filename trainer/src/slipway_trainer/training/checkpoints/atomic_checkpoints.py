@@ -1,6 +1,7 @@
 """The checkpoints of a stage: complete or absent, the newest ones kept, and a damaged one never used.
 
-One is written in a hidden folder beside its place and renamed into it when every byte is on the disk.
+One is copied in the host's memory, and written from there by a thread while the training goes on, in a hidden folder
+beside its place. It is renamed into it when every byte of every rank is on the disk: until then it is absent.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,26 @@ _PREFIX = "step-"
 
 
 class CheckpointFailed(Exception):
-    """The checkpoint could not be written; what was there before is untouched."""
+    """The checkpoint of a step could not be written; what was there before is untouched."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """A checkpoint on its way to the disk."""
+
+    state: TrainState
+    temporary: Path
+    entries: Future[dict[str, FileEntry]]
+    """Of this rank's files."""
 
 
 class Checkpoints:
-    """Those of one stage, as one attempt of it writes and reads them. Every method but `complete` is collective."""
+    """Those of one stage, as one attempt of it writes and reads them. Every method but `complete` is collective; the
+    thread that writes is not."""
 
     def __init__(
         self, folder: StageFolder, *, keep: int, fence: Fence, ranks: Ranks, log: Callable[[str], None]
@@ -42,6 +59,8 @@ class Checkpoints:
         self.fence = fence
         self.ranks = ranks
         self.log = log
+        self._writing: _Writing | None = None
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
 
     def clean(self) -> None:
         """Removes what an attempt that was killed left half written."""
@@ -50,21 +69,50 @@ class Checkpoints:
             for path in self.folder.checkpoints.glob(".step-*"):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def save(self, engine: Any, state: TrainState) -> Path:
-        """Writes a checkpoint and removes old ones.
+    @property
+    def writing(self) -> bool:
+        """Whether one was begun that is not finished: the same on all ranks."""
+        return self._writing is not None
+
+    @property
+    def written(self) -> bool:
+        """Whether this rank has nothing more to write."""
+        return self._writing is None or self._writing.entries.done()
+
+    def begin(self, engine: Any, state: TrainState) -> None:
+        """Copies what is to be saved, and begins to write it. One at a time: `finish` the one before.
+
+        Raises CheckpointFailed on every rank when one could not, Superseded when a newer attempt has the stage.
+        """
+        assert self._writing is None, "a checkpoint is begun before the one before it is finished"
+        final = self.folder.checkpoint(state.step)
+        temporary = final.with_name(f".{final.name}.tmp-{self.fence.attempt}")
+        state = replace(state, world=self.ranks.world, zero_stage=engine.zero_optimization_stage())
+        held: dict[str, Any] = {}
+
+        def prepare() -> None:
+            held.update(checkpoint_files.snapshot(self._of_rank(engine)))
+            self._fresh(temporary)
+
+        self._together(prepare, state.step, temporary)
+        # Of a failure in the thread `finish` hears.
+        self._writing = _Writing(state, temporary, self._pool.submit(_write, held, temporary))
+
+    def finish(self) -> TrainState:
+        """Waits for the checkpoint that was begun, puts it in its place, and removes old ones. Returns its state.
 
         Raises CheckpointFailed on every rank when one could not write (a full disk), Superseded when a newer attempt
         has the stage.
         """
+        assert self._writing is not None, "no checkpoint was begun"
+        writing, self._writing = self._writing, None
+        state, temporary = writing.state, writing.temporary
+        entries = self._together(writing.entries.result, state.step, temporary)
         final = self.folder.checkpoint(state.step)
-        temporary = final.with_name(f".{final.name}.tmp-{self.fence.attempt}")
-        self._together(lambda: self._fresh(temporary), temporary)
-        entries = self._together(lambda: self._write_rank(engine, temporary), temporary)
-        state = replace(state, world=self.ranks.world, zero_stage=engine.zero_optimization_stage())
-        self._together(lambda: self._publish(temporary, final, state, entries), temporary)
+        self._together(lambda: self._publish(temporary, final, state, entries), state.step, temporary)
         if self.ranks.first:
             self._prune(state.best_step)
-        return final
+        return state
 
     def newest(self) -> tuple[Path, TrainState] | None:
         """Returns the newest complete checkpoint, the same on all ranks, or None.
@@ -102,18 +150,17 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
 
-    def _write_rank(self, engine: Any, temporary: Path) -> dict[str, FileEntry]:
+    def _of_rank(self, engine: Any) -> dict[str, Any]:
+        """Returns what this rank saves, by the name of the file. Under ZeRO-3 all ranks make it together."""
         stage = engine.zero_optimization_stage()
         state: dict[str, Any] = {"random": randomness.state(), "optimizer": None}
         # Without ZeRO all ranks hold the same optimizer.
         if stage > 0 or self.ranks.first:
             state["optimizer"] = engine.optimizer.state_dict()
-        name = checkpoint_files.rank_name(self.ranks.rank)
-        entries = {name: checkpoint_files.write(temporary / name, state)}
+        files = {checkpoint_files.rank_name(self.ranks.rank): state}
         if self.ranks.first and stage < 3:
-            weights = {n: p.detach() for n, p in engine.module.model.named_parameters() if p.requires_grad}
-            entries[WEIGHTS] = checkpoint_files.write(temporary / WEIGHTS, weights)
-        return entries
+            files[WEIGHTS] = {n: p.detach() for n, p in engine.module.model.named_parameters() if p.requires_grad}
+        return files
 
     def _publish(self, temporary: Path, final: Path, state: TrainState, entries: list[dict[str, FileEntry]]) -> None:
         if not self.ranks.first:
@@ -128,7 +175,7 @@ class Checkpoints:
         # Of the same step: only a damaged one, or one that this attempt wrote again after it fell back.
         replace_folder(temporary, final)
 
-    def _together(self, work: Callable[[], Any], temporary: Path) -> list[Any]:
+    def _together(self, work: Callable[[], Any], step: int, temporary: Path) -> list[Any]:
         """Runs a part on every rank and returns what each returned; when one fails, all of them do, so that none waits
         for the others for ever."""
         try:
@@ -143,7 +190,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(failure, StepFailure):
             raise failure
-        raise CheckpointFailed(f"{temporary.parent}: {first_line(failure)}") from failure
+        raise CheckpointFailed(step, f"{temporary.parent}: {first_line(failure)}") from failure
 
     def _prune(self, best_step: int | None) -> None:
         best = self.folder.checkpoint(best_step).name if best_step is not None else None
@@ -154,6 +201,11 @@ class Checkpoints:
                 shutil.rmtree(hidden, ignore_errors=True)
                 path.replace(hidden)
                 shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write(held: dict[str, Any], temporary: Path) -> dict[str, FileEntry]:
+    """Writes the files of a rank, and frees each when it is on the disk."""
+    return {name: checkpoint_files.write(temporary / name, held.pop(name)) for name in list(held)}
 
 
 def _set_aside(path: Path) -> None:

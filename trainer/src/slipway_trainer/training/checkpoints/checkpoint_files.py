@@ -10,6 +10,7 @@ step-00000100/weights.pt        trained weights (rank 0; under ZeRO-3 they are i
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -72,7 +73,7 @@ class _HashingFile:
 def write(path: Path, value: Any) -> FileEntry:
     with path.open("wb") as file:
         hashing = _HashingFile(file)
-        torch.save(compact(value), hashing)  # type: ignore[arg-type]
+        torch.save(value, hashing)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
     return FileEntry(size=hashing.size, sha256=hashing.sha256.hexdigest())
@@ -87,15 +88,30 @@ def write_text(path: Path, text: str) -> FileEntry:
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def compact(value: Any) -> Any:
-    """Returns the value with every tensor that is a small view of a large buffer copied: torch saves whole buffers."""
+def snapshot(value: Any) -> Any:
+    """Returns a copy in the host's memory, which nothing that is trained from here on changes.
+
+    Every tensor is as large as it says: torch saves the whole buffer of which it is a view.
+    """
+    copied = _copied(value)
+    if torch.cuda.is_available():
+        # Copies from a GPU go on by themselves until then.
+        torch.cuda.synchronize()
+    return copied
+
+
+def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+        found = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+        return found.copy_(value.detach(), non_blocking=True)
     if isinstance(value, dict):
-        return type(value)((key, compact(item)) for key, item in value.items())
+        return type(value)((key, _copied(item)) for key, item in value.items())
     if isinstance(value, list):
-        return [compact(item) for item in value]
-    return value
+        return [_copied(item) for item in value]
+    if type(value) is tuple:
+        return tuple(_copied(item) for item in value)
+    # DeepSpeed's loss scaler is an object that changes as it goes.
+    return copy.deepcopy(value)
 
 
 def read(path: Path) -> Any:
