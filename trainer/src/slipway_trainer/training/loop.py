@@ -15,7 +15,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.step.errors import Diverged, Interrupted, NoSpace
 from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.training import deepspeed_engine as engines
-from slipway_trainer.training import optimizer, process_group
+from slipway_trainer.training import optimizer, process_group, schedule
 from slipway_trainer.training.checkpoints.atomic_checkpoints import CheckpointFailed, Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.micro_batches import Window, Windows
@@ -64,7 +64,7 @@ class Training:
                 stop, targets, tokens = self._sum([float(self.stop.requested), window.targets, window.tokens])
                 if stop:
                     self._interrupt(state)
-                rate = optimizer.learning_rate(state.step, self._steps, self.stage.optimizer)
+                rate = schedule.learning_rate(state.step, self._steps, self.stage.optimizer)
                 loss, norm = self._step(window, targets, rate, state.step + 1)
 
                 state = _advanced(state, window, loss, int(tokens))

@@ -109,7 +109,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
     if ranks.first:
-        checkpoint_space.require(model, checkpoints)
+        checkpoint_space.require(model, stage.optimizer, checkpoints)
     resumed = resume.resume(engine, checkpoints)
     state = resumed or TrainState()
     with _stop_flag(stop) as flag, _step_report(attempt, state, decided) as report:
@@ -175,18 +175,18 @@ def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> No
 def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    stage, ranks = attempt.stage, attempt.ranks
     module = NextTokenLoss(model, attention=model.config._attn_implementation, packed=decided.packed)
-    settings, ranks = attempt.stage.optimizer, attempt.ranks
     config = engines.configuration(
         precision=decided.precision,
         zero_stage=decided.zero_stage,
         micro_batch=decided.micro_batch,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=stage.optimizer.max_grad_norm,
         world=ranks.world,
     )
-    engine = engines.initialize(module, optimizer.adamw(module, settings, ranks.device), config)
+    engine = engines.initialize(module, optimizer.make(module, stage, ranks.device), config)
     # What is random from here on (dropout) differs between ranks, as their rows do.
-    randomness.seed_everything(attempt.stage.seed * 10_007 + ranks.rank)
+    randomness.seed_everything(stage.seed * 10_007 + ranks.rank)
     return engine
 
 
