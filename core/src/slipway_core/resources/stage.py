@@ -168,6 +168,12 @@ class Stage(Api):
     """Trained tokens instead."""
     batch: Batch = Batch()
     optimizer: Optimizer = Optimizer()
+    neftune_noise_alpha: float | None = Field(default=None, gt=0, le=1000)
+    """Adds noise to the embedded tokens while training (NEFTune, Jain et al. 2023): uniform, within this over the root
+    of a document's length times the hidden size. 5 is usual."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target that is spread over the whole vocabulary, in the training loss alone: validation and
+    evaluation are not smoothed."""
     precision: Literal["Auto", "BF16", "FP16", "FP32"] = "Auto"
     """Auto: BF16 on a GPU that has it, FP16 on an older one, FP32 on a CPU."""
     memory: Memory = Memory()

@@ -162,6 +162,44 @@ def test_the_loss_in_place_is_cross_entropy(dtype: torch.dtype) -> None:
         assert torch.equal(logits, before)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_smoothed_targets_are_those_of_torch_in_training_and_plain_in_evaluation(smoothing: float) -> None:
+    documents = Documents(masked=True)
+    made = batch(documents)
+    model, plain = (make("llama", document_attention.NAME) for _ in range(2))
+    learned = made["labels"].flatten()[1:] != -100
+    targets = made["labels"].flatten()[1:][learned]
+    extra = {"document_lengths": document_attention.lengths(made["position_ids"].view(-1))}
+    inputs, positions = made["input_ids"].view(1, -1), made["position_ids"].view(1, -1)
+    logits = plain(input_ids=inputs, position_ids=positions, use_cache=False, **extra).logits[0, :-1][learned]
+    expected = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    loss = NextTokenLoss(model, attention=document_attention.NAME, smoothing=smoothing)
+    found = loss.train()(**made)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-6)
+    expected.backward()
+    found.backward()
+    for (name, one), two in zip(plain.named_parameters(), model.named_parameters(), strict=True):
+        torch.testing.assert_close(two[1].grad, one.grad, atol=1e-4, rtol=1e-4, msg=name)
+    with torch.no_grad():
+        unsmoothed = functional.cross_entropy(logits, targets, reduction="sum")
+        torch.testing.assert_close(loss.eval()(**made), unsmoothed, atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_the_gradient_of_smoothed_targets_is_that_of_torch(smoothing: float) -> None:
+    torch.manual_seed(0)
+    ours = (3 * torch.randn(300, 50)).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    targets = torch.randint(50, (300,))
+    expected = functional.cross_entropy(theirs, targets, reduction="sum", label_smoothing=smoothing)
+    # A copy: the gradient is made in the place of the logits.
+    found = summed_nll(ours * 1, targets, smoothing)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-6)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("family", "settings", "device", "flash", "expected"),
     [

@@ -25,13 +25,15 @@ class NextTokenLoss(nn.Module):
     tokens pays a tenth of the vocabulary's matrix product.
     """
 
-    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True) -> None:
+    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True, smoothing: float = 0.0) -> None:
         """
         Args:
             attention: the model's, as transformers calls it.
             packed: whether the documents of a row are told apart by their positions; else a row is one document.
+            smoothing: share of each target that is spread over the vocabulary while training; in eval mode none is.
         """
         super().__init__()
+        self._smoothing = smoothing
         self.model = model
         self._attention = attention
         self._packed = packed
@@ -56,7 +58,8 @@ class NextTokenLoss(nn.Module):
         finally:
             self._learned = None
         # A view: indexing would make its backward pass write all logits once more, as zeros.
-        return summed_nll(logits.view(-1, logits.shape[-1]), targets[learned])
+        smoothing = self._smoothing if self.training else 0.0
+        return summed_nll(logits.view(-1, logits.shape[-1]), targets[learned], smoothing)
 
     def _keep_learned(self, _module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if self._learned is None:
@@ -86,29 +89,36 @@ def model_inputs(
     return {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False, **extra}
 
 
-def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def summed_nll(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
 
-    The same as `cross_entropy(..., reduction="sum")` with a third of its memory and fewer passes over it: the gradient
-    (softmax minus one-hot) is made in the forward pass, in the place of the logits, which are not used again.
+    With a smoothing e the target is 1 - e of the token and e of all words alike (Szegedy et al. 2016): the loss is
+    logsumexp - (1 - e) · logit of the token - e · mean of the logits, its gradient softmax - (1 - e) · one-hot - e / V.
+
+    The same as `cross_entropy(..., reduction="sum", label_smoothing=smoothing)` with a third of its memory and fewer
+    passes over it: the gradient is made in the forward pass, in the place of the logits, which are not used again.
     """
-    return _SummedNll.apply(logits.float(), targets)  # type: ignore[return-value]
+    return _SummedNll.apply(logits.float(), targets, smoothing)  # type: ignore[return-value]
 
 
 class _SummedNll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         total = logits.new_zeros(())
         wanted = ctx.needs_input_grad[0]
         for part, chosen in zip(logits.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
             normalizer = part.logsumexp(-1, keepdim=True)
             picked = part.gather(1, chosen[:, None])
-            total += (normalizer - picked).sum()
+            expected = picked.lerp(part.mean(-1, keepdim=True), smoothing) if smoothing else picked
+            total += (normalizer - expected).sum()
             if wanted:
-                part.sub_(normalizer).exp_().scatter_add_(1, chosen[:, None], torch.full_like(picked, -1.0))
+                part.sub_(normalizer).exp_()
+                if smoothing:
+                    part.sub_(smoothing / part.shape[1])
+                part.scatter_add_(1, chosen[:, None], torch.full_like(picked, smoothing - 1))
         ctx.gradient = logits if wanted else None
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.gradient.mul_(gradients[0]), None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.gradient.mul_(gradients[0]), None, None

@@ -17,7 +17,7 @@ from slipway_host.limits import usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import document_probe, stage_model
+from slipway_trainer.model import document_probe, embedding_noise, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
@@ -176,7 +176,14 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     stage, ranks = attempt.stage, attempt.ranks
-    module = NextTokenLoss(model, attention=model.config._attn_implementation, packed=decided.packed)
+    module = NextTokenLoss(
+        model,
+        attention=model.config._attn_implementation,
+        packed=decided.packed,
+        smoothing=stage.label_smoothing,
+    )
+    if stage.neftune_noise_alpha is not None:
+        embedding_noise.attach(module, stage.neftune_noise_alpha)
     config = engines.configuration(
         precision=decided.precision,
         zero_stage=decided.zero_stage,
@@ -185,7 +192,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         world=ranks.world,
     )
     engine = engines.initialize(module, optimizer.make(module, stage, ranks.device), config)
-    # What is random from here on (dropout) differs between ranks, as their rows do.
+    # What is random from here on (dropout, noise) differs between ranks, as their rows do.
     randomness.seed_everything(stage.seed * 10_007 + ranks.rank)
     return engine
 
