@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import plain_torch
+from tests.integration.trainer import muon_ranks, plain_torch
 from tests.integration.trainer.test_train import crash
 from tests.integration.trainer.test_train_processes import back_to, two_processes
 from tests.integration.trainer.training import PRETRAIN, Training, make
@@ -19,9 +22,9 @@ from slipway_trainer.step.fence import Fence
 from slipway_trainer.training import optimizer
 
 SCRATCH: dict[str, Any] = {
-    "scratch": {"layers": 2, "hiddenSize": 64, "heads": 2, "maxLength": 64, "tokenizer": {"train": {"vocabSize": 320}}}
+    "scratch": {"layers": 1, "hiddenSize": 64, "heads": 2, "maxLength": 64, "tokenizer": {"train": {"vocabSize": 320}}}
 }
-"""Its matrices have 4,096 weights and more: AdamW8bit has them in 8 bits."""
+"""Its matrices have 4,096 weights and more: AdamW8bit has them in 8 bits. Half of them ends within one."""
 STAGES = {"AdamW8bit": (0, 1, 2, 3), "Muon": (0, 1, 2)}
 EVERY = [(name, zero) for name, stages in STAGES.items() for zero in stages]
 
@@ -100,15 +103,43 @@ def test_D_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str, zero
     assert all(torch.equal(weight, expected[name]) for name, weight in weights(run).items())
 
 
+def test_muon_on_pieces_is_muon_on_matrices(tmp_path: Path) -> None:
+    """Among three ranks, of which all have a part of one matrix; the last piece is padded."""
+    world = 3
+    command = [sys.executable, muon_ranks.__file__]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(world), str(tmp_path / "store"), str(tmp_path)],
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(world)
+    ]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0] * world
+    finally:
+        for rank in ranks:
+            rank.kill()
+    matrices = [torch.nn.Parameter(weight) for weight in muon_ranks.numbers(0)]
+    whole = muon_ranks.muon(matrices)
+    for step in range(1, muon_ranks.STEPS + 1):
+        for matrix, gradient in zip(matrices, muon_ranks.numbers(step), strict=True):
+            matrix.grad = gradient
+        whole.param_groups[0]["lr"] = 0.01 * step
+        whole.step()
+    expected = torch.cat([matrix.detach().flatten() for matrix in matrices])
+    found = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in range(world)])
+    torch.testing.assert_close(found[: len(expected)], expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.slow
 def test_two_processes_compute_what_a_plain_torch_loop_computes(tmp_path: Path) -> None:
     runs = {
         (name, zero, precision): a_run(
             tmp_path / f"{name}-{zero}-{precision}", learning(name, zero, precision=precision)
         )
-        for name in ("AdamW8bit", "Muon")
-        for zero in STAGES[name]
+        for name, zero in EVERY
         for precision in ("FP32", "BF16")
+        if precision == "FP32" or name == "Muon" or zero == 1
     }
     two_processes(tmp_path / "store", *runs.values())
     for name in ("AdamW8bit", "Muon"):
@@ -118,7 +149,8 @@ def test_two_processes_compute_what_a_plain_torch_loop_computes(tmp_path: Path) 
             close = 1e-5 if name == "Muon" or zero == 0 else 2e-3
             assert runs[name, zero, "FP32"].losses() == pytest.approx(losses, abs=close), (name, zero)
             assert furthest(runs[name, zero, "FP32"], expected) < 100 * close, (name, zero)
-            assert runs[name, zero, "BF16"].losses() == pytest.approx(losses, abs=0.02), (name, zero)
+            if half := runs.get((name, zero, "BF16")):
+                assert half.losses() == pytest.approx(losses, abs=0.02), (name, zero)
 
 
 @pytest.mark.slow
@@ -135,18 +167,17 @@ def test_D_another_number_of_processes_goes_on_or_is_refused_by_name(tmp_path: P
         a_run(tmp_path / f"{name}-{zero}-{precision}", learning(name, zero, precision=precision), **checkpoints)
         for name, zero, precision in cases
     ]
-    whole = [a_run(tmp_path / f"8bit-{zero}", learning("AdamW8bit", zero), **checkpoints) for zero in (1, 2)]
-    two_processes(tmp_path / "store", *divided, *whole)
+    whole = a_run(tmp_path / "8bit", learning("AdamW8bit", 2), **checkpoints)
+    two_processes(tmp_path / "store", *divided, whole)
     for run in divided:
         before = run.losses()
         back_to(run, 2)
         run.train(attempt=2)
         close = 1e-5 if run.plan.stages[0].precision == "FP32" else 5e-3
         assert run.losses() == pytest.approx(before, abs=close)
-    for run in whole:
-        back_to(run, 2)
-        with pytest.raises(BadCheckpoint, match="written by 2 processes, and the 8-bit moments of AdamW8bit"):
-            run.train(attempt=2)
+    back_to(whole, 2)
+    with pytest.raises(BadCheckpoint, match="written by 2 processes, and the 8-bit moments of AdamW8bit"):
+        whole.train(attempt=2)
     # Written by one process at step 4 and gone on with by two.
     before = [run.losses() for run in divided]
     for run in divided:

@@ -98,6 +98,8 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(tied: bool) ->
     assert others["model.embed_tokens.weight"] == 0
     assert others.get("lm_head.weight", 0.3) == 0.3
     assert len(found) + len(others) == len(names)
+    assert optimizer.in_words(made) == "Muon on 14 matrices of 0.01M weights, AdamW on the other 0.00M"
+    assert optimizer.in_words(optimizer.make(model, stage(), CPU)) is None
 
 
 def test_experts_that_are_one_tensor_go_by_adamw() -> None:

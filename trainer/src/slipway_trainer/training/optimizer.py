@@ -49,6 +49,16 @@ def make(model: nn.Module, stage: Stage, device: torch.device) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=0.0, **adamw)
 
 
+def in_words(made: torch.optim.Optimizer) -> str | None:
+    """Returns what Muon takes and what it leaves to AdamW; None of another optimizer."""
+    if not isinstance(made, Muon):
+        return None
+    sizes = [(group, sum(weight.numel() for weight in group["params"]) / 1e6) for group in made.param_groups]
+    count = sum(len(group["params"]) for group, _ in sizes if "shapes" in group)
+    taken, rest = (sum(size for group, size in sizes if ("shapes" in group) is own) for own in (True, False))
+    return f"Muon on {count} matrices of {taken:,.2f}M weights, AdamW on the other {rest:,.2f}M"
+
+
 def decayed_and_kept(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Returns the trainable weights that decay, which are matrices, and the others: norms, biases and embeddings.
 

@@ -191,7 +191,10 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         max_grad_norm=stage.optimizer.max_grad_norm,
         world=ranks.world,
     )
-    engine = engines.initialize(module, optimizer.make(module, stage, ranks.device), config)
+    made = optimizer.make(module, stage, ranks.device)
+    if words := optimizer.in_words(made):
+        attempt.log(words)
+    engine = engines.initialize(module, made, config)
     # What is random from here on (dropout, noise) differs between ranks, as their rows do.
     randomness.seed_everything(stage.seed * 10_007 + ranks.rank)
     return engine
