@@ -58,9 +58,7 @@ def test_8_bits_without_bitsandbytes_are_refused_before_data_is_read(monkeypatch
     made = plan(causal("file:///nowhere.jsonl") | {"optimizer": {"name": "AdamW8bit"}})
     preflight.check(made, None, print)
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
-    wanted = (
-        r"stages\[0\] \(.*\): optimizer.name: AdamW8bit needs bitsandbytes, which is not installed: .*use AdamW"
-    )
+    wanted = r"stages\[0\] \(.*\): optimizer.name: AdamW8bit needs bitsandbytes, which is not installed: .*use AdamW"
     with pytest.raises(BadConfig, match=wanted):
         preflight.check(made, None, print)
 
