@@ -144,7 +144,7 @@ class ExecutorDefaults:
 
 
 _NEWER: Mapping[str, Mapping[str, object]] = {
-    "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
+    "stages[]": {"learn": "AllAnswers", "tooLong": "Auto", "labelSmoothing": 0.0},
     "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File", "streaming": False},

@@ -225,6 +225,30 @@ RUN_CASES = (
         ("stages.learn.batch={sequences: 1}",),
     ),
     Case(
+        "Stage",
+        "Muon needs whole matrices",
+        ("stages.learn.optimizer={name: Muon}", "stages.learn.memory={zeroStage: 3}"),
+        ("stages.learn.optimizer={name: Muon}", "stages.learn.memory={zeroStage: 2}"),
+    ),
+    Case(
+        "Optimizer",
+        "momentum is Muon's",
+        ("stages.learn.optimizer={momentum: 0.9}",),
+        ("stages.learn.optimizer={name: Muon, momentum: 0.9}",),
+    ),
+    Case(
+        "Optimizer",
+        "decayRatio is the end of the schedule WSD",
+        ("stages.learn.optimizer={schedule: Linear, decayRatio: 0.1}",),
+        ("stages.learn.optimizer={schedule: WSD, decayRatio: 0.1}",),
+    ),
+    Case(
+        "Optimizer",
+        "warmupRatio (0.03 when left out) and decayRatio are shares",
+        ("stages.learn.optimizer={schedule: WSD, decayRatio: 0.98}",),
+        ("stages.learn.optimizer={schedule: WSD, decayRatio: 0.98, warmupRatio: 0.02}",),
+    ),
+    Case(
         "Memory", "zeroStage must be", ("stages.learn.memory={zeroStage: 4}",), ("stages.learn.memory={zeroStage: 3}",)
     ),
     Case(

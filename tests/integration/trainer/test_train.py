@@ -248,6 +248,31 @@ def test_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run.losses() == undisturbed.losses()
 
 
+@pytest.mark.parametrize("adapter", [{}, {"adapter": {"method": "LoRA", "rank": 2}}])
+def test_D_noise_on_embedded_tokens_goes_on_where_it_was(tmp_path: Path, adapter: dict[str, Any]) -> None:
+    noisy = PRETRAIN | VALIDATED | adapter | {"neftuneNoiseAlpha": 5.0}
+    undisturbed = make(tmp_path / "undisturbed", noisy, **CHECKPOINTS)
+    undisturbed.train()
+    run = make(tmp_path / "killed", noisy, **CHECKPOINTS)
+    crash(run, at=4)
+    run.train(attempt=2)
+    assert run.losses() == undisturbed.losses()
+    plain = make(tmp_path / "plain", PRETRAIN | VALIDATED | adapter, **CHECKPOINTS)
+    plain.train()
+    assert plain.losses() != undisturbed.losses()
+
+
+def test_validation_meets_neither_noise_nor_smoothed_targets(tmp_path: Path) -> None:
+    """At a rate at which nothing is learned."""
+    still = PRETRAIN | VALIDATED | {"steps": 2, "optimizer": {"learningRate": 1e-12}}
+    plain = make(tmp_path / "plain", still)
+    other = make(tmp_path / "other", still | {"neftuneNoiseAlpha": 100.0, "labelSmoothing": 0.5})
+    plain.train()
+    other.train()
+    assert [row["validation_loss"] for row in other.metrics()] == [row["validation_loss"] for row in plain.metrics()]
+    assert other.losses() != pytest.approx(plain.losses(), abs=1e-3)
+
+
 def test_a_finished_stage_is_left_as_it_is(tmp_path: Path) -> None:
     run = make(tmp_path)
     first = train.run(run.plan, run.workspace, stage="pretrain", attempt=1)

@@ -65,7 +65,12 @@ DIGESTS = {
 }
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
-    "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
+    "stages": [
+        ("learn", "LastAnswer"),
+        ("tooLong", "Drop"),
+        ("labelSmoothing", 0.1),
+        ("neftuneNoiseAlpha", 5.0),
+    ],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph"), ("streaming", True)],
     "evaluation": [("onOverlap", "Drop")],

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Name, Rule
 from slipway_core.resources.data import StageData
+from slipway_core.resources.optimizer import Optimizer
 
 FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
 """Steps that every run has beside its training stages; a stage cannot be called like one."""
@@ -41,27 +42,6 @@ class Batch(Api):
     micro_sequences: int | None = Field(default=None, ge=1, le=1 << 16)
     """Rows that one process puts through the model at once; chosen from the memory when left out, halved when it
     runs out. It never changes what is learned, only how fast."""
-
-
-class Optimizer(Api):
-    """How the weights follow the gradients."""
-
-    name: Literal["AdamW"] = "AdamW"
-    learning_rate: float = Field(default=2e-4, gt=0, le=10)
-    """Peak learning rate."""
-    schedule: Literal["Cosine", "Linear", "Constant"] = "Cosine"
-    """How the rate falls after the warm-up."""
-    min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1)
-    """Where the schedule ends, as a share of learningRate."""
-    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
-    """Share of all steps in which the rate rises from 0."""
-    weight_decay: float = Field(default=0.1, ge=0, le=10)
-    """Decoupled decay of matrices; norms, biases and embeddings have none."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    max_grad_norm: float = Field(default=1.0, ge=0)
-    """Gradients are scaled down to this norm; 0 leaves them alone."""
 
 
 class Memory(Api):
@@ -153,6 +133,13 @@ class Stage(Api):
             lambda self: not self.data.mixed or self.steps is not None or self.tokens is not None,
             "data",
         ),
+        Rule(
+            "!has(self.optimizer) || !has(self.optimizer.name) || self.optimizer.name != 'Muon' || "
+            "!has(self.memory) || !has(self.memory.zeroStage) || self.memory.zeroStage != 3",
+            "Muon needs whole matrices, which memory.zeroStage 3 cuts: use 0, 1, 2 or Auto, or AdamW",
+            lambda self: self.optimizer.name != "Muon" or self.memory.zero_stage != 3,
+            "memory",
+        ),
     )
 
     name: Name
@@ -181,6 +168,12 @@ class Stage(Api):
     """Trained tokens instead."""
     batch: Batch = Batch()
     optimizer: Optimizer = Optimizer()
+    neftune_noise_alpha: float | None = Field(default=None, gt=0, le=1000)
+    """Adds noise to the embedded tokens while training (NEFTune, Jain et al. 2023): uniform, within this over the root
+    of a document's length times the hidden size. 5 is usual."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target that is spread over the whole vocabulary, in the training loss alone: validation and
+    evaluation are not smoothed."""
     precision: Literal["Auto", "BF16", "FP16", "FP32"] = "Auto"
     """Auto: BF16 on a GPU that has it, FP16 on an older one, FP32 on a CPU."""
     memory: Memory = Memory()

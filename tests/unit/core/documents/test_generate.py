@@ -174,6 +174,14 @@ BROKEN = {
         "evaluation": {"data": [{"uri": "hf://datasets/a/b/c.jsonl", "config": "de"}]},
     },
     "spec.evaluation.prompts[0]": {"evaluation": {"prompts": [{"uri": "package://a", "streaming": True}]}},
+    "spec.stages[0].optimizer.momentum": {"stages": [{"optimizer": {"momentum": 0.9}}]},
+    "spec.stages[0].optimizer.decayRatio": {
+        "stages": [
+            {"optimizer": {"decayRatio": 0.1}},
+            {"name": "b", "optimizer": {"schedule": "WSD", "decayRatio": 0.98}},
+        ]
+    },
+    "spec.stages[0].memory": {"stages": [{"optimizer": {"name": "Muon"}, "memory": {"zeroStage": 3}}]},
     "spec.stages": {
         "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
         "stages": [{"name": "a", "maxLength": 256}, {"name": "a"}],

@@ -130,3 +130,22 @@ def test_a_batch_that_teaches_nothing_has_no_loss_and_no_gradient() -> None:
 def test_attention_by_documents_refuses_to_guess_where_they_end() -> None:
     with pytest.raises(ValueError, match="document_lengths"):
         make("llama", document_attention.CALLS)(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_smoothed_targets_are_those_of_torch_in_training_and_plain_in_evaluation(smoothing: float) -> None:
+    made = batch(Documents(masked=True))
+    model, plain = (make("llama", document_attention.CALLS) for _ in range(2))
+    inputs = model_inputs(made, attention=document_attention.CALLS, packed=True)
+    logits = plain(**inputs).logits[0][made.predicting]
+    expected = functional.cross_entropy(logits, made.targets, reduction="sum", label_smoothing=smoothing)
+    loss = NextTokenLoss(model, attention=document_attention.CALLS, smoothing=smoothing)
+    found = loss.train()(made)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-6)
+    expected.backward()
+    found.backward()
+    for (name, one), two in zip(plain.named_parameters(), model.named_parameters(), strict=True):
+        torch.testing.assert_close(two[1].grad, one.grad, atol=1e-4, rtol=1e-4, msg=name)
+    with torch.no_grad():
+        unsmoothed = functional.cross_entropy(logits, made.targets, reduction="sum")
+        torch.testing.assert_close(loss.eval()(made), unsmoothed, atol=0, rtol=1e-6)

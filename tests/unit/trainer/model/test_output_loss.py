@@ -176,6 +176,21 @@ def test_the_loss_in_place_is_cross_entropy(dtype: torch.dtype) -> None:
         assert torch.equal(logits, before)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_the_gradient_of_smoothed_targets_is_that_of_torch(smoothing: float) -> None:
+    torch.manual_seed(0)
+    ours = (3 * torch.randn(300, 50)).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    targets = torch.randint(50, (300,))
+    expected = functional.cross_entropy(theirs, targets, reduction="sum", label_smoothing=smoothing)
+    # A copy: the gradient is made in the place of the logits.
+    found = summed_nll(ours * 1, targets, smoothing)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-6)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "device", "rows"),
     [(300, "cpu", 256), (32_000, "cpu", 256), (152_000, "cpu", 64), (32_000, "cuda", 4160), (152_000, "cuda", 832)],

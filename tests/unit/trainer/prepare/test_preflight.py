@@ -8,6 +8,7 @@ from tests.unit.trainer.plans_of_data import causal, plan
 from transformers import AutoConfig
 
 from slipway_trainer.prepare import preflight
+from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig, BadModel
 
 GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
@@ -51,6 +52,15 @@ def test_what_it_cannot_go_on_is_refused_before_the_first_stage(
 def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
     (said,) = check(tmp_path, "qwen3_moe", "Auto", **MOE)
     assert said.startswith("stages[second].adapter: down_proj, gate_up_proj hold the weights of all experts in one")
+
+
+def test_8_bits_without_bitsandbytes_are_refused_before_data_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(causal("file:///nowhere.jsonl") | {"optimizer": {"name": "AdamW8bit"}})
+    preflight.check(made, None, print)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
+    wanted = r"stages\[0\] \(.*\): optimizer.name: AdamW8bit needs bitsandbytes, which is not installed: .*use AdamW"
+    with pytest.raises(BadConfig, match=wanted):
+        preflight.check(made, None, print)
 
 
 def test_a_description_of_no_model_is_refused(tmp_path: Path) -> None:

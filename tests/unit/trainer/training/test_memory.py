@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from slipway_core.resources.data import StageData
+from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Batch, Memory, Stage
-from slipway_trainer.training.memory import Machine, ModelSize, activation_bytes, choose, state_bytes
+from slipway_trainer.training.memory import Machine, ModelSize, activation_bytes, choose, moment_bytes, state_bytes
 
 SEVEN_B = ModelSize(7_000_000_000, 7_000_000_000, 32, 4096, 11008, 32000)
 SEVEN_B_LORA = ModelSize(7_000_000_000, 20_000_000, 32, 4096, 11008, 32000)
 TINY = ModelSize(2_000_000, 2_000_000, 4, 128, 352, 4096)
 GIB = 2**30
+ADAMW = Optimizer()
 
 
 def stage(**settings: Any) -> Stage:
@@ -62,15 +64,42 @@ def test_the_micro_batch_is_no_larger_than_a_ranks_share_and_no_larger_than_fits
 
 
 def test_zero_divides_what_its_stage_says() -> None:
-    alone = [state_bytes(SEVEN_B, "BF16", zero, 1) for zero in range(4)]
+    alone = [state_bytes(SEVEN_B, "BF16", zero, 1, ADAMW) for zero in range(4)]
     assert len(set(alone)) == 1
-    eight = [state_bytes(SEVEN_B, "BF16", zero, 8) for zero in range(4)]
+    eight = [state_bytes(SEVEN_B, "BF16", zero, 8, ADAMW) for zero in range(4)]
     assert eight == sorted(eight, reverse=True)
     assert eight[3] == pytest.approx(alone[3] / 8, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        ("AdamW", SEVEN_B, 8 * 7e9),
+        # The embedding's in 32 bits, and all others' in 8.
+        ("AdamW8bit", SEVEN_B, 8 * 32000 * 4096 + 2.03 * (7e9 - 32000 * 4096)),
+        # Two of the embedding and the output layer, and one of all matrices.
+        ("Muon", SEVEN_B, 8 * 2 * 32000 * 4096 + 4 * (7e9 - 2 * 32000 * 4096)),
+        ("AdamW", SEVEN_B_LORA, 8 * 2e7),
+        ("AdamW8bit", SEVEN_B_LORA, 2.03 * 2e7),
+        ("Muon", SEVEN_B_LORA, 4 * 2e7),
+    ],
+)
+def test_moments_are_those_of_the_optimizer(name: Any, size: ModelSize, expected: float) -> None:
+    optimizer = Optimizer(name=name)
+    assert moment_bytes(size, optimizer) == pytest.approx(expected)
+    fewer = state_bytes(size, "BF16", 1, 1, ADAMW) - state_bytes(size, "BF16", 1, 1, optimizer)
+    assert fewer == pytest.approx(8 * size.trainable - expected)
+
+
+@pytest.mark.parametrize(("free", "zero"), [(80, 2), (24, 2)])
+def test_muon_is_never_given_the_stage_that_cuts_its_matrices(free: int, zero: int) -> None:
+    found = choose(SEVEN_B, stage(optimizer=Optimizer(name="Muon")), "BF16", Machine("cuda", free * GIB, 8), 64)
+    assert found.zero_stage == zero
+    assert ("whole matrices" in found.reasons["zeroStage"]) is (free == 24)
+
+
 def test_an_adapter_needs_no_optimizer_for_what_is_frozen() -> None:
-    assert state_bytes(SEVEN_B_LORA, "BF16", 0, 1) < 1.1 * 2 * SEVEN_B.parameters
+    assert state_bytes(SEVEN_B_LORA, "BF16", 0, 1, ADAMW) < 1.1 * 2 * SEVEN_B.parameters
 
 
 def test_computing_activations_twice_needs_less() -> None:

@@ -21,23 +21,34 @@ class NextTokenLoss(nn.Module):
     tokens pays a tenth of the vocabulary's matrix product.
     """
 
-    def __init__(self, model: nn.Module, *, attention: str, packed: bool = True, sharded: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        attention: str,
+        packed: bool = True,
+        sharded: bool = False,
+        smoothing: float = 0.0,
+    ) -> None:
         """
         Args:
             attention: the model's, as transformers calls it.
             packed: whether the documents of a row are told apart by their positions; else a row is one document.
             sharded: whether weights will be there only while the module that has them is called (ZeRO-3).
+            smoothing: share of each target that is spread over the vocabulary while training; in eval mode none is.
         """
         super().__init__()
         self.model = model
         self._attention = attention
         self._packed = packed
+        self._smoothing = smoothing
         self._output = _output_loss(model, attention, sharded=sharded)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the sum in nats, a float32 scalar."""
         inputs = model_inputs(batch, attention=self._attention, packed=self._packed)
-        return self._output.of(lambda: self.model(**inputs), batch.predicting, batch.targets)
+        smoothing = self._smoothing if self.training else 0.0
+        return self._output.of(lambda: self.model(**inputs), batch.predicting, batch.targets, smoothing)
 
 
 def _output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | WholeLogitsLoss:

@@ -31,6 +31,7 @@ class _Asked:
 
     predicting: torch.Tensor
     targets: torch.Tensor
+    smoothing: float
     loss: torch.Tensor | None = None
 
 
@@ -57,15 +58,18 @@ class OutputLoss:
         """Rows of its weight."""
         return self.layer.weight.shape[0]
 
-    def of(self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def of(
+        self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+    ) -> torch.Tensor:
         """Returns the summed negative log-likelihood in nats, a float32 scalar, of one run of the model.
 
         Args:
             run: runs the model, which calls the layer once.
             predicting: int64 [n], places in the layer's input, all rows end to end.
             targets: int64 [n], the token that is to be predicted at each.
+            smoothing: share of a target that is spread over the vocabulary, see `summed_nll_`.
         """
-        self._asked = asked = _Asked(predicting, targets)
+        self._asked = asked = _Asked(predicting, targets, smoothing)
         try:
             # Where weights are there only while a module is called (ZeRO-3), what a module returns is changed on its
             # way out by hooks that came before this one.
@@ -81,7 +85,8 @@ class OutputLoss:
             return self._forward(hidden)
         rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._asked.predicting)
         weights = [weight for weight in (*self.layer.parameters(), *self._others) if weight.requires_grad]
-        loss = _Summed.apply(self, torch.is_grad_enabled(), self._asked.targets, rows, *weights)
+        asked = self._asked
+        loss = _Summed.apply(self, torch.is_grad_enabled(), asked.smoothing, asked.targets, rows, *weights)
         # A model expects [rows, width, vocabulary].
         return loss.reshape(1, 1, 1)  # type: ignore[union-attr]
 
@@ -98,7 +103,9 @@ class WholeLogitsLoss:
         self._predicting: torch.Tensor | None = None
         layer.register_forward_pre_hook(self._keep_predicting)
 
-    def of(self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def of(
+        self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+    ) -> torch.Tensor:
         """As `OutputLoss.of`."""
         self._predicting = predicting
         try:
@@ -106,7 +113,7 @@ class WholeLogitsLoss:
         finally:
             self._predicting = None
         # A view: indexing would make its backward pass write all logits once more, as zeros.
-        return summed_nll(logits.view(-1, logits.shape[-1]), targets)
+        return summed_nll(logits.view(-1, logits.shape[-1]), targets, smoothing)
 
     def _keep_predicting(self, _layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if self._predicting is None:
@@ -132,7 +139,13 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, layer: OutputLoss, wanted: bool, targets: torch.Tensor, hidden: torch.Tensor, *weights: torch.Tensor
+        ctx: Any,
+        layer: OutputLoss,
+        wanted: bool,
+        smoothing: float,
+        targets: torch.Tensor,
+        hidden: torch.Tensor,
+        *weights: torch.Tensor,
     ) -> torch.Tensor:
         """Takes hidden [n, hidden] and targets [n]; `wanted` says whether gradients will be asked for."""
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -144,9 +157,9 @@ class _Summed(torch.autograd.Function):
         add = _linear if layer.is_linear else _any_kind
         for part, chosen, found in zip(hidden.split(rows), targets.split(rows), of_hidden.split(rows), strict=True):
             if wanted:
-                total += add(layer, part, chosen, found, weights, of_weights)
+                total += add(layer, part, chosen, smoothing, found, weights, of_weights)
             else:
-                total += summed_nll_(layer.logits(part).float(), chosen, gradient=False)
+                total += summed_nll_(layer.logits(part).float(), chosen, smoothing, gradient=False)
         ctx.gradients = (of_hidden, *of_weights) if wanted else None
         ctx.dtypes = [tensor.dtype for tensor in (hidden, *weights)]
         return total
@@ -156,13 +169,14 @@ class _Summed(torch.autograd.Function):
         """Scales what was made, in its place: a loss goes through its backward pass once."""
         made, ctx.gradients = ctx.gradients, None
         scaled = [own.mul_(gradients[0]).to(dtype) for own, dtype in zip(made, ctx.dtypes, strict=True)]
-        return None, None, None, *scaled
+        return None, None, None, None, *scaled
 
 
 def _linear(
     layer: OutputLoss,
     rows: torch.Tensor,
     targets: torch.Tensor,
+    smoothing: float,
     of_rows: torch.Tensor,
     weights: Sequence[torch.Tensor],
     of_weights: Sequence[torch.Tensor],
@@ -170,7 +184,7 @@ def _linear(
     """Returns the loss of some rows, after writing their gradient and adding to that of the weights."""
     logits = layer.logits(rows)
     weight = layer.layer.weight
-    total = summed_nll_(in_float := logits.float(), targets, gradient=True)
+    total = summed_nll_(in_float := logits.float(), targets, smoothing, gradient=True)
     gradient = in_float.to(rows.dtype)
     torch.mm(gradient, weight, out=of_rows)
     for own, found in zip(weights, of_weights, strict=True):
@@ -187,6 +201,7 @@ def _any_kind(
     layer: OutputLoss,
     rows: torch.Tensor,
     targets: torch.Tensor,
+    smoothing: float,
     of_rows: torch.Tensor,
     weights: Sequence[torch.Tensor],
     of_weights: Sequence[torch.Tensor],
@@ -197,7 +212,7 @@ def _any_kind(
         logits = layer.logits(rows)
     # A copy: what the layer gave may be what its own backward pass needs.
     in_float = logits.detach().to(torch.float32, copy=True)
-    total = summed_nll_(in_float, targets, gradient=True)
+    total = summed_nll_(in_float, targets, smoothing, gradient=True)
     found = torch.autograd.grad(logits, (rows, *weights), in_float.to(logits.dtype))
     of_rows.copy_(found[0])
     for own, part in zip(of_weights, found[1:], strict=True):
@@ -212,38 +227,45 @@ def rows_at_once(vocabulary: int, device: torch.device) -> int:
     return max(FEWEST_ROWS, GPU_LOGITS // vocabulary // FEWEST_ROWS * FEWEST_ROWS)
 
 
-def summed_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def summed_nll(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
 
-    The same as `cross_entropy(..., reduction="sum")` with a third of its memory and fewer passes over it: the gradient
-    is made in the forward pass, in the place of the logits, which are not used again.
+    The same as `cross_entropy(..., reduction="sum", label_smoothing=smoothing)` with a third of its memory and fewer
+    passes over it: the gradient is made in the forward pass, in the place of the logits, which are not used again.
     """
-    return _SummedNll.apply(logits.float(), targets)  # type: ignore[return-value]
+    return _SummedNll.apply(logits.float(), targets, smoothing)  # type: ignore[return-value]
 
 
 class _SummedNll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         total = logits.new_zeros(())
         wanted = ctx.needs_input_grad[0]
         for part, chosen in zip(logits.split(CACHED_ROWS), targets.split(CACHED_ROWS), strict=True):
-            total += summed_nll_(part, chosen, gradient=wanted)
+            total += summed_nll_(part, chosen, smoothing, gradient=wanted)
         ctx.gradient = logits if wanted else None
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.gradient.mul_(gradients[0]), None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.gradient.mul_(gradients[0]), None, None
 
 
-def summed_nll_(logits: torch.Tensor, targets: torch.Tensor, *, gradient: bool) -> torch.Tensor:
+def summed_nll_(logits: torch.Tensor, targets: torch.Tensor, smoothing: float, *, gradient: bool) -> torch.Tensor:
     """Returns the summed negative log-likelihood of targets [n] under logits [n, vocabulary], a float32 scalar.
 
+    With a smoothing e the target is 1 - e of the token and e of all words alike (Szegedy et al. 2016): the loss is
+    logsumexp - (1 - e) · logit of the token - e · mean of the logits, its gradient softmax - (1 - e) · one-hot - e / V.
+
     Args:
-        logits: float32; with `gradient` they become the gradient of the sum: softmax minus one-hot.
+        logits: float32; with `gradient` they become the gradient of the sum.
     """
     normalizer = logits.logsumexp(-1, keepdim=True)
     picked = logits.gather(1, targets[:, None])
+    expected = picked.lerp(logits.mean(-1, keepdim=True), smoothing) if smoothing else picked
     if gradient:
-        logits.sub_(normalizer).exp_().scatter_add_(1, targets[:, None], torch.full_like(picked, -1.0))
-    return (normalizer - picked).sum()
+        logits.sub_(normalizer).exp_()
+        if smoothing:
+            logits.sub_(smoothing / logits.shape[1])
+        logits.scatter_add_(1, targets[:, None], torch.full_like(picked, smoothing - 1))
+    return (normalizer - expected).sum()

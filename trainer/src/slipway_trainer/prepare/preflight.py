@@ -10,6 +10,7 @@ from slipway_core.plan import Plan
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import context_length
 from slipway_trainer.model.context_length import ContextLength
+from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.step.progress import Say
 
@@ -26,6 +27,8 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         field = f"stages[{index}] ({stage.name})"
         _check_length(stage, field, most)
         _check_measured(stage, field)
+        if stage.optimizer.name == "AdamW8bit":
+            packages.require("bitsandbytes", by=f"{field}: optimizer.name: AdamW8bit", instead="AdamW")
     _check_adapters(plan, base, say)
 
 

@@ -105,10 +105,10 @@ def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
     model: Any = blueprint.of_run(plan, base, words)
     for stage in plan.stages:
         if stage.adapter is None:
-            yield _size(model)
+            yield ModelSize.of(model)
             continue
         adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
-        yield _size(adapted)
+        yield ModelSize.of(adapted)
         model = adapted.unload().requires_grad_(True)
 
 
@@ -130,7 +130,7 @@ def _of_stage(
         extent=extent,
         sources=sources if len(sources) > 1 else [],
         memory=MemoryView(
-            state=memory.state_bytes(size, precision, choice.zero_stage, world),
+            state=memory.state_bytes(size, precision, choice.zero_stage, world, stage.optimizer),
             activations=memory.activation_bytes(
                 size,
                 precision,
@@ -234,14 +234,6 @@ def _filled_of_mixture(stage: Stage, by_source: dict[str, list[Tally]], shares: 
     wanted = _PACKED_ROWS if stage.steps is None else min(_PACKED_ROWS, stage.steps * row_stream.sequences_of(stage))
     rows = MixedRows(documents, mixture, seed=stage.seed, max_length=stage.max_length, rows=wanted)
     return rows.tokens(rows.rows(0, rows.end)) / (rows.end * stage.max_length)
-
-
-def _size(model: Any) -> ModelSize:
-    return ModelSize.of(
-        model.config,
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-    )
 
 
 def _precision(stage: Stage, device: Device) -> Precision:

@@ -36,11 +36,7 @@ def decide(
     """
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
-    size = ModelSize.of(
-        model.config,
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-    )
+    size = ModelSize.of(model)
     device = ranks.device.type
     free = memory.free_bytes(device, ranks.local_world)
     choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)

@@ -15,7 +15,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.step.errors import Diverged, Interrupted, NoSpace
 from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.training import deepspeed_engine as engines
-from slipway_trainer.training import optimizer, process_group
+from slipway_trainer.training import optimizer, process_group, schedule
 from slipway_trainer.training.checkpoints.atomic_checkpoints import CheckpointFailed, Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.micro_batches import Window, Windows
@@ -89,7 +89,7 @@ class Training:
                 if stop:
                     told = self._told(untold, pace)
                     self._interrupt(state if told is None else replace(state, loss=told.loss))
-                rate = optimizer.learning_rate(state.step, self._steps, self.stage.optimizer)
+                rate = schedule.learning_rate(state.step, self._steps, self.stage.optimizer)
                 taken = self._step(window, targets, rate, state)
                 pace.add(int(tokens), self.clock() - step_started)
                 # While the device takes this step, the one before it is told.

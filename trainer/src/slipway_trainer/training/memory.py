@@ -7,14 +7,13 @@ and the stage goes on from its last checkpoint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Stage
 from slipway_host.limits import available_memory
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from slipway_trainer.training.precision import Precision
 
 USABLE = 0.8
@@ -22,6 +21,8 @@ USABLE = 0.8
 CPU_TOKENS = 4096
 """Tokens of a micro batch on a CPU: more are no faster, because the caches are small."""
 LARGEST_MICRO_BATCH = 64
+_IN_8_BITS = 2.03
+"""Bytes of AdamW8bit's two moments of a weight, with the scales of its blocks; measured with bitsandbytes 0.50."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class ModelSize:
     vocabulary: int
 
     @classmethod
-    def of(cls, config: PretrainedConfig, parameters: int, trainable: int) -> ModelSize:
-        text = config.get_text_config()
+    def of(cls, model: Any) -> ModelSize:
+        """Returns the size of a model of transformers, with its adapter if it has one."""
+        text = model.config.get_text_config()
         return cls(
-            parameters=parameters,
-            trainable=trainable,
+            parameters=sum(p.numel() for p in model.parameters()),
+            trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
             layers=getattr(text, "num_hidden_layers", 1),
             hidden=getattr(text, "hidden_size", 1024),
             intermediate=getattr(text, "intermediate_size", None) or 4 * getattr(text, "hidden_size", 1024),
@@ -64,23 +66,38 @@ class Choice:
     """Why, by the field of the plan."""
 
 
-def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: int) -> int:
-    """Returns bytes of weights, gradients and AdamW's two moments that one process holds.
+def moment_bytes(size: ModelSize, optimizer: Optimizer) -> int:
+    """Returns bytes of an optimizer's moments of all trained weights: two of 4 a weight, unless it has smaller ones.
 
-    In fp32 a trained weight has 4 bytes each of weight, gradient and two moments. In half precision it has 2 of weight
-    and 4 each of gradient, master weight and two moments. ZeRO (Rajbhandari et al. 2020) divides moments and masters
-    (1), gradients (2) and weights (3) by the number of processes.
+    AdamW8bit has embeddings in 32 bits, and Muon one moment of its matrices. With an adapter neither trains embeddings.
+    """
+    whole = size.trainable == size.parameters
+    embedding = min(size.vocabulary * size.hidden, size.trainable) if whole else 0
+    if optimizer.name == "AdamW8bit":
+        return int(8 * embedding + _IN_8_BITS * (size.trainable - embedding))
+    if optimizer.name == "Muon":
+        # The output layer is as large as the embedding, where it is not the same.
+        return 4 * size.trainable + 4 * min(2 * embedding, size.trainable)
+    return 8 * size.trainable
+
+
+def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: int, optimizer: Optimizer) -> int:
+    """Returns bytes of weights, gradients and the optimizer's state that one process holds.
+
+    In fp32 a trained weight has 4 bytes each of weight and gradient, and its moments. In half precision it has 2 of
+    weight, 4 each of gradient and master weight, and its moments. ZeRO (Rajbhandari et al. 2020) divides moments and
+    masters (1), gradients (2) and weights (3) by the number of processes.
     """
     weight = 4 if precision == "FP32" else 2
     gradient = 4 * size.trainable
-    optimizer = (8 if precision == "FP32" else 12) * size.trainable
-    if zero_stage >= 1 and precision == "FP32":
-        optimizer += 4 * size.trainable  # the flat copy that the optimizer works on
+    moments = moment_bytes(size, optimizer)
+    # Master weights; in fp32 the flat copy that the optimizer works on.
+    masters = 0 if zero_stage == 0 and precision == "FP32" else 4 * size.trainable
     shards = max(1, world)
     return (
         weight * size.parameters // (shards if zero_stage >= 3 else 1)
         + gradient // (shards if zero_stage >= 2 else 1)
-        + optimizer // (shards if zero_stage >= 1 else 1)
+        + (moments + masters) // (shards if zero_stage >= 1 else 1)
     )
 
 
@@ -101,7 +118,7 @@ def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine
     reasons: dict[str, str] = {}
     usable = int(machine.free_bytes * USABLE)
     zero = _zero_stage(size, stage, precision, machine, usable, reasons)
-    room = usable - state_bytes(size, precision, zero, machine.world)
+    room = usable - state_bytes(size, precision, zero, machine.world, stage.optimizer)
     checkpointing = _checkpointing(size, stage, precision, room, reasons)
     micro = _micro_batch(size, stage, precision, machine, room, sequences, checkpointing, reasons)
     return Choice(zero, micro, checkpointing, reasons)
@@ -122,10 +139,13 @@ def _zero_stage(
         # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not.
         return 0 if precision == "FP32" else 1
     for zero in (0, 1, 2) if precision == "FP32" else (1, 2):
-        needed = state_bytes(size, precision, zero, machine.world)
+        needed = state_bytes(size, precision, zero, machine.world, stage.optimizer)
         if needed <= usable * 0.7:
             reasons["zeroStage"] = f"{_gib(needed)} of weights and optimizer a process fit into {_gib(usable)}"
             return zero
+    if stage.optimizer.name == "Muon":
+        reasons["zeroStage"] = f"Muon needs whole matrices, and stage 3, which would fit into {_gib(usable)}, cuts them"
+        return 2
     reasons["zeroStage"] = f"weights and optimizer fit into {_gib(usable)} a process only in pieces"
     return 3
 

@@ -17,7 +17,7 @@ from slipway_host.limits import usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import document_probe, stage_model
+from slipway_trainer.model import document_probe, embedding_noise, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
@@ -109,7 +109,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
     if ranks.first:
-        checkpoint_space.require(model, checkpoints)
+        checkpoint_space.require(model, stage.optimizer, checkpoints)
     resumed = resume.resume(engine, checkpoints)
     state = resumed or TrainState()
     with _stop_flag(stop) as flag, _step_report(attempt, state, decided) as report:
@@ -177,21 +177,30 @@ def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> No
 def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    stage, ranks = attempt.stage, attempt.ranks
     module = NextTokenLoss(
-        model, attention=model.config._attn_implementation, packed=decided.packed, sharded=decided.zero_stage == 3
+        model,
+        attention=model.config._attn_implementation,
+        packed=decided.packed,
+        sharded=decided.zero_stage == 3,
+        smoothing=stage.label_smoothing,
     )
-    settings, ranks = attempt.stage.optimizer, attempt.ranks
+    if stage.neftune_noise_alpha is not None:
+        embedding_noise.attach(module, stage.neftune_noise_alpha)
     config = engines.configuration(
         precision=decided.precision,
         zero_stage=decided.zero_stage,
         micro_batch=decided.micro_batch,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=stage.optimizer.max_grad_norm,
         world=ranks.world,
         device=ranks.device.type,
     )
-    engine = engines.initialize(module, optimizer.adamw(module, settings, ranks.device), config)
-    # What is random from here on (dropout) differs between ranks, as their rows do.
-    randomness.seed_everything(attempt.stage.seed * 10_007 + ranks.rank)
+    made = optimizer.make(module, stage, ranks.device)
+    if words := optimizer.in_words(made):
+        attempt.log(words)
+    engine = engines.initialize(module, made, config)
+    # What is random from here on (dropout, noise) differs between ranks, as their rows do.
+    randomness.seed_everything(stage.seed * 10_007 + ranks.rank)
     return engine
 
 

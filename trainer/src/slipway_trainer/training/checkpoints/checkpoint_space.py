@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
+from slipway_core.resources.optimizer import Optimizer
 from slipway_trainer.step import disk_space
 from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
+from slipway_trainer.training.memory import ModelSize, moment_bytes
 
 SPARE_BYTES = 16 << 20
 
 
-def require(model: nn.Module, checkpoints: Checkpoints) -> None:
+def require(model: Any, optimizer: Optimizer, checkpoints: Checkpoints) -> None:
     """Raises NoSpace when the disk has no room for as many checkpoints as are kept, and the two beside them that are
     written or removed at the same time."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    one = trainable * (4 + 4 + 8) + SPARE_BYTES
+    size = ModelSize.of(model)
+    # Weights and master weights, in float32, and moments.
+    one = size.trainable * (4 + 4) + moment_bytes(size, optimizer) + SPARE_BYTES
     copies = max(1, checkpoints.keep + 2 - len(checkpoints.complete()))
     needed = copies * one
     disk_space.require(

@@ -40,6 +40,14 @@ def load(engine: Any, state: dict[str, Any], ranks: Ranks) -> None:
         optimizer.load_state_dict(listed, load_optimizer_states=True, load_from_fp32_weights=True)
 
 
+def is_divisible(part: dict[str, Any]) -> bool:
+    """Returns whether one rank's state can be put together with others and cut anew (ZeRO 1 and 2).
+
+    The blocks of AdamW8bit cannot: a scale belongs to 256 weights of a piece, and those of another begin elsewhere.
+    """
+    return not any(isinstance(held, dict) for state in part[_BASE]["state"].values() for held in state.values())
+
+
 def for_rank(parts: list[dict[str, Any]], optimizer: Any, rank: int) -> dict[str, Any]:
     """Returns the state of one rank of another world, from those of all ranks of the old one (ZeRO 1 and 2).
 

@@ -20,7 +20,8 @@ from slipway_trainer.training.process_group import Ranks
 def resume(engine: Any, checkpoints: Checkpoints) -> TrainState | None:
     """Puts the newest complete checkpoint into the engine and returns where that was; None when there is none.
 
-    Raises BadCheckpoint when it was written by another number of processes and ZeRO-3 cannot be divided anew.
+    Raises BadCheckpoint when it was written by another number of processes and cannot be divided anew: under ZeRO-3,
+    or with AdamW8bit under ZeRO 1 and 2.
     """
     had_any = bool(checkpoints.complete()) if checkpoints.ranks.first else False
     checkpoints.clean()
@@ -87,6 +88,12 @@ def _load(engine: Any, path: Path, state: TrainState, ranks: Ranks, log: Callabl
         mine = checkpoint_files.read(files[0])
     optimizer = mine["optimizer"]
     if state.zero_stage in (1, 2) and not same_world:
+        if not reshard.is_divisible(optimizer):
+            raise BadCheckpoint(
+                f"{path}: was written by {state.world} processes, and the 8-bit moments of AdamW8bit cannot be divided "
+                f"anew for {ranks.world}. Set compute so that nodes × processesPerNode is {state.world}, or start a "
+                "new run with memory.zeroStage: 0"
+            )
         parts = [checkpoint_files.read(file)["optimizer"] for file in files]
         optimizer = reshard.for_rank(parts, engine.optimizer, ranks.rank)
     elif state.zero_stage == 0 and same_world and ranks.rank > 0:

@@ -1,0 +1,24 @@
+"""The examples of optimizers, schedules, noise and smoothing, from their files to a verdict; with fewer steps."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.e2e.machine import Machine
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize(("name", "stages"), [("optimizers", ("pretrain", "sft")), ("regularized", ("sft",))])
+def test_an_example_learns_and_is_judged(tmp_path, name, stages):
+    fewer = [word for stage in stages for word in ("--set", f"stages.{stage}.steps=30")]
+    with Machine.at(tmp_path, dict(os.environ)).cleaned_up() as machine:
+        machine.slipway("run", str(EXAMPLES / f"{name}.yaml"), *fewer, "--set", "evaluation.gates[0].max=6")
+        assert machine.status(name)["evaluation"]["verdict"] == "Pass"
+        for stage in stages:
+            metrics = next((machine.folder / ".slipway").glob(f"runs/{name}/{name}-*/stages/{stage}/metrics.jsonl"))
+            losses = [row["loss"] for row in map(json.loads, metrics.read_text().splitlines())]
+            assert len(losses) == 30
+            assert losses[-1] < losses[0] - 0.3

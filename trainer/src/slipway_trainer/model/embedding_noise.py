@@ -1,0 +1,62 @@
+"""Noise on the embedded tokens while training: NEFTune (Jain et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from slipway_trainer.batches.collate import Batch
+
+
+def attach(loss: nn.Module, alpha: float) -> None:
+    """Adds noise to what the embedding of a language model gives, in every training pass from now on.
+
+    Uniform between plus and minus alpha / sqrt(length × hidden size) (equation 1 of the paper). The length is that of
+    the token's own document: it is as noisy in a packed row as in one of its own, and padding counts for nothing.
+
+    Args:
+        loss: called with a batch; has the language model as `model`.
+    """
+    noise = _Noise(alpha)
+    loss.register_forward_pre_hook(noise.begin)
+    loss.register_forward_hook(noise.end, always_call=True)
+    loss.model.get_input_embeddings().register_forward_hook(noise.add)  # type: ignore[operator, union-attr]
+
+
+class _Noise:
+    """What goes from the loss's pass to the embedding's within it."""
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        self.positions: torch.Tensor | None = None
+        """Of a training pass that is under way."""
+
+    def begin(self, loss: nn.Module, given: tuple[Batch]) -> None:
+        self.positions = given[0].position_ids if loss.training else None
+
+    def end(self, *_: Any) -> None:
+        self.positions = None
+
+    def add(self, _embedding: nn.Module, _args: tuple[Any, ...], embedded: torch.Tensor) -> torch.Tensor:
+        """Returns embedded tokens [..., hidden] of as many tokens as there are positions, with noise."""
+        if self.positions is None:
+            return embedded
+        lengths = document_lengths(self.positions).view(embedded.shape[:-1])
+        most = self.alpha / (lengths * embedded.shape[-1]).sqrt()
+        # Drawn in float32: in half precision it would have a few hundred values.
+        drawn = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
+        return embedded + (drawn * most.unsqueeze(-1)).to(embedded.dtype)
+
+
+def document_lengths(position_ids: torch.Tensor) -> torch.Tensor:
+    """Returns for every token how many its document has, as [rows, width] like the positions, without a device's stop.
+
+    What a document is follows from its positions, which restart at 0; padding is a document of its own.
+    """
+    starts = (position_ids == 0).flatten()
+    # The first token of every row has position 0, so a document does not go on in the next row.
+    document = starts.cumsum(0)
+    counts = torch.zeros(len(document) + 1, dtype=document.dtype, device=document.device)
+    return counts.index_add_(0, document, torch.ones_like(document))[document].view_as(position_ids)
