@@ -145,6 +145,7 @@ class ExecutorDefaults:
 
 _NEWER: Mapping[str, Mapping[str, object]] = {
     "stages[]": {"learn": "AllAnswers", "tooLong": "Auto"},
+    "stages[].adapter": {"rankStabilized": False},
     "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File", "streaming": False},

@@ -66,6 +66,7 @@ DIGESTS = {
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
     "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
+    "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph"), ("streaming", True)],
     "evaluation": [("onOverlap", "Drop")],
@@ -85,6 +86,7 @@ def places(said):
     stage, evaluation = said["stages"][0], said["evaluation"]
     return {
         "stages": stage,
+        "adapter": stage.get("adapter", {}),
         "data": stage["data"],
         "train": stage["data"]["train"][0],
         "evaluation": evaluation,

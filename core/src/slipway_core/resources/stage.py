@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
 """Steps that every run has beside its training stages; a stage cannot be called like one."""
 
 
+LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", min_length=1, max_length=253)]
+"""A layer of a model, or the end of the names of several."""
 TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
 
 
@@ -107,10 +109,16 @@ class Adapter(Api):
     rank: int = Field(default=8, ge=1, le=1024)
     alpha: float = Field(default=16.0, gt=0, le=65536)
     """The adapter is scaled by alpha / rank."""
+    rank_stabilized: bool = False
+    """Scale it by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023): a high rank then learns as fast as a low
+    one."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str = Field(default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$")
     """Auto (every linear layer but the output), or names of linear layers separated by commas: q_proj,v_proj. Experts
     that are one tensor get no adapter."""
+    modules_to_save: Annotated[list[LayerName], Field(min_length=1, max_length=64)] | None = None
+    """Layers that are trained whole beside the adapter, such as embed_tokens and lm_head; where those two are one
+    weight, either name trains it as one."""
 
 
 class Stage(Api):

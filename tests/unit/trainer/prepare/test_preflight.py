@@ -53,6 +53,17 @@ def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
     assert said.startswith("stages[second].adapter: down_proj, gate_up_proj hold the weights of all experts in one")
 
 
+@pytest.mark.parametrize(
+    ("adapted", "why"), [(True, r"the adapter of stages\[second\] cannot"), (False, "such cannot")]
+)
+def test_a_base_that_is_quantised_already_is_refused(tmp_path: Path, adapted: bool, why: str) -> None:
+    quantized = {"quant_method": "gptq", "bits": 4}
+    AutoConfig.for_model("gpt2", **GPT2, quantization_config=quantized).save_pretrained(str(tmp_path))
+    stage = causal("file:///x", name="second") | ({"adapter": {}} if adapted else {})
+    with pytest.raises(BadModel, match=rf"quantised already \(gptq; .*{why}.*Take the model that it was made of"):
+        preflight.check(plan(stage, model={"from": f"file://{tmp_path}"}), tmp_path, print)
+
+
 def test_a_description_of_no_model_is_refused(tmp_path: Path) -> None:
     AutoConfig.for_model("gpt2", **GPT2).save_pretrained(str(tmp_path))
     config = tmp_path / "config.json"

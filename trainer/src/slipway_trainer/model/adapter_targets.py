@@ -13,6 +13,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import whole_layers
+from slipway_trainer.model.layer_names import end, is_called
 from slipway_trainer.step.errors import BadConfig
 
 _STATE_SPACE = (
@@ -38,7 +40,8 @@ def resolve(model: nn.Module, stage: Stage) -> list[str]:
     Raises BadConfig that names the field when a name is none of the model's, or one that no adapter can go on.
     """
     assert stage.adapter is not None
-    layers = linear_layers(model)
+    whole = set(whole_layers.resolve(model, stage))
+    layers = {name: layer for name, layer in linear_layers(model).items() if name not in whole}
     field = f"stages[{stage.name}].adapter.targetModules"
     if stage.adapter.target_modules == "Auto":
         if layers:
@@ -46,7 +49,7 @@ def resolve(model: nn.Module, stage: Stage) -> list[str]:
         raise BadConfig(f"{field}: Auto finds no linear layer in {_architecture(model)}. Train it without an adapter")
     wanted = sorted(set(stage.adapter.target_modules.split(",")))
     for name in wanted:
-        if reason := _refused(model, layers, name):
+        if reason := _refused(model, layers, whole, name):
             raise BadConfig(f"{field}: {reason}. {_choice(layers)}")
     return wanted
 
@@ -55,7 +58,7 @@ def left_out(model: nn.Module, stage: Stage) -> str | None:
     """Returns what stays as it is although the stage asks for an adapter on everything; None when nothing does."""
     if stage.adapter is None or stage.adapter.target_modules != "Auto":
         return None
-    ends = sorted({_end(name) for name in fused_experts(model)})
+    ends = sorted({end(name) for name in fused_experts(model)})
     if not ends:
         return None
     return (
@@ -85,33 +88,35 @@ def fused_experts(model: nn.Module) -> list[str]:
     ]
 
 
-def _refused(model: nn.Module, layers: dict[str, nn.Module], wanted: str) -> str | None:
+def _refused(model: nn.Module, layers: dict[str, nn.Module], whole: set[str], wanted: str) -> str | None:
     """Returns why no adapter can go on what is called so; None when it can."""
     for name, module in model.named_modules():
-        if not _is_called(name, wanted) or name in layers:
+        if not is_called(name, wanted) or name in layers:
             continue
+        if name in whole:
+            return f"{wanted} is trained whole (adapter.modulesToSave), so it takes no adapter: name it in one of both"
         if module is _output(model):
             return f"{wanted} is the output layer, and no adapter goes on that"
         if _read_past(model, name):
             return f"{wanted} of {_architecture(model)} is read past an adapter, so none can go on it"
         return f"{wanted} is a {type(module).__name__}, and an adapter goes on linear layers"
-    if any(_is_called(name, wanted) for name in layers):
+    if any(is_called(name, wanted) for name in layers):
         return None
-    if any(_is_called(name, wanted) for name in fused_experts(model)):
+    if any(is_called(name, wanted) for name in fused_experts(model)):
         return f"{wanted} holds the weights of all experts in one, and no adapter goes on that"
     return f"nothing in the model is called {wanted}"
 
 
 def _choice(layers: dict[str, nn.Module]) -> str:
-    there = ", ".join(sorted({_end(name) for name in layers}))
+    there = ", ".join(sorted({end(name) for name in layers}))
     return f"Its linear layers are called {there}; Auto takes all of them" if there else "It has no linear layer"
 
 
 def _shortened(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
     """Returns ends of names; the whole ones where something else in the model ends so."""
-    ends = {_end(name) for name in layers}
-    shared = {_end(name) for name, _ in model.named_modules() if _end(name) in ends and name not in layers}
-    return sorted((ends - shared) | {name for name in layers if _end(name) in shared})
+    ends = {end(name) for name in layers}
+    shared = {end(name) for name, _ in model.named_modules() if end(name) in ends and name not in layers}
+    return sorted((ends - shared) | {name for name in layers if end(name) in shared})
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -127,7 +132,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _read_past(model: nn.Module, name: str) -> bool:
-    return _architecture(model) in _STATE_SPACE and _end(name) in _READ_PAST
+    return _architecture(model) in _STATE_SPACE and end(name) in _READ_PAST
 
 
 def _output(model: nn.Module) -> nn.Module | None:
@@ -136,12 +141,3 @@ def _output(model: nn.Module) -> nn.Module | None:
 
 def _architecture(model: nn.Module) -> str:
     return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-
-
-def _is_called(name: str, wanted: str) -> bool:
-    """As peft compares names."""
-    return name == wanted or name.endswith(f".{wanted}")
-
-
-def _end(name: str) -> str:
-    return name.rsplit(".", 1)[-1]

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import whole_layers
 from slipway_trainer.step.errors import BadConfig, first_line
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def add_adapter(model: PreTrainedModel, stage: Stage, targets: list[str]) -> PeftModel:
-    """Returns the model with the new LoRA (Hu et al. 2021) or DoRA (Liu et al. 2024) adapter of a stage; the rest is
-    frozen.
+    """Returns the model with the new LoRA (Hu et al. 2021) or DoRA (Liu et al. 2024) adapter of a stage, and with the
+    layers that it trains whole; the rest is frozen.
 
     Raises BadConfig when peft cannot make it.
     """
@@ -26,12 +27,17 @@ def add_adapter(model: PreTrainedModel, stage: Stage, targets: list[str]) -> Pef
     adapter = stage.adapter
     assert adapter is not None
     torch.manual_seed(stage.seed)
+    whole = whole_layers.resolve(model, stage)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # type: ignore[arg-type]
         lora_dropout=adapter.dropout,
+        use_rslora=adapter.rank_stabilized,
         target_modules=targets,
+        modules_to_save=whole or None,
+        # A tied pair is trained as one weight, and stays one when it is merged.
+        ensure_weight_tying=bool(whole) and whole_layers.tied(model),
         use_dora=adapter.method == "DoRA",
     )
     try:

@@ -1,8 +1,8 @@
 """Rows of the vocabulary that are trained beside an adapter: those of tokens that the base never learned.
 
-An adapter freezes the embedding and the output layer. A token that was added for a chat template, or that a base model
-keeps in reserve, would stay at a row that says nothing, and an answer that ends with it would never end. So such rows
-get something of their own that is added to them, and is merged with the adapter.
+An adapter freezes the embedding and the output layer, unless it is told to train them whole. A token that was added for
+a chat template, or that a base model keeps in reserve, would stay at a row that says nothing, and an answer that ends
+with it would never end. So such rows get something of their own that is added to them, and is merged with the adapter.
 """
 
 from __future__ import annotations
@@ -31,18 +31,22 @@ _CHUNK = 1 << 24
 
 
 class TokenRows(nn.Module):
-    """What is added to some rows of the embedding and of the output layer; one for both where they are tied."""
+    """What is added to some rows of the embedding and of the output layer; one for both where they are tied, and none
+    for one that is trained whole."""
 
     place: torch.Tensor
     """int64 [vocabulary]: the row of each token among these, or one after the last."""
     columns: torch.Tensor
     """int64 [rows]: the tokens."""
 
-    def __init__(self, ids: list[int], like: torch.Tensor, *, tied: bool) -> None:
+    def __init__(self, ids: list[int], like: torch.Tensor, *, input: bool, output: bool, tied: bool) -> None:
         super().__init__()
-        shape = (len(ids), like.shape[1])
-        self.input = nn.Parameter(torch.zeros(shape, dtype=like.dtype, device=like.device))
-        self.output = None if tied else nn.Parameter(torch.zeros_like(self.input))
+
+        def zeros() -> nn.Parameter:
+            return nn.Parameter(torch.zeros(len(ids), like.shape[1], dtype=like.dtype, device=like.device))
+
+        self.input = zeros() if input else None
+        self.output = zeros() if output and not tied else None
         self.ids = ids
         place = torch.full((like.shape[0],), len(ids), device=like.device)
         place[ids] = torch.arange(len(ids), device=like.device)
@@ -55,9 +59,11 @@ class TokenRows(nn.Module):
         Both go through here: under ZeRO-3 weights are there only while the module that has them is called.
         """
         if not given.is_floating_point():
+            assert self.input is not None
             added = functional.embedding(self.place[given], functional.pad(self.input, (0, 0, 0, 1)))
             return computed + (added if scale is None else added * scale).to(computed.dtype)
         rows = self.input if self.output is None else self.output
+        assert rows is not None
         return computed.index_add_(-1, self.columns, functional.linear(given, rows.to(given.dtype)))
 
 
@@ -83,16 +89,23 @@ def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np
 
 
 def attach(adapted: Any, ids: list[int]) -> None:
-    """Gives a model with an adapter rows of its own for these tokens; they change nothing yet."""
+    """Gives a model with an adapter rows of its own for these tokens, where it does not train all rows; they change
+    nothing yet."""
     model = adapted.get_base_model()
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    rows = TokenRows(ids, embedding.weight, tied=output.weight is embedding.weight)
+    frozen = {layer: not layer.weight.requires_grad for layer in (embedding, output)}
+    if not any(frozen.values()):
+        return
+    tied = output.weight is embedding.weight
+    rows = TokenRows(ids, embedding.weight, input=frozen[embedding], output=frozen[output], tied=tied)
     setattr(model, NAME, rows)
-    # Some embeddings multiply what they look up (Gemma).
-    embedding.register_forward_hook(
-        lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
-    )
-    output.register_forward_hook(lambda _, given, found: rows(given[0], found))
+    if frozen[embedding]:
+        # Some embeddings multiply what they look up (Gemma).
+        embedding.register_forward_hook(
+            lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
+        )
+    if frozen[output]:
+        output.register_forward_hook(lambda _, given, found: rows(given[0], found))
 
 
 def save(adapted: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:

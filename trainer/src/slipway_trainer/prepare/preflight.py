@@ -8,9 +8,9 @@ from pathlib import Path
 
 from slipway_core.plan import Plan
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import context_length
+from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
-from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.errors import BadConfig, BadModel
 from slipway_trainer.step.progress import Say
 
 
@@ -21,6 +21,8 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         base: folder of the base model; None when the plan makes a new one.
         say: told what an adapter leaves out.
     """
+    if base is not None:
+        _refuse_quantized(plan, base)
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
@@ -35,6 +37,19 @@ def longest(plan: Plan, base: Path | None) -> ContextLength | None:
         return ContextLength(plan.model.scratch.max_length, "model.scratch.maxLength")
     assert base is not None
     return context_length.of_folder(base)
+
+
+def _refuse_quantized(plan: Plan, base: Path) -> None:
+    found = config_file.read(base).get("quantization_config")
+    if found is None:
+        return
+    how = found.get("quant_method", "an unnamed method") if isinstance(found, dict) else found
+    adapted = next((stage.name for stage in plan.stages if stage.adapter is not None), None)
+    raise BadModel(
+        f"model.from: {base}: its weights are quantised already ({how}; quantization_config in its config.json), and "
+        + (f"the adapter of stages[{adapted}] cannot be merged into such" if adapted else "such cannot be trained")
+        + ". Take the model that it was made of; adapter.method: QLoRA holds that in 4 bits while it trains"
+    )
 
 
 def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:
