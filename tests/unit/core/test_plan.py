@@ -65,6 +65,7 @@ DIGESTS = {
 }
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
+    "model": [("addTokens", ["<tool>"])],
     "stages": [("learn", "LastAnswer"), ("tooLong", "Drop")],
     "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
@@ -85,6 +86,7 @@ def places(said):
     """Where the fields of NEWER are, in a spec or a plan."""
     stage, evaluation = said["stages"][0], said["evaluation"]
     return {
+        "model": said["model"],
         "stages": stage,
         "adapter": stage.get("adapter", {}),
         "data": stage["data"],

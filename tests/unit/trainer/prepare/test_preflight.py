@@ -14,14 +14,16 @@ GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions"
 MOE = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1, "num_experts": 4, "moe_intermediate_size": 32}
 
 
-def check(folder: Path, family: str | None, targets: str, **settings: Any) -> list[str]:
+def check(
+    folder: Path, family: str | None, targets: str, *, adapter: dict[str, Any] | None = None, **settings: Any
+) -> list[str]:
     """Looks at a run whose second stage has an adapter. Returns what is said."""
     model = None
     if family:
         AutoConfig.for_model(family, **settings).save_pretrained(str(folder))
         model = {"from": f"file://{folder}"}
     uri = "file:///nowhere.jsonl"
-    adapted = causal(uri, name="second") | {"adapter": {"targetModules": targets}}
+    adapted = causal(uri, name="second") | {"adapter": {"targetModules": targets} | (adapter or {})}
     made, said = plan(causal(uri), adapted, model=model), []
     preflight.check(made, folder if family else None, said.append)
     return said
@@ -49,8 +51,11 @@ def test_what_it_cannot_go_on_is_refused_before_the_first_stage(
 
 
 def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
-    (said,) = check(tmp_path, "qwen3_moe", "Auto", **MOE)
-    assert said.startswith("stages[second].adapter: down_proj, gate_up_proj hold the weights of all experts in one")
+    assert check(tmp_path / "LoRA", "qwen3_moe", "Auto", **MOE) == []
+    (said,) = check(tmp_path / "DoRA", "qwen3_moe", "Auto", adapter={"method": "DoRA"}, **MOE)
+    assert said.startswith(
+        "stages[second].adapter: down_proj, gate_up_proj hold several matrices in one tensor and get"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ with it would never end. So such rows get something of their own that is added t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,14 @@ class TokenRows(nn.Module):
         return computed.index_add_(-1, self.columns, functional.linear(given, rows.to(given.dtype)))
 
 
-def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np.ndarray, *, known: int) -> list[int]:
+def untrained(
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    tokens: np.ndarray,
+    *,
+    known: int,
+    added: Sequence[int] = (),
+) -> list[int]:
     """Returns the special and new tokens of some data whose rows were never trained, sorted.
 
     A row was not, if it is new, next to nothing, or like another one: rows that were made together and never trained
@@ -76,13 +84,14 @@ def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np
     Args:
         tokens: of the data of a stage.
         known: rows that the model had before it was made to fit the tokenizer.
+        added: tokens that are new by the plan, whatever lies in their rows.
     """
-    added = {*words.added_tokens_decoder, *tokenizer.end_ids(words)}  # type: ignore[attr-defined]
+    asked_of = {*words.added_tokens_decoder, *tokenizer.end_ids(words), *added}  # type: ignore[attr-defined]
     rows = rows_of(model.get_input_embeddings()).shape[0]
-    asked = [token for token in _used(tokens, rows) if token >= known or token in added]
+    asked = [token for token in _used(tokens, rows) if token >= known or token in asked_of]
     if not asked:
         return []
-    new = {token for token in asked if token >= known}
+    new = {token for token in asked if token >= known or token in added}
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
     weights = {id(rows_of(layer)): rows_of(layer) for layer in layers if layer is not None}
     return sorted(new.union(*(_blank(weight, asked) for weight in weights.values())))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_core.plan import Plan
-from slipway_core.resources.stage import Stage
+from slipway_core.resources.stage import PROMPT_METHODS, Stage
 from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step.errors import BadConfig, BadModel
@@ -53,10 +53,12 @@ def _refuse_quantized(plan: Plan, base: Path) -> None:
 
 
 def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:
-    if longest is not None and stage.max_length > longest.tokens:
+    virtual = stage.adapter.virtual_tokens if stage.adapter and stage.adapter.method in PROMPT_METHODS else 0
+    if longest is not None and stage.max_length + virtual > longest.tokens:
+        before = f", {virtual} of them virtual ones before each document" if virtual else ""
         raise BadConfig(
             f"{field}: maxLength {stage.max_length} is above the {longest.tokens} tokens that the model takes "
-            f"({longest.where}). Set maxLength to {longest.tokens} or less"
+            f"({longest.where}{before}). Set maxLength to {longest.tokens - virtual} or less"
         )
 
 
@@ -74,10 +76,14 @@ def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
     if not adapted:
         return
     # They load torch, which a run without adapters does not need here.
-    from slipway_trainer.model import adapter_targets, adapters, blueprint
+    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits
 
     model = blueprint.of_run(plan, base)
     for stage in adapted:
+        if four_bits.held_by(stage):
+            four_bits.check(model, stage)
         if left_out := adapter_targets.left_out(model, stage):
             say(f"stages[{stage.name}].adapter: {left_out}")
-        model = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage)).unload()
+        adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
+        if stage.adapter is not None and stage.adapter.method not in PROMPT_METHODS:
+            model = adapted.unload()

@@ -100,16 +100,19 @@ def _scratch_sizes(plan: Plan, words: Any) -> Iterator[ModelSize]:
 
 def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
     """Yields the size that the model has in each stage."""
-    from slipway_trainer.model import adapter_targets, adapters, blueprint
+    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits, prompt_adapters
+    from slipway_trainer.training import model_size
 
     model: Any = blueprint.of_run(plan, base, words)
     for stage in plan.stages:
         if stage.adapter is None:
-            yield _size(model)
+            yield model_size.of_model(model, stage)
             continue
+        held = four_bits.weights(model, stage) if four_bits.held_by(stage) else 0
         adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
-        yield _size(adapted)
-        model = adapted.unload().requires_grad_(True)
+        yield model_size.of_model(adapted, stage, four_bit_weights=held)
+        if not prompt_adapters.asked_by(stage):
+            model = adapted.unload().requires_grad_(True)
 
 
 def _of_stage(
@@ -234,14 +237,6 @@ def _filled_of_mixture(stage: Stage, by_source: dict[str, list[Tally]], shares: 
     wanted = _PACKED_ROWS if stage.steps is None else min(_PACKED_ROWS, stage.steps * row_stream.sequences_of(stage))
     rows = MixedRows(documents, mixture, seed=stage.seed, max_length=stage.max_length, rows=wanted)
     return rows.tokens(rows.rows(0, rows.end)) / (rows.end * stage.max_length)
-
-
-def _size(model: Any) -> ModelSize:
-    return ModelSize.of(
-        model.config,
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-    )
 
 
 def _precision(stage: Stage, device: Device) -> Precision:

@@ -22,6 +22,8 @@ USABLE = 0.8
 CPU_TOKENS = 4096
 """Tokens of a micro batch on a CPU: more are no faster, because the caches are small."""
 LARGEST_MICRO_BATCH = 64
+FOUR_BIT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Of a weight: 4 bits, a byte of scale for 64, and a float32 that 256 of these share."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,24 @@ class ModelSize:
     hidden: int
     intermediate: int
     vocabulary: int
+    four_bit_weights: int = 0
+    """Of all, those that are held in 4 bits."""
+    expert_weights: int = 0
+    """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
+    in_one_piece: str | None = None
+    """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
 
     @classmethod
-    def of(cls, config: PretrainedConfig, parameters: int, trainable: int) -> ModelSize:
+    def of(
+        cls,
+        config: PretrainedConfig,
+        parameters: int,
+        trainable: int,
+        *,
+        four_bit_weights: int = 0,
+        expert_weights: int = 0,
+        in_one_piece: str | None = None,
+    ) -> ModelSize:
         text = config.get_text_config()
         return cls(
             parameters=parameters,
@@ -43,6 +60,9 @@ class ModelSize:
             hidden=getattr(text, "hidden_size", 1024),
             intermediate=getattr(text, "intermediate_size", None) or 4 * getattr(text, "hidden_size", 1024),
             vocabulary=getattr(text, "vocab_size", 32000),
+            four_bit_weights=four_bit_weights,
+            expert_weights=expert_weights,
+            in_one_piece=in_one_piece,
         )
 
 
@@ -69,7 +89,8 @@ def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: i
 
     In fp32 a trained weight has 4 bytes each of weight, gradient and two moments. In half precision it has 2 of weight
     and 4 each of gradient, master weight and two moments. ZeRO (Rajbhandari et al. 2020) divides moments and masters
-    (1), gradients (2) and weights (3) by the number of processes.
+    (1), gradients (2) and weights (3) by the number of processes. A weight in 4 bits has those and its share of two
+    scales (Dettmers et al. 2023).
     """
     weight = 4 if precision == "FP32" else 2
     gradient = 4 * size.trainable
@@ -77,8 +98,9 @@ def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: i
     if zero_stage >= 1 and precision == "FP32":
         optimizer += 4 * size.trainable  # the flat copy that the optimizer works on
     shards = max(1, world)
+    weights = weight * (size.parameters - size.four_bit_weights) + int(FOUR_BIT_BYTES * size.four_bit_weights)
     return (
-        weight * size.parameters // (shards if zero_stage >= 3 else 1)
+        weights // (shards if zero_stage >= 3 else 1)
         + gradient // (shards if zero_stage >= 2 else 1)
         + optimizer // (shards if zero_stage >= 1 else 1)
     )
@@ -88,12 +110,14 @@ def activation_bytes(size: ModelSize, precision: Precision, tokens: int, *, chec
     """Returns bytes of what the backward pass needs of `tokens` tokens, attention without a stored matrix.
 
     About 16 vectors of the hidden size and 4 of the feed-forward size a layer, or one vector a layer and one whole
-    layer when activations are computed twice, and logits three times in float32.
+    layer when activations are computed twice, and logits three times in float32. Experts with an adapter are kept as
+    the sum of both until the backward pass has used them, all or those of one layer.
     """
     width = 4 if precision == "FP32" else 2
     layer = tokens * (16 * size.hidden + 4 * size.intermediate) * width
     body = layer + size.layers * tokens * size.hidden * width if checkpointing else size.layers * layer
-    return body + 3 * 4 * tokens * size.vocabulary
+    experts = size.expert_weights // (max(1, size.layers) if checkpointing else 1) * width
+    return body + experts + 3 * 4 * tokens * size.vocabulary
 
 
 def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, sequences: int) -> Choice:
@@ -126,6 +150,11 @@ def _zero_stage(
         if needed <= usable * 0.7:
             reasons["zeroStage"] = f"{_gib(needed)} of weights and optimizer a process fit into {_gib(usable)}"
             return zero
+    if size.in_one_piece:
+        reasons["zeroStage"] = (
+            f"weights and optimizer may not fit into {_gib(usable)} a process, but {size.in_one_piece}"
+        )
+        return 2
     reasons["zeroStage"] = f"weights and optimizer fit into {_gib(usable)} a process only in pieces"
     return 3
 
@@ -134,6 +163,9 @@ def _checkpointing(size: ModelSize, stage: Stage, precision: Precision, room: in
     if stage.memory.gradient_checkpointing != "Auto":
         reasons["gradientCheckpointing"] = "set in the plan"
         return stage.memory.gradient_checkpointing == "Enabled"
+    if stage.adapter is not None and stage.adapter.method == "Prefix":
+        reasons["gradientCheckpointing"] = "a layer that is computed twice forgets the prefix before it"
+        return False
     one_row = activation_bytes(size, precision, stage.max_length, checkpointing=False)
     fits = one_row <= room
     reasons["gradientCheckpointing"] = (
