@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from tests.integration.trainer.test_train import crash
+from tests.integration.trainer.test_train_processes import two_processes
 from tests.integration.trainer.training import Training, make, sentences
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from slipway_core.protocol import artifact
 from slipway_core.resources.stage import Memory
@@ -197,6 +199,7 @@ def test_an_adapter_alone_loads_by_peft_on_a_fresh_base_of_its_digest(tmp_path: 
     files = artifact.verify(run.workspace.artifact).files
     assert {"adapter_config.json", "adapter_model.safetensors", "base.json", "tokenizer.json"} <= files.keys()
     assert "model.safetensors" not in files
+    assert str(tmp_path) not in (run.workspace.artifact / "base.json").read_text(), "the digest is of no one machine"
     judged = logit_check.sample_logits(judged_alone(run).model)
     fresh = stage_model.load_folder(tmp_path / "base", dtype=torch.float32)
     if method == "QLoRA":
@@ -227,3 +230,94 @@ def test_a_base_that_lies_nowhere_else_lies_beside_its_adapter(tmp_path: Path) -
         torch.testing.assert_close(
             logit_check.sample_logits(plain), logit_check.sample_logits(merged), atol=1e-4, rtol=1e-3
         )
+
+
+def mixture(folder: Path) -> dict[str, Any]:
+    """A mixture whose experts are one tensor a layer."""
+    words = make_tokenizer()
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=448, hidden_size=64, intermediate_size=64, moe_intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, num_experts=4, num_experts_per_tok=2,
+        max_position_embeddings=128, initializer_range=0.1, pad_token_id=words.pad_token_id,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).save_pretrained(str(folder))
+    words.save_pretrained(str(folder))
+    return {"from": f"file://{folder}"}
+
+
+@pytest.mark.parametrize("method", ["LoRA", "QLoRA"])
+def test_experts_are_trained_resumed_and_exported_however_they_fit(tmp_path: Path, method: str) -> None:
+    model, adapter = mixture(tmp_path / "base"), {"adapter": {"method": method, "rank": 4}}
+    plain = make(tmp_path / "plain", STAGE | adapter, model=model, checkpoints={"everySteps": 2})
+    crash(plain, at=3, stage="sft")
+    plain.train("sft", attempt=2)
+    decided = json.loads(plain.folder("sft").resolved.read_text())
+    assert decided["target_modules"] == sorted(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "experts.down_proj", "experts.gate_up_proj"]
+    )
+    undisturbed = make(tmp_path / "undisturbed", STAGE | adapter, model=model)
+    undisturbed.train("sft")
+    assert plain.losses("sft") == undisturbed.losses("sft"), "it goes on bit for bit"
+    tight = {
+        "memory": {"zeroStage": 2, "gradientCheckpointing": "Enabled"},
+        "batch": {"sequences": 4, "microSequences": 1},
+    }
+    other = make(tmp_path / "tight", STAGE | adapter | tight, model=model)
+    other.train("sft")
+    assert other.losses("sft") == pytest.approx(plain.losses("sft"), abs=1e-5)
+    before = stage_model.load_composed(plain.plan, plain.workspace, None).state_dict()
+    after = stage_model.load_final(plain.plan, plain.workspace).state_dict()
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert {f"model.layers.{n}.mlp.experts.{part}" for n in range(2) for part in ("down_proj", "gate_up_proj")} <= moved
+    assert "model.layers.0.mlp.gate.weight" not in moved
+    export.run(plain.plan, plain.workspace, attempt=1)
+    assert artifact.verify(plain.workspace.artifact)
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+def test_a_tied_pair_that_is_trained_whole_goes_on_as_one(tmp_path: Path, zero: int) -> None:
+    adapter = {"adapter": {"rank": 4, "modulesToSave": ["embed_tokens"]}, "memory": {"zeroStage": zero}}
+    run = make(tmp_path / "run", STAGE | adapter, model=base(tmp_path / "base"), checkpoints={"everySteps": 2})
+    crash(run, at=3, stage="sft")
+    run.train("sft", attempt=2)
+    undisturbed = make(tmp_path / "again", STAGE | adapter, model={"from": f"file://{tmp_path}/base"})
+    undisturbed.train("sft")
+    assert run.losses("sft") == undisturbed.losses("sft")
+    after = stage_model.load_final(run.plan, run.workspace)
+    assert after.get_input_embeddings().weight is after.get_output_embeddings().weight
+    assert not torch.equal(after.get_input_embeddings().weight, rows_of(run, None))
+
+
+IN_TWO: dict[str, tuple[dict[str, Any], int]] = {
+    "whole": ({"rank": 4, "modulesToSave": ["lm_head"]}, 3),
+    "qlora": ({"method": "QLoRA", "rank": 4}, 1),
+    "prefix": ({"method": "Prefix", "virtualTokens": 5}, 0),
+    "prompt": ({"method": "PromptTuning", "virtualTokens": 5}, 2),
+    "encoder": ({"method": "PTuning", "virtualTokens": 5}, 1),
+    "experts": ({"rank": 4}, 2),
+}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_with_each_method_what_one_learns(tmp_path: Path) -> None:
+    models = {"experts": mixture(tmp_path / "mixture")}
+    plain = base(tmp_path / "base")
+    # Three rows a step: the second process has one micro batch less to do, and does an empty one.
+    odd = STAGE | {"name": "pretrain", "batch": {"sequences": 3, "microSequences": 1}}
+
+    def made(where: str, name: str, zero: Any) -> Training:
+        settings = odd | {"adapter": IN_TWO[name][0], "memory": {"zeroStage": zero}}
+        return make(tmp_path / where / name, settings, model=models.get(name, plain))
+
+    both = {name: made("both", name, zero) for name, (_, zero) in IN_TWO.items()}
+    two_processes(tmp_path / "store", *both.values())
+    for name, run in both.items():
+        alone = made("alone", name, "Auto")
+        alone.train()
+        assert run.losses() == pytest.approx(alone.losses(), abs=1e-5), name
+        saved = [load_file(one.folder().adapter / "adapter_model.safetensors") for one in (run, alone)]
+        assert saved[0].keys() == saved[1].keys()
+        for weight, expected in zip(saved[0].values(), saved[1].values(), strict=True):
+            torch.testing.assert_close(weight, expected, atol=1e-4, rtol=1e-3)

@@ -50,24 +50,32 @@ def check(model: nn.Module, stage: Stage) -> None:
 
 def quantize(model: Any, stage: Stage, dtype: torch.dtype) -> None:
     """Replaces the linear layers by ones of 4 bits that compute in `dtype`, one at a time."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn import modules
 
-    for name, layer in _layers(model, stage).items():
-        with torch.device("meta"):
-            new = Linear4bit(layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, quant_type="nf4")
-        new.weight = Params4bit(
-            layer.weight.detach().float(), requires_grad=False, compress_statistics=True, quant_type="nf4", module=new
-        ).to("cpu")
-        # Else they are dequantised into float32, and then into what the layer computes in.
-        new.weight.quant_state.dtype = dtype  # type: ignore[union-attr]
-        new.bias = layer.bias
-        # On some CPUs the first evaluation would put the weights into another order, in which the backward pass of the
-        # next step, and whoever dequantises them, reads garbage.
-        new.support_avx512bf16_for_cpu = False
-        new.train(layer.training)
-        model.set_submodule(name, new)
+    layers = _layers(model, stage)
+    while layers:
+        # Taken out, so that its own weights are gone before the next one is quantised.
+        name, layer = layers.popitem()
+        model.set_submodule(name, _quantized(layer, dtype, modules))
     # What peft looks at.
     model.is_loaded_in_4bit = True
+
+
+def _quantized(layer: Any, dtype: torch.dtype, modules: Any) -> nn.Module:
+    with torch.device("meta"):
+        new = modules.Linear4bit(
+            layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, quant_type="nf4"
+        )
+    weight = layer.weight.detach().float()
+    packed = modules.Params4bit(weight, requires_grad=False, compress_statistics=True, quant_type="nf4", module=new)
+    new.weight = packed.to("cpu")
+    # Else they are dequantised into float32, and then into what the layer computes in.
+    new.weight.quant_state.dtype = dtype
+    new.bias = layer.bias
+    # On some CPUs the first evaluation would put the weights into another order, in which the backward pass of the
+    # next step, and whoever dequantises them, reads garbage.
+    new.support_avx512bf16_for_cpu = False
+    return new.train(layer.training)
 
 
 def round_trip(model: Any, stage: Stage, dtype: torch.dtype | None = None) -> None:

@@ -40,7 +40,9 @@ class TokenRows(nn.Module):
     columns: torch.Tensor
     """int64 [rows]: the tokens."""
 
-    def __init__(self, ids: list[int], like: torch.Tensor, *, input: bool, output: bool, tied: bool) -> None:
+    def __init__(
+        self, ids: list[int], like: torch.Tensor, *, tied: bool, input: bool = True, output: bool = True
+    ) -> None:
         super().__init__()
 
         def zeros() -> nn.Parameter:

@@ -2,7 +2,8 @@
 
 ```
 artifact/adapter_config.json  adapter_model.safetensors    as peft reads them
-        base.json                                          {uri, digest, revision} of the base, or {folder: base}
+        base.json                                          digest of the base, its URI where that is of no one machine
+                                                           and its commit; or {folder: base}
         base/                                              a base that lies nowhere else: stages before made it, or
                                                            rows of new tokens are in it
         tokenizer.json ...  generation_config.json
@@ -21,6 +22,7 @@ from transformers import GenerationConfig
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources import uris
 from slipway_trainer.model import (
     exported_model,
     four_bits,
@@ -61,15 +63,16 @@ def write(plan: Plan, ws: Workspace, folder: Path, dtype: torch.dtype) -> dict[s
     base = stage_model.load_composed(
         plan, ws, before.name if before else None, dtype=None if held else dtype, seed=last.seed
     )
-    known = fit_vocabulary(base, words)
-    own_rows = (adapter / token_rows.FILE).is_file() or plan.model.add_tokens is not None
-    as_it_was = plan.model.from_ is not None and before is None and not own_rows
-    as_it_was = as_it_was and base.get_input_embeddings().get_parameter("weight").shape[0] == known
+    resized = fit_vocabulary(base, words) < base.get_input_embeddings().get_parameter("weight").shape[0]
+    changed = resized or plan.model.add_tokens is not None or (adapter / token_rows.FILE).is_file()
     model_files.write_words(base, words, folder)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, folder / name)
-    if as_it_was:
+    if plan.model.from_ is not None and before is None and not changed:
         where = lineage.base(plan, ws)
+        if not uris.parse(where["uri"]).remote:
+            # The digest of the artifact is the same on every machine; its manifest says where the base lay.
+            del where["uri"]
     else:
         token_rows.merge(base, adapter)
         model_files.write_model(base, words, folder / BASE)
@@ -99,7 +102,7 @@ def load(
     where = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
     try:
         held = where.get("held") is not None
-        place = _base_folder(where, folder, fetched)
+        place = _base_folder(plan, where, folder, fetched)
         trust = plan.model.trust_remote_code
         base: Any = stage_model.load_folder(place, dtype=None if held else dtype, trust_remote_code=trust)
         words = tokenizer.from_folder(folder, "artifact")
@@ -118,14 +121,15 @@ def load(
     return ExportedModel(model.to(device).eval(), words, ends, penalty, virtual)
 
 
-def _base_folder(where: dict[str, Any], folder: Path, fetched: Path) -> Path:
+def _base_folder(plan: Plan, where: dict[str, Any], folder: Path, fetched: Path) -> Path:
     """Raises BadArtifact when another model lies where the base was."""
     if "folder" in where:
         return folder / where["folder"]
-    place = model_folder(where["uri"], fetched=fetched)
+    assert plan.model.from_ is not None
+    place = model_folder(plan.model.from_, fetched=fetched)
     if (found := lineage.digest_of_model(place)) != where["digest"]:
         raise BadArtifact(
-            f"{where['uri']}: is not the base that the adapter was trained on: it has the digest {found}, and that had "
-            f"{where['digest']}. Put it back, or train the adapter again"
+            f"{plan.model.from_}: is not the base that the adapter was trained on: it has the digest {found}, and that "
+            f"had {where['digest']}. Put it back, or train the adapter again"
         )
     return place

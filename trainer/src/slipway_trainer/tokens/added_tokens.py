@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from slipway_trainer.step.errors import BadConfig
 
@@ -36,4 +35,4 @@ def _is_there(words: PreTrainedTokenizerFast, token: str) -> bool:
         return True
     # A vocabulary may write it otherwise: in bytes, or with the space before it.
     made = words.backend_tokenizer.encode(token, add_special_tokens=False).ids
-    return len(made) == 1 and words.decode(made).strip() == token
+    return len(made) == 1 and str(words.decode(made)).strip() == token
