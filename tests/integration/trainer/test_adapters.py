@@ -97,6 +97,19 @@ def test_layers_that_are_trained_whole_are_exported_with_the_adapter(tmp_path: P
     assert artifact.verify(run.workspace.artifact)
 
 
+def test_rows_of_the_embedding_alone_are_trained_beside_an_output_layer_that_is_trained_whole(tmp_path: Path) -> None:
+    model = base(tmp_path / "base", tied=False) | {"addTokens": ["<tool>"]}
+    settings = STAGE | with_tools(tmp_path) | {"adapter": {"rank": 4, "modulesToSave": ["lm_head"]}}
+    run = make(tmp_path / "run", settings, model=model)
+    before = stage_model.load_composed(run.plan, run.workspace, None).state_dict()
+    run.train("sft")
+    after = stage_model.load_final(run.plan, run.workspace).state_dict()
+    rows, outputs = "model.embed_tokens.weight", "lm_head.weight"
+    added = tokenizer.load(run.workspace).convert_tokens_to_ids("<tool>")
+    assert (after[rows] != before[rows]).any(1).nonzero().flatten().tolist() == [added]
+    assert int((after[outputs] != before[outputs]).any(1).sum()) > 100
+
+
 QLORA = {"adapter": {"method": "QLoRA", "rank": 4}}
 
 
