@@ -22,7 +22,7 @@ from slipway_core.resources.compute import PLACEMENT, Compute
 from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
-from slipway_core.resources.stage import Batch, Stage
+from slipway_core.resources.stage import PROMPT_METHODS, Batch, Stage
 from slipway_core.resources.training_run import Checkpoints, Export, Retention, Serving, Storage, TrainingRun
 
 DEFAULT_BATCH_TOKENS = 16384
@@ -108,6 +108,12 @@ class Plan(Api):
         """The steps in the order in which they run."""
         return ["prepare", *(stage.name for stage in self.stages), "export", "evaluate"]
 
+    @property
+    def exports_adapter(self) -> bool:
+        """Whether the artifact is an adapter beside its base: the run wants that, or the adapter cannot be merged."""
+        last = self.stages[-1].adapter
+        return last is not None and (not self.export.merge_adapter or last.method in PROMPT_METHODS)
+
     def stage(self, name: str) -> Stage:
         """Raises KeyError when the plan has no such stage."""
         for stage in self.stages:
@@ -145,6 +151,7 @@ class ExecutorDefaults:
 
 _NEWER: Mapping[str, Mapping[str, object]] = {
     "stages[]": {"learn": "AllAnswers", "tooLong": "Auto", "labelSmoothing": 0.0},
+    "stages[].adapter": {"rankStabilized": False, "virtualTokens": 20},
     "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File", "streaming": False},

@@ -32,6 +32,7 @@ metadata: {name: an-endpoint}
 spec: {port: 8000}
 """
 _SCRATCH = "model={scratch: {tokenizer: {train: {vocabSize: 512}}}}"
+_TWO_STAGES = "stages=[{name: learn, data: {train: [{uri: package://tang}]}}, {name: last, data: {train: [{uri: package://tang}]}}]"
 _SERVING = "serving={endpoint: chat}"
 
 
@@ -195,7 +196,28 @@ RUN_CASES = (
         (_SERVING, "serving.template={podAnnotations: {prometheus.io/scrape: 'true'}}"),
     ),
     Case(
-        "Export", "serving an adapter that is not merged", ("export.mergeAdapter=false",), ("export.mergeAdapter=true",)
+        "TrainingRunSpec",
+        "serving an adapter that is not merged",
+        (_SERVING, "stages.learn.adapter={rank: 4}", "export.mergeAdapter=false"),
+        ("stages.learn.adapter={rank: 4}", "export.mergeAdapter=false"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "serving an adapter that is not merged",
+        (_SERVING, "stages.learn.adapter={method: Prefix}"),
+        (_SERVING, "stages.learn.adapter={rank: 4}"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "export.mergeAdapter: false needs an adapter",
+        ("export.mergeAdapter=false",),
+        ("stages.learn.adapter={}", "export.mergeAdapter=false"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "a stage of virtual tokens must be the last",
+        (_TWO_STAGES, "stages.learn.adapter={method: Prefix}"),
+        (_TWO_STAGES, "stages.last.adapter={method: Prefix}"),
     ),
     Case("Export", "quantization is not built yet", ("export.quantization=FP8",), ("export.quantization=None",)),
     Case("Storage", "set exactly one of claimName and uri", ("storage={}",), ("storage={claimName: a}",)),
@@ -224,6 +246,7 @@ RUN_CASES = (
         ("stages.learn.batch={tokens: 512, sequences: 1}",),
         ("stages.learn.batch={sequences: 1}",),
     ),
+    Case("Model", "addTokens has a token twice", ("model.addTokens=[a, b, a]",), ("model.addTokens=[a, b, ab]",)),
     Case(
         "Stage",
         "Muon needs whole matrices",
@@ -257,11 +280,48 @@ RUN_CASES = (
         ("stages.learn.memory={offload: All}",),
         ("stages.learn.memory={offload: None}",),
     ),
+    *(
+        Case(
+            "Adapter",
+            "rank, alpha, rankStabilized",
+            (f"stages.learn.adapter={{method: PTuning, {field}}}",),
+            (f"stages.learn.adapter={{method: LoRA, {field}}}",),
+        )
+        for field in (
+            "rank: 4",
+            "alpha: 8",
+            "rankStabilized: true",
+            "dropout: 0.1",
+            "targetModules: q_proj",
+            "modulesToSave: [lm_head]",
+        )
+    ),
     Case(
         "Adapter",
-        "this adapter method is not built yet",
-        ("stages.learn.adapter={method: QLoRA}",),
-        ("stages.learn.adapter={method: DoRA}",),
+        "virtualTokens and encoderHiddenSize are of",
+        ("stages.learn.adapter={method: LoRA, virtualTokens: 8}",),
+        ("stages.learn.adapter={method: Prefix, virtualTokens: 8}",),
+    ),
+    Case(
+        "Adapter",
+        "encoderHiddenSize is of PTuning",
+        ("stages.learn.adapter={method: Prefix, encoderHiddenSize: 64}",),
+        ("stages.learn.adapter={method: PTuning, encoderHiddenSize: 64}",),
+    ),
+    *(
+        Case(
+            "Stage",
+            "ZeRO-3 divides neither",
+            (f"stages.learn.adapter={{method: {method}}}", "stages.learn.memory={zeroStage: 3}"),
+            (f"stages.learn.adapter={{method: {method}}}", "stages.learn.memory={zeroStage: 2}"),
+        )
+        for method in ("QLoRA", "PTuning")
+    ),
+    Case(
+        "Stage",
+        "a layer that is computed twice forgets the prefix",
+        ("stages.learn.adapter={method: Prefix}", "stages.learn.memory={gradientCheckpointing: Enabled}"),
+        ("stages.learn.adapter={method: PTuning}", "stages.learn.memory={gradientCheckpointing: Enabled}"),
     ),
     Case(
         "Gate",

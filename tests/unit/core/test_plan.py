@@ -65,12 +65,14 @@ DIGESTS = {
 }
 """Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
 NEWER = {
+    "model": [("addTokens", ["<tool>"])],
     "stages": [
         ("learn", "LastAnswer"),
         ("tooLong", "Drop"),
         ("labelSmoothing", 0.1),
         ("neftuneNoiseAlpha", 5.0),
     ],
+    "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph"), ("streaming", True)],
     "evaluation": [("onOverlap", "Drop")],
@@ -89,7 +91,9 @@ def places(said):
     """Where the fields of NEWER are, in a spec or a plan."""
     stage, evaluation = said["stages"][0], said["evaluation"]
     return {
+        "model": said["model"],
         "stages": stage,
+        "adapter": stage.get("adapter", {}),
         "data": stage["data"],
         "train": stage["data"]["train"][0],
         "evaluation": evaluation,

@@ -7,6 +7,7 @@ holds a time.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,15 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
 from slipway_trainer.data import learned_passages
-from slipway_trainer.model import exported_model, lineage, logit_check, model_files, stage_model
+from slipway_trainer.model import (
+    exported_model,
+    lineage,
+    logit_check,
+    merge_drift,
+    model_files,
+    stage_model,
+    unmerged_artifact,
+)
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
@@ -63,47 +72,86 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> 
     )
 
 
+@dataclass(frozen=True)
+class Written:
+    """What lies in the folder of the artifact to be."""
+
+    parameters: int
+    lineage: dict[str, Any]
+    """What only this way of writing has to say."""
+
+
 def _export(
     plan: Plan, workspace: Workspace, fence: Fence, attempt: int, stages: dict[str, Any], reporter: Reporter
 ) -> Manifest:
     dtype = _dtype(plan, workspace)
-    reporter.say("loading the trained model, adapters merged")
-    model = stage_model.load_final(plan, workspace)
-    words = tokenizer.load(workspace)
-    cast_weights(model, dtype)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    _require_space(workspace.root, parameters * dtype.itemsize)
-    if warning := exported_model.head_size_warning(model.config.get_text_config()):
-        reporter.warn("model", warning)
-    expected = logit_check.sample_logits(model)
-    reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
     folder = workspace.root / f"artifact.tmp-{attempt}"
-    model_files.write_model(model, words, folder)
+    write = _write_adapter if plan.exports_adapter else _write_merged
+    written = write(plan, workspace, folder, dtype, reporter)
     learned = learned_passages.write(plan, workspace, folder)
-    reporter.say("checking what was written")
-    # Freed before the check loads it again, so that a model needs its own size of memory once.
-    del model
-    logit_check.check_written(folder, expected, dtype, trust_remote_code=plan.model.trust_remote_code)
     manifest = artifact.build(
         folder,
         run=plan.run.name,
         plan_digest=plan.digest,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         data=lineage.data(workspace),
-        metrics={"parameters": float(parameters), **lineage.metrics(stages)},
+        metrics={"parameters": float(written.parameters), **lineage.metrics(stages)},
         lineage={
             "base": lineage.base(plan, workspace),
+            "tokenizer": lineage.prepared(workspace)["tokenizer"]["digest"],
             "stages": stages,
             **({"datasets": datasets} if (datasets := lineage.datasets(workspace)) else {}),
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),
             "passages": learned,
-            **({"warnings": [warning]} if warning else {}),
+            **written.lineage,
         },
     )
     write_atomically(folder / artifact.MANIFEST, artifact.dump(manifest))
     _publish(folder, workspace, fence, attempt)
     return manifest
+
+
+def _write_merged(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.dtype, reporter: Reporter) -> Written:
+    """Writes one plain model."""
+    reporter.say("loading the trained model, adapters merged")
+    model = stage_model.load_final(plan, workspace)
+    cast_weights(model, dtype)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    _require_space(workspace.root, parameters * dtype.itemsize)
+    if warning := exported_model.head_size_warning(model.config.get_text_config()):
+        reporter.warn("model", warning)
+    expected = logit_check.sample_logits(model)
+    drift = merge_drift.measure(plan, workspace, model, dtype)
+    if drift is not None:
+        reporter.say(
+            f"the merged model's logits differ by at most {drift['largest_difference']:.3g} from those of the 4-bit "
+            f"base with its adapter (the largest logit is {drift['largest_logit']:.3g})"
+        )
+    reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
+    model_files.write_model(model, tokenizer.load(workspace), folder)
+    reporter.say("checking what was written")
+    # Freed before the check loads it again, so that a model needs its own size of memory once.
+    del model
+    logit_check.check_written(folder, expected, dtype, trust_remote_code=plan.model.trust_remote_code)
+    told: dict[str, Any] = {"warnings": [warning]} if warning else {}
+    return Written(parameters, told | ({"merge_drift": drift} if drift else {}))
+
+
+def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.dtype, reporter: Reporter) -> Written:
+    """Writes the adapter of the last stage, and says what it stands on."""
+    reporter.say("loading the trained model with its adapter")
+    trained: Any = stage_model.load_as_trained(plan, workspace, plan.stages[-1].name, dtype=dtype)
+    expected = logit_check.sample_logits(trained)
+    parameters = sum(parameter.numel() for parameter in trained.parameters())
+    _require_space(workspace.root, parameters * dtype.itemsize)
+    del trained
+    reporter.say("writing the adapter")
+    base = unmerged_artifact.write(plan, workspace, folder, dtype)
+    reporter.say("checking what was written")
+    fetched = workspace.fetched_models
+    logit_check.check_loaded(lambda: unmerged_artifact.load(plan, folder, fetched, dtype=dtype), expected)
+    return Written(parameters, {"adapter": {"method": plan.stages[-1].adapter.method, "base": base}})  # type: ignore[union-attr]
 
 
 def _finished(plan: Plan, workspace: Workspace, stages: dict[str, Any], reporter: Reporter) -> Manifest | None:

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from slipway.diagnosis.finding import Finding, Level
 from slipway.training_metrics import Point, StageMetrics
-from slipway_core.resources.stage import Stage
+from slipway_core.resources.stage import PROMPT_METHODS, Stage
 
 FEWEST_POINTS = 8
 """Logged steps below which a curve says nothing."""
@@ -96,7 +96,11 @@ def _livelier(stage: Stage) -> str:
     higher = stage.optimizer.learning_rate * 5
     parts = [f"raise optimizer.learningRate (try {higher:.1g})", "train longer (epochs)"]
     if stage.adapter is not None:
-        parts.append(f"raise adapter.rank (it is {stage.adapter.rank})")
+        parts.append(
+            f"raise adapter.virtualTokens (it is {stage.adapter.virtual_tokens})"
+            if stage.adapter.method in PROMPT_METHODS
+            else f"raise adapter.rank (it is {stage.adapter.rank})"
+        )
     parts.append("look at the rows of data.train: noise cannot be learned")
     return ", ".join(parts)
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
 
+_TOKEN: Final = r"^\S(.*\S)?$"
 _MISREAD: Final = ("True", "False", "None")
 _ARGUMENT: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
 TAKEN_ARGUMENTS: Final = (
@@ -121,6 +122,13 @@ class Model(Api):
             "chatTemplateArguments",
             lambda self: ", ".join(_misread(self)),
         ),
+        Rule(
+            "!has(self.addTokens) || self.addTokens.all(t, self.addTokens.exists_one(u, u == t))",
+            "addTokens has a token twice",
+            lambda self: not _twice(self),
+            "addTokens",
+            lambda self: ", ".join(map(repr, _twice(self))),
+        ),
     )
 
     from_: Uri | None = Field(default=None, alias="from")
@@ -128,6 +136,13 @@ class Model(Api):
     object store, which are fetched once, into the workspace."""
     scratch: Scratch | None = None
     """A new model with random weights."""
+    add_tokens: (
+        Annotated[list[Annotated[str, Field(pattern=_TOKEN, min_length=1, max_length=64)]], Field(max_length=256)]
+        | None
+    ) = None
+    """Tokens that the tokenizer gets, such as `<tool>`: each is one token wherever a text holds it, and a word like any
+    other, not a special token, so that it is learned, generated and shown. Its rows start as the mean of all others and
+    are trained, beside an adapter too."""
     chat_template: Literal["Auto", "ChatML", "Plain", "PlainChinese"] = "Auto"
     """Auto keeps the model's own template and gives ChatML to a model that has none. Plain writes `User:` and
     `Assistant:`, PlainChinese 系统：, 用户： and 助手：."""
@@ -164,6 +179,11 @@ def _no_variables(model: Model) -> list[str]:
 
 def _misread(model: Model) -> list[str]:
     return sorted(f"{name}: {text}" for name, text in _given(model).items() if text in _MISREAD)
+
+
+def _twice(model: Model) -> list[str]:
+    tokens = model.add_tokens or []
+    return sorted({token for token in tokens if tokens.count(token) > 1})
 
 
 def _value(text: str) -> Any:

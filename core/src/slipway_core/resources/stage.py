@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,10 @@ FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
 """Steps that every run has beside its training stages; a stage cannot be called like one."""
 
 
+LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", min_length=1, max_length=253)]
+"""A layer of a model, or the end of the names of several."""
+PROMPT_METHODS: tuple[str, ...] = ("Prefix", "PromptTuning", "PTuning")
+"""Adapters that stand in front of a text. They cannot be folded into the weights of a model."""
 TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
 
 
@@ -76,21 +80,68 @@ class Adapter(Api):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.method) || self.method in ['None', 'LoRA', 'DoRA']",
-            "this adapter method is not built yet: use LoRA, DoRA or None",
-            lambda self: self.method in ("None", "LoRA", "DoRA"),
+            "!has(self.method) || !(self.method in ['Prefix', 'PromptTuning', 'PTuning']) || ("
+            "(!has(self.rank) || self.rank == 8) && (!has(self.alpha) || self.alpha == 16.0) && "
+            "(!has(self.rankStabilized) || !self.rankStabilized) && (!has(self.dropout) || self.dropout == 0.0) && "
+            "(!has(self.targetModules) || self.targetModules == 'Auto') && !has(self.modulesToSave))",
+            "rank, alpha, rankStabilized, dropout, targetModules and modulesToSave are of LoRA, DoRA and QLoRA: leave "
+            "them out with Prefix, PromptTuning and PTuning",
+            lambda self: self.method not in PROMPT_METHODS or not _of_layers(self),
             "method",
+            lambda self: f"{self.method} with {', '.join(_of_layers(self))}",
+        ),
+        Rule(
+            "(!has(self.virtualTokens) || self.virtualTokens == 20) && !has(self.encoderHiddenSize) || "
+            "has(self.method) && self.method in ['Prefix', 'PromptTuning', 'PTuning']",
+            "virtualTokens and encoderHiddenSize are of Prefix, PromptTuning and PTuning: leave them out with other "
+            "methods",
+            lambda self: (
+                self.method in PROMPT_METHODS or (self.virtual_tokens == 20 and self.encoder_hidden_size is None)
+            ),
+            "method",
+        ),
+        Rule(
+            "!has(self.encoderHiddenSize) || has(self.method) && self.method == 'PTuning'",
+            "encoderHiddenSize is of PTuning, which has an encoder: leave it out with other methods",
+            lambda self: self.encoder_hidden_size is None or self.method == "PTuning",
+            "encoderHiddenSize",
         ),
     )
 
     method: Literal["None", "LoRA", "DoRA", "QLoRA", "Prefix", "PromptTuning", "PTuning"] = "LoRA"
+    """LoRA and DoRA add thin matrices to the layers; QLoRA is LoRA on a base whose linear layers are held in 4 bits
+    (NF4, by bitsandbytes) while it trains. Prefix, PromptTuning and PTuning train virtual tokens that stand in front of
+    every document, in the last stage alone: the artifact holds them beside a base that stays as it is."""
     rank: int = Field(default=8, ge=1, le=1024)
     alpha: float = Field(default=16.0, gt=0, le=65536)
     """The adapter is scaled by alpha / rank."""
+    rank_stabilized: bool = False
+    """Scale it by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023): a high rank then learns as fast as a low
+    one."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str = Field(default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$")
-    """Auto (every linear layer but the output), or names of linear layers separated by commas: q_proj,v_proj. Experts
-    that are one tensor get no adapter."""
+    """Auto (every linear layer but the output, and the experts of a mixture), or names of them separated by commas:
+    q_proj,v_proj. Experts that are one tensor get none with DoRA, dropout or zeroStage 3."""
+    modules_to_save: Annotated[list[LayerName], Field(min_length=1, max_length=64)] | None = None
+    """Layers that are trained whole beside the adapter, such as embed_tokens and lm_head; where those two are one
+    weight, either name trains it as one."""
+    virtual_tokens: int = Field(default=20, ge=1, le=4096)
+    """Of Prefix, PromptTuning and PTuning: they and maxLength have to fit into the positions of the model."""
+    encoder_hidden_size: int | None = Field(default=None, ge=1, le=65536)
+    """Of PTuning: width of the encoder that makes its virtual tokens; as wide as the model when left out."""
+
+
+def _of_layers(adapter: Adapter) -> list[str]:
+    """Returns the fields that are set although only an adapter on layers has a use for them."""
+    set_ = {
+        "rank": adapter.rank != 8,
+        "alpha": adapter.alpha != 16.0,
+        "rankStabilized": adapter.rank_stabilized,
+        "dropout": adapter.dropout != 0.0,
+        "targetModules": adapter.target_modules != "Auto",
+        "modulesToSave": adapter.modules_to_save is not None,
+    }
+    return [name for name, is_set in set_.items() if is_set]
 
 
 class Stage(Api):
@@ -125,6 +176,31 @@ class Stage(Api):
             "select: Best and earlyStop need data.validation",
             lambda self: not (self.early_stop or self.select == "Best") or self.data.validation is not None,
             "select",
+        ),
+        Rule(
+            "!has(self.adapter) || !has(self.adapter.method) || "
+            "!(self.adapter.method in ['QLoRA', 'Prefix', 'PromptTuning', 'PTuning']) || !has(self.memory) || "
+            "!has(self.memory.zeroStage) || self.memory.zeroStage != 3",
+            "ZeRO-3 divides neither the 4 bits of QLoRA nor virtual tokens: set memory.zeroStage to Auto, 0, 1 or 2",
+            lambda self: (
+                self.adapter is None
+                or self.adapter.method not in ("QLoRA", *PROMPT_METHODS)
+                or self.memory.zero_stage != 3
+            ),
+            "adapter",
+        ),
+        Rule(
+            "!has(self.adapter) || !has(self.adapter.method) || self.adapter.method != 'Prefix' || "
+            "!has(self.memory) || !has(self.memory.gradientCheckpointing) || "
+            "self.memory.gradientCheckpointing != 'Enabled'",
+            "a layer that is computed twice forgets the prefix before it: set memory.gradientCheckpointing to Auto, or "
+            "use PromptTuning or PTuning",
+            lambda self: (
+                self.adapter is None
+                or self.adapter.method != "Prefix"
+                or self.memory.gradient_checkpointing != "Enabled"
+            ),
+            "adapter",
         ),
         Rule(
             "!(has(self.data.temperature) || self.data.train.exists(s, has(s.proportion))) || has(self.steps) || "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
-from slipway_core.resources.stage import Stage
+from slipway_core.resources.stage import PROMPT_METHODS, Stage
 from slipway_core.resources.status import RunStatus
 
 DEFAULT_INTERVAL = "10m"
@@ -55,12 +55,6 @@ class Export(Api):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.mergeAdapter) || self.mergeAdapter",
-            "serving an adapter that is not merged is not built yet: leave mergeAdapter at true",
-            lambda self: self.merge_adapter,
-            "mergeAdapter",
-        ),
-        Rule(
             "!has(self.quantization) || self.quantization == 'None'",
             "quantization is not built yet: only None is accepted",
             lambda self: self.quantization == "None",
@@ -69,7 +63,9 @@ class Export(Api):
     )
 
     merge_adapter: bool = True
-    """Fold the adapter into the weights."""
+    """Fold the adapter into the weights. false writes the adapter of the last stage as peft has it, with where its
+    base lies and the digest of that; a base that earlier stages made lies beside it. Virtual tokens are always written
+    so."""
     quantization: Literal["None", "FP8", "INT8", "INT4"] = "None"
 
 
@@ -123,6 +119,18 @@ def _too_long(self: TrainingRunSpec) -> list[str]:
     return [f"{s.name} has maxLength {s.max_length}" for s in self.stages if s.max_length > scratch.max_length]
 
 
+def _last_method(self: TrainingRunSpec) -> str:
+    adapter = self.stages[-1].adapter
+    return adapter.method if adapter is not None else "None"
+
+
+_LAST: Final = "self.stages[size(self.stages) - 1]"
+_LAST_METHOD: Final = (
+    f"(has({_LAST}.adapter) ? (has({_LAST}.adapter.method) ? {_LAST}.adapter.method : 'LoRA') : 'None')"
+)
+_PROMPTS: Final = "['Prefix', 'PromptTuning', 'PTuning']"
+
+
 class TrainingRunSpec(Api):
     rules: ClassVar = (
         Rule(
@@ -157,6 +165,36 @@ class TrainingRunSpec(Api):
                 f"maxModelLength {self.serving.template.engine.max_model_length}; "
                 f"the model takes {self.model.scratch.max_length}"
             ),
+        ),
+        Rule(
+            f"self.stages.filter(s, has(s.adapter) && has(s.adapter.method) && s.adapter.method in {_PROMPTS}).size() "
+            f"<= ({_LAST_METHOD} in {_PROMPTS} ? 1 : 0)",
+            "a stage of virtual tokens must be the last: no stage can start from a model with virtual tokens before it",
+            lambda self: not any(s.adapter and s.adapter.method in PROMPT_METHODS for s in self.stages[:-1]),
+            "stages",
+            lambda self: ", ".join(
+                f"{s.name} has {s.adapter.method}"
+                for s in self.stages[:-1]
+                if s.adapter and s.adapter.method in PROMPT_METHODS
+            ),
+        ),
+        Rule(
+            "!has(self.export) || !has(self.export.mergeAdapter) || self.export.mergeAdapter || "
+            f"{_LAST_METHOD} != 'None'",
+            "export.mergeAdapter: false needs an adapter in the last stage: leave it at true",
+            lambda self: self.export.merge_adapter or _last_method(self) != "None",
+            "export",
+        ),
+        Rule(
+            "!has(self.serving) || "
+            "(!has(self.export) || !has(self.export.mergeAdapter) || self.export.mergeAdapter) && "
+            f"!({_LAST_METHOD} in {_PROMPTS})",
+            "serving an adapter that is not merged is not built yet: leave serving out, or leave export.mergeAdapter "
+            "at true and train LoRA, DoRA or QLoRA",
+            lambda self: (
+                self.serving is None or (self.export.merge_adapter and _last_method(self) not in PROMPT_METHODS)
+            ),
+            "serving",
         ),
         Rule(
             "!has(self.serving) || (has(self.evaluation) && has(self.evaluation.gates) && "

@@ -122,7 +122,14 @@ BROKEN = {
     "spec.stages[0].batch": {"stages": [{"batch": {"tokens": 1, "sequences": 1}}]},
     "spec.stages[0].memory.zeroStage": {"stages": [{"memory": {"zeroStage": 7}}]},
     "spec.stages[0].memory.offload": {"stages": [{"memory": {"offload": "All"}}]},
-    "spec.stages[0].adapter.method": {"stages": [{"adapter": {"method": "QLoRA"}}]},
+    "spec.model.addTokens": {"model": {"from": "hf://a/b", "addTokens": ["<a>", "<b>", "<a>"]}},
+    "spec.stages[0].adapter.method": {"stages": [{"adapter": {"method": "PTuning", "rank": 4}}]},
+    "spec.stages[1].adapter.method": {"stages": [{}, {"name": "b", "adapter": {"virtualTokens": 8}}]},
+    "spec.stages[0].adapter.encoderHiddenSize": {"stages": [{"adapter": {"method": "Prefix", "encoderHiddenSize": 8}}]},
+    "spec.stages[0].adapter": {
+        "stages": [{"adapter": {"method": "Prefix"}, "memory": {"zeroStage": 3, "gradientCheckpointing": "Enabled"}}]
+    },
+    "spec.export": {"export": {"mergeAdapter": False}},
     "spec.stages[0].data.validation": {
         "stages": [
             {
@@ -184,10 +191,12 @@ BROKEN = {
     "spec.stages[0].memory": {"stages": [{"optimizer": {"name": "Muon"}, "memory": {"zeroStage": 3}}]},
     "spec.stages": {
         "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
-        "stages": [{"name": "a", "maxLength": 256}, {"name": "a"}],
+        "stages": [{"name": "a", "maxLength": 256, "adapter": {"method": "Prefix"}}, {"name": "a"}],
     },
     "spec.serving": {
         "model": {"scratch": {"tokenizer": {"from": "hf://a/b"}}},
+        "stages": [{"adapter": {}}],
+        "export": {"mergeAdapter": False},
         "serving": {"endpoint": "a", "template": {"engine": {"maxModelLength": 2048}}},
     },
     "spec.evaluation.gates[0]": {"evaluation": {"gates": [{"metric": "perplexity"}], "data": [{"uri": "package://a"}]}},
@@ -205,7 +214,6 @@ BROKEN = {
     "spec.serving.template.podAnnotations": {
         "serving": {"endpoint": "a", "template": {"podAnnotations": {"kueue.x-k8s.io/queue-name": "q"}}}
     },
-    "spec.export.mergeAdapter": {"export": {"mergeAdapter": False}},
     "spec.export.quantization": {"export": {"quantization": "FP8"}},
     "spec.storage": {"storage": {}},
     "spec.storage.uri": {"storage": {"uri": "s3://a/b"}},

@@ -134,7 +134,7 @@ def test_all_mistakes_are_named_at_once_in_the_order_of_their_lines():
 
 
 def test_all_rules_that_one_object_breaks_are_named():
-    found = problems_of(replaced("serving: {endpoint: chat}", "export: {mergeAdapter: false, quantization: FP8}"))
+    found = problems_of(replaced("serving: {endpoint: chat}", "storage: {uri: 's3://a/b', claimName: c}"))
     assert len(found) == 2
 
 

@@ -69,6 +69,14 @@ def test_rows_that_were_made_to_fit_are_new_even_alone() -> None:
     assert untrained(short, known) == []
 
 
+def test_rows_of_tokens_that_the_plan_adds_are_new_whatever_lies_in_them() -> None:
+    """Bases keep rows in reserve, of noise that looks like any other row."""
+    model = make_model(WORDS)
+    added = np.array([50, 51, len(WORDS) - 1], np.uint16)
+    assert token_rows.untrained(model, WORDS, added, known=448) == []
+    assert token_rows.untrained(model, WORDS, added, known=448, added=[51, 60]) == [51]
+
+
 def test_ordinary_words_and_tokens_that_the_data_does_not_hold_are_not_asked() -> None:
     assert untrained(blank(make_model(WORDS), 0.0, 50, int(WORDS.pad_token_id))) == []  # type: ignore[arg-type]
 

@@ -15,14 +15,16 @@ GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions"
 MOE = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1, "num_experts": 4, "moe_intermediate_size": 32}
 
 
-def check(folder: Path, family: str | None, targets: str, **settings: Any) -> list[str]:
+def check(
+    folder: Path, family: str | None, targets: str, *, adapter: dict[str, Any] | None = None, **settings: Any
+) -> list[str]:
     """Looks at a run whose second stage has an adapter. Returns what is said."""
     model = None
     if family:
         AutoConfig.for_model(family, **settings).save_pretrained(str(folder))
         model = {"from": f"file://{folder}"}
     uri = "file:///nowhere.jsonl"
-    adapted = causal(uri, name="second") | {"adapter": {"targetModules": targets}}
+    adapted = causal(uri, name="second") | {"adapter": {"targetModules": targets} | (adapter or {})}
     made, said = plan(causal(uri), adapted, model=model), []
     preflight.check(made, folder if family else None, said.append)
     return said
@@ -50,8 +52,22 @@ def test_what_it_cannot_go_on_is_refused_before_the_first_stage(
 
 
 def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
-    (said,) = check(tmp_path, "qwen3_moe", "Auto", **MOE)
-    assert said.startswith("stages[second].adapter: down_proj, gate_up_proj hold the weights of all experts in one")
+    assert check(tmp_path / "LoRA", "qwen3_moe", "Auto", **MOE) == []
+    (said,) = check(tmp_path / "DoRA", "qwen3_moe", "Auto", adapter={"method": "DoRA"}, **MOE)
+    assert said.startswith(
+        "stages[second].adapter: down_proj, gate_up_proj hold several matrices in one tensor and get"
+    )
+
+
+@pytest.mark.parametrize(
+    ("adapted", "why"), [(True, r"the adapter of stages\[second\] cannot"), (False, "such cannot")]
+)
+def test_a_base_that_is_quantised_already_is_refused(tmp_path: Path, adapted: bool, why: str) -> None:
+    quantized = {"quant_method": "gptq", "bits": 4}
+    AutoConfig.for_model("gpt2", **GPT2, quantization_config=quantized).save_pretrained(str(tmp_path))
+    stage = causal("file:///x", name="second") | ({"adapter": {}} if adapted else {})
+    with pytest.raises(BadModel, match=rf"quantised already \(gptq; .*{why}.*Take the model that it was made of"):
+        preflight.check(plan(stage, model={"from": f"file://{tmp_path}"}), tmp_path, print)
 
 
 def test_8_bits_without_bitsandbytes_are_refused_before_data_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

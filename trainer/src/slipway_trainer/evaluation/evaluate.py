@@ -70,7 +70,9 @@ def _evaluate(
     data = evaluation_data.read(plan, workspace, known.held_out)
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
-    candidate = measure.measure_folder("candidate", workspace.artifact, plan, data, reporter)
+    candidate = measure.measure_folder(
+        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models
+    )
     live, learned = None, None
     if folder is not None:
         learned = live_training.look(folder, data.documents)
@@ -115,7 +117,11 @@ def _report(
         "run": plan.run.name,
         "plan_digest": plan.digest,
         "number": result.attempt,
-        "artifact": {"uri": f"file://{workspace.artifact.resolve()}", "digest": manifest.digest},
+        "artifact": {
+            "uri": f"file://{workspace.artifact.resolve()}",
+            "digest": manifest.digest,
+            **({"merge_drift": drift} if (drift := manifest.lineage.get("merge_drift")) else {}),
+        },
         "data": {"digest": data.digest, "training": manifest.data, **data.report},
         "libraries": lineage.libraries(),
         "metrics": result.metrics,

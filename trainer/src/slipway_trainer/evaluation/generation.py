@@ -107,10 +107,11 @@ def answer(
     words = PromptTokens(cast(PreTrainedTokenizerFast, exported.tokenizer))
     rows = [_ids(words, prompt) for prompt in prompts]
     require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
-    limit = positions(exported.model.config, exported.tokenizer)
+    limit = positions(exported.model.config, exported.tokenizer) - exported.virtual_tokens
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
     answers: dict[int, Answer] = {}
-    for batch in _batches(rows, rooms, _rows_at_once(exported)):
+    # Virtual tokens stand before the padding, which would part them from a shorter prompt.
+    for batch in _batches(rows, rooms, _rows_at_once(exported), one_length=exported.virtual_tokens > 0):
         room = rooms[batch[0]]
         made = _generate(exported, [rows[index] for index in batch], room) if room else [[] for _ in batch]
         for index, tokens in zip(batch, made, strict=True):
@@ -132,12 +133,20 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _batches(rows: list[list[int]], rooms: list[int], rows_at_once: Callable[[int], int]) -> Iterator[list[int]]:
-    """Yields indices of prompts of similar length that have room for the same number of tokens."""
+def _batches(
+    rows: list[list[int]], rooms: list[int], rows_at_once: Callable[[int], int], *, one_length: bool = False
+) -> Iterator[list[int]]:
+    """Yields indices of prompts of similar length that have room for the same number of tokens.
+
+    Args:
+        one_length: of the same length.
+    """
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda index: (-rooms[index], -len(rows[index]))):
         if batch and (
-            rooms[index] != rooms[batch[0]] or len(batch) >= rows_at_once(len(rows[batch[0]]) + rooms[batch[0]])
+            rooms[index] != rooms[batch[0]]
+            or (one_length and len(rows[index]) != len(rows[batch[0]]))
+            or len(batch) >= rows_at_once(len(rows[batch[0]]) + rooms[batch[0]])
         ):
             yield batch
             batch = []

@@ -15,7 +15,7 @@ from slipway_trainer.evaluation import answer_metrics, generation, perplexity
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.perplexity import Score
-from slipway_trainer.model import exported_model
+from slipway_trainer.model import exported_model, unmerged_artifact
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.step.progress import Reporter
 
@@ -41,12 +41,14 @@ def measure_folder(
     data: EvaluationData,
     reporter: Reporter,
     *,
+    fetched: Path | None = None,
     window: int | None = None,
 ) -> Measured:
     """Loads a model and measures it.
 
     Args:
         name: for the progress.
+        fetched: where prepare has put the base of an adapter that is not merged.
         window: longest input in tokens, at most what the model takes; that when None.
 
     Raises BadArtifact when it cannot be loaded.
@@ -54,9 +56,14 @@ def measure_folder(
     started, device = time.monotonic(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
-    model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
-    if window is not None:
-        window = min(window, perplexity.longest_input(model.model.config, model.tokenizer))
+    if fetched is not None and unmerged_artifact.is_one(folder):
+        held = None if dtype == "auto" else dtype
+        model = unmerged_artifact.load(plan, folder, fetched, dtype=held, device=device)
+    else:
+        model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
+    if window is not None or model.virtual_tokens:
+        longest = perplexity.longest_input(model.model.config, model.tokenizer, virtual=model.virtual_tokens)
+        window = longest if window is None else min(window, longest)
     measured = measure(name, model, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
     cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
     return replace(measured, report=measured.report | cost)

@@ -115,9 +115,10 @@ def positions(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.model_max_length or MAX_WINDOW
 
 
-def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the longest window in which text is scored: what the model takes, MAX_WINDOW at most."""
-    return min(positions(config, tokenizer), MAX_WINDOW)
+def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase, *, virtual: int = 0) -> int:
+    """Returns the longest window in which text is scored: what the model takes behind its virtual tokens, MAX_WINDOW at
+    most."""
+    return min(positions(config, tokenizer) - virtual, MAX_WINDOW)
 
 
 def prefix_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from slipway_core.resources.stage import Stage
+from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_trainer.model import fused_experts, whole_layers
+from slipway_trainer.model.layer_names import end, is_called
 from slipway_trainer.step.errors import BadConfig
 
 _STATE_SPACE = (
@@ -33,35 +35,51 @@ block around it: an adapter on one would learn nothing, or something that its me
 
 def resolve(model: nn.Module, stage: Stage) -> list[str]:
     """Returns what gets the adapter of a stage that has one, sorted: ends of names, as peft compares them, or whole
-    names where an end would take more than is meant.
+    names where an end would take more than is meant. Nothing does where it stands before the model.
 
     Raises BadConfig that names the field when a name is none of the model's, or one that no adapter can go on.
     """
     assert stage.adapter is not None
-    layers = linear_layers(model)
+    if stage.adapter.method in PROMPT_METHODS:
+        return []
+    whole = set(whole_layers.resolve(model, stage))
+    layers = {name: layer for name, layer in linear_layers(model).items() if name not in whole}
+    experts = [] if without_experts(stage) else fused_experts.of_model(model, without=whole)
     field = f"stages[{stage.name}].adapter.targetModules"
     if stage.adapter.target_modules == "Auto":
-        if layers:
-            return _shortened(model, layers)
+        if layers or experts:
+            return sorted([*_shortened(model, layers), *{fused_experts.short(name) for name in experts}])
         raise BadConfig(f"{field}: Auto finds no linear layer in {_architecture(model)}. Train it without an adapter")
     wanted = sorted(set(stage.adapter.target_modules.split(",")))
     for name in wanted:
-        if reason := _refused(model, layers, name):
-            raise BadConfig(f"{field}: {reason}. {_choice(layers)}")
+        if any(is_called(expert, name) for expert in experts):
+            continue
+        if reason := _refused(model, stage, layers, whole, name):
+            raise BadConfig(f"{field}: {reason}. {_choice(layers, experts)}")
     return wanted
 
 
 def left_out(model: nn.Module, stage: Stage) -> str | None:
-    """Returns what stays as it is although the stage asks for an adapter on everything; None when nothing does."""
-    if stage.adapter is None or stage.adapter.target_modules != "Auto":
+    """Returns what stays as it is although the stage asks for an adapter on it; None when nothing does.
+
+    Args:
+        model: with its adapter or before.
+    """
+    if stage.adapter is None or stage.adapter.method in PROMPT_METHODS:
         return None
-    ends = sorted({_end(name) for name in fused_experts(model)})
-    if not ends:
+    # With the adapter on it, what is trained whole is not looked at any more.
+    whole = set() if hasattr(model, "peft_config") else set(whole_layers.resolve(model, stage))
+    experts, why = fused_experts.of_model(model, without=whole), without_experts(stage)
+    if stage.adapter.target_modules == "Auto":
+        stay = [name for name in fused_experts.tensors(model) if name.rpartition(".")[0] not in whole]
+        stay = [name for name in stay if why or name not in experts]
+    else:
+        wanted = stage.adapter.target_modules.split(",")
+        stay = [name for name in experts if why and any(is_called(name, one) for one in wanted)]
+    if not stay:
         return None
-    return (
-        f"{', '.join(ends)} hold the weights of all experts in one and get no adapter: the experts stay as they are. "
-        "A stage without an adapter trains them"
-    )
+    ends, since = ", ".join(sorted({end(name) for name in stay})), f", since {why}" if why else ""
+    return f"{ends} hold several matrices in one tensor and get no adapter{since}: they stay as they are"
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -74,44 +92,50 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def fused_experts(model: nn.Module) -> list[str]:
-    """Returns the full names of weights that are several matrices in one tensor."""
-    return [
-        f"{place}.{name}"
-        for place, module in model.named_modules()
-        if not isinstance(module, nn.modules.conv._ConvNd)
-        for name, weight in module.named_parameters(recurse=False)
-        if weight.ndim > 2
-    ]
+def without_experts(stage: Stage) -> str | None:
+    """Returns why the experts of a mixture get no adapter in this stage; None where they can."""
+    adapter = stage.adapter
+    assert adapter is not None
+    if adapter.dropout > 0:
+        return f"dropout ({adapter.dropout}) cannot stand before them"
+    if adapter.method == "DoRA":
+        return "DoRA cannot go on them (LoRA can)"
+    if stage.memory.zero_stage == 3:
+        return "under ZeRO-3 their adapter would be read in pieces"
+    return None
 
 
-def _refused(model: nn.Module, layers: dict[str, nn.Module], wanted: str) -> str | None:
+def _refused(model: nn.Module, stage: Stage, layers: dict[str, nn.Module], whole: set[str], wanted: str) -> str | None:
     """Returns why no adapter can go on what is called so; None when it can."""
     for name, module in model.named_modules():
-        if not _is_called(name, wanted) or name in layers:
+        if not is_called(name, wanted) or name in layers:
             continue
+        if name in whole:
+            return f"{wanted} is trained whole (adapter.modulesToSave), so it takes no adapter: name it in one of both"
         if module is _output(model):
             return f"{wanted} is the output layer, and no adapter goes on that"
         if _read_past(model, name):
             return f"{wanted} of {_architecture(model)} is read past an adapter, so none can go on it"
         return f"{wanted} is a {type(module).__name__}, and an adapter goes on linear layers"
-    if any(_is_called(name, wanted) for name in layers):
+    if any(is_called(name, wanted) for name in layers):
         return None
-    if any(_is_called(name, wanted) for name in fused_experts(model)):
-        return f"{wanted} holds the weights of all experts in one, and no adapter goes on that"
+    if any(is_called(name, wanted) for name in fused_experts.of_model(model, without=whole)):
+        return f"{wanted} holds the weights of all experts in one, and {without_experts(stage)}"
+    if any(is_called(name, wanted) for name in fused_experts.tensors(model)):
+        return f"{wanted} holds several matrices in one tensor, and no adapter goes on that"
     return f"nothing in the model is called {wanted}"
 
 
-def _choice(layers: dict[str, nn.Module]) -> str:
-    there = ", ".join(sorted({_end(name) for name in layers}))
+def _choice(layers: dict[str, nn.Module], experts: list[str]) -> str:
+    there = ", ".join(sorted({end(name) for name in layers} | {fused_experts.short(name) for name in experts}))
     return f"Its linear layers are called {there}; Auto takes all of them" if there else "It has no linear layer"
 
 
 def _shortened(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
     """Returns ends of names; the whole ones where something else in the model ends so."""
-    ends = {_end(name) for name in layers}
-    shared = {_end(name) for name, _ in model.named_modules() if _end(name) in ends and name not in layers}
-    return sorted((ends - shared) | {name for name in layers if _end(name) in shared})
+    ends = {end(name) for name in layers}
+    shared = {end(name) for name, _ in model.named_modules() if end(name) in ends and name not in layers}
+    return sorted((ends - shared) | {name for name in layers if end(name) in shared})
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -127,7 +151,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _read_past(model: nn.Module, name: str) -> bool:
-    return _architecture(model) in _STATE_SPACE and _end(name) in _READ_PAST
+    return _architecture(model) in _STATE_SPACE and end(name) in _READ_PAST
 
 
 def _output(model: nn.Module) -> nn.Module | None:
@@ -136,12 +160,3 @@ def _output(model: nn.Module) -> nn.Module | None:
 
 def _architecture(model: nn.Module) -> str:
     return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-
-
-def _is_called(name: str, wanted: str) -> bool:
-    """As peft compares names."""
-    return name == wanted or name.endswith(f".{wanted}")
-
-
-def _end(name: str) -> str:
-    return name.rsplit(".", 1)[-1]

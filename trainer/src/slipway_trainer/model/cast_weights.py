@@ -7,11 +7,12 @@ from torch import nn
 
 
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
-    """Converts the parameters in place, one at a time.
+    """Converts the parameters in place, one at a time; those of 4 bits stay.
 
     `model.to(dtype)` converts buffers too: the inverse frequencies of rotary embeddings would be rounded to bfloat16,
     and the model in memory would no longer compute what the same weights compute once they are loaded from a file.
     """
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)

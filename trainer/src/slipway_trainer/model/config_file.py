@@ -15,6 +15,11 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (folder / "adapter_config.json").is_file():
+            raise BadModel(
+                f"model.from: {folder} is an adapter without its base. Train with export.mergeAdapter: true to start "
+                "from what it makes"
+            ) from None
         raise BadModel(f"model.from: {folder} has no config.json, so it is no model of Hugging Face") from None
     except (ValueError, RecursionError) as error:
         raise BadModel(f"model.from: {path}: is not JSON: {error}") from None

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from slipway_trainer.batches.collate import Batch
+from slipway_trainer.model import prompt_adapters
 from slipway_trainer.model.model_inputs import BY_ROWS, model_inputs
 from slipway_trainer.step.errors import BadModel, first_line
 
@@ -82,6 +83,8 @@ def look(model: Any, tokens: np.ndarray, *, max_length: int) -> Found:
 def _told(model: Any, max_length: int) -> str | None:
     """Returns why documents cannot share rows, where that is known of the architecture; a short row would not show a
     border that comes after thousands of tokens, nor half precision a state that fades."""
+    if count := prompt_adapters.virtual_tokens(model):
+        return f"{count} virtual tokens stand in front of each document"
     if "position_ids" not in inspect.signature(type(_base(model)).forward).parameters:
         return f"{_name(model)} takes no positions, so it cannot be told where a document begins"
     config = model.config.get_text_config()

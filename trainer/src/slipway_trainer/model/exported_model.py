@@ -24,6 +24,8 @@ class ExportedModel:
     """Tokens that end an answer, sorted: those of generation_config.json, as in vLLM, and the tokenizer's EOS."""
     repetition_penalty: float = 1.0
     """Of generation_config.json: vLLM applies it to every answer, a greedy one too, unless the client sends another."""
+    virtual_tokens: int = 0
+    """That stand in front of every text, and take as many positions."""
 
 
 def load(
@@ -50,12 +52,11 @@ def load(
         if names := sorted(map(str, report[what])):
             shown = ", ".join(names[:3])
             raise BadArtifact(f"{folder}: {len(names)} {what.replace('_', ' ')} among the weights, such as {shown}")
-    ends = _end_tokens(model.generation_config, words)
-    penalty = getattr(model.generation_config, "repetition_penalty", None) or 1.0
+    ends, penalty = ends_and_penalty(model.generation_config, words)
     # What else a base model brings along (forced tokens, sampling) would seep into every generation, and vLLM does not
     # read it.
     model.generation_config = GenerationConfig()
-    return ExportedModel(model.to(device).eval(), words, ends, float(penalty))
+    return ExportedModel(model.to(device).eval(), words, ends, penalty)
 
 
 def require_rows(model: PreTrainedModel, largest: int) -> None:
@@ -66,6 +67,11 @@ def require_rows(model: PreTrainedModel, largest: int) -> None:
             f"the tokenizer writes the id {largest}, and the model has {rows} rows in its embedding. Export it again "
             "with the tokenizer that it was trained with"
         )
+
+
+def ends_and_penalty(config: GenerationConfig | None, words: PreTrainedTokenizerBase) -> tuple[list[int], float]:
+    """Returns the tokens that end an answer, sorted, and the repetition penalty."""
+    return _end_tokens(config, words), float(getattr(config, "repetition_penalty", None) or 1.0)
 
 
 def _end_tokens(config: GenerationConfig | None, words: PreTrainedTokenizerBase) -> list[int]:

@@ -16,7 +16,16 @@ from slipway_fetching import model_cache
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.errors import BadData, BadModel
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "deepspeed", "slipway-trainer")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "peft",
+    "bitsandbytes",
+    "deepspeed",
+    "slipway-trainer",
+)
 _OF_DATASET = ("uri", "config", "split", "revision")
 
 
@@ -37,7 +46,7 @@ def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
         return {"scratch": plan.model.scratch.to_document()}
     assert plan.model.from_ is not None
     uri = plan.model.from_
-    found = {"uri": uri, "digest": _digest(model_folder(uri, fetched=workspace.fetched_models))}
+    found = {"uri": uri, "digest": digest_of_model(model_folder(uri, fetched=workspace.fetched_models))}
     commit = model_cache.commit(uri, workspace.fetched_models)
     return found | ({"revision": commit} if commit else {})
 
@@ -107,7 +116,8 @@ def _digest_of(files: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _digest(folder: Path) -> str:
+def digest_of_model(folder: Path) -> str:
+    """Returns the digest of the files that a model is loaded from."""
     files = {
         path.name: artifact.hash_file(path)
         for pattern in artifact.MODEL_FILES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -21,12 +21,28 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
 
     Raises ValueError when a merged weight is not finite.
     """
+    for layers in _by_layer(model):
+        # Adapters are often kept in float32 on top of bfloat16 weights: what the merged layer must be is the base's.
+        dtype = next(layers[0].get_base_layer().parameters()).dtype
+        cast_weights(layers[0], torch.float32)
+        for layer in layers:
+            layer.merge(safe_merge=True)
+        cast_weights(layers[0], dtype)
+    return cast(PreTrainedModel, model.unload())
+
+
+def _by_layer(model: PeftModel) -> list[list[Any]]:
+    """Returns the adapters of each layer, the outermost first: experts have one around the other, one a tensor."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    found: list[list[Any]] = []
+    inner: set[int] = set()
     for layer in [module for module in model.modules() if isinstance(module, BaseTunerLayer)]:
-        # Adapters are often kept in float32 on top of bfloat16 weights: what the merged layer must be is the base's.
-        dtype = next(layer.get_base_layer().parameters()).dtype
-        cast_weights(layer, torch.float32)
-        layer.merge(safe_merge=True)
-        cast_weights(layer, dtype)
-    return cast(PreTrainedModel, model.unload())
+        if id(layer) in inner:
+            continue
+        nested: list[Any] = [layer]
+        while isinstance(below := getattr(nested[-1], "base_layer", None), BaseTunerLayer):
+            nested.append(below)
+        inner.update(id(one) for one in nested)
+        found.append(nested)
+    return found

@@ -24,10 +24,16 @@ def write_model(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: 
     Tied weights are written once. `generation_config.json` lists every token that ends an answer: vLLM takes
     `eos_token_id` from there and stops at each of them (`SamplingParams.update_from_generation_config`).
     """
-    folder.mkdir(parents=True)
+    write_words(model, words, folder)
     model.config.use_cache = True
     model.generation_config = _generation_config(model, words)
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+
+
+def write_words(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes the tokenizer and what ends an answer of a model, without the model. The folder must not exist."""
+    folder.mkdir(parents=True)
+    _generation_config(model, words).save_pretrained(str(folder))
     tokenizer.save(words, folder)
     _drop_local_fields(folder / "tokenizer_config.json")
 

@@ -58,5 +58,5 @@ def _output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | W
     plain = transform is logit_transform.unchanged and rows is None and type(layer) is nn.Linear
     if transform is None or (sharded and not plain):
         return WholeLogitsLoss(layer)
-    others = [] if rows is None else [rows.of_output]
+    others = [] if rows is None or rows.of_output is None else [rows.of_output]
     return OutputLoss(layer, None if transform is logit_transform.unchanged else transform, others)

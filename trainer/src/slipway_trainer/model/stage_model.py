@@ -14,17 +14,17 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import adapter_targets, token_rows
-from slipway_trainer.model.adapters import add_adapter
+from slipway_trainer.model import adapter_targets, four_bits, prompt_adapters, token_rows
+from slipway_trainer.model.adapters import add_adapter, load_adapter
 from slipway_trainer.model.attention import set_attention
 from slipway_trainer.model.blueprint import check_code
 from slipway_trainer.model.cast_weights import cast_weights
 from slipway_trainer.model.merge import merge_adapter
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.model.new_model import scratch_config
-from slipway_trainer.model.vocabulary import fit_vocabulary
+from slipway_trainer.model.vocabulary import fit_vocabulary, start_rows
 from slipway_trainer.step.errors import BadConfig, BadModel, first_line
-from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens import added_tokens, tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,25 +55,37 @@ def load_for_stage(
     settings = plan.stage(stage)
     before = plan.stage_before(stage)
     words = tokenizer.load(ws)
-    model = load_composed(plan, ws, before.name if before else None, dtype=dtype, seed=settings.seed)
+    held = four_bits.held_by(settings)
+    model = load_composed(plan, ws, before.name if before else None, dtype=None if held else dtype, seed=settings.seed)
     check_length(model.config, settings)
     known = fit_vocabulary(model, words)
+    targets = (target_modules or adapter_targets.resolve(model, settings)) if settings.adapter else []
+    if held:
+        four_bits.check(model, settings)
+        four_bits.quantize(model, settings, dtype)
+        cast_weights(model, dtype)
     set_attention(model, settings.max_length, device)
+    if prompt_adapters.asked_by(settings):
+        prompt_adapters.use_plain_attention(model)
     model.config.use_cache = False
     model.to(device)  # type: ignore[arg-type]
     if settings.adapter is None:
         return model
-    rows = [] if tokens is None else token_rows.untrained(model, words, tokens, known=known)
-    adapted = add_adapter(model, settings, target_modules or adapter_targets.resolve(model, settings))
+    added = added_tokens.ids(words, plan.model.add_tokens)
+    rows = [] if tokens is None else token_rows.untrained(model, words, tokens, known=known, added=added)
+    adapted = add_adapter(model, settings, targets)
     if rows:
         token_rows.attach(adapted, rows)
     return adapted
 
 
 def load_composed(
-    plan: Plan, ws: Workspace, upto: str | None, *, dtype: torch.dtype = torch.float32, seed: int = 0
+    plan: Plan, ws: Workspace, upto: str | None, *, dtype: torch.dtype | None = torch.float32, seed: int = 0
 ) -> PreTrainedModel:
     """Returns the full model as it is after the stage `upto`, adapters merged; before all stages when it is None.
+
+    Args:
+        dtype: of the weights; the one that they are stored in when None.
 
     Raises BadModel when a stage before has not left what it should have.
     """
@@ -82,10 +94,31 @@ def load_composed(
     folder = ws.stage(upto)
     if _read_done(folder.done, upto)["kind"] == "model":
         return load_folder(folder.model, dtype=dtype, trust_remote_code=plan.model.trust_remote_code)
-    before = plan.stage_before(upto)
-    base = load_composed(plan, ws, before.name if before else None, dtype=dtype, seed=plan.stage(upto).seed)
+    before, stage = plan.stage_before(upto), plan.stage(upto)
+    held = four_bits.held_by(stage)
+    base = load_composed(plan, ws, before.name if before else None, dtype=None if held else dtype, seed=stage.seed)
     fit_vocabulary(base, tokenizer.load(ws))
+    if held:
+        # The adapter has learned what the 4 bits have left out, too.
+        four_bits.round_trip(base, stage, dtype)
+        if dtype is not None:
+            cast_weights(base, dtype)
     return merge(base, folder.adapter)
+
+
+def load_as_trained(plan: Plan, ws: Workspace, name: str, *, dtype: torch.dtype) -> PeftModel:
+    """Returns the model of a stage that has ended with an adapter as the stage had it: with the adapter on its base,
+    which is in 4 bits where it was."""
+    before, stage = plan.stage_before(name), plan.stage(name)
+    held = four_bits.held_by(stage)
+    base = load_composed(plan, ws, before.name if before else None, dtype=None if held else dtype, seed=stage.seed)
+    fit_vocabulary(base, tokenizer.load(ws))
+    if held:
+        four_bits.quantize(base, stage, dtype)
+        cast_weights(base, dtype)
+    folder = ws.stage(name).adapter
+    token_rows.merge(base, folder)
+    return load_adapter(base, folder)
 
 
 def load_final(plan: Plan, ws: Workspace, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -95,16 +128,14 @@ def load_final(plan: Plan, ws: Workspace, *, dtype: torch.dtype = torch.float32)
 
 def merge(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """Returns the base with the adapter of a folder folded into its weights."""
-    from peft import PeftModel
-
-    merged = merge_adapter(PeftModel.from_pretrained(base, str(adapter)))
+    merged = merge_adapter(load_adapter(base, adapter))
     token_rows.merge(merged, adapter)
     # An adapter freezes what it stands on; a stage that comes next may train all of it.
     return merged.requires_grad_(True)
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Loads a model in the format of Hugging Face, from safetensors alone.
+def load_folder(folder: Path, *, dtype: torch.dtype | None, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Loads a model in the format of Hugging Face, from safetensors alone, in the dtype of its files when that is None.
 
     Raises BadModel for a folder without config.json or safetensors, or with code of its own that was not asked for.
     """
@@ -116,7 +147,11 @@ def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = F
         )
     try:
         return AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, local_files_only=True
+            str(folder),
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadModel(f"model.from: {folder}: cannot be loaded: {first_line(error)}") from None
@@ -125,23 +160,30 @@ def load_folder(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = F
 def check_length(config: PretrainedConfig, stage: Stage) -> None:
     """Raises BadConfig when the stage's rows are longer than what the model takes."""
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if longest is not None and stage.max_length > longest:
+    virtual = prompt_adapters.asked_tokens(stage)
+    if longest is not None and stage.max_length + virtual > longest:
+        left = f" that {virtual} virtual tokens leave" if virtual else ""
         raise BadConfig(
-            f"stages[{stage.name}].maxLength: {stage.max_length} is above the {longest} positions of the model. "
+            f"stages[{stage.name}].maxLength: {stage.max_length} is above the {longest - virtual} positions of the "
+            f"model{left}. "
             "Set maxLength to that or less, or make the model longer (model.scratch.maxLength)"
         )
 
 
-def _first(plan: Plan, ws: Workspace, *, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+def _first(plan: Plan, ws: Workspace, *, dtype: torch.dtype | None, seed: int) -> PreTrainedModel:
     if plan.model.scratch is not None:
         torch.manual_seed(seed)
         config = scratch_config(plan.model.scratch, tokenizer.load(ws))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        cast_weights(model, dtype)
+        if dtype is not None:
+            cast_weights(model, dtype)
         return model
     assert plan.model.from_ is not None
     folder = model_folder(plan.model.from_, fetched=ws.fetched_models)
-    return load_folder(folder, dtype=dtype, trust_remote_code=plan.model.trust_remote_code)
+    model = load_folder(folder, dtype=dtype, trust_remote_code=plan.model.trust_remote_code)
+    if plan.model.add_tokens:
+        start_rows(model, added_tokens.ids(tokenizer.load(ws), plan.model.add_tokens))
+    return model
 
 
 def _read_done(path: Path, stage: str) -> dict[str, Any]:

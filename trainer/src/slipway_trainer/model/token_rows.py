@@ -1,12 +1,13 @@
 """Rows of the vocabulary that are trained beside an adapter: those of tokens that the base never learned.
 
-An adapter freezes the embedding and the output layer. A token that was added for a chat template, or that a base model
-keeps in reserve, would stay at a row that says nothing, and an answer that ends with it would never end. So such rows
-get something of their own that is added to them, and is merged with the adapter.
+An adapter freezes the embedding and the output layer, unless it is told to train them whole. A token that was added for
+a chat template, or that a base model keeps in reserve, would stay at a row that says nothing, and an answer that ends
+with it would never end. So such rows get something of their own that is added to them, and is merged with the adapter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,25 @@ _CHUNK = 1 << 24
 
 
 class TokenRows(nn.Module):
-    """What is added to some rows of the embedding and of the output layer; one for both where they are tied."""
+    """What is added to some rows of the embedding and of the output layer; one for both where they are tied, and none
+    for one that is trained whole."""
 
     place: torch.Tensor
     """int64 [vocabulary]: the row of each token among these, or one after the last."""
     columns: torch.Tensor
     """int64 [rows]: the tokens."""
 
-    def __init__(self, ids: list[int], like: torch.Tensor, *, tied: bool) -> None:
+    def __init__(
+        self, ids: list[int], like: torch.Tensor, *, tied: bool, input: bool = True, output: bool = True
+    ) -> None:
         super().__init__()
-        shape = (len(ids), like.shape[1])
-        self.input = nn.Parameter(torch.zeros(shape, dtype=like.dtype, device=like.device))
-        self.output = None if tied else nn.Parameter(torch.zeros_like(self.input))
+
+        def zeros() -> nn.Parameter:
+            return nn.Parameter(torch.zeros(len(ids), like.shape[1], dtype=like.dtype, device=like.device))
+
+        self.input = zeros() if input else None
+        self.output = zeros() if output and not tied else None
+        self._tied = tied
         self.ids = ids
         place = torch.full((like.shape[0],), len(ids), device=like.device)
         place[ids] = torch.arange(len(ids), device=like.device)
@@ -55,17 +63,26 @@ class TokenRows(nn.Module):
         Both go through here: under ZeRO-3 weights are there only while the module that has them is called.
         """
         if not given.is_floating_point():
+            assert self.input is not None
             added = functional.embedding(self.place[given], functional.pad(self.input, (0, 0, 0, 1)))
             return computed + (added if scale is None else added * scale).to(computed.dtype)
+        assert self.of_output is not None
         return computed.index_add_(-1, self.columns, functional.linear(given, self.of_output.to(given.dtype)))
 
     @property
-    def of_output(self) -> nn.Parameter:
-        """The rows of the output layer: [rows, hidden]."""
-        return self.input if self.output is None else self.output
+    def of_output(self) -> nn.Parameter | None:
+        """The rows of the output layer: [rows, hidden]; None where that is trained whole."""
+        return self.input if self._tied else self.output
 
 
-def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np.ndarray, *, known: int) -> list[int]:
+def untrained(
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    tokens: np.ndarray,
+    *,
+    known: int,
+    added: Sequence[int] = (),
+) -> list[int]:
     """Returns the special and new tokens of some data whose rows were never trained, sorted.
 
     A row was not, if it is new, next to nothing, or like another one: rows that were made together and never trained
@@ -74,31 +91,39 @@ def untrained(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: np
     Args:
         tokens: of the data of a stage.
         known: rows that the model had before it was made to fit the tokenizer.
+        added: tokens that are new by the plan, whatever lies in their rows.
     """
-    added = {*words.added_tokens_decoder, *tokenizer.end_ids(words)}  # type: ignore[attr-defined]
+    asked_of = {*words.added_tokens_decoder, *tokenizer.end_ids(words), *added}  # type: ignore[attr-defined]
     rows = rows_of(model.get_input_embeddings()).shape[0]
-    asked = [token for token in _used(tokens, rows) if token >= known or token in added]
+    asked = [token for token in _used(tokens, rows) if token >= known or token in asked_of]
     if not asked:
         return []
-    new = {token for token in asked if token >= known}
+    new = {token for token in asked if token >= known or token in added}
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
     weights = {id(rows_of(layer)): rows_of(layer) for layer in layers if layer is not None}
     return sorted(new.union(*(_blank(weight, asked) for weight in weights.values())))
 
 
 def attach(adapted: Any, ids: list[int]) -> None:
-    """Gives a model with an adapter rows of its own for these tokens; they change nothing yet."""
+    """Gives a model with an adapter rows of its own for these tokens, where it does not train all rows; they change
+    nothing yet."""
     model = adapted.get_base_model()
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    rows = TokenRows(ids, embedding.weight, tied=output.weight is embedding.weight)
+    frozen = {layer: not layer.weight.requires_grad for layer in (embedding, output)}
+    if not any(frozen.values()):
+        return
+    tied = output.weight is embedding.weight
+    rows = TokenRows(ids, embedding.weight, input=frozen[embedding], output=frozen[output], tied=tied)
     setattr(model, NAME, rows)
-    # Some embeddings multiply what they look up (Gemma).
-    embedding.register_forward_hook(
-        lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
-    )
-    computed = output.forward
-    # Not a hook: who has the layer's forward has all of it.
-    output.forward = lambda hidden: rows(hidden, computed(hidden))
+    if frozen[embedding]:
+        # Some embeddings multiply what they look up (Gemma).
+        embedding.register_forward_hook(
+            lambda layer, given, found: rows(given[0], found, scale=getattr(layer, "embed_scale", None))
+        )
+    if frozen[output]:
+        computed = output.forward
+        # Not a hook: who has the layer's forward has all of it.
+        output.forward = lambda hidden: rows(hidden, computed(hidden))
 
 
 def of_model(model: Any) -> TokenRows | None:

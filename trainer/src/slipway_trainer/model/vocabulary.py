@@ -33,6 +33,17 @@ def fit_vocabulary(model: PreTrainedModel, words: PreTrainedTokenizerBase) -> in
     return old
 
 
+def start_rows(model: PreTrainedModel, tokens: list[int]) -> None:
+    """Gives tokens that are new the mean of the other rows, where the model keeps rows in reserve for them: as
+    `fit_vocabulary` does where it does not."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    with torch.no_grad():
+        for weight in {id(rows_of(layer)): rows_of(layer) for layer in layers if layer is not None}.values():
+            new = torch.zeros(weight.shape[0], dtype=torch.bool)
+            new[[token for token in tokens if token < weight.shape[0]]] = True
+            weight[new] = weight.detach()[~new].float().mean(0).to(weight.dtype)
+
+
 def rows_of(layer: nn.Module) -> torch.Tensor:
     """Returns the weight of an embedding or an output layer: [vocabulary, hidden]."""
     return layer.get_parameter("weight")

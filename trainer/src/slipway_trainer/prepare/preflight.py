@@ -7,11 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_core.plan import Plan
-from slipway_core.resources.stage import Stage
-from slipway_trainer.model import context_length
+from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
-from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.errors import BadConfig, BadModel
 from slipway_trainer.step.progress import Say
 
 
@@ -22,6 +22,8 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         base: folder of the base model; None when the plan makes a new one.
         say: told what an adapter leaves out.
     """
+    if base is not None:
+        _refuse_quantized(plan, base)
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
@@ -40,11 +42,26 @@ def longest(plan: Plan, base: Path | None) -> ContextLength | None:
     return context_length.of_folder(base)
 
 
+def _refuse_quantized(plan: Plan, base: Path) -> None:
+    found = config_file.read(base).get("quantization_config")
+    if found is None:
+        return
+    how = found.get("quant_method", "an unnamed method") if isinstance(found, dict) else found
+    adapted = next((stage.name for stage in plan.stages if stage.adapter is not None), None)
+    raise BadModel(
+        f"model.from: {base}: its weights are quantised already ({how}; quantization_config in its config.json), and "
+        + (f"the adapter of stages[{adapted}] cannot be merged into such" if adapted else "such cannot be trained")
+        + ". Take the model that it was made of; adapter.method: QLoRA holds that in 4 bits while it trains"
+    )
+
+
 def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:
-    if longest is not None and stage.max_length > longest.tokens:
+    virtual = stage.adapter.virtual_tokens if stage.adapter and stage.adapter.method in PROMPT_METHODS else 0
+    if longest is not None and stage.max_length + virtual > longest.tokens:
+        before = f", {virtual} of them virtual ones before each document" if virtual else ""
         raise BadConfig(
             f"{field}: maxLength {stage.max_length} is above the {longest.tokens} tokens that the model takes "
-            f"({longest.where}). Set maxLength to {longest.tokens} or less"
+            f"({longest.where}{before}). Set maxLength to {longest.tokens - virtual} or less"
         )
 
 
@@ -62,10 +79,14 @@ def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
     if not adapted:
         return
     # They load torch, which a run without adapters does not need here.
-    from slipway_trainer.model import adapter_targets, adapters, blueprint
+    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits
 
     model = blueprint.of_run(plan, base)
     for stage in adapted:
+        if four_bits.held_by(stage):
+            four_bits.check(model, stage)
         if left_out := adapter_targets.left_out(model, stage):
             say(f"stages[{stage.name}].adapter: {left_out}")
-        model = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage)).unload()
+        adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
+        if stage.adapter is not None and stage.adapter.method not in PROMPT_METHODS:
+            model = adapted.unload()

@@ -33,6 +33,7 @@ from slipway_trainer.prepare import (
     stage_shards,
     tokenizer_of_run,
     training_scan,
+    unused_tokens,
 )
 from slipway_trainer.prepare.duplicates_file import DuplicatesFile
 from slipway_trainer.step import disk_space
@@ -121,6 +122,8 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             say=say,
         )
 
+    if unused := unused_tokens.find(plan, workspace, made.words):
+        say(f"WARNING: model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
     fence.check()
     duplicates.finish()
     write_atomically(workspace.passages, scanned.passages.to_bytes())

@@ -24,7 +24,7 @@ from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Say
 from slipway_trainer.step.requester import requester
-from slipway_trainer.tokens import answer_markup, chat_format, template_variables, tokenizer
+from slipway_trainer.tokens import added_tokens, answer_markup, chat_format, template_variables, tokenizer
 from slipway_trainer.tokens.tokenizer import Style
 
 
@@ -65,7 +65,8 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
         cache: where the tokenizer of an object store or the hub is put.
 
     Raises BadModel when there is none that can be used, or when its chat template cannot end an answer and a stage
-    learns answers; and BadConfig for an argument that the template does not read.
+    learns answers; and BadConfig for an argument that the template does not read, or an added token that the tokenizer
+    has.
     """
     scratch, style = plan.model.scratch, plan.model.chat_template
     if scratch is None:
@@ -75,6 +76,9 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
         words = _taken(scratch, scratch.tokenizer.from_, cache, say)
     else:
         words = _trained(scratch, style, found, characters, say)
+    if plan.model.add_tokens:
+        added_tokens.add(words, plan.model.add_tokens)
+        say(f"the tokenizer gets {', '.join(plan.model.add_tokens[:8])}{' …' * (len(plan.model.add_tokens) > 8)}")
     template = tokenizer.give_template(words, style)
     _give_format(words, plan.model.template_arguments, own=template == "Own", say=say)
     if (ids := tokenizer.id_count(words)) > len(words):

@@ -9,9 +9,9 @@ from typing import Any
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import adapter_targets, document_probe, lineage, token_rows
+from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training import memory, precision, process_group
+from slipway_trainer.training import memory, model_size, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
 from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.resolved import Resolved
@@ -36,7 +36,7 @@ def decide(
     """
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
-    size = ModelSize.of(model)
+    size = model_size.of_model(model, stage)
     device = ranks.device.type
     free = memory.free_bytes(device, ranks.local_world)
     choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
@@ -49,7 +49,7 @@ def decide(
         gradient_checkpointing=choice.gradient_checkpointing,
         attention=model.config._attn_implementation,
         packed=told_apart.packed,
-        target_modules=sorted(model.peft_config["default"].target_modules) if stage.adapter else None,
+        target_modules=(adapters.targets_of(model) or None) if stage.adapter else None,
         world_size=ranks.world,
         sequences=extent.sequences,
         total_rows=extent.rows,
@@ -90,8 +90,8 @@ def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
     attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
+    if "adapter.rows" in why:
+        attempt.log(why["adapter.rows"])
     if decided.target_modules:
-        if "adapter.rows" in why:
-            attempt.log(why["adapter.rows"])
         left_out = why.get("adapter.targetModules")
         attempt.log(f"adapter on {', '.join(decided.target_modules)}{f'; {left_out}' if left_out else ''}")

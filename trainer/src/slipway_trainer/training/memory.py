@@ -7,13 +7,15 @@ and the stage goes on from its last checkpoint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Stage
 from slipway_host.limits import available_memory
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from slipway_trainer.training.precision import Precision
 
 USABLE = 0.8
@@ -23,6 +25,8 @@ CPU_TOKENS = 4096
 LARGEST_MICRO_BATCH = 64
 _IN_8_BITS = 2.03
 """Bytes of AdamW8bit's two moments of a weight, with the scales of its blocks; measured with bitsandbytes 0.50."""
+FOUR_BIT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Of a weight: 4 bits, a byte of scale for 64, and a float32 that 256 of these share."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,35 @@ class ModelSize:
     hidden: int
     intermediate: int
     vocabulary: int
+    four_bit_weights: int = 0
+    """Of all, those that are held in 4 bits."""
+    expert_weights: int = 0
+    """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
+    in_one_piece: str | None = None
+    """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
 
     @classmethod
-    def of(cls, model: Any) -> ModelSize:
-        """Returns the size of a model of transformers, with its adapter if it has one."""
-        text = model.config.get_text_config()
+    def of(
+        cls,
+        config: PretrainedConfig,
+        parameters: int,
+        trainable: int,
+        *,
+        four_bit_weights: int = 0,
+        expert_weights: int = 0,
+        in_one_piece: str | None = None,
+    ) -> ModelSize:
+        text = config.get_text_config()
         return cls(
-            parameters=sum(p.numel() for p in model.parameters()),
-            trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            parameters=parameters,
+            trainable=trainable,
             layers=getattr(text, "num_hidden_layers", 1),
             hidden=getattr(text, "hidden_size", 1024),
             intermediate=getattr(text, "intermediate_size", None) or 4 * getattr(text, "hidden_size", 1024),
             vocabulary=getattr(text, "vocab_size", 32000),
+            four_bit_weights=four_bit_weights,
+            expert_weights=expert_weights,
+            in_one_piece=in_one_piece,
         )
 
 
@@ -86,7 +107,8 @@ def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: i
 
     In fp32 a trained weight has 4 bytes each of weight and gradient, and its moments. In half precision it has 2 of
     weight, 4 each of gradient and master weight, and its moments. ZeRO (Rajbhandari et al. 2020) divides moments and
-    masters (1), gradients (2) and weights (3) by the number of processes.
+    masters (1), gradients (2) and weights (3) by the number of processes. A weight in 4 bits has those and its share of
+    two scales (Dettmers et al. 2023).
     """
     weight = 4 if precision == "FP32" else 2
     gradient = 4 * size.trainable
@@ -94,8 +116,9 @@ def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: i
     # Master weights; in fp32 the flat copy that the optimizer works on.
     masters = 0 if zero_stage == 0 and precision == "FP32" else 4 * size.trainable
     shards = max(1, world)
+    weights = weight * (size.parameters - size.four_bit_weights) + int(FOUR_BIT_BYTES * size.four_bit_weights)
     return (
-        weight * size.parameters // (shards if zero_stage >= 3 else 1)
+        weights // (shards if zero_stage >= 3 else 1)
         + gradient // (shards if zero_stage >= 2 else 1)
         + (moments + masters) // (shards if zero_stage >= 1 else 1)
     )
@@ -105,12 +128,14 @@ def activation_bytes(size: ModelSize, precision: Precision, tokens: int, *, chec
     """Returns bytes of what the backward pass needs of `tokens` tokens, attention without a stored matrix.
 
     About 16 vectors of the hidden size and 4 of the feed-forward size a layer, or one vector a layer and one whole
-    layer when activations are computed twice, and logits three times in float32.
+    layer when activations are computed twice, and logits three times in float32. Experts with an adapter are kept as
+    the sum of both until the backward pass has used them, all or those of one layer.
     """
     width = 4 if precision == "FP32" else 2
     layer = tokens * (16 * size.hidden + 4 * size.intermediate) * width
     body = layer + size.layers * tokens * size.hidden * width if checkpointing else size.layers * layer
-    return body + 3 * 4 * tokens * size.vocabulary
+    experts = size.expert_weights // (max(1, size.layers) if checkpointing else 1) * width
+    return body + experts + 3 * 4 * tokens * size.vocabulary
 
 
 def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, sequences: int) -> Choice:
@@ -146,6 +171,11 @@ def _zero_stage(
     if stage.optimizer.name == "Muon":
         reasons["zeroStage"] = f"Muon needs whole matrices, and stage 3, which would fit into {_gib(usable)}, cuts them"
         return 2
+    if size.in_one_piece:
+        reasons["zeroStage"] = (
+            f"weights and optimizer may not fit into {_gib(usable)} a process, but {size.in_one_piece}"
+        )
+        return 2
     reasons["zeroStage"] = f"weights and optimizer fit into {_gib(usable)} a process only in pieces"
     return 3
 
@@ -154,6 +184,9 @@ def _checkpointing(size: ModelSize, stage: Stage, precision: Precision, room: in
     if stage.memory.gradient_checkpointing != "Auto":
         reasons["gradientCheckpointing"] = "set in the plan"
         return stage.memory.gradient_checkpointing == "Enabled"
+    if stage.adapter is not None and stage.adapter.method == "Prefix":
+        reasons["gradientCheckpointing"] = "a layer that is computed twice forgets the prefix before it"
+        return False
     one_row = activation_bytes(size, precision, stage.max_length, checkpointing=False)
     fits = one_row <= room
     reasons["gradientCheckpointing"] = (

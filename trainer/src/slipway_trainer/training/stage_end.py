@@ -114,7 +114,8 @@ def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter:
     config = path / "adapter_config.json"
     # A path of this machine otherwise; the adapter's base is what the stage before it left.
     settings = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
-    if isinstance(settings.get("target_modules"), list):
-        # peft has them as a set: in another process, with other hashes, the same adapter would have another digest.
-        settings["target_modules"].sort()
+    for names in ("target_modules", "modules_to_save"):
+        if isinstance(settings.get(names), list):
+            # peft has them as a set: in another process, with other hashes, the same adapter would have another digest.
+            settings[names].sort()
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

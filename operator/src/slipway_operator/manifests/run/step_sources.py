@@ -16,8 +16,8 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
     """Returns the sources of a step.
 
     Data is read once, by prepare, and so is a base model of an object store or the hub, which it keeps in the
-    workspace; stages and export start from any other one where it is; evaluate reads what prepare kept, and the live
-    version.
+    workspace; stages and export start from any other one where it is, and so does evaluate where the artifact is an
+    adapter; else evaluate reads what prepare kept, and the live version.
 
     Args:
         plan: of the run.
@@ -28,11 +28,15 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
         case "prepare":
             return [*_model(plan), *_tokenizer(plan), *_data(plan)]
         case "evaluate":
-            return (
-                [Source(baseline.uri, baseline.credentials, "the endpoint's model.uri")] if baseline is not None else []
-            )
+            live = [Source(baseline.uri, baseline.credentials, "the endpoint's model.uri")] if baseline else []
+            return [*(_base(plan) if plan.exports_adapter else ()), *live]
         case _:
-            return [source for source in _model(plan) if not uris.parse(source.uri).remote]
+            return list(_base(plan))
+
+
+def _base(plan: Plan) -> Iterator[Source]:
+    """Yields a base model that prepare has not brought into the workspace."""
+    return (source for source in _model(plan) if not uris.parse(source.uri).remote)
 
 
 def _model(plan: Plan) -> Iterator[Source]:

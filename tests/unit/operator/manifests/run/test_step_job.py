@@ -9,8 +9,10 @@ from tests.unit.operator.manifests.samples import CLAIM, DIGEST, UID, a_job, a_p
 
 from slipway_core.protocol import exit_codes
 from slipway_core.protocol.commands import Baseline
+from slipway_core.resources.training_run import Export
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
+from slipway_operator.manifests.run import step_sources
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
 from slipway_operator.manifests.run.sub_paths import SCRIPT
 
@@ -305,3 +307,15 @@ def test_invariant_e_the_image_is_the_plans() -> None:
 
 def test_invariant_e_the_same_plan_gives_the_same_job() -> None:
     assert a_job(a_plan()) == a_job(a_plan())
+
+
+def test_invariant_h_evaluate_reads_the_base_of_an_adapter_that_is_not_merged_and_of_no_other() -> None:
+    def read(model: str, *, merged: bool) -> list[str]:
+        stage = {"name": "learn", "data": {"train": [{"uri": "package://tang"}]}, "adapter": {"rank": 4}}
+        plan = a_plan(model={"from": model}, stages=[stage])
+        alone = plan.model_copy(update={"export": Export(merge_adapter=merged), "serving": None})
+        return [source.uri for source in step_sources.of(alone, "evaluate")]
+
+    assert read("pvc://models/base", merged=False) == ["pvc://models/base"]
+    assert read("pvc://models/base", merged=True) == []
+    assert read("hf://org/base", merged=False) == [], "prepare has brought it into the workspace"

@@ -15,7 +15,9 @@ SPARE_BYTES = 16 << 20
 def require(model: Any, optimizer: Optimizer, checkpoints: Checkpoints) -> None:
     """Raises NoSpace when the disk has no room for as many checkpoints as are kept, and the two beside them that are
     written or removed at the same time."""
-    size = ModelSize.of(model)
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    size = ModelSize.of(model.config, sum(weight.numel() for weight in weights), trained)
     # Weights and master weights, in float32, and moments.
     one = size.trainable * (4 + 4) + moment_bytes(size, optimizer) + SPARE_BYTES
     copies = max(1, checkpoints.keep + 2 - len(checkpoints.complete()))
