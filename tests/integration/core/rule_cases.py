@@ -101,6 +101,19 @@ RUN_CASES = (
         (_SERVING, "evaluation.gates=[{metric: perplexity, maxRegression: 0.1}]"),
         (_SERVING, "evaluation.gates=[{metric: perplexity, max: 0.1}]"),
     ),
+    Case(
+        "TrainingRunSpec",
+        "push needs at least one gate",
+        ("export={push: {uri: hf://a/b, credentials: c}}", "evaluation.gates=[]"),
+        ("export={push: {uri: hf://a/b, credentials: c}}",),
+    ),
+    Case("Tracking", "set at least one of wandb", ("tracking={}",), ("tracking={tensorboard: {}}",)),
+    Case(
+        "Mlflow",
+        "the uri must hold no user",
+        ("tracking={mlflow: {uri: 'https://me:word@host', experiment: e}}",),
+        ("tracking={mlflow: {uri: 'https://host:5000', experiment: e}}",),
+    ),
     Case("Model", "set exactly one of from and scratch", ("model={chatTemplate: Plain}",), (_SCRATCH,)),
     Case(
         "Model",

@@ -9,8 +9,9 @@ from pydantic import Field
 from slipway_core.resources.api import Api, Name, Rule
 from slipway_core.resources.data import StageData
 
-FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
-"""Steps that every run has beside its training stages; a stage cannot be called like one."""
+FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate", "publish")
+"""Steps that a run has beside its training stages, the last one where something is to be published; a stage cannot be
+called like one."""
 
 
 TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
@@ -135,8 +136,8 @@ class Stage(Api):
             "learn",
         ),
         Rule(
-            "!(self.name in ['prepare', 'export', 'evaluate'])",
-            "prepare, export and evaluate are names of Slipway's own steps; call the stage something else",
+            "!(self.name in ['prepare', 'export', 'evaluate', 'publish'])",
+            "prepare, export, evaluate and publish are names of Slipway's own steps; call the stage something else",
             lambda self: self.name not in FIXED_STEPS,
             "name",
         ),

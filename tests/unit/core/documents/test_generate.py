@@ -197,6 +197,12 @@ BROKEN = {
     },
     "spec.export.mergeAdapter": {"export": {"mergeAdapter": False}},
     "spec.export.quantization": {"export": {"quantization": "FP8"}},
+    "spec.export": {
+        "export": {"push": {"uri": "hf://a/b", "credentials": "c"}},
+        "evaluation": {"gates": []},
+    },
+    "spec.tracking": {"tracking": {}},
+    "spec.tracking.mlflow.uri": {"tracking": {"mlflow": {"uri": "http://me:word@host", "experiment": "e"}}},
     "spec.storage": {"storage": {}},
     "spec.storage.uri": {"storage": {"uri": "s3://a/b"}},
     "spec.serving.template": {
