@@ -293,6 +293,7 @@ def planned(spec, attempts=1):
         ({"compute": {"accelerator": "nvidia.com/gpu"}}, "spec.compute.accelerator"),
         ({"suspend": True}, None),
         ({"retention": {"keepArtifacts": 2}}, None),
+        ({"tracking": {"tensorboard": {}}}, None),
     ],
 )
 def test_a_planned_run_keeps_its_spec_but_for_what_may_change(change, field):
