@@ -139,7 +139,9 @@ RUN_CASES = (
         ("stages.learn.epochs=0.5", "stages.learn.tokens=1000"),
         ("stages.learn.epochs=0.5",),
     ),
-    Case("Stage", "prepare, export and evaluate", ("stages.learn.name=export",), ("stages.learn.name=exports",)),
+    Case(
+        "Stage", "prepare, export, evaluate and publish", ("stages.learn.name=export",), ("stages.learn.name=exports",)
+    ),
     Case(
         "Stage",
         "a conversation cannot be split",
