@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.unit.trainer.tracking.runs import a_tracked_run, rows
+from tests.unit.trainer.tracking.wandb_server import wandb_server
 
 from slipway_core.protocol.judged import Judged
 from slipway_core.resources.status import Verdict
@@ -153,3 +154,65 @@ def test_no_key_and_a_server_that_is_away_say_what_to_do(tmp_path: Path, key: st
     if "lets" in said or "let us" in said:
         assert "Set WANDB_API_KEY" in ended.stdout
     assert KEY not in ended.stdout + ended.stderr
+
+
+TELL = """
+import os, sys
+from pathlib import Path
+from tests.unit.trainer.tracking.runs import a_tracked_run, rows
+from tests.unit.trainer.tracking.test_wandb import SETTINGS
+from slipway_core.protocol.judged import Judged
+from slipway_core.resources.status import Verdict
+from slipway_trainer.tracking import wandb_run
+from slipway_trainer.tracking.tracker import Conclusion
+
+folder, steps, outcome = Path(sys.argv[1]), [int(n) for n in sys.argv[2].split(",")], sys.argv[3]
+tracker = wandb_run.WandbRun(a_tracked_run(folder), SETTINGS)
+begun = tracker.begin()
+print(begun.axis, begun.link)
+tracker.log([row for row in rows(*steps) if row.axis > begun.axis])
+if outcome == "killed":
+    os._exit(9)
+if outcome == "finished":
+    judged, metrics = Judged(number=1, verdict=Verdict.PASS), {"evaluation/perplexity": 9.5}
+    tracker.conclude(Conclusion(judged, 6, 1.7e9, metrics, {"verdict": "Pass"}))
+tracker.end(outcome)
+"""
+
+
+def tell(address: str, folder: Path, steps: list[int], outcome: str) -> str:
+    """Tells rows in a process of its own, and returns which step the server had and where the run is seen."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    own |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY}
+    command = [sys.executable, "-c", TELL, str(folder), ",".join(map(str, steps)), outcome]
+    ended = subprocess.run(command, env=own, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == (9 if outcome == "killed" else 0), ended.stderr
+    return ended.stdout.strip()
+
+
+def test_a_wrong_key_says_what_to_do(tmp_path: Path) -> None:
+    with wandb_server("f" * 40) as server:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        own |= {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY}
+        command = [sys.executable, "-c", ASK, str(tmp_path)]
+        said = subprocess.run(command, env=own, capture_output=True, text=True, timeout=100, check=False).stdout
+    assert said.startswith("TrackerRefuses: W&B "), said
+    assert "key" in said.lower()
+    assert KEY not in said
+
+
+@pytest.mark.slow
+def test_a_server_gets_each_step_once_over_several_attempts_and_one_that_was_killed(tmp_path: Path) -> None:
+    with wandb_server(KEY) as server:
+        link = f"{server.address}/team/tang/runs/{a_tracked_run(tmp_path).id}"
+        assert tell(server.address, tmp_path, [1, 2, 3], "paused") == f"-1 {link}"
+        assert [(row["_step"], row["learn/loss"]) for row in server.history] == [(1, 1), (2, 0.5), (3, 1 / 3)]
+        tell(server.address, tmp_path, [1, 2, 3, 4, 5], "killed")
+        assert tell(server.address, tmp_path, [1, 2, 3, 4, 5, 6], "finished").endswith(link)
+        assert [row["_step"] for row in server.history] == [1, 2, 3, 4, 5, 6]
+        assert {one["name"] for one in server.upserts} == {a_tracked_run(tmp_path).id}
+        assert (server.summary["verdict"], server.summary["evaluation/perplexity"]) == ("Pass", 9.5)
+        assert server.exit_codes[-1] == 0
+        assert {one["host"] for one in server.upserts if one["host"]} <= {"slipway"}
+        assert server.files.keys() <= {"wandb-summary.json", "config.yaml"}, "no code, no packages, no metadata"
+        assert not [path for path in server.others if "otel" in path], "no reports of the library about itself"

@@ -14,6 +14,7 @@ from slipway_trainer.tracking.tracker import Begun, Conclusion, Outcome, Row, Tr
 
 _SECONDS = 60.0
 """For an answer at the beginning, and for what is left to be sent at the end."""
+_ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false"}
 _NOTHING_BESIDE = {
     "console": "off",
     "disable_code": True,
@@ -38,6 +39,7 @@ class WandbRun:
     _run: Any = None
 
     def begin(self) -> Begun:
+        os.environ.update(_ENVIRONMENT)
         import wandb
 
         offline = os.environ.get("WANDB_MODE") == "offline"
@@ -60,7 +62,7 @@ class WandbRun:
         if offline:
             return Begun(f"file://{self.run.folder / 'wandb'}")
         # The number of the next step there: what was told and never sent comes again.
-        return Begun(str(self._run.url), axis=self._run.step - 1)
+        return Begun(str(self._run.url), axis=self._run.starting_step - 1)
 
     def rewind(self, axis: int) -> None:
         """Steps go forward alone there: one that comes again keeps what it was told first."""
@@ -97,7 +99,8 @@ def _in_our_words() -> Iterator[None]:
                 f"W&B does not take it: {said}. Its key must have rights in the project, and the entity must exist"
             ) from None
         raise TrackerAway(f"W&B does not answer: {said}") from None
-    except (errors.Error, OSError, TimeoutError) as error:
+    except Exception as error:
+        # Its own process may have ended: the library says that by exceptions that it shows to nobody else.
         raise TrackerAway(f"W&B does not answer: {_first(error)}") from None
 
 
