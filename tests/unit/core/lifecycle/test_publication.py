@@ -1,6 +1,7 @@
 """What is told to trackers and pushed after a verdict, beside the run and never in its way."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_plan, a_run
@@ -219,3 +220,19 @@ def test_a_verdict_of_many_gates_fits_into_a_variable():
         number=1, verdict=Verdict.PASS, metrics=[metric] * 64, reason="r" * 4096, artifact_digest=OTHER_DIGEST
     )
     assert len(Judged.of(evaluation).to_json()) < 16384
+
+
+def test_a_retry_of_a_publish_leaves_the_live_model_alone():
+    world = judged(**PUSHED)
+    world.goes_live()
+    world.fail("publish", kind="PublishRefused", exit_class=ExitClass.BAD_INPUT)
+    world.settle()
+    assert world.phase is Phase.SERVING
+    annotated = world.run.metadata.model_copy(update={"annotations": {"slipway.dev/retry": "again"}})
+    world.run = world.run.model_copy(update={"metadata": annotated})
+    world.reconcile()
+    assert len(world.attempts["publish"]) == 2
+    world.endpoint = replace(world.endpoint, current=True)
+    world.settle()
+    assert world.phase is Phase.SERVING
+    assert len(world.attempts["evaluate"]) == 1
