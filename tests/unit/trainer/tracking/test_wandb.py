@@ -146,11 +146,12 @@ except Exception as error:
 def test_no_key_and_a_server_that_is_away_say_what_to_do(tmp_path: Path, key: str | None, said: str) -> None:
     # In a process of its own, since the library reads the environment once.
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    own |= {"WANDB_BASE_URL": "http://127.0.0.1:9", **({"WANDB_API_KEY": key} if key else {})}
+    own |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "TMPDIR": str(tmp_path), **({"WANDB_API_KEY": key} if key else {})}
     ended = subprocess.run(
         [sys.executable, "-c", ASK, str(tmp_path)], env=own, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.stdout.startswith(said), ended.stdout + ended.stderr
+    assert list(tmp_path.glob("slipway-wandb-*")) == []
     if "lets" in said or "let us" in said:
         assert "Set WANDB_API_KEY" in ended.stdout
     assert KEY not in ended.stdout + ended.stderr
@@ -183,10 +184,14 @@ tracker.end(outcome)
 def tell(address: str, folder: Path, steps: list[int], outcome: str) -> str:
     """Tells rows in a process of its own, and returns which step the server had and where the run is seen."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    own |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY}
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    own |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "TMPDIR": str(scratch)}
     command = [sys.executable, "-c", TELL, str(folder), ",".join(map(str, steps)), outcome]
     ended = subprocess.run(command, env=own, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == (9 if outcome == "killed" else 0), ended.stderr
+    if outcome == "paused":
+        assert list(scratch.glob("slipway-wandb-*")) == [], "what the library keeps to itself goes"
     return ended.stdout.strip()
 
 

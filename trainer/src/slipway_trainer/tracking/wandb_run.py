@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class WandbRun:
     run: TrackedRun
     settings: Wandb
     _run: Any = None
+    _scratch: str | None = None
 
     def begin(self) -> Begun:
         os.environ.update(_ENVIRONMENT)
@@ -44,8 +46,8 @@ class WandbRun:
 
         offline = os.environ.get("WANDB_MODE") == "offline"
         # What it keeps to itself is of this process alone, but where somebody wants to send it later.
-        folder = self.run.folder if offline else tempfile.mkdtemp(prefix="slipway-wandb-")
-        with _in_our_words():
+        self._scratch = None if offline else tempfile.mkdtemp(prefix="slipway-wandb-")
+        with _in_our_words(), self._clean_where_it_fails():
             self._run = wandb.init(
                 entity=self.settings.entity,
                 project=self.settings.project,
@@ -53,7 +55,7 @@ class WandbRun:
                 name=self.run.name,
                 resume="allow",
                 config={"slipway": {"plan_digest": self.run.plan_digest, "uid": self.run.uid}, **self.run.config},
-                dir=str(folder),
+                dir=self._scratch or str(self.run.folder),
                 reinit="create_new",
                 settings=wandb.Settings(
                     **_NOTHING_BESIDE, init_timeout=_SECONDS, finish_timeout=_SECONDS, finish_timeout_raises=True
@@ -79,6 +81,20 @@ class WandbRun:
     def end(self, outcome: Outcome) -> None:
         with _in_our_words():
             self._run.finish(exit_code=1 if outcome == "failed" else 0)
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @contextmanager
+    def _clean_where_it_fails(self) -> Iterator[None]:
+        """One that is away is asked again and again, and each time the library begins a folder."""
+        try:
+            yield
+        except BaseException:
+            self._clean()
+            raise
 
 
 @contextmanager
