@@ -86,7 +86,9 @@ def bare_command(*words: str) -> str:
 
 def steps_of(run: TrainingRun) -> list[str]:
     """The steps of a run in the order in which they run."""
-    return ["prepare", *(stage.name for stage in run.spec.stages), "export", "evaluate"]
+    publishes = run.spec.tracking is not None or run.spec.export.push is not None
+    fixed = ["export", "evaluate", *(["publish"] if publishes else [])]
+    return ["prepare", *(stage.name for stage in run.spec.stages), *fixed]
 
 
 def check_step(wanted: LogRequest, run: TrainingRun) -> None:

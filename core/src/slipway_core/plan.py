@@ -23,6 +23,7 @@ from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.stage import PROMPT_METHODS, Batch, Stage
+from slipway_core.resources.tracking import Tracking
 from slipway_core.resources.training_run import Checkpoints, Export, Retention, Serving, Storage, TrainingRun
 
 DEFAULT_BATCH_TOKENS = 16384
@@ -44,8 +45,8 @@ class Images(Api):
 
 
 class Plan(Api):
-    """What runs. `digest` covers what decides the model: not suspend, retention, serving, nor executor defaults, and
-    from version 2 on not where it runs (`compute.PLACEMENT`)."""
+    """What runs. `digest` covers what decides the model: not suspend, retention, serving, tracking, nor executor
+    defaults, and from version 2 on not where it runs (`compute.PLACEMENT`)."""
 
     version: Literal[1, 2] = 2
     """What the digest covers. A record of version 1 keeps its digest, and its run nodes and processesPerNode: the image
@@ -61,6 +62,8 @@ class Plan(Api):
     export: Export
     storage: Storage | None = None
     serving: Serving | None = None
+    tracking: Tracking | None = None
+    """As the run was planned with it. It may be edited since: a process goes by what its attempt is told."""
     retention: Retention = Retention()
     images: Images = Images()
     accelerator: str | None = None
@@ -106,6 +109,11 @@ class Plan(Api):
     @property
     def steps(self) -> list[str]:
         """The steps in the order in which they run."""
+        return [*self.judged_steps, *(["publish"] if self.publishes else [])]
+
+    @property
+    def judged_steps(self) -> list[str]:
+        """The steps that lead to a verdict, in the order in which they run."""
         return ["prepare", *(stage.name for stage in self.stages), "export", "evaluate"]
 
     @property
@@ -113,6 +121,11 @@ class Plan(Api):
         """Whether the artifact is an adapter beside its base: the run wants that, or the adapter cannot be merged."""
         last = self.stages[-1].adapter
         return last is not None and (not self.export.merge_adapter or last.method in PROMPT_METHODS)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether something is to be told or sent to others once there is a verdict."""
+        return self.tracking is not None or self.export.push is not None
 
     def stage(self, name: str) -> Stage:
         """Raises KeyError when the plan has no such stage."""
@@ -208,6 +221,7 @@ def resolve(
         digest=_digest(_covered(version, fields)),
         storage=spec.storage,
         serving=spec.serving,
+        tracking=spec.tracking,
         retention=spec.retention,
         images=defaults.images,
         accelerator=spec.compute.accelerator or defaults.accelerator,
@@ -399,7 +413,7 @@ def named_runs(run: TrainingRun) -> list[str]:
             for item in cast(list[Any], value):
                 visit(item)
 
-    visit(run.spec.to_document())
+    visit(run.spec.model_copy(update={"tracking": None}).to_document())
     return sorted(found)
 
 
@@ -408,6 +422,8 @@ def _anchored(run: TrainingRun, defaults: ExecutorDefaults) -> TrainingRun:
     folder = defaults.folder
 
     def visit(value: Any, path: str) -> Any:
+        if isinstance(value, Tracking):
+            return value  # The address of a tracker names no model and no data.
         if isinstance(value, Api):
             update = {
                 name: visit(getattr(value, name), f"{path}.{field.alias or name}")

@@ -102,6 +102,19 @@ RUN_CASES = (
         (_SERVING, "evaluation.gates=[{metric: perplexity, maxRegression: 0.1}]"),
         (_SERVING, "evaluation.gates=[{metric: perplexity, max: 0.1}]"),
     ),
+    Case(
+        "TrainingRunSpec",
+        "push needs at least one gate",
+        ("export={push: {uri: hf://a/b, credentials: c}}", "evaluation.gates=[]"),
+        ("export={push: {uri: hf://a/b, credentials: c}}",),
+    ),
+    Case("Tracking", "set at least one of wandb", ("tracking={}",), ("tracking={tensorboard: {}}",)),
+    Case(
+        "Mlflow",
+        "the uri must hold no user",
+        ("tracking={mlflow: {uri: 'https://me:word@host', experiment: e}}",),
+        ("tracking={mlflow: {uri: 'https://host:5000', experiment: e}}",),
+    ),
     Case("Model", "set exactly one of from and scratch", ("model={chatTemplate: Plain}",), (_SCRATCH,)),
     Case(
         "Model",
@@ -139,7 +152,9 @@ RUN_CASES = (
         ("checkpoints={interval: 0m00s}",),
         ("checkpoints={interval: 0m01s}",),
     ),
-    Case("Stage", "prepare, export and evaluate", ("stages.learn.name=export",), ("stages.learn.name=exports",)),
+    Case(
+        "Stage", "prepare, export, evaluate and publish", ("stages.learn.name=export",), ("stages.learn.name=exports",)
+    ),
     Case(
         "Stage",
         "a conversation cannot be split",

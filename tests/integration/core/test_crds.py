@@ -133,8 +133,9 @@ def test_a_planned_run_stays_as_it_is(api, planned, field, change):
     assert f"{field} cannot change once the run is planned; delete the run" in cause.message
 
 
-def test_suspend_retention_and_serving_of_a_planned_run_may_change(api, planned):
+def test_suspend_retention_serving_and_tracking_of_a_planned_run_may_change(api, planned):
     change = {"suspend": True, "retention": {"keepArtifacts": 2}, "serving": {"endpoint": "other"}}
+    change["tracking"] = {"mlflow": {"uri": "http://mlflow:5000", "experiment": "e"}, "tensorboard": {}}
     assert api.merge(TRAINING_RUN, planned, "a-run", {"spec": change})["spec"]["suspend"]
     assert "serving" not in api.merge(TRAINING_RUN, planned, "a-run", {"spec": {"serving": None}})["spec"]
 

@@ -109,6 +109,46 @@ def test_A_what_is_no_whole_result_is_inconclusive_and_held(runs, what, message,
     assert runs.endpoint().manifest == {}
 
 
+PUBLISHED = {
+    "tracking": {"tensorboard": {}, "wandb": {"project": "p", "credentials": "wandb-key"}},
+    "export": {"push": {"uri": "hf://org/name", "credentials": "hub-writer"}},
+}
+
+
+def test_a_pass_is_published_beside_the_rollout_with_its_secrets_alone(runs):
+    run = runs.apply("hold-publish-1-x", **PUBLISHED)
+    assert run.reaches("Serving")["evaluation"]["verdict"] == "Pass"
+    given = {
+        step: {
+            one["valueFrom"]["secretKeyRef"]["name"]
+            for one in run.jobs(step)[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+            if "secretKeyRef" in one.get("valueFrom", {})
+        }
+        for step in (*STEPS, "publish")
+    }
+    trackers = {"wandb-key"}
+    assert given == {
+        "prepare": set(), "learn": trackers, "export": set(), "evaluate": set(), "publish": {*trackers, "hub-writer"},
+    }  # fmt: skip
+    run.shows("Published", "Publishing", "False")
+    pod = run.pod("publish").runs()
+    pod.ends(0, pod.result(progress={"links": {"hub": "https://hub/org/name/commit/1"}}))
+    said = run.shows("Published", "Published")
+    assert said == "the verdict Pass is in wandb, tensorboard; the model is in hf://org/name"
+    assert run.record("publish")["progress"]["links"] == {"hub": "https://hub/org/name/commit/1"}
+    assert run.phase == "Serving"
+
+
+def test_a_tracker_that_is_away_costs_a_condition_and_an_event(runs):
+    run = runs.apply("hold-publish-1-x", endpoint=None, retries=0, **PUBLISHED)
+    run.reaches("Completed")
+    pod = run.pod("publish").runs()
+    pod.ends(1, pod.result(error={"kind": "PublishFailed", "message": "tracking.wandb: no answer"}))
+    assert "tracking.wandb: no answer" in run.shows("Published", "PublishFailed", "False")
+    assert (run.phase, run.status["evaluation"]["verdict"]) == ("Completed", "Pass")
+    eventually(lambda: any("tracking.wandb: no answer" in one["message"] for one in run.events()), "an Event says it")
+
+
 def test_a_held_run_is_judged_again_when_it_is_asked_to(runs):
     run = runs.apply("hold-evaluate-1-x")
     run.pod("evaluate").ends(0, "")

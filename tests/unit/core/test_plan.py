@@ -240,11 +240,29 @@ def test_the_digest_of_a_text_is_that_of_what_it_says_whatever_it_claims():
         a_run(retention={"ttlAfterFinished": "1h"}),
         a_run(serving=False),
         a_run(serving={"endpoint": "other"}),
+        a_run(tracking={"mlflow": {"uri": "http://mlflow:5000", "experiment": "e"}, "tensorboard": {}}),
     ],
-    ids=["suspend", "retention", "no serving", "another endpoint"],
+    ids=["suspend", "retention", "no serving", "another endpoint", "tracking"],
 )
 def test_the_digest_leaves_out_what_does_not_make_the_model(other):
     assert a_plan(other).digest == a_plan(a_run()).digest
+
+
+def test_a_plan_that_is_tracked_is_read_back_and_one_of_a_release_without_trackers_is_too():
+    tracked = a_plan(a_run(tracking={"wandb": {"project": "p", "credentials": "k"}}))
+    assert plans.load(tracked.to_json()) == tracked
+    assert "tracking" not in json.loads(a_plan(a_run()).to_json())
+    assert "push" not in json.loads(a_plan(a_run()).to_json())["export"]
+
+
+def test_a_push_is_part_of_the_digest():
+    pushed = a_run(export={"push": {"uri": "hf://org/name", "credentials": "k"}})
+    assert a_plan(pushed).digest != a_plan(a_run()).digest
+
+
+def test_the_address_of_a_tracker_is_no_model_and_no_run():
+    run = a_run(model={"from": "run://base"}, tracking={"mlflow": {"uri": "http://mlflow:5000", "experiment": "e"}})
+    assert plans.named_runs(run) == ["base"]
 
 
 def test_the_digest_leaves_out_what_the_executor_adds():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from slipway_core.protocol.workspace import Workspace
 
 app = typer.Typer(
-    help="Runs one step of a run: prepare, train, export or evaluate.",
+    help="Runs one step of a run: prepare, train, export, evaluate or publish.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -108,6 +109,16 @@ def evaluate(
 
 
 @app.command()
+def publish(plan: PlanFile, attempt: Attempt, workspace: Folder = None) -> None:
+    """Tell the trackers how the run ended, and push a model that passed."""
+    code = _code("publish", "publish.publish", plan, workspace, attempt)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A tracker's library may wait at the end of its process for a server that is away.
+    os._exit(code)
+
+
+@app.command()
 def cleanup(
     workspace: Annotated[Path, typer.Option("--workspace", help="The run's folder.")],
     keep_artifact: Annotated[bool, typer.Option("--keep-artifact", help="Leave the model that was exported.")] = False,
@@ -148,7 +159,12 @@ def preview(
 
 
 def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> NoReturn:
-    """Runs a step in its frame, by the function `run` of its module, and ends with its exit code."""
+    """Runs a step in its frame and ends with its exit code."""
+    raise typer.Exit(_code(step, module, plan, workspace, attempt, **options))
+
+
+def _code(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> int:
+    """Runs a step in its frame, by the function `run` of its module."""
     from slipway_trainer.step.run_step import run_step
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
@@ -157,7 +173,7 @@ def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: in
         run = importlib.import_module(f"slipway_trainer.{module}").run
         return run(plan, workspace, attempt=attempt, **options)
 
-    raise typer.Exit(run_step(step, body, plan_file=plan, folder=workspace, attempt=attempt))
+    return run_step(step, body, plan_file=plan, folder=workspace, attempt=attempt)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,8 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
         ]
     if status.endpoint is not None:
         parts.append(Text(f"endpoint  {status.endpoint.name}  {status.endpoint.url or ''}"))
+    places = view.places(status)
+    parts += [Text(f"{name:<11} {place}") for name, place in places.items()]
     return parts
 
 

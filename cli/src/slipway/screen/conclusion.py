@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from slipway.screen import view
+from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.resources.conditions import find
 from slipway_core.resources.status import Phase, RunStatus
 
@@ -42,12 +43,14 @@ def conclude(
             highlight=False,
         )
     console.print()
-    if status.phase is Phase.SERVING and status.endpoint is not None:
-        say_where()
-        return
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    _say_published(say, status)
+    if status.phase is Phase.SERVING and status.endpoint is not None:
+        say_where()
+        return
 
     progressing = find(status.conditions, "Progressing")
     message = progressing.message if progressing else ""
@@ -72,3 +75,12 @@ def conclude(
     if status.phase is Phase.FAILED:
         say(f"See `{command('logs', name)}` and `{command('doctor', name)}`.")
     say_live()
+
+
+def _say_published(say: Callable[[str], None], status: RunStatus) -> None:
+    """Says where the run is seen, and what others could not be told of it."""
+    for name, place in view.places(status).items():
+        say(f"{name}: {place}")
+    published = find(status.conditions, PUBLISHED)
+    if published is not None and published.status == "False" and published.reason != "NotPassed":
+        say(f"The verdict is not told everywhere: {published.message}")

@@ -212,6 +212,20 @@ def describe(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def places(status: RunStatus) -> dict[str, str]:
+    """Returns where people see what the run told others, by tracker: what the newest step says. TensorBoard has no
+    address, but a folder that it is started with."""
+    found: dict[str, str] = {}
+    for step in status.stages:
+        found |= (step.progress.links or {}) if step.progress is not None else {}
+    return {name: _place(name, link) for name, link in found.items()}
+
+
+def _place(name: str, link: str) -> str:
+    folder = link.removeprefix("file://")
+    return f"tensorboard --logdir {folder}" if name == "tensorboard" and folder != link else folder
+
+
 def baseline_note(evaluation: EvaluationStatus) -> Text | None:
     """Whether the live version has learned from what it is compared on, as far as that is known."""
     if evaluation.baseline_note is None:

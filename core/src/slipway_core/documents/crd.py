@@ -28,7 +28,7 @@ _COPIED = (
     "enum", "x-kubernetes-int-or-string",
 )  # fmt: skip
 
-_EDITABLE = ("suspend", "retention", "serving")
+_EDITABLE = ("suspend", "retention", "serving", "tracking")
 """Fields of a run's spec that may change after it was planned."""
 
 

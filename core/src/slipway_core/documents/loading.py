@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from slipway_core.documents import overrides, schema_walk, yaml12
 from slipway_core.documents.schema_walk import BOUND_WORDS
 from slipway_core.documents.yaml12 import Path
-from slipway_core.resources import api, uris
+from slipway_core.resources import api, tracking, training_run, uris
 from slipway_core.resources.api import API_VERSION, Api, RuleError
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.training_run import TrainingRun
@@ -328,6 +328,14 @@ def _pattern_sentence(pattern: str, value: Any) -> tuple[str, str]:
             return f"{_show(value)} is no duration", "write it like 90s, 15m or 1h30m"
         case api.QUANTITY_PATTERN:
             return f"{_show(value)} is no quantity", "write it like 2, 500m or 4Gi"
+        case tracking.PROJECT_PATTERN:
+            return f"{_show(value)} may hold no control characters and none of / \\ # ? % :", ""
+        case tracking.EXPERIMENT_PATTERN:
+            return f"{_show(value)} may hold no control characters", ""
+        case tracking.SERVER_PATTERN:
+            return f"{_show(value)} is no address of a server", "write it like http://mlflow.ml:5000"
+        case training_run.PUSH_PATTERN:
+            return f"{_show(value)} is no repository of the hub", "write it like hf://org/name"
         case _ if "sha256" in pattern:
             return f"{_show(value)} is no digest", "write sha256: and 64 hexadecimal digits"
         case _:

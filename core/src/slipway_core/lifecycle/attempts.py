@@ -14,6 +14,7 @@ from slipway_core.lifecycle.observed import Attempt
 from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.judged import Judged
 from slipway_core.resources import conditions
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import timestamp
@@ -30,7 +31,7 @@ from slipway_core.resources.status import (
 
 def advance(draft: Draft, name: str) -> Phase | None:
     """Brings one step forward. Returns the phase while the run has to wait for it, None when it is behind us."""
-    running = _account(draft, name)
+    running = account(draft, name)
     record = draft.steps[name]
     if record.state is StepState.SUCCEEDED:
         return None
@@ -39,7 +40,8 @@ def advance(draft: Draft, name: str) -> Phase | None:
     phase = _phase_of(name)
     if running is not None:
         if running.elsewhere == "Waiting":
-            return _moved(draft, name, running)
+            draft.condition("Progressing", "True", "Moved", move(draft, name, running))
+            return Phase.PENDING
         if gives_way(draft, name, running):
             message = f"{name} gives its places back (attempt {running.number}): {draft.steps[name].message}"
             draft.condition("Progressing", "True", GAVE_WAY, message)
@@ -51,8 +53,8 @@ def advance(draft: Draft, name: str) -> Phase | None:
         draft.condition("Progressing", "True", phase.value, _progress_message(draft, name, running))
         return phase if draft.observed.queued is None else Phase.QUEUED
 
-    record = _ended_by_now(draft, record)
-    wait = _backoff_left(draft, record)
+    wait = backoff_left(draft, name)
+    record = draft.steps[name]
     if wait > timedelta(0):
         draft.look_again = wait
         gave_way = record.yielded_attempt == record.attempt
@@ -67,20 +69,20 @@ def advance(draft: Draft, name: str) -> Phase | None:
         message = f"the live version that the model is compared with is not known: {why}"
         draft.condition("Progressing", "True", ENDPOINT_UNREADABLE, message)
         return phase
-    _create(draft, name, draft.plan.next_attempt(record.attempt))
+    create(draft, name)
+    draft.condition("Progressing", "True", phase.value, under_way(name, draft.steps[name].attempt))
     return phase
 
 
-def _moved(draft: Draft, name: str, attempt: Attempt) -> Phase:
-    """Has an attempt made anew that waits for a place where its run is not to run any more. That is no interruption."""
+def move(draft: Draft, name: str, attempt: Attempt) -> str:
+    """Has an attempt made anew that waits for a place where its run is not to run any more, and says so. That is no
+    interruption."""
     draft.delete.append(DeleteAttempt(name, attempt.number, "compute was edited"))
     draft.update(name, suspended_attempt=attempt.number)
-    message = f"{name} is made anew (attempt {attempt.number}): compute was edited before it had a place"
-    draft.condition("Progressing", "True", "Moved", message)
-    return Phase.PENDING
+    return f"{name} is made anew (attempt {attempt.number}): compute was edited before it had a place"
 
 
-def _account(draft: Draft, name: str) -> Attempt | None:
+def account(draft: Draft, name: str) -> Attempt | None:
     """Enters every attempt that ended since the last pass into the record. Returns the one that is still there."""
     record = draft.steps[name]
     if record.state in (StepState.SUCCEEDED, StepState.FAILED):
@@ -237,7 +239,9 @@ def _count_failure(draft: Draft, name: str, message: str) -> None:
     draft.event("Warning", "StepFailed", f"{name} failed, {left}: {message}")
 
 
-def _create(draft: Draft, name: str, number: int) -> None:
+def create(draft: Draft, name: str) -> None:
+    """Starts the next attempt of a step."""
+    number = draft.plan.next_attempt(draft.steps[name].attempt)
     draft.create.append(
         CreateAttempt(name, number, baseline(draft) if name == "evaluate" else None, _inputs(draft, name))
     )
@@ -253,7 +257,6 @@ def _create(draft: Draft, name: str, number: int) -> None:
         started_at=record.started_at or timestamp(draft.now),
         finished_at=None,
     )
-    draft.condition("Progressing", "True", _phase_of(name).value, _under_way(name, number))
 
 
 def _inputs(draft: Draft, name: str) -> Inputs:
@@ -263,8 +266,21 @@ def _inputs(draft: Draft, name: str) -> Inputs:
             return Inputs(held_out=draft.held_out_digest)
         case "evaluate":
             return Inputs(held_out=draft.held_out_digest, artifact=draft.artifact.digest if draft.artifact else None)
-        case _:
+        case "export":
             return Inputs()
+        case "publish":
+            return Inputs(
+                artifact=draft.artifact.digest if draft.artifact else None,
+                tracking=_tracking(draft),
+                judged=Judged.of(draft.evaluation).to_json() if draft.evaluation else None,
+            )
+        case _:
+            return Inputs(tracking=_tracking(draft))
+
+
+def _tracking(draft: Draft) -> str | None:
+    tracking = draft.plan.tracking
+    return tracking.model_dump_json(by_alias=True, exclude_none=True) if tracking is not None else None
 
 
 def _after(attempts: int) -> str:
@@ -284,7 +300,7 @@ def _failed(draft: Draft, name: str) -> Phase:
 
 def suspend(draft: Draft) -> Decision:
     for name in draft.plan.steps:
-        if (running := _account(draft, name)) is not None:
+        if (running := account(draft, name)) is not None:
             draft.delete.append(DeleteAttempt(name, running.number, "the run is suspended"))
             draft.update(name, suspended_attempt=running.number)
     draft.condition("Progressing", "False", "Suspended", "set spec.suspend to false to go on from the last checkpoint")
@@ -296,15 +312,13 @@ def _phase_of(step_name: str) -> Phase:
     return known.get(step_name, Phase.TRAINING)
 
 
-def _ended_by_now(draft: Draft, record: StepStatus) -> StepStatus:
-    """Returns the record with an end that is not ahead: the clock of another replica was, and its pause would be as
-    much longer."""
+def backoff_left(draft: Draft, name: str) -> timedelta:
+    """Returns how long the next attempt of a step still waits."""
+    record = draft.steps[name]
     if record.finished_at is not None:
-        draft.update(record.name, finished_at=conditions.not_ahead(record.finished_at, draft.now))
-    return draft.steps[record.name]
-
-
-def _backoff_left(draft: Draft, record: StepStatus) -> timedelta:
+        # The clock of another replica was ahead, and the pause would be as much longer.
+        draft.update(name, finished_at=conditions.not_ahead(record.finished_at, draft.now))
+        record = draft.steps[name]
     # One interruption is soon over. A step that is interrupted again and again is in somebody's way.
     stalls = record.stalls - 1 if record.stalled_since is not None else 0
     times = max(record.failures, stalls)
@@ -330,12 +344,13 @@ def _progress_message(draft: Draft, name: str, attempt: Attempt) -> str:
 
 def _progress(draft: Draft, name: str, attempt: Attempt) -> str:
     if attempt.state == "Starting":
-        return attempt.message or _under_way(name, attempt.number)
+        return attempt.message or under_way(name, attempt.number)
     progress = draft.steps[name].progress
     where = f", step {progress.step} of {progress.total}" if progress and progress.total else ""
-    return _under_way(name, attempt.number, where)
+    return under_way(name, attempt.number, where)
 
 
-def _under_way(name: str, number: int, where: str = "") -> str:
+def under_way(name: str, number: int, where: str = "") -> str:
+    """Returns that an attempt is there."""
     # One word for what starts and what runs: between the two nothing else changes, and words alone are worth no write.
     return f"{name} is under way (attempt {number}{where})"

@@ -30,8 +30,10 @@ WARNED = "Warned"
 """Its reason, and that of the Event."""
 FOLDER_ADOPTED = "FolderAdopted"
 """Reason of the condition Planned, and of the Event: the run goes on in the folder of an earlier one."""
-OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live")
-"""Conditions that every run has. Each other one is there for as long as something is in the way."""
+PUBLISHED = "Published"
+"""Condition of a run that tells its verdict to trackers, or pushes its model."""
+OWN_CONDITIONS = ("Planned", "Progressing", "Passed", "Live", PUBLISHED)
+"""Conditions of the run itself. Each other one is there for as long as something is in the way."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Draft:
         queued, warning = self.observed.queued, self._warning()
         blockers = [*self.observed.blockers, *filter(None, [queued, warning])]
         generation = self.run.metadata.generation
-        self.conditions = conditions.with_blockers(self.conditions, OWN_CONDITIONS, blockers, self.now, generation)
+        own = [name for name in OWN_CONDITIONS if name != PUBLISHED or self.plan.publishes]
+        self.conditions = conditions.with_blockers(self.conditions, own, blockers, self.now, generation)
         told = [blocker for blocker in blockers if blocker is not queued]
         self.events += conditions.warnings(self.was.conditions, told)
 

@@ -36,18 +36,27 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Digests of what a step reads in its workspace, as the run's record has them: who can write there cannot change
-    those. None is not known."""
+    """What a step is told beside its plan. Digests of what it reads in its workspace, as the run's record has them: who
+    can write there cannot change those. None is not known."""
 
     held_out: str | None = None
     """Of the held-out data: an earlier preparation that prepare may keep, and what evaluate measures upon."""
     artifact: str | None = None
-    """Of the model that evaluate measures."""
+    """Of the model that evaluate measures, and publish pushes."""
+    tracking: str | None = None
+    """Where a stage and publish are tracked, as JSON: what the resource has now."""
+    judged: str | None = None
+    """What publish tells others of the verdict, as JSON."""
 
     def variables(self) -> dict[str, str]:
         """Returns the environment variables that tell a process of them: those that are known."""
-        told = {variables.HELD_OUT_DIGEST_VARIABLE: self.held_out, variables.ARTIFACT_DIGEST_VARIABLE: self.artifact}
-        return {name: digest for name, digest in told.items() if digest is not None}
+        told = {
+            variables.HELD_OUT_DIGEST_VARIABLE: self.held_out,
+            variables.ARTIFACT_DIGEST_VARIABLE: self.artifact,
+            variables.TRACKING_VARIABLE: self.tracking,
+            variables.JUDGED_VARIABLE: self.judged,
+        }
+        return {name: text for name, text in told.items() if text is not None}
 
 
 def step_command(

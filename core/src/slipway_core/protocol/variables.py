@@ -19,6 +19,11 @@ upon no other data, and prepare keeps no earlier preparation with another one; u
 ARTIFACT_DIGEST_VARIABLE = "SLIPWAY_ARTIFACT_DIGEST"
 """Environment variable: the digest of the model that export reported, for evaluate, which measures no other one. Both
 are variables, since an image of an older release refuses arguments that it does not know."""
+TRACKING_VARIABLE = "SLIPWAY_TRACKING"
+"""Environment variable: spec.tracking as JSON, for a stage and for publish. It may be edited between two attempts, and
+the record of the plan is not written anew for that; unset, nothing is tracked."""
+JUDGED_VARIABLE = "SLIPWAY_JUDGED"
+"""Environment variable: the verdict of the run's record as JSON (`protocol.judged`), for publish."""
 NODES_VARIABLE = "SLIPWAY_NODES"
 """Environment variable: over how many pods this attempt of a stage is spread. compute may be edited between two
 attempts, and the record of the plan is not written anew for that; unset, the plan says it."""

@@ -16,10 +16,13 @@
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
                           metrics.jsonl      one row a logged step
+                          tracking.json      what each tracker has of it, and where it is seen
                           checkpoints/step-00000100/
                           model/ or adapter/ what the stage ended with, and stage.json that says so
             evaluation/<n>/report.json       n is the number of the evaluate attempt
             artifact/                        the model as it is served, with manifest.json
+            tensorboard/                     event files, where the run is tracked there
+            wandb/                           what was not sent, where W&B is told to work offline
             results/<step>-<attempt>.json    local executor only: what SLIPWAY_RESULT names
             logs/<step>-<attempt>.log        local executor only
 ```
@@ -83,6 +86,8 @@ _ENTRIES = frozenset(
         "stages",
         "evaluation",
         "artifact",
+        "tensorboard",
+        "wandb",
         "results",
         "logs",
     )
@@ -171,6 +176,15 @@ class Workspace:
     def artifact(self) -> Path:
         return self.root / "artifact"
 
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """Where W&B keeps what it does not send (WANDB_MODE=offline)."""
+        return self.root / "wandb"
+
     def stage(self, stage: str) -> StageFolder:
         return StageFolder(self.root / "stages" / stage)
 
@@ -206,6 +220,11 @@ class StageFolder:
     @property
     def metrics(self) -> Path:
         return self.root / "metrics.jsonl"
+
+    @property
+    def tracking(self) -> Path:
+        """What each tracker has of the stage; of the step publish, of the verdict."""
+        return self.root / "tracking.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -10,8 +10,9 @@ from slipway_core.resources.api import Api, Name, Rule
 from slipway_core.resources.data import StageData
 from slipway_core.resources.optimizer import Optimizer
 
-FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate")
-"""Steps that every run has beside its training stages; a stage cannot be called like one."""
+FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate", "publish")
+"""Steps that a run has beside its training stages, the last one where something is to be published; a stage cannot be
+called like one."""
 
 
 LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", min_length=1, max_length=253)]
@@ -166,8 +167,8 @@ class Stage(Api):
             "learn",
         ),
         Rule(
-            "!(self.name in ['prepare', 'export', 'evaluate'])",
-            "prepare, export and evaluate are names of Slipway's own steps; call the stage something else",
+            "!(self.name in ['prepare', 'export', 'evaluate', 'publish'])",
+            "prepare, export, evaluate and publish are names of Slipway's own steps; call the stage something else",
             lambda self: self.name not in FIXED_STEPS,
             "name",
         ),

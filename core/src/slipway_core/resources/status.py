@@ -89,6 +89,9 @@ class Condition(Recorded):
     observed_generation: int | None = None
 
 
+Link = Annotated[str, Field(max_length=1024)]
+
+
 class Progress(Recorded):
     """Where a step is."""
 
@@ -110,10 +113,12 @@ class Progress(Recorded):
     """What is going on when it is not a training step: tokenizing, loading, scoring."""
     warning: str | None = Field(default=None, max_length=1024)
     """What is wrong with the step although it goes on: a checkpoint that could not be written."""
+    links: Annotated[dict[str, Link], Field(max_length=8)] | None = None
+    """Where people see what the step has told others, by tracker; of a push, by hub."""
 
 
 class StepStatus(Recorded):
-    """The record of one step: prepare, a training stage, export or evaluate."""
+    """The record of one step: prepare, a training stage, export, evaluate or publish."""
 
     name: str
     state: StepState
@@ -150,6 +155,9 @@ class StepStatus(Recorded):
     progress: Progress | None = None
     metrics: Annotated[dict[str, float], Field(max_length=METRICS_LIMIT)] = Field(default_factory=dict)
     message: Text | None = None
+    subject: ShortText | None = None
+    """Of publish, a digest of what its attempts are about: the verdict, and where it is told. Another one begins
+    anew."""
 
 
 class MetricStatus(Recorded):

@@ -14,6 +14,7 @@ from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.stage import PROMPT_METHODS, Stage
 from slipway_core.resources.status import RunStatus
+from slipway_core.resources.tracking import Tracking
 
 DEFAULT_INTERVAL = "10m"
 """Between two checkpoints, where a run says nothing."""
@@ -50,6 +51,20 @@ class Checkpoints(Api):
         return None if self.every_steps is not None else seconds(self.interval or DEFAULT_INTERVAL)
 
 
+PUSH_PATTERN = r"^hf://[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"
+
+
+class Push(Api):
+    """A repository of the hub that gets the model after it passed, and never before."""
+
+    uri: Annotated[str, Field(pattern=PUSH_PATTERN, max_length=256)]
+    """The repository: hf://org/name. It is made when it does not exist."""
+    private: bool = True
+    """Whether nobody else may see it. A repository that everybody sees is refused then."""
+    credentials: ShortText
+    """Secret with the key token, which may write there. Locally, HF_TOKEN of the environment is used."""
+
+
 class Export(Api):
     """How the trained model is written for serving."""
 
@@ -67,6 +82,8 @@ class Export(Api):
     base lies and the digest of that; a base that earlier stages made lies beside it. Virtual tokens are always written
     so."""
     quantization: Literal["None", "FP8", "INT8", "INT4"] = "None"
+    push: Push | None = None
+    """Where the model goes once it passed its gates."""
 
 
 class Serving(Api):
@@ -205,6 +222,15 @@ class TrainingRunSpec(Api):
             ),
             "evaluation",
         ),
+        Rule(
+            "!has(self.export) || !has(self.export.push) || (has(self.evaluation) && has(self.evaluation.gates) && "
+            "self.evaluation.gates.exists(g, has(g.max) || has(g.min)))",
+            "push needs at least one gate with max or min: nothing is pushed that was not judged",
+            lambda self: (
+                self.export.push is None or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
+            ),
+            "export",
+        ),
     )
 
     model: Model
@@ -218,6 +244,9 @@ class TrainingRunSpec(Api):
     export: Export = Export()
     serving: Serving | None = None
     """Where a passing model goes live; left out, the run ends with the judged artifact."""
+    tracking: Tracking | None = None
+    """Trackers that are sent the curves and the verdict. It may be edited at any time: it decides nothing of the
+    model."""
     storage: Storage | None = None
     retention: Retention = Retention()
     suspend: bool = False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, Promote
+from slipway_core.lifecycle.draft import PUBLISHED
+from slipway_core.lifecycle.publication import STEP as PUBLISH
 from slipway_core.plan import ATTEMPTS_APART
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
@@ -54,10 +56,11 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
         return refused(run, was, refusal, now)
     words: dict[str, str] = {}
     for wanted in refusal.not_created:
-        words["Progressing"] = f"{wanted.step} cannot start: {refusal.message}"
+        shown = PUBLISHED if wanted.step == PUBLISH else "Progressing"
+        words[shown] = f"{wanted.step} cannot start: {refusal.message}"
     if refusal.not_promoted is not None:
         told = f"endpoint {refusal.not_promoted.endpoint} cannot be told to serve the model: {refusal.message}"
-        words = {"Live": told, "Progressing": told}
+        words |= {"Live": told, "Progressing": told}
     own = [
         condition.model_copy(update={"message": fit(words.get(condition.type, condition.message), CONDITION_LIMIT)})
         for condition in decision.status.conditions
@@ -65,7 +68,8 @@ def status_after(run: TrainingRun, decision: Decision, refusal: Refusal, now: da
     told_before = conditions.find(was.conditions, CONDITION)
     own += [told_before] if told_before is not None else []
     # As with a pod that cannot start: no step is at work, and the alert about runs that wait goes by the phase.
-    phase = Phase.PENDING if refusal.not_created else decision.status.phase
+    waits = any(wanted.step != PUBLISH for wanted in refusal.not_created)
+    phase = Phase.PENDING if waits else decision.status.phase
     update = {"stages": stages, "conditions": own, "phase": phase}
     return refused(run, decision.status.model_copy(update=update), refusal, now)
 

@@ -107,6 +107,7 @@ def attempt(
         else replace(
             found,
             job=_uid_of_job(objects),
+            progress=_outside(found.progress, claim),
             half_placed=half_placed,
             elsewhere=_elsewhere(objects, place),
             **_layout(objects.job),
@@ -180,9 +181,17 @@ def endpoint_view(manifest: Manifest | None) -> EndpointView | None:
 
 
 def outside_uri(uri: str, claim: str) -> str:
-    """Returns the name of an artifact outside of the pod that wrote it: `pvc://<claim>/<folder>/artifact`."""
+    """Returns the name of what lies in a workspace outside of the pod that wrote it: `pvc://<claim>/<folder>/…`."""
     inside = f"file://{WORKSPACE_MOUNT}/"
     return f"pvc://{claim}/{uri.removeprefix(inside)}" if uri.startswith(inside) else uri
+
+
+def _outside(progress: Progress | None, claim: str) -> Progress | None:
+    """Returns a progress whose links people outside of the pod can follow."""
+    if progress is None or not progress.links:
+        return progress
+    links = {name: outside_uri(link, claim) for name, link in progress.links.items()}
+    return progress.model_copy(update={"links": links})
 
 
 def _judge(
@@ -238,6 +247,7 @@ def _result(end: PodEnd, key: AttemptKey, claim: str) -> tuple[StepResult | None
         return None, str(error)
     if (result.step, result.attempt) != (key.step, key.number):
         return None, f"the process left the result of {result.step}, attempt {result.attempt}"
+    result = result.model_copy(update={"progress": _outside(result.progress, claim)})
     if result.artifact is not None:
         told = ArtifactStatus(uri=outside_uri(result.artifact.uri, claim), digest=result.artifact.digest)
         result = result.model_copy(update={"artifact": told})

@@ -336,7 +336,8 @@ class Plans:
 def _with_edits(plan: Plan, run: TrainingRun) -> Plan:
     """Returns a plan with what may be edited after planning: that is the resource's, and the digest leaves it out."""
     plan = plans.placed(plan, run.spec.compute)
-    return plan.model_copy(update={"serving": run.spec.serving, "retention": run.spec.retention})
+    edits = {"serving": run.spec.serving, "retention": run.spec.retention, "tracking": run.spec.tracking}
+    return plan.model_copy(update=edits)
 
 
 def check_place(run: TrainingRun, plan: Plan) -> None:

@@ -16,6 +16,8 @@ from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.draft import FOLDER_ADOPTED, Policy
 from slipway_core.lifecycle.observed import EndpointView, Observed
+from slipway_core.lifecycle.publication import STEP as PUBLISH
+from slipway_core.lifecycle.publication import is_under_way
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
@@ -180,7 +182,7 @@ class RunReconciler:
         if refused is not None:
             return soonest(decision.look_again, self._refused(run, refused.reason))
         self.world.waiting.leave(_key(run))
-        if status.phase.finished and _is_judgement_recorded(run, decision):
+        if status.phase.finished and not is_under_way(status) and _is_judgement_recorded(run, decision):
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
         recorded = None if _is_judgement_recorded(run, decision) else timedelta(0)
@@ -197,22 +199,28 @@ class RunReconciler:
     ) -> Refusal | None:
         """Applies a decision, up to what the cluster does not take. `jobs` gets the uid of what is created, by step."""
         owner = Owner.of(manifest)
-        created = 0
+        # What only tells of a verdict holds nothing back: it comes last.
+        needed = [wanted for wanted in decision.create if wanted.step != PUBLISH]
+        beside = [wanted for wanted in decision.create if wanted.step == PUBLISH]
+        promote = decision.promote
         try:
             for unwanted in decision.delete:
                 await self.attempts.stop(unwanted.step, unwanted.number, seen)
             await self.attempts.withdraw(decision.status, seen)
-            if decision.create:
+            if needed:
                 check_place(run, plan)
-            for wanted in decision.create:
+            for wanted in needed:
                 jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
-                created += 1
             if _is_judgement_recorded(run, decision):
                 await self.verdicts.keep(plan, decision.status, at_work=self.plans.has_read(plan.run.uid))
-                if decision.promote is not None:
-                    await self.promotion.tell(decision.promote, run, plan)
+                if promote is not None:
+                    await self.promotion.tell(promote, run, plan)
+                    promote = None
+            for wanted in beside:
+                jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
         except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
-            return Refusal(refusal.reason(error), str(error), decision.create[created:], decision.promote)
+            lacking = tuple(wanted for wanted in decision.create if wanted.step not in jobs)
+            return Refusal(refusal.reason(error), str(error), lacking, promote)
         return None
 
     def _beyond(self, run: TrainingRun) -> Blocker | None:

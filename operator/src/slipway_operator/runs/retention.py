@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from slipway_core import plan as plans
 from slipway_core.lifecycle.annotations import REMOVE_ANNOTATION
+from slipway_core.lifecycle.publication import is_under_way
 from slipway_core.plan import Plan
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
@@ -57,9 +58,10 @@ _PATIENCE = timedelta(minutes=10)
 
 
 def time_left(run: TrainingRun, now: datetime) -> timedelta | None:
-    """Returns how long a run is still kept; None for a run that is not finished, or that is kept for ever."""
+    """Returns how long a run is still kept; None for a run that is not finished, that is still published, or that is
+    kept for ever."""
     ttl, status = run.spec.retention.ttl_after_finished, run.status
-    if ttl is None or status is None or not status.phase.finished:
+    if ttl is None or status is None or not status.phase.finished or is_under_way(status):
         return None
     progressing = conditions.find(status.conditions, "Progressing")
     if progressing is None or progressing.status != "False":

@@ -7,7 +7,8 @@ from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
 
 from slipway.screen import view
-from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, StepState, StepStatus, Verdict
+from slipway.screen.conclusion import conclude
+from slipway_core.resources.status import EvaluationStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
 
 RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
 MISSING = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")
@@ -65,3 +66,31 @@ def test_what_is_known_of_the_live_version_s_training_is_shown(overlap, style):
     assert note is not None
     assert (note.plain, note.style) == ("so many", style)
     assert view.baseline_note(EvaluationStatus(number=1, verdict=Verdict.PASS)) is None
+
+
+def test_where_a_run_is_seen_is_shown_by_its_newest_step():
+    tensorboard, mlflow = {"tensorboard": "file:///w/tensorboard"}, {"mlflow": "http://mlflow/#/runs/1"}
+    steps = [
+        StepStatus(name="learn", state=StepState.SUCCEEDED, progress=Progress(links={**tensorboard, "mlflow": "old"})),
+        StepStatus(name="export", state=StepState.SUCCEEDED),
+        StepStatus(name="publish", state=StepState.SUCCEEDED, progress=Progress(links=mlflow)),
+    ]
+    found = view.places(RunStatus(phase=Phase.COMPLETED, stages=steps))
+    assert found == {"tensorboard": "tensorboard --logdir /w/tensorboard", **mlflow}
+    on_a_claim = Progress(links={"tensorboard": "pvc://claim/run/tensorboard"})
+    steps = [StepStatus(name="learn", state=StepState.RUNNING, progress=on_a_claim)]
+    assert view.places(RunStatus(stages=steps)) == {"tensorboard": "pvc://claim/run/tensorboard"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said"),
+    [("False", "PublishFailed", True), ("False", "NotPassed", False), ("True", "Published", False), (None, "", False)],
+)
+def test_the_last_words_say_what_others_could_not_be_told(status, reason, said):
+    own = [condition("Published", status, reason, "tracking.mlflow: away")] if status else []
+    out = io.StringIO()
+    conclude(
+        Console(file=out, width=200), "demo", RunStatus(phase=Phase.COMPLETED, conditions=own),
+        lambda *words: " ".join(words), say_where=lambda: None, say_live=lambda: None,
+    )  # fmt: skip
+    assert ("The verdict is not told everywhere: tracking.mlflow: away" in out.getvalue()) == said

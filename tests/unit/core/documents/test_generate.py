@@ -129,7 +129,6 @@ BROKEN = {
     "spec.stages[0].adapter": {
         "stages": [{"adapter": {"method": "Prefix"}, "memory": {"zeroStage": 3, "gradientCheckpointing": "Enabled"}}]
     },
-    "spec.export": {"export": {"mergeAdapter": False}},
     "spec.stages[0].data.validation": {
         "stages": [
             {
@@ -215,6 +214,12 @@ BROKEN = {
         "serving": {"endpoint": "a", "template": {"podAnnotations": {"kueue.x-k8s.io/queue-name": "q"}}}
     },
     "spec.export.quantization": {"export": {"quantization": "FP8"}},
+    "spec.export": {
+        "export": {"mergeAdapter": False, "push": {"uri": "hf://a/b", "credentials": "c"}},
+        "evaluation": {"gates": []},
+    },
+    "spec.tracking": {"tracking": {}},
+    "spec.tracking.mlflow.uri": {"tracking": {"mlflow": {"uri": "http://me:word@host", "experiment": "e"}}},
     "spec.storage": {"storage": {}},
     "spec.storage.uri": {"storage": {"uri": "s3://a/b"}},
     "spec.serving.template": {
@@ -305,6 +310,7 @@ def planned(spec, attempts=1):
         ({"compute": {"accelerator": "nvidia.com/gpu"}}, "spec.compute.accelerator"),
         ({"suspend": True}, None),
         ({"retention": {"keepArtifacts": 2}}, None),
+        ({"tracking": {"tensorboard": {}}}, None),
     ],
 )
 def test_a_planned_run_keeps_its_spec_but_for_what_may_change(change, field):

@@ -200,7 +200,7 @@ def test_an_override_mends_what_the_file_has_wrong():
         ("stages.sft.epochs=x", '--set stages.sft.epochs=x: spec.stages[1].epochs: "x" is text, and a number is '
          "expected; write it like epochs: 1"),
         ("foo.bar=1", "--set foo.bar=1: spec.foo: unknown field; known here: model, stages, compute, checkpoints, "
-         "retries, evaluation, export, serving, storage, retention, suspend"),
+         "retries, evaluation, export, serving, tracking, storage, retention, suspend"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_named_as_it_was_typed(assignment, problem):

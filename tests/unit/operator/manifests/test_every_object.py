@@ -53,7 +53,7 @@ def test_the_check_itself_sees_a_pod_that_is_not(break_it: Any) -> None:
 
 @given(
     run=resource_names | longest,
-    stage=(resource_names | longest).filter(lambda name: name not in ("prepare", "export", "evaluate")),
+    stage=(resource_names | longest).filter(lambda name: name not in ("prepare", "export", "evaluate", "publish")),
     endpoint=resource_names | longest,
     attempt=st.integers(1, 10_000),
 )

@@ -55,6 +55,15 @@ def test_the_result_is_that_of_rank_0_and_its_artifact_has_its_name_outside_of_t
     assert found.finished_at == datetime(2026, 1, 1, 12, 5, tzinfo=UTC)
 
 
+def test_where_a_run_is_seen_is_named_as_people_outside_of_the_pod_know_it():
+    links = {"tensorboard": "file:///workspace/demo-0b5e1a52/tensorboard", "mlflow": "http://mlflow/#/runs/1"}
+    outside = {**links, "tensorboard": "pvc://slipway-workspace/demo-0b5e1a52/tensorboard"}
+    ended = seen(a_job(ended="Complete"), a_pod(exit_code=0, message=a_result(progress={"links": links})))
+    assert ended.result.progress.links == outside
+    running = seen(a_job(), a_pod(), progress=Progress(step=3, links=links))
+    assert running.progress.links == outside
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

@@ -104,6 +104,17 @@ def test_what_prepare_has_fetched_is_its_progress(tmp_path: Path) -> None:
         reporter.close()
 
 
+def test_what_another_process_says_of_the_step_is_in_what_is_asked_for_and_not_in_the_steps_own_words() -> None:
+    def beside(progress: Progress) -> Progress:
+        return progress.model_copy(update={"links": {"tensorboard": "file:///x"}, "warning": "mlflow is away"})
+
+    reporter = Reporter("pretrain", out=io.StringIO(), beside=beside)
+    reporter.step(Progress(step=1, total=2))
+    asked = reporter.observed()
+    assert (asked.step, asked.links, asked.warning) == (1, {"tensorboard": "file:///x"}, "mlflow is away")
+    assert reporter.progress.links is None
+
+
 def test_a_taken_port_costs_the_figures_not_the_training() -> None:
     first = Reporter("a", out=io.StringIO())
     port = first.serve({"SLIPWAY_PROGRESS_PORT": "0"})

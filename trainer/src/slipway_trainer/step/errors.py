@@ -90,6 +90,18 @@ class BadExport(InputError):
     kind = "BadExport"
 
 
+class PublishRefused(InputError):
+    """A tracker or the hub takes nothing from us as we are."""
+
+    kind = "PublishRefused"
+
+
+class PublishFailed(StepFailure):
+    """A tracker or the hub could not be told; it may be otherwise at another time."""
+
+    kind = "PublishFailed"
+
+
 class OutOfMemory(StepFailure):
     """The machine or the accelerator has too little memory."""
 

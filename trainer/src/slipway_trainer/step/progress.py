@@ -53,9 +53,12 @@ class Reporter:
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         kept: Callable[[], int] | None = None,
+        beside: Callable[[Progress], Progress] | None = None,
     ) -> None:
-        """`kept` looks how many bytes a step without training steps has by now that the next attempt begins with."""
+        """`kept` looks how many bytes a step without training steps has by now that the next attempt begins with;
+        `beside` adds what another process says of the step. Both are asked when somebody asks for the progress."""
         self.stage = stage
+        self._beside = beside or (lambda progress: progress)
         self._look, self._looked_at, self._kept = kept, -1e9, 0
         self.progress = Progress()
         self.out = out or sys.stdout
@@ -92,10 +95,10 @@ class Reporter:
     def observed(self) -> Progress:
         """Returns the progress for whoever asks, with what the step keeps by now."""
         if self._look is None:
-            return self.progress
+            return self._beside(self.progress)
         if self.clock() - self._looked_at >= KEPT_SECONDS:
             self._looked_at, self._kept = self.clock(), self._look()
-        return self.progress.model_copy(update={"kept": self._kept})
+        return self._beside(self.progress.model_copy(update={"kept": self._kept}))
 
     def say(self, message: str | None) -> None:
         """Shows what goes on when it is not a step: loading, writing a checkpoint."""

@@ -23,6 +23,7 @@ from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tracking.following import told_with
 from slipway_trainer.training import (
     auto_settings,
     failures,
@@ -56,7 +57,8 @@ def train_stage(
 
     Raises LostPeers when another rank failed first, OutOfMemory, and what `Training.train` raises.
     """
-    reporter = Reporter(stage) if ranks.first else None
+    tracked = ws.stage(stage).tracking
+    reporter = Reporter(stage, beside=lambda progress: told_with(progress, tracked)) if ranks.first else None
     if reporter:
         reporter.serve()
     try:

@@ -68,6 +68,7 @@ class StepReport:
         self._write_metrics(
             {
                 "step": state.step,
+                "attempt": self.fence.attempt,
                 "epoch": round(state.epoch, 6),
                 "tokens": state.tokens,
                 "loss": state.loss,

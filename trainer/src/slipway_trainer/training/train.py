@@ -8,6 +8,8 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step.errors import OutOfMemory
+from slipway_trainer.tracking import choose
+from slipway_trainer.tracking.following import following
 from slipway_trainer.training import stage_output
 from slipway_trainer.training.launching import launch
 
@@ -23,6 +25,15 @@ def run(plan: Plan, ws: Workspace, *, stage: str, attempt: int) -> StepResult:
     done = stage_output.finished(ws.stage(stage), stage=stage, attempt=attempt)
     if done is not None:
         return done
+    if not launch.is_first(plan.compute):
+        choose.take_keys()
+        return _in_less_memory(plan, ws, stage, attempt)
+    with following(plan, ws, stage) as follower:
+        result = _in_less_memory(plan, ws, stage, attempt)
+    return result.model_copy(update={"progress": follower.beside(result.progress)}) if follower else result
+
+
+def _in_less_memory(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     while True:
         try:
             return _once(plan, ws, stage, attempt)

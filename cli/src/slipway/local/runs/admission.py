@@ -11,6 +11,7 @@ from pathlib import Path
 from slipway.local.state import RunFolder, State
 from slipway_core import plan as plans
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
+from slipway_core.lifecycle.publication import STEP as PUBLISH
 from slipway_core.plan import ExecutorDefaults, Plan
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.model import Scratch
@@ -103,8 +104,11 @@ def _empty(folder: RunFolder) -> None:
 
 
 def with_retry(run: TrainingRun, now: datetime) -> TrainingRun:
-    """Returns a failed run with its retries back, and any other run as it is."""
-    if run.status is None or run.status.phase is not Phase.FAILED:
+    """Returns a run that failed, or whose verdict could not be published, with its retries back, and any other run as
+    it is."""
+    published = run.status.step(PUBLISH) if run.status is not None else None
+    unpublished = published is not None and published.state is StepState.FAILED
+    if run.status is None or not (run.status.phase is Phase.FAILED or unpublished):
         return run
     annotations = {**run.metadata.annotations, RETRY_ANNOTATION: timestamp(now)}
     return run.model_copy(update={"metadata": run.metadata.model_copy(update={"annotations": annotations})})

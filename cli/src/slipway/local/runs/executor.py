@@ -22,6 +22,7 @@ from slipway_core.lifecycle.decision import Decision, Promote
 from slipway_core.lifecycle.draft import Policy
 from slipway_core.lifecycle.endpoint_claim import annotations_of, claim_on
 from slipway_core.lifecycle.observed import EndpointView, Observed
+from slipway_core.lifecycle.publication import is_under_way
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
@@ -69,7 +70,9 @@ class Executor:
         while True:
             decision, busy = self._pass()
             phase = decision.status.phase
-            if phase.finished or (phase is Phase.SUSPENDED and not busy):
+            # What is told of a verdict goes on beside the run; somebody who interrupts it waits for its process alone.
+            at_work = busy if self.interrupted else is_under_way(decision.status)
+            if (phase.finished and not at_work) or (phase is Phase.SUSPENDED and not busy):
                 return decision.status
             time.sleep(self.tick)
 

@@ -23,7 +23,8 @@ from slipway.screen.conclusion import conclude
 from slipway.target import bare_command
 from slipway_core.documents import loading
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION
-from slipway_core.resources.conditions import timestamp
+from slipway_core.lifecycle.draft import PUBLISHED
+from slipway_core.resources.conditions import find, timestamp
 from slipway_core.resources.status import Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
@@ -77,7 +78,8 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
     console = printing.console(error=as_json)
     before = admitted.run.status.phase if admitted.run.status else Phase.PENDING
     if not admitted.new and before.finished and before is not Phase.FAILED:
-        console.print(f"run {admitted.run.name} was done already ({before.value}); no step runs again", highlight=False)
+        again = "; no step runs again" if _is_published(admitted) else ""
+        console.print(f"run {admitted.run.name} was done already ({before.value}){again}", highlight=False)
     if not admitted.new and not before.finished:
         console.print(f"run {admitted.run.name} goes on where it was ({before.value})", highlight=False)
     with view.choose(console) as shown:
@@ -95,6 +97,13 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
         return _attend(console, state, status.endpoint.name)
     return exit_codes.of_run(status, admitted.folder.workspace(admitted.run))
+
+
+def _is_published(admitted: Admitted) -> bool:
+    """Whether nothing is left to be told of a run that is over."""
+    status = admitted.run.status
+    told = find(status.conditions, PUBLISHED) if status is not None else None
+    return not admitted.plan.publishes or (told is not None and (told.status == "True" or told.reason == "NotPassed"))
 
 
 @contextmanager

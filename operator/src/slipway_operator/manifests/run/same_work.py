@@ -16,7 +16,15 @@ from slipway_operator.manifests.pod import claims
 
 _FILLED_IN = frozenset({"apiVersion", "defaultMode", "recursiveReadOnly", "mountPropagation"})
 """Fields that the API server adds to those of a manifest, below `env`, `volumes` and `volumeMounts`."""
-_TOLD = frozenset({variables.HELD_OUT_DIGEST_VARIABLE, variables.ARTIFACT_DIGEST_VARIABLE, variables.GRACE_VARIABLE})
+_TOLD = frozenset(
+    {
+        variables.HELD_OUT_DIGEST_VARIABLE,
+        variables.ARTIFACT_DIGEST_VARIABLE,
+        variables.JUDGED_VARIABLE,
+        variables.TRACKING_VARIABLE,
+        variables.GRACE_VARIABLE,
+    }
+)
 """What a step is told of its inputs may stand in no record yet; what it found is held against the record later. Its
 grace period is the chart's of the time when it was made."""
 _OF_CONTAINER = ("command", "workingDir", "lifecycle")

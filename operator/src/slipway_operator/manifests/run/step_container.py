@@ -15,6 +15,7 @@ from slipway_operator.kube.manifest import Manifest
 from slipway_operator.kube.pod_http import PROGRESS_PORT
 from slipway_operator.manifests.pod import claims, credentials, environment, scratch
 from slipway_operator.manifests.pod.credentials import Source
+from slipway_operator.manifests.run import publishing_secrets
 from slipway_operator.manifests.run.plan_config_map import PLAN_KEY
 from slipway_operator.manifests.run.step_resources import step_resources
 from slipway_operator.manifests.run.workspace_folder import path_of
@@ -57,6 +58,7 @@ def step_container(
             *environment.values(_layout(plan, step)),
             *_rendezvous(plan, step, job),
             *secrets["env"],
+            *publishing_secrets.of(plan, step),
         ],
         "envFrom": secrets["envFrom"],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],

@@ -1,4 +1,4 @@
-"""The Job of one attempt of a step: prepare, a training stage, export or evaluate."""
+"""The Job of one attempt of a step: prepare, a training stage, export, evaluate or publish."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def step_resources(plan: Plan, step: str, settings: Settings) -> Manifest:
     trains = step not in FIXED_STEPS
     wanted = plan.compute.resources or settings.training.resources
     requests, limits = _quantities(wanted.requests, devices=trains), _quantities(wanted.limits, devices=trains)
-    accelerators = {"prepare": 0, "export": 0, "evaluate": 1}.get(step, plan.compute.processes_per_node)
+    accelerators = {"prepare": 0, "export": 0, "evaluate": 1, "publish": 0}.get(step, plan.compute.processes_per_node)
     if plan.accelerator is not None and accelerators:
         requests.pop(plan.accelerator, None)
         limits[plan.accelerator] = str(accelerators)

@@ -63,6 +63,12 @@ if behaviour in ("forever", "stubborn"):
         done = int(reached.read_text()) if reached.exists() else 0
         reached.write_text(str(done + 1))
         time.sleep(0.05)
+if step == "publish":
+    said = {
+        "verdict": json.loads(os.environ["SLIPWAY_JUDGED"])["verdict"],
+        "tracking": json.loads(os.environ["SLIPWAY_TRACKING"]),
+    }
+    (workspace / f"publish-{attempt}.told").write_text(json.dumps(said))
 if step == "prepare":
     leave(0, heldOutDigest="sha256:" + hashlib.sha256(b"held out").hexdigest())
 if step == "export":

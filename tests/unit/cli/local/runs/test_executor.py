@@ -84,6 +84,68 @@ def test_a_run_goes_through_all_its_steps(state, monkeypatch):
     assert executor.folder.status() == status, "what is shown is what is written"
 
 
+TRACKED = {"tracking": {"tensorboard": {}}, "export": {"push": {"uri": "hf://org/name", "credentials": "hub"}}}
+
+
+def told(executor, attempt=1):
+    """What the environment of publish said of the verdict and the trackers."""
+    return json.loads((executor.attempts.workspace.root / f"publish-{attempt}.told").read_text())
+
+
+def test_a_verdict_is_published_before_the_command_ends(state, monkeypatch):
+    executor = make(state, monkeypatch, run=a_run(serving=False, **TRACKED))
+    status = executor.work()
+    assert (status.phase, status.step("publish").state) == (Phase.COMPLETED, StepState.SUCCEEDED)
+    published = next(c for c in status.conditions if c.type == "Published")
+    assert (published.status, published.reason) == ("True", "Published")
+    assert told(executor) == {"verdict": "Pass", "tracking": {"tensorboard": {}}}
+
+
+def test_a_failed_gate_is_told_to_the_trackers(state, monkeypatch):
+    executor = make(state, monkeypatch, run=a_run(serving=False, **TRACKED), evaluate=["poor"])
+    status = executor.work()
+    assert (status.phase, status.step("publish").state) == (Phase.REJECTED, StepState.SUCCEEDED)
+    assert told(executor)["verdict"] == "Fail"
+
+
+def test_a_push_alone_of_a_model_that_failed_starts_nothing(state, monkeypatch):
+    run = a_run(serving=False, export=TRACKED["export"])
+    executor = make(state, monkeypatch, run=run, evaluate=["poor"])
+    assert executor.work().step("publish").attempt == 0
+
+
+def test_a_tracker_that_is_away_costs_a_condition_and_starting_again_tries_again(state, monkeypatch):
+    run = a_run(serving=False, retries=1, **TRACKED)
+    behaviour = {"publish": ["crash", "bad data", "work"]}
+    status = make(state, monkeypatch, run=run, **behaviour).work()
+    assert (status.phase, status.evaluation.verdict) == (Phase.COMPLETED, Verdict.PASS)
+    published = next(c for c in status.conditions if c.type == "Published")
+    assert (published.status, published.reason) == ("False", "PublishFailed")
+    assert status.step("publish").attempt == 2
+    status = make(state, monkeypatch, run=run, **behaviour).work()
+    assert next(c for c in status.conditions if c.type == "Published").status == "True"
+    assert (status.step("publish").attempt, status.step("evaluate").attempt) == (3, 1)
+
+
+def test_a_run_that_is_interrupted_while_it_is_published_ends_and_goes_on_later(state, monkeypatch):
+    run = a_run(serving=False, **TRACKED)
+    executor = make(state, monkeypatch, run=run, publish=["forever", "work"])
+    with at_work(executor) as (outcome, _):
+        pid = pid_of(executor, "publish")
+        executor.interrupt()
+    assert outcome[0].phase is Phase.COMPLETED
+    assert gone(pid)
+    status = make(state, monkeypatch, run=run, publish=["forever", "work"]).work()
+    assert status.step("publish").state is StepState.SUCCEEDED
+
+
+def test_a_tracker_may_be_named_after_the_end(state, monkeypatch):
+    make(state, monkeypatch, run=a_run(serving=False)).work()
+    executor = make(state, monkeypatch, run=a_run(serving=False, tracking={"tensorboard": {}}))
+    status = executor.work()
+    assert (status.step("learn").attempt, status.step("publish").state) == (1, StepState.SUCCEEDED)
+
+
 def test_starting_a_finished_run_again_starts_nothing(state, monkeypatch):
     make(state, monkeypatch).work()
     again = make(state, monkeypatch, prepare=["crash"])

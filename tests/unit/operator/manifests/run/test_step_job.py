@@ -8,13 +8,15 @@ import pytest
 from tests.unit.operator.manifests.samples import CLAIM, DIGEST, UID, a_job, a_plan, the_owner, variables
 
 from slipway_core.protocol import exit_codes
-from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.resources.training_run import Export
 from slipway_operator import names
 from slipway_operator.manifests.errors import ManifestError
-from slipway_operator.manifests.run import step_sources
+from slipway_operator.manifests.run import same_work, step_sources
 from slipway_operator.manifests.run.rendezvous_service import rendezvous_service
+from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.sub_paths import SCRIPT
+from slipway_operator.settings import Settings
 
 GPU = "nvidia.com/gpu"
 NUMBERS = {"SLIPWAY_NODES": "3", "SLIPWAY_PROCESSES_PER_NODE": "2"}
@@ -98,7 +100,8 @@ def test_one_node_starts_its_ranks_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "accelerators"), [("prepare", None), ("learn", "4"), ("export", None), ("evaluate", "1")]
+    ("step", "accelerators"),
+    [("prepare", None), ("learn", "4"), ("export", None), ("evaluate", "1"), ("publish", None)],
 )
 def test_accelerators_go_where_they_are_used(step: str, accelerators: str | None) -> None:
     plan = a_plan(accelerator=GPU, compute={"nodes": 2, "processesPerNode": 4})
@@ -201,6 +204,65 @@ def test_invariant_h_a_step_gets_the_secrets_that_it_needs(step: str, token: str
     found = variables(one).get("HF_TOKEN")
     assert found == ({"secretKeyRef": {"name": token, "key": "token"}} if token else None)
     assert [source["secretRef"]["name"] for source in one["envFrom"]] == stores
+
+
+PUBLISHED: dict[str, Any] = {
+    "tracking": {
+        "wandb": {"project": "p", "credentials": "wandb"},
+        "mlflow": {"uri": "http://mlflow", "experiment": "e", "credentials": "mlflow"},
+        "tensorboard": {},
+    },
+    "export": {"push": {"uri": "hf://org/name", "credentials": "writer"}},
+}
+TRACKERS = {
+    "WANDB_API_KEY": "wandb",
+    "MLFLOW_TRACKING_TOKEN": "mlflow",
+    "MLFLOW_TRACKING_USERNAME": "mlflow",
+    "MLFLOW_TRACKING_PASSWORD": "mlflow",
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "secrets"),
+    [
+        ("prepare", {}),
+        ("learn", TRACKERS),
+        ("export", {}),
+        ("evaluate", {}),
+        ("publish", {**TRACKERS, "HF_TOKEN": "writer"}),
+    ],
+)
+def test_invariant_h_trackers_and_a_push_give_their_keys_to_the_steps_that_speak_to_them(
+    step: str, secrets: dict[str, str]
+) -> None:
+    one = container(a_job(a_plan(**PUBLISHED), step))
+    found = {name: value["secretKeyRef"] for name, value in variables(one).items() if "secretKeyRef" in value}
+    assert {name: key["name"] for name, key in found.items()} == secrets
+    assert one["envFrom"] == []
+    assert all(key["optional"] for key in found.values()), "a Secret that is missing keeps no training from starting"
+    assert {name: key["key"] for name, key in found.items()} == {
+        name: "token" if name == "HF_TOKEN" else name for name in secrets
+    }
+
+
+def test_invariant_h_a_publish_step_reads_no_claim_but_the_runs_own_folder() -> None:
+    plan = a_plan(model={"from": "pvc://models/base"}, **PUBLISHED)
+    job = a_job(plan, "publish")
+    claims = [v["persistentVolumeClaim"]["claimName"] for v in job["spec"]["template"]["spec"]["volumes"]
+              if "persistentVolumeClaim" in v]  # fmt: skip
+    assert claims == [CLAIM]
+    assert "initContainers" not in job["spec"]["template"]["spec"]
+    assert container(job)["args"][0] == "publish"
+
+
+def test_a_job_that_was_told_another_verdict_or_tracker_does_the_same_work() -> None:
+    plan = a_plan(**PUBLISHED)
+    told = step_job(
+        plan, the_owner(plan), "publish", 1, settings=Settings(), claim=CLAIM,
+        inputs=Inputs(artifact=DIGEST, tracking="{}", judged="{}"),
+    )  # fmt: skip
+    assert {"SLIPWAY_TRACKING", "SLIPWAY_JUDGED"} <= variables(container(told)).keys()
+    assert same_work.difference(told, a_job(plan, "publish")) is None
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

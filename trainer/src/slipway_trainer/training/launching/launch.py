@@ -71,6 +71,11 @@ def layout(compute: Compute, environment: Mapping[str, str] = os.environ) -> Lay
     )
 
 
+def is_first(compute: Compute, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether rank 0 is on this node. Raises BadConfig where a number of the executor is none."""
+    return layout(compute, environment).node_rank == 0
+
+
 def _number(variable: str, planned: int, environment: Mapping[str, str]) -> int:
     said = environment.get(variable, str(planned))
     if not said.isdecimal() or int(said) < 1:

@@ -1,0 +1,110 @@
+"""A model that passed, in a repository of the hub: one commit for one digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.resources import uris
+from slipway_core.resources.training_run import Push
+from slipway_trainer.step.errors import BadArtifact, PublishFailed, PublishRefused
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+"""Files that an earlier model left there and that a later one would be loaded with."""
+
+
+def push(wanted: Push, folder: Path, digest: str | None) -> str:
+    """Pushes an artifact and returns the address of its commit. What is there already is not pushed again, and what
+    else is there (a README of somebody's, other files) stays, but weights that are not of this model go.
+
+    Args:
+        wanted: where to.
+        folder: of the artifact.
+        digest: that it must have, by the run's record.
+
+    Raises PublishRefused when the hub or the repository does not take it, PublishFailed when it may be otherwise at
+    another time, and BadArtifact when the folder holds another model.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+
+    # Its own protocol for large files asks other hosts, and holds gigabytes in memory.
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        manifest = artifact.verify(folder, digest)
+    except ArtifactError as error:
+        raise BadArtifact(str(error)) from None
+    repository, hub = uris.parse(wanted.uri).repository, HfApi()
+    with _in_our_words(wanted.uri):
+        hub.create_repo(repository, private=wanted.private, exist_ok=True)
+        info = hub.model_info(repository)
+        if wanted.private and info.private is False:
+            raise PublishRefused(
+                f"export.push.uri: {wanted.uri} is a repository that everybody sees, and export.push.private is true: "
+                "make the repository private, name another one, or set private: false"
+            )
+        additions = [CommitOperationAdd(name, folder / name) for name in [*manifest.files, artifact.MANIFEST]]
+        for one in additions:
+            _check(one, manifest, folder)
+        there = {sibling.rfilename for sibling in info.siblings or []}
+        stale = [CommitOperationDelete(name) for name in sorted(there - manifest.files.keys()) if _is_weight(name)]
+        commit = hub.create_commit(
+            repository,
+            [*additions, *stale],
+            commit_message=f"{manifest.run}: {manifest.digest}",
+            commit_description=f"Slipway run {manifest.run}\nmodel {manifest.digest}\nplan {manifest.plan_digest}",
+        )
+    return str(commit.commit_url)
+
+
+def _is_weight(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _WEIGHTS)
+
+
+def _check(addition: Any, manifest: Manifest, folder: Path) -> None:
+    """Others can write in a workspace: what is sent is what was judged."""
+    entry = manifest.files.get(addition.path_in_repo)
+    if entry is not None and addition.upload_info.sha256.hex() != entry.sha256:
+        raise BadArtifact(f"{folder / addition.path_in_repo}: was changed while it was pushed")
+
+
+@contextmanager
+def _in_our_words(uri: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    give = (
+        "It needs HF_TOKEN in the environment, which may write there; on a cluster the key `token` of the Secret that "
+        "export.push.credentials names"
+    )
+    try:
+        yield
+    except (PublishRefused, BadArtifact):
+        raise
+    except LocalTokenNotFoundError:
+        raise PublishRefused(f"export.push.uri: {uri}: there is no token. {give}") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        said = _first(error)
+        if status in (401, 403, 404):
+            none = "" if os.environ.get("HF_TOKEN") else " (there is no HF_TOKEN)"
+            raise PublishRefused(
+                f"export.push.uri: {uri}: the hub does not let us write{none}: {said}. {give}"
+            ) from None
+        if status in (408, 429) or status >= 500:
+            raise PublishFailed(f"export.push.uri: {uri}: the hub does not take it now: {said}") from None
+        raise PublishRefused(f"export.push.uri: {uri}: the hub does not take it: {said}") from None
+    except Exception as error:
+        raise PublishFailed(
+            f"export.push.uri: {uri}: the hub does not answer: {_first(error)}. Check the network and HF_ENDPOINT, if "
+            "it is set"
+        ) from None
+
+
+def _first(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300].rstrip(".") or type(error).__name__
