@@ -1,4 +1,5 @@
-"""How fast Slipway trains on short documents, beside a plain transformers Trainer and TRL's SFTTrainer with packing.
+"""How fast Slipway trains on short documents, beside a plain transformers Trainer, TRL's SFTTrainer with packing, and a
+bare torch loop.
 
     make bench                     # or: python bench/train_throughput.py [--rounds 3] [--without-trl]
 
@@ -8,6 +9,8 @@ documents, 8 rows a step, at most 512 tokens a row:
 - slipway: `slipway-trainer train` as a run starts it: rows packed by best fit decreasing, whose documents do not see
   each other
 - padded: transformers' Trainer, every document a row, padded to 512
+- bare: a torch loop by hand, on the very batches of slipway with the same attention: transformers' Llama, all logits,
+  torch's cross entropy and AdamW, and nothing else; no checkpoint, no metrics
 - trl: SFTTrainer(packing=True, packing_strategy="bfd"), in a virtual environment of its own
 
 What counts is real tokens (no padding) per CPU-second of the training loop, model loading left out: wall clock on a
@@ -20,6 +23,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -31,7 +35,7 @@ from typing import Any
 DOCUMENTS = 4000
 MAX_LENGTH = 512
 ROWS = 8
-STEPS = {"slipway": 40, "padded": 40, "trl": 20}
+STEPS = {"slipway": 40, "padded": 40, "bare": 40, "trl": 20}
 """Optimizer steps that are timed. A padded step holds eight documents, so this is less data for it."""
 RATE = 5e-4
 TRL = "trl==1.16.0"
@@ -48,12 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-trl", action="store_true")
-    parser.add_argument("--child", choices=["slipway", "padded", "trl"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=list(STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        measure = {"slipway": slipway, "padded": padded, "trl": trl}[options.child]
-        print("RESULT " + json.dumps(measure(options.folder)), flush=True)
+        measure = {"slipway": slipway, "padded": padded, "bare": bare, "trl": trl}[options.child]
+        result = measure(options.folder)
+        result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print("RESULT " + json.dumps(result), flush=True)
         return
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
         compare(Path(folder), options.rounds, with_trl=not options.without_trl)
@@ -62,26 +68,30 @@ def main() -> None:
 def compare(folder: Path, rounds: int, *, with_trl: bool) -> None:
     shape = make_data(folder)
     print(f"{shape['documents']} documents, {shape['tokens']} tokens, {shape['mean']:.0f} a document; 1 thread, fp32")
-    pythons = {"slipway": sys.executable, "padded": sys.executable}
+    pythons = dict.fromkeys(("slipway", "bare", "padded"), sys.executable)
     if with_trl:
         pythons["trl"] = trl_python()
     figures: dict[str, list[float]] = {name: [] for name in pythons}
+    peaks: dict[str, float] = {}
     for number in range(1, rounds + 1):
         for name, python in pythons.items():
             result = run_child(python, name, folder)
             speed = result["tokens"] / result["cpu_seconds"]
             figures[name].append(speed)
+            peaks[name] = max(peaks.get(name, 0.0), result["peak"])
             print(
                 f"round {number}  {name:8} {speed:8,.0f} tokens per CPU-second, loss {result['loss']:.3f}", flush=True
             )
     middle = {name: median(values) for name, values in figures.items()}
     print(
-        f"\n| trainer | real tokens per CPU-second, median of {rounds} (lowest to highest) | slipway is |"
-        "\n|---|---|---|"
+        f"\n| trainer | real tokens per CPU-second, median of {rounds} (lowest to highest) | slipway is "
+        "| peak memory, MiB |"
+        "\n|---|---|---|---|"
     )
     for name, values in figures.items():
-        ratio = "" if name == "slipway" else f"{middle['slipway'] / middle[name]:.1f} times as fast"
-        print(f"| {name} | {middle[name]:,.0f} ({min(values):,.0f} to {max(values):,.0f}) | {ratio} |")
+        ratio = "" if name == "slipway" else f"{middle['slipway'] / middle[name]:.2f} times as fast"
+        spread = f"{min(values):,.0f} to {max(values):,.0f}"
+        print(f"| {name} | {middle[name]:,.0f} ({spread}) | {ratio} | {peaks[name]:,.0f} |")
 
 
 def make_data(folder: Path) -> dict[str, Any]:
@@ -182,6 +192,49 @@ def slipway(folder: Path) -> dict[str, float]:
     loop.Training.train = timed  # type: ignore[method-assign]
     result = train.run(plans.load(ws.plan.read_text()), ws, stage="bench", attempt=1)
     return {"tokens": result.metrics["tokens"], "cpu_seconds": taken[0], "loss": result.metrics["loss"]}
+
+
+def bare(folder: Path) -> dict[str, float]:
+    import torch
+    from torch.nn import functional
+
+    from slipway_core import plan as plans
+    from slipway_core.protocol.workspace import Workspace
+    from slipway_trainer.batches import mixed_rows, row_stream
+    from slipway_trainer.batches.shards import Shards
+    from slipway_trainer.model import document_attention
+    from slipway_trainer.tokens import tokenizer
+    from slipway_trainer.training.micro_batches import Windows
+    from slipway_trainer.training.process_group import Ranks
+
+    ws = Workspace(folder / "workspace")
+    stage = plans.load(ws.plan.read_text()).stage("bench")
+    shards = Shards.open(ws.stage("bench").data("train"))
+    stream = mixed_rows.of_stage(stage, shards, shards.mixture)
+    pad = int(tokenizer.load(ws).pad_token_id)  # type: ignore[arg-type]
+    windows = Windows(shards, stream, row_stream.extent(stage, stream), MAX_LENGTH, ROWS, True, pad, Ranks())
+    steps = [windows.of_step(step) for step in range(STEPS["bare"])]
+    model = _model().train()
+    document_attention.register()
+    model.set_attn_implementation(document_attention.CALLS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    loss, started = 0.0, time.process_time()
+    for window in steps:
+        (batch,) = window.batches
+        logits = model(
+            input_ids=batch.input_ids.view(1, -1),
+            position_ids=batch.position_ids.view(1, -1),
+            document_lengths=list(batch.lengths),
+            use_cache=False,
+        ).logits[0]
+        summed = functional.cross_entropy(logits[batch.predicting], batch.targets)
+        summed.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = float(summed.detach())
+    taken = time.process_time() - started
+    return {"tokens": sum(window.tokens for window in steps), "cpu_seconds": taken, "loss": loss}
 
 
 def padded(folder: Path) -> dict[str, float]:
