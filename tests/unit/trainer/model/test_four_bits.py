@@ -120,7 +120,8 @@ def test_they_are_counted_at_what_they_take() -> None:
     )
     assert model_size.of_model(add_adapter(quantized(), stage(), ["q_proj"]), stage()) == planned
     whole = replace(planned, four_bit_weights=0)
-    saved = memory.state_bytes(whole, "BF16", 0, 1) - memory.state_bytes(planned, "BF16", 0, 1)
+    adamw = stage().optimizer
+    saved = memory.state_bytes(whole, "BF16", 0, 1, adamw) - memory.state_bytes(planned, "BF16", 0, 1, adamw)
     assert saved / expected == pytest.approx(2 - 0.516, abs=1e-3)
 
 
