@@ -61,6 +61,7 @@ class Checkpoints:
         self.log = log
         self._writing: _Writing | None = None
         self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._copy = checkpoint_files.HostCopy()
 
     def clean(self) -> None:
         """Removes what an attempt that was killed left half written."""
@@ -91,7 +92,7 @@ class Checkpoints:
         held: dict[str, Any] = {}
 
         def prepare() -> None:
-            held.update(checkpoint_files.snapshot(self._of_rank(engine)))
+            held.update(self._copy.of(self._of_rank(engine)))
             self._fresh(temporary)
 
         self._together(prepare, state.step, temporary)
@@ -204,8 +205,8 @@ class Checkpoints:
 
 
 def _write(held: dict[str, Any], temporary: Path) -> dict[str, FileEntry]:
-    """Writes the files of a rank, and frees each when it is on the disk."""
-    return {name: checkpoint_files.write(temporary / name, held.pop(name)) for name in list(held)}
+    """Writes the files of a rank."""
+    return {name: checkpoint_files.write(temporary / name, value) for name, value in held.items()}
 
 
 def _set_aside(path: Path) -> None:

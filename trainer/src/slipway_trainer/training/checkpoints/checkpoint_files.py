@@ -88,30 +88,42 @@ def write_text(path: Path, text: str) -> FileEntry:
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def snapshot(value: Any) -> Any:
-    """Returns a copy in the host's memory, which nothing that is trained from here on changes.
+class HostCopy:
+    """A copy in the host's memory, which nothing that is trained from there on changes; the next one takes its place.
 
-    Every tensor is as large as it says: torch saves the whole buffer of which it is a view.
+    The memory is kept: to get it anew takes several times as long as to fill it, and a GPU fills by itself only what
+    was pinned.
     """
-    copied = _copied(value)
-    if torch.cuda.is_available():
-        # Copies from a GPU go on by themselves until then.
-        torch.cuda.synchronize()
-    return copied
 
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, ...], torch.Tensor] = {}
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        found = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
-        return found.copy_(value.detach(), non_blocking=True)
-    if isinstance(value, dict):
-        return type(value)((key, _copied(item)) for key, item in value.items())
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    if type(value) is tuple:
-        return tuple(_copied(item) for item in value)
-    # DeepSpeed's loss scaler is an object that changes as it goes.
-    return copy.deepcopy(value)
+    def of(self, value: Any) -> Any:
+        """Returns a copy, whose tensors are those of the copy before where they are as large.
+
+        Every tensor has a buffer of its own: torch saves all of a buffer of which one is a view.
+        """
+        copied = self._copied(value, ())
+        if torch.cuda.is_available():
+            # Copies from a GPU go on by themselves until then.
+            torch.cuda.synchronize()
+        return copied
+
+    def _copied(self, value: Any, place: tuple[str, ...]) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._buffer(value, place).copy_(value.detach(), non_blocking=True)
+        if isinstance(value, dict):
+            return type(value)((key, self._copied(item, (*place, str(key)))) for key, item in value.items())
+        if isinstance(value, list | tuple) and type(value) in (list, tuple):
+            return type(value)(self._copied(item, (*place, str(index))) for index, item in enumerate(value))
+        # DeepSpeed's loss scaler is an object that changes as it goes.
+        return copy.deepcopy(value)
+
+    def _buffer(self, like: torch.Tensor, place: tuple[str, ...]) -> torch.Tensor:
+        found = self._buffers.get(place)
+        if found is None or (found.shape, found.dtype) != (like.shape, like.dtype):
+            found = self._buffers[place] = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        return found
 
 
 def read(path: Path) -> Any:
