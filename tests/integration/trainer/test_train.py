@@ -577,7 +577,7 @@ def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
 def rising(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
     """Measures these validation losses, one after the other."""
     left = iter(losses)
-    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.loss", lambda *_: next(left))
+    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.figures", lambda *_: [next(left)])
 
 
 def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
