@@ -90,6 +90,15 @@ def test_select_best_takes_the_highest_accuracy_and_of_equals_the_lowest_loss() 
     assert not TrainState(validation_loss=0.6, best_loss=0.5).is_better
 
 
+def test_a_stage_ends_with_the_weights_of_the_highest_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([[0.6, 0.1, 0.5], [0.7, 0.1, 0.9], [0.4, 0.1, 0.8]])
+    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.figures", lambda *_: next(measured))
+    data = {"validation": {"fraction": 0.25, "everySteps": 2}}
+    result = make(tmp_path, PREFER | {"select": "Best", "data": data}, **EVERY_STEP).train()
+    figures = ("selected_step", "validation_accuracy", "validation_loss")
+    assert [result.metrics[name] for name in figures] == [4, 0.9, 0.7]
+
+
 def two_ranks(*runs: Training) -> None:
     """Trains runs with two processes."""
     script = Path(__file__).with_name("two_ranks.py")

@@ -648,7 +648,7 @@ def test_a_best_checkpoint_that_is_gone_is_replaced_by_the_best_of_what_comes(
     result = run.train(attempt=2)
     assert result.metrics["selected_step"] == 8
     told = capsys.readouterr().out
-    assert "the checkpoint of step 4, which had the lowest validation loss (3.0), is not there any more" in told
+    assert "the checkpoint of step 4, which was the best (validation loss 3.0), is not there any more" in told
 
 
 def test_a_stop_with_a_full_disk_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
