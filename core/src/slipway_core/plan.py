@@ -22,6 +22,7 @@ from slipway_core.resources.compute import PLACEMENT, Compute
 from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
+from slipway_core.resources.preference import Preference
 from slipway_core.resources.stage import PROMPT_METHODS, Batch, Stage
 from slipway_core.resources.tracking import Tracking
 from slipway_core.resources.training_run import Checkpoints, Export, Retention, Serving, Storage, TrainingRun
@@ -392,6 +393,8 @@ def _filled(stage: Stage) -> Stage:
         update["data"] = stage.data.model_copy(update=data)
     if stage.adapter is not None and stage.adapter.method == "None":
         update["adapter"] = None
+    if stage.objective == "Preference":
+        update["preference"] = (stage.preference or Preference()).filled()
     return stage.model_copy(update=update)
 
 

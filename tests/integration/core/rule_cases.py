@@ -163,6 +163,36 @@ RUN_CASES = (
     ),
     Case(
         "Stage",
+        "a pair of answers cannot be cut",
+        ("stages.learn.tooLong=Truncate", "stages.learn.objective=Preference"),
+        ("stages.learn.tooLong=Drop", "stages.learn.objective=Preference"),
+    ),
+    Case(
+        "Stage",
+        "preference is of pairs of answers",
+        ("stages.learn.preference={loss: DPO}", "stages.learn.objective=Chat"),
+        ("stages.learn.preference={loss: DPO}", "stages.learn.objective=Preference"),
+    ),
+    Case(
+        "Stage",
+        "labelSmoothing is of targets",
+        ("stages.learn.labelSmoothing=0.1", "stages.learn.objective=Preference"),
+        ("stages.learn.labelSmoothing=0", "stages.learn.objective=Preference"),
+    ),
+    Case(
+        "Stage",
+        "virtual tokens are not trained by preferences",
+        ("stages.learn.adapter={method: PTuning}", "stages.learn.objective=Preference"),
+        ("stages.learn.adapter={method: DoRA}", "stages.learn.objective=Preference"),
+    ),
+    Case(
+        "Preference",
+        "gamma is SimPO's margin",
+        ("stages.learn.preference={gamma: 1}", "stages.learn.objective=Preference"),
+        ("stages.learn.preference={loss: SimPO, gamma: 1}", "stages.learn.objective=Preference"),
+    ),
+    Case(
+        "Stage",
         "only conversations have answers",
         ("stages.learn.learn=LastAnswer",),
         ("stages.learn.learn=LastAnswer", "stages.learn.objective=Chat"),

@@ -35,9 +35,9 @@ def train(run: Training, optimizers: Optimizers) -> tuple[list[float], dict[str,
         for batch in window.batches:
             logits = model(input_ids=batch.input_ids).logits
             summed = functional.cross_entropy(logits.flatten(0, 1)[batch.predicting], batch.targets, reduction="sum")
-            (summed / window.targets).backward()
+            (summed / window.counted).backward()
             nats += float(summed)
-        losses.append(nats / window.targets)
+        losses.append(nats / window.counted)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.max_grad_norm)
         for optimizer in made:
             for group in optimizer.param_groups:

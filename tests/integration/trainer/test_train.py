@@ -577,7 +577,7 @@ def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
 def rising(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
     """Measures these validation losses, one after the other."""
     left = iter(losses)
-    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.loss", lambda *_: next(left))
+    monkeypatch.setattr("slipway_trainer.training.validation.ValidationSet.figures", lambda *_: [next(left)])
 
 
 def test_select_best_ends_with_the_weights_of_the_lowest_validation_loss(
@@ -648,7 +648,7 @@ def test_a_best_checkpoint_that_is_gone_is_replaced_by_the_best_of_what_comes(
     result = run.train(attempt=2)
     assert result.metrics["selected_step"] == 8
     told = capsys.readouterr().out
-    assert "the checkpoint of step 4, which had the lowest validation loss (3.0), is not there any more" in told
+    assert "the checkpoint of step 4, which was the best (validation loss 3.0), is not there any more" in told
 
 
 def test_a_stop_with_a_full_disk_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

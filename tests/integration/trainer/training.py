@@ -98,9 +98,11 @@ def make(
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(documents)))
     chats = folder / "chat.jsonl"
     chats.write_text("".join(json.dumps(_chat(n)) + "\n" for n in range(24)))
+    pairs = folder / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(pair(n)) + "\n" for n in range(24)))
     described = []
     for stage in stages or (PRETRAIN,):
-        uri = f"file://{chats if stage.get('objective') == 'Chat' else data}"
+        uri = f"file://{ {'Chat': chats, 'Preference': pairs}.get(stage.get('objective', ''), data) }"
         settings = dict(stage)
         given = settings.pop("data", {})
         described.append(settings | {"data": {"train": [{"uri": uri}]} | given})
@@ -114,6 +116,16 @@ def make(
     workspace.plan.write_text(plan.to_json())
     prepare.run(plan, workspace, attempt=1, workers=1, say=lambda _: None)
     return Training(plan, workspace)
+
+
+def pair(number: int) -> dict[str, Any]:
+    """A question of which the answer that begins with its word is preferred."""
+    subject, other = WORDS[number % len(WORDS)], WORDS[number * 5 % len(WORDS)]
+    return {
+        "prompt": f"say {subject} {number}",
+        "chosen": f"{subject} {other}",
+        "rejected": f"without {other} and {WORDS[number * 7 % len(WORDS)]}",
+    }
 
 
 def _chat(number: int) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def _unended(evidence: Evidence, generation: Mapping[str, Any]) -> Iterator[Find
     reasons: Mapping[str, int] = generation.get("finish_reasons", {})
     total, cut = sum(reasons.values()), reasons.get("length", 0)
     if total and cut / total > CUT:
-        chat = any(stage.objective == "Chat" for stage in evidence.run.spec.stages)
+        chat = any(stage.objective != "CausalLM" for stage in evidence.run.spec.stages)
         figure = f"{cut} of {total} answers reach {generation.get('max_new_tokens')} tokens without an end of turn"
         fix = (
             "raise evaluation.maxNewTokens, or train the Chat stage longer"

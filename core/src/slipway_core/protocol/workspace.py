@@ -227,6 +227,11 @@ class StageFolder:
         return self.root / "tracking.json"
 
     @property
+    def reference(self) -> Path:
+        """Of a stage that learns preferences: what the model that it began with says of its pairs."""
+        return self.root / "reference.npz"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -121,7 +121,8 @@ class StageData(Api):
     )
 
     train: Annotated[list[DataSource], Field(min_length=1, max_length=64)]
-    """Training data: texts for CausalLM, conversations for Chat, in any of the forms that docs/data.md lists.
+    """Training data: texts for CausalLM, conversations for Chat, pairs of answers for Preference, in any of the forms
+    that docs/data.md lists.
 
     Fields that nothing asks for are the user's own, and named by prepare. One that would change what is rendered or
     learned and is not used yet, such as a picture or a weight of a half, is refused."""

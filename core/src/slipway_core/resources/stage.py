@@ -9,6 +9,7 @@ from pydantic import Field
 from slipway_core.resources.api import Api, Name, Rule
 from slipway_core.resources.data import StageData
 from slipway_core.resources.optimizer import Optimizer
+from slipway_core.resources.preference import Preference
 
 FIXED_STEPS: tuple[str, ...] = ("prepare", "export", "evaluate", "publish")
 """Steps that a run has beside its training stages, the last one where something is to be published; a stage cannot be
@@ -161,6 +162,35 @@ class Stage(Api):
             "tooLong",
         ),
         Rule(
+            "!has(self.tooLong) || self.tooLong in ['Auto', 'Drop', 'Refuse'] || !has(self.objective) || "
+            "self.objective != 'Preference'",
+            "a pair of answers cannot be cut: half an answer is not what was preferred. Use Auto, Drop or Refuse",
+            lambda self: self.too_long in ("Auto", "Drop", "Refuse") or self.objective != "Preference",
+            "tooLong",
+        ),
+        Rule(
+            "!has(self.preference) || (has(self.objective) && self.objective == 'Preference')",
+            "preference is of pairs of answers: it needs objective: Preference",
+            lambda self: self.preference is None or self.objective == "Preference",
+            "preference",
+        ),
+        Rule(
+            "!has(self.labelSmoothing) || self.labelSmoothing == 0.0 || !has(self.objective) || "
+            "self.objective != 'Preference'",
+            "labelSmoothing is of targets, and a preference has none: leave it out with objective: Preference",
+            lambda self: self.label_smoothing == 0 or self.objective != "Preference",
+            "labelSmoothing",
+        ),
+        Rule(
+            "!has(self.objective) || self.objective != 'Preference' || !has(self.adapter) || "
+            "!has(self.adapter.method) || !(self.adapter.method in ['Prefix', 'PromptTuning', 'PTuning'])",
+            "virtual tokens are not trained by preferences: use LoRA, DoRA or QLoRA, or no adapter",
+            lambda self: (
+                self.objective != "Preference" or self.adapter is None or self.adapter.method not in PROMPT_METHODS
+            ),
+            "adapter",
+        ),
+        Rule(
             "!has(self.learn) || self.learn == 'AllAnswers' || (has(self.objective) && self.objective == 'Chat')",
             "only conversations have answers: LastAnswer needs objective: Chat",
             lambda self: self.learn == "AllAnswers" or self.objective == "Chat",
@@ -221,22 +251,27 @@ class Stage(Api):
 
     name: Name
     """Names the stage in status, logs and the workspace; the same name is not given twice."""
-    objective: Literal["CausalLM", "Chat"] = "CausalLM"
-    """CausalLM learns every token of a text, Chat the assistant's tokens of a conversation."""
+    objective: Literal["CausalLM", "Chat", "Preference"] = "CausalLM"
+    """CausalLM learns every token of a text, Chat the assistant's tokens of a conversation, Preference which of two
+    answers is the better one."""
+    preference: Preference | None = None
+    """How Preference learns; DPO when left out."""
     learn: Literal["AllAnswers", "LastAnswer"] = "AllAnswers"
     """Which answers of a conversation are learned; what a row itself takes out, by weight or train, never is."""
     too_long: TooLong = "Auto"
-    """What becomes of a row longer than maxLength. Auto splits texts, and ends conversations with the last answer that
-    fits. Truncate ends texts at maxLength, Drop leaves the row out, Refuse ends the run. All of it is counted."""
+    """What becomes of a row longer than maxLength. Auto splits texts, ends conversations with the last answer that
+    fits, and leaves pairs of answers out. Truncate ends texts at maxLength, Drop leaves the row out, Refuse ends the
+    run. All of it is counted."""
     data: StageData
     seed: int = Field(default=0, ge=0, lt=1 << 31)
     """Makes the order of the data, the dropout and the new weights."""
     select: Literal["Last", "Best"] = "Last"
     """Which weights the stage ends with: the last, or those with the lowest validation loss of which there is a
-    checkpoint."""
+    checkpoint; of Preference with the highest validation accuracy, and of equals the lowest loss."""
     early_stop: EarlyStop | None = None
     max_length: int = Field(default=512, ge=8, le=1048576)
-    """Tokens of a packed row. tooLong says what becomes of what is longer."""
+    """Tokens of a packed row. tooLong says what becomes of what is longer. A pair of answers, each behind its prompt,
+    stands in one row."""
     epochs: float | None = Field(default=None, gt=0, le=100000)
     """Passes over the data; 1 when epochs, steps and tokens are left out."""
     steps: int | None = Field(default=None, ge=1)

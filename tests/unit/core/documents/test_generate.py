@@ -117,6 +117,9 @@ BROKEN = {
     "spec.stages[0]": {"stages": [{"epochs": 1, "steps": 2}]},
     "spec.stages[0].name": {"stages": [{"name": "export"}]},
     "spec.stages[0].tooLong": {"stages": [{"tooLong": "Split", "objective": "Chat"}]},
+    "spec.stages[0].preference": {"stages": [{"preference": {"loss": "DPO"}}]},
+    "spec.stages[0].preference.gamma": {"stages": [{"objective": "Preference", "preference": {"gamma": 1.0}}]},
+    "spec.stages[0].labelSmoothing": {"stages": [{"objective": "Preference", "labelSmoothing": 0.1}]},
     "spec.stages[0].learn": {"stages": [{"learn": "LastAnswer"}]},
     "spec.stages[0].select": {"stages": [{"select": "Best"}]},
     "spec.stages[0].batch": {"stages": [{"batch": {"tokens": 1, "sequences": 1}}]},
@@ -127,7 +130,14 @@ BROKEN = {
     "spec.stages[1].adapter.method": {"stages": [{}, {"name": "b", "adapter": {"virtualTokens": 8}}]},
     "spec.stages[0].adapter.encoderHiddenSize": {"stages": [{"adapter": {"method": "Prefix", "encoderHiddenSize": 8}}]},
     "spec.stages[0].adapter": {
-        "stages": [{"adapter": {"method": "Prefix"}, "memory": {"zeroStage": 3, "gradientCheckpointing": "Enabled"}}]
+        "stages": [
+            {
+                "objective": "Preference",
+                "tooLong": "Truncate",
+                "adapter": {"method": "Prefix"},
+                "memory": {"zeroStage": 3, "gradientCheckpointing": "Enabled"},
+            }
+        ]
     },
     "spec.stages[0].data.validation": {
         "stages": [

@@ -18,6 +18,11 @@ class Documents:
     def lengths(self):
         return np.array([len(tokens) for tokens in self.tokens])
 
+    chosen = None
+
+    def texts(self, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.document(index)]
+
     def document(self, index):
         return np.array(self.tokens[index], np.uint16), np.array(self.learned[index])
 

@@ -192,9 +192,9 @@ def test_a_row_that_may_be_two_things_is_read_as_its_source_says(tmp_path):
 
 REFUSED = [
     ([{"messages": TURNS}, {"question": "a", "answer": "b"}], "2: the row is QuestionAnswer and line 1 is Messages"),
-    ([{"chosen": "a", "rejected": "b", "prompt": "c"}], "1: the rows are preferences .* no objective learns yet"),
+    ([{"chosen": "a", "rejected": "b", "prompt": "c"}], "1: the rows are preferences .* objective: Preference learns"),
     ([{"conversations": [{"from": "human", "value": "a"}], "chosen": {"from": "gpt", "value": "b"},
-       "rejected": {"from": "gpt", "value": "c"}}], "1: the rows are preferences .* no objective learns yet"),
+       "rejected": {"from": "gpt", "value": "c"}}], "1: the rows are preferences .* objective: Preference learns from"),
     ([{"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "reasoning", "value": "so"}]}]}],
      'content of turn 2 .assistant. has a part of type "reasoning". Write it into reasoning_content of the turn'),
     ([{"messages": [{"role": "user", "content": [{"type": "text"}]}, TURNS[1]]}],
@@ -265,7 +265,7 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
         tmp_path,
         {"prompt": "a", "chosen": "b", "rejected": "c"},
         {"chosen": TURNS, "rejected": [TURNS[0], {"role": "assistant", "content": "c"}]},
-        parse=rows.preferences,
+        parse=rows.pairs,
     )
     seen = (Turn("user", "a", learned=False),)
     assert [(row.prompt, row.chosen, row.rejected) for row in found] == [
@@ -276,7 +276,7 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
     (other,) = read(
         tmp_path,
         {"conversations": asked, "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"}},
-        parse=rows.preferences,
+        parse=rows.pairs,
     )
     assert (other.prompt, other.chosen, other.rejected) == (seen, (ANSWER,), (Turn("assistant", "c"),))
     for row, message in (
@@ -287,7 +287,7 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
         ({"prompt": "p", "chosen": TURNS[:1], "rejected": "b"}, "chosen does not end with the assistant's turn"),
     ):
         with pytest.raises(BadData, match=message):
-            read(tmp_path, row, parse=rows.preferences)
+            read(tmp_path, row, parse=rows.pairs)
 
 
 @pytest.mark.parametrize(

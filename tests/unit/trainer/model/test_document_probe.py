@@ -63,6 +63,11 @@ class Documents:
     lengths = np.array(LENGTHS, np.int32)
     tokens = [DRAW.integers(2, 96, n) for n in LENGTHS]  # noqa: RUF012
 
+    chosen = None
+
+    def texts(self, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.document(index)]
+
     def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.tokens[index], np.ones(len(self.tokens[index]), bool)
 

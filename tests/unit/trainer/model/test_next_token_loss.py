@@ -29,6 +29,11 @@ class Documents:
         self.tokens = [draw.integers(0, 96, n) for n in LENGTHS]
         self.learn = [draw.random(n) < 0.4 if masked else np.ones(n, bool) for n in LENGTHS]
 
+    chosen = None
+
+    def texts(self, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.document(index)]
+
     def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.tokens[index], self.learn[index]
 

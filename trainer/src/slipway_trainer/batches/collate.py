@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from slipway_trainer.batches.packing import Bins
-from slipway_trainer.batches.shards import Shards
+from slipway_trainer.batches.shards import Shards, Text
 
 WIDTH_STEP = 8
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of answers in a batch: both answers of a pair are documents of it, the chosen one first."""
+
+    count: int
+    answers: torch.Tensor
+    """int64 [targets]: the answer that each target is of, twice the number of its pair, and one more of a rejected
+    one."""
+    reference: torch.Tensor | None = None
+    """float32 [2 · pairs]: log-probability of each answer by the model that the stage began with, in nats. None where
+    it is not known, or not asked for."""
+
+    def to(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Pairs:
+        reference = None if self.reference is None else move(self.reference)
+        return replace(self, answers=move(self.answers), reference=reference)
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,13 @@ class Batch:
     """int64 [targets]: that token."""
     lengths: tuple[int, ...]
     """Of each document in all rows end to end, padding among them: rows × width tokens together."""
+    pairs: Pairs | None = None
+    """Of documents that are pairs of answers."""
+
+    @property
+    def counted(self) -> int:
+        """What a loss is the mean of: pairs where there are some, else targets."""
+        return len(self.targets) if self.pairs is None else self.pairs.count
 
     @classmethod
     def of_documents(cls, documents: Sequence[torch.Tensor]) -> Batch:
@@ -44,12 +68,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Returns the same on a device; on the way to a GPU nothing waits, where the memory is pinned."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **moved)
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """Returns the same in memory that a GPU reads by itself."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        pairs = None if self.pairs is None else self.pairs.to(move)
+        return replace(self, pairs=pairs, **{name: move(getattr(self, name)) for name in _TENSORS})
 
 
 _TENSORS = ("input_ids", "position_ids", "predicting", "targets")
@@ -61,7 +88,15 @@ def columns(longest: int, max_length: int) -> int:
 
 
 def batch(
-    shards: Shards, bins: Bins, rows: Sequence[int], *, max_length: int, pad_id: int, width: int | None = None
+    shards: Shards,
+    bins: Bins,
+    rows: Sequence[int],
+    *,
+    max_length: int,
+    pad_id: int,
+    width: int | None = None,
+    packed: bool = True,
+    reference: np.ndarray | None = None,
 ) -> Batch:
     """Returns rows of documents.
 
@@ -70,25 +105,41 @@ def batch(
 
     Args:
         width: of the rows; the longest one rounded up to 8 when left out.
+        packed: whether the two answers of a pair share a row, as documents do; else each has one of its own.
+        reference: float32 [pairs, 2] of all pairs of the shards.
 
     Raises ValueError when a row is longer.
     """
-    if not rows:
-        return _empty(width or WIDTH_STEP, pad_id)
-    documents = [bins.row(row) for row in rows]
-    longest = max((int(shards.lengths[row].sum()) for row in documents), default=0)
+    chosen = [bins.row(row) for row in rows]
+    texts = [[text for document in row for text in shards.texts(int(document))] for row in chosen]
+    if not packed:
+        texts = [[text] for row in texts for text in row]
+    if not texts:
+        return _empty(width or WIDTH_STEP, pad_id, paired=shards.chosen is not None)
+    found = _laid_out(texts, max_length=max_length, pad_id=pad_id, width=width)
+    if shards.chosen is None:
+        return found
+    pairs = np.concatenate(chosen)
+    learned = [int(learn[1:].sum()) for row in texts for _, learn in row]
+    answers = torch.from_numpy(np.repeat(np.arange(len(learned)), learned))
+    known = None if reference is None else torch.from_numpy(reference[pairs].reshape(-1))
+    return replace(found, pairs=Pairs(len(pairs), answers, known))
+
+
+def _laid_out(texts: list[list[Text]], *, max_length: int, pad_id: int, width: int | None) -> Batch:
+    """Returns the rows of a batch, each with its texts one after the other."""
+    longest = max((sum(len(tokens) for tokens, _ in row) for row in texts), default=0)
     width = width or columns(longest, max_length)
     if longest > width:
         raise ValueError(f"a row of {longest} tokens does not fit into {width}")
-    inputs = np.full((len(rows), width), pad_id, np.int64)
-    positions = np.zeros((len(rows), width), np.int64)
-    predicting = np.zeros((len(rows), width), bool)
+    inputs = np.full((len(texts), width), pad_id, np.int64)
+    positions = np.zeros((len(texts), width), np.int64)
+    predicting = np.zeros((len(texts), width), bool)
     lengths: list[int] = []
     count = np.arange(width)
-    for row, row_documents in enumerate(documents):
+    for row, row_texts in enumerate(texts):
         end = 0
-        for document in row_documents:
-            tokens, learn = shards.document(int(document))
+        for tokens, learn in row_texts:
             start, end = end, end + len(tokens)
             inputs[row, start:end] = tokens
             positions[row, start:end] = count[: len(tokens)]
@@ -107,5 +158,8 @@ def batch(
     )
 
 
-def _empty(width: int, pad_id: int) -> Batch:
-    return Batch.of_documents([torch.full((width,), pad_id)])
+def _empty(width: int, pad_id: int, *, paired: bool) -> Batch:
+    empty = Batch.of_documents([torch.full((width,), pad_id)])
+    if not paired:
+        return empty
+    return replace(empty, pairs=Pairs(0, torch.zeros(0, dtype=torch.int64), torch.zeros(0)))

@@ -5,6 +5,7 @@
          learn.bin     uint8 a token, 1 where it is a target; absent when all tokens are
          offsets.npy   int64 [documents + 1]
          weights.npy   float32 [documents]
+         chosen.npy    int64 [documents], of pairs of answers alone: tokens of the chosen one, which stands first
          mixture.json  shares of the sources; absent where documents have weights
          shard.json    size and SHA-256 of each file and the digest of the whole, written last
 ```
@@ -30,11 +31,15 @@ from slipway_trainer.step.errors import BadModel, DamagedShard
 
 INDEX, MIXTURE = "shard.json", "mixture.json"
 VERSION = 1
+CHOSEN = "chosen.npy"
+Text = tuple[np.ndarray, np.ndarray]
+"""Tokens, and of each whether it is a target (bool)."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The documents of one split of a stage. A document is at most the stage's maxLength tokens."""
+    """The documents of one split of a stage. A document is at most the stage's maxLength tokens; of preferences it is a
+    pair of texts, so that all that orders and packs documents keeps the two together."""
 
     folder: Path
     digest: str
@@ -50,6 +55,8 @@ class Shards:
     """Memory-mapped; None when every token is a target."""
     mixture: Mixture | None = None
     """The shares of the sources; None where documents have weights."""
+    chosen: np.ndarray | None = None
+    """int64 [documents], tokens of the chosen text of each pair; None where a document is one text."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -66,6 +73,7 @@ class Shards:
             tokens=_mapped(folder / "tokens.bin", index["dtype"]),
             learn=_mapped(learn, "uint8") if learn.exists() else None,
             mixture=_mixture(folder / MIXTURE),
+            chosen=np.load(folder / CHOSEN) if (folder / CHOSEN).exists() else None,
         )
 
     @property
@@ -76,7 +84,15 @@ class Shards:
     def n_tokens(self) -> int:
         return len(self.tokens)
 
-    def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def texts(self, index: int) -> list[Text]:
+        """Returns the texts of a document: one, or the chosen and the rejected one of a pair."""
+        tokens, learn = self.document(index)
+        if self.chosen is None:
+            return [(tokens, learn)]
+        end = int(self.chosen[index])
+        return [(tokens[:end], learn[:end]), (tokens[end:], learn[end:])]
+
+    def document(self, index: int) -> Text:
         """Returns the tokens of a document and, for each, whether it is a target (bool)."""
         place = slice(self.offsets[index], self.offsets[index + 1])
         tokens = self.tokens[place]
@@ -105,6 +121,7 @@ class ShardWriter:
         self._learn = (self.temporary / "learn.bin").open("wb") if masked else None
         self._lengths: list[np.ndarray] = []
         self._weights: list[np.ndarray] = []
+        self._chosen: list[np.ndarray] = []
 
     def __enter__(self) -> Self:
         return self
@@ -114,8 +131,16 @@ class ShardWriter:
             file.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray, weight: float, learn: np.ndarray | None = None) -> None:
-        """Appends documents: their tokens one after the other, the length of each, and what is learned (bool).
+    def add(
+        self,
+        tokens: np.ndarray,
+        lengths: np.ndarray,
+        weight: float,
+        learn: np.ndarray | None = None,
+        chosen: np.ndarray | None = None,
+    ) -> None:
+        """Appends documents: their tokens one after the other, the length of each, what is learned (bool), and of pairs
+        the length of the chosen text.
 
         Raises BadModel for an id that there is not: cast to a smaller type, it would be another token.
         """
@@ -131,6 +156,8 @@ class ShardWriter:
             self._learn.write(np.ascontiguousarray(learn, np.uint8).tobytes())
         self._lengths.append(np.asarray(lengths, np.int64))
         self._weights.append(np.full(len(lengths), weight, np.float32))
+        if chosen is not None:
+            self._chosen.append(np.asarray(chosen, np.int64))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -146,6 +173,8 @@ class ShardWriter:
         lengths = self.lengths
         np.save(self.temporary / "offsets.npy", np.cumsum(np.append(0, lengths)))
         np.save(self.temporary / "weights.npy", np.concatenate([np.zeros(0, np.float32), *self._weights]))
+        if self._chosen:
+            np.save(self.temporary / CHOSEN, np.concatenate(self._chosen))
         for file in self._files():
             file.close()
         files = {path.name: artifact.hash_file(path) for path in sorted(self.temporary.iterdir())}

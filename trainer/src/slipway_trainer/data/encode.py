@@ -14,7 +14,7 @@ from slipway_core.protocol.quoted_encoder import QuotedEncoder
 from slipway_core.resources.stage import TooLong
 from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.reading.block import Block
-from slipway_trainer.data.rows import Conversation
+from slipway_trainer.data.rows import Conversation, Pair
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
@@ -42,6 +42,15 @@ class Encoded:
     """int64 [rows]: line of each row."""
     became: np.ndarray
     """int64 [rows]: how many of the documents each row became."""
+    chosen: np.ndarray | None = None
+    """int64 [documents]: of pairs of answers, the tokens of the chosen text, which stands first; None of others."""
+
+    @property
+    def text_lengths(self) -> np.ndarray:
+        """Returns the tokens of each text (int64): a pair of answers is two."""
+        if self.chosen is None:
+            return self.lengths
+        return np.stack([self.chosen, self.lengths - self.chosen], axis=1).reshape(-1)
 
 
 @dataclass
@@ -85,7 +94,7 @@ class Counts:
             self.normalized_by[form] = self.normalized_by.get(form, 0) + rows_changed
         self.skipped_lines = (self.skipped_lines + other.skipped_lines)[:SHOWN_SKIPPED]
 
-    def saw(self, row: rows.Document | Conversation) -> None:
+    def saw(self, row: rows.Document | Conversation | Pair) -> None:
         """Counts a row, whatever becomes of it."""
         self.rows += 1
         self.normalized += bool(row.normalized)
@@ -162,6 +171,9 @@ class Encoder:
         if self.objective == "CausalLM":
             texts, left = _without(rows.documents(block), job.left_out)
             return self._causal(block.name, texts), [row.text[:SHOWN_LEFT_OUT] for row in left]
+        if self.objective == "Preference":
+            pairs, left = _without(rows.pairs(block), job.left_out)
+            return self._pairs(block.name, pairs), [_begins(row.together) for row in left]
         found, left = _without(rows.conversations(block), job.left_out)
         return self._chat(block.name, found), [_begins(row) for row in left]
 
@@ -245,14 +257,45 @@ class Encoder:
                 continue
             output.counts.truncated += sum(map(len, texts)) < sum(map(len, encoded))
             for text in texts:
-                tokens: list[int] = []
-                learn: list[bool] = []
-                for answer in text:
-                    tokens += [*answer.prompt, *answer.tokens]
-                    learn += [False] * len(answer.prompt) + [True] * len(answer.tokens)
+                tokens, learn = _joined(text)
                 if tokens:
                     output.add(tokens, learn)
         return tuple((output.encoded(masked=True), output.counts) for output in outputs)
+
+    def _pairs(self, name: str, found: list[Pair]) -> Any:
+        """A pair is one document, the chosen text before the rejected one: whole, or not at all."""
+        keys = [scan.conversation_key(row.together) for row in found] if self.split else None
+        aside = self._set_aside(keys, len(found))
+        outputs = _Output(), _Output()
+        renderings = [self._renderings(name, answer) for row in found for answer in row.both]
+        encoded = self._encoded(renderings)
+        for number, (row, set_aside) in enumerate(zip(found, aside, strict=True)):
+            output = outputs[int(set_aside)]
+            chosen = self._one_text(f"{name}:{row.line}: chosen", next(encoded))
+            rejected = self._one_text(f"{name}:{row.line}: rejected", next(encoded))
+            if chosen == rejected:
+                raise BadData(f"{name}:{row.line}: the chat template renders chosen and rejected alike. Remove the row")
+            tokens, learn = chosen[0] + rejected[0], chosen[1] + rejected[1]
+            output.start(row, len(tokens))
+            output.counts.markers += sum(own.markers for own in renderings[2 * number : 2 * number + 2])
+            if len(tokens) <= self.max_length:
+                output.add(tokens, learn, chosen=len(chosen[0]))
+            elif self.too_long == "Refuse":
+                raise self._refused(name, row.line, len(tokens))
+            else:
+                output.counts.dropped += 1
+        return tuple((output.encoded(masked=True, paired=True), output.counts) for output in outputs)
+
+    def _one_text(self, place: str, texts: list[list[_Answer]]) -> tuple[list[int], list[bool]]:
+        """Returns the tokens of an answer behind its prompt, and which of them are learned."""
+        if len(texts) != 1:
+            raise BadData(
+                f"{place}: the chat template renders its {len(texts)} answers apart, and a pair has one text each. Put "
+                "the turns before the last answer into the prompt"
+            )
+        if not texts[0]:
+            raise BadData(f"{place}: the chat template leaves nothing of it to learn. Give the row a prompt")
+        return _joined(texts[0])
 
     def _encoded(self, renderings: list[_Rendered]) -> Iterator[list[list[_Answer]]]:
         """Yields for each conversation the texts by which it is learned, and of each its answers."""
@@ -394,8 +437,19 @@ def _begins(row: Conversation) -> str:
     return asked.said[:SHOWN_LEFT_OUT]
 
 
+def _joined(answers: list[_Answer]) -> tuple[list[int], list[bool]]:
+    """Returns the tokens of a text, and which of them are learned."""
+    tokens: list[int] = []
+    learn: list[bool] = []
+    for answer in answers:
+        tokens += [*answer.prompt, *answer.tokens]
+        learn += [False] * len(answer.prompt) + [True] * len(answer.tokens)
+    return tokens, learn
+
+
 class _Output:
     def __init__(self) -> None:
+        self._chosen: list[int] = []
         self.counts = Counts()
         self._tokens: list[int] = []
         self._lengths: list[int] = []
@@ -404,14 +458,16 @@ class _Output:
         self._lines: list[int] = []
         self._became: list[int] = []
 
-    def start(self, row: rows.Document | Conversation, tokens: int) -> None:
+    def start(self, row: rows.Document | Conversation | Pair, tokens: int) -> None:
         """Begins a row, of which as many tokens stand in its file."""
         self.counts.saw(row)
         self._whole.append(tokens)
         self._lines.append(row.line)
         self._became.append(0)
 
-    def add(self, tokens: list[int], learn: list[bool] | None = None) -> None:
+    def add(self, tokens: list[int], learn: list[bool] | None = None, *, chosen: int | None = None) -> None:
+        if chosen is not None:
+            self._chosen.append(chosen)
         self._tokens += tokens
         self._lengths.append(len(tokens))
         self._became[-1] += 1
@@ -420,7 +476,7 @@ class _Output:
         self.counts.tokens += len(tokens)
         self.counts.learned_tokens += len(tokens) - 1 if learn is None else sum(learn[1:])
 
-    def encoded(self, *, masked: bool) -> Encoded:
+    def encoded(self, *, masked: bool, paired: bool = False) -> Encoded:
         return Encoded(
             tokens=np.array(self._tokens, np.uint32),
             lengths=np.array(self._lengths, np.int64),
@@ -428,6 +484,7 @@ class _Output:
             whole=np.array(self._whole, np.int64),
             lines=np.array(self._lines, np.int64),
             became=np.array(self._became, np.int64),
+            chosen=np.array(self._chosen, np.int64) if paired else None,
         )
 
 

@@ -39,6 +39,7 @@ _HARMLESS = frozenset(
 _LEARNS: dict[Use, str] = {
     "CausalLM": "CausalLM learns from",
     "Chat": "Chat learns from",
+    "Preference": "Preference learns from",
     "HeldOut": "held-out text stands in",
     "Prompts": "a prompt is one of",
 }
@@ -71,6 +72,33 @@ class Conversation:
     @property
     def messages(self) -> list[dict[str, Any]]:
         return [turn.to_message() for turn in self.turns]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt, of which the chosen one is the better."""
+
+    line: int
+    prompt: tuple[Turn, ...]
+    chosen: tuple[Turn, ...]
+    rejected: tuple[Turn, ...]
+    tools: str | None = None
+    """What the assistant may call, as a JSON list."""
+    normalized: frozenset[TextForm] = frozenset()
+    """What changed some of its turns."""
+
+    @property
+    def both(self) -> tuple[Conversation, Conversation]:
+        """Returns the conversations that end with the chosen and with the rejected answer."""
+        first, second = (
+            Conversation(self.line, (*self.prompt, *answer), self.tools) for answer in (self.chosen, self.rejected)
+        )
+        return first, second
+
+    @property
+    def together(self) -> Conversation:
+        """Returns all turns in one, by which pairs are told apart and held against other texts."""
+        return Conversation(self.line, (*self.prompt, *self.chosen, *self.rejected), self.tools, self.normalized)
 
 
 @dataclass(frozen=True)
@@ -169,17 +197,29 @@ def prompts(block: Block) -> list[Prompt]:
     return _read(block, "Prompts", read, None)
 
 
-def preferences(block: Block) -> list[preference_rows.Preference]:
-    """Returns the preferences of a block. Raises BadData that names file and line."""
-    found = []
-    for line, row in _renamed(block):
-        try:
-            found.append(preference_rows.preference(row))
-        except KeyError as error:
-            raise bad(block.name, line, f"no {error.args[0]!r}. Preferences are {{chosen, rejected}} rows") from None
-        except BadRow as error:
-            raise bad(block.name, line, error) from None
-    return found
+def pairs(block: Block, unused: Counter[str] | None = None) -> list[Pair]:
+    """Returns the pairs of answers of a block. Raises BadData that names file and line."""
+    forms = block.reading.normalization
+
+    def read(line: int, row: Mapping[str, Any], _form: Format) -> Pair:
+        if problem := unused_fields.problem(row, rendered=True, learned=True):
+            raise BadRow(problem)
+        found = preference_rows.preference(row)
+        changed: set[TextForm] = set()
+        prompt, chosen, rejected = (
+            tuple(normalization.turn(turn, forms, changed) for turn in turns)
+            for turns in (found.prompt, found.chosen, found.rejected)
+        )
+        if chosen == rejected:
+            raise BadRow("chosen and rejected say the same after data.normalization. Remove the row")
+        for name, answer in (("chosen", chosen), ("rejected", rejected)):
+            if not any(turn.role == "assistant" and turn.learned for turn in answer):
+                raise BadRow(f"every assistant turn of {name} has weight 0 or train false. Remove the row")
+        if unused is not None:
+            unused.update(found.unused)
+        return Pair(line, prompt, chosen, rejected, found.tools, frozenset(changed))
+
+    return _read(block, "Preference", read, unused)
 
 
 def _document(line: int, prompt: str, completion: str, block: Block) -> Document:
@@ -288,10 +328,15 @@ def _missing(row: Mapping[str, Any], name: str, use: Use) -> str:
 def _no_form(row: Mapping[str, Any], use: Use) -> str:
     """Returns what is wrong with the first row of a file that has no form which can be used."""
     others = row_format.of_row(row)
-    if "Preference" in others:
-        return "the rows are preferences (chosen, rejected), which no objective learns yet"
-    if others and use in ("CausalLM", "Chat"):
-        other: Use = "Chat" if use == "CausalLM" else "CausalLM"
+    if "Preference" in others and use in ("CausalLM", "Chat"):
+        return "the rows are preferences (chosen, rejected), which objective: Preference learns from"
+    if use == "Preference" and (half := [name for name in ("chosen", "rejected") if row.get(name) is None]) != [
+        "chosen",
+        "rejected",
+    ]:
+        return _missing(row, half[0], use)
+    if others and use in ("CausalLM", "Chat", "Preference"):
+        other: Use = "Chat" if use == "CausalLM" or others[0] in ALLOWED["Chat"] else "CausalLM"
         hint = f", which objective: {other} learns from" if others[0] in ALLOWED[other] else ""
         return f"the rows are {others[0]}{hint}. {_learns(use)}"
     has = f"it has {columns.listed(row)}" if row else "it has no field at all"

@@ -19,7 +19,7 @@ from slipway_trainer.data.row_marks import Marks
 from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.text import comparable, units
 
-Objective = Literal["CausalLM", "Chat"]
+Objective = Literal["CausalLM", "Chat", "Preference"]
 TURN_BREAK = "\x1f"
 _INSTRUCTING = ("system", "developer")
 """Whose turns are no part of how a prompt is worded."""
@@ -79,8 +79,9 @@ class Scan:
     def marked(self, job: tuple[Objective, Block, Deduplicate]) -> Findings:
         """Returns the same with the marks by which rows are left out as it is asked for."""
         objective, block, deduplicate = job
-        read = self._documents if objective == "CausalLM" else self._conversations
-        return read(block, deduplicate)
+        if objective == "CausalLM":
+            return self._documents(block, deduplicate)
+        return self._conversations(block, objective, deduplicate)
 
     def _sample(self, passages: Sequence[Passage], numbered: Numbered) -> np.ndarray:
         if not self.sampled_below:
@@ -117,9 +118,9 @@ class Scan:
             marks=row_marks.of_documents(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 
-    def _conversations(self, block: Block, deduplicate: Deduplicate) -> Findings:
+    def _conversations(self, block: Block, objective: Objective, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
-        found = rows.conversations(block, unused)
+        found = spoken(block, objective, unused)
         passages: list[Passage] = []
         keys, wordings = [], []
         for row in found:
@@ -145,9 +146,16 @@ class Scan:
             passages=self._sample(passages, numbered),
             prompted=False,
             unused=unused,
-            form=_form(block, "Chat"),
+            form=_form(block, objective),
             marks=row_marks.of_conversations(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
+
+
+def spoken(block: Block, objective: Objective, unused: Counter[str] | None = None) -> list[Conversation]:
+    """Returns the conversations of a block, of pairs of answers with the turns of both. Raises BadData."""
+    if objective == "Preference":
+        return [pair.together for pair in rows.pairs(block, unused)]
+    return rows.conversations(block, unused)
 
 
 def wording(turns: Sequence[rows.Turn]) -> str:

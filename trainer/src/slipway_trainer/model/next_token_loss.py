@@ -42,7 +42,7 @@ class NextTokenLoss(nn.Module):
         self._attention = attention
         self._packed = packed
         self._smoothing = smoothing
-        self._output = _output_loss(model, attention, sharded=sharded)
+        self._output = output_loss(model, attention, sharded=sharded)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the sum in nats, a float32 scalar."""
@@ -51,7 +51,8 @@ class NextTokenLoss(nn.Module):
         return self._output.of(lambda: self.model(**inputs), batch.predicting, batch.targets, smoothing)
 
 
-def _output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | WholeLogitsLoss:
+def output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | WholeLogitsLoss:
+    """Returns the loss made in the output layer where that can be, else the one of all logits."""
     layer = model.get_output_embeddings()
     transform = logit_transform.of_model(model, attention)
     rows = token_rows.of_model(model)

@@ -24,6 +24,10 @@ FEWEST_ROWS = 128
 CPU_LOGITS, GPU_LOGITS = 1 << 24, 1 << 27
 """Logits of float32 that are held at once: 64 and 512 MiB, unless the fewest tokens have more."""
 
+Judge = Callable[[torch.Tensor], torch.Tensor]
+"""From the negative log-likelihood of each target (float32 [n], in nats) to figures (float32 [k]): the first is the
+loss, which autograd knows, the others are told and not learned from."""
+
 
 @dataclass
 class _Asked:
@@ -32,6 +36,7 @@ class _Asked:
     predicting: torch.Tensor
     targets: torch.Tensor
     smoothing: float
+    judge: Judge | None
     loss: torch.Tensor | None = None
 
 
@@ -59,17 +64,24 @@ class OutputLoss:
         return self.layer.weight.shape[0]
 
     def of(
-        self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+        self,
+        run: Callable[[], Any],
+        predicting: torch.Tensor,
+        targets: torch.Tensor,
+        smoothing: float = 0.0,
+        judge: Judge | None = None,
     ) -> torch.Tensor:
-        """Returns the summed negative log-likelihood in nats, a float32 scalar, of one run of the model.
+        """Returns the summed negative log-likelihood in nats, a float32 scalar, of one run of the model; with a judge
+        the figures that it makes.
 
         Args:
             run: runs the model, which calls the layer once.
             predicting: int64 [n], places in the layer's input, all rows end to end.
             targets: int64 [n], the token that is to be predicted at each.
             smoothing: share of a target that is spread over the vocabulary, see `summed_nll_`.
+            judge: makes another loss of them than their sum; without smoothing.
         """
-        self._asked = asked = _Asked(predicting, targets, smoothing)
+        self._asked = asked = _Asked(predicting, targets, smoothing, judge)
         try:
             # Where weights are there only while a module is called (ZeRO-3), what a module returns is changed on its
             # way out by hooks that came before this one.
@@ -78,7 +90,7 @@ class OutputLoss:
         finally:
             self._asked = None
         assert asked.loss is not None, "the model did not call its output layer"
-        return asked.loss.reshape(())
+        return asked.loss.reshape(() if judge is None else -1)
 
     def _loss_or_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         if self._asked is None:
@@ -86,9 +98,10 @@ class OutputLoss:
         rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._asked.predicting)
         weights = [weight for weight in (*self.layer.parameters(), *self._others) if weight.requires_grad]
         asked = self._asked
-        loss = _Summed.apply(self, torch.is_grad_enabled(), asked.smoothing, asked.targets, rows, *weights)
+        wanted = torch.is_grad_enabled()
+        loss = _Summed.apply(self, wanted, asked.smoothing, asked.judge, asked.targets, rows, *weights)
         # A model expects [rows, width, vocabulary].
-        return loss.reshape(1, 1, 1)  # type: ignore[union-attr]
+        return loss.reshape(1, 1, -1)  # type: ignore[union-attr]
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns [n, vocabulary] of hidden states [n, hidden]."""
@@ -104,7 +117,12 @@ class WholeLogitsLoss:
         layer.register_forward_pre_hook(self._keep_predicting)
 
     def of(
-        self, run: Callable[[], Any], predicting: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+        self,
+        run: Callable[[], Any],
+        predicting: torch.Tensor,
+        targets: torch.Tensor,
+        smoothing: float = 0.0,
+        judge: Judge | None = None,
     ) -> torch.Tensor:
         """As `OutputLoss.of`."""
         self._predicting = predicting
@@ -113,7 +131,10 @@ class WholeLogitsLoss:
         finally:
             self._predicting = None
         # A view: indexing would make its backward pass write all logits once more, as zeros.
-        return summed_nll(logits.view(-1, logits.shape[-1]), targets, smoothing)
+        logits = logits.view(-1, logits.shape[-1])
+        if judge is not None:
+            return judge(nn.functional.cross_entropy(logits.float(), targets, reduction="none"))
+        return summed_nll(logits, targets, smoothing)
 
     def _keep_predicting(self, _layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         if self._predicting is None:
@@ -135,7 +156,12 @@ def _listening(layer: nn.Module, asked: _Asked) -> Iterator[None]:
 
 
 class _Summed(torch.autograd.Function):
-    """Makes the gradients together with the loss; the backward pass only scales them."""
+    """Makes the gradients together with the loss; the backward pass only scales them.
+
+    What a judge makes of the tokens is known only when all of them have gone through the layer. Their gradients are
+    then made in a second turn, each by what it counts there: the layer's matrix product is done twice, the model's own
+    work once, and no more logits are held than without a judge.
+    """
 
     @staticmethod
     def forward(
@@ -143,11 +169,17 @@ class _Summed(torch.autograd.Function):
         layer: OutputLoss,
         wanted: bool,
         smoothing: float,
+        judge: Judge | None,
         targets: torch.Tensor,
         hidden: torch.Tensor,
         *weights: torch.Tensor,
     ) -> torch.Tensor:
         """Takes hidden [n, hidden] and targets [n]; `wanted` says whether gradients will be asked for."""
+        figures, counts = None, None
+        if judge is not None:
+            figures, counts = _judged(layer, judge, hidden, targets, wanted=wanted)
+            if not wanted:
+                return figures
         total = hidden.new_zeros((), dtype=torch.float32)
         # In float32, since those of weights are sums over all parts.
         of_weights = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights if wanted]
@@ -155,21 +187,43 @@ class _Summed(torch.autograd.Function):
         of_hidden = torch.empty_like(hidden) if wanted else hidden
         rows = rows_at_once(layer.vocabulary, hidden.device)
         add = _linear if layer.is_linear else _any_kind
-        for part, chosen, found in zip(hidden.split(rows), targets.split(rows), of_hidden.split(rows), strict=True):
+        parts = zip(hidden.split(rows), targets.split(rows), of_hidden.split(rows), strict=True)
+        for number, (part, chosen, found) in enumerate(parts):
             if wanted:
-                total += add(layer, part, chosen, smoothing, found, weights, of_weights)
+                times = None if counts is None else counts[number * rows : (number + 1) * rows, None]
+                total += add(layer, part, chosen, smoothing, times, found, weights, of_weights)
             else:
                 total += summed_nll_(layer.logits(part).float(), chosen, smoothing, gradient=False)
         ctx.gradients = (of_hidden, *of_weights) if wanted else None
         ctx.dtypes = [tensor.dtype for tensor in (hidden, *weights)]
-        return total
+        return total if figures is None else figures
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         """Scales what was made, in its place: a loss goes through its backward pass once."""
         made, ctx.gradients = ctx.gradients, None
-        scaled = [own.mul_(gradients[0]).to(dtype) for own, dtype in zip(made, ctx.dtypes, strict=True)]
-        return None, None, None, None, *scaled
+        of_loss = gradients[0].reshape(-1)[0]
+        scaled = [own.mul_(of_loss).to(dtype) for own, dtype in zip(made, ctx.dtypes, strict=True)]
+        return None, None, None, None, None, *scaled
+
+
+def _judged(
+    layer: OutputLoss, judge: Judge, hidden: torch.Tensor, targets: torch.Tensor, *, wanted: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns the figures of a judge, and what its loss grows by with that of each target (float32 [n]), if wanted."""
+    rows = rows_at_once(layer.vocabulary, hidden.device)
+    nll = torch.cat(
+        [
+            nn.functional.cross_entropy(layer.logits(part).float(), chosen, reduction="none")
+            for part, chosen in zip(hidden.split(rows), targets.split(rows), strict=True)
+        ]
+    )
+    if not wanted:
+        return judge(nll), None
+    with torch.enable_grad():
+        figures = judge(nll.requires_grad_())
+        (counts,) = torch.autograd.grad(figures[0], nll)
+    return figures.detach(), counts
 
 
 def _linear(
@@ -177,14 +231,18 @@ def _linear(
     rows: torch.Tensor,
     targets: torch.Tensor,
     smoothing: float,
+    times: torch.Tensor | None,
     of_rows: torch.Tensor,
     weights: Sequence[torch.Tensor],
     of_weights: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """Returns the loss of some rows, after writing their gradient and adding to that of the weights."""
+    """Returns the loss of some rows, after writing their gradient, each so many times (float32 [n, 1]; once when None),
+    and adding to that of the weights."""
     logits = layer.logits(rows)
     weight = layer.layer.weight
     total = summed_nll_(in_float := logits.float(), targets, smoothing, gradient=True)
+    if times is not None:
+        in_float *= times
     gradient = in_float.to(rows.dtype)
     torch.mm(gradient, weight, out=of_rows)
     for own, found in zip(weights, of_weights, strict=True):
@@ -202,6 +260,7 @@ def _any_kind(
     rows: torch.Tensor,
     targets: torch.Tensor,
     smoothing: float,
+    times: torch.Tensor | None,
     of_rows: torch.Tensor,
     weights: Sequence[torch.Tensor],
     of_weights: Sequence[torch.Tensor],
@@ -213,6 +272,8 @@ def _any_kind(
     # A copy: what the layer gave may be what its own backward pass needs.
     in_float = logits.detach().to(torch.float32, copy=True)
     total = summed_nll_(in_float, targets, smoothing, gradient=True)
+    if times is not None:
+        in_float *= times
     found = torch.autograd.grad(logits, (rows, *weights), in_float.to(logits.dtype))
     of_rows.copy_(found[0])
     for own, part in zip(of_weights, found[1:], strict=True):

@@ -155,7 +155,7 @@ def _tokenise(
         by_source[source.field].add(outputs[0][1])
         for name, weight, (encoded, counted) in zip((split, "validation"), (source.weight, 1.0), outputs, strict=True):
             if counted.rows:
-                writers[name].add(encoded.tokens, encoded.lengths, weight, encoded.learn)
+                writers[name].add(encoded.tokens, encoded.lengths, weight, encoded.learn, encoded.chosen)
                 counts[name].add(counted)
     return {name: counted for name, counted in counts.items() if counted.rows}
 
@@ -176,7 +176,7 @@ def refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
     if counts.documents == 0 and counts.dropped:
         raise BadData(
             f"stage {stage.name}: all {counts.rows} rows of its {split} data are longer than maxLength "
-            f"{stage.max_length}, and tooLong: Drop leaves them out. Raise maxLength"
+            f"{stage.max_length}, and tooLong: {stage.too_long} leaves them out. Raise maxLength"
         )
     if counts.documents == 0:
         raise BadData(

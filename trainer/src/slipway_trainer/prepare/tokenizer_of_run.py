@@ -83,7 +83,7 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
     _give_format(words, plan.model.template_arguments, own=template == "Own", say=say)
     if (ids := tokenizer.id_count(words)) > len(words):
         say(f"the tokenizer has {len(words)} tokens with ids up to {ids - 1}: the model gets a row for each id")
-    if any(stage.objective == "Chat" for stage in plan.stages):
+    if any(stage.objective != "CausalLM" for stage in plan.stages):
         tokenizer.renderer(words).turn_end()
     return RunTokenizer(words, template, _asked(scratch))
 

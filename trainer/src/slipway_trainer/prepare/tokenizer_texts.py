@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slipway_trainer.data import rows, validation_split
+from slipway_trainer.data import rows, scan, validation_split
 from slipway_trainer.data.inputs import Inputs
-from slipway_trainer.data.reading.block import Block
+from slipway_trainer.data.rows import Conversation
 from slipway_trainer.tokens import chat_templates
 from slipway_trainer.tokens.tokenizer import Style
 
@@ -43,11 +43,11 @@ def texts(found: Inputs, style: Style, characters: int) -> Iterator[str]:
             if objective == "CausalLM":
                 yield from (row.text for row in rows.documents(block) if sample.takes(row.text))
             else:
-                yield from _spoken(block, sample, frame)
+                yield from _spoken(scan.spoken(block, objective), sample, frame)
 
 
-def _spoken(block: Block, sample: _Sample, frame: str) -> Iterator[str]:
-    for row in rows.conversations(block):
+def _spoken(found: list[Conversation], sample: _Sample, frame: str) -> Iterator[str]:
+    for row in found:
         taken = [turn.said for turn in row.turns if sample.takes(turn.said)]
         yield from taken
         if taken:

@@ -69,7 +69,9 @@ class Scanned:
 
     def masks(self, stage: StageInputs) -> bool:
         """Whether some tokens of a stage's data are not learned."""
-        return stage.objective == "Chat" or any((stage.objective, file.key) in self.prompted for file in stage.files)
+        return stage.objective != "CausalLM" or any(
+            (stage.objective, file.key) in self.prompted for file in stage.files
+        )
 
 
 def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, drop: bool = False) -> Scanned:

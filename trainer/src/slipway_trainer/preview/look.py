@@ -69,7 +69,7 @@ class Look:
 
     def masks(self, stage: StageInputs) -> bool:
         """Whether some tokens of a stage's data are not learned."""
-        return stage.objective == "Chat" or any(self._of(stage, file.key).prompted for file in stage.files)
+        return stage.objective != "CausalLM" or any(self._of(stage, file.key).prompted for file in stage.files)
 
     def faultless(self, stage: StageInputs) -> bool:
         """Whether nothing is wrong with any file of a stage as the plan has it."""

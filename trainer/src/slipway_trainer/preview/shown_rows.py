@@ -54,7 +54,7 @@ def _learned(encoder: Encoder, file: InputFile) -> Iterator[tuple[Block, Encoded
 
 def _shown(row: Block, encoded: Encoded, encoder: Encoder, words: Any, special: frozenset[int]) -> ShownRow:
     texts, start, left = [], 0, MOST_TOKENS
-    for length in encoded.lengths.tolist():
+    for length in encoded.text_lengths.tolist():
         stop = start + min(length, left)
         ids = encoded.tokens[start:stop].tolist()
         learn = [True] * len(ids) if encoded.learn is None else encoded.learn[start:stop].tolist()

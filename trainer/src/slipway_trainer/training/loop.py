@@ -32,8 +32,8 @@ class Taken:
     state: TrainState
     """After the step, but for its loss."""
     rate: float
-    loss: torch.Tensor
-    """Mean of a target token over all ranks."""
+    figures: torch.Tensor
+    """Float64 [1] or [3], over all ranks: the mean loss of a target token, or loss, margin and accuracy of a pair."""
     norm: torch.Tensor | float | None
     """Of the gradient; None when the step was left out."""
 
@@ -63,8 +63,8 @@ class Training:
     """By the clock, when the newest checkpoint was begun, or the training."""
     saved_step: int | None = None
     """Of the newest complete checkpoint."""
-    saved_best: tuple[int | None, float | None] = (None, None)
-    """Step and validation loss of the best one that is complete."""
+    saved_best: tuple[int | None, float | None, float | None] = (None, None, None)
+    """Step, validation loss and accuracy of the best one that is complete."""
 
     def train(self, state: TrainState) -> TrainState:
         """Takes the steps from `state` to the end of the stage, or to where early stopping ends it.
@@ -83,14 +83,14 @@ class Training:
                 step_started = self.clock()
                 window = ahead.result()
                 ahead = self._ahead(pool, state.step + 1)
-                stop, targets, tokens, unwritten, overdue = self._agree(window)
+                stop, counted, tokens, unwritten, overdue = self._agree(window)
                 if self.checkpoints.writing and not unwritten:
                     state = self._complete(state)
                 if stop:
                     told = self._told(untold, pace)
-                    self._interrupt(state if told is None else replace(state, loss=told.loss))
+                    self._interrupt(state if told is None else _with_figures(state, told))
                 rate = schedule.learning_rate(state.step, self._steps, self.stage.optimizer)
-                taken = self._step(window, targets, rate, state)
+                taken = self._step(window, counted, rate, state)
                 pace.add(int(tokens), self.clock() - step_started)
                 # While the device takes this step, the one before it is told.
                 self._told(untold, pace)
@@ -110,42 +110,44 @@ class Training:
         return self._complete(state)
 
     def _agree(self, window: Window) -> list[float]:
-        """Returns what all ranks have to know before a step, summed over them: whether to stop, the learned tokens, all
-        tokens, how many are still writing a checkpoint, and whether it is time for one. The time is rank 0's."""
+        """Returns what all ranks have to know before a step, summed over them: whether to stop, what the loss is the
+        mean of, all tokens, how many are still writing a checkpoint, and whether it is time for one. The time is rank
+        0's."""
         over = self.ranks.first and self.every_seconds is not None and self.clock() - self.saved_at > self.every_seconds
         return self._sum(
             [
                 float(self.stop.requested),
-                float(window.targets),
+                float(window.counted),
                 float(window.tokens),
                 float(not self.checkpoints.written),
                 float(over),
             ]
         )
 
-    def _step(self, window: Window, targets: float, rate: float, state: TrainState) -> Taken:
+    def _step(self, window: Window, counted: float, rate: float, state: TrainState) -> Taken:
         """Takes one optimizer step. What it returns may still be computed by the device.
 
-        The loss of the step is the sum over all micro batches of all ranks, divided once by all their targets.
+        The loss of the step is the sum over all micro batches of all ranks, divided once by all their targets, or all
+        their pairs.
         DeepSpeed averages gradients over ranks, hence the factor.
         """
         device = self.ranks.device
-        scale = self.ranks.world / max(1.0, targets)
-        nats = torch.zeros((), dtype=torch.float64, device=device)
+        scale = self.ranks.world / max(1.0, counted)
+        sums = torch.zeros(1, dtype=torch.float64, device=device)
         last = len(window.batches) - 1
         for index, batch in enumerate(window.batches):
             self.engine.set_gradient_accumulation_boundary(index == last)
-            summed = self.engine(batch.to(device))
-            self.engine.backward(summed * scale, scale_wrt_gas=False)
-            nats += summed.detach()
-        loss = process_group.summed_on_device(nats, self.ranks) / max(1.0, targets)
+            summed = self.engine(batch.to(device)).reshape(-1)
+            self.engine.backward(summed[0] * scale, scale_wrt_gas=False)
+            sums = sums + summed.detach()
+        figures = process_group.summed_on_device(sums, self.ranks) / max(1.0, counted)
         norm = self._clipped() if self._owns_clipping else None
         optimizer.set_learning_rate(self.engine.optimizer.param_groups, rate)
         self.engine.step()
         # fp16: a step that overflowed was left out, and the loss scale halved.
         if norm is None and self.engine.was_step_applied():
             norm = self.engine.get_global_grad_norm() or 0.0
-        return Taken(state, rate, loss, norm)
+        return Taken(state, rate, figures, norm)
 
     def _told(self, taken: Taken | None, pace: Pace) -> TrainState | None:
         """Tells a step that was not yet, and returns the state after it."""
@@ -160,11 +162,12 @@ class Training:
 
         Raises Diverged when one is not finite: before any checkpoint that has seen the step.
         """
-        loss = float(taken.loss)
+        loss, *of_pairs = taken.figures.tolist()
         self._finite("loss", loss, taken.state.step, taken.rate)
         if taken.norm is not None:
             self._finite("gradient norm", float(taken.norm), taken.state.step, taken.rate)
-        return replace(taken.state, loss=loss)
+        margin, accuracy = of_pairs or (None, None)
+        return replace(taken.state, loss=loss, margin=margin, accuracy=accuracy)
 
     def _tell(self, taken: Taken, pace: Pace, *, measured: bool) -> None:
         if self.report:
@@ -199,7 +202,7 @@ class Training:
 
     def _validate(self, state: TrainState) -> TrainState:
         assert self.validation is not None
-        loss = self.validation.loss(self.engine, self.ranks.device, self._sum)
+        loss, *of_pairs = self.validation.figures(self.engine, self.ranks.device, self._sum)
         self._finite("validation loss", loss, state.step, self.stage.optimizer.learning_rate)
         # A checkpoint of a version before has no lowest loss of its own.
         lowest = state.lowest_loss if state.lowest_loss is not None else state.best_loss
@@ -207,11 +210,12 @@ class Training:
         state = replace(
             state,
             validation_loss=loss,
+            validation_accuracy=of_pairs[1] if of_pairs else None,
             lowest_loss=loss if lower else lowest,
             worse_in_a_row=0 if lower else state.worse_in_a_row + 1,
         )
-        if state.best_loss is None or loss < state.best_loss:
-            return replace(state, best_loss=loss, best_step=state.step)
+        if state.is_better:
+            return replace(state, best_loss=loss, best_accuracy=state.validation_accuracy, best_step=state.step)
         return state
 
     def _stops_early(self, state: TrainState) -> bool:
@@ -250,7 +254,7 @@ class Training:
         if self.saved_step is not None and self.report:
             self.report.reporter.warn("checkpoint", None)
         self.saved_step = saved.step
-        self.saved_best = (saved.best_step, saved.best_loss)
+        self.saved_best = (saved.best_step, saved.best_loss, saved.best_accuracy)
         return state
 
     def _without(self, error: CheckpointFailed, state: TrainState) -> TrainState:
@@ -265,15 +269,15 @@ class Training:
                 f"is of step {self.saved_step}; the next is tried {self._next_time}. Free space there"
                 + (self._lost_best() if lost and state.step < self._steps else ""),
             )
-        best_step, best_loss = self.saved_best
-        return replace(state, best_step=best_step, best_loss=best_loss) if lost else state
+        step, loss, accuracy = self.saved_best
+        return replace(state, best_step=step, best_loss=loss, best_accuracy=accuracy) if lost else state
 
     @property
     def _next_time(self) -> str:
         return f"{self.every_steps} steps on" if self.every_steps is not None else f"{self.every_seconds:g} s later"
 
     def _lost_best(self) -> str:
-        step, loss = self.saved_best
+        step, loss, _ = self.saved_best
         kept = "" if step is None or loss is None else f": the best that is kept is of step {step} ({loss:.4f})"
         return f". It was the best so far, and select: Best cannot end with it{kept}"
 
@@ -292,6 +296,11 @@ class Training:
 
     def _sum(self, values: list[float]) -> list[float]:
         return process_group.summed(values, self.ranks)
+
+
+def _with_figures(state: TrainState, told: TrainState) -> TrainState:
+    """Returns a state with the figures of the step that led to it."""
+    return replace(state, loss=told.loss, margin=told.margin, accuracy=told.accuracy)
 
 
 def _advanced(state: TrainState, window: Window, tokens: int, seconds: float) -> TrainState:

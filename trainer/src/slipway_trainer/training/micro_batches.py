@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from slipway_trainer.batches import collate, micro_rows
 from slipway_trainer.batches.collate import Batch
 from slipway_trainer.batches.row_stream import Extent, RowStream
@@ -17,8 +19,8 @@ class Window:
 
     batches: list[Batch]
     """As many on every rank."""
-    targets: int
-    """Learned tokens in them."""
+    counted: int
+    """What the loss is the mean of: learned tokens in them, or pairs of answers."""
     tokens: int
     rows: int
     """Of the stream, of all ranks, that are done after the step."""
@@ -39,6 +41,8 @@ class Windows:
     """Whether documents share rows; else each is computed in one of its own."""
     pad_id: int
     ranks: Ranks
+    reference: np.ndarray | None = None
+    """float32 [pairs, 2], see `reference.of_split`; None where the loss has none."""
 
     def of_step(self, step: int) -> Window:
         """Returns this rank's part of a step: every rank has the same number of micro batches, if need be empty."""
@@ -60,12 +64,19 @@ class Windows:
         width = self.max_length if gpu and self.packed else None
         batches = [
             collate.batch(
-                self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id, width=width
+                self.shards,
+                part,
+                range(len(part)),
+                max_length=self.max_length,
+                pad_id=self.pad_id,
+                width=width,
+                packed=self.packed,
+                reference=self.reference,
             )
             for part in parts
         ]
-        targets = sum(len(batch.targets) for batch in batches)
+        counted = sum(batch.counted for batch in batches)
         tokens = sum(int(self.shards.lengths[part.documents].sum()) for part in parts)
         if gpu:
             batches = [batch.pinned() for batch in batches]
-        return Window(batches, targets, tokens, stop, self.stream.passes(stop))
+        return Window(batches, counted, tokens, stop, self.stream.passes(stop))

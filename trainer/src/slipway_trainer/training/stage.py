@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.stage import Stage
 from slipway_host.limits import usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import document_probe, embedding_noise, stage_model
+from slipway_trainer.model import document_probe, embedding_noise, preference_loss, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
+from slipway_trainer.model.preference_loss import PreferenceLoss
 from slipway_trainer.step.errors import BadData, StepFailure
 from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.step.signals import StopFlag
@@ -31,6 +34,7 @@ from slipway_trainer.training import (
     precision,
     process_group,
     randomness,
+    reference,
     resolved,
     stage_end,
 )
@@ -106,7 +110,13 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         decided = replace(decided, packed=False)
     _check_begun(attempt, decided, shards)
 
+    compares = stage.preference is not None and preference_loss.compares(stage.preference)
+    weights = reference.weights_digest(model) if compares and ranks.first else ""
     engine = _engine(attempt, model, decided)
+    known: reference.Reference = {}
+    if compares:
+        splits = {"train": shards} | ({} if aside is None else {"validation": aside})
+        known = reference.of_stage(attempt, engine, splits, decided, weights=weights, pad_id=pad_id)
     checkpoints = Checkpoints(
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
@@ -127,8 +137,9 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
                 packed=decided.packed,
                 pad_id=pad_id,
                 ranks=ranks,
+                reference=known.get("train"),
             ),
-            validation=_validation(attempt, aside, decided, pad_id),
+            validation=_validation(attempt, aside, decided, pad_id, known.get("validation")),
             checkpoints=checkpoints,
             every_steps=attempt.plan.checkpoints.every_steps,
             every_seconds=attempt.plan.checkpoints.every_seconds,
@@ -138,7 +149,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
             report=report,
             late=ranks.device.type == "cuda",
             saved_step=resumed.step if resumed else None,
-            saved_best=(state.best_step, state.best_loss),
+            saved_best=(state.best_step, state.best_loss, state.best_accuracy),
         )
         state = training.train(state)
     return stage_end.end(attempt, engine, checkpoints, state, decided)
@@ -180,13 +191,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     if decided.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     stage, ranks = attempt.stage, attempt.ranks
-    module = NextTokenLoss(
-        model,
-        attention=model.config._attn_implementation,
-        packed=decided.packed,
-        sharded=decided.zero_stage == 3,
-        smoothing=stage.label_smoothing,
-    )
+    module = _loss(stage, model, decided)
     if stage.neftune_noise_alpha is not None:
         embedding_noise.attach(module, stage.neftune_noise_alpha)
     config = engines.configuration(
@@ -206,7 +211,18 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     return engine
 
 
-def _validation(attempt: StageAttempt, aside: Shards | None, decided: Resolved, pad_id: int) -> ValidationSet | None:
+def _loss(stage: Stage, model: Any, decided: Resolved) -> NextTokenLoss | PreferenceLoss:
+    attention, sharded = model.config._attn_implementation, decided.zero_stage == 3
+    if stage.preference is not None:
+        return PreferenceLoss(model, stage.preference, attention=attention, packed=decided.packed, sharded=sharded)
+    return NextTokenLoss(
+        model, attention=attention, packed=decided.packed, sharded=sharded, smoothing=stage.label_smoothing
+    )
+
+
+def _validation(
+    attempt: StageAttempt, aside: Shards | None, decided: Resolved, pad_id: int, known: np.ndarray | None
+) -> ValidationSet | None:
     if aside is None or aside.n_documents == 0:
         return None
     return ValidationSet(
@@ -217,6 +233,7 @@ def _validation(attempt: StageAttempt, aside: Shards | None, decided: Resolved, 
         packed=decided.packed,
         rank=attempt.ranks.rank,
         world=attempt.ranks.world,
+        reference=known,
     )
 
 

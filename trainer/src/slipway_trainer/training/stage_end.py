@@ -30,58 +30,60 @@ def end(
 
     Raises Superseded when a newer attempt has the stage, OSError when the disk is full.
     """
-    step, validation_loss = _select(attempt, engine, checkpoints, state)
+    step, chosen = _select(attempt, engine, checkpoints, state)
     attempt.say("writing the model")
     adapter = attempt.stage.adapter is not None
     weights = engines.gathered_state(engine, trainable_only=adapter)
     if not attempt.ranks.first:
         return StepResult(step=attempt.stage.name, attempt=attempt.number)
-    metrics, missing = _metrics(state, step, validation_loss)
+    metrics, missing = _metrics(chosen, step)
     ended = stage_output.publish(
         attempt.folder,
         lambda path: _write(engine.module.model, weights, path, adapter=adapter),
         kind="adapter" if adapter else "model",
         step=step,
         metrics=metrics,
-        progress=_progress(replace(state, validation_loss=validation_loss), decided),
+        progress=_progress(chosen, decided),
         fence=attempt.fence,
     )
-    if state.step < decided.total_steps:
-        attempt.log(f"stopped early at step {state.step}: the validation loss has not fallen any more")
+    if chosen.step < decided.total_steps:
+        attempt.log(f"stopped early at step {chosen.step}: the validation loss has not fallen any more")
     attempt.log(f"done: {ended.kind} of step {step}")
     result = stage_output.result(ended, stage=attempt.stage.name, attempt=attempt.number)
     return result.model_copy(update={"missing": missing})
 
 
-def _select(
-    attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state: TrainState
-) -> tuple[int, float | None]:
-    """Puts the weights that are asked for into the engine. Returns their step and their validation loss."""
+def _select(attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state: TrainState) -> tuple[int, TrainState]:
+    """Puts the weights that are asked for into the engine. Returns their step, and the state with what validation said
+    of them."""
     if attempt.stage.select != "Best" or state.validation_loss is None:
-        return state.step, state.validation_loss
+        return state.step, state
     best = state.best_step
     if best is not None and best != state.step and not checkpoints.is_whole(best):
         attempt.log(f"the checkpoint of step {best} is not there any more")
         best = None
-    chosen, loss = best, state.best_loss
+    chosen, loss, accuracy = best, state.best_loss, state.best_accuracy
     # The last step's are in the engine, whether or not they could be written.
-    if chosen is None or loss is None or state.validation_loss < loss:
-        chosen, loss = state.step, state.validation_loss
-    if state.lowest_loss is not None and state.lowest_loss < loss:
+    if chosen is None or loss is None or state.is_better:
+        chosen, loss, accuracy = state.step, state.validation_loss, state.validation_accuracy
+    if accuracy is None and state.lowest_loss is not None and state.lowest_loss < loss:
         attempt.log(
             f"WARNING: select: Best ends with step {chosen} (validation loss {loss:.4f}): the checkpoint of the lowest "
             f"one ({state.lowest_loss:.4f}) could not be kept"
         )
     if chosen != state.step:
         resume.load_weights(engine, checkpoints.folder.checkpoint(chosen), attempt.ranks)
-    return chosen, loss
+    return chosen, replace(state, validation_loss=loss, validation_accuracy=accuracy)
 
 
-def _metrics(state: TrainState, step: int, validation_loss: float | None) -> tuple[dict[str, float], dict[str, str]]:
+def _metrics(state: TrainState, step: int) -> tuple[dict[str, float], dict[str, str]]:
     """Returns the figures that are finite, and the reason for each of the others."""
     metrics = {
         "loss": state.loss,
-        "validation_loss": validation_loss,
+        "validation_loss": state.validation_loss,
+        "margin": state.margin,
+        "accuracy": state.accuracy,
+        "validation_accuracy": state.validation_accuracy,
         "steps": float(state.step),
         "selected_step": float(step),
         "tokens": float(state.tokens),

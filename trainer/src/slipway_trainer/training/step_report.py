@@ -73,6 +73,7 @@ class StepReport:
                 "tokens": state.tokens,
                 "loss": state.loss,
                 "validation_loss": state.validation_loss if measured else None,
+                **_of_pairs(state, measured=measured),
                 "learning_rate": rate,
                 "grad_norm": norm if math.isfinite(norm) else None,
                 "tokens_per_second": speed,
@@ -112,6 +113,14 @@ class StepReport:
         if self.clock() - self._fence_looked >= FENCE_SECONDS:
             self._fence_looked = self.clock()
             self.fence.check()
+
+
+def _of_pairs(state: TrainState, *, measured: bool) -> dict[str, float | None]:
+    """Returns what a stage of preferences has beside its loss; nothing of another."""
+    if state.margin is None:
+        return {}
+    validation = {"validation_accuracy": state.validation_accuracy if measured else None}
+    return {"margin": state.margin, "accuracy": state.accuracy, **validation}
 
 
 def _readable(value: Figure) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from slipway_trainer.batches import collate, micro_rows, packing
@@ -23,8 +24,11 @@ class ValidationSet:
         packed: bool,
         rank: int,
         world: int,
+        reference: np.ndarray | None = None,
     ) -> None:
         self.shards = shards
+        self.packed = packed
+        self.reference = reference
         self.max_length = max_length
         self.pad_id = pad_id
         self.batches = micro_rows.of_rank(
@@ -37,18 +41,25 @@ class ValidationSet:
             packed=packed,
         )
 
-    def loss(self, engine: Any, device: torch.device, sum_over_ranks: Any) -> float:
-        """Returns the mean negative log-likelihood of a target token in nats: one sum over one count."""
+    def figures(self, engine: Any, device: torch.device, sum_over_ranks: Any) -> list[float]:
+        """Returns the figures of the stage's loss, each one sum over one count: the mean negative log-likelihood of a
+        target token in nats; of preferences loss, margin and accuracy of a pair."""
         engine.eval()
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        targets = 0
+        total = torch.zeros(1, dtype=torch.float64, device=device)
+        counted = 0
         with torch.no_grad():
             for part in self.batches:
                 batch = collate.batch(
-                    self.shards, part, range(len(part)), max_length=self.max_length, pad_id=self.pad_id
+                    self.shards,
+                    part,
+                    range(len(part)),
+                    max_length=self.max_length,
+                    pad_id=self.pad_id,
+                    packed=self.packed,
+                    reference=self.reference,
                 )
-                targets += len(batch.targets)
-                total += engine(batch.to(device)).double()
+                counted += batch.counted
+                total = total + engine(batch.to(device)).double().reshape(-1)
         engine.train()
-        nats, count = sum_over_ranks([float(total), float(targets)])
-        return nats / count if count else float("nan")
+        *sums, count = sum_over_ranks([*total.tolist(), float(counted)])
+        return [own / count if count else float("nan") for own in sums]

@@ -13,6 +13,8 @@ _LIKE: dict[str, tuple[str, ...]] = {
     "user": ("query", "question", "instruction", "human", "request", "input", "problem", "title"),
     "assistant": ("response", "reply", "answer", "output", "gpt", "solution", "target", "bot"),
     "prompt": ("query", "question", "instruction", "request", "input", "problem"),
+    "chosen": ("preferred", "better", "accepted", "winner", "chosen_response", "response_chosen"),
+    "rejected": ("dispreferred", "worse", "loser", "rejected_response", "response_rejected"),
     "messages": ("dialog", "dialogue", "chat", "turns", "conversation", "message"),
     "answer": ("reference", "target", "expected", "label", "gold", "output"),
 }
@@ -22,6 +24,7 @@ _OFFERED: dict[Use, tuple[tuple[str, ...], ...]] = {
     "CausalLM": (("text",),),
     "HeldOut": (("text",),),
     "Chat": (("messages",), ("user", "assistant")),
+    "Preference": (("prompt", "chosen", "rejected"),),
     "Prompts": (("prompt", "answer"), ("prompt",)),
 }
 

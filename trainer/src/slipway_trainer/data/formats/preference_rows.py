@@ -18,6 +18,10 @@ class Preference:
     prompt: tuple[Turn, ...]
     chosen: tuple[Turn, ...]
     rejected: tuple[Turn, ...]
+    tools: str | None = None
+    """What the assistant may call, as a JSON list."""
+    unused: frozenset[str] = frozenset()
+    """Fields of the tools that no template is given."""
 
 
 def preference(row: Mapping[str, Any]) -> Preference:
@@ -28,6 +32,9 @@ def preference(row: Mapping[str, Any]) -> Preference:
     chosen, rejected = (_turns(row, name) for name in ("chosen", "rejected"))
     if name := next((name for name in ("prompt", *CONVERSATION_FIELDS) if row.get(name) is not None), None):
         prompt = _turns(row, name, role="user")
+        if all(answer[: len(prompt)] == prompt for answer in (chosen, rejected)):
+            # Whole conversations, as some data sets have them beside their prompt.
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     else:
         same = 0
         while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
@@ -40,7 +47,11 @@ def preference(row: Mapping[str, Any]) -> Preference:
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if answer[-1].role != "assistant":
             raise BadRow(f"{name} does not end with the assistant's turn")
-    return Preference(turns.seen(prompt), chosen, rejected)
+        if answer[0].role != "assistant":
+            raise BadRow(f"{name} begins with the turn of {answer[0].role!r}; it is what is said after the prompt")
+    return Preference(
+        turns.seen(turns.with_system(prompt, row.get("system"))), chosen, rejected, *turns.tools_of(row.get("tools"))
+    )
 
 
 def _turns(row: Mapping[str, Any], name: str, *, role: turns.Role = "assistant") -> tuple[Turn, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from slipway_core.resources.data import ConversationForm, RowForm
 
 Format = Literal[RowForm, "Prompt"]
-Use = Literal["CausalLM", "Chat", "HeldOut", "Prompts"]
+Use = Literal["CausalLM", "Chat", "Preference", "HeldOut", "Prompts"]
 """What rows are read for: the objective of a stage, evaluation.data, or evaluation.prompts."""
 
 CONVERSATION_FIELDS = ("messages", "conversations")
@@ -32,12 +32,13 @@ OPTIONAL: dict[Format, tuple[str, ...]] = {
     "PromptCompletion": ("system", "tools"),
     "QuestionAnswer": ("system",),
     "UserAssistant": ("system",),
-    "Preference": ("prompt", *CONVERSATION_FIELDS),
+    "Preference": ("prompt", *CONVERSATION_FIELDS, "system", "tools"),
     "Prompt": ("answer", "system"),
 }
 ALLOWED: dict[Use, tuple[Format, ...]] = {
     "CausalLM": ("Text", "PromptCompletion"),
     "Chat": get_args(ConversationForm),
+    "Preference": ("Preference",),
     "HeldOut": ("Text",),
     "Prompts": ("Prompt", *get_args(ConversationForm)),
 }

@@ -68,8 +68,9 @@ def problem(row: Mapping[str, Any], *, rendered: bool, learned: bool) -> str | N
 
 
 def _turns(row: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for name in (*CONVERSATION_FIELDS, "prompt", "completion"):
+    for name in (*CONVERSATION_FIELDS, "prompt", "completion", "chosen", "rejected"):
         found = row.get(name)
+        found = [found] if isinstance(found, dict) else found
         for number, turn in enumerate(cast(list[Any], found) if isinstance(found, list) else [], 1):
             if isinstance(turn, dict) and not _OF_TURN.isdisjoint(turn):
                 yield number, turn

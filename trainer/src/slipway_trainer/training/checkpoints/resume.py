@@ -41,10 +41,10 @@ def _with_best_that_is_there(state: TrainState, checkpoints: Checkpoints) -> Tra
     if state.best_step in (None, state.step) or checkpoints.is_whole(state.best_step):
         return state
     checkpoints.log(
-        f"the checkpoint of step {state.best_step}, which had the lowest validation loss ({state.best_loss}), is not "
+        f"the checkpoint of step {state.best_step}, which was the best (validation loss {state.best_loss}), is not "
         "there any more: select: Best looks for the best of what comes"
     )
-    return replace(state, best_step=None, best_loss=None, lowest_loss=state.lowest_loss or state.best_loss)
+    return replace(state.without_best(), lowest_loss=state.lowest_loss or state.best_loss)
 
 
 def load_weights(engine: Any, path: Path, ranks: Ranks) -> None:
