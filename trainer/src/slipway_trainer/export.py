@@ -21,6 +21,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
+from slipway_trainer.card import facts, model_card
 from slipway_trainer.data import learned_passages
 from slipway_trainer.model import (
     exported_model,
@@ -104,9 +105,12 @@ def _export(
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),
             "passages": learned,
+            model_card.FACTS: facts.collect(plan, workspace),
             **written.lineage,
         },
     )
+    if card := model_card.render(manifest):
+        write_atomically(folder / artifact.CARD, card)
     write_atomically(folder / artifact.MANIFEST, artifact.dump(manifest))
     _publish(folder, workspace, fence, attempt)
     return manifest
