@@ -172,6 +172,7 @@ _NEWER: Mapping[str, Mapping[str, object]] = {
     "evaluation": {"onOverlap": "Refuse"},
     "evaluation.data[]": {"format": "Auto", "documents": "File", "streaming": False},
     "evaluation.prompts[]": {"format": "Auto", "streaming": False},
+    "export": {"gguf": "None"},
 }
 """Fields that came after the first release, with the value by which a run does what it did without them. The digest
 leaves them out where they have it: a release with more fields gives a run the digest that it always had. Whoever adds a

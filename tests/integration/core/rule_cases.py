@@ -264,6 +264,12 @@ RUN_CASES = (
         (_TWO_STAGES, "stages.learn.adapter={method: Prefix}"),
         (_TWO_STAGES, "stages.last.adapter={method: Prefix}"),
     ),
+    Case(
+        "TrainingRunSpec",
+        "export.gguf is one plain model",
+        ("export.gguf=F16", "stages.learn.adapter={method: Prefix}"),
+        ("export.gguf=F16", "stages.learn.adapter={method: LoRA}"),
+    ),
     Case("Export", "quantization is not built yet", ("export.quantization=FP8",), ("export.quantization=None",)),
     Case("Storage", "set exactly one of claimName and uri", ("storage={}",), ("storage={claimName: a}",)),
     Case("Storage", "storage.uri is not built yet", ("storage={uri: 's3://a/b'}",), ("storage={claimName: a}",)),

@@ -227,7 +227,7 @@ def test_an_adapter_alone_loads_by_peft_on_a_fresh_base_of_its_digest(tmp_path: 
         stage_model.load_folder(run.workspace.artifact, dtype=torch.float32)
 
 
-def test_a_base_that_lies_nowhere_else_lies_beside_its_adapter(tmp_path: Path) -> None:
+def test_a_base_that_lies_nowhere_else_lies_beside_its_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = base(tmp_path / "base") | {"addTokens": ["<tool>"]}
     settings = STAGE | with_tools(tmp_path) | {"adapter": {"rank": 4}}
     full = STAGE | {"name": "full", "steps": 1}
@@ -243,6 +243,10 @@ def test_a_base_that_lies_nowhere_else_lies_beside_its_adapter(tmp_path: Path) -
         torch.testing.assert_close(
             logit_check.sample_logits(plain), logit_check.sample_logits(merged), atol=1e-4, rtol=1e-3
         )
+    monkeypatch.chdir(run.workspace.artifact)
+    code = (run.workspace.artifact / artifact.CARD).read_text().partition("```python\n")[2].partition("```")[0]
+    exec(compile(code, "card", "exec"), found := {})
+    assert isinstance(found["model"], PeftModel)
 
 
 def mixture(folder: Path) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_a_stream_gives_the_same_shards_and_keeps_one_file_at_a_time(
     commit = hub.put(
         "datasets/org/rows",
         {"train-0.parquet": table(*parts[0]), "train-1.parquet": table(*parts[1]), "train-2.jsonl": lines(*parts[2])}
-        | {"README.md": b"---\nconfigs: [{config_name: all, data_files: 'train-*'}]\n---\n"},
+        | {"README.md": b"---\nlicense: mit\nconfigs: [{config_name: all, data_files: 'train-*'}]\n---\n"},
     )
     most = 0
     there = InputFile.blocks
@@ -318,8 +318,11 @@ def test_a_stream_gives_the_same_shards_and_keeps_one_file_at_a_time(
         prepare.run(made, workspace(tmp_path / name, made), attempt=1, say=lambda _: None)
         reports[name] = json.loads((tmp_path / name / "prepare.json").read_text())
         assert lineage.datasets(workspace(tmp_path / name, made)) == [
-            {"uri": ROWS, "config": "all", "split": "train", "revision": commit, "bytes": ANY, "digest": ANY}
-        ]
+            {
+                "uri": ROWS, "config": "all", "split": "train", "revision": commit, "license": "mit", "bytes": ANY,
+                "digest": ANY,
+            }
+        ]  # fmt: skip
     assert most == 1
     assert reports["kept"]["digest"] == reports["streamed"]["digest"]
     train = [report["stages"]["pretrain"]["train"]["files"] for report in reports.values()]

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from tests.unit.trainer.tracking.runs import TENSORBOARD, a_plan, told
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact, variables
 from slipway_core.protocol.artifact import Manifest
-from slipway_core.protocol.judged import Judged
+from slipway_core.protocol.judged import Judged, JudgedMetric
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import Verdict
+from slipway_fetching import served_model
+from slipway_trainer.card import model_card
 from slipway_trainer.publish import publish
 from slipway_trainer.step.errors import BadConfig, PublishFailed, PublishRefused
 
@@ -29,7 +32,20 @@ PUSH: dict[str, Any] = {"push": {"uri": "hf://org/tang", "credentials": "writer"
 MODEL = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "tokenizer.json": b'{"a": 1}'}
 
 
-def export(workspace: Workspace, files: dict[str, bytes] = MODEL) -> Manifest:
+CARD: dict[str, Any] = {
+    "base": {"scratch": {}},
+    "dtype": "float32",
+    "libraries": {},
+    model_card.FACTS: {
+        "base": {},
+        "stages": {"learn": {"objective": "CausalLM"}},
+        "data": [],
+        "held_out": "sha256:" + "d" * 64,
+    },
+}
+
+
+def export(workspace: Workspace, files: dict[str, bytes] = MODEL, lineage: dict[str, Any] | None = None) -> Manifest:
     """Leaves what the step export leaves."""
     folder = workspace.artifact
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +55,12 @@ def export(workspace: Workspace, files: dict[str, bytes] = MODEL) -> Manifest:
         (folder / name).write_bytes(content)
     data = {"learn/train": "sha256:" + "d" * 64}
     manifest = artifact.build(
-        folder, run="demo", plan_digest="sha256:" + "c" * 64, created_at="2026-01-01T00:00:00Z", data=data
+        folder,
+        run="demo",
+        plan_digest="sha256:" + "c" * 64,
+        created_at="2026-01-01T00:00:00Z",
+        data=data,
+        lineage=lineage,
     )
     (folder / artifact.MANIFEST).write_text(artifact.dump(manifest))
     return manifest
@@ -114,6 +135,43 @@ def test_another_model_takes_the_place_of_the_weights_and_leaves_what_people_wro
     assert "model.safetensors" not in files, "it would be loaded beside the shards"
     assert shards.keys() < files.keys()
     assert files["README.md"] == b"ours"
+
+
+def card_of(hub: Hub) -> str:
+    return hub.repositories["org/tang"][hub.commit("org/tang") or ""][artifact.CARD].decode()
+
+
+def test_the_card_that_is_pushed_says_the_verdict_and_what_is_fetched_back_is_whole(
+    workspace: Workspace, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifest = export(workspace, lineage=CARD)
+    (workspace.artifact / artifact.CARD).write_text("others can write here")
+    plan = a_plan(export=PUSH)
+    gate = JudgedMetric(name="perplexity", value=9.5, threshold="max 20", verdict=Verdict.PASS)
+    run(workspace, plan, monkeypatch, metrics=[gate], scored_tokens=500)
+    assert "| perplexity | 9.5 | max 20 | Pass |" in card_of(hub)
+    assert "others can write here" not in card_of(hub)
+    run(workspace, plan, monkeypatch, metrics=[gate], scored_tokens=500)
+    assert len(hub.messages) == 1, "the same card again makes no commit"
+    gate = gate.model_copy(update={"value": 9.25})
+    run(workspace, plan, monkeypatch, metrics=[gate], number=2, scored_tokens=500)
+    assert "| perplexity | 9.25 |" in card_of(hub), "a new judgement is told"
+    folder = tmp_path / "served"
+    store = served_model.store_for("hf://org/tang", folder)
+    fetched = served_model.fetch(
+        store, "hf://org/tang", folder, digest=manifest.digest, accept_unjudged=False, now=datetime.now(UTC)
+    )
+    assert fetched.digest == manifest.digest
+
+
+def test_a_card_in_somebodys_own_words_stays(workspace: Workspace, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(workspace, lineage=CARD)
+    plan = a_plan(export=PUSH)
+    run(workspace, plan, monkeypatch)
+    own = card_of(hub).replace(model_card.MARK, "").replace("# demo", "# Ours")
+    hub.put("org/tang", {artifact.CARD: own.encode()})
+    run(workspace, plan, monkeypatch, number=2, scored_tokens=9)
+    assert card_of(hub) == own
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE])

@@ -78,6 +78,7 @@ NEWER = {
     "evaluation": [("onOverlap", "Drop")],
     "held out": [("format", "Text"), ("documents", "Paragraph"), ("streaming", True)],
     "prompts": [("format", "Prompt"), ("streaming", True)],
+    "export": [("gguf", "F16")],
 }
 """Fields that came after that release, by where they are, with what is none of their defaults."""
 PLACES = {
@@ -99,6 +100,7 @@ def places(said):
         "evaluation": evaluation,
         "held out": evaluation["data"][0],
         "prompts": (evaluation["prompts"] or [{}])[0],
+        "export": said["export"],
     }
 
 

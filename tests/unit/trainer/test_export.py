@@ -187,3 +187,19 @@ def test_a_full_disk_is_noticed_before_anything_is_written(run: TrainedRun, monk
     with pytest.raises(NoSpace, match="MiB are free"):
         export.run(run.plan, run.workspace, attempt=1)
     assert not list(run.workspace.root.glob("artifact*"))
+
+
+def test_a_gguf_file_lies_beside_the_artifact_and_is_told_where(run: TrainedRun) -> None:
+    plain = export.run(run.plan, run.workspace, attempt=1)
+    assert plain.progress is None
+    assert not run.workspace.gguf.exists()
+    plan = run.plan.model_copy(update={"export": run.plan.export.model_copy(update={"gguf": "F16"})})
+    try:
+        result = export.run(plan, run.workspace, attempt=2)
+        assert result.artifact == plain.artifact, "what is judged and served does not change"
+        assert result.progress is not None
+        assert result.progress.links == {"gguf": f"file://{run.workspace.gguf.resolve()}"}
+        assert {path.name for path in run.workspace.gguf.iterdir()} == {"model.gguf", "Modelfile", "gguf.json"}
+        assert 'TEMPLATE """' in (run.workspace.gguf / "Modelfile").read_text()
+    finally:
+        shutil.rmtree(run.workspace.gguf, ignore_errors=True)

@@ -21,6 +21,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
+from slipway_trainer.card import facts, model_card
 from slipway_trainer.data import learned_passages
 from slipway_trainer.model import (
     exported_model,
@@ -63,12 +64,14 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> 
     manifest = _finished(plan, workspace, stages, reporter)
     if manifest is None:
         manifest = _export(plan, workspace, fence, attempt, stages, reporter)
+    links = _write_gguf(plan, workspace, manifest, fence, reporter)
     size = sum(entry.size for entry in manifest.files.values())
     return StepResult(
         step="export",
         attempt=attempt,
         metrics={"bytes": float(size), **{k: v for k, v in manifest.metrics.items() if k == "parameters"}},
         artifact=ArtifactStatus(uri=f"file://{workspace.artifact.resolve()}", digest=manifest.digest),
+        progress=reporter.progress.model_copy(update={"links": links, "message": None}) if links else None,
     )
 
 
@@ -104,9 +107,12 @@ def _export(
             "dtype": str(dtype).removeprefix("torch."),
             "libraries": lineage.libraries(),
             "passages": learned,
+            model_card.FACTS: facts.collect(plan, workspace),
             **written.lineage,
         },
     )
+    if card := model_card.render(manifest):
+        write_atomically(folder / artifact.CARD, card)
     write_atomically(folder / artifact.MANIFEST, artifact.dump(manifest))
     _publish(folder, workspace, fence, attempt)
     return manifest
@@ -152,6 +158,21 @@ def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.
     fetched = workspace.fetched_models
     logit_check.check_loaded(lambda: unmerged_artifact.load(plan, folder, fetched, dtype=dtype), expected)
     return Written(parameters, {"adapter": {"method": plan.stages[-1].adapter.method, "base": base}})  # type: ignore[union-attr]
+
+
+def _write_gguf(
+    plan: Plan, workspace: Workspace, manifest: Manifest, fence: Fence, reporter: Reporter
+) -> dict[str, str] | None:
+    """Writes the download beside the artifact, where the run wants it, and returns where people find it."""
+    wanted = plan.export.gguf
+    if wanted == "None":
+        return None
+    # It has a library of its own, which nobody else waits for.
+    from slipway_trainer.gguf import write
+
+    folder = write.write(workspace, manifest, wanted, fence, reporter.say)
+    reporter.log(f"gguf: {folder}")
+    return {"gguf": f"file://{folder.resolve()}"}
 
 
 def _finished(plan: Plan, workspace: Workspace, stages: dict[str, Any], reporter: Reporter) -> Manifest | None:

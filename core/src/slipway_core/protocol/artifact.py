@@ -15,6 +15,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MANIFEST = "manifest.json"
+CARD = "README.md"
+"""What people read of a model. No program reads it, so the digest need not cover it: a card can say what became of the
+model after it was written. Where a manifest names one it is held against it like any other file."""
 WEIGHT_SUFFIXES = (".safetensors",)
 # Formats that run code when they are loaded; an artifact with one of them is refused.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
@@ -134,7 +137,8 @@ def read(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
-    """Hashes every file and returns the manifest when all of it is as it was written.
+    """Hashes every file and returns the manifest when all of it is as it was written. A card that the manifest does not
+    name may lie there or not.
 
     Raises:
         ArtifactError: a file is missing, added or changed; the digest is not the expected one; a file is in a
@@ -146,6 +150,8 @@ def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
         wanted, actual = manifest.files.get(path), found.get(path)
         if actual is None:
             raise ArtifactError(f"{folder / path}: the manifest names it and it is missing. Export the model again.")
+        if wanted is None and path == CARD:
+            continue
         if wanted is None:
             raise ArtifactError(f"{folder / path}: not in the manifest. Remove the file, or export the model again.")
         if wanted != actual:
@@ -153,7 +159,7 @@ def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
                 f"{folder / path}: damaged: {actual.size} bytes with sha256 {actual.sha256[:12]}…, "
                 f"the manifest says {wanted.size} bytes with {wanted.sha256[:12]}…. Export the model again."
             )
-    if (computed := digest_of(found)) != manifest.digest:
+    if (computed := digest_of(manifest.files)) != manifest.digest:
         raise ArtifactError(f"{folder / MANIFEST}: its digest {manifest.digest} is not that of its files, {computed}.")
     if expected_digest is not None and manifest.digest != expected_digest:
         raise ArtifactError(f"{folder}: has the digest {manifest.digest}, and {expected_digest} was asked for.")

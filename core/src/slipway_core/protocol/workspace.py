@@ -21,6 +21,7 @@
                           model/ or adapter/ what the stage ended with, and stage.json that says so
             evaluation/<n>/report.json       n is the number of the evaluate attempt
             artifact/                        the model as it is served, with manifest.json
+            gguf/                            the same as one file for llama.cpp and Ollama, where the run wants that
             tensorboard/                     event files, where the run is tracked there
             wandb/                           what was not sent, where W&B is told to work offline
             results/<step>-<attempt>.json    local executor only: what SLIPWAY_RESULT names
@@ -86,6 +87,7 @@ _ENTRIES = frozenset(
         "stages",
         "evaluation",
         "artifact",
+        "gguf",
         "tensorboard",
         "wandb",
         "results",
@@ -175,6 +177,11 @@ class Workspace:
     @property
     def artifact(self) -> Path:
         return self.root / "artifact"
+
+    @property
+    def gguf(self) -> Path:
+        """model.gguf, its Modelfile, and gguf.json, which says of which artifact they are."""
+        return self.root / "gguf"
 
     @property
     def tensorboard(self) -> Path:

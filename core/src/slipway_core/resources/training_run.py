@@ -82,6 +82,10 @@ class Export(Api):
     base lies and the digest of that; a base that earlier stages made lies beside it. Virtual tokens are always written
     so."""
     quantization: Literal["None", "FP8", "INT8", "INT4"] = "None"
+    gguf: Literal["None", "F16", "Q8_0"] = "None"
+    """Writes the model as one GGUF file too, with a Modelfile, for llama.cpp and Ollama: a download in the folder gguf
+    of the run, which is neither judged nor served. F16 rounds weights to half precision, Q8_0 to 8 bits. Of llama,
+    mistral and qwen2 models with a byte-level BPE."""
     push: Push | None = None
     """Where the model goes once it passed its gates."""
 
@@ -200,6 +204,16 @@ class TrainingRunSpec(Api):
             f"{_LAST_METHOD} != 'None'",
             "export.mergeAdapter: false needs an adapter in the last stage: leave it at true",
             lambda self: self.export.merge_adapter or _last_method(self) != "None",
+            "export",
+        ),
+        Rule(
+            "!has(self.export) || !has(self.export.gguf) || self.export.gguf == 'None' || "
+            f"(!has(self.export.mergeAdapter) || self.export.mergeAdapter) && !({_LAST_METHOD} in {_PROMPTS})",
+            "export.gguf is one plain model: leave it out, or leave export.mergeAdapter at true and train LoRA, DoRA "
+            "or QLoRA",
+            lambda self: (
+                self.export.gguf == "None" or (self.export.merge_adapter and _last_method(self) not in PROMPT_METHODS)
+            ),
             "export",
         ),
         Rule(

@@ -225,7 +225,7 @@ BROKEN = {
     },
     "spec.export.quantization": {"export": {"quantization": "FP8"}},
     "spec.export": {
-        "export": {"mergeAdapter": False, "push": {"uri": "hf://a/b", "credentials": "c"}},
+        "export": {"mergeAdapter": False, "gguf": "F16", "push": {"uri": "hf://a/b", "credentials": "c"}},
         "evaluation": {"gates": []},
     },
     "spec.tracking": {"tracking": {}},

@@ -56,6 +56,23 @@ def test_A_damage_is_found_and_named(folder, damage, message):
         artifact.verify(folder)
 
 
+def test_a_card_that_the_manifest_does_not_name_may_say_anything(folder):
+    manifest = artifact.read(folder)
+    (folder / artifact.CARD).write_text("written later")
+    assert artifact.verify(folder, manifest.digest) == manifest
+    named = write_manifest(folder)
+    assert named.digest != manifest.digest
+    (folder / artifact.CARD).write_text("changed")
+    with pytest.raises(ArtifactError, match=r"README\.md: damaged"):
+        artifact.verify(folder)
+
+
+def test_a_card_in_a_folder_below_is_a_file_like_others(folder):
+    (folder / "sub" / artifact.CARD).write_text("x")
+    with pytest.raises(ArtifactError, match=r"README\.md: not in the manifest"):
+        artifact.verify(folder)
+
+
 def test_a_manifest_that_was_made_to_fit_has_another_digest(folder):
     before = artifact.read(folder).digest
     (folder / "model.safetensors").write_bytes(b"evil")

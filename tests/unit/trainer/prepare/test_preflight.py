@@ -30,6 +30,27 @@ def check(
     return said
 
 
+@pytest.mark.parametrize(
+    ("family", "settings", "why"),
+    [
+        ("gpt2", GPT2, "the model is a gpt2, and llama, mistral, qwen2 can be written as GGUF"),
+        ("llama", {"vocab_size": 96, "attention_bias": True}, "the model has attention_bias"),
+        ("qwen2", {"vocab_size": 96}, None),
+    ],
+)
+def test_a_model_that_cannot_be_a_gguf_file_is_refused_before_it_is_trained(
+    tmp_path: Path, family: str, settings: dict[str, Any], why: str | None
+) -> None:
+    AutoConfig.for_model(family, **settings).save_pretrained(str(tmp_path))
+    made = plan(causal("file:///nowhere.jsonl"), model={"from": f"file://{tmp_path}"})
+    made = made.model_copy(update={"export": made.export.model_copy(update={"gguf": "Q8_0"})})
+    if why is None:
+        preflight.check(made, tmp_path, print)
+        return
+    with pytest.raises(BadConfig, match=rf"^export\.gguf: {why}"):
+        preflight.check(made, tmp_path, print)
+
+
 @pytest.mark.parametrize(("family", "targets"), [("gpt2", "Auto"), ("gpt2", "attn.c_attn"), (None, "q_proj,up_proj")])
 def test_what_an_adapter_can_go_on_passes_in_silence(tmp_path: Path, family: str | None, targets: str) -> None:
     assert check(tmp_path, family, targets, **GPT2) == []

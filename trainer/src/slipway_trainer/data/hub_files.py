@@ -102,7 +102,8 @@ class _Finder:
         if not found:
             raise BadData(f"{self._named}: split {spec} holds no row")
         self._say(f"{self._source.uri}: split {spec} of config {splits.config}, {len(found)} file(s)")
-        return self._files(found, {"config": splits.config, "split": spec})
+        stands_under = {"license": splits.license} if splits.license else {}
+        return self._files(found, {"config": splits.config, "split": spec, **stands_under})
 
     def _splits(self) -> hub_splits.Splits:
         names = sorted(self._dataset.files)

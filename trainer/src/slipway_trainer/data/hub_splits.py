@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
+from slipway_trainer.data import licence
 from slipway_trainer.data.reading.blocks import READ, SUFFIXES
 from slipway_trainer.step.errors import BadConfig, BadData, first_line
 
@@ -35,6 +36,8 @@ class Splits:
     """Those of each split, by their names in the repository, in the order of its rows."""
     unread: tuple[str, ...]
     """Data files that are of no split although no card says so: the library takes those of one kind."""
+    license: str = ""
+    """As its card says it; empty where that does not."""
 
 
 def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], config: str | None, named: str) -> Splits:
@@ -65,7 +68,8 @@ def find(repository: str, names: Sequence[str], cards: Mapping[str, bytes], conf
     taken = {file for files in found.values() for file in files}
     described = any(words.get("configs") for words in said.values())
     unread = [] if described else [name for name in names if name not in taken and _may_be_data(name)]
-    return Splits(builder.config.name, found, tuple(unread))
+    stands_under = licence.named(licence.of_fields(said.get(_README)))
+    return Splits(builder.config.name, found, tuple(unread), stands_under)
 
 
 def _may_be_data(name: str) -> bool:

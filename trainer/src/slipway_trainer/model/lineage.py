@@ -26,7 +26,7 @@ LIBRARIES = (
     "deepspeed",
     "slipway-trainer",
 )
-_OF_DATASET = ("uri", "config", "split", "revision")
+_OF_DATASET = ("uri", "config", "split", "revision", "license")
 
 
 def libraries() -> dict[str, str]:
@@ -117,11 +117,12 @@ def _digest_of(files: dict[str, dict[str, Any]]) -> str:
 
 
 def digest_of_model(folder: Path) -> str:
-    """Returns the digest of the files that a model is loaded from."""
+    """Returns the digest of the files that a model is loaded from. The card of an artifact is none of them."""
+    apart = (artifact.MANIFEST, *([artifact.CARD] if (folder / artifact.MANIFEST).is_file() else []))
     files = {
         path.name: artifact.hash_file(path)
         for pattern in artifact.MODEL_FILES
         for path in sorted(folder.glob(pattern))
-        if path.is_file() and path.name != artifact.MANIFEST
+        if path.is_file() and path.name not in apart
     }
     return artifact.digest_of(files)

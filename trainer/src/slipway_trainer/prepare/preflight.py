@@ -24,6 +24,8 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
     """
     if base is not None:
         _refuse_quantized(plan, base)
+    if plan.export.gguf != "None":
+        _check_gguf(plan, base)
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
@@ -53,6 +55,15 @@ def _refuse_quantized(plan: Plan, base: Path) -> None:
         + (f"the adapter of stages[{adapted}] cannot be merged into such" if adapted else "such cannot be trained")
         + ". Take the model that it was made of; adapter.method: QLoRA holds that in 4 bits while it trains"
     )
+
+
+def _check_gguf(plan: Plan, base: Path | None) -> None:
+    """Of a base model alone: every new model can be written."""
+    packages.require("gguf", by=f"export.gguf: {plan.export.gguf}", instead="None")
+    if base is not None:
+        from slipway_trainer.model import blueprint, gguf_shape
+
+        gguf_shape.of_config(blueprint.of_run(plan, base).config.to_dict())
 
 
 def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:

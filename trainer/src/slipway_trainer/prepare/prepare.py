@@ -40,6 +40,7 @@ from slipway_trainer.step import disk_space
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter, Say
 from slipway_trainer.step.requester import requester
+from slipway_trainer.tokens import gguf_vocabulary
 
 SMALL_BYTES = 8 << 20
 """Below it a second process costs more time than it saves."""
@@ -100,6 +101,8 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     held = scanned.held
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
+    if plan.export.gguf != "None":
+        gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
     prompt_check.check(held, made.words, preflight.longest(plan, base))
     made.publish(workspace.tokenizer, fence)
     duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)

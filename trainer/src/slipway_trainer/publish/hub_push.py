@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -11,22 +12,25 @@ from typing import Any
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.judged import Judged
 from slipway_core.resources import uris
 from slipway_core.resources.training_run import Push
+from slipway_trainer.card import model_card
 from slipway_trainer.step.errors import BadArtifact, PublishFailed, PublishRefused
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 """Files that an earlier model left there and that a later one would be loaded with."""
 
 
-def push(wanted: Push, folder: Path, digest: str | None) -> str:
+def push(wanted: Push, folder: Path, judged: Judged) -> str:
     """Pushes an artifact and returns the address of its commit. What is there already is not pushed again, and what
-    else is there (a README of somebody's, other files) stays, but weights that are not of this model go.
+    else is there (a card in somebody's own words, other files) stays, but weights that are not of this model go.
+    The card is written anew, with the verdict: of the folder nothing is sent that its digest does not cover.
 
     Args:
         wanted: where to.
         folder: of the artifact.
-        digest: that it must have, by the run's record.
+        judged: its verdict by the run's record, which names the digest that it must have.
 
     Raises PublishRefused when the hub or the repository does not take it, PublishFailed when it may be otherwise at
     another time, and BadArtifact when the folder holds another model.
@@ -36,7 +40,7 @@ def push(wanted: Push, folder: Path, digest: str | None) -> str:
     # Its own protocol for large files asks other hosts, and holds gigabytes in memory.
     constants.HF_HUB_DISABLE_XET = True
     try:
-        manifest = artifact.verify(folder, digest)
+        manifest = artifact.verify(folder, judged.artifact_digest)
     except ArtifactError as error:
         raise BadArtifact(str(error)) from None
     repository, hub = uris.parse(wanted.uri).repository, HfApi()
@@ -53,6 +57,8 @@ def push(wanted: Push, folder: Path, digest: str | None) -> str:
             _check(one, manifest, folder)
         there = {sibling.rfilename for sibling in info.siblings or []}
         stale = [CommitOperationDelete(name) for name in sorted(there - manifest.files.keys()) if _is_weight(name)]
+        if card := _card(hub, repository, manifest, judged, there):
+            additions.append(CommitOperationAdd(artifact.CARD, card.encode()))
         commit = hub.create_commit(
             repository,
             [*additions, *stale],
@@ -60,6 +66,16 @@ def push(wanted: Push, folder: Path, digest: str | None) -> str:
             commit_description=f"Slipway run {manifest.run}\nmodel {manifest.digest}\nplan {manifest.plan_digest}",
         )
     return str(commit.commit_url)
+
+
+def _card(hub: Any, repository: str, manifest: Manifest, judged: Judged, there: set[str]) -> str | None:
+    """Returns the card to send; None where there is nothing to say, or where somebody has written one there."""
+    card = None if artifact.CARD in manifest.files else model_card.render(manifest, judged)
+    if card is None or artifact.CARD not in there:
+        return card
+    with tempfile.TemporaryDirectory() as folder:
+        held = Path(hub.hf_hub_download(repository, artifact.CARD, local_dir=folder))
+        return card if model_card.MARK.encode() in held.read_bytes() else None
 
 
 def _is_weight(name: str) -> bool:

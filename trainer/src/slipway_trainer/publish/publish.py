@@ -54,7 +54,7 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, seconds: float = TRAC
         push = plan.export.push
         if push is not None and judged.verdict is Verdict.PASS:
             reporter.say(f"pushing the model to {push.uri}")
-            _try("hub", lambda: hub_push.push(push, workspace.artifact, judged.artifact_digest), outcome)
+            _try("hub", lambda: hub_push.push(push, workspace.artifact, judged), outcome)
         elif push is not None:
             reporter.say(f"nothing is pushed: the verdict is {judged.verdict}")
         reporter.progress = reporter.progress.model_copy(update={"links": outcome.links or None, "message": None})

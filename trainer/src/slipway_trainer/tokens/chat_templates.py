@@ -54,11 +54,17 @@ def template(style: Style, *, turn_end: str, starts_with_bos: bool) -> str:
         starts_with_bos: whether the tokenizer puts a BOS token before a text; the template then does it too, since
             rendered conversations are tokenised without special tokens.
     """
-    parts = {name: part.replace(TURN_END, turn_end) for name, part in _parts(style).items()} | {"END": turn_end}
+    texts = parts(style, turn_end=turn_end) | {"END": turn_end}
     body = re.sub(
-        r"\b(SYSTEM|USER|ASSISTANT|SEPARATOR|END)\b", lambda found: _quoted(parts[found[0]]), _FRAME.rstrip("\n")
+        r"\b(SYSTEM|USER|ASSISTANT|SEPARATOR|END)\b", lambda found: _quoted(texts[found[0]]), _FRAME.rstrip("\n")
     )
     return "{{- bos_token }}\n" + body if starts_with_bos else body
+
+
+def parts(style: Style, *, turn_end: str) -> dict[str, str]:
+    """Returns what a template of ours writes: SYSTEM, USER and ASSISTANT before a turn, SEPARATOR after one that is no
+    answer."""
+    return {name: part.replace(TURN_END, turn_end) for name, part in _parts(style).items()}
 
 
 def words(style: Style) -> str:
