@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from slipway_trainer.model import logit_transform, output_loss, token_rows
-from slipway_trainer.model.next_token_loss import _output_loss
+from slipway_trainer.model.next_token_loss import output_loss as loss_of
 from slipway_trainer.model.output_loss import OutputLoss, WholeLogitsLoss, summed_nll
 
 PLAIN: dict[str, Any] = {
@@ -56,7 +56,7 @@ def test_loss_and_gradients_are_those_of_the_models_own_logits(
     expected = functional.cross_entropy(logits, targets, reduction="sum")
     (expected * 0.3).backward()
 
-    loss = _output_loss(chunked, "sdpa", sharded=False)
+    loss = loss_of(chunked, "sdpa", sharded=False)
     assert isinstance(loss, OutputLoss)
     found = loss.of(lambda: chunked(input_ids=tokens, use_cache=False), predicting, targets)
     (found * 0.3).backward()
@@ -98,7 +98,7 @@ def test_a_model_that_does_something_else_keeps_its_whole_logits(monkeypatch: py
         return found
 
     monkeypatch.setattr(type(model), "forward", strange)
-    loss = _output_loss(model, "sdpa", sharded=False)
+    loss = loss_of(model, "sdpa", sharded=False)
     assert isinstance(loss, WholeLogitsLoss)
     tokens = torch.randint(2, 96, (1, 12))
     predicting, targets = torch.arange(3, 9), tokens[0, 4:10]
@@ -129,7 +129,7 @@ def test_rows_that_are_trained_beside_an_adapter_learn_through_it(tied: bool, mo
     logits = plain(input_ids=tokens, use_cache=False).logits[0, :-1]
     expected = functional.cross_entropy(logits, tokens[0, 1:], reduction="sum")
     expected.backward()
-    loss = _output_loss(chunked, "sdpa", sharded=False)
+    loss = loss_of(chunked, "sdpa", sharded=False)
     assert isinstance(loss, OutputLoss)
     found = loss.of(lambda: chunked(input_ids=tokens, use_cache=False), torch.arange(7), tokens[0, 1:])
     found.backward()
@@ -142,7 +142,7 @@ def test_rows_that_are_trained_beside_an_adapter_learn_through_it(tied: bool, mo
             learned += "token_rows" in name and bool(one.grad.any())
     assert learned == (1 if tied else 2)
     # Where weights are there only while their module is called, those rows are not there inside the layer.
-    assert isinstance(_output_loss(adapted(), "sdpa", sharded=True), WholeLogitsLoss)
+    assert isinstance(loss_of(adapted(), "sdpa", sharded=True), WholeLogitsLoss)
 
 
 def test_nothing_to_learn_is_no_loss_and_no_gradient() -> None:
