@@ -63,7 +63,7 @@ def test_a_good_run_is_read_with_its_numbers():
         ("  serving:", "  compute: {epochs: 2}\n  serving:",
          "run.yaml:20: spec.compute.epochs: unknown field; it belongs to spec.stages[]"),
         ("objective: Chat", "objective: chat",
-         'run.yaml:14: spec.stages[1].objective: "chat" is not one of CausalLM, Chat; did you mean Chat?'),
+         'run.yaml:14: spec.stages[1].objective: "chat" is not one of CausalLM, Chat, Preference; did you mean Chat?'),
         ("layers: 2", 'layers: "2"',
          'run.yaml:7: spec.model.scratch.layers: "2" is text, and a whole number is expected; '
          "write layers: 2 without quotes"),
