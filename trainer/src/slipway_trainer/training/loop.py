@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -186,11 +187,15 @@ class Training:
         return torch.nn.utils.clip_grad_norm_(parameters, most if most > 0 else math.inf)
 
     def _finite(self, what: str, value: float, step: int, rate: float) -> None:
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the {what} of step {step} is {value}, at a learning rate of {rate:.3g}. The last checkpoint is from "
-                f"before it. Lower optimizer.learningRate, raise warmupRatio, or set maxGradNorm"
-            )
+        if math.isfinite(value):
+            return
+        # Every rank has the same number, and what is on its way to the disk is of a step before.
+        with contextlib.suppress(NoSpace):
+            self._complete(TrainState())
+        raise Diverged(
+            f"the {what} of step {step} is {value}, at a learning rate of {rate:.3g}. The last checkpoint is from "
+            f"before it. Lower optimizer.learningRate, raise warmupRatio, or set maxGradNorm"
+        )
 
     def _ahead(self, pool: ThreadPoolExecutor, step: int) -> Future[Window]:
         """Makes the window of a step while the one before it is computed."""
