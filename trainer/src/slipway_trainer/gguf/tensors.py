@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -122,9 +121,3 @@ def _named(stored: str) -> str:
     if name is None or kind not in ("weight", "bias"):
         raise BadExport(f"export.gguf: the weight {stored} has no name in llama.cpp. Leave export.gguf out")
     return f"blk.{layer[1]}.{name}.{kind}" if layer else f"{name}.{kind}"
-
-
-def all_of(tensors: list[Tensor], shape: Shape) -> Iterator[tuple[Tensor, np.ndarray[Any, Any]]]:
-    """Yields each with its values, one in memory at a time."""
-    for tensor in tensors:
-        yield tensor, read(tensor, shape)

@@ -73,8 +73,8 @@ def _write_files(source: Path, folder: Path, found: list[Tensor], manifest: Mani
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for _, values in tensors.all_of(found, shape):
-            writer.write_tensor_data(values)
+        for tensor in found:  # One in memory at a time.
+            writer.write_tensor_data(tensors.read(tensor, shape))
     finally:
         writer.close()
     config: dict[str, Any] = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))

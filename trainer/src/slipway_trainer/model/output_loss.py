@@ -186,12 +186,11 @@ class _Summed(torch.autograd.Function):
         # Made before the parts: between theirs, what stays would leave holes in the memory that is free.
         of_hidden = torch.empty_like(hidden) if wanted else hidden
         rows = rows_at_once(layer.vocabulary, hidden.device)
-        add = _linear if layer.is_linear else _any_kind
         parts = zip(hidden.split(rows), targets.split(rows), of_hidden.split(rows), strict=True)
         for number, (part, chosen, found) in enumerate(parts):
             if wanted:
                 times = None if counts is None else counts[number * rows : (number + 1) * rows, None]
-                total += add(layer, part, chosen, smoothing, times, found, weights, of_weights)
+                total += _learn(layer, part, chosen, smoothing, times, found, weights, of_weights)
             else:
                 total += summed_nll_(layer.logits(part).float(), chosen, smoothing, gradient=False)
         ctx.gradients = (of_hidden, *of_weights) if wanted else None
@@ -226,7 +225,7 @@ def _judged(
     return figures.detach(), counts
 
 
-def _linear(
+def _learn(
     layer: OutputLoss,
     rows: torch.Tensor,
     targets: torch.Tensor,
@@ -238,13 +237,31 @@ def _linear(
 ) -> torch.Tensor:
     """Returns the loss of some rows, after writing their gradient, each so many times (float32 [n, 1]; once when None),
     and adding to that of the weights."""
-    logits = layer.logits(rows)
-    weight = layer.layer.weight
-    total = summed_nll_(in_float := logits.float(), targets, smoothing, gradient=True)
+    plain = layer.is_linear
+    with torch.set_grad_enabled(not plain):
+        rows = rows if plain else rows.detach().requires_grad_()
+        logits = layer.logits(rows)
+    # A copy where autograd knows the layer: what that gave may be what its own backward pass needs.
+    in_float = logits.detach().to(torch.float32, copy=not plain)
+    total = summed_nll_(in_float, targets, smoothing, gradient=True)
     if times is not None:
         in_float *= times
-    gradient = in_float.to(rows.dtype)
-    torch.mm(gradient, weight, out=of_rows)
+    gradient = in_float.to(logits.dtype)
+    if plain:
+        torch.mm(gradient, layer.layer.weight, out=of_rows)
+        _add_linear(gradient, rows, weights, of_weights)
+        return total
+    found = torch.autograd.grad(logits, (rows, *weights), gradient)
+    of_rows.copy_(found[0])
+    for own, part in zip(of_weights, found[1:], strict=True):
+        own += part
+    return total
+
+
+def _add_linear(
+    gradient: torch.Tensor, rows: torch.Tensor, weights: Sequence[torch.Tensor], of_weights: Sequence[torch.Tensor]
+) -> None:
+    """Adds to the gradients of a linear layer's weight and bias, from that of its logits [n, vocabulary]."""
     for own, found in zip(weights, of_weights, strict=True):
         if own.ndim == 1:
             found += gradient.sum(0, dtype=torch.float32)
@@ -252,33 +269,6 @@ def _linear(
             found.addmm_(gradient.T, rows)
         else:
             found += gradient.T @ rows
-    return total
-
-
-def _any_kind(
-    layer: OutputLoss,
-    rows: torch.Tensor,
-    targets: torch.Tensor,
-    smoothing: float,
-    times: torch.Tensor | None,
-    of_rows: torch.Tensor,
-    weights: Sequence[torch.Tensor],
-    of_weights: Sequence[torch.Tensor],
-) -> torch.Tensor:
-    """As `_linear`, of a layer that autograd knows."""
-    with torch.enable_grad():
-        rows = rows.detach().requires_grad_()
-        logits = layer.logits(rows)
-    # A copy: what the layer gave may be what its own backward pass needs.
-    in_float = logits.detach().to(torch.float32, copy=True)
-    total = summed_nll_(in_float, targets, smoothing, gradient=True)
-    if times is not None:
-        in_float *= times
-    found = torch.autograd.grad(logits, (rows, *weights), in_float.to(logits.dtype))
-    of_rows.copy_(found[0])
-    for own, part in zip(of_weights, found[1:], strict=True):
-        own += part
-    return total
 
 
 def rows_at_once(vocabulary: int, device: torch.device) -> int:
