@@ -57,7 +57,7 @@ def added(loss: NextTokenLoss, batch: Batch) -> torch.Tensor:
 
 
 def test_tokens_know_how_long_their_document_is() -> None:
-    found = document_lengths(rows([3, 5], [8], [1, 1, 6]).position_ids)
+    found = document_lengths(rows([3, 5], [8], [1, 1, 6]))
     assert found.tolist() == [[3] * 3 + [5] * 5, [8] * 8, [1, 1] + [6] * 6]
 
 

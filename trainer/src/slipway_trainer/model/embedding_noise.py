@@ -30,33 +30,27 @@ class _Noise:
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
-        self.positions: torch.Tensor | None = None
+        self.batch: Batch | None = None
         """Of a training pass that is under way."""
 
     def begin(self, loss: nn.Module, given: tuple[Batch]) -> None:
-        self.positions = given[0].position_ids if loss.training else None
+        self.batch = given[0] if loss.training else None
 
     def end(self, *_: Any) -> None:
-        self.positions = None
+        self.batch = None
 
     def add(self, _embedding: nn.Module, _args: tuple[Any, ...], embedded: torch.Tensor) -> torch.Tensor:
-        """Returns embedded tokens [..., hidden] of as many tokens as there are positions, with noise."""
-        if self.positions is None:
+        """Returns embedded tokens [..., hidden] of as many tokens as the batch has, with noise."""
+        if self.batch is None:
             return embedded
-        lengths = document_lengths(self.positions).view(embedded.shape[:-1])
+        lengths = document_lengths(self.batch).to(embedded.device, non_blocking=True).view(embedded.shape[:-1])
         most = self.alpha / (lengths * embedded.shape[-1]).sqrt()
         # Drawn in float32: in half precision it would have a few hundred values.
         drawn = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
         return embedded + (drawn * most.unsqueeze(-1)).to(embedded.dtype)
 
 
-def document_lengths(position_ids: torch.Tensor) -> torch.Tensor:
-    """Returns for every token how many its document has, as [rows, width] like the positions, without a device's stop.
-
-    What a document is follows from its positions, which restart at 0; padding is a document of its own.
-    """
-    starts = (position_ids == 0).flatten()
-    # The first token of every row has position 0, so a document does not go on in the next row.
-    document = starts.cumsum(0)
-    counts = torch.zeros(len(document) + 1, dtype=document.dtype, device=document.device)
-    return counts.index_add_(0, document, torch.ones_like(document))[document].view_as(position_ids)
+def document_lengths(batch: Batch) -> torch.Tensor:
+    """Returns for every token how many its document has, int64 [rows, width] on the host; padding is a document."""
+    lengths = torch.tensor(batch.lengths)
+    return lengths.repeat_interleave(lengths).view_as(batch.input_ids)

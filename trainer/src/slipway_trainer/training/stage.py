@@ -121,7 +121,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
     if ranks.first:
-        checkpoint_space.require(model, stage.optimizer, checkpoints)
+        checkpoint_space.require(model, stage, checkpoints)
     resumed = resume.resume(engine, checkpoints)
     state = resumed or TrainState()
     with _stop_flag(stop) as flag, _step_report(attempt, state, decided) as report:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway_core.resources.optimizer import Optimizer
+from slipway_core.resources.stage import Stage
 from slipway_trainer.step import disk_space
+from slipway_trainer.training import model_size
 from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
-from slipway_trainer.training.memory import ModelSize, moment_bytes
+from slipway_trainer.training.memory import moment_bytes
 
 SPARE_BYTES = 16 << 20
 
 
-def require(model: Any, optimizer: Optimizer, checkpoints: Checkpoints) -> None:
+def require(model: Any, stage: Stage, checkpoints: Checkpoints) -> None:
     """Raises NoSpace when the disk has no room for as many checkpoints as are kept, and the two beside them that are
     written or removed at the same time."""
-    weights = list(model.parameters())
-    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    size = ModelSize.of(model.config, sum(weight.numel() for weight in weights), trained)
+    size = model_size.of_model(model, stage)
     # Weights and master weights, in float32, and moments.
-    one = size.trainable * (4 + 4) + moment_bytes(size, optimizer) + SPARE_BYTES
+    one = size.trainable * (4 + 4) + moment_bytes(size, stage.optimizer) + SPARE_BYTES
     copies = max(1, checkpoints.keep + 2 - len(checkpoints.complete()))
     needed = copies * one
     disk_space.require(
