@@ -14,8 +14,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VARIANT=${VARIANT:-cpu}
 TAG=${TAG:-dev}
 CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
-# What the layers of the images take twice over: once as blobs, once unpacked, and again for an older set.
-CACHE_GB=30
+# What one set of images takes twice over: once as blobs, once unpacked. An older set goes: a disk fills in a week.
+CACHE_GB=20
 
 fail() {
   echo "make images: $*" >&2
