@@ -137,6 +137,30 @@ def test_another_model_takes_the_place_of_the_weights_and_leaves_what_people_wro
     assert files["README.md"] == b"ours"
 
 
+def test_nothing_of_an_earlier_push_is_loaded_with_another_model(
+    workspace: Workspace, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = a_plan(export=PUSH)
+    adapter = {"adapter_config.json": b"{}", "base.json": b"{}", "chat_template.jinja": b"x"}
+    export(workspace, adapter | {"adapter_model.safetensors": b"a" * 500})
+    run(workspace, plan, monkeypatch)
+    hub.put("org/tang", {"notes.json": b"ours"})
+    export(workspace)
+    run(workspace, plan, monkeypatch)
+    files = hub.repositories["org/tang"][hub.commit("org/tang") or ""]
+    assert not {*adapter, "adapter_model.safetensors"} & files.keys()
+    assert files["notes.json"] == b"ours"
+
+
+def test_a_manifest_that_is_somebody_elses_takes_nothing_away(
+    workspace: Workspace, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.put("org/tang", {artifact.MANIFEST: b'{"files": {"notes.json": 1}}', "notes.json": b"ours"})
+    hub.private.add("org/tang")
+    run(workspace, a_plan(export=PUSH), monkeypatch)
+    assert hub.repositories["org/tang"][hub.commit("org/tang") or ""]["notes.json"] == b"ours"
+
+
 def card_of(hub: Hub) -> str:
     return hub.repositories["org/tang"][hub.commit("org/tang") or ""][artifact.CARD].decode()
 

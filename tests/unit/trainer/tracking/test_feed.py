@@ -122,6 +122,17 @@ def test_one_that_does_not_take_it_is_warned_of_once_and_caught_up_later(stage: 
     assert read(stage.record)["mlflow"].warning == ""
 
 
+def test_H_what_a_library_says_reaches_neither_the_log_nor_the_status_with_a_key_in_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret-key")
+    write_rows(stage.metrics, range(1, 3))
+    stage.feed(Ledger(fault=TrackerRefuses("the key s3cret-key is not known"))).advance()
+    told = read(stage.record)["mlflow"].warning
+    assert "the key *** is not known" in told
+    assert stage.said == [f"WARNING: {told}"]
+
+
 def test_one_that_goes_away_in_between_is_told_what_it_did_not_take(stage: Stage) -> None:
     write_rows(stage.metrics, [1, 2])
     tracker = Ledger()

@@ -24,7 +24,9 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 def push(wanted: Push, folder: Path, judged: Judged) -> str:
     """Pushes an artifact and returns the address of its commit. What is there already is not pushed again, and what
-    else is there (a card in somebody's own words, other files) stays, but weights that are not of this model go.
+    else is there (a card in somebody's own words, other files) stays, but weights that are not of this model go, and
+    so does what an earlier push brought and this model has not: a template or an adapter's configuration of another
+    model would be loaded with it.
     The card is written anew, with the verdict: of the folder nothing is sent that its digest does not cover.
 
     Args:
@@ -56,7 +58,7 @@ def push(wanted: Push, folder: Path, judged: Judged) -> str:
         for one in additions:
             _check(one, manifest, folder)
         there = {sibling.rfilename for sibling in info.siblings or []}
-        stale = [CommitOperationDelete(name) for name in sorted(there - manifest.files.keys()) if _is_weight(name)]
+        stale = [CommitOperationDelete(name) for name in _stale(hub, repository, manifest, there)]
         if card := _card(hub, repository, manifest, judged, there):
             additions.append(CommitOperationAdd(artifact.CARD, card.encode()))
         commit = hub.create_commit(
@@ -76,6 +78,23 @@ def _card(hub: Any, repository: str, manifest: Manifest, judged: Judged, there: 
     with tempfile.TemporaryDirectory() as folder:
         held = Path(hub.hf_hub_download(repository, artifact.CARD, local_dir=folder))
         return card if model_card.MARK.encode() in held.read_bytes() else None
+
+
+def _stale(hub: Any, repository: str, manifest: Manifest, there: set[str]) -> list[str]:
+    """Returns what an earlier model left in a repository and this one has not, sorted."""
+    brought = _brought(hub, repository) if artifact.MANIFEST in there else set[str]()
+    kept = {*manifest.files, artifact.MANIFEST, artifact.CARD}
+    return sorted(name for name in there - kept if name in brought or _is_weight(name))
+
+
+def _brought(hub: Any, repository: str) -> set[str]:
+    """Returns the files that the manifest in a repository names; none where it is somebody else's."""
+    with tempfile.TemporaryDirectory() as folder:
+        hub.hf_hub_download(repository, artifact.MANIFEST, local_dir=folder)
+        try:
+            return set(artifact.read(Path(folder)).files)
+        except ArtifactError:
+            return set()
 
 
 def _is_weight(name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from slipway_trainer.tracking.choose import Choice
+from slipway_trainer.tracking.choose import Choice, without_secrets
 from slipway_trainer.tracking.metric_rows import MetricRows
 from slipway_trainer.tracking.record import Record
 from slipway_trainer.tracking.tracker import Begun, Outcome, Row, Tracker, TrackerAway, TrackerRefuses
@@ -103,6 +103,8 @@ class Feed:
         self._warn(why)
 
     def _warn(self, why: str) -> None:
+        # It stands in status and Events: a library may quote the key that a server has refused.
+        why = without_secrets(why)
         if why and not self.record.of(self.name).warning:
             self.say(f"WARNING: {why}")
         with contextlib.suppress(OSError):  # A full disk has its own warning, of whoever writes checkpoints there.
