@@ -88,6 +88,24 @@ def test_what_the_model_does_to_its_logits_is_found_out(family: str, settings: d
     assert (transform is logit_transform.unchanged) == (family not in ("gemma2", "cohere", "granite"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("family", "setting", "value", "of_50"),
+    [
+        ("gemma2", "final_logit_softcapping", 30.0, 27.933),
+        ("granite", "logits_scaling", 1.02, 50 / 1.02),
+        ("cohere", "logit_scale", 0.98, 49.0),
+    ],
+)
+def test_it_is_found_out_of_a_model_whose_own_logits_are_too_small_to_show_it(
+    family: str, setting: str, value: float, of_50: float, dtype: torch.dtype
+) -> None:
+    model = make(family, PLAIN | {setting: value, "initializer_range": 0.02}, dtype)
+    transform = logit_transform.of_model(model, "sdpa")
+    assert transform is not None
+    assert transform(torch.tensor(50.0)).item() == pytest.approx(of_50, rel=1e-4)
+
+
 def test_a_model_that_does_something_else_keeps_its_whole_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("llama", PLAIN)
     forward = type(model).forward

@@ -13,6 +13,8 @@ from slipway_trainer.model.model_inputs import model_inputs
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 TOKENS = 8
+_WIDEST = 64.0
+"""Logits that the model is given run from minus to plus this: its own may be too small to show a cap of 30."""
 _TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
@@ -24,13 +26,23 @@ def of_model(model: Any, attention: str) -> Transform | None:
     """Returns what the model does, elementwise: nothing, a scale (Cohere, Granite), a soft cap (Gemma 2). None where it
     does something that its configuration does not tell.
 
+    Its output layer gives logits of ours meanwhile; of what its configuration tells, what is nearest to what it returns
+    of them is taken. Half precision alone would take a cap for nothing, and a scale near one too.
+
     No gradient is made, and no random number is drawn.
 
     Args:
         attention: the model's, as transformers calls it.
     """
     given: list[torch.Tensor] = []
-    handle = model.get_output_embeddings().register_forward_hook(lambda _layer, _given, found: given.append(found))
+
+    def wide(_layer: Any, _given: Any, found: torch.Tensor) -> torch.Tensor:
+        spread = torch.linspace(-_WIDEST, _WIDEST, found.numel(), device=found.device)
+        given.append(spread.to(found.dtype).view_as(found))
+        # A copy: a model may change it in its place.
+        return given[-1].clone()
+
+    handle = model.get_output_embeddings().register_forward_hook(wide)
     training = model.training
     model.eval()
     try:
@@ -43,8 +55,9 @@ def of_model(model: Any, attention: str) -> Transform | None:
         model.train(training)
     if len(given) != 1 or given[0].shape != returned.shape:
         return None
-    candidates = _candidates(model.config.get_text_config())
-    return next((found for found in candidates if _is(found, given[0], returned)), None)
+    distances = {found: _distance(found, given[0], returned) for found in _candidates(model.config.get_text_config())}
+    nearest = min(distances, key=distances.__getitem__)
+    return nearest if distances[nearest] <= _TOLERANCE.get(given[0].dtype, 0.0) else None
 
 
 def _candidates(config: Any) -> list[Transform]:
@@ -60,8 +73,9 @@ def _candidates(config: Any) -> list[Transform]:
     return found
 
 
-def _is(transform: Transform, given: torch.Tensor, returned: torch.Tensor) -> bool:
-    tolerance = _TOLERANCE.get(given.dtype, 0.0)
-    expected, returned = transform(given).float(), returned.float()
-    room = tolerance * float(returned.abs().max())
-    return bool(torch.isfinite(returned).all()) and bool(torch.allclose(expected, returned, atol=room, rtol=tolerance))
+def _distance(transform: Transform, given: torch.Tensor, returned: torch.Tensor) -> float:
+    """Returns the largest difference from what was returned, as a share of the largest logit there; infinity where that
+    is no number."""
+    returned = returned.float()
+    distance = float((transform(given).float() - returned).abs().max() / returned.abs().max())
+    return distance if distance == distance else float("inf")
