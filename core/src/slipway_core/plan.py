@@ -23,7 +23,7 @@ from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.preference import Preference
-from slipway_core.resources.stage import PROMPT_METHODS, Batch, Stage
+from slipway_core.resources.stage import Batch, Stage
 from slipway_core.resources.tracking import Tracking
 from slipway_core.resources.training_run import Checkpoints, Export, Retention, Serving, Storage, TrainingRun
 
@@ -121,7 +121,7 @@ class Plan(Api):
     def exports_adapter(self) -> bool:
         """Whether the artifact is an adapter beside its base: the run wants that, or the adapter cannot be merged."""
         last = self.stages[-1].adapter
-        return last is not None and (not self.export.merge_adapter or last.method in PROMPT_METHODS)
+        return last is not None and (not self.export.merge_adapter or last.before_text)
 
     @property
     def publishes(self) -> bool:

@@ -21,6 +21,7 @@ from slipway_core.protocol import exit_codes
 from slipway_trainer.batches import order
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import stage_model
+from slipway_trainer.model.context_length import check_length
 from slipway_trainer.step.errors import BadConfig, BadData, Diverged, Interrupted, NoSpace, OutOfMemory, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tokens import tokenizer
@@ -828,8 +829,8 @@ def test_rows_longer_than_the_model_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path)
     model = stage_model.load_composed(run.plan, run.workspace, None)
     long = run.plan.stages[0].model_copy(update={"max_length": 65})
-    with pytest.raises(BadConfig, match="maxLength: 65 is above the 64 positions of the model"):
-        stage_model.check_length(model.config, long)
+    with pytest.raises(BadConfig, match=r"stages\[pretrain\].maxLength: 65 is above the 64 tokens"):
+        check_length(model.config, long)
 
 
 def test_data_that_was_not_prepared_is_missed(tmp_path: Path) -> None:

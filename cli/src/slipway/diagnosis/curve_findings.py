@@ -11,7 +11,7 @@ from statistics import fmean
 
 from slipway.diagnosis.finding import Finding, Level
 from slipway.training_metrics import Point, StageMetrics
-from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_core.resources.stage import Stage
 
 FEWEST_POINTS = 8
 """Logged steps below which a curve says nothing."""
@@ -98,7 +98,7 @@ def _livelier(stage: Stage) -> str:
     if stage.adapter is not None:
         parts.append(
             f"raise adapter.virtualTokens (it is {stage.adapter.virtual_tokens})"
-            if stage.adapter.method in PROMPT_METHODS
+            if stage.adapter.before_text
             else f"raise adapter.rank (it is {stage.adapter.rank})"
         )
     parts.append("look at the rows of data.train: noise cannot be learned")

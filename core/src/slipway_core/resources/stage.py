@@ -88,7 +88,7 @@ class Adapter(Api):
             "(!has(self.targetModules) || self.targetModules == 'Auto') && !has(self.modulesToSave))",
             "rank, alpha, rankStabilized, dropout, targetModules and modulesToSave are of LoRA, DoRA and QLoRA: leave "
             "them out with Prefix, PromptTuning and PTuning",
-            lambda self: self.method not in PROMPT_METHODS or not _of_layers(self),
+            lambda self: not self.before_text or not _of_layers(self),
             "method",
             lambda self: f"{self.method} with {', '.join(_of_layers(self))}",
         ),
@@ -97,9 +97,7 @@ class Adapter(Api):
             "has(self.method) && self.method in ['Prefix', 'PromptTuning', 'PTuning']",
             "virtualTokens and encoderHiddenSize are of Prefix, PromptTuning and PTuning: leave them out with other "
             "methods",
-            lambda self: (
-                self.method in PROMPT_METHODS or (self.virtual_tokens == 20 and self.encoder_hidden_size is None)
-            ),
+            lambda self: self.before_text or (self.virtual_tokens == 20 and self.encoder_hidden_size is None),
             "method",
         ),
         Rule(
@@ -131,6 +129,11 @@ class Adapter(Api):
     """Of Prefix, PromptTuning and PTuning: they and maxLength have to fit into the positions of the model."""
     encoder_hidden_size: int | None = Field(default=None, ge=1, le=65536)
     """Of PTuning: width of the encoder that makes its virtual tokens; as wide as the model when left out."""
+
+    @property
+    def before_text(self) -> bool:
+        """Whether it stands in front of a text, and not on layers."""
+        return self.method in PROMPT_METHODS
 
 
 def _of_layers(adapter: Adapter) -> list[str]:
@@ -185,9 +188,7 @@ class Stage(Api):
             "!has(self.objective) || self.objective != 'Preference' || !has(self.adapter) || "
             "!has(self.adapter.method) || !(self.adapter.method in ['Prefix', 'PromptTuning', 'PTuning'])",
             "virtual tokens are not trained by preferences: use LoRA, DoRA or QLoRA, or no adapter",
-            lambda self: (
-                self.objective != "Preference" or self.adapter is None or self.adapter.method not in PROMPT_METHODS
-            ),
+            lambda self: self.objective != "Preference" or not self.virtual_tokens,
             "adapter",
         ),
         Rule(
@@ -290,3 +291,8 @@ class Stage(Api):
     """Auto: BF16 on a GPU that has it, FP16 on an older one, FP32 on a CPU."""
     memory: Memory = Memory()
     adapter: Adapter | None = None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many virtual tokens stand in front of each text; 0 without an adapter that has any."""
+        return self.adapter.virtual_tokens if self.adapter is not None and self.adapter.before_text else 0

@@ -12,7 +12,7 @@ from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
-from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_core.resources.stage import Stage
 from slipway_core.resources.status import RunStatus
 from slipway_core.resources.tracking import Tracking
 
@@ -145,6 +145,11 @@ def _last_method(self: TrainingRunSpec) -> str:
     return adapter.method if adapter is not None else "None"
 
 
+def _is_merged(self: TrainingRunSpec) -> bool:
+    """Whether the artifact is one plain model."""
+    return self.export.merge_adapter and not self.stages[-1].virtual_tokens
+
+
 _LAST: Final = "self.stages[size(self.stages) - 1]"
 _LAST_METHOD: Final = (
     f"(has({_LAST}.adapter) ? (has({_LAST}.adapter.method) ? {_LAST}.adapter.method : 'LoRA') : 'None')"
@@ -191,12 +196,10 @@ class TrainingRunSpec(Api):
             f"self.stages.filter(s, has(s.adapter) && has(s.adapter.method) && s.adapter.method in {_PROMPTS}).size() "
             f"<= ({_LAST_METHOD} in {_PROMPTS} ? 1 : 0)",
             "a stage of virtual tokens must be the last: no stage can start from a model with virtual tokens before it",
-            lambda self: not any(s.adapter and s.adapter.method in PROMPT_METHODS for s in self.stages[:-1]),
+            lambda self: not any(s.virtual_tokens for s in self.stages[:-1]),
             "stages",
             lambda self: ", ".join(
-                f"{s.name} has {s.adapter.method}"
-                for s in self.stages[:-1]
-                if s.adapter and s.adapter.method in PROMPT_METHODS
+                f"{s.name} has {s.adapter.method}" for s in self.stages[:-1] if s.adapter and s.adapter.before_text
             ),
         ),
         Rule(
@@ -211,9 +214,7 @@ class TrainingRunSpec(Api):
             f"(!has(self.export.mergeAdapter) || self.export.mergeAdapter) && !({_LAST_METHOD} in {_PROMPTS})",
             "export.gguf is one plain model: leave it out, or leave export.mergeAdapter at true and train LoRA, DoRA "
             "or QLoRA",
-            lambda self: (
-                self.export.gguf == "None" or (self.export.merge_adapter and _last_method(self) not in PROMPT_METHODS)
-            ),
+            lambda self: self.export.gguf == "None" or _is_merged(self),
             "export",
         ),
         Rule(
@@ -222,9 +223,7 @@ class TrainingRunSpec(Api):
             f"!({_LAST_METHOD} in {_PROMPTS})",
             "serving an adapter that is not merged is not built yet: leave serving out, or leave export.mergeAdapter "
             "at true and train LoRA, DoRA or QLoRA",
-            lambda self: (
-                self.serving is None or (self.export.merge_adapter and _last_method(self) not in PROMPT_METHODS)
-            ),
+            lambda self: self.serving is None or _is_merged(self),
             "serving",
         ),
         Rule(

@@ -11,7 +11,8 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_core.resources.stage import Memory, Stage
 from slipway_trainer.evaluation import generation
-from slipway_trainer.model import adapters, document_probe, prompt_adapters, stage_model
+from slipway_trainer.model import adapters, document_probe, prompt_adapters
+from slipway_trainer.model.context_length import check_length
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.training import memory, model_size
@@ -80,9 +81,9 @@ def test_documents_share_no_row_and_the_first_logits_are_asked_of_real_tokens(me
 @METHODS
 def test_they_need_places_of_their_own(method: str) -> None:
     config = make_model(WORDS).config
-    stage_model.check_length(config, stage(method, maxLength=123))
-    with pytest.raises(BadConfig, match="124 is above the 123 positions of the model that 5 virtual tokens leave"):
-        stage_model.check_length(config, stage(method, maxLength=124))
+    check_length(config, stage(method, maxLength=123))
+    with pytest.raises(BadConfig, match=r"124 is above the 123 tokens that the model takes .*, 5 of them virtual ones"):
+        check_length(config, stage(method, maxLength=124))
 
 
 def test_a_prefix_is_never_trained_with_gradient_checkpointing() -> None:

@@ -239,6 +239,15 @@ def test_a_prompt_that_fills_the_model_is_named_before_anything_is_trained(tmp_p
     assert "the model takes 128 (model.scratch.maxLength), so nothing is left for an answer" in str(error)
 
 
+def test_a_prompt_that_virtual_tokens_leave_no_room_for_is_named_before_anything_is_trained(tmp_path):
+    data = write_rows(tmp_path / "a.jsonl", text(POEM))
+    prompts = [{"uri": write_rows(tmp_path / "p.jsonl", {"prompt": "who?"})}]
+    stage = causal(data, max_length=16) | {"adapter": {"method": "PTuning", "virtualTokens": 112}}
+    error = failure(tmp_path / "run", plan(stage, prompts=prompts))
+    assert isinstance(error, BadData)
+    assert "the model takes 128 (model.scratch.maxLength, 112 of them virtual ones before the prompt)" in str(error)
+
+
 def test_files_of_any_name_are_read_and_one_that_cannot_be_there_is_named_by_its_field(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
@@ -285,8 +294,8 @@ def test_a_sequence_above_the_models_is_refused(tmp_path):
     error = failure(tmp_path / "run", longer)
     assert isinstance(error, BadConfig)
     assert str(error) == (
-        "stages[0] (pretrain): maxLength 129 is above the 128 tokens that the model takes (model.scratch.maxLength). "
-        "Set maxLength to 128 or less"
+        "stages[pretrain].maxLength: 129 is above the 128 tokens that the model takes (128 by "
+        "model.scratch.maxLength). Set maxLength to 128 or less, or make a new model longer (model.scratch.maxLength)"
     )
 
 
@@ -434,7 +443,7 @@ def test_a_base_model_gives_its_tokenizer_and_its_limit(tmp_path, base):
     assert (found.tokenizer / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     assert report["tokenizer"]["chat_template"] == "ChatML"
     error = failure(tmp_path / "long", plan(causal(uri, max_length=65), model={"from": f"file://{base}"}))
-    assert "maxLength 65 is above the 64 tokens that the model takes (max_position_embeddings in" in str(error)
+    assert "maxLength: 65 is above the 64 tokens that the model takes (64 by max_position_embeddings in" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_core.resources.stage import Stage
 from slipway_trainer.model import fused_experts, whole_layers
 from slipway_trainer.model.layer_names import end, is_called
 from slipway_trainer.step.errors import BadConfig
@@ -40,7 +40,7 @@ def resolve(model: nn.Module, stage: Stage) -> list[str]:
     Raises BadConfig that names the field when a name is none of the model's, or one that no adapter can go on.
     """
     assert stage.adapter is not None
-    if stage.adapter.method in PROMPT_METHODS:
+    if stage.adapter.before_text:
         return []
     whole = set(whole_layers.resolve(model, stage))
     layers = {name: layer for name, layer in linear_layers(model).items() if name not in whole}
@@ -65,7 +65,7 @@ def left_out(model: nn.Module, stage: Stage) -> str | None:
     Args:
         model: with its adapter or before.
     """
-    if stage.adapter is None or stage.adapter.method in PROMPT_METHODS:
+    if stage.adapter is None or stage.adapter.before_text:
         return None
     # With the adapter on it, what is trained whole is not looked at any more.
     whole = set() if hasattr(model, "peft_config") else set(whole_layers.resolve(model, stage))

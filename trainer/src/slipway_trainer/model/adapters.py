@@ -30,7 +30,7 @@ def add_adapter(model: PreTrainedModel, stage: Stage, targets: list[str]) -> Pef
 
     adapter = stage.adapter
     assert adapter is not None
-    if prompt_adapters.asked_by(stage):
+    if adapter.before_text:
         return prompt_adapters.add(model, stage)
     torch.manual_seed(stage.seed)
     whole = whole_layers.resolve(model, stage)

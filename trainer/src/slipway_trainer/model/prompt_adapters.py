@@ -12,17 +12,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from slipway_core.resources.stage import PROMPT_METHODS, Adapter, Stage
+from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer.step.errors import BadConfig, first_line
-
-
-def asked_by(stage: Stage) -> bool:
-    return stage.adapter is not None and stage.adapter.method in PROMPT_METHODS
-
-
-def asked_tokens(stage: Stage) -> int:
-    """Returns how many virtual tokens stand before each text of a stage."""
-    return stage.adapter.virtual_tokens if stage.adapter is not None and asked_by(stage) else 0
 
 
 def virtual_tokens(model: Any) -> int:

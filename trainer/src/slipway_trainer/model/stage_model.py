@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
-from slipway_core.resources.stage import Stage
 from slipway_trainer.model import adapter_targets, four_bits, prompt_adapters, token_rows
 from slipway_trainer.model.adapters import add_adapter, load_adapter
 from slipway_trainer.model.attention import set_attention
 from slipway_trainer.model.blueprint import check_code
 from slipway_trainer.model.cast_weights import cast_weights
+from slipway_trainer.model.context_length import check_length
 from slipway_trainer.model.merge import merge_adapter
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.model.new_model import scratch_config
 from slipway_trainer.model.vocabulary import fit_vocabulary, start_rows
-from slipway_trainer.step.errors import BadConfig, BadModel, first_line
+from slipway_trainer.step.errors import BadModel, first_line
 from slipway_trainer.tokens import added_tokens, tokenizer
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load_for_stage(
         four_bits.quantize(model, settings, dtype)
         cast_weights(model, dtype)
     set_attention(model, settings.max_length, device)
-    if prompt_adapters.asked_by(settings):
+    if settings.virtual_tokens:
         prompt_adapters.use_plain_attention(model)
     model.config.use_cache = False
     model.to(device)  # type: ignore[arg-type]
@@ -155,19 +155,6 @@ def load_folder(folder: Path, *, dtype: torch.dtype | None, trust_remote_code: b
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadModel(f"model.from: {folder}: cannot be loaded: {first_line(error)}") from None
-
-
-def check_length(config: PretrainedConfig, stage: Stage) -> None:
-    """Raises BadConfig when the stage's rows are longer than what the model takes."""
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-    virtual = prompt_adapters.asked_tokens(stage)
-    if longest is not None and stage.max_length + virtual > longest:
-        left = f" that {virtual} virtual tokens leave" if virtual else ""
-        raise BadConfig(
-            f"stages[{stage.name}].maxLength: {stage.max_length} is above the {longest - virtual} positions of the "
-            f"model{left}. "
-            "Set maxLength to that or less, or make the model longer (model.scratch.maxLength)"
-        )
 
 
 def _first(plan: Plan, ws: Workspace, *, dtype: torch.dtype | None, seed: int) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_core.plan import Plan
-from slipway_core.resources.stage import PROMPT_METHODS, Stage
+from slipway_core.resources.stage import Stage
 from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
@@ -29,7 +29,7 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
-        _check_length(stage, field, most)
+        context_length.check(stage, most)
         _check_measured(stage, field)
         if stage.optimizer.name == "AdamW8bit":
             packages.require("bitsandbytes", by=f"{field}: optimizer.name: AdamW8bit", instead="AdamW")
@@ -66,16 +66,6 @@ def _check_gguf(plan: Plan, base: Path | None) -> None:
         gguf_shape.of_config(blueprint.of_run(plan, base).config.to_dict())
 
 
-def _check_length(stage: Stage, field: str, longest: ContextLength | None) -> None:
-    virtual = stage.adapter.virtual_tokens if stage.adapter and stage.adapter.method in PROMPT_METHODS else 0
-    if longest is not None and stage.max_length + virtual > longest.tokens:
-        before = f", {virtual} of them virtual ones before each document" if virtual else ""
-        raise BadConfig(
-            f"{field}: maxLength {stage.max_length} is above the {longest.tokens} tokens that the model takes "
-            f"({longest.where}{before}). Set maxLength to {longest.tokens - virtual} or less"
-        )
-
-
 def _check_measured(stage: Stage, field: str) -> None:
     validation = stage.data.validation
     measured = validation is not None and (validation.data or validation.fraction)
@@ -99,5 +89,5 @@ def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
         if left_out := adapter_targets.left_out(model, stage):
             say(f"stages[{stage.name}].adapter: {left_out}")
         adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
-        if stage.adapter is not None and stage.adapter.method not in PROMPT_METHODS:
+        if not stage.virtual_tokens:
             model = adapted.unload()

@@ -103,7 +103,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     if plan.export.gguf != "None":
         gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
-    prompt_check.check(held, made.words, preflight.longest(plan, base))
+    prompt_check.check(held, made.words, preflight.longest(plan, base), virtual=plan.stages[-1].virtual_tokens)
     made.publish(workspace.tokenizer, fence)
     duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)
     stages: dict[str, Any] = {}

@@ -100,7 +100,7 @@ def _scratch_sizes(plan: Plan, words: Any) -> Iterator[ModelSize]:
 
 def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
     """Yields the size that the model has in each stage."""
-    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits, prompt_adapters
+    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits
     from slipway_trainer.training import model_size
 
     model: Any = blueprint.of_run(plan, base, words)
@@ -111,7 +111,7 @@ def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
         held = four_bits.weights(model, stage) if four_bits.held_by(stage) else 0
         adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
         yield model_size.of_model(adapted, stage, four_bit_weights=held)
-        if not prompt_adapters.asked_by(stage):
+        if not stage.virtual_tokens:
             model = adapted.unload().requires_grad_(True)
 
 

@@ -106,7 +106,8 @@ class _See:
         encoded: dict[str, _Encoded] = {}
         costs = cost.Costs(self.device, {})
         if words is not None:
-            self._try(lambda: prompt_check.check(held, words.words, preflight.longest(self.plan, base)))
+            longest, virtual = preflight.longest(self.plan, base), self.plan.stages[-1].virtual_tokens
+            self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
             for stage in self.plan.stages:
                 own = encoded.get(stage.name)

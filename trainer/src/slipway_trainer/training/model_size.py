@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import four_bits, prompt_adapters
+from slipway_trainer.model import four_bits
 from slipway_trainer.training.memory import ModelSize
 
 
@@ -33,7 +33,7 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
 def _in_one_piece(stage: Stage, experts: int) -> str | None:
     if four_bits.held_by(stage):
         return "weights of 4 bits are not held in pieces"
-    if prompt_adapters.asked_by(stage):
+    if stage.virtual_tokens:
         return "virtual tokens are not held in pieces"
     return "an adapter on experts reads them whole" if experts else None
 
