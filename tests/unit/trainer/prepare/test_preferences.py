@@ -115,6 +115,10 @@ def test_a_pair_that_is_too_long_goes_whole_and_is_counted(tmp_path: Any, too_lo
             PAIR | {"chosen": [USER, ME]},
             "1: chosen begins with the turn of 'user'; it is what is said after the prompt",
         ),
+        (
+            {"prompt": "who?", "chosen": [ME, USER, NOBODY], "rejected": [{**ME, "weight": 0}, USER, NOBODY]},
+            "1: the chat template renders chosen and rejected alike. Remove the row",
+        ),
         (PAIR | {"chosen": {**ME, "weight": 0}}, "1: every assistant turn of chosen has weight 0 or train false"),
     ],
 )

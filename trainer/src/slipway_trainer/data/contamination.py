@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS, Verdict
 from slipway_trainer.data.held_out import HeldOut, HeldPrompt
 from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Found, Index, Match
-from slipway_trainer.data.scan import Scan, Wording, wording
+from slipway_trainer.data.scan import Findings, Scan, Wording, wording
 from slipway_trainer.data.text import units
 from slipway_trainer.step.errors import Overlap
 
@@ -32,11 +32,6 @@ def scan_for(held: HeldOut, sampled_below: int = 0) -> Scan:
     """
     prompts = [wording(prompt.row.turns) for prompt in held.prompts]
     return Scan(held=Index(_texts(held)), prompts=prompts, sampled_below=sampled_below)
-
-
-def scan_again(held: HeldOut, verdicts: Mapping[int, Verdict]) -> Scan:
-    """Returns what looks for some of the same texts, without what of them counts for nothing."""
-    return Scan(held=Index(_texts(held), verdicts), prompts=[])
 
 
 @dataclass
@@ -159,6 +154,25 @@ class Overlaps:
                 f"training data: {_listed(answered)}. Take them out of one of the two, or set recall: true when the "
                 "prompts are meant to test recall"
             )
+
+
+def look_again(overlaps: Overlaps, scanned: Callable[[Scan, int], Iterable[tuple[str, Findings]]]) -> None:
+    """Looks a second time for texts that may share no more than boilerplate: without it, in all training data.
+
+    The grams of each are known by the first look alone, and a second one costs less than keeping what each row shared.
+
+    Args:
+        scanned: yields the name of each file with what a scan finds in a block of it. It is told for how many texts it
+            looks.
+    """
+    verdicts = overlaps.in_doubt()
+    if not verdicts:
+        return
+    scan = Scan(held=Index(_texts(overlaps.held), verdicts), prompts=[])
+    again = Overlaps(overlaps.held, scan.held)
+    for name, findings in scanned(scan, len(verdicts)):
+        again.add(name, findings.held, ())
+    overlaps.judge_again(verdicts, again)
 
 
 def _texts(held: HeldOut) -> list[str]:

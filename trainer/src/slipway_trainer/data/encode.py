@@ -12,94 +12,18 @@ import numpy as np
 from slipway_core.protocol.control_tokens import NotQuotable
 from slipway_core.protocol.quoted_encoder import QuotedEncoder
 from slipway_core.resources.stage import TooLong
-from slipway_trainer.data import rows, scan, validation_split
+from slipway_trainer.data import answers, rows, scan, validation_split
+from slipway_trainer.data.answers import Answer, joined
+from slipway_trainer.data.encoded import Counts, Encoded, Output
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation, Pair
 from slipway_trainer.data.scan import Objective
 from slipway_trainer.step.errors import BadData, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Renderer, Segment, Unrenderable
 
-SHOWN_SKIPPED = 20
 SHOWN_CHARACTERS = 40
 SHOWN_LEFT_OUT = 100
 """Characters of a row that is left out for another one."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Documents, one after the other."""
-
-    tokens: np.ndarray
-    """uint32 [tokens]."""
-    lengths: np.ndarray
-    """int64 [documents]."""
-    learn: np.ndarray | None
-    """bool [tokens]; None when all are learned."""
-    whole: np.ndarray
-    """int64 [rows]: tokens of each row as it stands in its file, before any are cut; of a conversation that takes
-    several texts those of the longest."""
-    lines: np.ndarray
-    """int64 [rows]: line of each row."""
-    became: np.ndarray
-    """int64 [rows]: how many of the documents each row became."""
-    chosen: np.ndarray | None = None
-    """int64 [documents]: of pairs of answers, the tokens of the chosen text, which stands first; None of others."""
-
-    @property
-    def text_lengths(self) -> np.ndarray:
-        """Returns the tokens of each text (int64): a pair of answers is two."""
-        if self.chosen is None:
-            return self.lengths
-        return np.stack([self.chosen, self.lengths - self.chosen], axis=1).reshape(-1)
-
-
-@dataclass
-class Counts:
-    """What became of the rows of a split."""
-
-    rows: int = 0
-    tokens: int = 0
-    learned_tokens: int = 0
-    """Targets: the first token of a document is none, since nothing predicts it."""
-    documents: int = 0
-    split: int = 0
-    """CausalLM rows longer than maxLength, which became several documents."""
-    truncated: int = 0
-    """Rows that end earlier: conversations with the last answer that fits into maxLength, texts where it is reached."""
-    dropped: int = 0
-    """Rows longer than maxLength, which the stage leaves out."""
-    skipped: int = 0
-    """Conversations of which no answer fits."""
-    skipped_lines: list[str] = field(default_factory=list)
-    """The first of them, as file:line."""
-    unanswered: int = 0
-    """Conversations whose last turns have no answer; those turns were left out."""
-    apart: int = 0
-    """Texts that conversations take beyond one each: answers that are learned in a rendering of their own, since the
-    template renders the start of a conversation otherwise than its whole."""
-    opened: int = 0
-    """Conversations that the assistant opens, and whose first turn the template does not let be learned."""
-    normalized: int = 0
-    """Rows that data.normalization changed."""
-    normalized_by: dict[str, int] = field(default_factory=dict[str, int])
-    """Of them, those that each form changed; several may have changed one."""
-    markers: int = 0
-    """Control tokens that turns of conversations, or tools, have written out, such as `</s>`: they are text there."""
-
-    def add(self, other: Counts) -> None:
-        for name, value in vars(other).items():
-            if name not in ("skipped_lines", "normalized_by"):
-                setattr(self, name, getattr(self, name) + value)
-        for form, rows_changed in other.normalized_by.items():
-            self.normalized_by[form] = self.normalized_by.get(form, 0) + rows_changed
-        self.skipped_lines = (self.skipped_lines + other.skipped_lines)[:SHOWN_SKIPPED]
-
-    def saw(self, row: rows.Document | Conversation | Pair) -> None:
-        """Counts a row, whatever becomes of it."""
-        self.rows += 1
-        self.normalized += bool(row.normalized)
-        for form in row.normalized:
-            self.normalized_by[form] = self.normalized_by.get(form, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -126,15 +50,6 @@ class _Rendered:
     texts: list[list[Segment]]
     markers: int = 0
     """Control tokens that the conversation has written out; the texts have stand-ins for them."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    end: int
-    """Tokens of its text up to its own end."""
-    prompt: list[int]
-    """What stands before it, from the end of the answer before."""
-    tokens: list[int]
 
 
 @dataclass
@@ -198,7 +113,7 @@ class Encoder:
 
     def _causal(self, name: str, found: list[rows.Document]) -> Any:
         aside = self._set_aside([scan.document_key(row.text) for row in found] if self.split else None, len(found))
-        outputs = _Output(), _Output()
+        outputs = Output(), Output()
         encoded = self._ids([row.text for row in found], add_special_tokens=True)
         for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
             ids, seen = self._after_prompt(row.text[: row.prompt], row.text[row.prompt :], ids)
@@ -236,7 +151,7 @@ class Encoder:
 
     def _chat(self, name: str, found: list[Conversation]) -> Any:
         aside = self._set_aside([scan.conversation_key(row) for row in found] if self.split else None, len(found))
-        outputs = _Output(), _Output()
+        outputs = Output(), Output()
         renderings = [self._renderings(name, row) for row in found]
         for row, rendered, encoded, set_aside in zip(found, renderings, self._encoded(renderings), aside, strict=True):
             output = outputs[int(set_aside)]
@@ -257,7 +172,7 @@ class Encoder:
                 continue
             output.counts.truncated += sum(map(len, texts)) < sum(map(len, encoded))
             for text in texts:
-                tokens, learn = _joined(text)
+                tokens, learn = joined(text)
                 if tokens:
                     output.add(tokens, learn)
         return tuple((output.encoded(masked=True), output.counts) for output in outputs)
@@ -266,38 +181,23 @@ class Encoder:
         """A pair is one document, the chosen text before the rejected one: whole, or not at all."""
         keys = [scan.conversation_key(row.together) for row in found] if self.split else None
         aside = self._set_aside(keys, len(found))
-        outputs = _Output(), _Output()
+        outputs = Output(), Output()
         renderings = [self._renderings(name, answer) for row in found for answer in row.both]
         encoded = self._encoded(renderings)
         for number, (row, set_aside) in enumerate(zip(found, aside, strict=True)):
             output = outputs[int(set_aside)]
-            chosen = self._one_text(f"{name}:{row.line}: chosen", next(encoded))
-            rejected = self._one_text(f"{name}:{row.line}: rejected", next(encoded))
-            if chosen == rejected:
-                raise BadData(f"{name}:{row.line}: the chat template renders chosen and rejected alike. Remove the row")
-            tokens, learn = chosen[0] + rejected[0], chosen[1] + rejected[1]
-            output.start(row, len(tokens))
+            pair = answers.of_pair(f"{name}:{row.line}", next(encoded), next(encoded))
+            output.start(row, len(pair.tokens))
             output.counts.markers += sum(own.markers for own in renderings[2 * number : 2 * number + 2])
-            if len(tokens) <= self.max_length:
-                output.add(tokens, learn, chosen=len(chosen[0]))
+            if len(pair.tokens) <= self.max_length:
+                output.add(pair.tokens, pair.learn, chosen=pair.chosen)
             elif self.too_long == "Refuse":
-                raise self._refused(name, row.line, len(tokens))
+                raise self._refused(name, row.line, len(pair.tokens))
             else:
                 output.counts.dropped += 1
         return tuple((output.encoded(masked=True, paired=True), output.counts) for output in outputs)
 
-    def _one_text(self, place: str, texts: list[list[_Answer]]) -> tuple[list[int], list[bool]]:
-        """Returns the tokens of an answer behind its prompt, and which of them are learned."""
-        if len(texts) != 1:
-            raise BadData(
-                f"{place}: the chat template renders its {len(texts)} answers apart, and a pair has one text each. Put "
-                "the turns before the last answer into the prompt"
-            )
-        if not texts[0]:
-            raise BadData(f"{place}: the chat template leaves nothing of it to learn. Give the row a prompt")
-        return _joined(texts[0])
-
-    def _encoded(self, renderings: list[_Rendered]) -> Iterator[list[list[_Answer]]]:
+    def _encoded(self, renderings: list[_Rendered]) -> Iterator[list[list[Answer]]]:
         """Yields for each conversation the texts by which it is learned, and of each its answers."""
         texts = self._answers(
             [segments for own in renderings for segments in own.texts],
@@ -306,7 +206,7 @@ class Encoder:
         for own in renderings:
             yield [next(texts) for _ in own.texts]
 
-    def _answers(self, texts: list[list[Segment]], quoted: list[bool]) -> Iterator[list[_Answer]]:
+    def _answers(self, texts: list[list[Segment]], quoted: list[bool]) -> Iterator[list[Answer]]:
         """Yields the answers of each text."""
         flat = self._ids(
             [segment.text for segments in texts for segment in segments],
@@ -319,16 +219,16 @@ class Encoder:
             place += len(segments)
             if list(chain.from_iterable(pieces)) != tokens:
                 pieces = self._aligned(segments, tokens, own) or pieces
-            answers: list[_Answer] = []
+            found: list[Answer] = []
             prompt, end = list[int](), 0
             for segment, piece in zip(segments, pieces, strict=True):
                 end += len(piece)
                 if segment.learned:
-                    answers.append(_Answer(end, prompt, piece))
+                    found.append(Answer(end, prompt, piece))
                     prompt = []
                 else:
                     prompt = piece
-            yield answers
+            yield found
 
     def _aligned(self, segments: list[Segment], tokens: list[int], quoted: bool) -> list[list[int]] | None:
         """Cuts the tokens of a whole conversation at the ends of its segments, if its tokens allow that.
@@ -435,57 +335,6 @@ def _begins(row: Conversation) -> str:
     """What is asked first is what tells conversations apart for a person."""
     asked = next((turn for turn in row.turns if turn.role == "user"), row.turns[0])
     return asked.said[:SHOWN_LEFT_OUT]
-
-
-def _joined(answers: list[_Answer]) -> tuple[list[int], list[bool]]:
-    """Returns the tokens of a text, and which of them are learned."""
-    tokens: list[int] = []
-    learn: list[bool] = []
-    for answer in answers:
-        tokens += [*answer.prompt, *answer.tokens]
-        learn += [False] * len(answer.prompt) + [True] * len(answer.tokens)
-    return tokens, learn
-
-
-class _Output:
-    def __init__(self) -> None:
-        self._chosen: list[int] = []
-        self.counts = Counts()
-        self._tokens: list[int] = []
-        self._lengths: list[int] = []
-        self._learn: list[bool] = []
-        self._whole: list[int] = []
-        self._lines: list[int] = []
-        self._became: list[int] = []
-
-    def start(self, row: rows.Document | Conversation | Pair, tokens: int) -> None:
-        """Begins a row, of which as many tokens stand in its file."""
-        self.counts.saw(row)
-        self._whole.append(tokens)
-        self._lines.append(row.line)
-        self._became.append(0)
-
-    def add(self, tokens: list[int], learn: list[bool] | None = None, *, chosen: int | None = None) -> None:
-        if chosen is not None:
-            self._chosen.append(chosen)
-        self._tokens += tokens
-        self._lengths.append(len(tokens))
-        self._became[-1] += 1
-        self._learn += learn or []
-        self.counts.documents += 1
-        self.counts.tokens += len(tokens)
-        self.counts.learned_tokens += len(tokens) - 1 if learn is None else sum(learn[1:])
-
-    def encoded(self, *, masked: bool, paired: bool = False) -> Encoded:
-        return Encoded(
-            tokens=np.array(self._tokens, np.uint32),
-            lengths=np.array(self._lengths, np.int64),
-            learn=np.array(self._learn, bool) if masked else None,
-            whole=np.array(self._whole, np.int64),
-            lines=np.array(self._lines, np.int64),
-            became=np.array(self._became, np.int64),
-            chosen=np.array(self._chosen, np.int64) if paired else None,
-        )
 
 
 def _pieces(tokens: list[int], longest: int) -> Iterator[tuple[int, list[int]]]:

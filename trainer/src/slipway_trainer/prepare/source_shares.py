@@ -13,7 +13,7 @@ from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.mixed_rows import MixedRows
 from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.batches.order import DocumentList
-from slipway_trainer.data.encode import Counts
+from slipway_trainer.data.encoded import Counts
 from slipway_trainer.data.inputs import Input
 from slipway_trainer.step.errors import BadData
 

@@ -13,7 +13,8 @@ from slipway_core.protocol.workspace import StageFolder
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches.shards import ShardWriter
 from slipway_trainer.data import inputs, learned_validation, parallel, validation_split
-from slipway_trainer.data.encode import Counts, Encoder, Job, Split
+from slipway_trainer.data.encode import Encoder, Job, Split
+from slipway_trainer.data.encoded import Counts
 from slipway_trainer.data.inputs import FileKey, Input, StageInputs
 from slipway_trainer.prepare import source_shares
 from slipway_trainer.prepare.duplicates_file import DuplicatesFile, DuplicatesOfStage

@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import FileKey, InputFile, Inputs, StageInputs
 from slipway_trainer.data.passage_sample import PassageSample
 from slipway_trainer.data.reading.block import Block
-from slipway_trainer.data.scan import Objective
+from slipway_trainer.data.scan import Findings, Objective, Scan
 from slipway_trainer.prepare.marked_rows import LeftOut, MarkedRows
 from slipway_trainer.prepare.row_progress import RowProgress
 from slipway_trainer.step.progress import Say
@@ -106,7 +107,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         prompted |= {place} if findings.prompted else set()
         if findings.marks is not None:
             marked.add(place, findings.marks)
-    _look_again(overlaps, files, workers, say)
+    contamination.look_again(overlaps, partial(_found_again, files, workers, say))
     if found_pairs := overlaps.pairs:
         write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
@@ -141,21 +142,14 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     )
 
 
-def _look_again(overlaps: Overlaps, files: list[tuple[Objective, InputFile]], workers: int, say: Say) -> None:
-    """Looks a second time for texts that may share no more than boilerplate: without it, in all training data.
-
-    The grams of each are known by the first look alone, and a second one costs less than keeping what each row shared.
-    """
-    verdicts = overlaps.in_doubt()
-    if not verdicts:
-        return
-    say(f"looking again for {len(verdicts)} held-out texts, without the passages that many training documents have")
-    look = contamination.scan_again(overlaps.held, verdicts)
-    again, progress = Overlaps(overlaps.held, look.held), RowProgress("looked through", say)
-    for (_, name), findings in parallel.tagged(look.marked, _jobs(files, {}), workers=workers):
+def _found_again(
+    files: list[tuple[Objective, InputFile]], workers: int, say: Say, scan: Scan, texts: int
+) -> Iterator[tuple[str, Findings]]:
+    say(f"looking again for {texts} held-out texts, without the passages that many training documents have")
+    progress = RowProgress("looked through", say)
+    for (_, name), findings in parallel.tagged(scan.marked, _jobs(files, {}), workers=workers):
         progress.add(findings.rows)
-        again.add(name, findings.held, ())
-    overlaps.judge_again(verdicts, again)
+        yield name, findings
 
 
 def _unused(name: str, fields: Counter[str]) -> Iterator[str]:

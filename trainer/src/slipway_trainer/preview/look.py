@@ -120,7 +120,7 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
         for marks in one.marks:
             marked.add(place, marks)
     problems = [problem for one in looked.values() for problem in one.problems]
-    _look_again(overlaps, looked)
+    contamination.look_again(overlaps, lambda scan, _: _found_again(looked, scan))
     try:
         overlaps.refuse(documents_too=not drop)
     except Overlap as error:
@@ -137,16 +137,10 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
     return Look(replace(found, stages=stages), looked, overlaps, problems, left_out)
 
 
-def _look_again(overlaps: Overlaps, looked: dict[tuple[Objective, FileKey], Looked]) -> None:
-    """Looks a second time for texts that may share no more than boilerplate, as prepare does."""
-    if not (verdicts := overlaps.in_doubt()):
-        return
-    scan = contamination.scan_again(overlaps.held, verdicts)
-    again = Overlaps(overlaps.held, scan.held)
+def _found_again(looked: dict[tuple[Objective, FileKey], Looked], scan: Scan) -> Iterator[tuple[str, Findings]]:
     for (objective, _), one in looked.items():
         for block in one.file.blocks() if not one.problems else ():
-            again.add(one.file.name, scan((objective, block)).held, ())
-    overlaps.judge_again(verdicts, again)
+            yield one.file.name, scan((objective, block))
 
 
 def _look(scan: Scan, overlaps: Overlaps, objective: Objective, file: SampledFile, deduplicate: Deduplicate) -> Looked:

@@ -8,7 +8,8 @@ from typing import Any
 
 from slipway_core.protocol.preview import Layer, Piece, ShownRow
 from slipway_trainer.data import rows
-from slipway_trainer.data.encode import Encoded, Encoder
+from slipway_trainer.data.encode import Encoder
+from slipway_trainer.data.encoded import Encoded
 from slipway_trainer.data.inputs import InputFile
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.preview.sampled_file import each_row

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slipway_core.protocol.preview import Amount, Fate, Lengths
-from slipway_trainer.data.encode import Counts, Encoded
+from slipway_trainer.data.encoded import Counts, Encoded
 from slipway_trainer.data.inputs import Input
 from slipway_trainer.preview.sampled_file import SampledFile
 
