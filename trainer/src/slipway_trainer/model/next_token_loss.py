@@ -10,7 +10,7 @@ from torch import nn
 from slipway_trainer.batches.collate import Batch
 from slipway_trainer.model import logit_transform, token_rows
 from slipway_trainer.model.model_inputs import model_inputs
-from slipway_trainer.model.output_loss import OutputLoss, WholeLogitsLoss
+from slipway_trainer.model.output_loss import OutputLoss, WholeLogitsLoss, is_linear
 
 
 class NextTokenLoss(nn.Module):
@@ -54,10 +54,10 @@ class NextTokenLoss(nn.Module):
 def output_loss(model: Any, attention: str, *, sharded: bool) -> OutputLoss | WholeLogitsLoss:
     """Returns the loss made in the output layer where that can be, else the one of all logits."""
     layer = model.get_output_embeddings()
-    transform = logit_transform.of_model(model, attention)
-    rows = token_rows.of_model(model)
-    plain = transform is logit_transform.unchanged and rows is None and type(layer) is nn.Linear
-    if transform is None or (sharded and not plain):
+    found = logit_transform.of_model(model, attention)
+    transform = None if found is logit_transform.unchanged else found
+    if found is None or (sharded and not is_linear(layer, transform)):
         return WholeLogitsLoss(layer)
+    rows = token_rows.of_model(model)
     others = [] if rows is None or rows.of_output is None else [rows.of_output]
-    return OutputLoss(layer, None if transform is logit_transform.unchanged else transform, others)
+    return OutputLoss(layer, transform, others)

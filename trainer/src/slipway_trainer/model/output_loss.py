@@ -51,8 +51,7 @@ class OutputLoss:
         """
         self.layer: Any = layer
         self._forward: Callable[[torch.Tensor], torch.Tensor] = layer.forward
-        # One that computes with more than its own weight says so by a forward of its own.
-        self.is_linear = type(layer) is nn.Linear and "forward" not in layer.__dict__ and transform is None
+        self.is_linear = is_linear(layer, transform)
         self._transform = transform
         self._others = list(others)
         self._asked: _Asked | None = None
@@ -107,6 +106,12 @@ class OutputLoss:
         """Returns [n, vocabulary] of hidden states [n, hidden]."""
         found = self._forward(rows)
         return found if self._transform is None else self._transform(found)
+
+
+def is_linear(layer: nn.Module, transform: Transform | None) -> bool:
+    """Whether logits are a matrix product with the layer's weight and no more. One that computes with more than its own
+    weight has a forward of its own."""
+    return type(layer) is nn.Linear and "forward" not in layer.__dict__ and transform is None
 
 
 class WholeLogitsLoss:
