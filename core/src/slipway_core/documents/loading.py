@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from slipway_core.documents import overrides, schema_walk, yaml12
 from slipway_core.documents.schema_walk import BOUND_WORDS
 from slipway_core.documents.yaml12 import Path
-from slipway_core.resources import api, tracking, training_run, uris
+from slipway_core.resources import api, stage, tracking, training_run, uris
+from slipway_core.resources import model as models
 from slipway_core.resources.api import API_VERSION, Api, RuleError
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.training_run import TrainingRun
@@ -274,10 +275,26 @@ def _type_sentence(model: type[Api], path: Path, details: ErrorDetails) -> tuple
     if is_number and any("number" in kind for kind in expected):
         fix = f"write {name}: {value.strip()} without quotes"
     elif isinstance(value, bool | int | float) and expected == ["text"]:
-        fix = f'write {name}: "{json.dumps(value)}" in quotes'
+        fix = _as_text(model, path, value)
+    elif isinstance(value, list) and _pattern_at(model, path) == stage.TARGETS_PATTERN:
+        fix = f"write {name}: {','.join(map(str, value))}"
     else:
         fix = _example(model, path)
     return f"{_show(value)} is {_kind_of(value)}, and {' or '.join(expected)} is expected", fix
+
+
+def _as_text(model: type[Api], path: Path, value: Any) -> str:
+    """Returns how a number is written as the text that stands at a place; in quotes, where that would do."""
+    text, pattern = json.dumps(value), _pattern_at(model, path)
+    if pattern is not None and not re.search(pattern, text):
+        return _pattern_sentence(pattern, text)[1]
+    return f'write {path[-1] if path else "it"}: "{text}" in quotes'
+
+
+def _pattern_at(model: type[Api], path: Path) -> str | None:
+    """Returns what a text at a place has to match, if anything."""
+    schema = TypeAdapter(schema_walk.annotation_at(model, path)).json_schema()
+    return next((one["pattern"] for one in (schema, *schema.get("anyOf", ())) if "pattern" in one), None)
 
 
 def _did_you_mean(model: type[Api], path: Path) -> str:
@@ -334,6 +351,12 @@ def _pattern_sentence(pattern: str, value: Any) -> tuple[str, str]:
             return f"{_show(value)} may hold no control characters", ""
         case tracking.SERVER_PATTERN:
             return f"{_show(value)} is no address of a server", "write it like http://mlflow.ml:5000"
+        case stage.TARGETS_PATTERN:
+            proposal = re.sub(r"[\s,;]+", ",", str(value).strip(" ,;"))
+            fix = f"write {proposal}" if re.search(pattern, proposal) else "write them like q_proj,v_proj"
+            return f"{_show(value)} are no names of layers with commas between them", fix
+        case models.NEW_TOKEN:
+            return f"{_show(value)} begins or ends with a space, or is nothing else", "write the token alone"
         case training_run.PUSH_PATTERN:
             return f"{_show(value)} is no repository of the hub", "write it like hf://org/name"
         case _ if "sha256" in pattern:

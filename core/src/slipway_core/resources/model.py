@@ -10,7 +10,8 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText, Uri
 
-_TOKEN: Final = r"^\S(.*\S)?$"
+NEW_TOKEN: Final = r"^\S(.*\S)?$"
+NewToken = Annotated[str, Field(pattern=NEW_TOKEN, min_length=1, max_length=64)]
 _MISREAD: Final = ("True", "False", "None")
 _ARGUMENT: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
 TAKEN_ARGUMENTS: Final = (
@@ -136,10 +137,7 @@ class Model(Api):
     object store, which are fetched once, into the workspace."""
     scratch: Scratch | None = None
     """A new model with random weights."""
-    add_tokens: (
-        Annotated[list[Annotated[str, Field(pattern=_TOKEN, min_length=1, max_length=64)]], Field(max_length=256)]
-        | None
-    ) = None
+    add_tokens: Annotated[list[NewToken], Field(max_length=256)] | None = None
     """Tokens that the tokenizer gets, such as `<tool>`: each is one token wherever a text holds it, and a word like any
     other, not a special token, so that it is learned, generated and shown. Its rows start as the mean of all others and
     are trained, beside an adapter too."""

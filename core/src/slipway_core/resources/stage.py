@@ -20,6 +20,7 @@ LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", min_length=1, max_
 """A layer of a model, or the end of the names of several."""
 PROMPT_METHODS: tuple[str, ...] = ("Prefix", "PromptTuning", "PTuning")
 """Adapters that stand in front of a text. They cannot be folded into the weights of a model."""
+TARGETS_PATTERN = r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$"
 TooLong = Literal["Auto", "Split", "Truncate", "Drop", "Refuse"]
 
 
@@ -119,7 +120,7 @@ class Adapter(Api):
     """Scale it by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023): a high rank then learns as fast as a low
     one."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str = Field(default="Auto", max_length=1024, pattern=r"^[A-Za-z0-9_.]+(,[A-Za-z0-9_.]+)*$")
+    target_modules: str = Field(default="Auto", max_length=1024, pattern=TARGETS_PATTERN)
     """Auto (every linear layer but the output, and the experts of a mixture), or names of them separated by commas:
     q_proj,v_proj. Experts that are one tensor get none with DoRA, dropout or zeroStage 3."""
     modules_to_save: Annotated[list[LayerName], Field(min_length=1, max_length=64)] | None = None

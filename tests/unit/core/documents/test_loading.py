@@ -70,6 +70,18 @@ def test_a_good_run_is_read_with_its_numbers():
         ("layers: 2", "layers: 0", "run.yaml:7: spec.model.scratch.layers: 0 must be at least 1"),
         ("name: tang", "name: 12",
          'run.yaml:4: metadata.name: 12 is a whole number, and text is expected; write name: "12" in quotes'),
+        ("  serving:", "  checkpoints: {interval: 10}\n  serving:",
+         "run.yaml:20: spec.checkpoints.interval: 10 is a whole number, and text is expected; write it like 90s, "
+         "15m or 1h30m"),
+        ("{learningRate: 2e-4}", "{learningRate: 2e-4}\n    adapter: {targetModules: [q_proj, v_proj]}",
+         'run.yaml:13: spec.stages[0].adapter.targetModules: ["q_proj", "v_proj"] is a list, and text is expected; '
+         "write targetModules: q_proj,v_proj"),
+        ("{learningRate: 2e-4}", "{learningRate: 2e-4}\n    adapter: {targetModules: 'q_proj, v_proj'}",
+         'run.yaml:13: spec.stages[0].adapter.targetModules: "q_proj, v_proj" are no names of layers with commas '
+         "between them; write q_proj,v_proj"),
+        ("  model:\n", "  model:\n    addTokens: ['<a> ']\n",
+         'run.yaml:7: spec.model.addTokens[0]: "<a> " begins or ends with a space, or is nothing else; write the token '
+         "alone"),
         ("name: tang", "name: Tang Poems",
          "run.yaml:4: metadata.name: \"Tang Poems\" may hold lower-case letters, digits and '-' alone, and starts and "
          "ends with a letter or digit; write tang-poems"),

@@ -107,3 +107,13 @@ def test_a_description_of_no_model_is_refused(tmp_path: Path) -> None:
     made = plan(causal("file:///x") | {"adapter": {}}, model={"from": f"file://{tmp_path}"})
     with pytest.raises(BadModel, match=r"model\.from: .*cannot be loaded: .*gpt2000"):
         preflight.check(made, tmp_path, print)
+
+
+@pytest.mark.parametrize(("method", "refused"), [("Prefix", True), ("PromptTuning", True), ("PTuning", False)])
+def test_muon_is_refused_where_an_adapter_has_no_matrix(method: str, refused: bool) -> None:
+    stage = causal("file:///x") | {"adapter": {"method": method}, "optimizer": {"name": "Muon"}}
+    if not refused:
+        preflight.check(plan(stage), None, print)
+        return
+    with pytest.raises(BadConfig, match=rf"optimizer.name: Muon is for matrices, and {method} trains none"):
+        preflight.check(plan(stage), None, print)

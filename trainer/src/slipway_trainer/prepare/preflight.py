@@ -14,6 +14,9 @@ from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig, BadModel
 from slipway_trainer.step.progress import Say
 
+_VECTORS = ("Prefix", "PromptTuning")
+"""Adapters that are vectors alone, a table of them; PTuning has an encoder of matrices."""
+
 
 def check(plan: Plan, base: Path | None, say: Say) -> None:
     """Raises BadConfig that names the field of the plan, or BadModel.
@@ -33,6 +36,7 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         _check_measured(stage, field)
         if stage.optimizer.name == "AdamW8bit":
             packages.require("bitsandbytes", by=f"{field}: optimizer.name: AdamW8bit", instead="AdamW")
+        _check_matrices(stage, field)
     _check_adapters(plan, base, say)
 
 
@@ -71,6 +75,15 @@ def _check_measured(stage: Stage, field: str) -> None:
     measured = validation is not None and (validation.data or validation.fraction)
     if not measured and (stage.select == "Best" or stage.early_stop is not None):
         raise BadConfig(f"{field}: select: Best and earlyStop need validation data, and its fraction is 0")
+
+
+def _check_matrices(stage: Stage, field: str) -> None:
+    """Else all of the stage would go by AdamW, under another optimizer's name."""
+    if stage.optimizer.name == "Muon" and stage.adapter is not None and stage.adapter.method in _VECTORS:
+        raise BadConfig(
+            f"{field}: optimizer.name: Muon is for matrices, and {stage.adapter.method} trains none: use AdamW, or an "
+            "adapter on layers"
+        )
 
 
 def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
