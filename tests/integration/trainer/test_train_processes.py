@@ -20,8 +20,6 @@ from tests.integration.trainer import two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
-from slipway_trainer.step.errors import BadCheckpoint
-from slipway_trainer.step.fence import Fence
 from slipway_trainer.training.checkpoints import checkpoint_files
 from slipway_trainer.training.checkpoints.train_state import TrainState
 
@@ -98,41 +96,6 @@ def test_two_ranks_train_what_one_trains(tmp_path: Path) -> None:
         saved = load_file(run.folder().model / "model.safetensors")
         assert saved.keys() == weights.keys()
         assert max(float((saved[name] - weight).abs().max()) for name, weight in weights.items()) < 1e-5
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_goes_on_from_the_same_checkpoint(tmp_path: Path) -> None:
-    whole = make(tmp_path / "whole", PRETRAIN | {"steps": 8})
-    whole.train()
-    two_to_one = []
-    for zero, precision in ((0, "FP32"), (1, "FP32"), (2, "FP32"), (1, "BF16"), (2, "BF16"), (3, "FP32")):
-        stage = PRETRAIN | {"steps": 8, "precision": precision, "memory": {"zeroStage": zero}}
-        two_to_one.append(make(tmp_path / f"{zero}-{precision}", stage, checkpoints={"everySteps": 4}))
-    same = make(tmp_path / "same", PRETRAIN | {"steps": 8, "memory": {"zeroStage": 2}}, checkpoints={"everySteps": 4})
-    two_processes(tmp_path / "store", *two_to_one, same)
-    undisturbed = same.losses()
-    for run in two_to_one:
-        back_to(run, 4)
-        if run.plan.stages[0].memory.zero_stage == 3:
-            with pytest.raises(BadCheckpoint, match="written by 2 processes under ZeRO-3"):
-                run.train(attempt=2)
-            continue
-        run.train(attempt=2)
-        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
-        assert run.losses() == pytest.approx(whole.losses(), abs=close)
-    one_to_two = [run for run in two_to_one if run.plan.stages[0].memory.zero_stage != 3]
-    for run in one_to_two:
-        # Written by one process at step 8; what is at step 4 was written by two.
-        back_to(run, 0)
-        run.train(attempt=3)
-        back_to(run, 4)
-        Fence(run.workspace.fence("pretrain"), 4).raise_()
-    back_to(same, 4)
-    two_processes(tmp_path / "store-2", *one_to_two, same)
-    assert same.losses() == undisturbed
-    for run in one_to_two:
-        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
-        assert run.losses() == pytest.approx(whole.losses(), abs=close)
 
 
 def back_to(run: Training, step: int) -> None:
