@@ -7,6 +7,7 @@ Only the launcher is missing. `python nursery.py` reads orders, one JSON a line,
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -158,6 +159,9 @@ if __name__ == "__main__":
     import deepspeed.runtime.bf16_optimizer, deepspeed.runtime.zero.stage_1_and_2, deepspeed.runtime.zero.stage3  # noqa: E401, F401
     import torch._inductor.compile_fx, torch.export, torch.profiler  # noqa: E401, F401
 
+    # A collection would touch, and so copy, every page in each rank.
+    gc.collect()
+    gc.freeze()
     answers = os.dup(1)
     os.dup2(2, 1)
     serve(sys.stdin, answers)  # type: ignore[arg-type]
