@@ -519,6 +519,24 @@ def test_a_stale_attempt_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not run.folder().done.exists()
 
 
+def test_a_stale_attempt_whose_checkpoint_is_taken_away_while_it_writes_says_that_it_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    written = checkpoint_files.write
+
+    def overtaken(path: Path, value: Any) -> Any:
+        Fence(run.workspace.fence("pretrain"), 2).raise_()
+        # A new attempt begins with removing what is half written.
+        shutil.rmtree(path.parent)
+        return written(path, value)
+
+    monkeypatch.setattr(checkpoint_files, "write", overtaken)
+    with pytest.raises(Superseded, match="attempt 2 has taken over from attempt 1"):
+        run.train(attempt=1)
+    assert step_names(run) == []
+
+
 def test_figures_that_are_read_late_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU a step is told while the next one is computed; on a CPU, where nothing is gained by it, at once."""
     length = PRETRAIN | VALIDATED | {"steps": 9}

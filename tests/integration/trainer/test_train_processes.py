@@ -1,10 +1,9 @@
-"""Stages as an executor runs them: processes that are killed, stopped, and come in several."""
+"""Stages as an executor runs them: processes that are stopped and lose each other, and that come in several."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -20,8 +18,6 @@ from tests.integration.trainer import two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
-from slipway_trainer.step.errors import BadCheckpoint
-from slipway_trainer.step.fence import Fence
 from slipway_trainer.training.checkpoints import checkpoint_files
 from slipway_trainer.training.checkpoints.train_state import TrainState
 
@@ -100,41 +96,6 @@ def test_two_ranks_train_what_one_trains(tmp_path: Path) -> None:
         assert max(float((saved[name] - weight).abs().max()) for name, weight in weights.items()) < 1e-5
 
 
-@pytest.mark.slow
-def test_another_number_of_processes_goes_on_from_the_same_checkpoint(tmp_path: Path) -> None:
-    whole = make(tmp_path / "whole", PRETRAIN | {"steps": 8})
-    whole.train()
-    two_to_one = []
-    for zero, precision in ((0, "FP32"), (1, "FP32"), (2, "FP32"), (1, "BF16"), (2, "BF16"), (3, "FP32")):
-        stage = PRETRAIN | {"steps": 8, "precision": precision, "memory": {"zeroStage": zero}}
-        two_to_one.append(make(tmp_path / f"{zero}-{precision}", stage, checkpoints={"everySteps": 4}))
-    same = make(tmp_path / "same", PRETRAIN | {"steps": 8, "memory": {"zeroStage": 2}}, checkpoints={"everySteps": 4})
-    two_processes(tmp_path / "store", *two_to_one, same)
-    undisturbed = same.losses()
-    for run in two_to_one:
-        back_to(run, 4)
-        if run.plan.stages[0].memory.zero_stage == 3:
-            with pytest.raises(BadCheckpoint, match="written by 2 processes under ZeRO-3"):
-                run.train(attempt=2)
-            continue
-        run.train(attempt=2)
-        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
-        assert run.losses() == pytest.approx(whole.losses(), abs=close)
-    one_to_two = [run for run in two_to_one if run.plan.stages[0].memory.zero_stage != 3]
-    for run in one_to_two:
-        # Written by one process at step 8; what is at step 4 was written by two.
-        back_to(run, 0)
-        run.train(attempt=3)
-        back_to(run, 4)
-        Fence(run.workspace.fence("pretrain"), 4).raise_()
-    back_to(same, 4)
-    two_processes(tmp_path / "store-2", *one_to_two, same)
-    assert same.losses() == undisturbed
-    for run in one_to_two:
-        close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
-        assert run.losses() == pytest.approx(whole.losses(), abs=close)
-
-
 def back_to(run: Training, step: int) -> None:
     """Takes back what was trained after a step."""
     run.folder().done.unlink(missing_ok=True)
@@ -143,41 +104,6 @@ def back_to(run: Training, step: int) -> None:
             for file in path.iterdir():
                 file.unlink()
             path.rmdir()
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {
-        "steps": 400,
-        "batch": {"sequences": 2},
-        "data": {"validation": {"fraction": 0.1, "everySteps": 7}},
-    }
-    checkpoints = {"checkpoints": {"everySteps": 5, "keep": 2}}
-    undisturbed = make(tmp_path / "undisturbed", PRETRAIN | settings, **checkpoints)
-    undisturbed.train()
-    run = make(tmp_path / "killed", PRETRAIN | settings, **checkpoints)
-    moments = random.Random(7)
-    reached = 0
-    for attempt in range(1, 5):
-        process = run.start(attempt=attempt)
-        try:
-            reached += moments.randint(20, 60)
-            wait_for_step(run, reached, process)
-            if attempt == 2:
-                # While a checkpoint is written.
-                deadline = time.monotonic() + 60
-                while not list(run.folder().checkpoints.glob(".step-*.tmp-*")) and time.monotonic() < deadline:
-                    pass
-            else:
-                time.sleep(moments.random() * 0.05)
-        finally:
-            process.kill()
-            process.communicate()
-        reached = len(run.metrics())
-    run.finish(attempt=5)
-    assert run.losses() == undisturbed.losses()
-    assert [r["validation_loss"] for r in run.metrics()] == [r["validation_loss"] for r in undisturbed.metrics()]
-    assert run.metrics()[-1]["tokens"] == undisturbed.metrics()[-1]["tokens"]
 
 
 @pytest.mark.slow

@@ -1,18 +1,19 @@
-"""What the plan leaves to the device: decided by the first attempt of a stage, written down once, and told with its
-reasons.
+"""What the plan leaves to the device: decided by the first attempt of a stage, written down, and told with its reasons.
+What fits is decided anew for another number of processes.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import memory, model_size, precision, process_group
-from slipway_trainer.training.memory import Machine, ModelSize
+from slipway_trainer.training.memory import Choice, Machine, ModelSize
 from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -37,11 +38,7 @@ def decide(
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
     size = model_size.of_model(model, stage)
-    device = ranks.device.type
-    free = memory.free_bytes(device, ranks.local_world)
-    choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
-    # Every rank sees another amount of free memory.
-    choice = process_group.of_first(choice, ranks)
+    choice = _choice(attempt, stage, size, chosen, extent.sequences)
     decided = Resolved(
         precision=chosen,
         zero_stage=choice.zero_stage,
@@ -51,13 +48,14 @@ def decide(
         packed=told_apart.packed,
         target_modules=(adapters.targets_of(model) or None) if stage.adapter else None,
         world_size=ranks.world,
+        attempt=attempt.number,
         sequences=extent.sequences,
         total_rows=extent.rows,
         total_steps=extent.steps,
         data_digest=shards.digest,
         versions=lineage.libraries(),
         reasons=choice.reasons
-        | {"precision": precision.reason(stage, device), "packing": told_apart.reason}
+        | {"precision": precision.reason(stage, ranks.device.type), "packing": told_apart.reason}
         | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {})
         | ({"adapter.rows": rows} if (rows := _rows(attempt, model)) else {}),
     )
@@ -66,6 +64,56 @@ def decide(
         decided.write(attempt.folder.resolved)
         _tell(attempt, decided, size)
     return decided
+
+
+def decide_anew(attempt: StageAttempt, model: Any, decided: Resolved) -> Resolved:
+    """Returns what was decided, with what fits this number of processes, the same on all ranks; it is in resolved.json
+    then. What the plan says itself stays.
+
+    Args:
+        model: as for `decide`.
+        decided: for another number.
+
+    Raises Superseded when a newer attempt has the stage.
+    """
+    stage, ranks = attempt.stage, attempt.ranks
+    reason = process_group.of_first(_stays(attempt), ranks)
+    if reason is not None:
+        kept = stage.memory.model_copy(update={"zero_stage": decided.zero_stage})
+        stage = stage.model_copy(update={"memory": kept})
+    size = model_size.of_model(model, stage)
+    choice = _choice(attempt, stage, size, decided.precision, decided.sequences)
+    anew = decided.for_processes(
+        ranks.world,
+        attempt=attempt.number,
+        zero_stage=choice.zero_stage,
+        micro_batch=choice.micro_batch,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        reasons=choice.reasons | ({} if reason is None else {"zeroStage": reason}),
+    )
+    if ranks.first:
+        attempt.fence.check()
+        anew.write(attempt.folder.resolved)
+        attempt.log(f"began with {decided.world_size} process(es), goes on with {ranks.world}")
+        _tell_what_fits(attempt, anew)
+    return anew
+
+
+def _stays(attempt: StageAttempt) -> str | None:
+    """Returns why the ZeRO stage has to stay what it was where the plan does not say one; None where it does not."""
+    begun = any(attempt.folder.checkpoints.glob("step-*"))
+    if attempt.stage.memory.zero_stage == "Auto" and attempt.stage.optimizer.name == "AdamW8bit" and begun:
+        return "the 8-bit moments of AdamW8bit, which a checkpoint has, cannot be cut anew"
+    return None
+
+
+def _choice(attempt: StageAttempt, stage: Stage, size: ModelSize, chosen: Precision, sequences: int) -> Choice:
+    """Returns what fits on this device with this number of processes, the same on all ranks."""
+    ranks = attempt.ranks
+    free = memory.free_bytes(ranks.device.type, ranks.local_world)
+    choice = memory.choose(size, stage, chosen, Machine(ranks.device.type, free, ranks.world), sequences)
+    # Every rank sees another amount of free memory.
+    return process_group.of_first(choice, ranks)
 
 
 def _rows(attempt: StageAttempt, model: Any) -> str | None:
@@ -80,18 +128,23 @@ def _rows(attempt: StageAttempt, model: Any) -> str | None:
 
 def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     why = decided.reasons
-    checkpointing = "on" if decided.gradient_checkpointing else "off"
     attempt.log(
         f"{size.parameters / 1e6:,.2f}M weights, {size.trainable / 1e6:,.2f}M of them trained; "
         f"{decided.total_steps} steps of {decided.sequences} rows"
     )
     attempt.log(f"precision {decided.precision}: {why['precision']}")
-    attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
-    attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
-    attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
+    _tell_what_fits(attempt, decided)
     attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
     if "adapter.rows" in why:
         attempt.log(why["adapter.rows"])
     if decided.target_modules:
         left_out = why.get("adapter.targetModules")
         attempt.log(f"adapter on {', '.join(decided.target_modules)}{f'; {left_out}' if left_out else ''}")
+
+
+def _tell_what_fits(attempt: StageAttempt, decided: Resolved) -> None:
+    why = decided.reasons
+    checkpointing = "on" if decided.gradient_checkpointing else "off"
+    attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
+    attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
+    attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")

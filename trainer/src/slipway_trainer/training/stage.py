@@ -103,12 +103,15 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         target_modules=decided.target_modules if decided else None,
     )
     told_apart = _told_apart(attempt, model, shards)
-    decided = decided or auto_settings.decide(attempt, model, chosen, stream, shards, told_apart)
+    if decided is None:
+        decided = auto_settings.decide(attempt, model, chosen, stream, shards, told_apart)
+    _check_begun(decided, shards)
+    if decided.world_size != ranks.world:
+        decided = auto_settings.decide_anew(attempt, model, decided)
     if decided.packed and not told_apart.packed:
         # Another device or library than those of the first attempt; what a step learns stays the same.
         attempt.log(f"one document a row from here on: {told_apart.reason}")
         decided = replace(decided, packed=False)
-    _check_begun(attempt, decided, shards)
 
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
     weights = reference.weights_digest(model) if compares and ranks.first else ""
@@ -176,15 +179,13 @@ def _told_apart(attempt: StageAttempt, model: Any, shards: Shards) -> document_p
     return next((other for other in everyone if not other.packed), everyone[0])
 
 
-def _check_begun(attempt: StageAttempt, decided: Resolved, shards: Shards) -> None:
+def _check_begun(decided: Resolved, shards: Shards) -> None:
     """Raises BadData when the stage began with other data."""
     if decided.data_digest != shards.digest:
         raise BadData(
             f"{shards.folder}: is not the data that this stage began with ({shards.digest[:19]}… is there, "
             f"{decided.data_digest[:19]}… was). Start a run under another name"
         )
-    if decided.world_size != attempt.ranks.world:
-        attempt.log(f"began with {decided.world_size} process(es), goes on with {attempt.ranks.world}")
 
 
 def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:

@@ -182,9 +182,10 @@ class Checkpoints:
         try:
             mine: tuple[Any, BaseException | None] = (work(), None)
         except (OSError, RuntimeError, StepFailure) as error:
-            mine = (None, error)
+            mine = (None, self._cause(error))
         everyone = process_group.of_all(mine, self.ranks)
-        failure = next((error for _, error in everyone if error is not None), None)
+        failures = [error for _, error in everyone if error is not None]
+        failure = next((error for error in failures if isinstance(error, StepFailure)), next(iter(failures), None))
         if failure is None:
             return [value for value, _ in everyone]
         if self.ranks.first:
@@ -192,6 +193,14 @@ class Checkpoints:
         if isinstance(failure, StepFailure):
             raise failure
         raise CheckpointFailed(step, f"{temporary.parent}: {first_line(failure)}") from failure
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Returns why something failed: a newer attempt takes away what an older one has half written."""
+        try:
+            self.fence.check()
+        except StepFailure as stale:
+            return stale
+        return error
 
     def _prune(self, best_step: int | None) -> None:
         best = self.folder.checkpoint(best_step).name if best_step is not None else None

@@ -126,9 +126,14 @@ class HostCopy:
         return found
 
 
-def read(path: Path) -> Any:
+def read(path: Path, *, mapped: bool = False) -> Any:
+    """Returns what a file holds.
+
+    Args:
+        mapped: tensors are read from the disk where they are looked at, and take no memory until then.
+    """
     # Not weights_only: DeepSpeed's loss scaler is an object. The file is the run's own, and its digest was checked.
-    return torch.load(path, map_location="cpu", weights_only=False)
+    return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
 
 
 def _hash(path: Path) -> FileEntry | None:
