@@ -10,9 +10,10 @@ from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
+from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training import memory, model_size, precision, process_group
-from slipway_trainer.training.memory import Machine, ModelSize
+from slipway_trainer.training import memory, memory_limits, model_size, precision, process_group
+from slipway_trainer.training.model_shape import ModelSize
 from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -32,16 +33,19 @@ def decide(
         model: as it will be trained, with its adapter, in the precision that was chosen.
         told_apart: whether it keeps the documents of a row apart.
 
-    Raises Superseded when a newer attempt has the stage.
+    Raises BadConfig when the stage cannot fit into the memory, Superseded when a newer attempt has the stage.
     """
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
     size = model_size.of_model(model, stage)
     device = ranks.device.type
-    free = memory.free_bytes(device, ranks.local_world)
-    choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
+    machine = memory.machine_of(device, ranks.world, ranks.local_world)
+    choice = memory.choose(size, stage, chosen, machine, extent.sequences)
+    refused = memory_limits.refusal(size, stage, chosen, machine, extent.sequences, choice)
     # Every rank sees another amount of free memory.
-    choice = process_group.of_first(choice, ranks)
+    choice, refused = process_group.of_first((choice, refused), ranks)
+    if refused is not None:
+        raise BadConfig(refused)
     decided = Resolved(
         precision=chosen,
         zero_stage=choice.zero_stage,
