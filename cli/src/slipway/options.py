@@ -26,6 +26,14 @@ Workdir = Annotated[
     ),
 ]
 HERE = Path(".")
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="The device to estimate for, as in H100; else this machine's."),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", metavar="N", min=1, help="How many processes a stage has; else those of the file."),
+]
 Local = Annotated[
     bool | None,
     typer.Option(

@@ -19,6 +19,12 @@ def available_memory(root: Path = ROOT) -> int:
     )
 
 
+def resident_memory(root: Path = ROOT) -> int:
+    """Returns the bytes that this process has in memory."""
+    pages = int((root / "proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
 def usable_cores(root: Path = ROOT) -> int:
     """Returns the hardware threads that this process may use at once."""
     return _within_quota(len(os.sched_getaffinity(0)), root)

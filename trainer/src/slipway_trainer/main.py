@@ -149,13 +149,30 @@ def preview(
     device: Annotated[str | None, typer.Option("--device", help="Name of a GPU, or CPU.")] = None,
     tokens_per_second: Annotated[float | None, typer.Option("--tokens-per-second", min=0.001)] = None,
     rows: Annotated[int, typer.Option("--rows", min=0, max=100)] = 3,
+    processes: Annotated[int | None, typer.Option("--processes", min=1, help="Of a stage; else the plan's.")] = None,
 ) -> None:
     """Show what a plan would learn, and train nothing."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     startup.prepare_process()
     from slipway_trainer.preview.main import write
 
-    raise typer.Exit(write(plan, output, device=device, tokens_per_second=tokens_per_second, rows=rows))
+    raise typer.Exit(
+        write(plan, output, device=device, tokens_per_second=tokens_per_second, rows=rows, processes=processes)
+    )
+
+
+@app.command()
+def memory(
+    plan: PlanFile,
+    output: Annotated[Path, typer.Option("--output", help="The file that gets what is to be shown, as JSON.")],
+    device: Annotated[str | None, typer.Option("--device", help="Name of a GPU, or CPU.")] = None,
+    processes: Annotated[int | None, typer.Option("--processes", min=1, help="Of a stage; else the plan's.")] = None,
+) -> None:
+    """Tell how much memory the stages of a plan take, and train nothing."""
+    startup.prepare_process()
+    from slipway_trainer.preview.main import write_memory
+
+    raise typer.Exit(write_memory(plan, output, device=device, processes=processes))
 
 
 def _run(step: str, module: str, plan: Path, workspace: Path | None, attempt: int, **options: object) -> NoReturn:

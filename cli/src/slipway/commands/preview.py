@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.options import HERE, Sets, Workdir
+from slipway.options import HERE, Device, Processes, Sets, Workdir
 
 SUFFIXES = (".html", ".json")
 
@@ -18,10 +18,8 @@ def preview(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a page (.html), or all of it (.json).")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="NAME", help="The device to estimate for, as in H100; else this machine's."),
-    ] = None,
+    device: Device = None,
+    processes: Processes = None,
     tokens_per_second: Annotated[
         float | None,
         typer.Option("--tokens-per-second", metavar="N", min=0.001, help="A speed to tell the hours from."),
@@ -40,7 +38,7 @@ def preview(
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; use one of {', '.join(SUFFIXES)}")
-    wanted = previewing.Wanted(device, tokens_per_second, rows)
+    wanted = previewing.Wanted(device, tokens_per_second, rows, processes)
     found = previewing.preview_of(file, sets or (), workdir, wanted)
     if output is None:
         terminal.show(found, console())

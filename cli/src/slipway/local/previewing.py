@@ -1,4 +1,4 @@
-"""A preview, from the trainer as a process of this machine."""
+"""A preview of a run, or of its memory alone, from the trainer as a process of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from slipway.local.runs import sources
 from slipway.local.state import State
 from slipway_core.documents import loading
 from slipway_core.protocol import variables
-from slipway_core.protocol.preview import Preview
+from slipway_core.protocol.preview import PlanMemory, Preview
+
+_DONE = {"preview": "previewed", "memory": "measured"}
+"""The trainer's commands, and what they do to a file."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Wanted:
     device: str | None
     tokens_per_second: float | None
     rows: int
+    processes: int | None = None
 
 
 def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -> Preview:
@@ -34,29 +38,42 @@ def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -
     Raises DocumentError for a file that is no run, BadInput when it names what is not there, and CliError when the
     trainer cannot show anything, after it has said why.
     """
+    text = _told("preview", file, sets, workdir, _arguments(wanted))
+    return Preview.model_validate_json(text, by_alias=True, by_name=False)
+
+
+def memory_of(file: Path, sets: Sequence[str], workdir: Path, device: str | None, processes: int | None) -> PlanMemory:
+    """Returns the memory that the stages of a file take. Raises what `preview_of` raises."""
+    text = _told("memory", file, sets, workdir, _placed(device, processes))
+    return PlanMemory.model_validate_json(text, by_alias=True, by_name=False)
+
+
+def _told(what: str, file: Path, sets: Sequence[str], workdir: Path, arguments: Sequence[str]) -> str:
+    """Returns what a command of the trainer writes about the plan of a file."""
     run = loading.load_run(named_files.read(file), str(file), overrides=sets)
     state = State.below(workdir)
     sources.require(run, file, state)
     plan = named_files.plan_of(run, file)
-    with tempfile.TemporaryDirectory(prefix="slipway-preview-", ignore_cleanup_errors=True) as folder:
-        written, found = Path(folder) / "plan.json", Path(folder) / "preview.json"
+    with tempfile.TemporaryDirectory(prefix=f"slipway-{what}-", ignore_cleanup_errors=True) as folder:
+        written, found = Path(folder) / "plan.json", Path(folder) / f"{what}.json"
         written.write_text(plan.to_json(), encoding="utf-8")
-        code = _run(_arguments(written, found, wanted), {variables.RUNS_VARIABLE: str(state.root / "runs")}, folder)
+        command = [what, "--plan", str(written), "--output", str(found), *arguments]
+        code = _run(command, {variables.RUNS_VARIABLE: str(state.root / "runs")}, folder)
         if not found.exists():
             raise CliError(
-                f"{file}: cannot be previewed; the reason stands above", BAD_INPUT if code == BAD_INPUT else FAILED
+                f"{file}: cannot be {_DONE[what]}; the reason stands above", BAD_INPUT if code == BAD_INPUT else FAILED
             )
-        return Preview.model_validate_json(found.read_text(encoding="utf-8"), by_alias=True, by_name=False)
+        return found.read_text(encoding="utf-8")
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> int:
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: str) -> int:
     """Runs the trainer's part of it and returns its exit code.
 
     Ctrl-C is for this process alone, which ends the other ones: each of them would say where it was just then. What
     they keep meanwhile, such as data that was fetched, lies in the folder and goes with it.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "slipway_trainer.main", "preview", *arguments],
+        [sys.executable, "-m", "slipway_trainer.main", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env={
@@ -75,10 +92,15 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str) 
         processes.end(process, grace=0)
 
 
-def _arguments(plan: Path, output: Path, wanted: Wanted) -> list[str]:
-    arguments = ["--plan", str(plan), "--output", str(output), "--rows", str(wanted.rows)]
-    if wanted.device is not None:
-        arguments += ["--device", wanted.device]
+def _arguments(wanted: Wanted) -> list[str]:
+    arguments = ["--rows", str(wanted.rows), *_placed(wanted.device, wanted.processes)]
     if wanted.tokens_per_second is not None:
         arguments += ["--tokens-per-second", str(wanted.tokens_per_second)]
     return arguments
+
+
+def _placed(device: str | None, processes: int | None) -> list[str]:
+    return [
+        *(["--device", device] if device is not None else []),
+        *(["--processes", str(processes)] if processes is not None else []),
+    ]

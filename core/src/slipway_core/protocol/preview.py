@@ -109,18 +109,59 @@ class SourceView(Api):
     """How often each of its documents is seen, in the mean."""
 
 
-class MemoryView(Api):
-    """What one process is estimated to need, in bytes."""
+class MemoryPart(Api):
+    """What one thing takes, in bytes."""
 
-    state: int
-    """Weights, gradients and optimizer."""
-    activations: int
+    name: str
+    device: int = 0
+    """On a CPU of its only memory."""
+    host: int = 0
+    """Beside a GPU, of the host's."""
+
+
+class MemoryView(Api):
+    """What one process of a stage is estimated to need at its peak, and what was chosen to fit."""
+
+    parts: list[MemoryPart]
+    kind: str
+    """cpu or cuda."""
+    processes: int
+    """Of the whole stage."""
     available: int
+    """Bytes of the device that a process may have."""
     zero_stage: int
     micro_batch: int
     gradient_checkpointing: bool
     precision: str
-    reasons: dict[str, str]
+    offload: str = "None"
+    reasons: dict[str, str] = Field(default_factory=dict[str, str])
+    refused: str | None = None
+    """Why it cannot fit, and what would."""
+
+    @property
+    def device(self) -> int:
+        return sum(part.device for part in self.parts)
+
+    @property
+    def host(self) -> int:
+        return sum(part.host for part in self.parts)
+
+
+class StageMemory(Api):
+    """The memory of a stage, told from the plan alone."""
+
+    name: str
+    parameters: int
+    trained: int
+    memory: MemoryView
+
+
+class PlanMemory(Api):
+    """What `slipway plan --memory` shows: told by the trainer, drawn by the command line."""
+
+    run: str
+    device: str
+    stages: list[StageMemory]
 
 
 class Cost(Api):

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slipway_core.plan import Plan
-from slipway_core.protocol.preview import Cost, Extent, MemoryView, SourceView
+from slipway_core.protocol.preview import Cost, Extent, SourceView
 from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.mixed_rows import MixedRows
 from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.batches.row_stream import RowStream
-from slipway_trainer.model import scratch_shape
 from slipway_trainer.prepare import preflight
-from slipway_trainer.preview import devices
+from slipway_trainer.preview import devices, stage_memory, stage_sizes
 from slipway_trainer.preview.devices import Device
 from slipway_trainer.preview.tally import Tally
 from slipway_trainer.tokens.tokenizer import id_count
-from slipway_trainer.training import memory
-from slipway_trainer.training.memory import Machine, ModelSize
-
-if TYPE_CHECKING:
-    from slipway_trainer.training.precision import Precision
+from slipway_trainer.training.model_shape import ModelSize
 
 UTILISATION = 0.35
 """Share of a GPU's stated operations that a training of a language model gets, where no speed is stated."""
@@ -59,6 +54,7 @@ def of_stages(
     tallies: dict[str, list[Tally]],
     device: Device | None,
     tokens_per_second: float | None,
+    processes: int | None = None,
 ) -> Costs:
     """Returns what the stages cost.
 
@@ -68,51 +64,18 @@ def of_stages(
         tallies: of the training data of each stage.
         device: what this machine has when None.
         tokens_per_second: of all devices together; told from the device when None.
+        processes: of a stage; those of the plan when None.
 
     Raises BadModel or BadConfig when the model cannot be made.
     """
     device = device or devices.here()
     found: dict[str, Cost] = {}
-    sizes = _scratch_sizes(plan, words) if scratch_shape.is_told_by(plan) else _sizes(plan, base, words)
-    for stage, size in zip(plan.stages, sizes, strict=True):
+    world = processes or stage_memory.processes_of(plan)
+    for stage, size in zip(plan.stages, stage_sizes.of_plan(plan, base, id_count(words), words), strict=True):
         own = [tally for tally in tallies.get(stage.name, ()) if len(tally.documents)]
         if own:
-            found[stage.name] = _of_stage(plan, stage, size, own, device, tokens_per_second)
+            found[stage.name] = _of_stage(plan, stage, size, own, device, tokens_per_second, world)
     return Costs(device, found)
-
-
-def _scratch_sizes(plan: Plan, words: Any) -> Iterator[ModelSize]:
-    """Yields the size that the new model has in each stage."""
-    scratch = plan.model.scratch
-    assert scratch is not None
-    vocabulary = scratch_shape.rounded(id_count(words))
-    weights = scratch_shape.parameters(scratch, vocabulary)
-    for _ in plan.stages:
-        yield ModelSize(
-            parameters=weights,
-            trainable=weights,
-            layers=scratch.layers,
-            hidden=scratch.hidden_size,
-            intermediate=scratch_shape.intermediate_size(scratch),
-            vocabulary=vocabulary,
-        )
-
-
-def _sizes(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:
-    """Yields the size that the model has in each stage."""
-    from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits
-    from slipway_trainer.training import model_size
-
-    model: Any = blueprint.of_run(plan, base, words)
-    for stage in plan.stages:
-        if stage.adapter is None:
-            yield model_size.of_model(model, stage)
-            continue
-        held = four_bits.weights(model, stage) if four_bits.held_by(stage) else 0
-        adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
-        yield model_size.of_model(adapted, stage, four_bit_weights=held)
-        if not stage.virtual_tokens:
-            model = adapted.unload().requires_grad_(True)
 
 
 def _of_stage(
@@ -122,31 +85,14 @@ def _of_stage(
     tallies: Sequence[Tally],
     device: Device,
     tokens_per_second: float | None,
+    world: int,
 ) -> Cost:
     extent, sources = extent_of(stage, tallies)
-    precision = _precision(stage, device)
-    world = plan.compute.nodes * plan.compute.processes_per_node
-    free = device.memory if device.kind == "cuda" else device.memory // plan.compute.processes_per_node
-    choice = memory.choose(size, stage, precision, Machine(device.kind, free, world), extent.sequences)
     speed, source = _speed(size, device, world, tokens_per_second)
     return Cost(
         extent=extent,
         sources=sources if len(sources) > 1 else [],
-        memory=MemoryView(
-            state=memory.state_bytes(size, precision, choice.zero_stage, world, stage.optimizer),
-            activations=memory.activation_bytes(
-                size,
-                precision,
-                choice.micro_batch * stage.max_length,
-                checkpointing=choice.gradient_checkpointing,
-            ),
-            available=free,
-            zero_stage=choice.zero_stage,
-            micro_batch=choice.micro_batch,
-            gradient_checkpointing=choice.gradient_checkpointing,
-            precision=precision,
-            reasons=choice.reasons,
-        ),
+        memory=stage_memory.view(plan, stage, size, device, extent.sequences, world),
         parameters=size.parameters,
         trained=size.trainable,
         tokens_per_second=speed,
@@ -237,12 +183,6 @@ def _filled_of_mixture(stage: Stage, by_source: dict[str, list[Tally]], shares: 
     wanted = _PACKED_ROWS if stage.steps is None else min(_PACKED_ROWS, stage.steps * row_stream.sequences_of(stage))
     rows = MixedRows(documents, mixture, seed=stage.seed, max_length=stage.max_length, rows=wanted)
     return rows.tokens(rows.rows(0, rows.end)) / (rows.end * stage.max_length)
-
-
-def _precision(stage: Stage, device: Device) -> Precision:
-    if stage.precision != "Auto":
-        return stage.precision
-    return "FP32" if device.kind == "cpu" else device.half
 
 
 def _speed(size: ModelSize, device: Device, world: int, stated: float | None) -> tuple[float | None, str]:

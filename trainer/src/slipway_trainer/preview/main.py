@@ -14,7 +14,15 @@ from slipway_trainer.preview.beside import Beside
 from slipway_trainer.step import run_step
 
 
-def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: float | None, rows: int) -> int:
+def write(
+    plan: Path,
+    output: Path,
+    *,
+    device: str | None,
+    tokens_per_second: float | None,
+    rows: int,
+    processes: int | None = None,
+) -> int:
     """Writes the preview of a plan, and returns the exit code: BAD_INPUT where something would end the run.
 
     What cannot be shown at all goes to standard error, and no file is written.
@@ -28,7 +36,7 @@ def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: fl
                 beside.start(_import)
             from slipway_trainer.preview import preview
 
-            found = preview.of_plan(asked, preview.Wanted(device, tokens_per_second, rows), beside, _say)
+            found = preview.of_plan(asked, preview.Wanted(device, tokens_per_second, rows, processes), beside, _say)
     except BaseException as error:
         failure = run_step.as_failure(error)
         if failure is None:
@@ -37,6 +45,25 @@ def write(plan: Path, output: Path, *, device: str | None, tokens_per_second: fl
         return failure.exit_code
     write_atomically(output, found.model_dump_json(by_alias=True) + "\n")
     return exit_codes.BAD_INPUT if found.problems else exit_codes.DONE
+
+
+def write_memory(plan: Path, output: Path, *, device: str | None, processes: int | None) -> int:
+    """Writes the memory of a plan, and returns the exit code: BAD_INPUT where a stage cannot fit.
+
+    What cannot be told goes to standard error, and no file is written.
+    """
+    try:
+        from slipway_trainer.preview import plan_memory
+
+        found = plan_memory.of_plan(plans.load(plan.read_text(encoding="utf-8")), device, processes, _say)
+    except BaseException as error:
+        failure = run_step.as_failure(error)
+        if failure is None:
+            raise
+        print(f"{failure.kind}: {failure}", file=sys.stderr)
+        return failure.exit_code
+    write_atomically(output, found.model_dump_json(by_alias=True) + "\n")
+    return exit_codes.BAD_INPUT if any(stage.memory.refused for stage in found.stages) else exit_codes.DONE
 
 
 def _import() -> None:

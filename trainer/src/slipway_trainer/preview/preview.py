@@ -17,24 +17,20 @@ import numpy as np
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import Cost, HeldOutView, OverlapView, Preview, StageView
-from slipway_core.resources import uris
 from slipway_core.resources.stage import Stage
-from slipway_fetching import model_cache
 from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
-from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
-from slipway_trainer.preview import cost, devices, look, shown_rows, tally
+from slipway_trainer.preview import base_model, cost, devices, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.look import MOST_PROBLEMS, Look
 from slipway_trainer.preview.sampled_file import SampledFile
 from slipway_trainer.preview.tally import Tally
 from slipway_trainer.step.errors import StepFailure
 from slipway_trainer.step.progress import Say
-from slipway_trainer.step.requester import requester
 
 MOST_OVERLAPS = 50
 _MUCH_PADDING, _MANY_ROWS, _MOST_CUT = 0.3, 8, 0.5
@@ -49,6 +45,8 @@ class Wanted:
     tokens_per_second: float | None = None
     rows: int = 3
     """Of each stage that are shown."""
+    processes: int | None = None
+    """Of each stage; those of the plan when None."""
 
 
 @dataclass
@@ -114,6 +112,7 @@ class _See:
                 if own is not None and not own.faulty and seen.faultless(found.stages[stage.name]):
                     self._refuse_nothing(stage, own)
             costs = self._try(lambda: self._costs(base, words, encoded)) or costs
+            self.problems += [c.memory.refused for c in costs.stages.values() if c.memory and c.memory.refused]
         stages = [
             self._stage(stage, found, seen, encoded.get(stage.name), costs.stages.get(stage.name), words)
             for stage in self.plan.stages
@@ -136,7 +135,9 @@ class _See:
         train = {name: made.train for name, made in encoded.items()}
         speed = self.wanted.tokens_per_second
         return self.beside.result(
-            self.beside.start(cost.of_stages, self.plan, base, words.words, train, self.device, speed)
+            self.beside.start(
+                cost.of_stages, self.plan, base, words.words, train, self.device, speed, self.wanted.processes
+            )
         )
 
     def _try(self, part: Any) -> Any:
@@ -148,13 +149,7 @@ class _See:
             return None
 
     def _base(self) -> Path | None:
-        uri = self.plan.model.from_
-        if uri is None:
-            return None
-        if uris.parse(uri).remote:
-            # Without its weights: nothing is computed with it.
-            return model_cache.fetch(uri, requester("model.from"), self.folder / "models", weights=False, say=self.say)
-        return model_folder(uri)
+        return base_model.of_plan(self.plan, self.folder / "models", self.say)
 
     def _tokenizer(self, base: Path | None, seen: Look) -> RunTokenizer | None:
         if base is None and not seen.characters:

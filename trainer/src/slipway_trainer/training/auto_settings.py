@@ -11,9 +11,11 @@ from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
+from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training import memory, model_size, precision, process_group
-from slipway_trainer.training.memory import Choice, Machine, ModelSize
+from slipway_trainer.training import memory, memory_limits, model_size, precision, process_group
+from slipway_trainer.training.memory import Choice
+from slipway_trainer.training.model_shape import ModelSize
 from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -33,7 +35,7 @@ def decide(
         model: as it will be trained, with its adapter, in the precision that was chosen.
         told_apart: whether it keeps the documents of a row apart.
 
-    Raises Superseded when a newer attempt has the stage.
+    Raises BadConfig when the stage cannot fit into the memory, Superseded when a newer attempt has the stage.
     """
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
@@ -74,7 +76,7 @@ def decide_anew(attempt: StageAttempt, model: Any, decided: Resolved) -> Resolve
         model: as for `decide`.
         decided: for another number.
 
-    Raises Superseded when a newer attempt has the stage.
+    Raises BadConfig when it cannot fit into the memory any more, Superseded when a newer attempt has the stage.
     """
     stage, ranks = attempt.stage, attempt.ranks
     reason = process_group.of_first(_stays(attempt), ranks)
@@ -108,12 +110,19 @@ def _stays(attempt: StageAttempt) -> str | None:
 
 
 def _choice(attempt: StageAttempt, stage: Stage, size: ModelSize, chosen: Precision, sequences: int) -> Choice:
-    """Returns what fits on this device with this number of processes, the same on all ranks."""
+    """Returns what fits on this device with this number of processes, the same on all ranks.
+
+    Raises BadConfig where nothing does.
+    """
     ranks = attempt.ranks
-    free = memory.free_bytes(ranks.device.type, ranks.local_world)
-    choice = memory.choose(size, stage, chosen, Machine(ranks.device.type, free, ranks.world), sequences)
+    machine = memory.machine_of(ranks.device.type, ranks.world, ranks.local_world)
+    choice = memory.choose(size, stage, chosen, machine, sequences)
+    refused = memory_limits.refusal(size, stage, chosen, machine, sequences, choice)
     # Every rank sees another amount of free memory.
-    return process_group.of_first(choice, ranks)
+    choice, refused = process_group.of_first((choice, refused), ranks)
+    if refused is not None:
+        raise BadConfig(refused)
+    return choice
 
 
 def _rows(attempt: StageAttempt, model: Any) -> str | None:

@@ -1,72 +1,29 @@
-"""What fits: ZeRO stage, micro batch and gradient checkpointing from the sizes of model and memory.
+"""What fits: ZeRO stage, gradient checkpointing and micro batch from the memory table of a stage.
 
-The estimates are rough on purpose and lean to the safe side; when one is wrong all the same, the micro batch is halved
-and the stage goes on from its last checkpoint.
+When the table is wrong all the same, the micro batch is halved and the stage goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Stage
-from slipway_host.limits import available_memory
+from slipway_host.limits import available_memory, resident_memory
+from slipway_trainer.training import memory_table
+from slipway_trainer.training.memory_table import MemoryTable, Setup, state_bytes
+from slipway_trainer.training.model_shape import ModelSize
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from slipway_trainer.training.precision import Precision
 
-USABLE = 0.8
-"""Share of the free memory that is planned with; the rest is for what is not estimated."""
+__all__ = ["Choice", "Machine", "ModelSize", "choose", "free_bytes", "setup_of", "state_bytes", "table_of"]
+
+USABLE = 0.9
+"""Share of the memory that is planned with where the plan leaves a choice; the table is within 15 % of the peak."""
 CPU_TOKENS = 4096
 """Tokens of a micro batch on a CPU: more are no faster, because the caches are small."""
 LARGEST_MICRO_BATCH = 64
-_IN_8_BITS = 2.03
-"""Bytes of AdamW8bit's two moments of a weight, with the scales of its blocks; measured with bitsandbytes 0.50."""
-FOUR_BIT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of a weight: 4 bits, a byte of scale for 64, and a float32 that 256 of these share."""
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    parameters: int
-    trainable: int
-    layers: int
-    hidden: int
-    intermediate: int
-    vocabulary: int
-    four_bit_weights: int = 0
-    """Of all, those that are held in 4 bits."""
-    expert_weights: int = 0
-    """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
-    in_one_piece: str | None = None
-    """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
-
-    @classmethod
-    def of(
-        cls,
-        config: PretrainedConfig,
-        parameters: int,
-        trainable: int,
-        *,
-        four_bit_weights: int = 0,
-        expert_weights: int = 0,
-        in_one_piece: str | None = None,
-    ) -> ModelSize:
-        text = config.get_text_config()
-        return cls(
-            parameters=parameters,
-            trainable=trainable,
-            layers=getattr(text, "num_hidden_layers", 1),
-            hidden=getattr(text, "hidden_size", 1024),
-            intermediate=getattr(text, "intermediate_size", None) or 4 * getattr(text, "hidden_size", 1024),
-            vocabulary=getattr(text, "vocab_size", 32000),
-            four_bit_weights=four_bit_weights,
-            expert_weights=expert_weights,
-            in_one_piece=in_one_piece,
-        )
 
 
 @dataclass(frozen=True)
@@ -74,8 +31,10 @@ class Machine:
     device: str
     """cpu or cuda."""
     free_bytes: int
-    """Of one process: what is free, divided by the processes that share it."""
+    """Of one process: what it holds, and what is free, divided by the processes that share it."""
     world: int
+    host_bytes: int | None = None
+    """The same of the host's memory, beside a GPU; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -87,122 +46,128 @@ class Choice:
     """Why, by the field of the plan."""
 
 
-def moment_bytes(size: ModelSize, optimizer: Optimizer) -> int:
-    """Returns bytes of an optimizer's moments of all trained weights: two of 4 a weight, unless it has smaller ones.
-
-    AdamW8bit has embeddings in 32 bits, and Muon one moment of its matrices. With an adapter neither trains embeddings.
-    """
-    whole = size.trainable == size.parameters
-    embedding = min(size.vocabulary * size.hidden, size.trainable) if whole else 0
-    if optimizer.name == "AdamW8bit":
-        return int(8 * embedding + _IN_8_BITS * (size.trainable - embedding))
-    if optimizer.name == "Muon":
-        # The output layer is as large as the embedding, where it is not the same.
-        return 4 * size.trainable + 4 * min(2 * embedding, size.trainable)
-    return 8 * size.trainable
-
-
-def state_bytes(size: ModelSize, precision: Precision, zero_stage: int, world: int, optimizer: Optimizer) -> int:
-    """Returns bytes of weights, gradients and the optimizer's state that one process holds.
-
-    In fp32 a trained weight has 4 bytes each of weight and gradient, and its moments. In half precision it has 2 of
-    weight, 4 each of gradient and master weight, and its moments. ZeRO (Rajbhandari et al. 2020) divides moments and
-    masters (1), gradients (2) and weights (3) by the number of processes. A weight in 4 bits has those and its share of
-    two scales (Dettmers et al. 2023).
-    """
-    weight = 4 if precision == "FP32" else 2
-    gradient = 4 * size.trainable
-    moments = moment_bytes(size, optimizer)
-    # Master weights; in fp32 the flat copy that the optimizer works on.
-    masters = 0 if zero_stage == 0 and precision == "FP32" else 4 * size.trainable
-    shards = max(1, world)
-    weights = weight * (size.parameters - size.four_bit_weights) + int(FOUR_BIT_BYTES * size.four_bit_weights)
-    return (
-        weights // (shards if zero_stage >= 3 else 1)
-        + gradient // (shards if zero_stage >= 2 else 1)
-        + (moments + masters) // (shards if zero_stage >= 1 else 1)
-    )
-
-
-def activation_bytes(size: ModelSize, precision: Precision, tokens: int, *, checkpointing: bool) -> int:
-    """Returns bytes of what the backward pass needs of `tokens` tokens, attention without a stored matrix.
-
-    About 16 vectors of the hidden size and 4 of the feed-forward size a layer, or one vector a layer and one whole
-    layer when activations are computed twice, and logits three times in float32. Experts with an adapter are kept as
-    the sum of both until the backward pass has used them, all or those of one layer.
-    """
-    width = 4 if precision == "FP32" else 2
-    layer = tokens * (16 * size.hidden + 4 * size.intermediate) * width
-    body = layer + size.layers * tokens * size.hidden * width if checkpointing else size.layers * layer
-    experts = size.expert_weights // (max(1, size.layers) if checkpointing else 1) * width
-    return body + experts + 3 * 4 * tokens * size.vocabulary
-
-
 def choose(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, sequences: int) -> Choice:
-    """Decides what the plan leaves `Auto`. What does not fit even at its smallest is tried all the same."""
+    """Decides what the plan leaves `Auto`.
+
+    What does not fit even at its smallest is decided too: `memory_limits.refuse` says what would make it fit.
+
+    Args:
+        sequences: packed rows of a step, of all processes.
+    """
     reasons: dict[str, str] = {}
     usable = int(machine.free_bytes * USABLE)
-    zero = _zero_stage(size, stage, precision, machine, usable, reasons)
-    room = usable - state_bytes(size, precision, zero, machine.world, stage.optimizer)
-    checkpointing = _checkpointing(size, stage, precision, room, reasons)
-    micro = _micro_batch(size, stage, precision, machine, room, sequences, checkpointing, reasons)
-    return Choice(zero, micro, checkpointing, reasons)
+    smallest = _smallest(size, stage, precision, machine, usable, reasons)
+    micro = _micro_batch(size, stage, smallest, machine, usable, sequences, reasons)
+    return Choice(smallest.zero_stage, micro, smallest.gradient_checkpointing, reasons)
 
 
-def _zero_stage(
+def setup_of(choice: Choice, stage: Stage, precision: Precision, machine: Machine) -> Setup:
+    """Returns a choice as the table takes it."""
+    return Setup(
+        device=machine.device,
+        precision=precision,
+        world=machine.world,
+        zero_stage=choice.zero_stage,
+        micro_batch=choice.micro_batch,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        offload=stage.memory.offload,
+    )
+
+
+def table_of(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, choice: Choice) -> MemoryTable:
+    """Returns the memory table of a choice."""
+    return memory_table.of_stage(size, stage, setup_of(choice, stage, precision, machine))
+
+
+def _smallest(
     size: ModelSize, stage: Stage, precision: Precision, machine: Machine, usable: int, reasons: dict[str, str]
-) -> int:
-    if precision == "FP16" and stage.memory.zero_stage == 0:
+) -> Setup:
+    """Returns the first setup that fits with the fewest rows at once; the one of the least memory where none does."""
+    stages = _zero_stages(size, stage, precision, machine, reasons)
+    again = _checkpointing(stage, reasons)
+    rows = stage.batch.micro_sequences or 1
+    # A stage that divides more talks more; to compute a third again costs more than that.
+    order = [(zero, twice) for twice in again for zero in stages]
+    tried: list[tuple[Setup, int]] = []
+    for zero, twice in order:
+        setup = Setup(machine.device, precision, machine.world, zero, rows, twice, stage.memory.offload)
+        needed = memory_table.of_stage(size, stage, setup).device
+        tried.append((setup, needed))
+        if needed <= usable:
+            break
+    else:
+        tried.append(min(tried, key=lambda one: one[1]))
+    setup, needed = tried[-1]
+    fits = needed <= usable
+    said = f"{_gib(needed)} a process {'fit' if fits else 'do not fit'} into {_gib(usable)}"
+    reasons.setdefault("zeroStage", said if fits else f"{said}{_why_not_in_pieces(size, stage, machine)}")
+    kept = [count for one, count in tried if not one.gradient_checkpointing]
+    reasons.setdefault(
+        "gradientCheckpointing",
+        f"with all activations kept {_gib(min(kept))} a process, of {_gib(usable)}"
+        if setup.gradient_checkpointing and kept
+        else said,
+    )
+    return setup
+
+
+def _why_not_in_pieces(size: ModelSize, stage: Stage, machine: Machine) -> str:
+    """Returns why weights were not divided, where that would help."""
+    if machine.world == 1:
+        return ""
+    if stage.optimizer.name == "Muon":
+        return ", but Muon needs whole matrices, and stage 3 cuts them"
+    return f", but {size.in_one_piece}" if size.in_one_piece else ""
+
+
+def _zero_stages(
+    size: ModelSize, stage: Stage, precision: Precision, machine: Machine, reasons: dict[str, str]
+) -> list[int]:
+    """Returns the ZeRO stages that may be taken, the one that divides least first."""
+    asked = stage.memory
+    if precision == "FP16" and asked.zero_stage == 0:
         # Its gradients would be divided by a loss scale that the loss was never multiplied by (DeepSpeed 0.19.8).
         reasons["zeroStage"] = "the plan says 0, but DeepSpeed scales an fp16 loss from stage 1 on"
-        return 1
-    if stage.memory.zero_stage != "Auto":
+        return [1]
+    if asked.zero_stage != "Auto":
         reasons["zeroStage"] = "set in the plan"
-        return int(stage.memory.zero_stage)
+        return [int(asked.zero_stage)]
+    if asked.offload == "All":
+        reasons["zeroStage"] = "memory.offload: All moves weights in pieces"
+        return [3]
+    # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not, nor does that offload.
+    least = 0 if precision == "FP32" and asked.offload == "None" else 1
     if machine.world == 1:
-        reasons["zeroStage"] = "one process has nothing to share"
-        # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not.
-        return 0 if precision == "FP32" else 1
-    for zero in (0, 1, 2) if precision == "FP32" else (1, 2):
-        needed = state_bytes(size, precision, zero, machine.world, stage.optimizer)
-        if needed <= usable * 0.7:
-            reasons["zeroStage"] = f"{_gib(needed)} of weights and optimizer a process fit into {_gib(usable)}"
-            return zero
-    if stage.optimizer.name == "Muon":
-        reasons["zeroStage"] = f"Muon needs whole matrices, and stage 3, which would fit into {_gib(usable)}, cuts them"
-        return 2
-    if size.in_one_piece:
         reasons["zeroStage"] = (
-            f"weights and optimizer may not fit into {_gib(usable)} a process, but {size.in_one_piece}"
+            "one process has nothing to share"
+            if asked.offload == "None"
+            else "memory.offload: Optimizer needs ZeRO, whose stage 2 has the gradients in the host's memory too"
         )
-        return 2
-    reasons["zeroStage"] = f"weights and optimizer fit into {_gib(usable)} a process only in pieces"
-    return 3
+        return [least] if asked.offload == "None" else [1, 2]
+    if stage.optimizer.name == "Muon":
+        # It needs whole matrices, and stage 3 cuts them.
+        return list(range(least, 3))
+    return list(range(least, 3 if size.in_one_piece else 4))
 
 
-def _checkpointing(size: ModelSize, stage: Stage, precision: Precision, room: int, reasons: dict[str, str]) -> bool:
+def _checkpointing(stage: Stage, reasons: dict[str, str]) -> list[bool]:
+    """Returns whether activations are kept or computed twice, what is faster first."""
     if stage.memory.gradient_checkpointing != "Auto":
         reasons["gradientCheckpointing"] = "set in the plan"
-        return stage.memory.gradient_checkpointing == "Enabled"
+        return [stage.memory.gradient_checkpointing == "Enabled"]
     if stage.adapter is not None and stage.adapter.method == "Prefix":
         reasons["gradientCheckpointing"] = "a layer that is computed twice forgets the prefix before it"
-        return False
-    one_row = activation_bytes(size, precision, stage.max_length, checkpointing=False)
-    fits = one_row <= room
-    reasons["gradientCheckpointing"] = (
-        f"the activations of a row ({_gib(one_row)}) {'fit' if fits else 'do not fit'} into {_gib(room)}"
-    )
-    return not fits
+        return [False]
+    return [False, True]
 
 
 def _micro_batch(
     size: ModelSize,
     stage: Stage,
-    precision: Precision,
+    smallest: Setup,
     machine: Machine,
-    room: int,
+    usable: int,
     sequences: int,
-    checkpointing: bool,
     reasons: dict[str, str],
 ) -> int:
     if stage.batch.micro_sequences is not None:
@@ -212,7 +177,7 @@ def _micro_batch(
     most = max(1, CPU_TOKENS // stage.max_length) if machine.device == "cpu" else LARGEST_MICRO_BATCH
     micro = 1
     while micro * 2 <= most and micro < mine:
-        if activation_bytes(size, precision, micro * 2 * stage.max_length, checkpointing=checkpointing) > room:
+        if memory_table.of_stage(size, stage, replace(smallest, micro_batch=micro * 2)).device > usable:
             break
         micro *= 2
     micro = min(micro, mine)
@@ -221,12 +186,25 @@ def _micro_batch(
 
 
 def free_bytes(device_type: str, local_world: int) -> int:
-    """Returns the free memory of one process: of its GPU, or its share of the machine's or container's."""
+    """Returns the memory that one process may have, with what it holds already: of its GPU, or its share of the
+    machine's or container's."""
     if device_type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info()[0]
-    return available_memory() // max(1, local_world)
+        # The table has CUDA's context too, which is neither free nor of torch.
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() + memory_table.CONTEXT
+    return host_bytes(local_world)
+
+
+def host_bytes(local_world: int) -> int:
+    """Returns the host's memory that one process may have, with what it holds already."""
+    return available_memory() // max(1, local_world) + resident_memory()
+
+
+def machine_of(device_type: str, world: int, local_world: int) -> Machine:
+    """Returns what a process of this machine has."""
+    host = host_bytes(local_world) if device_type == "cuda" else None
+    return Machine(device_type, free_bytes(device_type, local_world), world, host)
 
 
 def _gib(count: int) -> str:

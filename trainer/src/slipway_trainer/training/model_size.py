@@ -8,7 +8,10 @@ import torch
 
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import four_bits
-from slipway_trainer.training.memory import ModelSize
+from slipway_trainer.training.model_shape import ModelSize
+
+_SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers of a block that all have the same input, which is kept once."""
 
 
 def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSize:
@@ -19,6 +22,8 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
     """
     packed = sum(parameter.numel() for parameter in model.parameters() if parameter.dtype == torch.uint8)
     experts = _adapted_experts(model) if stage.adapter is not None else 0
+    names = {name for name, _ in model.named_modules()}
+    output = model.get_output_embeddings()
     return ModelSize.of(
         model.config,
         # Two weights lie in a byte.
@@ -27,6 +32,10 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
         four_bit_weights=four_bit_weights or 2 * packed,
         expert_weights=experts,
         in_one_piece=_in_one_piece(stage, experts),
+        gated=any("gate" in name for name in names),
+        head_norms=any(name.endswith("q_norm") for name in names),
+        trains_output=output is None or any(p.requires_grad for p in output.parameters()),
+        **(_adapted_layers(model, stage) if stage.adapter is not None else {}),
     )
 
 
@@ -36,6 +45,30 @@ def _in_one_piece(stage: Stage, experts: int) -> str | None:
     if stage.virtual_tokens:
         return "virtual tokens are not held in pieces"
     return "an adapter on experts reads them whole" if experts else None
+
+
+def _adapted_layers(model: Any, stage: Stage) -> dict[str, int]:
+    """Returns what of the inputs of linear layers an adapter keeps: a frozen layer needs its own for nothing."""
+    adapter = stage.adapter
+    assert adapter is not None
+    inputs: dict[str, int] = {}
+    layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    dropped = 0
+    for name, module in layers:
+        before, _, own = name.rpartition(".")
+        group = next((names[0] for names in _SHARED_INPUTS if own in names), own)
+        size = getattr(module, "in_features", 0)
+        inputs[f"{before}.{group}"] = size
+        if adapter.dropout:
+            dropped += size
+        if adapter.method == "DoRA":
+            dropped += 2 * getattr(module, "out_features", 0)
+    return {
+        "adapted": len(layers),
+        "rank": adapter.rank,
+        "kept_inputs": sum(inputs.values()),
+        "dropped_inputs": dropped,
+    }
 
 
 def _adapted_experts(model: Any) -> int:

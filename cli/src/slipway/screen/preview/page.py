@@ -40,7 +40,11 @@ def _messages(preview: Preview, names: Names) -> Iterator[str]:
 def _stage(stage: StageView, names: Names) -> str:
     lines = [*sentences.tokens(stage), *(sentences.cost(stage.cost) if stage.cost is not None else ())]
     parts = [f"<section><h2>{escape(sentences.stage(stage))}</h2>\n", _files(stage, names)]
+    if stage.cost is not None and stage.cost.memory is not None:
+        lines.append(sentences.memory(stage.cost.memory))
     parts.append(_list(map(names.shorten, lines)))
+    if stage.cost is not None and stage.cost.memory is not None:
+        parts.append(_table(sentences.memory_table(stage.cost.memory)))
     if stage.lengths is not None:
         caption = escape(sentences.lengths(stage.lengths, stage.max_length))
         parts.append(
@@ -55,7 +59,10 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _files(stage: StageView, names: Names) -> str:
-    rows = [sentences.file(view, names.shorten(view.name)) for view in stage.files]
+    return _table([sentences.file(view, names.shorten(view.name)) for view in stage.files])
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
     return f"<table>{''.join(f'<tr>{_cells(row)}</tr>' for row in rows)}</table>\n"
 
 

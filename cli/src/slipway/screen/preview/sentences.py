@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slipway_core.protocol.preview import Amount, Cost, Fate, FileView, HeldOutView, Lengths, Preview, StageView
+from slipway_core.protocol.preview import (
+    Amount,
+    Cost,
+    Fate,
+    FileView,
+    HeldOutView,
+    Lengths,
+    MemoryView,
+    Preview,
+    StageView,
+)
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -81,7 +91,7 @@ def lengths(view: Lengths, max_length: int) -> str:
 
 
 def cost(view: Cost) -> Iterator[str]:
-    """Yields steps, memory and time."""
+    """Yields steps and time; of the memory there is a table."""
     extent = view.extent
     epochs = f"{extent.epochs:,.2f}".rstrip("0").rstrip(".")
     yield (
@@ -92,21 +102,30 @@ def cost(view: Cost) -> Iterator[str]:
     for source in view.sources if len({source.times for source in view.sources}) > 1 else ():
         yield f"{source.uri}: {source.share:.1%} of what is seen, each document {source.times:,.2f} times"
     yield f"{view.parameters:,} weights, {view.trained:,} of them trained"
-    if view.memory is not None:
-        memory = view.memory
-        needed = memory.state + memory.activations
-        checkpointing = ", gradient checkpointing" if memory.gradient_checkpointing else ""
-        yield (
-            f"about {size(needed)} of memory a process, of {size(memory.available)}: {size(memory.state)} of weights, "
-            f"gradients and optimizer, {size(memory.activations)} of activations ({memory.precision}, ZeRO stage "
-            f"{memory.zero_stage}, micro batch {memory.micro_batch:,}{checkpointing})"
-        )
-        if needed > memory.available:
-            yield "that does not fit: train on more or larger devices, with an adapter, or a smaller model"
     if view.hours is not None and view.tokens_per_second is not None:
         yield f"about {_time(view.hours)} at {view.tokens_per_second:,.0f} tokens/s, {view.speed}"
     else:
         yield "the time depends on the speed: state one with --tokens-per-second"
+
+
+def memory(view: MemoryView) -> str:
+    """Returns what was chosen, and whether it fits."""
+    checkpointing = ", gradient checkpointing" if view.gradient_checkpointing else ""
+    offload = f", offload {view.offload}" if view.offload != "None" else ""
+    chosen = (
+        f"{view.precision}, ZeRO stage {view.zero_stage}, {view.processes:,} process{'es' * (view.processes > 1)}, "
+        f"micro batch {view.micro_batch:,}{checkpointing}{offload}"
+    )
+    needed = f"about {size(view.device)} of memory a process, of {size(view.available)} ({chosen})"
+    return f"{needed}: that does not fit" if view.refused else needed
+
+
+def memory_table(view: MemoryView) -> list[tuple[str, ...]]:
+    """Returns the rows of the table: a head, the parts, and their sum; with a column for the host beside a GPU."""
+    both = view.kind != "cpu"
+    rows = [(part.name, part.device, part.host) for part in view.parts] + [("together", view.device, view.host)]
+    head = ("", "GPU", "host") if both else ("", "memory")
+    return [head, *((name, *(size(n) if n else "" for n in ((on, off) if both else (on,)))) for name, on, off in rows)]
 
 
 def held_out(view: HeldOutView) -> Iterator[str]:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from slipway.screen.preview import sentences
+from slipway.screen.preview import memory_terminal, sentences
 from slipway.screen.preview.names import Names
 from slipway.screen.preview.visible import visible
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
@@ -53,6 +53,8 @@ def _stage(stage: StageView, names: Names, screen: Console) -> RenderableType:
     parts.append(_lines(names.shorten(line) for line in sentences.tokens(stage)))
     if stage.cost is not None:
         parts.append(_lines(names.shorten(line) for line in sentences.cost(stage.cost)))
+        if stage.cost.memory is not None:
+            parts += memory_terminal.shown(stage.cost.memory)
     if stage.lengths is not None:
         parts.append(_lines([sentences.lengths(stage.lengths, stage.max_length)]))
         parts.append(Padding(_histogram(stage.lengths, stage.max_length), (0, 0, 0, 4), expand=False))

@@ -8,7 +8,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.step import disk_space
 from slipway_trainer.training import model_size
 from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
-from slipway_trainer.training.memory import moment_bytes
+from slipway_trainer.training.memory_table import moment_bytes
 
 SPARE_BYTES = 16 << 20
 
