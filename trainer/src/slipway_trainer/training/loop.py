@@ -207,7 +207,7 @@ class Training:
 
     def _validate(self, state: TrainState) -> TrainState:
         assert self.validation is not None
-        loss, *of_pairs = self.validation.figures(self.engine, self.ranks.device, self._sum)
+        loss, *of_pairs = self.validation.figures(self.engine, self._sum)
         self._finite("validation loss", loss, state.step, self.stage.optimizer.learning_rate)
         # A checkpoint of a version before has no lowest loss of its own.
         lowest = state.lowest_loss if state.lowest_loss is not None else state.best_loss

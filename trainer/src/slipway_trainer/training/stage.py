@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from slipway_core.plan import Plan
@@ -43,7 +42,7 @@ from slipway_trainer.training.checkpoints import checkpoint_space, resume
 from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.loop import Training
-from slipway_trainer.training.micro_batches import Windows
+from slipway_trainer.training.micro_batches import MicroBatches, Windows
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -113,10 +112,11 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
     weights = reference.weights_digest(model) if compares and ranks.first else ""
     engine = _engine(attempt, model, decided)
-    known: reference.Reference = {}
+    splits = {"train": shards} | ({} if aside is None else {"validation": aside})
+    micro = {name: _micro_batches(attempt, split, decided, pad_id) for name, split in splits.items()}
     if compares:
-        splits = {"train": shards} | ({} if aside is None else {"validation": aside})
-        known = reference.of_stage(attempt, engine, splits, decided, weights=weights, pad_id=pad_id)
+        known = reference.of_stage(attempt, engine, micro, weights=weights, precision=decided.precision)
+        micro = {name: replace(own, reference=known[name]) for name, own in micro.items()}
     checkpoints = Checkpoints(
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
@@ -128,18 +128,8 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         training = Training(
             stage=stage,
             engine=engine,
-            windows=Windows(
-                shards=shards,
-                stream=stream,
-                extent=Extent(decided.total_rows, decided.total_steps, decided.sequences),
-                max_length=stage.max_length,
-                micro_batch=decided.micro_batch,
-                packed=decided.packed,
-                pad_id=pad_id,
-                ranks=ranks,
-                reference=known.get("train"),
-            ),
-            validation=_validation(attempt, aside, decided, pad_id, known.get("validation")),
+            windows=Windows(micro["train"], stream, Extent(decided.total_rows, decided.total_steps, decided.sequences)),
+            validation=ValidationSet(micro["validation"]) if aside is not None and aside.n_documents else None,
             checkpoints=checkpoints,
             every_steps=attempt.plan.checkpoints.every_steps,
             every_seconds=attempt.plan.checkpoints.every_seconds,
@@ -220,20 +210,14 @@ def _loss(stage: Stage, model: Any, decided: Resolved) -> NextTokenLoss | Prefer
     )
 
 
-def _validation(
-    attempt: StageAttempt, aside: Shards | None, decided: Resolved, pad_id: int, known: np.ndarray | None
-) -> ValidationSet | None:
-    if aside is None or aside.n_documents == 0:
-        return None
-    return ValidationSet(
-        aside,
+def _micro_batches(attempt: StageAttempt, shards: Shards, decided: Resolved, pad_id: int) -> MicroBatches:
+    return MicroBatches(
+        shards,
         max_length=attempt.stage.max_length,
-        pad_id=pad_id,
         micro_batch=decided.micro_batch,
         packed=decided.packed,
-        rank=attempt.ranks.rank,
-        world=attempt.ranks.world,
-        reference=known,
+        pad_id=pad_id,
+        ranks=attempt.ranks,
     )
 
 
