@@ -19,11 +19,10 @@ from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.model import scratch_shape
 from slipway_trainer.prepare import preflight
-from slipway_trainer.preview import devices
-from slipway_trainer.preview.devices import Device
 from slipway_trainer.preview.tally import Tally
 from slipway_trainer.tokens.tokenizer import id_count
-from slipway_trainer.training import memory
+from slipway_trainer.training import devices, memory
+from slipway_trainer.training.devices import Device
 from slipway_trainer.training.memory import Machine, ModelSize
 
 if TYPE_CHECKING:

@@ -72,6 +72,11 @@ class Window:
     counted: int
     """What the loss is the mean of: learned tokens in them, or pairs of answers."""
     tokens: int
+    """Of the documents, without padding."""
+    targets: int
+    """Learned tokens."""
+    squares: int
+    """Sum of the squares of the documents' tokens."""
     rows: int
     """Of the stream, of all ranks, that are done after the step."""
     epoch: float
@@ -90,10 +95,18 @@ class Windows:
         """Returns this rank's part of a step."""
         start, stop = self.extent.window(step)
         if start >= stop:
-            return Window([], 0, 0, start, 0.0)
+            return Window([], 0, 0, 0, 0, start, 0.0)
         parts = self.micro.of_rows(self.stream.rows(start, stop))
         batches = [self.micro.batch(part) for part in parts]
         counted = sum(batch.counted for batch in batches)
         lengths = self.micro.shards.lengths
         tokens = sum(int(lengths[part.documents].sum()) for part in parts)
-        return Window(batches, counted, tokens, stop, self.stream.passes(stop))
+        return Window(
+            batches,
+            counted,
+            tokens,
+            targets=sum(len(batch.targets) for batch in batches),
+            squares=sum(batch.squares for batch in batches),
+            rows=stop,
+            epoch=self.stream.passes(stop),
+        )
