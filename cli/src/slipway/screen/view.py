@@ -263,9 +263,8 @@ def _details(step: StepStatus) -> str:
         return step.message or ""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
     if step.progress is not None:
-        over = (
-            dict.fromkeys(("eta_seconds", "learning_rate", "time_shares")) if step.state is StepState.SUCCEEDED else {}
-        )
+        of_now: dict[str, None] = {"eta_seconds": None, "learning_rate": None, "time_shares": None}
+        over = of_now if step.state is StepState.SUCCEEDED else {}
         parts.append(describe(step.progress.model_copy(update=over)))
     return ", ".join(part for part in parts if part)
 
