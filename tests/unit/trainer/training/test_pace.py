@@ -88,6 +88,16 @@ def test_utilisation_is_of_what_the_devices_can_do() -> None:
     assert pace.utilisation == pytest.approx(0.4)
 
 
+def test_what_came_before_the_training_is_no_part_of_its_time() -> None:
+    pace, clock = made(tells_communication=True)
+    with pace.on("communication"):
+        clock.now += 9
+    pace.begin()
+    clock.now += 1
+    pace.done(tokens=1)
+    assert pace.shares()["communication"] == 0
+
+
 def test_before_the_first_step_nothing_is_known() -> None:
     pace, _ = made(peak_operations=1.0)
     assert (pace.tokens_per_second, pace.utilisation, pace.shares()) == (None, None, {})

@@ -55,8 +55,8 @@ class Pace:
         self._on: Part | None = None
 
     def begin(self) -> None:
-        """Starts the clock."""
-        self._began = self._clock()
+        """Starts the clock: what was before is no training."""
+        self._began, self._spent = self._clock(), {}
 
     @contextlib.contextmanager
     def on(self, part: Part) -> Iterator[None]:
