@@ -204,7 +204,7 @@ def bare(folder: Path) -> dict[str, float]:
     from slipway_trainer.batches.shards import Shards
     from slipway_trainer.model import document_attention
     from slipway_trainer.tokens import tokenizer
-    from slipway_trainer.training.micro_batches import Windows
+    from slipway_trainer.training.micro_batches import MicroBatches, Windows
     from slipway_trainer.training.process_group import Ranks
 
     ws = Workspace(folder / "workspace")
@@ -212,7 +212,8 @@ def bare(folder: Path) -> dict[str, float]:
     shards = Shards.open(ws.stage("bench").data("train"))
     stream = mixed_rows.of_stage(stage, shards, shards.mixture)
     pad = int(tokenizer.load(ws).pad_token_id)  # type: ignore[arg-type]
-    windows = Windows(shards, stream, row_stream.extent(stage, stream), MAX_LENGTH, ROWS, True, pad, Ranks())
+    micro = MicroBatches(shards, MAX_LENGTH, ROWS, True, pad, Ranks())
+    windows = Windows(micro, stream, row_stream.extent(stage, stream))
     steps = [windows.of_step(step) for step in range(STEPS["bare"])]
     model = _model().train()
     document_attention.register()

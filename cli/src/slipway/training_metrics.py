@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ class StageMetrics:
     validation_loss: tuple[Point, ...] = ()
     learning_rate: tuple[Point, ...] = ()
     tokens_per_second: tuple[Point, ...] = ()
+    margin: tuple[Point, ...] = ()
+    """Of preferences, as are the accuracies."""
+    accuracy: tuple[Point, ...] = ()
+    validation_accuracy: tuple[Point, ...] = ()
+    mfu: tuple[Point, ...] = ()
+    peak_memory_bytes: tuple[Point, ...] = ()
+    data_share: tuple[Point, ...] = ()
+    """Of the time of the last steps, as the other shares; what is left is computing."""
+    communication_share: tuple[Point, ...] = ()
+    validation_share: tuple[Point, ...] = ()
+    checkpoint_share: tuple[Point, ...] = ()
 
     @property
     def last_step(self) -> int:
@@ -56,14 +67,14 @@ def parse_stage(name: str, text: str) -> StageMetrics:
 
 def stage_metrics(name: str, rows: Iterable[dict[str, Any]]) -> StageMetrics:
     """Sorts rows into curves. A step that was done again after a resume counts as it was done last."""
-    kept = list(rows)
-    return StageMetrics(
-        name,
-        loss=_curve(kept, "loss"),
-        validation_loss=_curve(kept, "validationLoss"),
-        learning_rate=_curve(kept, "learningRate"),
-        tokens_per_second=_curve(kept, "tokensPerSecond"),
-    )
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        # What comes after a step that is done again was thrown away with the attempt that made it.
+        while kept and kept[-1]["step"] >= row["step"]:
+            kept.pop()
+        kept.append(row)
+    curves = [field.name for field in fields(StageMetrics) if field.name != "name"]
+    return StageMetrics(name, **{curve: _curve(kept, _camel(curve)) for curve in curves})
 
 
 def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -77,16 +88,14 @@ def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _curve(rows: Iterable[dict[str, Any]], name: str) -> tuple[Point, ...]:
-    points: dict[int, float] = {}
+    points: list[Point] = []
     for row in rows:
         value = row.get(name)
         if isinstance(value, str):  # JSON has no NaN; writers put it into a text.
             value = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}.get(value.lower().lstrip("-"))
         if isinstance(value, int | float) and not isinstance(value, bool):
-            # What comes after a step that is done again was thrown away with the attempt that made it.
-            points = {step: kept for step, kept in points.items() if step < row["step"]}
-            points[row["step"]] = float(value)
-    return tuple(Point(step, value) for step, value in points.items())
+            points.append(Point(row["step"], float(value)))
+    return tuple(points)
 
 
 def _camel(name: str) -> str:

@@ -1,4 +1,5 @@
-"""How much memory and how many cores this process may use: a container sees all of its machine and has a part of it."""
+"""How much memory and how many cores this process may use, and has used: a container sees all of its machine and has a
+part of it."""
 
 from __future__ import annotations
 
@@ -23,6 +24,18 @@ def resident_memory(root: Path = ROOT) -> int:
     """Returns the bytes that this process has in memory."""
     pages = int((root / "proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGESIZE")
+
+
+def peak_memory(root: Path = ROOT) -> int | None:
+    """Returns the most bytes of memory that this program has held at once; None where the kernel does not tell.
+
+    Not getrusage: there a program begins with the peak of the one that started it.
+    """
+    try:
+        status = (root / "proc/self/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
 
 
 def usable_cores(root: Path = ROOT) -> int:

@@ -13,7 +13,7 @@ from slipway_trainer.batches.shards import Shards
 from slipway_trainer.model import stage_model
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import schedule
-from slipway_trainer.training.micro_batches import Windows
+from slipway_trainer.training.micro_batches import MicroBatches, Windows
 from slipway_trainer.training.process_group import Ranks
 
 Optimizers = Callable[[torch.nn.Module], list[torch.optim.Optimizer]]
@@ -27,7 +27,7 @@ def train(run: Training, optimizers: Optimizers) -> tuple[list[float], dict[str,
     stream = mixed_rows.of_stage(settings, shards, shards.mixture)
     extent = row_stream.extent(settings, stream)
     pad = int(tokenizer.load(run.workspace).pad_token_id)  # type: ignore[arg-type]
-    windows = Windows(shards, stream, extent, settings.max_length, 1, False, pad, Ranks())
+    windows = Windows(MicroBatches(shards, settings.max_length, 1, False, pad, Ranks()), stream, extent)
     made, losses = optimizers(model), []
     for step in range(extent.steps):
         window = windows.of_step(step)

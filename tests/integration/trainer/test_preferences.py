@@ -135,6 +135,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
                 [row[figure] for row in run.metrics() if row[figure] is not None] for run in (alone, both[name])
             )
             assert two == pytest.approx(one, abs=1e-4), (name, figure)
+        shares = [row["communication_share"] for row in both[name].metrics()]
+        assert 0 < min(shares) <= max(shares) < 1, shares
 
 
 def test_pairs_stay_together_and_what_becomes_of_them_is_counted(tmp_path: Path) -> None:

@@ -274,6 +274,27 @@ def test_validation_meets_neither_noise_nor_smoothed_targets(tmp_path: Path) -> 
     assert other.losses() != pytest.approx(plain.losses(), abs=1e-3)
 
 
+def test_every_step_says_how_fast_it_goes_and_what_its_time_goes_into(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(tmp_path, PRETRAIN | VALIDATED, **CHECKPOINTS)
+    run.train()
+    parts = ("compute", "data", "validation", "checkpoint")
+    rows = run.metrics()
+    for row in rows:
+        assert sum(row[f"{part}_share"] for part in parts) == pytest.approx(1)
+        assert row["compute_share"] > 0
+        assert row["tokens_per_second"] > 0
+        assert row["peak_memory_bytes"] > 1 << 20
+        assert not {"mfu", "communication_share"} & row.keys(), "nobody knows it of one process on a CPU"
+    last = rows[-1]
+    assert last["validation_share"] > 0
+    assert last["checkpoint_share"] > 0
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "time: " in line]
+    assert said.startswith("pretrain: time: ")
+    assert "% checkpoint; peak memory " in said
+
+
 def test_a_finished_stage_is_left_as_it_is(tmp_path: Path) -> None:
     run = make(tmp_path)
     first = train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
@@ -547,8 +568,11 @@ def test_figures_that_are_read_late_are_the_same(tmp_path: Path, monkeypatch: py
     late = make(tmp_path / "late", length, **settings)
     crash(late, at=7)
     late.train(attempt=2)
-    timed = {"seconds", "time", "tokens_per_second", "attempt"}
-    figures = [[{k: v for k, v in row.items() if k not in timed} for row in run.metrics()] for run in (told, late)]
+    timed = {"seconds", "time", "tokens_per_second", "attempt", "peak_memory_bytes"}
+    figures = [
+        [{k: v for k, v in row.items() if k not in timed and not k.endswith("_share")} for row in run.metrics()]
+        for run in (told, late)
+    ]
     assert figures[0] == figures[1]
     assert [row["step"] for row in late.metrics()] == list(range(1, 10))
     for name, weight in weights(told).items():

@@ -1,9 +1,11 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from slipway_host.limits import available_memory, usable_cores, usable_physical_cores
+from slipway_host.limits import available_memory, peak_memory, usable_cores, usable_physical_cores
 
 
 def a_machine(root: Path, **files: str) -> Path:
@@ -48,6 +50,16 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path, monkeypatch: pytest.
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     root = a_machine(tmp_path, **{topology.format(cpu): f"{cpu % 2},{cpu % 2 + 2}\n" for cpu in range(4)})
     assert (usable_physical_cores(root), usable_cores(root)) == (2, 4)
+
+
+def test_the_peak_of_a_program_is_its_own_and_not_that_of_the_one_that_started_it(tmp_path: Path):
+    held = bytearray(64 << 20)
+    code = "from slipway_host.limits import peak_memory; print(peak_memory())"
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    mine = peak_memory()
+    assert mine is not None
+    assert child < len(held) < mine
+    assert peak_memory(tmp_path) is None, "another kernel"
 
 
 def test_this_machine_has_both():

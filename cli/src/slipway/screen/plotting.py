@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei")
 """The first one draws what it can; names in Chinese fall through to those that the machine has."""
 _TRAIN, _VALIDATION, _RATE, _SPEED, _INK = "#1f6f8b", "#d1495b", "#5b8e3a", "#7a5195", "#555555"
+_SHARES = {"data": "#e0a458", "communication": "#7a5195", "validation": "#d1495b", "checkpoint": "#5b8e3a"}
+"""Parts of the time that are no computing, from the bottom up."""
 _SMOOTH_FROM = 120
 """Points from which the curve is smoothed, with the raw one pale behind it."""
 
 
 def draw(title: str, stages: Sequence[StageMetrics], path: Path) -> None:
-    """Writes losses, learning rate and throughput of all stages, one after the other, to a PNG, SVG or PDF.
+    """Writes losses, learning rate, throughput and what else is known of all stages, one after the other, to a PNG,
+    SVG or PDF.
 
     Raises ValueError for another suffix.
     """
@@ -44,7 +47,7 @@ def draw(title: str, stages: Sequence[StageMetrics], path: Path) -> None:
         "svg.fonttype": "none",
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(9, 7.5), dpi=150, layout="constrained")
+        figure = Figure(figsize=(9, 7.5 + 1.5 * len(_known(stages))), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         fill(figure, title, stages)
         figure.savefig(path)
@@ -52,7 +55,10 @@ def draw(title: str, stages: Sequence[StageMetrics], path: Path) -> None:
 
 def fill(figure: Figure, title: str, stages: Sequence[StageMetrics]) -> None:
     """Draws into a figure."""
-    losses, rates, speeds = figure.subplots(3, 1, sharex=True, height_ratios=[3, 1, 1])
+    more = _known(stages)
+    losses, rates, speeds, *others = figure.subplots(
+        3 + len(more), 1, sharex=True, height_ratios=[3, 1, 1, *(1 for _ in more)]
+    )
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     starts = _starts(stages)
     for stage, start in zip(stages, starts, strict=True):
@@ -61,17 +67,84 @@ def fill(figure: Figure, title: str, stages: Sequence[StageMetrics]) -> None:
         _validation(losses, stage.validation_loss, start, first)
         _line(rates, stage.learning_rate, start, _RATE, exact=True)
         _line(speeds, stage.tokens_per_second, start, _SPEED)
-    _separate((losses, rates, speeds), stages, starts)
+    for axes, panel in zip(others, more, strict=True):
+        panel(axes, stages, starts)
+    _separate((losses, rates, speeds, *others), stages, starts)
     losses.set_ylabel("loss (nats a token)")
     rates.set_ylabel("learning rate")
     speeds.set_ylabel("tokens/s")
-    speeds.set_xlabel("optimizer step, over all stages")
+    [speeds, *others][-1].set_xlabel("optimizer step, over all stages")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     speeds.set_ylim(bottom=0)
     if losses.get_legend_handles_labels()[0]:
         losses.legend(loc="upper right", frameon=False)
     losses.set_xlim(0, max(1, starts[-1] + stages[-1].last_step))
     _clip(losses, stages)
+
+
+Panel = Callable[["Axes", Sequence[StageMetrics], Sequence[int]], None]
+
+
+def _known(stages: Sequence[StageMetrics]) -> list[Panel]:
+    """Returns what draws the figures that not every training has, of those that these have."""
+    panels: list[tuple[Panel, bool]] = [
+        (_accuracy, any(stage.accuracy for stage in stages)),
+        (_margin, any(stage.margin for stage in stages)),
+        (_utilisation, any(stage.mfu for stage in stages)),
+        (_time, any(stage.data_share for stage in stages)),
+        (_memory, any(stage.peak_memory_bytes for stage in stages)),
+    ]
+    return [panel for panel, known in panels if known]
+
+
+def _accuracy(axes: Axes, stages: Sequence[StageMetrics], starts: Sequence[int]) -> None:
+    for stage, start in zip(stages, starts, strict=True):
+        _line(axes, stage.accuracy, start, _TRAIN)
+        steps, values = _finite(stage.validation_accuracy, start)
+        axes.plot(steps, values, color=_VALIDATION, linewidth=1.4, marker="o", markersize=3)
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.05)
+
+
+def _margin(axes: Axes, stages: Sequence[StageMetrics], starts: Sequence[int]) -> None:
+    for stage, start in zip(stages, starts, strict=True):
+        _line(axes, stage.margin, start, _TRAIN)
+    axes.set_ylabel("margin")
+
+
+def _utilisation(axes: Axes, stages: Sequence[StageMetrics], starts: Sequence[int]) -> None:
+    for stage, start in zip(stages, starts, strict=True):
+        _line(axes, [Point(p.step, 100 * p.value) for p in stage.mfu], start, _SPEED)
+    axes.set_ylabel("MFU, %")
+    axes.set_ylim(bottom=0)
+
+
+def _time(axes: Axes, stages: Sequence[StageMetrics], starts: Sequence[int]) -> None:
+    """Draws what is no computing, one on the other."""
+    drawn = False
+    for stage, start in zip(stages, starts, strict=True):
+        if not stage.data_share:
+            continue
+        steps = [start + point.step for point in stage.data_share]
+        curves = [[100 * p.value for p in getattr(stage, f"{part}_share")] for part in _SHARES]
+        axes.stackplot(
+            steps,
+            [curve if len(curve) == len(steps) else [0.0] * len(steps) for curve in curves],
+            colors=list(_SHARES.values()),
+            labels=() if drawn else list(_SHARES),
+            linewidth=0,
+        )
+        drawn = True
+    axes.set_ylabel("time beside\ncomputing, %")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right", frameon=False, ncols=len(_SHARES), fontsize=7)
+
+
+def _memory(axes: Axes, stages: Sequence[StageMetrics], starts: Sequence[int]) -> None:
+    for stage, start in zip(stages, starts, strict=True):
+        _line(axes, [Point(p.step, p.value / 2**30) for p in stage.peak_memory_bytes], start, _INK, exact=True)
+    axes.set_ylabel("peak memory, GiB")
+    axes.set_ylim(bottom=0)
 
 
 def _starts(stages: Sequence[StageMetrics]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
@@ -31,6 +32,8 @@ from slipway_core.resources.status import (
 
 LINE_SECONDS = 10.0
 """Between two progress lines where there is no terminal."""
+_MUCH_TIME = 0.1
+"""Share of the time beside computing from which it is shown."""
 _MARKS = {
     StepState.PENDING: ("·", "dim"),
     StepState.RUNNING: ("▶", "cyan"),
@@ -193,7 +196,7 @@ def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool =
 
 
 def describe(progress: Progress) -> str:
-    """Returns progress in one line: step, losses, rate, speed, time left."""
+    """Returns progress in one line: step, losses, rate, speed, what holds it up, time left."""
     if progress.message and not progress.total:
         return progress.message
     parts = [f"step {progress.step}/{progress.total}"] if progress.total else []
@@ -201,15 +204,25 @@ def describe(progress: Progress) -> str:
         parts.append(f"loss {progress.loss:.3f}")
     if progress.validation_loss is not None:
         parts.append(f"val {progress.validation_loss:.3f}")
+    if progress.accuracy is not None:
+        parts.append(f"accuracy {progress.accuracy:.2f}")
     if progress.learning_rate is not None:
         parts.append(f"lr {progress.learning_rate:.2e}")
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:,.0f} tok/s")
+    if progress.mfu is not None:
+        parts.append(f"MFU {progress.mfu:.0%}")
+    parts += _waits(progress.time_shares or {})
     if progress.eta_seconds is not None:
         parts.append(f"{in_words(progress.eta_seconds)} left")
     if progress.message:
         parts.append(progress.message)
     return ", ".join(parts)
+
+
+def _waits(shares: Mapping[str, float]) -> list[str]:
+    """Returns what takes much of the time beside computing: where a training can be made faster."""
+    return [f"{share:.0%} {part}" for part, share in shares.items() if part != "compute" and share >= _MUCH_TIME]
 
 
 def places(status: RunStatus) -> dict[str, str]:
@@ -250,7 +263,8 @@ def _details(step: StepStatus) -> str:
         return step.message or ""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
     if step.progress is not None:
-        over = {"eta_seconds": None, "learning_rate": None} if step.state is StepState.SUCCEEDED else {}
+        of_now: dict[str, None] = {"eta_seconds": None, "learning_rate": None, "time_shares": None}
+        over = of_now if step.state is StepState.SUCCEEDED else {}
         parts.append(describe(step.progress.model_copy(update=over)))
     return ", ".join(part for part in parts if part)
 

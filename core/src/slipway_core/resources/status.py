@@ -106,8 +106,21 @@ class Progress(Recorded):
     loss: float | None = None
     """Mean negative log-likelihood of a target token, in nats, over the last logged steps."""
     validation_loss: float | None = None
+    margin: float | None = None
+    """Of preferences, in the last step: by how much the chosen answer's reward was above the other's."""
+    accuracy: float | None = None
+    """Of preferences, in the last step: share of pairs of which the chosen answer had the higher reward."""
+    validation_accuracy: float | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
+    mfu: float | None = None
+    """Model FLOPs utilisation: operations that the model needs over those that the devices are stated to do meanwhile,
+    over the last steps. Left out where that is not known."""
+    peak_memory_bytes: int | None = None
+    """The most that the first process has held: allocated on its GPU, or its own memory where it trains on a CPU."""
+    time_shares: Annotated[dict[str, float], Field(max_length=8)] | None = None
+    """What the time of the last steps was spent on, as shares of 1: compute, data, communication, validation and
+    checkpoint."""
     eta_seconds: float | None = None
     message: str | None = Field(default=None, max_length=1024)
     """What is going on when it is not a training step: tokenizing, loading, scoring."""

@@ -82,6 +82,15 @@ def test_where_a_run_is_seen_is_shown_by_its_newest_step():
     assert view.places(RunStatus(stages=steps)) == {"tensorboard": "pvc://claim/run/tensorboard"}
 
 
+def test_progress_says_what_holds_a_training_up():
+    shares = {"compute": 0.6, "data": 0.25, "communication": 0.1, "validation": 0.05}
+    told = Progress(step=2, total=9, accuracy=0.875, tokens_per_second=1200, mfu=0.42, time_shares=shares)
+    assert view.describe(told) == "step 2/9, accuracy 0.88, 1,200 tok/s, MFU 42%, 25% data, 10% communication"
+    over = StepStatus(name="sft", state=StepState.SUCCEEDED, attempt=1, progress=told)
+    assert "1,200 tok/s, MFU 42%" in shown(view.TableView, RunStatus(stages=[over]))
+    assert "25% data" not in shown(view.TableView, RunStatus(stages=[over])), "it is over"
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "said"),
     [("False", "PublishFailed", True), ("False", "NotPassed", False), ("True", "Published", False), (None, "", False)],

@@ -73,11 +73,32 @@ def test_progress_and_metrics_are_served() -> None:
         )
         text = urllib.request.urlopen(f"{url}/metrics").read().decode()
         assert "slipway_train_step 3.0" in text
-        assert "slipway_train_validation_loss NaN" in text
+        assert "slipway_train_validation_loss" not in text, "it is not known"
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{url}/other")
     finally:
         reporter.close()
+
+
+def test_what_a_training_goes_at_is_told_to_people_and_to_prometheus() -> None:
+    reporter = Reporter("prefer", out=io.StringIO())
+    told = {"accuracy": 0.75, "margin": 0.125, "validation_accuracy": 0.5, "mfu": 0.45, "peak_memory_bytes": 1 << 30}
+    reporter.step(P.model_copy(update=told | {"time_shares": {"compute": 0.9, "data": 0.1}}))
+    text = reporter.metrics_text().decode()
+    for figure, value in {
+        "accuracy": 0.75,
+        "margin": 0.125,
+        "validation_accuracy": 0.5,
+        "mfu_ratio": 0.45,
+        "peak_memory_bytes": float(1 << 30),
+        'time_ratio{part="compute"}': 0.9,
+        'time_ratio{part="data"}': 0.1,
+    }.items():
+        (said,) = [entry for entry in text.splitlines() if entry.startswith(f"slipway_train_{figure} ")]
+        assert float(said.rsplit(" ", 1)[1]) == value
+    shown = line("prefer", reporter.progress)
+    assert "accuracy 0.75" in shown
+    assert "1,234 tokens/s · MFU 45% · " in shown
 
 
 def test_what_prepare_has_fetched_is_its_progress(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ class Batch:
     """Of each document in all rows end to end, padding among them: rows × width tokens together."""
     pairs: Pairs | None = None
     """Of documents that are pairs of answers."""
+    squares: int = 0
+    """Sum of the squares of the documents' tokens, without padding: what attention's work grows with."""
 
     @property
     def counted(self) -> int:
@@ -155,6 +157,7 @@ def _laid_out(texts: list[list[Text]], *, max_length: int, pad_id: int, width: i
         predicting=torch.from_numpy(places),
         targets=torch.from_numpy(inputs.reshape(-1)[places + 1]),
         lengths=tuple(lengths),
+        squares=sum(len(tokens) ** 2 for row in texts for tokens, _ in row),
     )
 
 

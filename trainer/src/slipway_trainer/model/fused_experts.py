@@ -30,6 +30,11 @@ def of_model(model: Any, *, without: Collection[str] = ()) -> list[str]:
     ]
 
 
+def count(config: Any) -> int | None:
+    """Returns how many experts a layer of a model has, by its configuration; None where it says nothing of any."""
+    return next((found for name in _COUNTS if (found := getattr(config, name, None))), None)
+
+
 def tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Returns the weights that are several matrices in one tensor, by the full names that they have without an adapter;
     those that an adapter's stage trains whole are not among them."""

@@ -18,10 +18,11 @@ from slipway_trainer.batches.mixture import Mixture, SourceShare
 from slipway_trainer.batches.order import DocumentList
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.prepare import preflight
-from slipway_trainer.preview import devices, stage_memory, stage_sizes
-from slipway_trainer.preview.devices import Device
+from slipway_trainer.preview import stage_memory, stage_sizes
 from slipway_trainer.preview.tally import Tally
 from slipway_trainer.tokens.tokenizer import id_count
+from slipway_trainer.training import devices
+from slipway_trainer.training.devices import Device
 from slipway_trainer.training.model_shape import ModelSize
 
 UTILISATION = 0.35

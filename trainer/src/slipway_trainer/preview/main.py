@@ -9,9 +9,9 @@ from slipway_core import plan as plans
 from slipway_core.protocol import exit_codes
 from slipway_host.files import write_atomically
 from slipway_trainer.model import scratch_shape
-from slipway_trainer.preview import devices
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.step import run_step
+from slipway_trainer.training import devices
 
 
 def write(

@@ -11,10 +11,11 @@ from slipway_core.resources import uris
 from slipway_fetching import model_cache
 from slipway_trainer.batches import row_stream
 from slipway_trainer.model.model_folder import model_folder
-from slipway_trainer.preview import base_model, devices, stage_memory, stage_sizes
+from slipway_trainer.preview import base_model, stage_memory, stage_sizes
 from slipway_trainer.step.progress import Say
 from slipway_trainer.step.requester import requester
 from slipway_trainer.tokens import tokenizer
+from slipway_trainer.training import devices
 
 
 def of_plan(plan: Plan, device: str | None, processes: int | None, say: Say) -> PlanMemory:

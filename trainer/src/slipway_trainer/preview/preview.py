@@ -24,13 +24,14 @@ from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.prepare import preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
-from slipway_trainer.preview import base_model, cost, devices, look, shown_rows, tally
+from slipway_trainer.preview import base_model, cost, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.look import MOST_PROBLEMS, Look
 from slipway_trainer.preview.sampled_file import SampledFile
 from slipway_trainer.preview.tally import Tally
 from slipway_trainer.step.errors import StepFailure
 from slipway_trainer.step.progress import Say
+from slipway_trainer.training import devices
 
 MOST_OVERLAPS = 50
 _MUCH_PADDING, _MANY_ROWS, _MOST_CUT = 0.3, 8, 0.5

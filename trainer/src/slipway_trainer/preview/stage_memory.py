@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import MemoryPart, MemoryView
 from slipway_core.resources.stage import Stage
-from slipway_trainer.preview.devices import Device
 from slipway_trainer.training import memory, memory_limits
+from slipway_trainer.training.devices import Device
 from slipway_trainer.training.memory import Machine
 from slipway_trainer.training.model_shape import ModelSize
 

@@ -37,10 +37,18 @@ _GAUGES = {
     "tokens": "Tokens trained on.",
     "loss": "Mean negative log-likelihood of a target token, in nats.",
     "validation_loss": "The same on documents that are not learned.",
+    "margin": "By how much the chosen answer's reward was above the other's.",
+    "accuracy": "Share of pairs of which the chosen answer had the higher reward.",
+    "validation_accuracy": "The same of pairs that are not learned.",
     "learning_rate": "Learning rate of the last step.",
     "tokens_per_second": "Tokens trained a second, over the last steps.",
+    "mfu": "Model FLOPs utilisation over the last steps: 1 is all that the devices are stated to do.",
+    "peak_memory_bytes": "The most memory that the first process has held.",
     "eta_seconds": "Seconds to the end of the stage, as it goes now.",
 }
+_NAMES = {"mfu": "mfu_ratio"}
+"""Figures that Prometheus calls otherwise: it has units at the end of names."""
+_SHARES = "What the time of the last steps was spent on, as shares of 1."
 
 
 class Reporter:
@@ -67,8 +75,6 @@ class Reporter:
         self._shown = -1e9
         self._line_open = False
         self._server: ThreadingHTTPServer | None = None
-        self._registry = CollectorRegistry()
-        self._gauges = {name: Gauge(PREFIX + name, text, registry=self._registry) for name, text in _GAUGES.items()}
         self._warnings: dict[str, str] = {}
 
     def serve(self, environment: Mapping[str, str] = os.environ) -> int | None:
@@ -138,11 +144,17 @@ class Reporter:
             self._server = None
 
     def metrics_text(self) -> bytes:
+        """Returns what is known, as Prometheus reads it."""
+        registry = CollectorRegistry()
         values = self.progress.model_dump()
-        for name, gauge in self._gauges.items():
-            value = values[name]
-            gauge.set(float("nan") if value is None else value)
-        return generate_latest(self._registry)
+        for name, text in _GAUGES.items():
+            if values[name] is not None:
+                Gauge(PREFIX + _NAMES.get(name, name), text, registry=registry).set(values[name])
+        if self.progress.time_shares:
+            shares = Gauge(PREFIX + "time_ratio", _SHARES, ["part"], registry=registry)
+            for part, share in self.progress.time_shares.items():
+                shares.labels(part).set(share)
+        return generate_latest(registry)
 
     @property
     def _warning(self) -> str | None:
@@ -169,10 +181,14 @@ def line(stage: str, p: Progress) -> str:
         parts.append(f"loss {p.loss:.4f}")
     if p.validation_loss is not None:
         parts.append(f"validation {p.validation_loss:.4f}")
+    if p.accuracy is not None:
+        parts.append(f"accuracy {p.accuracy:.2f}")
     if p.learning_rate is not None:
         parts.append(f"lr {p.learning_rate:.2e}")
     if p.tokens_per_second is not None:
         parts.append(f"{p.tokens_per_second:,.0f} tokens/s")
+    if p.mfu is not None:
+        parts.append(f"MFU {p.mfu:.0%}")
     if p.eta_seconds is not None:
         parts.append(f"{in_words(p.eta_seconds)} left")
     return " · ".join(parts)

@@ -20,9 +20,11 @@ from slipway_trainer.training import optimizer, process_group, schedule
 from slipway_trainer.training.checkpoints.atomic_checkpoints import CheckpointFailed, Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.micro_batches import Window, Windows
+from slipway_trainer.training.model_flops import ModelFlops
+from slipway_trainer.training.pace import Pace
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
-from slipway_trainer.training.step_report import Pace, StepReport
+from slipway_trainer.training.step_report import StepReport
 from slipway_trainer.training.validation import ValidationSet
 
 
@@ -37,6 +39,10 @@ class Taken:
     """Float64 [1] or [3], over all ranks: the mean loss of a target token, or loss, margin and accuracy of a pair."""
     norm: torch.Tensor | float | None
     """Of the gradient; None when the step was left out."""
+    tokens: float = 0.0
+    """Of all ranks, as are the operations."""
+    operations: float = 0.0
+    """That the model needs for them."""
 
 
 @dataclass
@@ -57,6 +63,9 @@ class Training:
     stop: StopFlag
     report: StepReport | None = None
     """Rank 0 alone."""
+    pace: Pace = field(default_factory=Pace)
+    flops: ModelFlops | None = None
+    """What the model needs for a step, where that is known."""
     late: bool = False
     """Whether figures are read while the next step is computed: where a device computes beside this process."""
     clock: Callable[[], float] = time.monotonic
@@ -74,29 +83,28 @@ class Training:
         when the first checkpoint cannot be written, Superseded when a newer attempt has the stage.
         """
         self.engine.train()
-        pace = Pace()
+        self.pace.begin()
         started, before = self.clock(), state.seconds
         self.saved_at = started
         untold: Taken | None = None
         with ThreadPoolExecutor(1, "collate") as pool:
             ahead = self._ahead(pool, state.step)
             while state.step < self._steps and not self._stops_early(state):
-                step_started = self.clock()
-                window = ahead.result()
+                with self.pace.on("data"):
+                    window = ahead.result()
                 ahead = self._ahead(pool, state.step + 1)
-                stop, counted, tokens, unwritten, overdue = self._agree(window)
+                stop, counted, tokens, operations, unwritten, overdue = self._agree(window)
                 if self.checkpoints.writing and not unwritten:
                     state = self._complete(state)
                 if stop:
-                    told = self._told(untold, pace)
+                    told = self._told(untold)
                     self._interrupt(state if told is None else _with_figures(state, told))
                 rate = schedule.learning_rate(state.step, self._steps, self.stage.optimizer)
                 taken = self._step(window, counted, rate, state)
-                pace.add(int(tokens), self.clock() - step_started)
                 # While the device takes this step, the one before it is told.
-                self._told(untold, pace)
+                self._told(untold)
                 state = _advanced(state, window, int(tokens), seconds=before + self.clock() - started)
-                untold = replace(taken, state=state)
+                untold = replace(taken, state=state, tokens=tokens, operations=operations)
                 due = self.validation is not None and self._validation_due(state.step)
                 saves = bool(overdue) or self._checkpoint_due(state)
                 if self.late and not due and not saves:
@@ -104,22 +112,26 @@ class Training:
                 state = self._looked_at(untold)
                 if due:
                     state = self._validate(replace(state, seconds=before + self.clock() - started))
-                self._tell(replace(untold, state=state), pace, measured=due)
+                self._tell(replace(untold, state=state), measured=due)
                 untold = None
                 if saves or self._is_best(state):
                     state = self._save(state)
-        return self._complete(state)
+        state = self._complete(state)
+        if self.report:
+            self.report.ended(self.pace)
+        return state
 
     def _agree(self, window: Window) -> list[float]:
         """Returns what all ranks have to know before a step, summed over them: whether to stop, what the loss is the
-        mean of, all tokens, how many are still writing a checkpoint, and whether it is time for one. The time is rank
-        0's."""
+        mean of, all tokens, the operations that the model needs for them, how many are still writing a checkpoint, and
+        whether it is time for one. The time is rank 0's."""
         over = self.ranks.first and self.every_seconds is not None and self.clock() - self.saved_at > self.every_seconds
         return self._sum(
             [
                 float(self.stop.requested),
                 float(window.counted),
                 float(window.tokens),
+                self.flops.of(window.tokens, window.targets, window.squares) if self.flops else 0.0,
                 float(not self.checkpoints.written),
                 float(over),
             ]
@@ -141,7 +153,8 @@ class Training:
             summed = self.engine(batch.to(device)).reshape(-1)
             self.engine.backward(summed[0] * scale, scale_wrt_gas=False)
             sums = sums + summed.detach()
-        figures = process_group.summed_on_device(sums, self.ranks) / max(1.0, counted)
+        with self.pace.on("communication"):
+            figures = process_group.summed_on_device(sums, self.ranks) / max(1.0, counted)
         norm = self._clipped() if self._owns_clipping else None
         optimizer.set_learning_rate(self.engine.optimizer.param_groups, rate)
         self.engine.step()
@@ -150,12 +163,12 @@ class Training:
             norm = self.engine.get_global_grad_norm() or 0.0
         return Taken(state, rate, figures, norm)
 
-    def _told(self, taken: Taken | None, pace: Pace) -> TrainState | None:
+    def _told(self, taken: Taken | None) -> TrainState | None:
         """Tells a step that was not yet, and returns the state after it."""
         if taken is None:
             return None
         state = self._looked_at(taken)
-        self._tell(replace(taken, state=state), pace, measured=False)
+        self._tell(replace(taken, state=state), measured=False)
         return state
 
     def _looked_at(self, taken: Taken) -> TrainState:
@@ -164,17 +177,18 @@ class Training:
         Raises Diverged when one is not finite: before any checkpoint that has seen the step.
         """
         loss, *of_pairs = taken.figures.tolist()
+        self.pace.done(taken.tokens, taken.operations)
         self._finite("loss", loss, taken.state.step, taken.rate)
         if taken.norm is not None:
             self._finite("gradient norm", float(taken.norm), taken.state.step, taken.rate)
         margin, accuracy = of_pairs or (None, None)
         return replace(taken.state, loss=loss, margin=margin, accuracy=accuracy)
 
-    def _tell(self, taken: Taken, pace: Pace, *, measured: bool) -> None:
+    def _tell(self, taken: Taken, *, measured: bool) -> None:
         if self.report:
             norm = math.nan if taken.norm is None else float(taken.norm)
             saved = self.saved_step is not None
-            self.report.step(taken.state, taken.rate, norm, pace, measured=measured, has_checkpoint=saved)
+            self.report.step(taken.state, taken.rate, norm, self.pace, measured=measured, has_checkpoint=saved)
 
     @property
     def _owns_clipping(self) -> bool:
@@ -207,7 +221,8 @@ class Training:
 
     def _validate(self, state: TrainState) -> TrainState:
         assert self.validation is not None
-        loss, *of_pairs = self.validation.figures(self.engine, self.ranks.device, self._sum)
+        with self.pace.on("validation"):
+            loss, *of_pairs = self.validation.figures(self.engine, self._sum)
         self._finite("validation loss", loss, state.step, self.stage.optimizer.learning_rate)
         # A checkpoint of a version before has no lowest loss of its own.
         lowest = state.lowest_loss if state.lowest_loss is not None else state.best_loss
@@ -240,7 +255,8 @@ class Training:
         # The best one is kept only for the sake of `select`.
         kept = state if self.stage.select == "Best" else replace(state, best_step=None)
         try:
-            self.checkpoints.begin(self.engine, kept)
+            with self.pace.on("checkpoint"):
+                self.checkpoints.begin(self.engine, kept)
         except CheckpointFailed as error:
             return self._without(error, state)
         return state
@@ -253,7 +269,8 @@ class Training:
         if not self.checkpoints.writing:
             return state
         try:
-            saved = self.checkpoints.finish()
+            with self.pace.on("checkpoint"):
+                saved = self.checkpoints.finish()
         except CheckpointFailed as error:
             return self._without(error, state)
         if self.saved_step is not None and self.report:
@@ -300,7 +317,8 @@ class Training:
         return self.windows.extent.steps
 
     def _sum(self, values: list[float]) -> list[float]:
-        return process_group.summed(values, self.ranks)
+        with self.pace.on("communication"):
+            return process_group.summed(values, self.ranks)
 
 
 def _with_figures(state: TrainState, told: TrainState) -> TrainState:

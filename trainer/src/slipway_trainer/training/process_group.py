@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import io
 import logging
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +19,21 @@ from torch._C._distributed_c10d import HashStore
 
 TIMEOUT = datetime.timedelta(minutes=30)
 _SHARED_MEMORY = "deepspeed_shm_comm"
+_COLLECTIVES = (
+    "all_reduce",
+    "all_reduce_coalesced",
+    "reduce",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+    "broadcast",
+    "all_gather",
+    "all_gather_into_tensor",
+    "all_gather_base",
+    "all_gather_coalesced",
+    "all_to_all_single",
+    "barrier",
+)
+"""Methods of DeepSpeed's backend that send or wait."""
 
 Value = TypeVar("Value")
 _GROUPS: dict[str, Any] = {}
@@ -77,6 +95,41 @@ def connect(ranks: Ranks) -> None:
     # It prints that the operator was built, whenever it has loaded it.
     with contextlib.redirect_stdout(io.StringIO()):
         deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+
+
+def time_collectives(waiting: Callable[[], AbstractContextManager[None]]) -> None:
+    """Has every collective of DeepSpeed run within what `waiting` gives, and the waiting for those that run beside: on
+    CPUs, where a process that sends or waits does nothing else. Call it after `connect`, of several processes."""
+    from deepspeed import comm
+
+    backend: Any = comm.comm.cdb
+    for name in _COLLECTIVES:
+        setattr(backend, name, _timed(getattr(backend, name), waiting))
+
+
+def _timed(collective: Callable[..., Any], waiting: Callable[[], AbstractContextManager[None]]) -> Callable[..., Any]:
+    @functools.wraps(collective)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        with waiting():
+            work = collective(*args, **kwargs)
+        return work if work is None else _TimedWork(work, waiting)
+
+    return timed
+
+
+class _TimedWork:
+    """What torch gives for a collective that goes on."""
+
+    def __init__(self, work: Any, waiting: Callable[[], AbstractContextManager[None]]) -> None:
+        self._work = work
+        self._waiting = waiting
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        with self._waiting():
+            return self._work.wait(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)
 
 
 def built_ahead(device: torch.device) -> bool:

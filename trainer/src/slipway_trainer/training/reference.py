@@ -19,11 +19,10 @@ import torch
 from torch import nn
 
 from slipway_host.files import write_atomically
-from slipway_trainer.batches import collate, micro_rows, packing
-from slipway_trainer.batches.shards import Shards
+from slipway_trainer.batches.collate import Batch
 from slipway_trainer.training import process_group
-from slipway_trainer.training.process_group import Ranks
-from slipway_trainer.training.resolved import Resolved
+from slipway_trainer.training.micro_batches import MicroBatches
+from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.stage_attempt import StageAttempt
 
 Reference = dict[str, np.ndarray]
@@ -41,7 +40,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def of_stage(
-    attempt: StageAttempt, engine: Any, splits: dict[str, Shards], decided: Resolved, *, weights: str, pad_id: int
+    attempt: StageAttempt, engine: Any, splits: dict[str, MicroBatches], *, weights: str, precision: Precision
 ) -> Reference:
     """Returns the reference of every split; the same on all ranks. Written once, complete or absent.
 
@@ -52,16 +51,13 @@ def of_stage(
     Raises Superseded when a newer attempt has the stage, OSError when the disk is full.
     """
     path, ranks = attempt.folder.reference, attempt.ranks
-    data = ",".join(f"{name}={shards.digest}" for name, shards in splits.items())
-    key = f"weights={weights},{data},precision={decided.precision},maxLength={attempt.stage.max_length}"
+    data = ",".join(f"{name}={micro.shards.digest}" for name, micro in splits.items())
+    key = f"weights={weights},{data},precision={precision},maxLength={attempt.stage.max_length}"
     found = process_group.of_first(_read(path, key) if ranks.first else None, ranks)
     if found is not None:
         return found
     attempt.say("computing what the reference says of the pairs")
-    made = {
-        name: _of_split(engine, shards, ranks, decided, max_length=attempt.stage.max_length, pad_id=pad_id)
-        for name, shards in splits.items()
-    }
+    made = {name: _of_split(engine, micro) for name, micro in splits.items()}
     if ranks.first:
         attempt.fence.check()
         buffer = io.BytesIO()
@@ -82,37 +78,24 @@ def _read(path: Path, key: str) -> Reference | None:
         return None
 
 
-def _of_split(
-    engine: Any, shards: Shards, ranks: Ranks, decided: Resolved, *, max_length: int, pad_id: int
-) -> np.ndarray:
+def _of_split(engine: Any, micro: MicroBatches) -> np.ndarray:
     """Returns float32 [pairs, 2]; every rank computes its share."""
-    parts = micro_rows.of_rank(
-        packing.pack(shards.lengths, max_length),
-        shards.lengths,
-        rank=ranks.rank,
-        world=ranks.world,
-        micro_batch=decided.micro_batch,
-        max_length=max_length,
-        packed=decided.packed,
-    )
+    ranks = micro.ranks
     pairs, said = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.float32)]
     engine.eval()
     with torch.no_grad():
-        for part in parts:
-            batch = collate.batch(
-                shards, part, range(len(part)), max_length=max_length, pad_id=pad_id, packed=decided.packed
-            )
-            found = engine(_unknown(batch).to(ranks.device))
+        for part in micro.of_all():
+            found = engine(_unknown(micro.batch(part)).to(ranks.device))
             pairs.append(part.documents)
             said.append(found.float().cpu().numpy().reshape(-1, 2))
     engine.train()
-    whole = np.zeros((shards.n_documents, 2), np.float32)
+    whole = np.zeros((micro.shards.n_documents, 2), np.float32)
     for own_pairs, own in process_group.of_all((np.concatenate(pairs), np.concatenate(said)), ranks):
         whole[own_pairs] = own
     return whole
 
 
-def _unknown(batch: collate.Batch) -> collate.Batch:
+def _unknown(batch: Batch) -> Batch:
     """Returns a batch that asks for log-probabilities: an empty one is told as if it knew its reference."""
     assert batch.pairs is not None
     return replace(batch, pairs=replace(batch.pairs, reference=None))

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.stage import Stage
-from slipway_host.limits import usable_physical_cores
+from slipway_host.limits import peak_memory, usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
@@ -29,7 +28,9 @@ from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tracking.following import told_with
 from slipway_trainer.training import (
     auto_settings,
+    devices,
     failures,
+    model_flops,
     optimizer,
     precision,
     process_group,
@@ -43,7 +44,8 @@ from slipway_trainer.training.checkpoints import checkpoint_space, resume
 from slipway_trainer.training.checkpoints.atomic_checkpoints import Checkpoints
 from slipway_trainer.training.checkpoints.train_state import TrainState
 from slipway_trainer.training.loop import Training
-from slipway_trainer.training.micro_batches import Windows
+from slipway_trainer.training.micro_batches import MicroBatches, Windows
+from slipway_trainer.training.pace import Pace
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -116,10 +118,12 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
     weights = reference.weights_digest(model) if compares and ranks.first else ""
     engine = _engine(attempt, model, decided)
-    known: reference.Reference = {}
+    flops, pace = model_flops.of_model(model, stage.max_length), _pace(ranks, decided)
+    splits = {"train": shards} | ({} if aside is None else {"validation": aside})
+    micro = {name: _micro_batches(attempt, split, decided, pad_id) for name, split in splits.items()}
     if compares:
-        splits = {"train": shards} | ({} if aside is None else {"validation": aside})
-        known = reference.of_stage(attempt, engine, splits, decided, weights=weights, pad_id=pad_id)
+        known = reference.of_stage(attempt, engine, micro, weights=weights, precision=decided.precision)
+        micro = {name: replace(own, reference=known[name]) for name, own in micro.items()}
     checkpoints = Checkpoints(
         attempt.folder, keep=attempt.plan.checkpoints.keep, fence=attempt.fence, ranks=ranks, log=attempt.log
     )
@@ -131,18 +135,8 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         training = Training(
             stage=stage,
             engine=engine,
-            windows=Windows(
-                shards=shards,
-                stream=stream,
-                extent=Extent(decided.total_rows, decided.total_steps, decided.sequences),
-                max_length=stage.max_length,
-                micro_batch=decided.micro_batch,
-                packed=decided.packed,
-                pad_id=pad_id,
-                ranks=ranks,
-                reference=known.get("train"),
-            ),
-            validation=_validation(attempt, aside, decided, pad_id, known.get("validation")),
+            windows=Windows(micro["train"], stream, Extent(decided.total_rows, decided.total_steps, decided.sequences)),
+            validation=ValidationSet(micro["validation"]) if aside is not None and aside.n_documents else None,
             checkpoints=checkpoints,
             every_steps=attempt.plan.checkpoints.every_steps,
             every_seconds=attempt.plan.checkpoints.every_seconds,
@@ -150,12 +144,31 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
             ranks=ranks,
             stop=flag,
             report=report,
+            pace=pace,
+            flops=flops,
             late=ranks.device.type == "cuda",
             saved_step=resumed.step if resumed else None,
             saved_best=(state.best_step, state.best_loss, state.best_accuracy),
         )
         state = training.train(state)
     return stage_end.end(attempt, engine, checkpoints, state, decided)
+
+
+def _pace(ranks: Ranks, decided: Resolved) -> Pace:
+    """Returns what tells how fast it goes. On a GPU what ranks send one another goes beside the computing, so nobody
+    can say from here what it costs."""
+    speed = devices.operations_per_second(ranks.device, decided.precision)
+    told = ranks.world > 1 and ranks.device.type == "cpu"
+    pace = Pace(tells_communication=told, peak_operations=None if speed is None else speed * ranks.world)
+    if told:
+        process_group.time_collectives(lambda: pace.on("communication"))
+    return pace
+
+
+def _peak_memory(ranks: Ranks) -> int | None:
+    if ranks.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(ranks.device)
+    return peak_memory()
 
 
 def _share_cores(ranks: Ranks) -> None:
@@ -221,20 +234,14 @@ def _loss(stage: Stage, model: Any, decided: Resolved) -> NextTokenLoss | Prefer
     )
 
 
-def _validation(
-    attempt: StageAttempt, aside: Shards | None, decided: Resolved, pad_id: int, known: np.ndarray | None
-) -> ValidationSet | None:
-    if aside is None or aside.n_documents == 0:
-        return None
-    return ValidationSet(
-        aside,
+def _micro_batches(attempt: StageAttempt, shards: Shards, decided: Resolved, pad_id: int) -> MicroBatches:
+    return MicroBatches(
+        shards,
         max_length=attempt.stage.max_length,
-        pad_id=pad_id,
         micro_batch=decided.micro_batch,
         packed=decided.packed,
-        rank=attempt.ranks.rank,
-        world=attempt.ranks.world,
-        reference=known,
+        pad_id=pad_id,
+        ranks=attempt.ranks,
     )
 
 
@@ -260,4 +267,6 @@ def _step_report(attempt: StageAttempt, state: TrainState, decided: Resolved) ->
         return
     reporter.progress = state.progress(decided.total_steps)
     with contextlib.closing(Metrics(attempt.folder.metrics, after_step=state.step)) as metrics:
-        yield StepReport(reporter, metrics, attempt.fence, decided.total_steps)
+        yield StepReport(
+            reporter, metrics, attempt.fence, decided.total_steps, peak_memory=lambda: _peak_memory(attempt.ranks)
+        )

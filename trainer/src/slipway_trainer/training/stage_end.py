@@ -43,7 +43,7 @@ def end(
         kind="adapter" if adapter else "model",
         step=step,
         metrics=metrics,
-        progress=_progress(chosen, decided),
+        progress=_progress(attempt, chosen, decided),
         fence=attempt.fence,
     )
     if chosen.step < decided.total_steps:
@@ -93,8 +93,14 @@ def _metrics(state: TrainState, step: int) -> tuple[dict[str, float], dict[str, 
     return step_result.split_finite({name: value for name, value in metrics.items() if value is not None})
 
 
-def _progress(state: TrainState, decided: Resolved) -> Progress:
-    done = {"tokens_per_second": _speed(state), "eta_seconds": 0.0}
+def _progress(attempt: StageAttempt, state: TrainState, decided: Resolved) -> Progress:
+    told = attempt.reporter.progress if attempt.reporter else Progress()
+    done = {
+        "tokens_per_second": _speed(state),
+        "mfu": told.mfu,
+        "peak_memory_bytes": told.peak_memory_bytes,
+        "eta_seconds": 0.0,
+    }
     return state.progress(decided.total_steps).model_copy(update=done)
 
 

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from slipway_core.resources.status import Progress
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.training.checkpoints.train_state import TrainState
+from slipway_trainer.training.pace import Pace
 
 FENCE_SECONDS = 1.0
 
 Figure = TypeVar("Figure", float, float | None)
-
-
-@dataclass
-class Pace:
-    """How fast training goes, as the mean of the last steps."""
-
-    steps: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=20))
-    """Tokens and seconds of each."""
-
-    def add(self, tokens: int, seconds: float) -> None:
-        self.steps.append((tokens, seconds))
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        tokens, seconds = (sum(values) for values in zip(*self.steps, strict=True))
-        return tokens / seconds if seconds > 0 else None
-
-    def seconds_for(self, steps: int) -> float:
-        return steps * sum(seconds for _, seconds in self.steps) / len(self.steps)
 
 
 @dataclass
@@ -47,6 +28,8 @@ class StepReport:
     fence: Fence
     total: int
     """Steps of the stage."""
+    peak_memory: Callable[[], int | None] = lambda: None
+    """Asked for the most bytes that this process has held."""
     clock: Callable[[], float] = time.monotonic
     _fence_looked: float = -math.inf
 
@@ -64,7 +47,7 @@ class StepReport:
         Raises Superseded when a newer attempt has the stage.
         """
         self._look_at_fence()
-        speed = pace.tokens_per_second
+        speed, memory, shares = pace.tokens_per_second, self.peak_memory(), pace.shares()
         self._write_metrics(
             {
                 "step": state.step,
@@ -77,6 +60,9 @@ class StepReport:
                 "learning_rate": rate,
                 "grad_norm": norm if math.isfinite(norm) else None,
                 "tokens_per_second": speed,
+                **({} if pace.utilisation is None else {"mfu": pace.utilisation}),
+                "peak_memory_bytes": memory,
+                **{f"{part}_share": share for part, share in shares.items()},
                 "seconds": round(state.seconds, 3),
                 "time": time.time(),
             },
@@ -89,11 +75,27 @@ class StepReport:
             tokens=state.tokens,
             loss=_readable(state.loss),
             validation_loss=_readable(state.validation_loss),
+            margin=_readable(state.margin),
+            accuracy=_readable(state.accuracy),
+            validation_accuracy=_readable(state.validation_accuracy),
             learning_rate=_readable(rate),
             tokens_per_second=_readable(speed),
+            mfu=_readable(pace.utilisation),
+            peak_memory_bytes=memory,
+            time_shares={part: round(share, 4) for part, share in shares.items()} or None,
             eta_seconds=_readable(pace.seconds_for(self.total - state.step)),
         )
         self.reporter.step(progress, force=measured or state.step == self.total)
+
+    def ended(self, pace: Pace) -> None:
+        """Logs what the time of this process went into."""
+        shares, memory, used = pace.shares_of_all(), self.peak_memory(), pace.utilisation
+        said = [f"{share:.1%} {part}" for part, share in shares.items()]
+        parts = [f"time: {', '.join(said)}"] if said else []
+        parts += [f"peak memory {memory / 2**30:.2f} GiB"] if memory else []
+        parts += [f"MFU {used:.1%}"] if used is not None else []
+        if parts:
+            self.reporter.log("; ".join(parts))
 
     def _write_metrics(self, row: dict[str, float | int | None], *, has_checkpoint: bool) -> None:
         try:

@@ -73,4 +73,7 @@ class TrainState:
             tokens=self.tokens,
             loss=self.loss,
             validation_loss=self.validation_loss,
+            margin=self.margin,
+            accuracy=self.accuracy,
+            validation_accuracy=self.validation_accuracy,
         )

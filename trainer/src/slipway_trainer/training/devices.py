@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from slipway_host.limits import available_memory
 from slipway_trainer.step.errors import BadConfig
@@ -70,10 +70,30 @@ def here() -> Device:
     if not torch.cuda.is_available():
         return _this_machine()
     properties = torch.cuda.get_device_properties(0)
-    name = _plain(properties.name)
-    known = max((d for d in _KNOWN if _plain(d.name) in name), key=lambda d: len(d.name), default=None)
+    known = _known(properties.name)
     half: Half = "BF16" if torch.cuda.is_bf16_supported(including_emulation=False) else "FP16"
     return Device(properties.name, "cuda", torch.cuda.mem_get_info()[0], known.flops if known else None, half)
+
+
+def operations_per_second(device: Any, precision: str) -> float | None:
+    """Returns the dense operations a second that the maker states of a GPU of this machine; None where they are not
+    known, as of CPUs, and of float32, which a GPU may compute in more than one way.
+
+    Args:
+        device: a torch.device.
+    """
+    if device.type != "cuda" or precision == "FP32":
+        return None
+    import torch
+
+    known = _known(torch.cuda.get_device_name(device))
+    return known.flops if known else None
+
+
+def _known(reported: str) -> Device | None:
+    """Returns the device of a name as CUDA reports it: NVIDIA A100-SXM4-80GB."""
+    name = _plain(reported)
+    return max((d for d in _KNOWN if _plain(d.name) in name), key=lambda d: len(d.name), default=None)
 
 
 def may_have_gpu() -> bool:
