@@ -80,24 +80,29 @@ def test_no_attention_for_packed_rows_builds_a_mask(name: str, monkeypatch: pyte
     assert masking_utils.ALL_MASK_ATTENTION_FUNCTIONS.get("sdpa"), "the mask that these have not"
 
 
-def test_torchs_kernel_is_asked_for_what_the_calls_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel runs on a GPU alone: here it is replaced by its meaning, and compared with one call a document."""
+@pytest.mark.parametrize("takes_groups", [True, False])
+def test_torchs_kernel_is_asked_for_what_the_calls_compute(monkeypatch: pytest.MonkeyPatch, takes_groups: bool) -> None:
+    """The kernel runs on a GPU alone: here it is replaced by its meaning, and compared with one call a document. That
+    of torch 2.11 has no enable_gqa, and wants as many heads of keys as of queries."""
     from torch.nn.attention import varlen
 
     def kernel(query: Any, key: Any, value: Any, starts: Any, starts_k: Any, longest: int, longest_k: int, **told: Any):
         assert starts is starts_k
         assert longest == longest_k == int(starts.diff().max())
         assert told["window_size"] == (-1, 0)
+        assert told.get("enable_gqa", False) == takes_groups
+        assert takes_groups or query.shape[1] == key.shape[1] == value.shape[1]
         parts = []
         for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
             q, k, v = (part[start:end].transpose(0, 1)[None] for part in (query, key, value))
             found = torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=told["scale"], enable_gqa=told["enable_gqa"]
+                q, k, v, is_causal=True, scale=told["scale"], enable_gqa=takes_groups
             )
             parts.append(found[0].transpose(0, 1))
         return torch.cat(parts)
 
     monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    monkeypatch.setattr(document_attention, "KERNEL_TAKES_GROUPS", takes_groups)
     query, key, value = torch.randn(1, 4, 16, 8), torch.randn(1, 2, 16, 8), torch.randn(1, 2, 16, 8)
     lengths = [5, 3, 8]
     module = torch.nn.Identity()

@@ -8,6 +8,7 @@ backward, one thread).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,19 @@ VARLEN = "slipway_varlen"
 """Name in transformers of torch's kernel for documents of any length (`torch.nn.attention.varlen`)."""
 NAMES = (CALLS, VARLEN)
 """None of them has a mask function there, so transformers builds no mask for it."""
+
+
+def _kernel_takes_groups() -> bool:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+KERNEL_TAKES_GROUPS = _kernel_takes_groups()
+"""Whether torch's kernel is given fewer heads of keys than of queries as they are: that of 2.11 wants as many. Asked
+once, since a compiled block cannot ask."""
 
 
 def register() -> None:
@@ -128,12 +142,16 @@ def _by_kernel(
     **_kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """As `_by_calls`, in one call. Raises ValueError also for dropout, which the kernel has not."""
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention import varlen
 
     if cu_seq_lens_q is None or max_length_q is None or query.shape[0] != 1 or dropout:
         raise ValueError("attention by documents needs one flat row, cu_seq_lens_q and max_length_q, and no dropout")
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and not KERNEL_TAKES_GROUPS:
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+        grouped = False
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
-    found = varlen_attn(
+    found = varlen.varlen_attn(
         query,
         key,
         value,
@@ -143,7 +161,7 @@ def _by_kernel(
         max_length_q,
         scale=scaling,
         window_size=(-1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **({"enable_gqa": True} if grouped else {}),
     )
     assert isinstance(found, torch.Tensor)
     return found[None], None
