@@ -143,6 +143,7 @@ def _with_adapter(size: ModelSize) -> ModelSize:
         trainable=8 * layers * widths,
         adapted=7 * layers,
         rank=8,
+        adapted_outputs=layers * (size.query_width + 2 * size.key_width + 2 * size.hidden + 2 * size.intermediate),
         kept_inputs=layers * (2 * size.hidden + size.query_width + size.intermediate),
         trains_output=False,
     )
