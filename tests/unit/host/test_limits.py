@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway_host.limits import available_memory, usable_cores, usable_physical_cores
+from slipway_host.limits import available_memory, resident_memory, usable_cores, usable_physical_cores
 
 
 def a_machine(root: Path, **files: str) -> Path:
@@ -53,3 +53,10 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path, monkeypatch: pytest.
 def test_this_machine_has_both():
     assert available_memory() > 0
     assert 1 <= usable_physical_cores() <= usable_cores()
+
+
+def test_what_a_process_holds_grows_with_what_it_writes() -> None:
+    before = resident_memory()
+    held = bytearray(b"x") * (64 << 20)
+    assert 60 << 20 < resident_memory() - before < 80 << 20
+    assert held
