@@ -51,8 +51,9 @@ chaos: setup ## Break it for longer than `make test` does: a hundred kills of st
 verify: setup ## Check generated files, style, types and the directions of imports
 	@tools/verify.sh
 
-generate: setup ## Write the files that are made from the models in core/
+generate: setup ## Write the files that are made from the models in core/, and the decisions of docs/memory.md
 	@$(BIN)/python -m slipway_core.documents.generate
+	@$(BIN)/python -m slipway_trainer.preview.memory_decisions
 
 format: setup ## Format the Python files, and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only $(wildcard $(PYTHON_FILES))

@@ -17,6 +17,7 @@ python_files=()
 for folder in core host fetching trainer serving operator cli charts tests bench; do [ -d $folder ] && python_files+=("$folder"); done
 
 check "generated files" "$BIN/python" -m slipway_core.documents.generate --check
+check "decisions of docs/memory.md" "$BIN/python" -m slipway_trainer.preview.memory_decisions --check
 check "ruff check" "$BIN/ruff" check --quiet "${python_files[@]}"
 check "ruff format" "$BIN/ruff" format --check --quiet "${python_files[@]}"
 check "pyright" "$BIN/pyright"

@@ -867,6 +867,15 @@ def test_what_was_decided_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run.folder().resolved.read_text() == first
 
 
+def test_what_cannot_fit_is_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path)
+    monkeypatch.setattr("slipway_trainer.training.memory.free_bytes", lambda *_: 1)
+    with pytest.raises(BadConfig, match=r"stages\[pretrain\]: does not fit into memory: .* ZeRO stage 0, 1 process"):
+        run.train()
+    assert not run.folder().resolved.exists()
+    assert not run.folder().metrics.exists()
+
+
 def test_rows_longer_than_the_model_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path)
     model = stage_model.load_composed(run.plan, run.workspace, None)

@@ -115,6 +115,24 @@ def test_plan_fills_in_defaults_and_takes_overrides(tmp_path):
     assert "--set nothing" in slipway("plan", "run.yaml", "--set", "nothing", code=2).stderr
 
 
+def test_plan_shows_the_memory_of_its_stages_without_their_data_and_ends_with_2_where_one_cannot_fit(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    shown = slipway("plan", "run.yaml", "--memory", "--device", "H100", "--processes", "2").stdout
+    assert "a · H100" in shown
+    assert shown.count("of memory a process, of 79.1 GiB (BF16, ZeRO stage 1, 2 processes, micro batch") == 2
+    assert "checkpoint's copy" in shown
+    assert "This fits, as far as is known." in shown
+    large = ("--set", "model.scratch.hiddenSize=8192", "--set", "model.scratch.layers=80")
+    refused = slipway("plan", "run.yaml", "--memory", "--device", "H100", "-o", "json", *large, code=2)
+    (first, _) = json.loads(refused.stdout)["stages"]
+    assert "would make it fit" in first["memory"]["refused"]
+
+
+def test_plan_has_a_device_for_the_memory_alone(tmp_path):
+    (tmp_path / "run.yaml").write_text(YAML.format(name="a"))
+    assert "are of --memory" in slipway("plan", "run.yaml", "--device", "H100", code=2).stderr
+
+
 def test_plan_takes_a_training_run_alone(tmp_path):
     endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "a"}, "spec": {}}
     (tmp_path / "e.yaml").write_text(json.dumps(endpoint))

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from slipway_host.limits import available_memory, peak_memory, usable_cores, usable_physical_cores
+from slipway_host.limits import (
+    available_memory,
+    peak_memory,
+    resident_memory,
+    usable_cores,
+    usable_physical_cores,
+)
 
 
 def a_machine(root: Path, **files: str) -> Path:
@@ -65,3 +71,10 @@ def test_the_peak_of_a_program_is_its_own_and_not_that_of_the_one_that_started_i
 def test_this_machine_has_both():
     assert available_memory() > 0
     assert 1 <= usable_physical_cores() <= usable_cores()
+
+
+def test_what_a_process_holds_grows_with_what_it_writes() -> None:
+    before = resident_memory()
+    held = bytearray(b"x") * (64 << 20)
+    assert 60 << 20 < resident_memory() - before < 80 << 20
+    assert held

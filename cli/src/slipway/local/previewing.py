@@ -19,6 +19,7 @@ from slipway.local.state import State
 from slipway_core.documents import loading
 from slipway_core.protocol import variables
 from slipway_core.protocol.preview import PlanMemory, Preview
+from slipway_core.resources.training_run import TrainingRun
 
 _DONE = {"preview": "previewed", "memory": "measured"}
 """The trainer's commands, and what they do to a file."""
@@ -38,21 +39,22 @@ def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -
     Raises DocumentError for a file that is no run, BadInput when it names what is not there, and CliError when the
     trainer cannot show anything, after it has said why.
     """
-    text = _told("preview", file, sets, workdir, _arguments(wanted))
+    run = loading.load_run(named_files.read(file), str(file), overrides=sets)
+    state = State.below(workdir)
+    sources.require(run, file, state)
+    text = _told("preview", run, file, state, _arguments(wanted))
     return Preview.model_validate_json(text, by_alias=True, by_name=False)
 
 
 def memory_of(file: Path, sets: Sequence[str], workdir: Path, device: str | None, processes: int | None) -> PlanMemory:
-    """Returns the memory that the stages of a file take. Raises what `preview_of` raises."""
-    text = _told("memory", file, sets, workdir, _placed(device, processes))
+    """Returns the memory that the stages of a file take; its data need not be there. Raises as `preview_of` does."""
+    run = loading.load_run(named_files.read(file), str(file), overrides=sets)
+    text = _told("memory", run, file, State.below(workdir), _placed(device, processes))
     return PlanMemory.model_validate_json(text, by_alias=True, by_name=False)
 
 
-def _told(what: str, file: Path, sets: Sequence[str], workdir: Path, arguments: Sequence[str]) -> str:
-    """Returns what a command of the trainer writes about the plan of a file."""
-    run = loading.load_run(named_files.read(file), str(file), overrides=sets)
-    state = State.below(workdir)
-    sources.require(run, file, state)
+def _told(what: str, run: TrainingRun, file: Path, state: State, arguments: Sequence[str]) -> str:
+    """Returns what a command of the trainer writes about the plan of a run."""
     plan = named_files.plan_of(run, file)
     with tempfile.TemporaryDirectory(prefix=f"slipway-{what}-", ignore_cleanup_errors=True) as folder:
         written, found = Path(folder) / "plan.json", Path(folder) / f"{what}.json"

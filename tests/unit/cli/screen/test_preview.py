@@ -15,6 +15,7 @@ from slipway_core.protocol.preview import (
     FileView,
     HeldOutView,
     Lengths,
+    MemoryPart,
     MemoryView,
     OverlapView,
     Piece,
@@ -66,9 +67,15 @@ def seen(**changes):
                 SourceView(field="b", uri="file:///home/me/data/b.jsonl", share=0.25, times=3),
             ],
             memory=MemoryView(
-                state=3 << 30,
-                activations=1 << 30,
+                parts=[
+                    MemoryPart(name="weights", device=3 << 30),
+                    MemoryPart(name="activations", device=1 << 30),
+                    MemoryPart(name="checkpoint's copy", host=6 << 30),
+                ],
+                kind="cuda",
+                processes=2,
                 available=2 << 30,
+                refused="stages[sft]: does not fit",
                 zero_stage=1,
                 micro_batch=4,
                 gradient_checkpointing=True,
@@ -128,11 +135,26 @@ def test_in_a_pipe_what_is_learned_stands_in_brackets_and_nothing_is_coloured():
     assert "30 ± 4 rows: longer than maxLength: cut (a.jsonl:7 (80 tokens), …)" in shown
     assert "12 steps of 64 packed rows: 1.5 epochs, 75,000 tokens" in shown
     assert "file://a.jsonl: 75.0% of what is seen, each document 0.50 times" in shown
-    assert "that does not fit" in shown
+    assert (
+        "about 4.0 GiB of memory a process, of 2.0 GiB (BF16, ZeRO stage 1, 2 processes, micro batch 4, gradient "
+        "checkpointing): that does not fit"
+    ) in shown
     assert "about 1 min at 1,000 tokens/s, as stated" in shown
     assert "weight 2, 100 looked at" in shown
     assert "h.jsonl:1 stands in a.jsonl:2 (equal, 100%)" in shown
     assert "Nothing stands in the way of this run." in shown
+
+
+def test_the_memory_is_a_table_with_the_hosts_beside_a_gpu():
+    lines = [line.split() for line in printed(seen()).splitlines()]
+    for row in (["GPU", "host"], ["weights", "3.0", "GiB"], ["checkpoint's", "copy", "6.0", "GiB"]):
+        assert row in lines
+    assert ["together", "4.0", "GiB", "6.0", "GiB"] in lines
+    html = page.page(seen())
+    assert "<tr><td>weights</td><td>3.0 GiB</td><td></td></tr>" in html
+    assert "<tr><td>together</td><td>4.0 GiB</td><td>6.0 GiB</td></tr>" in html
+    on_cpu = seen().stages[0].cost.memory.model_copy(update={"kind": "cpu"})
+    assert sentences.memory_table(on_cpu)[1] == ("weights", "3.0 GiB")
 
 
 def test_at_a_terminal_it_is_in_colour():

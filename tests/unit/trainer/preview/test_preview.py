@@ -152,7 +152,9 @@ def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):
     cost = seen.stages[0].cost
     assert seen.device == "H100"
     assert cost.memory.precision == "BF16"
-    assert cost.memory.state == 18 * cost.parameters
+    state = ("weights", "master weights", "optimizer", "gradients")
+    assert sum(part.device for part in cost.memory.parts if part.name in state) == 18 * cost.parameters
+    assert cost.memory.processes == 1
     assert cost.hours is not None
     assert "989 TFLOP/s" in cost.speed
     assert previewed(plan(causal(uri)), tokens_per_second=10.0).stages[0].cost.hours == pytest.approx(
@@ -160,6 +162,18 @@ def test_hours_and_memory_are_those_of_the_device_that_is_named(tmp_path):
     )
     with pytest.raises(BadConfig, match=r"--device H1000: is not known. These are: CPU, T4"):
         previewed(plan(causal(uri)), device="H1000")
+
+
+def test_what_cannot_fit_is_refused_with_what_would(tmp_path):
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(50))
+    shape = {"hiddenSize": 4096, "layers": 32, "heads": 32, "tokenizer": {"train": {"vocabSize": 300}}}
+    (refused,) = previewed(plan(causal(uri), model={"scratch": shape})).problems
+    assert refused.startswith("stages[")
+    assert "does not fit into the GPU's memory" in refused
+    assert "would make it fit" in refused
+    divided = previewed(plan(causal(uri), model={"scratch": shape}), processes=8)
+    assert divided.problems == []
+    assert divided.stages[0].cost.memory.processes == 8
 
 
 def test_a_preview_of_a_new_model_does_not_wait_for_torch(tmp_path):

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from torch import nn
 
-from slipway_trainer.training.deepspeed_engine import configuration, owns_clipping
+from slipway_trainer.training.deepspeed_engine import configuration, fit_bucket, owns_clipping
 
 
 def made(precision: Any, zero: int, **changes: Any) -> dict[str, Any]:
@@ -41,3 +42,11 @@ def test_fp16_scales_its_loss_dynamically() -> None:
 @pytest.mark.parametrize("zero", [1, 2])
 def test_gpus_add_gradients_up_while_they_compute(zero: int, device: str, world: int, expected: bool) -> None:
     assert made("BF16", zero, device=device, world=world)["zero_optimization"]["overlap_comm"] is expected
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_the_bucket_is_no_larger_than_all_gradients(zero: int) -> None:
+    config, module = made("BF16", zero), nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2, bias=False))
+    module[0].bias.requires_grad = False
+    fit_bucket(config, module)
+    assert config["zero_optimization"].get("reduce_bucket_size") == (25 if zero else None)

@@ -8,7 +8,7 @@ import pytest
 from slipway_core.resources.data import StageData
 from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Batch, Memory, Stage
-from slipway_trainer.training import memory
+from slipway_trainer.training import memory, memory_table
 from slipway_trainer.training.memory import Machine, choose, table_of
 from slipway_trainer.training.model_shape import ModelSize
 
@@ -111,3 +111,11 @@ def test_a_process_may_have_what_it_holds_already(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "available_memory", lambda: 8 * GIB)
     monkeypatch.setattr(memory, "resident_memory", lambda: GIB)
     assert memory.free_bytes("cpu", 2) == 5 * GIB
+
+
+def test_weights_that_are_on_a_gpu_already_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 16 * GIB)
+    assert memory.free_bytes("cuda", 8) == 76 * GIB + memory_table.CONTEXT

@@ -83,12 +83,14 @@ def test_an_adapter_needs_no_optimizer_for_what_is_frozen() -> None:
 
 
 def test_the_buffers_are_those_of_deepspeed() -> None:
-    gradient = 4 * 500_000_000
+    bucket, embedding = 4 * 100_000_000, 4 * 32000 * 4096
     assert table(zero_stage=0, precision="FP32", world=1).of("reduction buffers").device == 0
-    assert table(zero_stage=0, precision="FP32").of("reduction buffers").device == gradient
-    # Two to fill and to reduce, and one laid together.
-    assert table(zero_stage=2).of("reduction buffers").device == 2 * gradient + 4 * 7 * B // 8
-    assert table(zero_stage=2, world=64).of("reduction buffers").device == 3 * gradient
+    assert table(zero_stage=0, precision="FP32").of("reduction buffers").device == 4 * 500_000_000
+    # Two to fill and to reduce, and the gradients of this process's piece.
+    assert table(zero_stage=2).of("reduction buffers").device == 2 * bucket + 4 * 7 * B // 8
+    # Of many pieces what is laid together is more, and an embedding is laid together whole.
+    assert table(zero_stage=2, world=64).of("reduction buffers").device == 2 * bucket + embedding
+    assert table(zero_stage=2, world=1).of("reduction buffers").device == bucket + 4 * 7 * B
     assert table(zero_stage=3).of("gathered weights").device == 2 * 1_050_000_000
     assert table(zero_stage=3, world=1).of("gathered weights").device == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_core.plan import Plan
+from slipway_core.resources.model import Scratch
 from slipway_trainer.model import scratch_shape
 from slipway_trainer.training.model_shape import ModelSize
 
@@ -30,21 +31,25 @@ def of_plan(plan: Plan, base: Path | None, ids: int, words: Any = None) -> Itera
 def _of_scratch(plan: Plan, ids: int) -> Iterator[ModelSize]:
     scratch = plan.model.scratch
     assert scratch is not None
-    vocabulary = scratch_shape.rounded(ids)
-    weights = scratch_shape.parameters(scratch, vocabulary)
     for _ in plan.stages:
-        yield ModelSize(
-            parameters=weights,
-            trainable=weights,
-            layers=scratch.layers,
-            hidden=scratch.hidden_size,
-            intermediate=scratch_shape.intermediate_size(scratch),
-            vocabulary=vocabulary,
-            heads=scratch.heads,
-            queries=scratch.hidden_size,
-            keys=scratch.hidden_size // scratch.heads * (scratch.kv_heads or scratch.heads),
-            tied=scratch.tie_embeddings,
-        )
+        yield of_shape(scratch, scratch_shape.rounded(ids))
+
+
+def of_shape(scratch: Scratch, vocabulary: int) -> ModelSize:
+    """Returns the size of a new model of which all is trained."""
+    weights = scratch_shape.parameters(scratch, vocabulary)
+    return ModelSize(
+        parameters=weights,
+        trainable=weights,
+        layers=scratch.layers,
+        hidden=scratch.hidden_size,
+        intermediate=scratch_shape.intermediate_size(scratch),
+        vocabulary=vocabulary,
+        heads=scratch.heads,
+        queries=scratch.hidden_size,
+        keys=scratch.hidden_size // scratch.heads * (scratch.kv_heads or scratch.heads),
+        tied=scratch.tie_embeddings,
+    )
 
 
 def _of_blueprint(plan: Plan, base: Path | None, words: Any) -> Iterator[ModelSize]:

@@ -46,7 +46,8 @@ def of_block(size: ModelSize, precision: Precision, tokens: int) -> int:
     # A norm keeps what it was given, in float32, and where its weight is trained the result before that.
     trains_norms = size.kept_inputs is None
     normed = 2 * hidden + (queries + keys if size.head_norms else 0)
-    kept = normed * (_FLOAT + (number if trains_norms else 0)) + 2 * _FLOAT
+    norms = 2 + (size.heads + size.heads * keys // queries if size.head_norms else 0)
+    kept = normed * (_FLOAT + (number if trains_norms else 0)) + norms * _FLOAT
     # Queries, keys, values, the result, and a number a head for the softmax.
     kept += (2 * queries + 2 * keys) * number + _FLOAT * size.heads
     # Gate, what it becomes, and what it multiplies; or what goes into the only activation.
@@ -67,6 +68,15 @@ def of_output(size: ModelSize, precision: Precision, tokens: int, device: str) -
     logits = rows * size.vocabulary * (_FLOAT + (2 * number if number < _FLOAT else 0))
     weight = size.embedding * _FLOAT if size.trains_output else 0
     return 2 * tokens * size.hidden * number + logits + weight
+
+
+def kept_by_allocator(size: ModelSize, precision: Precision, tokens: int, *, checkpointing: bool) -> int:
+    """Returns the bytes of blocks that are free again and that a CPU's C library neither gives back nor fits the next
+    ones into: measured with glibc 2.36, about as much as is in use, and what an adapter adds to each layer's output
+    and its multiple (docs/memory.md)."""
+    in_use = of_blocks(size, precision, tokens, checkpointing=checkpointing) + of_output(size, precision, tokens, "cpu")
+    layers = max(1, size.layers) if checkpointing else 1
+    return in_use + 2 * tokens * size.adapted_outputs // layers * width(precision)
 
 
 def rows_at_once(vocabulary: int, device: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
+from slipway_trainer.training.memory_table import REDUCE_BUCKET
 from slipway_trainer.training.precision import Precision
 
 FIRST_SCALE_POWER = 16
@@ -55,6 +56,13 @@ def configuration(
             "min_loss_scale": 1,
         }
     return config
+
+
+def fit_bucket(config: dict[str, Any], module: nn.Module) -> None:
+    """Makes ZeRO's bucket for gradients no larger than all of them: a GPU allocates all of it, and a second one."""
+    if config["zero_optimization"]["stage"] > 0:
+        trained = sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters() if p.requires_grad)
+        config["zero_optimization"]["reduce_bucket_size"] = max(1, min(REDUCE_BUCKET, trained))
 
 
 def owns_clipping(precision: Precision, zero_stage: int) -> bool:

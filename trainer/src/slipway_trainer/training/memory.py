@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING
 
 from slipway_core.resources.stage import Stage
 from slipway_host.limits import available_memory, resident_memory
-from slipway_trainer.training import memory_table
+from slipway_trainer.training import activations, memory_table
 from slipway_trainer.training.memory_table import MemoryTable, Setup, state_bytes
 from slipway_trainer.training.model_shape import ModelSize
 
 if TYPE_CHECKING:
     from slipway_trainer.training.precision import Precision
 
-__all__ = ["Choice", "Machine", "ModelSize", "choose", "free_bytes", "setup_of", "state_bytes", "table_of"]
+__all__ = [
+    "Choice",
+    "Machine",
+    "ModelSize",
+    "activation_bytes",
+    "choose",
+    "free_bytes",
+    "host_bytes",
+    "machine_of",
+    "setup_of",
+    "state_bytes",
+    "table_of",
+]
 
 USABLE = 0.9
 """Share of the memory that is planned with where the plan leaves a choice; the table is within 15 % of the peak."""
@@ -77,6 +89,12 @@ def setup_of(choice: Choice, stage: Stage, precision: Precision, machine: Machin
 def table_of(size: ModelSize, stage: Stage, precision: Precision, machine: Machine, choice: Choice) -> MemoryTable:
     """Returns the memory table of a choice."""
     return memory_table.of_stage(size, stage, setup_of(choice, stage, precision, machine))
+
+
+def activation_bytes(size: ModelSize, precision: Precision, tokens: int, *, checkpointing: bool) -> int:
+    """Returns bytes on a GPU of what the backward pass needs of a micro batch, and of the loss in the output layer."""
+    blocks = activations.of_blocks(size, precision, tokens, checkpointing=checkpointing)
+    return blocks + activations.of_output(size, precision, tokens, "cuda")
 
 
 def _smallest(

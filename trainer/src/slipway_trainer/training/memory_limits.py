@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WRONG_BY = 0.15
 """Of the table: what is above the memory by more than that does not fit for certain."""
 MOST_DEVICES = 1024
+_DEVICES = "devices (compute.nodes × processesPerNode)"
 
 
 @dataclass(frozen=True)
@@ -94,44 +95,46 @@ def _advice(size: ModelSize, stage: Stage, precision: Precision, machine: Machin
 
 def _changes(size: ModelSize, stage: Stage, machine: Machine) -> Iterator[tuple[str, Stage, ModelSize, Machine]]:
     """Yields changes, the one that costs least first: in words, and the stage, the model and the devices with it."""
-    freed = stage
     words: list[str] = []
-    if (stage.batch.micro_sequences or 1) > 1:
-        words.append("batch.microSequences: 1")
-        freed = _with(freed, batch={"micro_sequences": 1})
+    freed = stage
+    for named, changed in _freed(stage, machine):
+        words.append(named)
+        freed = changed
         yield " and ".join(words), freed, size, machine
-    if stage.memory.gradient_checkpointing == "Disabled":
-        words.append("memory.gradientCheckpointing: Auto")
-        freed = _with(freed, memory={"gradient_checkpointing": "Auto"})
-        yield " and ".join(words), freed, size, machine
-    if stage.memory.zero_stage not in ("Auto", 3) and machine.world > 1:
-        words.append("memory.zeroStage: Auto")
-        freed = _with(freed, memory={"zero_stage": "Auto"})
-        yield " and ".join(words), freed, size, machine
-    before = f"{' and '.join(words)} and " if words else ""
-    if machine.device != "cpu" and stage.optimizer.name == "AdamW" and stage.memory.offload == "None":
-        auto = {"zero_stage": "Auto", "offload": "Optimizer"}
-        yield f"{before}memory.offload: Optimizer", _with(freed, memory=auto), size, machine
-        if not size.in_one_piece:
-            auto = {"zero_stage": "Auto", "offload": "All"}
-            yield f"{before}memory.offload: All", _with(freed, memory=auto), size, machine
-    world = machine.world * 2
-    while world <= MOST_DEVICES:
-        more = replace(machine, world=world)
-        if machine.device != "cpu":
-            name = "memory.zeroStage: Auto and " if stage.memory.zero_stage != "Auto" and "zero" not in before else ""
-            auto = freed if not name else _with(freed, memory={"zero_stage": "Auto"})
-            if size.parameters and _fits_in_theory(size, stage, more):
-                yield f"{before}{name}{world} devices (compute.nodes × processesPerNode)", auto, size, more
-        world *= 2
+    on_gpu = machine.device != "cpu"
+    auto = _with(freed, memory={"zero_stage": "Auto"})
+    offloads = ("Optimizer",) if size.in_one_piece else ("Optimizer", "All")
+    if on_gpu and stage.optimizer.name == "AdamW" and stage.memory.offload == "None":
+        for offload in offloads:
+            offloaded = _with(auto, memory={"offload": offload})
+            yield " and ".join([*words, f"memory.offload: {offload}"]), offloaded, size, machine
+    if on_gpu:
+        fixed = auto.memory != freed.memory
+        for world in _more(machine.world):
+            named = [*words, *(["memory.zeroStage: Auto"] if fixed else []), f"{world} {_DEVICES}"]
+            yield " and ".join(named), auto, size, replace(machine, world=world)
     if stage.adapter is None:
-        adapted = freed.model_copy(update={"adapter": Adapter(), "memory": stage.memory})
-        yield f"{before}adapter: {{method: LoRA}}", adapted, _with_adapter(size), machine
+        adapted = freed.model_copy(update={"adapter": Adapter()})
+        yield " and ".join([*words, "adapter: {method: LoRA}"]), adapted, _with_adapter(size), machine
 
 
-def _fits_in_theory(size: ModelSize, stage: Stage, machine: Machine) -> bool:
-    """Leaves out numbers of devices that cannot be enough."""
-    return size.trainable // machine.world < machine.free_bytes
+def _freed(stage: Stage, machine: Machine) -> Iterator[tuple[str, Stage]]:
+    """Yields what the plan sets and could leave out: in words, and the stage without it and what came before."""
+    if (stage.batch.micro_sequences or 1) > 1:
+        stage = _with(stage, batch={"micro_sequences": 1})
+        yield "batch.microSequences: 1", stage
+    if stage.memory.gradient_checkpointing == "Disabled":
+        stage = _with(stage, memory={"gradient_checkpointing": "Auto"})
+        yield "memory.gradientCheckpointing: Auto", stage
+    if stage.memory.zero_stage not in ("Auto", 3) and machine.world > 1:
+        stage = _with(stage, memory={"zero_stage": "Auto"})
+        yield "memory.zeroStage: Auto", stage
+
+
+def _more(world: int) -> Iterator[int]:
+    """Yields numbers of devices above one."""
+    while (world := world * 2) <= MOST_DEVICES:
+        yield world
 
 
 def _with_adapter(size: ModelSize) -> ModelSize:
@@ -143,6 +146,7 @@ def _with_adapter(size: ModelSize) -> ModelSize:
         trainable=8 * layers * widths,
         adapted=7 * layers,
         rank=8,
+        adapted_outputs=layers * (size.query_width + 2 * size.key_width + 2 * size.hidden + 2 * size.intermediate),
         kept_inputs=layers * (2 * size.hidden + size.query_width + size.intermediate),
         trains_output=False,
     )

@@ -23,8 +23,11 @@ FOUR_BIT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight: 4 bits, a byte of scale for 64, and a float32 that 256 of these share (Dettmers et al. 2023)."""
 _IN_8_BITS = 2.03
 """Bytes of AdamW8bit's two moments of a weight, with the scales of its blocks; measured with bitsandbytes 0.50."""
-REDUCE_BUCKET = 500_000_000
-"""Numbers that DeepSpeed reduces at once, unless it is told otherwise."""
+REDUCE_BUCKET = 100_000_000
+"""Numbers that DeepSpeed is told to reduce at once: 400 MB of float32 keep every network busy, and by itself it has up
+to three buffers of five times as much."""
+PLAIN_BUCKET = 500_000_000
+"""The same without ZeRO, where it cannot be told."""
 PREFETCHED = 50_000_000
 """Weights that ZeRO-3 gathers ahead of their use."""
 LIVE = 1_000_000_000
@@ -108,6 +111,7 @@ def of_stage(size: ModelSize, stage: Stage, setup: Setup) -> MemoryTable:
                 activations.of_blocks(size, setup.precision, tokens, checkpointing=setup.gradient_checkpointing),
             ),
             Part("output layer", activations.of_output(size, setup.precision, tokens, setup.device)),
+            _kept_by_allocator(size, setup, tokens),
             _checkpoint(size, stage.optimizer, setup),
             _written(size, setup),
         ]
@@ -193,11 +197,11 @@ def gradient_width(precision: Precision, zero_stage: int) -> int:
 def _buffers(size: ModelSize, setup: Setup) -> list[Part]:
     """Returns what the reduction of gradients takes beside them, and what ZeRO-3 gathers."""
     zero, trained = setup.zero_stage, size.trainable
-    bucket = min(REDUCE_BUCKET, trained)
     gradient = gradient_width(setup.precision, zero)
     if zero == 0:
         # All gradients of a bucket as one tensor; one process reduces nothing.
-        return [Part("reduction buffers", gradient * bucket if setup.world > 1 else 0)]
+        whole = min(PLAIN_BUCKET, trained)
+        return [Part("reduction buffers", gradient * whole if setup.world > 1 else 0)]
     if zero == 3:
         return [
             Part("reduction buffers", _reduced_in_pieces(size, setup)),
@@ -220,7 +224,9 @@ def _reduced(size: ModelSize, setup: Setup) -> int:
     # That of an optimizer in the host's memory is there.
     piece = 0 if setup.offload != "None" else gradient * size.trainable // setup.shards
     overlapped = setup.device != "cpu" and setup.world > 1
-    return bucket * (2 if overlapped else 1) + max(bucket if setup.world > 1 else 0, piece)
+    # A weight that is larger than a bucket, as embeddings may be, is reduced by itself.
+    laid_together = max(bucket, gradient * min(size.embedding, size.trainable)) if setup.world > 1 else 0
+    return bucket * (2 if overlapped else 1) + max(laid_together, piece)
 
 
 def _reduced_in_pieces(size: ModelSize, setup: Setup) -> int:
@@ -236,6 +242,15 @@ def _gathered(size: ModelSize, setup: Setup) -> int:
     if setup.shards == 1 and setup.offload != "All":
         return 0
     return activations.width(setup.precision) * (min(LIVE, size.parameters) + min(PREFETCHED, size.parameters))
+
+
+def _kept_by_allocator(size: ModelSize, setup: Setup, tokens: int) -> Part:
+    """Returns what is free and not given back. Torch keeps it too on a GPU, where all later blocks are made of it."""
+    if setup.device != "cpu":
+        return Part("kept by the allocator")
+    checkpointing = setup.gradient_checkpointing
+    count = activations.kept_by_allocator(size, setup.precision, tokens, checkpointing=checkpointing)
+    return Part("kept by the allocator", count)
 
 
 def _checkpoint(size: ModelSize, optimizer: Optimizer, setup: Setup) -> Part:

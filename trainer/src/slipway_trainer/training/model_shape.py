@@ -42,6 +42,8 @@ class ModelSize:
     """Linear layers that have an adapter, in all blocks."""
     rank: int = 0
     """Of these adapters."""
+    adapted_outputs: int = 0
+    """Values a token that come out of these layers, in all blocks."""
     kept_inputs: int | None = None
     """Values a token of the inputs of linear layers, in all blocks, that their gradients need; None where every linear
     layer is trained."""

@@ -66,6 +66,7 @@ def _adapted_layers(model: Any, stage: Stage) -> dict[str, int]:
     return {
         "adapted": len(layers),
         "rank": adapter.rank,
+        "adapted_outputs": sum(getattr(module, "out_features", 0) for _, module in layers),
         "kept_inputs": sum(inputs.values()),
         "dropped_inputs": dropped,
     }

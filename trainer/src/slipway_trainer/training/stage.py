@@ -216,6 +216,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         world=ranks.world,
         device=ranks.device.type,
     )
+    engines.fit_bucket(config, module)
     made = optimizer.make(module, stage, ranks.device)
     if words := optimizer.in_words(made):
         attempt.log(words)
