@@ -9,7 +9,8 @@ from pathlib import Path
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_fetching import stored_object
+from slipway_core.resources import uris
+from slipway_fetching import conversion, stored_object
 from slipway_fetching.errors import NothingThere, Refused
 from slipway_fetching.hub import HubRepository
 from slipway_fetching.requester import Requester
@@ -70,9 +71,12 @@ class StoredModel:
         if any(is_weight(name) for name in names):
             return
         other = sorted(name for name in self.offered if name.endswith(artifact.PICKLE_SUFFIXES))
+        parsed = uris.parse(self.uri)
+        source = parsed.repository if parsed.scheme == "hf" else "COPY"
         raise Refused(
             f"{self._named}: holds no *.safetensors{f' but {other[0]}' if other else ''}. Other formats can run code "
-            "when they are loaded: convert it"
+            "when they are loaded: take a revision with safetensors, or convert it if you trust it "
+            f"({conversion.command(source)}), and name the folder that this makes"
         )
 
     def bring(self, names: Iterable[str], folder: Path, *, disk: Path, what: str, say: Callable[[str], None]) -> None:

@@ -1,10 +1,13 @@
 """What is refused before any data is read: told from the plan and the description of the base model."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.unit.trainer.plans_of_data import causal, plan
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from transformers import AutoConfig
 
 from slipway_trainer.prepare import preflight
@@ -117,3 +120,22 @@ def test_muon_is_refused_where_an_adapter_has_no_matrix(method: str, refused: bo
         return
     with pytest.raises(BadConfig, match=rf"optimizer.name: Muon is for matrices, and {method} trains none"):
         preflight.check(plan(stage), None, print)
+
+
+def test_a_base_of_pickles_alone_is_refused_with_the_conversion_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = make_tokenizer()
+    base, model = tmp_path / "a base", make_model(words)
+    model.config.save_pretrained(str(base))
+    words.save_pretrained(str(base))
+    torch.save(model.state_dict(), base / "pytorch_model.bin")
+    made = plan(causal("file:///x", max_length=64), model={"from": f"file://{base}"})
+    with pytest.raises(BadModel, match=r"holds no .* but pytorch_model\.bin, which can run code") as caught:
+        preflight.check(made, base, print)
+    command = str(caught.value).partition("convert it (")[2].rpartition("), and name")[0]
+    monkeypatch.chdir(tmp_path)
+    _, _, code = shlex.split(command)
+    exec(code)
+    preflight.check(made, tmp_path / "converted", print)
+    assert (tmp_path / "converted" / "model.safetensors").is_file()

@@ -7,7 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
 from slipway_core.resources.stage import Stage
+from slipway_fetching import conversion
 from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
@@ -26,6 +28,7 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
         say: told what an adapter leaves out.
     """
     if base is not None:
+        _refuse_pickles(base)
         _refuse_quantized(plan, base)
     if plan.export.gguf != "None":
         _check_gguf(plan, base)
@@ -46,6 +49,15 @@ def longest(plan: Plan, base: Path | None) -> ContextLength | None:
         return ContextLength(plan.model.scratch.max_length, "model.scratch.maxLength")
     assert base is not None
     return context_length.of_folder(base)
+
+
+def _refuse_pickles(base: Path) -> None:
+    pickles = sorted(path.name for path in base.iterdir() if path.suffix in artifact.PICKLE_SUFFIXES)
+    if pickles and not any(base.glob("*.safetensors")):
+        raise BadModel(
+            f"model.from: {base}: holds no *.safetensors but {pickles[0]}, which can run code when it is loaded. If "
+            f"you trust it, convert it ({conversion.command(str(base))}), and name the folder that this makes"
+        )
 
 
 def _refuse_quantized(plan: Plan, base: Path) -> None:
