@@ -41,3 +41,18 @@ def test_fp16_scales_its_loss_dynamically() -> None:
 @pytest.mark.parametrize("zero", [1, 2])
 def test_gpus_add_gradients_up_while_they_compute(zero: int, device: str, world: int, expected: bool) -> None:
     assert made("BF16", zero, device=device, world=world)["zero_optimization"]["overlap_comm"] is expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("offload", "moved"),
+    [("None", set()), ("Optimizer", {"offload_optimizer"}), ("All", {"offload_optimizer", "offload_param"})],
+)
+def test_what_is_offloaded_lies_in_the_hosts_memory_and_is_pinned_for_a_gpu(
+    offload: str, moved: set[str], device: str
+) -> None:
+    config = made("BF16", 3, offload=offload, device=device)
+    places = {name: place for name, place in config["zero_optimization"].items() if name.startswith("offload")}
+    assert places == {name: {"device": "cpu", "pin_memory": device == "cuda"} for name in moved}
+    # DeepSpeed would ask for its own AdamW, which it compiles.
+    assert config.get("zero_force_ds_cpu_optimizer") is (False if moved else None)

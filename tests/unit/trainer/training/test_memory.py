@@ -105,3 +105,13 @@ def test_an_adapter_needs_no_optimizer_for_what_is_frozen() -> None:
 def test_computing_activations_twice_needs_less() -> None:
     whole = activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=False)
     assert activation_bytes(SEVEN_B, "BF16", 2048, checkpointing=True) < whole / 4
+
+
+@pytest.mark.parametrize(
+    ("offload", "precision", "world", "zero"),
+    [("Optimizer", "FP32", 1, 1), ("Optimizer", "FP32", 4, 1), ("Optimizer", "BF16", 1, 1), ("All", "FP32", 1, 3)],
+)
+def test_offload_has_the_stage_that_it_needs(offload: Any, precision: Any, world: int, zero: int) -> None:
+    settings = stage(memory=Memory(offload=offload))
+    found = choose(TINY, settings, precision, Machine("cuda", 24 * GIB, world), sequences=8)
+    assert found.zero_stage == zero

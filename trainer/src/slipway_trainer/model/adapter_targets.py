@@ -100,7 +100,7 @@ def without_experts(stage: Stage) -> str | None:
         return f"dropout ({adapter.dropout}) cannot stand before them"
     if adapter.method == "DoRA":
         return "DoRA cannot go on them (LoRA can)"
-    if stage.memory.zero_stage == 3:
+    if stage.memory.divides_weights:
         return "under ZeRO-3 their adapter would be read in pieces"
     return None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 import torch
 from torch import distributed, nn
@@ -16,10 +17,21 @@ FIRST_SCALE_POWER = 16
 
 
 def configuration(
-    *, precision: Precision, zero_stage: int, micro_batch: int, max_grad_norm: float, world: int, device: str = "cpu"
+    *,
+    precision: Precision,
+    zero_stage: int,
+    micro_batch: int,
+    max_grad_norm: float,
+    world: int,
+    device: str = "cpu",
+    offload: Literal["None", "Optimizer", "All"] = "None",
 ) -> dict[str, Any]:
     """Returns DeepSpeed's configuration. Clipping in plain fp32 is the loop's own, because there DeepSpeed clips
-    without telling the norm."""
+    without telling the norm.
+
+    Args:
+        offload: what is kept in the host's memory, as `memory.offload` of a stage.
+    """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         # The loop says where a step ends: the number of micro batches is not the same in all steps.
@@ -41,6 +53,8 @@ def configuration(
     if zero_stage == 3:
         config["zero_optimization"] |= {"stage3_param_persistence_threshold": 10_000}
     if precision == "BF16":
+    if offload != "None":
+        config |= _offloaded(config["zero_optimization"], offload, device)
         config["bf16"] = {"enabled": True}
         if zero_stage in (1, 2):
             # Many micro batches add up in float32.
@@ -58,6 +72,18 @@ def configuration(
 
 
 def owns_clipping(precision: Precision, zero_stage: int) -> bool:
+def _offloaded(zero: dict[str, Any], offload: str, device: str) -> dict[str, Any]:
+    """Returns what changes in the configuration: moments and masters in the host's memory, which takes the step by
+    torch's AdamW, and with All the weights between their uses.
+
+    Pinned where a device reads it, so that copies go on by themselves. DeepSpeed's own AdamW for hosts is compiled when
+    it is first used, and the images have no compiler.
+    """
+    place = {"device": "cpu", "pin_memory": device == "cuda"}
+    zero = zero | {"offload_optimizer": place} | ({"offload_param": place} if offload == "All" else {})
+    return {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
+
+
     """Whether the loop clips, rather than DeepSpeed."""
     return precision == "FP32" and zero_stage == 0
 

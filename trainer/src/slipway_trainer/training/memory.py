@@ -43,6 +43,8 @@ class ModelSize:
     """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
     in_one_piece: str | None = None
     """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
+    in_pieces: bool = False
+    """Whether they are in pieces already."""
 
     @classmethod
     def of(
@@ -54,6 +56,7 @@ class ModelSize:
         four_bit_weights: int = 0,
         expert_weights: int = 0,
         in_one_piece: str | None = None,
+        in_pieces: bool = False,
     ) -> ModelSize:
         text = config.get_text_config()
         return cls(
@@ -66,6 +69,7 @@ class ModelSize:
             four_bit_weights=four_bit_weights,
             expert_weights=expert_weights,
             in_one_piece=in_one_piece,
+            in_pieces=in_pieces,
         )
 
 
@@ -159,11 +163,23 @@ def _zero_stage(
     if stage.memory.zero_stage != "Auto":
         reasons["zeroStage"] = "set in the plan"
         return int(stage.memory.zero_stage)
+    if stage.memory.offload == "All":
+        reasons["zeroStage"] = "memory.offload: All moves weights in pieces"
+        return 3
+    if size.in_pieces:
+        # Decided before they were loaded, by the memory that was free then.
+        reasons["zeroStage"] = "weights and optimizer fit a process only in pieces"
+        return 3
+    # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not, nor does that offload.
+    least = 0 if precision == "FP32" and stage.memory.offload == "None" else 1
     if machine.world == 1:
-        reasons["zeroStage"] = "one process has nothing to share"
-        # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not.
-        return 0 if precision == "FP32" else 1
-    for zero in (0, 1, 2) if precision == "FP32" else (1, 2):
+        reasons["zeroStage"] = (
+            "one process has nothing to share"
+            if stage.memory.offload == "None"
+            else "memory.offload: Optimizer needs ZeRO, and one process has nothing else to share"
+        )
+        return least
+    for zero in range(least, 3):
         needed = state_bytes(size, precision, zero, machine.world, stage.optimizer)
         if needed <= usable * 0.7:
             reasons["zeroStage"] = f"{_gib(needed)} of weights and optimizer a process fit into {_gib(usable)}"

@@ -204,6 +204,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
     )
     made = optimizer.make(module, stage, ranks.device)
     if words := optimizer.in_words(made):
+        offload=stage.memory.offload,
         attempt.log(words)
     engine = engines.initialize(module, made, config)
     # What is random from here on (dropout, noise) differs between ranks, as their rows do.
