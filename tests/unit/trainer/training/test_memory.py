@@ -1,5 +1,6 @@
 """What is chosen for a model and a machine, and why."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,3 +116,8 @@ def test_offload_has_the_stage_that_it_needs(offload: Any, precision: Any, world
     settings = stage(memory=Memory(offload=offload))
     found = choose(TINY, settings, precision, Machine("cuda", 24 * GIB, world), sequences=8)
     assert found.zero_stage == zero
+
+
+def test_what_is_in_pieces_already_stays_so() -> None:
+    found = choose(replace(TINY, in_pieces=True), stage(), "FP32", Machine("cpu", 16 * GIB, 2), sequences=8)
+    assert found.zero_stage == 3

@@ -29,6 +29,7 @@ from slipway_trainer.tokens import tokenizer
 from slipway_trainer.tracking.following import told_with
 from slipway_trainer.training import (
     auto_settings,
+    division,
     failures,
     optimizer,
     precision,
@@ -93,6 +94,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     # Rank 0 reads it for all: another rank might read what rank 0 has written since.
     decided = process_group.of_first(resolved.read(attempt.folder.resolved), ranks)
     chosen = decided.precision if decided else precision.of_stage(stage, ranks.device)
+    cut = division.of_stage(attempt, chosen, decided)
     model = stage_model.load_for_stage(
         attempt.plan,
         attempt.workspace,
@@ -101,6 +103,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         dtype=precision.DTYPES[chosen],
         tokens=shards.tokens,
         target_modules=decided.target_modules if decided else None,
+        pieces=cut,
     )
     told_apart = _told_apart(attempt, model, shards)
     decided = decided or auto_settings.decide(attempt, model, chosen, stream, shards, told_apart)
@@ -111,7 +114,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     _check_begun(attempt, decided, shards)
 
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
-    weights = reference.weights_digest(model) if compares and ranks.first else ""
+    weights = reference.weights_digest(model) if compares and (ranks.first or cut is not None) else ""
     engine = _engine(attempt, model, decided)
     known: reference.Reference = {}
     if compares:
@@ -201,10 +204,10 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         max_grad_norm=stage.optimizer.max_grad_norm,
         world=ranks.world,
         device=ranks.device.type,
+        offload=stage.memory.offload,
     )
     made = optimizer.make(module, stage, ranks.device)
     if words := optimizer.in_words(made):
-        offload=stage.memory.offload,
         attempt.log(words)
     engine = engines.initialize(module, made, config)
     # What is random from here on (dropout, noise) differs between ranks, as their rows do.
