@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import distributed, nn
 
+from slipway_trainer.model.pieces import gathered
 from slipway_trainer.training.precision import Precision
 
 FIRST_SCALE_POWER = 16
@@ -52,9 +53,9 @@ def configuration(
         }
     if zero_stage == 3:
         config["zero_optimization"] |= {"stage3_param_persistence_threshold": 10_000}
-    if precision == "BF16":
     if offload != "None":
         config |= _offloaded(config["zero_optimization"], offload, device)
+    if precision == "BF16":
         config["bf16"] = {"enabled": True}
         if zero_stage in (1, 2):
             # Many micro batches add up in float32.
@@ -71,7 +72,6 @@ def configuration(
     return config
 
 
-def owns_clipping(precision: Precision, zero_stage: int) -> bool:
 def _offloaded(zero: dict[str, Any], offload: str, device: str) -> dict[str, Any]:
     """Returns what changes in the configuration: moments and masters in the host's memory, which takes the step by
     torch's AdamW, and with All the weights between their uses.
@@ -84,6 +84,7 @@ def _offloaded(zero: dict[str, Any], offload: str, device: str) -> dict[str, Any
     return {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
 
 
+def owns_clipping(precision: Precision, zero_stage: int) -> bool:
     """Whether the loop clips, rather than DeepSpeed."""
     return precision == "FP32" and zero_stage == 0
 
@@ -105,32 +106,28 @@ def initialize(module: nn.Module, optimizer: torch.optim.Optimizer, config: dict
     return engine
 
 
-def gathered_state(engine: Any, *, trainable_only: bool) -> dict[str, torch.Tensor]:
-    """Returns the weights of the wrapped model on the CPU, on rank 0 in full and empty elsewhere.
+def trained_names(engine: Any) -> list[str]:
+    """Returns the names of the weights that are trained, each of a tied one's too."""
+    named = engine.module.model.named_parameters(remove_duplicate=False)
+    return [name for name, parameter in named if parameter.requires_grad]
+
+
+def gathered_state(engine: Any, names: Collection[str]) -> dict[str, torch.Tensor]:
+    """Returns some weights and buffers of the wrapped model on the CPU, on rank 0 in full and none elsewhere.
 
     Collective under ZeRO-3, which holds every weight in pieces. A tied weight is there once for each of its names.
     """
-    import deepspeed
-
-    module = engine.module.model
-    first = distributed.get_rank() == 0
-    sharded = engine.zero_optimization_stage() == 3
+    module, first = engine.module.model, distributed.get_rank() == 0
     state: dict[str, torch.Tensor] = {}
     copies: dict[int, torch.Tensor] = {}
     """By weight, so that a tied one is still tied."""
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if trainable_only and not parameter.requires_grad:
-            continue
-        if id(parameter) not in copies:
-            with deepspeed.zero.GatheredParameters([parameter]) if sharded else contextlib.nullcontext():
+    tensors = {**dict(module.named_buffers()), **dict(module.named_parameters(remove_duplicate=False))}
+    for name in names:
+        tensor = tensors[name]
+        if id(tensor) not in copies:
+            with gathered([tensor]):
                 # A copy: ZeRO's weights are views of one buffer, which safetensors takes for tied.
-                copies[id(parameter)] = parameter.detach().cpu().clone() if first else parameter.detach()
+                copies[id(tensor)] = tensor.detach().cpu().clone() if first else tensor.detach()
         if first:
-            state[name] = copies[id(parameter)]
-    if first and not trainable_only:
-        # Not `state_dict()` under ZeRO-3: it holds empty weights there.
-        for name, buffer in module.named_buffers():
-            owner, _, last = name.rpartition(".")
-            if last not in module.get_submodule(owner)._non_persistent_buffers_set:
-                state[name] = buffer.detach().cpu().clone()
+            state[name] = copies[id(tensor)]
     return state
