@@ -40,10 +40,11 @@ from slipway_core.protocol.workspace import Workspace  # noqa: E402
 from slipway_core.resources.training_run import TrainingRun  # noqa: E402
 from slipway_trainer.batches import row_stream  # noqa: E402
 from slipway_trainer.prepare import prepare  # noqa: E402
-from slipway_trainer.preview import devices, stage_memory, stage_sizes  # noqa: E402
+from slipway_trainer.preview import stage_memory, stage_sizes  # noqa: E402
 from slipway_trainer.step.fence import Fence  # noqa: E402
 from slipway_trainer.step.signals import StopFlag  # noqa: E402
 from slipway_trainer.tokens import tokenizer  # noqa: E402
+from slipway_trainer.training import devices  # noqa: E402
 from slipway_trainer.training import stage as stages  # noqa: E402
 from slipway_trainer.training.process_group import Ranks  # noqa: E402
 

@@ -327,9 +327,21 @@ RUN_CASES = (
     ),
     Case(
         "Memory",
-        "offload is not built yet",
+        "ZeRO offloads the optimizer from stage 1 on",
+        ("stages.learn.memory={offload: Optimizer, zeroStage: 0}",),
+        ("stages.learn.memory={offload: Optimizer, zeroStage: 1}",),
+    ),
+    Case(
+        "Memory",
+        "which only zeroStage 3 holds in pieces",
+        ("stages.learn.memory={offload: All, zeroStage: 2}",),
         ("stages.learn.memory={offload: All}",),
-        ("stages.learn.memory={offload: None}",),
+    ),
+    Case(
+        "Stage",
+        "built for AdamW alone",
+        ("stages.learn.optimizer={name: Muon}", "stages.learn.memory={offload: Optimizer}"),
+        ("stages.learn.optimizer={name: AdamW}", "stages.learn.memory={offload: Optimizer}"),
     ),
     *(
         Case(

@@ -121,7 +121,9 @@ def _export(
 def _write_merged(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.dtype, reporter: Reporter) -> Written:
     """Writes one plain model."""
     reporter.say("loading the trained model, adapters merged")
-    model = stage_model.load_final(plan, workspace)
+    # What is merged is merged in float32 and rounded once; a model that was trained whole is stored as it is written.
+    merges = plan.stages[-1].adapter is not None
+    model = stage_model.load_final(plan, workspace, dtype=torch.float32 if merges else dtype)
     cast_weights(model, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _require_space(workspace.root, parameters * dtype.itemsize)

@@ -62,9 +62,16 @@ class Memory(Api):
             "zeroStage",
         ),
         Rule(
-            "!has(self.offload) || self.offload == 'None'",
-            "offload is not built yet: only None is accepted",
-            lambda self: self.offload == "None",
+            "!has(self.offload) || self.offload != 'Optimizer' || !has(self.zeroStage) || self.zeroStage != 0",
+            "ZeRO offloads the optimizer from stage 1 on: leave zeroStage out with offload, or set it to 1, 2 or 3",
+            lambda self: self.offload != "Optimizer" or self.zero_stage != 0,
+            "offload",
+        ),
+        Rule(
+            "!has(self.offload) || self.offload != 'All' || !has(self.zeroStage) || self.zeroStage in ['Auto', 3]",
+            "offload: All moves weights, which only zeroStage 3 holds in pieces: leave zeroStage out, set it to 3, or "
+            "use offload: Optimizer",
+            lambda self: self.offload != "All" or self.zero_stage in ("Auto", 3),
             "offload",
         ),
     )
@@ -74,7 +81,13 @@ class Memory(Api):
     zero_stage: int | str = Field(default="Auto", json_schema_extra={"x-kubernetes-int-or-string": True})
     """What DeepSpeed shards over the processes: Auto, 0 (nothing), 1 (optimizer), 2 (gradients), 3 (weights)."""
     offload: Literal["None", "Optimizer", "All"] = "None"
-    """What is kept in the host's memory."""
+    """What is kept in the host's memory. Optimizer: its moments and master weights, and the host takes the step
+    (AdamW alone; ZeRO 1 at least). All: the weights too, which come to the device layer by layer (ZeRO 3)."""
+
+    @property
+    def divides_weights(self) -> bool:
+        """Whether ZeRO 3 is asked for, by its number or by an offload that needs it."""
+        return self.zero_stage == 3 or self.offload == "All"
 
 
 class Adapter(Api):
@@ -213,12 +226,14 @@ class Stage(Api):
         Rule(
             "!has(self.adapter) || !has(self.adapter.method) || "
             "!(self.adapter.method in ['QLoRA', 'Prefix', 'PromptTuning', 'PTuning']) || !has(self.memory) || "
-            "!has(self.memory.zeroStage) || self.memory.zeroStage != 3",
-            "ZeRO-3 divides neither the 4 bits of QLoRA nor virtual tokens: set memory.zeroStage to Auto, 0, 1 or 2",
+            "!(has(self.memory.zeroStage) && self.memory.zeroStage == 3 || "
+            "has(self.memory.offload) && self.memory.offload == 'All')",
+            "ZeRO-3 divides neither the 4 bits of QLoRA nor virtual tokens: set memory.zeroStage to Auto, 0, 1 or 2, "
+            "and memory.offload to None or Optimizer",
             lambda self: (
                 self.adapter is None
                 or self.adapter.method not in ("QLoRA", *PROMPT_METHODS)
-                or self.memory.zero_stage != 3
+                or not self.memory.divides_weights
             ),
             "adapter",
         ),
@@ -248,6 +263,15 @@ class Stage(Api):
             "Muon needs whole matrices, which memory.zeroStage 3 cuts: use 0, 1, 2 or Auto, or AdamW",
             lambda self: self.optimizer.name != "Muon" or self.memory.zero_stage != 3,
             "memory",
+        ),
+        Rule(
+            "!has(self.memory) || !has(self.memory.offload) || self.memory.offload == 'None' || "
+            "!has(self.optimizer) || !has(self.optimizer.name) || self.optimizer.name == 'AdamW'",
+            "with memory.offload the host takes the optimizer's step, which is built for AdamW alone: use "
+            "optimizer.name AdamW, or offload: None",
+            lambda self: self.memory.offload == "None" or self.optimizer.name == "AdamW",
+            "memory",
+            lambda self: f"offload: {self.memory.offload} with {self.optimizer.name}",
         ),
     )
 

@@ -124,7 +124,10 @@ BROKEN = {
     "spec.stages[0].select": {"stages": [{"select": "Best"}]},
     "spec.stages[0].batch": {"stages": [{"batch": {"tokens": 1, "sequences": 1}}]},
     "spec.stages[0].memory.zeroStage": {"stages": [{"memory": {"zeroStage": 7}}]},
-    "spec.stages[0].memory.offload": {"stages": [{"memory": {"offload": "All"}}]},
+    "spec.stages[0].memory.offload": {"stages": [{"memory": {"offload": "All", "zeroStage": 2}}]},
+    "spec.stages[1].memory.offload": {
+        "stages": [{}, {"name": "b", "memory": {"offload": "Optimizer", "zeroStage": 0}}]
+    },
     "spec.model.addTokens": {"model": {"from": "hf://a/b", "addTokens": ["<a>", "<b>", "<a>"]}},
     "spec.stages[0].adapter.method": {"stages": [{"adapter": {"method": "PTuning", "rank": 4}}]},
     "spec.stages[1].adapter.method": {"stages": [{}, {"name": "b", "adapter": {"virtualTokens": 8}}]},
@@ -197,7 +200,9 @@ BROKEN = {
             {"name": "b", "optimizer": {"schedule": "WSD", "decayRatio": 0.98}},
         ]
     },
-    "spec.stages[0].memory": {"stages": [{"optimizer": {"name": "Muon"}, "memory": {"zeroStage": 3}}]},
+    "spec.stages[0].memory": {
+        "stages": [{"optimizer": {"name": "Muon"}, "memory": {"zeroStage": 3, "offload": "Optimizer"}}]
+    },
     "spec.stages": {
         "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
         "stages": [{"name": "a", "maxLength": 256, "adapter": {"method": "Prefix"}}, {"name": "a"}],

@@ -35,7 +35,7 @@ def test_a_tied_output_layer_is_written_once_and_an_untied_one_is_kept(tmp_path:
 
 
 def test_large_weights_are_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_files, "SHARD_SIZE", "100KB")
+    monkeypatch.setattr(model_files, "SHARD_SIZE", 100_000)
     words = make_tokenizer()
     model = make_model(words)
     expected = sample_logits(model)

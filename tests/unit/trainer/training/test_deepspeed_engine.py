@@ -50,3 +50,18 @@ def test_the_bucket_is_no_larger_than_all_gradients(zero: int) -> None:
     module[0].bias.requires_grad = False
     fit_bucket(config, module)
     assert config["zero_optimization"].get("reduce_bucket_size") == (25 if zero else None)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("offload", "moved"),
+    [("None", set()), ("Optimizer", {"offload_optimizer"}), ("All", {"offload_optimizer", "offload_param"})],
+)
+def test_what_is_offloaded_lies_in_the_hosts_memory_and_is_pinned_for_a_gpu(
+    offload: str, moved: set[str], device: str
+) -> None:
+    config = made("BF16", 3, offload=offload, device=device)
+    places = {name: place for name, place in config["zero_optimization"].items() if name.startswith("offload")}
+    assert places == {name: {"device": "cpu", "pin_memory": device == "cuda"} for name in moved}
+    # DeepSpeed would ask for its own AdamW, which it compiles.
+    assert config.get("zero_force_ds_cpu_optimizer") is (False if moved else None)

@@ -1,5 +1,6 @@
 """What is chosen for a model and a machine, and why."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_weights_in_one_piece_are_not_divided() -> None:
     [("Optimizer", "FP32", 1, 1), ("Optimizer", "FP32", 4, 1), ("Optimizer", "BF16", 1, 1), ("All", "FP32", 1, 3)],
 )
 def test_offload_has_the_stage_that_it_needs(offload: Any, precision: Any, world: int, zero: int) -> None:
-    settings = stage().model_copy(update={"memory": Memory().model_copy(update={"offload": offload})})
+    settings = stage(memory=Memory(offload=offload))
     found = choose(TINY, settings, precision, Machine("cuda", 24 * GIB, world), sequences=8)
     assert found.zero_stage == zero
 
@@ -119,3 +120,8 @@ def test_weights_that_are_on_a_gpu_already_are_not_counted_twice(monkeypatch: py
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60 * GIB, 80 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 16 * GIB)
     assert memory.free_bytes("cuda", 8) == 76 * GIB + memory_table.CONTEXT
+
+
+def test_what_is_in_pieces_already_stays_so() -> None:
+    found = choose(replace(TINY, in_pieces=True), stage(), "FP32", Machine("cpu", 16 * GIB, 2), sequences=8)
+    assert found.zero_stage == 3

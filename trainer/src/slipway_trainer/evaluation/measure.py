@@ -15,7 +15,7 @@ from slipway_trainer.evaluation import answer_metrics, generation, perplexity
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.perplexity import Score
-from slipway_trainer.model import exported_model, unmerged_artifact
+from slipway_trainer.model import exported_model, placement, unmerged_artifact
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.step.progress import Reporter
 
@@ -60,7 +60,9 @@ def measure_folder(
         held = None if dtype == "auto" else dtype
         model = unmerged_artifact.load(plan, folder, fetched, dtype=held, device=device)
     else:
-        model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=plan.model.trust_remote_code)
+        trust = plan.model.trust_remote_code
+        places = placement.of_folder(folder, device, trust_remote_code=trust)
+        model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=trust, places=places)
     if window is not None or model.virtual_tokens:
         longest = perplexity.longest_input(model.model.config, model.tokenizer, virtual=model.virtual_tokens)
         window = longest if window is None else min(window, longest)

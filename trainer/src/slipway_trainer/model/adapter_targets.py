@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import fused_experts, whole_layers
 from slipway_trainer.model.layer_names import end, is_called
+from slipway_trainer.model.pieces import gathered
 from slipway_trainer.step.errors import BadConfig
 
 _STATE_SPACE = (
@@ -100,7 +101,7 @@ def without_experts(stage: Stage) -> str | None:
         return f"dropout ({adapter.dropout}) cannot stand before them"
     if adapter.method == "DoRA":
         return "DoRA cannot go on them (LoRA can)"
-    if stage.memory.zero_stage == 3:
+    if stage.memory.divides_weights:
         return "under ZeRO-3 their adapter would be read in pieces"
     return None
 
@@ -145,7 +146,7 @@ def _is_linear(module: nn.Module) -> bool:
         return True
     # Falcon's own is a linear layer like any other; the router of Llama 4 returns a pair.
     weight: Any = module.weight
-    with torch.no_grad():
+    with torch.no_grad(), gathered([weight]):
         found = module(torch.zeros(1, weight.shape[1], dtype=weight.dtype, device=weight.device))
     return isinstance(found, torch.Tensor) and found.shape == (1, weight.shape[0])
 

@@ -151,6 +151,7 @@ def _by_kernel(
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
         grouped = False
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    groups: dict[str, Any] = {"enable_gqa": True} if grouped else {}
     found = varlen.varlen_attn(
         query,
         key,
@@ -161,7 +162,7 @@ def _by_kernel(
         max_length_q,
         scale=scaling,
         window_size=(-1, 0),
-        **({"enable_gqa": True} if grouped else {}),
+        **groups,
     )
     assert isinstance(found, torch.Tensor)
     return found[None], None

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from slipway_trainer.batches.collate import Batch
-from slipway_trainer.model import prompt_adapters
+from slipway_trainer.model import pieces, prompt_adapters, vocabulary
 from slipway_trainer.model.model_inputs import BY_ROWS, model_inputs
 from slipway_trainer.step.errors import BadModel, first_line
 
@@ -61,8 +61,8 @@ def look(model: Any, tokens: np.ndarray, *, max_length: int) -> Found:
     size = max(1, min(TOKENS, max_length // 2))
     drawn = torch.from_numpy(np.resize(np.asarray(tokens[: 2 * size], np.int64), 2 * size)).to(model.device)
     before, document = drawn[:size], drawn[size:]
-    changed = (before + 1) % _rows(model)
-    with _evaluating(model), torch.no_grad():
+    changed = (before + 1) % vocabulary.size(model)
+    with _evaluating(model), pieces.whole_while_called(model), torch.no_grad():
         alone = _logits(model, [document], packed=False)
         ahead = _logits(model, [document, before], packed=False)[:size]
         if not torch.isfinite(alone).all():
@@ -129,10 +129,6 @@ def _moved(one: torch.Tensor, other: torch.Tensor) -> float:
     scale = (other - other.mean(-1, keepdim=True)).pow(2).mean().sqrt().clamp_min(1e-30)
     moved = float((one - other).pow(2).mean(-1).sqrt().max() / scale)
     return moved if moved == moved else float("inf")
-
-
-def _rows(model: Any) -> int:
-    return model.get_input_embeddings().weight.shape[0]
 
 
 def _base(model: Any) -> nn.Module:

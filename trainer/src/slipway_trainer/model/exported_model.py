@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.model.placement import Place
 from slipway_trainer.step.errors import BadArtifact, BadModel, first_line
 from slipway_trainer.tokens import tokenizer
 
@@ -29,9 +30,17 @@ class ExportedModel:
 
 
 def load(
-    folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu", trust_remote_code: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+    places: dict[str, Place] | None = None,
 ) -> ExportedModel:
     """Loads a folder whose digest was verified. The model is in evaluation mode.
+
+    Args:
+        places: the device of each part of a model that goes on several; all of it goes on `device` when None.
 
     Raises BadArtifact when it cannot be loaded, or when a weight is missing, left over, or of another shape.
     """
@@ -43,6 +52,7 @@ def load(
             local_files_only=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({} if places is None else {"device_map": places}),
         )
         words = tokenizer.from_folder(folder, "artifact")
     except (OSError, ValueError, KeyError, RuntimeError, BadModel) as error:
@@ -56,7 +66,8 @@ def load(
     # What else a base model brings along (forced tokens, sampling) would seep into every generation, and vLLM does not
     # read it.
     model.generation_config = GenerationConfig()
-    return ExportedModel(model.to(device).eval(), words, ends, penalty)
+    model = model if places is not None else model.to(device)
+    return ExportedModel(model.eval(), words, ends, penalty)
 
 
 def require_rows(model: PreTrainedModel, largest: int) -> None:

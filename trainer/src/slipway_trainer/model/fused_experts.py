@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from slipway_trainer.model.layer_names import is_called
+from slipway_trainer.model.pieces import shape_of
 
 _COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Where configurations say how many experts a layer has."""
@@ -26,7 +27,7 @@ def of_model(model: Any, *, without: Collection[str] = ()) -> list[str]:
     return [
         name
         for name, weight in tensors(model).items()
-        if weight.ndim == 3 and weight.shape[0] in counts and name.rpartition(".")[0] not in without
+        if len(shape_of(weight)) == 3 and shape_of(weight)[0] in counts and name.rpartition(".")[0] not in without
     ]
 
 
@@ -43,7 +44,7 @@ def tensors(model: nn.Module) -> dict[str, nn.Parameter]:
         for place, module in model.named_modules()
         if not isinstance(module, nn.modules.conv._ConvNd) and not _WHOLE & set(place.split("."))
         for name, weight in module.named_parameters(recurse=False)
-        if weight.ndim > 2
+        if len(shape_of(weight)) > 2
     }
 
 

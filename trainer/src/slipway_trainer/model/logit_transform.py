@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from slipway_trainer.batches.collate import Batch
+from slipway_trainer.model import pieces, vocabulary
 from slipway_trainer.model.model_inputs import model_inputs
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
@@ -46,8 +47,8 @@ def of_model(model: Any, attention: str) -> Transform | None:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            rows = model.get_input_embeddings().weight.shape[0]
+        with torch.no_grad(), pieces.whole_while_called(model):
+            rows = vocabulary.size(model)
             batch = Batch.of_documents([torch.arange(TOKENS, device=model.device) % rows])
             returned: torch.Tensor = model(**model_inputs(batch, attention=attention, packed=False)).logits
     finally:

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from slipway_trainer.model.cast_weights import cast_weights
+from slipway_trainer.model.pieces import gathered
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,10 +25,11 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     for layers in _by_layer(model):
         # Adapters are often kept in float32 on top of bfloat16 weights: what the merged layer must be is the base's.
         dtype = next(layers[0].get_base_layer().parameters()).dtype
-        cast_weights(layers[0], torch.float32)
-        for layer in layers:
-            layer.merge(safe_merge=True)
-        cast_weights(layers[0], dtype)
+        with gathered(layers[0].parameters(), changed=True):
+            cast_weights(layers[0], torch.float32)
+            for layer in layers:
+                layer.merge(safe_merge=True)
+            cast_weights(layers[0], dtype)
     return cast(PreTrainedModel, model.unload())
 
 

@@ -11,7 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from slipway_trainer.tokens import tokenizer
 
-SHARD_SIZE = "5GB"
+SHARD_SIZE = 5_000_000_000
+"""Bytes of weights that a file has at most, unless one weight is larger."""
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
 # What transformers adds when a tokenizer comes from a folder: about this machine, and part of the digest if kept.

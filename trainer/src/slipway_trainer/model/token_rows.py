@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.model.pieces import shape_of
 from slipway_trainer.model.vocabulary import rows_of
 from slipway_trainer.tokens import tokenizer
 
@@ -46,13 +47,13 @@ class TokenRows(nn.Module):
         super().__init__()
 
         def zeros() -> nn.Parameter:
-            return nn.Parameter(torch.zeros(len(ids), like.shape[1], dtype=like.dtype, device=like.device))
+            return nn.Parameter(torch.zeros(len(ids), shape_of(like)[1], dtype=like.dtype, device=like.device))
 
         self.input = zeros() if input else None
         self.output = zeros() if output and not tied else None
         self._tied = tied
         self.ids = ids
-        place = torch.full((like.shape[0],), len(ids), device=like.device)
+        place = torch.full((shape_of(like)[0],), len(ids), device=like.device)
         place[ids] = torch.arange(len(ids), device=like.device)
         self.register_buffer("place", place, persistent=False)
         self.register_buffer("columns", torch.tensor(ids, device=like.device), persistent=False)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_trainer.model.pieces import shape_of
 from slipway_trainer.model.scratch_shape import rounded
 from slipway_trainer.tokens.tokenizer import id_count
 
@@ -42,6 +45,11 @@ def start_rows(model: PreTrainedModel, tokens: list[int]) -> None:
             new = torch.zeros(weight.shape[0], dtype=torch.bool)
             new[[token for token in tokens if token < weight.shape[0]]] = True
             weight[new] = weight.detach()[~new].float().mean(0).to(weight.dtype)
+
+
+def size(model: Any) -> int:
+    """Returns how many rows the embedding of a model has, whole or in pieces."""
+    return shape_of(model.get_input_embeddings().weight)[0]
 
 
 def rows_of(layer: nn.Module) -> torch.Tensor:

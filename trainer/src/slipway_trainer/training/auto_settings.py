@@ -101,6 +101,12 @@ def decide_anew(attempt: StageAttempt, model: Any, decided: Resolved) -> Resolve
     return anew
 
 
+def decides_anew(attempt: StageAttempt, decided: Resolved) -> bool:
+    """Returns whether a ZeRO stage that the plan leaves open is decided anew: for another number of processes. The same
+    on all ranks."""
+    return decided.world_size != attempt.ranks.world and process_group.of_first(_stays(attempt), attempt.ranks) is None
+
+
 def _stays(attempt: StageAttempt) -> str | None:
     """Returns why the ZeRO stage has to stay what it was where the plan does not say one; None where it does not."""
     begun = any(attempt.folder.checkpoints.glob("step-*"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 import torch
 from torch import distributed, nn
 
+from slipway_trainer.model.pieces import gathered
 from slipway_trainer.training.memory_table import REDUCE_BUCKET
 from slipway_trainer.training.precision import Precision
 
@@ -17,10 +19,21 @@ FIRST_SCALE_POWER = 16
 
 
 def configuration(
-    *, precision: Precision, zero_stage: int, micro_batch: int, max_grad_norm: float, world: int, device: str = "cpu"
+    *,
+    precision: Precision,
+    zero_stage: int,
+    micro_batch: int,
+    max_grad_norm: float,
+    world: int,
+    device: str = "cpu",
+    offload: Literal["None", "Optimizer", "All"] = "None",
 ) -> dict[str, Any]:
     """Returns DeepSpeed's configuration. Clipping in plain fp32 is the loop's own, because there DeepSpeed clips
-    without telling the norm."""
+    without telling the norm.
+
+    Args:
+        offload: what is kept in the host's memory, as `memory.offload` of a stage.
+    """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         # The loop says where a step ends: the number of micro batches is not the same in all steps.
@@ -41,6 +54,8 @@ def configuration(
         }
     if zero_stage == 3:
         config["zero_optimization"] |= {"stage3_param_persistence_threshold": 10_000}
+    if offload != "None":
+        config |= _offloaded(config["zero_optimization"], offload, device)
     if precision == "BF16":
         config["bf16"] = {"enabled": True}
         if zero_stage in (1, 2):
@@ -65,6 +80,18 @@ def fit_bucket(config: dict[str, Any], module: nn.Module) -> None:
         config["zero_optimization"]["reduce_bucket_size"] = max(1, min(REDUCE_BUCKET, trained))
 
 
+def _offloaded(zero: dict[str, Any], offload: str, device: str) -> dict[str, Any]:
+    """Returns what changes in the configuration: moments and masters in the host's memory, which takes the step by
+    torch's AdamW, and with All the weights between their uses.
+
+    Pinned where a device reads it, so that copies go on by themselves. DeepSpeed's own AdamW for hosts is compiled when
+    it is first used, and the images have no compiler.
+    """
+    place = {"device": "cpu", "pin_memory": device == "cuda"}
+    zero = zero | {"offload_optimizer": place} | ({"offload_param": place} if offload == "All" else {})
+    return {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
+
+
 def owns_clipping(precision: Precision, zero_stage: int) -> bool:
     """Whether the loop clips, rather than DeepSpeed."""
     return precision == "FP32" and zero_stage == 0
@@ -87,32 +114,28 @@ def initialize(module: nn.Module, optimizer: torch.optim.Optimizer, config: dict
     return engine
 
 
-def gathered_state(engine: Any, *, trainable_only: bool) -> dict[str, torch.Tensor]:
-    """Returns the weights of the wrapped model on the CPU, on rank 0 in full and empty elsewhere.
+def trained_names(engine: Any) -> list[str]:
+    """Returns the names of the weights that are trained, each of a tied one's too."""
+    named = engine.module.model.named_parameters(remove_duplicate=False)
+    return [name for name, parameter in named if parameter.requires_grad]
+
+
+def gathered_state(engine: Any, names: Collection[str]) -> dict[str, torch.Tensor]:
+    """Returns some weights and buffers of the wrapped model on the CPU, on rank 0 in full and none elsewhere.
 
     Collective under ZeRO-3, which holds every weight in pieces. A tied weight is there once for each of its names.
     """
-    import deepspeed
-
-    module = engine.module.model
-    first = distributed.get_rank() == 0
-    sharded = engine.zero_optimization_stage() == 3
+    module, first = engine.module.model, distributed.get_rank() == 0
     state: dict[str, torch.Tensor] = {}
     copies: dict[int, torch.Tensor] = {}
     """By weight, so that a tied one is still tied."""
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if trainable_only and not parameter.requires_grad:
-            continue
-        if id(parameter) not in copies:
-            with deepspeed.zero.GatheredParameters([parameter]) if sharded else contextlib.nullcontext():
+    tensors = {**dict(module.named_buffers()), **dict(module.named_parameters(remove_duplicate=False))}
+    for name in names:
+        tensor = tensors[name]
+        if id(tensor) not in copies:
+            with gathered([tensor]):
                 # A copy: ZeRO's weights are views of one buffer, which safetensors takes for tied.
-                copies[id(parameter)] = parameter.detach().cpu().clone() if first else parameter.detach()
+                copies[id(tensor)] = tensor.detach().cpu().clone() if first else tensor.detach()
         if first:
-            state[name] = copies[id(parameter)]
-    if first and not trainable_only:
-        # Not `state_dict()` under ZeRO-3: it holds empty weights there.
-        for name, buffer in module.named_buffers():
-            owner, _, last = name.rpartition(".")
-            if last not in module.get_submodule(owner)._non_persistent_buffers_set:
-                state[name] = buffer.detach().cpu().clone()
+            state[name] = copies[id(tensor)]
     return state

@@ -153,6 +153,10 @@ def _zero_stages(
     if asked.offload == "All":
         reasons["zeroStage"] = "memory.offload: All moves weights in pieces"
         return [3]
+    if size.in_pieces:
+        # Decided before they were loaded, by the memory that was free then.
+        reasons["zeroStage"] = "weights and optimizer fit a process only in pieces"
+        return [3]
     # DeepSpeed's ZeRO 1 and 2 add up half-precision gradients in float32, its stage 0 does not, nor does that offload.
     least = 0 if precision == "FP32" and asked.offload == "None" else 1
     if machine.world == 1:

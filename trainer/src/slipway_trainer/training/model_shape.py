@@ -26,6 +26,8 @@ class ModelSize:
     """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
     in_one_piece: str | None = None
     """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
+    in_pieces: bool = False
+    """Whether they are in pieces already."""
     heads: int = 0
     """Of queries; 0 where nothing says it."""
     queries: int = 0

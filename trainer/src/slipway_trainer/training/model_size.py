@@ -8,6 +8,7 @@ import torch
 
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import four_bits
+from slipway_trainer.model.pieces import held_by, size_of
 from slipway_trainer.training.model_shape import ModelSize
 
 _SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -27,11 +28,12 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
     return ModelSize.of(
         model.config,
         # Two weights lie in a byte.
-        parameters=sum(p.numel() for p in model.parameters()) + packed,
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=sum(size_of(p) for p in model.parameters()) + packed,
+        trainable=sum(size_of(p) for p in model.parameters() if p.requires_grad),
         four_bit_weights=four_bit_weights or 2 * packed,
         expert_weights=experts,
         in_one_piece=_in_one_piece(stage, experts),
+        in_pieces=held_by(model),
         gated=any("gate" in name for name in names),
         head_norms=any(name.endswith("q_norm") for name in names),
         trains_output=output is None or any(p.requires_grad for p in output.parameters()),

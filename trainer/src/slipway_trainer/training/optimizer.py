@@ -10,6 +10,7 @@ from torch import nn
 
 from slipway_core.resources.optimizer import DEFAULT_MOMENTUM
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model.pieces import shape_of
 from slipway_trainer.model.token_rows import TokenRows
 from slipway_trainer.training import adamw8bit
 from slipway_trainer.training.muon import Muon
@@ -66,7 +67,7 @@ def decayed_and_kept(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """
     embeddings = _embeddings(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]
+    decayed = [p for p in trained if len(shape_of(p)) >= 2 and id(p) not in embeddings]
     own = {id(parameter) for parameter in decayed}
     return decayed, [p for p in trained if id(p) not in own]
 

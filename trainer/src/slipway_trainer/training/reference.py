@@ -20,6 +20,7 @@ from torch import nn
 
 from slipway_host.files import write_atomically
 from slipway_trainer.batches.collate import Batch
+from slipway_trainer.model.pieces import gathered
 from slipway_trainer.training import process_group
 from slipway_trainer.training.micro_batches import MicroBatches
 from slipway_trainer.training.precision import Precision
@@ -30,12 +31,13 @@ Reference = dict[str, np.ndarray]
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Returns a digest of all weights and buffers of a model, by their names."""
+    """Returns a digest of all weights and buffers of a model, by their names. Collective where it is in pieces."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
         if isinstance(tensor, torch.Tensor):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            with gathered([tensor]):  # pyright: ignore[reportArgumentType]
+                digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return "sha256:" + digest.hexdigest()
 
 

@@ -29,6 +29,7 @@ from slipway_trainer.tracking.following import told_with
 from slipway_trainer.training import (
     auto_settings,
     devices,
+    division,
     failures,
     model_flops,
     optimizer,
@@ -95,6 +96,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
     # Rank 0 reads it for all: another rank might read what rank 0 has written since.
     decided = process_group.of_first(resolved.read(attempt.folder.resolved), ranks)
     chosen = decided.precision if decided else precision.of_stage(stage, ranks.device)
+    cut = division.of_stage(attempt, chosen, decided)
     model = stage_model.load_for_stage(
         attempt.plan,
         attempt.workspace,
@@ -103,6 +105,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         dtype=precision.DTYPES[chosen],
         tokens=shards.tokens,
         target_modules=decided.target_modules if decided else None,
+        pieces=cut,
     )
     told_apart = _told_apart(attempt, model, shards)
     if decided is None:
@@ -116,7 +119,7 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         decided = replace(decided, packed=False)
 
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
-    weights = reference.weights_digest(model) if compares and ranks.first else ""
+    weights = reference.weights_digest(model) if compares and (ranks.first or cut is not None) else ""
     engine = _engine(attempt, model, decided)
     flops, pace = model_flops.of_model(model, stage.max_length), _pace(ranks, decided)
     splits = {"train": shards} | ({} if aside is None else {"validation": aside})
@@ -215,6 +218,7 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         max_grad_norm=stage.optimizer.max_grad_norm,
         world=ranks.world,
         device=ranks.device.type,
+        offload=stage.memory.offload,
     )
     engines.fit_bucket(config, module)
     made = optimizer.make(module, stage, ranks.device)

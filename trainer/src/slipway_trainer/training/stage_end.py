@@ -13,7 +13,7 @@ import torch
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.status import Progress
-from slipway_trainer.model import token_rows
+from slipway_trainer.model import token_rows, weight_files
 from slipway_trainer.training import deepspeed_engine as engines
 from slipway_trainer.training import stage_output
 from slipway_trainer.training.checkpoints import resume
@@ -33,13 +33,30 @@ def end(
     step, chosen = _select(attempt, engine, checkpoints, state)
     attempt.say("writing the model")
     adapter = attempt.stage.adapter is not None
-    weights = engines.gathered_state(engine, trainable_only=adapter)
+    model = engine.module.model
+    # A file at a time: all of a large model would not fit into the memory of one host.
+    files = [engines.trained_names(engine)] if adapter else weight_files.split(model)
+
+    def gather(names: list[str]) -> dict[str, torch.Tensor]:
+        return engines.gathered_state(engine, names)
+
     if not attempt.ranks.first:
+        for names in files:
+            gather(names)
         return StepResult(step=attempt.stage.name, attempt=attempt.number)
+
+    def write(path: Path) -> None:
+        path.mkdir(parents=True)
+        if adapter:
+            _write_adapter(model, gather(files[0]), path)
+        else:
+            model.config.use_cache = True
+            weight_files.write(model, path, files, gather)
+
     metrics, missing = _metrics(chosen, step)
     ended = stage_output.publish(
         attempt.folder,
-        lambda path: _write(engine.module.model, weights, path, adapter=adapter),
+        write,
         kind="adapter" if adapter else "model",
         step=step,
         metrics=metrics,
@@ -108,12 +125,7 @@ def _speed(state: TrainState) -> float:
     return round(state.tokens / state.seconds if state.seconds else 0.0, 1)
 
 
-def _write(model: Any, weights: dict[str, torch.Tensor], path: Path, *, adapter: bool) -> None:
-    path.mkdir(parents=True)
-    if not adapter:
-        model.config.use_cache = True
-        model.save_pretrained(str(path), state_dict=weights)
-        return
+def _write_adapter(model: Any, weights: dict[str, torch.Tensor], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(str(path), state_dict=weights, save_embedding_layers=False)

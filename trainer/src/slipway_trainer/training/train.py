@@ -49,7 +49,7 @@ def _in_less_memory(plan: Plan, ws: Workspace, stage: str, attempt: int) -> Step
 
 def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     where = launch.layout(plan.compute)
-    if where.world > 1 or plan.stage(stage).memory.zero_stage == 3:
+    if where.world > 1 or plan.stage(stage).memory.divides_weights:
         return launch.run_ranks(where, plan, ws, stage=stage, attempt=attempt)
     from slipway_trainer.training.process_group import Ranks
     from slipway_trainer.training.stage import train_stage

@@ -1,0 +1,104 @@
+"""ZeRO-3 builds a model in pieces: the same model, and never the whole of it on a rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.trainer import cut_ranks
+from tests.integration.trainer.training import PRETRAIN, SCRATCH, make
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
+
+from slipway_trainer.model import stage_model
+from slipway_trainer.training import division, memory
+from slipway_trainer.training.process_group import Ranks
+from slipway_trainer.training.stage_attempt import StageAttempt
+
+LARGE = {"layers": 8, "hiddenSize": 1024, "heads": 8, "maxLength": 64, "tokenizer": {"train": {"vocabSize": 320}}}
+"""103M weights, of which the largest has 2.9M."""
+
+
+def build_in_two(folder: Path, *runs: str) -> list[dict[str, dict[str, Any]]]:
+    """Returns what both ranks found, by the folder of a run."""
+    results = [folder / f"rank-{rank}.json" for rank in (0, 1)]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, cut_ranks.__file__, str(rank), str(folder / "store"), str(results[rank]), *runs],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        for rank in ranks:
+            out, _ = rank.communicate(timeout=400)
+            assert rank.returncode == 0, out
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return [json.loads(path.read_text()) for path in results]
+
+
+def base(folder: Path) -> dict[str, Any]:
+    """A base whose vocabulary is smaller than its tokenizer's."""
+    words = make_tokenizer()
+    make_model(words, vocab_size=320).save_pretrained(str(folder))
+    words.save_pretrained(str(folder))
+    return {"from": f"file://{folder}"}
+
+
+@pytest.mark.slow
+def test_pieces_make_up_the_model_that_is_built_whole(tmp_path: Path) -> None:
+    made = base(tmp_path / "base")
+    models = {name: {"scratch": SCRATCH | {"architecture": name}} for name in ("llama", "mistral")}
+    models["qwen2"] = {"scratch": SCRATCH | {"architecture": "qwen2", "tieEmbeddings": False}}
+    models["added"] = made | {"addTokens": ["<x>", "<y>"]}
+    runs = {name: make(tmp_path / name, model=model) for name, model in models.items()}
+    adapters: dict[str, dict[str, Any]] = {
+        "lora": {"rank": 4},
+        "saved": {"rank": 4, "modulesToSave": ["embed_tokens"]},
+        "dora": {"method": "DoRA", "rank": 4},
+    }
+    for name, adapter in adapters.items():
+        runs[name] = make(tmp_path / name, PRETRAIN | {"adapter": adapter}, model=made)
+    first = PRETRAIN | {"name": "adapt", "steps": 2, "adapter": adapters["saved"]}
+    runs["second"] = make(tmp_path / "second", first, PRETRAIN, model=made)
+    runs["second"].train("adapt")
+    halves = [f"bfloat16:{runs[name].workspace.root}" for name in ("llama", "lora")]
+    asked = [f"float32:{run.workspace.root}" for name, run in runs.items() if name not in ("llama", "lora")]
+    for found in build_in_two(tmp_path, *asked, *halves):
+        assert {Path(root).parent.name: each["others"] for root, each in found.items()} == {name: [] for name in runs}
+
+
+@pytest.mark.slow
+def test_no_rank_has_more_than_its_pieces_and_a_layer(tmp_path: Path) -> None:
+    new = make(tmp_path / "new", model={"scratch": LARGE})
+    stored = tmp_path / "base"
+    stage_model.load_composed(new.plan, new.workspace, None).save_pretrained(str(stored))
+    for file in new.workspace.tokenizer.iterdir():
+        (stored / file.name).write_bytes(file.read_bytes())
+    loaded = make(tmp_path / "loaded", model={"from": f"file://{stored}"})
+    for found in build_in_two(tmp_path, *(str(run.workspace.root) for run in (new, loaded))):
+        for run in (new, loaded):
+            each = found[str(run.workspace.root)]
+            assert each["bytes"] > 400e6
+            assert each["peak"] < 0.6 * each["bytes"], each
+
+
+@pytest.mark.parametrize(("free", "zero"), [(64 << 30, 0), (200 << 10, 3)])
+@pytest.mark.parametrize("stage", [PRETRAIN, PRETRAIN | {"adapter": {"rank": 4}}], ids=["whole", "adapter"])
+def test_whether_weights_are_cut_is_told_before_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, zero: int, stage: dict[str, Any]
+) -> None:
+    run = make(tmp_path, stage)
+    monkeypatch.setattr(memory, "free_bytes", lambda *_: free)
+    attempt = StageAttempt(run.plan, run.workspace, run.plan.stages[0], 1, Ranks(rank=0, world=2), None)
+    assert division.zero_stage(attempt, "FP32") == zero
