@@ -15,7 +15,7 @@ Ends with 1 when a check fails or something could not be measured.
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -136,20 +136,17 @@ def _environment(device: str) -> dict[str, str]:
 
 def _require(device: str) -> None:
     """Ends with what is missing, before any time is spent."""
-    missing = []
-    for name in NEEDED:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            missing.append(f"{name} ({error})")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"bench/gpu/check: cannot import {'; '.join(missing)}. Run `make gpu-pack` where there is a network, bring "
-            "its folder along, and start bench/gpu/check.sh"
+            f"bench/gpu/check: {', '.join(missing)}: not installed. Run `make gpu-pack` where there is a network, "
+            "bring its folder along, and start bench/gpu/check.sh"
         )
+    if device == "cpu":
+        return
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         sys.exit("bench/gpu/check: torch sees no GPU here. --device cpu --tiny shows that everything runs without one")
 
 
