@@ -86,6 +86,7 @@ def test_the_buffers_are_those_of_deepspeed() -> None:
     bucket, embedding = 4 * 100_000_000, 4 * 32000 * 4096
     assert table(zero_stage=0, precision="FP32", world=1).of("reduction buffers").device == 0
     assert table(zero_stage=0, precision="FP32").of("reduction buffers").device == 4 * 500_000_000
+    assert table(zero_stage=0, world=1).of("reduction buffers").device == 4 * 7 * B
     # Two to fill and to reduce, and the gradients of this process's piece.
     assert table(zero_stage=2).of("reduction buffers").device == 2 * bucket + 4 * 7 * B // 8
     # Of many pieces what is laid together is more, and an embedding is laid together whole.

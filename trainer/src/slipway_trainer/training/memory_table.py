@@ -199,9 +199,10 @@ def _buffers(size: ModelSize, setup: Setup) -> list[Part]:
     zero, trained = setup.zero_stage, size.trainable
     gradient = gradient_width(setup.precision, zero)
     if zero == 0:
-        # All gradients of a bucket as one tensor; one process reduces nothing.
-        whole = min(PLAIN_BUCKET, trained)
-        return [Part("reduction buffers", gradient * whole if setup.world > 1 else 0)]
+        # All gradients of a bucket as one tensor; one process reduces nothing. Afterwards the step takes those of half
+        # precision in float32, all at once (`unfused_optimizer.py`).
+        whole = gradient * min(PLAIN_BUCKET, trained) if setup.world > 1 else 0
+        return [Part("reduction buffers", max(whole, 0 if setup.precision == "FP32" else 4 * trained))]
     if zero == 3:
         return [
             Part("reduction buffers", _reduced_in_pieces(size, setup)),
