@@ -7,6 +7,8 @@ import datetime
 import io
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,7 +71,8 @@ def connect(ranks: Ranks) -> None:
     # DeepSpeed looks for these whether or not the process group is there.
     for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
         os.environ.setdefault(name, str(value))
-    import deepspeed
+    with _without("mlflow"):
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Set before it is first read: reading it asks the compiler about every operator.
@@ -77,6 +80,23 @@ def connect(ranks: Ranks) -> None:
     # It prints that the operator was built, whenever it has loaded it.
     with contextlib.redirect_stdout(io.StringIO()):
         deepspeed.init_distributed(dist_backend=backend, dist_init_required=False if _has_backend() else None)
+
+
+@contextlib.contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Has what is imported meanwhile find a library missing, unless it is imported already.
+
+    DeepSpeed imports MLflow's whole client where it is installed, for its autotuner: of 3.0 CPU-seconds of its import
+    2.5 are that, in every rank of every attempt. Trackers are told by a process of their own.
+    """
+    hidden = library not in sys.modules
+    if hidden:
+        sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[library]
 
 
 def built_ahead(device: torch.device) -> bool:
