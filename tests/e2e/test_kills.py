@@ -12,8 +12,8 @@ from tests.e2e.machine import Machine, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-KILLS = int(os.environ.get("SLIPWAY_KILLS", "4"))
-"""Kills of one run; ten take about two minutes."""
+KILLS = int(os.environ.get("SLIPWAY_RUN_KILLS", "4"))
+"""Kills of one run; ten take about two minutes. `tests/integration/trainer/test_kills.py` kills a stage more often."""
 LONG = ("--no-serve", "--set", "stages.pretrain.steps=80", "--set", "checkpoints.everySteps=4", "--set", "retries=100")
 
 
@@ -98,3 +98,21 @@ def test_D_ctrl_c_checkpoints_and_the_same_command_goes_on(undisturbed, tmp_path
     machine.slipway("run", "small.yaml", *LONG)
     assert losses(machine) == losses(undisturbed)
     assert machine.step("pretrain")["failures"] == 0
+
+
+def test_D_the_file_may_say_another_number_of_processes_in_between(undisturbed, tmp_path):
+    machine = Machine.at(tmp_path)
+    process = machine.start("run", "small.yaml", *LONG)
+    until(lambda: checkpoints(machine) is not None and len(list(checkpoints(machine).glob("step-*"))) > 1, 120)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    file = machine.folder / "small.yaml"
+    file.write_text(file.read_text().replace("  checkpoints:", "  compute: {processesPerNode: 2}\n  checkpoints:"))
+    machine.slipway("run", "small.yaml", *LONG)
+    ours, theirs = losses(machine), losses(undisturbed)
+    assert ours.keys() == theirs.keys()
+    for stage, of_stage in ours.items():
+        assert of_stage == pytest.approx(theirs[stage], abs=1e-5), stage
+    decided = json.loads((checkpoints(machine).parent / "resolved.json").read_text())
+    assert [decided["world_size"], *(one["world_size"] for one in decided["history"])] == [2, 1]

@@ -1,10 +1,9 @@
-"""Stages as an executor runs them: processes that are killed, stopped, and come in several."""
+"""Stages as an executor runs them: processes that are stopped and lose each other, and that come in several."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -106,41 +104,6 @@ def back_to(run: Training, step: int) -> None:
             for file in path.iterdir():
                 file.unlink()
             path.rmdir()
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {
-        "steps": 400,
-        "batch": {"sequences": 2},
-        "data": {"validation": {"fraction": 0.1, "everySteps": 7}},
-    }
-    checkpoints = {"checkpoints": {"everySteps": 5, "keep": 2}}
-    undisturbed = make(tmp_path / "undisturbed", PRETRAIN | settings, **checkpoints)
-    undisturbed.train()
-    run = make(tmp_path / "killed", PRETRAIN | settings, **checkpoints)
-    moments = random.Random(7)
-    reached = 0
-    for attempt in range(1, 5):
-        process = run.start(attempt=attempt)
-        try:
-            reached += moments.randint(20, 60)
-            wait_for_step(run, reached, process)
-            if attempt == 2:
-                # While a checkpoint is written.
-                deadline = time.monotonic() + 60
-                while not list(run.folder().checkpoints.glob(".step-*.tmp-*")) and time.monotonic() < deadline:
-                    pass
-            else:
-                time.sleep(moments.random() * 0.05)
-        finally:
-            process.kill()
-            process.communicate()
-        reached = len(run.metrics())
-    run.finish(attempt=5)
-    assert run.losses() == undisturbed.losses()
-    assert [r["validation_loss"] for r in run.metrics()] == [r["validation_loss"] for r in undisturbed.metrics()]
-    assert run.metrics()[-1]["tokens"] == undisturbed.metrics()[-1]["tokens"]
 
 
 @pytest.mark.slow
