@@ -104,6 +104,11 @@ class Nursery:
         """Trains a stage to its end."""
         self.start(run, world=world, attempt=attempt).finish()
 
+    def cpu_seconds(self) -> float:
+        """Returns those of all ranks that have ended, and of its own start."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         """Ends it and, by that, the ranks."""
         self._process.kill()
@@ -155,6 +160,7 @@ if __name__ == "__main__":
     # What a rank imports before it computes anything; nothing here starts a thread.
     import slipway_trainer.training.stage  # noqa: F401, I001
     import transformers.models.llama.modeling_llama  # noqa: F401
+    import peft  # noqa: F401
     import deepspeed.module_inject, deepspeed.moe.layer  # noqa: E401
     import deepspeed.runtime.bf16_optimizer, deepspeed.runtime.zero.stage_1_and_2, deepspeed.runtime.zero.stage3  # noqa: E401, F401
     import torch._inductor.compile_fx, torch.export, torch.profiler  # noqa: E401, F401

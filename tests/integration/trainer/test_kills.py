@@ -30,7 +30,7 @@ SEED = int(os.environ.get("SLIPWAY_KILLS_SEED", "7"))
 PATIENCE = 120.0
 """Seconds in which something has to happen on a busy machine."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * KILLS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 30 * KILLS)]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Case:
 
 
 CASES = [
-    Case(0, (1,), "1s", steps=200),
+    Case(0, (1,), "1s", steps=120),
     Case(1, (2,)),
     Case(3, (2,)),
-    Case(2, (2, 1, 3)),
-    Case(0, (2,)),
-    Case(1, (1,)),
     Case(3, (1, 2)),
+    Case(1, (1,)),
 ]
+if KILLS >= 50:
+    CASES += [Case(0, (2,)), Case(2, (2, 1, 3))]
 MOMENTS = [
     (signal.SIGKILL, "write"),
     (signal.SIGTERM, "step"),
@@ -110,7 +110,8 @@ class Killer:
         wanted = reached + self.chance.randint(1, 5)
         while group.alive and not (writing(self.run) if moment == "write" else taken(self.run) >= wanted):
             assert time.monotonic() < deadline, group.said()
-            time.sleep(0.0005)
+            # A checkpoint is written in some milliseconds.
+            time.sleep(0.0005 if moment == "write" else 0.005)
 
 
 def taken(run: Training) -> int:
@@ -140,8 +141,8 @@ def test_D_kills_and_stops_at_any_moment_change_nothing(ranks: Nursery, tmp_path
     for number in range(10 * KILLS):
         if done >= KILLS and cut:
             break
-        case = CASES[number % len(CASES)]
-        moment = MOMENTS[(number + number // len(CASES)) % len(MOMENTS)]
+        turn, which = divmod(number, len(CASES))
+        case, moment = CASES[which], MOMENTS[(which + turn) % len(MOMENTS)]
         if case not in undisturbed:
             undisturbed[case] = case.run(tmp_path / f"undisturbed-{len(undisturbed)}")
             ranks.train(undisturbed[case], world=case.worlds[0])
@@ -158,16 +159,14 @@ def test_D_kills_and_stops_at_any_moment_change_nothing(ranks: Nursery, tmp_path
     for case, killer in killed.items():
         killer.finish()
         same(killer.run, undisturbed[case], case)
-    seconds = time.monotonic() - started
-    print(
-        f"\n{done} kills in {seconds:.0f} s, {cut} of them while a checkpoint was written:", *told.items(), sep="\n  "
-    )
+    seconds = f"{time.monotonic() - started:.0f} s, {ranks.cpu_seconds():.0f} CPU-seconds"
+    print(f"\n{done} kills in {seconds}, {cut} of them while a checkpoint was written:", *told.items(), sep="\n  ")
     assert done >= KILLS
     assert cut, "no kill was in time for a checkpoint that was being written"
 
 
 def test_a_disk_that_is_full_for_one_process_costs_a_checkpoint_and_is_told(ranks: Nursery, tmp_path: Path) -> None:
-    case = Case(1, (2,), 5, steps=300)
+    case = Case(1, (2,), 5, steps=200)
     run = case.run(tmp_path)
     group = ranks.start(run, world=2)
     limits = resource.prlimit(group.pids[1], resource.RLIMIT_FSIZE)

@@ -1,5 +1,8 @@
 """Which of the processes of a stage this one is, and how they find each other."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,3 +36,17 @@ def test_the_operator_for_shared_memory_is_used_where_it_was_built_ahead_and_com
     monkeypatch.setattr(git_version_info, "accelerator_name", built_for)
     monkeypatch.setitem(git_version_info.installed_ops, "deepspeed_shm_comm", built)
     assert process_group.built_ahead(torch.device(device)) is used
+
+
+@pytest.mark.slow
+def test_a_rank_does_not_import_the_library_of_a_tracker() -> None:
+    """It takes five times as long as DeepSpeed, which imports it where it is there."""
+    program = """
+import sys
+from slipway_trainer.training import process_group
+process_group.connect(process_group.Ranks())
+import deepspeed
+assert "mlflow" not in sys.modules
+import mlflow
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=240)

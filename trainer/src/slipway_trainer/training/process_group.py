@@ -8,7 +8,8 @@ import functools
 import io
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -87,7 +88,8 @@ def connect(ranks: Ranks) -> None:
     # DeepSpeed looks for these whether or not the process group is there.
     for name, value in (("LOCAL_RANK", ranks.local_rank), ("RANK", ranks.rank), ("WORLD_SIZE", ranks.world)):
         os.environ.setdefault(name, str(value))
-    import deepspeed
+    with _without("mlflow"):
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Set before it is first read: reading it asks the compiler about every operator.
@@ -130,6 +132,23 @@ class _TimedWork:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._work, name)
+
+
+@contextlib.contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Has what is imported meanwhile find a library missing, unless it is imported already.
+
+    DeepSpeed imports MLflow's whole client where it is installed, for its autotuner: of 3.0 CPU-seconds of its import
+    2.5 are that, in every rank of every attempt. Trackers are told by a process of their own.
+    """
+    hidden = library not in sys.modules
+    if hidden:
+        sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[library]
 
 
 def built_ahead(device: torch.device) -> bool:

@@ -38,6 +38,7 @@ from slipway_core.resources.status import Progress
 GRACE_SECONDS = 60
 """Between SIGTERM and SIGKILL: long enough to write a checkpoint of a model that a laptop trains."""
 _PULL_SECONDS = 0.5
+_KILLED = [exit_codes.shell_code(-number) for number in (signal.SIGTERM, signal.SIGKILL)]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Attempts:
     _children: dict[tuple[str, int], Popen[bytes]] = field(default_factory=dict[tuple[str, int], Popen[bytes]])
     _deadlines: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     _ended_by_us: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    """Attempts that were sent SIGKILL from here."""
+    """Attempts that were sent SIGTERM or SIGKILL from here."""
     _progress: dict[tuple[str, int], Progress] = field(default_factory=dict[tuple[str, int], Progress])
 
     def observe(self) -> dict[str, tuple[Attempt, ...]]:
@@ -106,6 +107,7 @@ class Attempts:
             return
         process = self._process(step, number)
         if process is not None:
+            self._ended_by_us.add((step, number))
             signal_leader(process, signal.SIGTERM)
         self._deadlines[step, number] = time.monotonic() + self.grace
 
@@ -128,8 +130,9 @@ class Attempts:
             record = {**record, **self._end_of(step, number)}
             write_json(path, record)
         code = record.get("exitCode")
-        if record.get("endedByUs") and code == exit_codes.shell_code(-signal.SIGKILL):
-            # Somebody asked for it, or it was told to stop and did not: nothing is wrong with the step.
+        if record.get("endedByUs") and code in _KILLED:
+            # Somebody asked for it, or it was told to stop and could not answer yet, or did not: nothing is wrong with
+            # the step.
             code = exit_codes.RESTARTABLE
         result, result_error = self._result(step, number)
         return Attempt(

@@ -195,6 +195,16 @@ def test_D_an_interrupt_checkpoints_and_the_next_start_goes_on(state, monkeypatc
     assert (status.step("learn").attempt, status.step("learn").failures) == (2, 0)
 
 
+def test_D_an_interrupt_before_a_stage_can_answer_it_is_no_failure(state, monkeypatch):
+    executor = make(state, monkeypatch, learn=["early", "work"])
+    with at_work(executor) as (outcome, _):
+        pid_of(executor, "learn")
+        executor.interrupt()
+    assert outcome[0].phase is Phase.SUSPENDED
+    assert outcome[0].step("learn").failures == 0
+    assert make(state, monkeypatch, learn=["early", "work"]).work().phase is Phase.COMPLETED
+
+
 def test_a_second_interrupt_kills_what_does_not_end(state, monkeypatch):
     executor = make(state, monkeypatch, learn=["stubborn"], grace=600)
     with at_work(executor) as (outcome, thread):
