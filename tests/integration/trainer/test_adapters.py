@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -204,12 +206,22 @@ UNMERGED = {"export": {"mergeAdapter": False}}
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "QLoRA"])
-def test_an_adapter_alone_loads_by_peft_on_a_fresh_base_of_its_digest(tmp_path: Path, method: str) -> None:
+def test_an_adapter_alone_loads_by_peft_on_a_fresh_base_of_its_digest(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = {"adapter": {"method": method, "rank": 4}}
     run = make(tmp_path / "run", STAGE | adapter, model=base(tmp_path / "base"), **UNMERGED)
     run.train("sft")
+    # Room for the adapter and none for its base, which is not written.
+    room = export.SPARE_BYTES + (run.folder("sft").adapter / "adapter_model.safetensors").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
     export.run(run.plan, run.workspace, attempt=1)
-    files = artifact.verify(run.workspace.artifact).files
+    manifest = artifact.verify(run.workspace.artifact)
+    adapted = PeftModel.from_pretrained(
+        stage_model.load_folder(tmp_path / "base", dtype=torch.float32), str(run.workspace.artifact)
+    )
+    assert manifest.metrics["parameters"] == sum(weight.numel() for weight in adapted.parameters())
+    files = manifest.files
     assert {"adapter_config.json", "adapter_model.safetensors", "base.json", "tokenizer.json"} <= files.keys()
     assert "model.safetensors" not in files
     assert str(tmp_path) not in (run.workspace.artifact / "base.json").read_text(), "the digest is of no one machine"

@@ -847,6 +847,39 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
     assert run.losses() == pytest.approx(undisturbed.losses(), abs=1e-5)
 
 
+def test_another_try_after_out_of_memory_begins_when_nothing_is_written_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, **CHECKPOINTS)
+    taken, written, clean = loop.Training._step, checkpoint_files.write, Checkpoints.clean
+    go_on, writing, beside = threading.Event(), list[str](), list[str]()
+
+    def slow(path: Path, value: Any) -> Any:
+        writing.append(path.name)
+        go_on.wait()
+        entry = written(path, value)
+        writing.remove(path.name)
+        return entry
+
+    def small(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        if state.step == 3 and self.resolved.micro_batch > 2:
+            threading.Timer(1.0, go_on.set).start()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return taken(self, window, targets, rate, state)
+
+    def cleaned(self: Checkpoints) -> None:
+        beside.extend(writing)
+        clean(self)
+
+    monkeypatch.setattr(Checkpoints, "written", property(lambda _: go_on.is_set()))
+    monkeypatch.setattr(Checkpoints, "clean", cleaned)
+    monkeypatch.setattr(checkpoint_files, "write", slow)
+    monkeypatch.setattr(loop.Training, "_step", small)
+    train.run(run.plan, run.workspace, stage="pretrain", attempt=1)
+    assert go_on.is_set()
+    assert beside == []
+
+
 def test_out_of_memory_with_one_row_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path, PRETRAIN | {"batch": {"sequences": 1}})
 

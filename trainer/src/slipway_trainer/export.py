@@ -25,6 +25,7 @@ from slipway_trainer.card import facts, model_card
 from slipway_trainer.data import learned_passages
 from slipway_trainer.model import (
     exported_model,
+    four_bits,
     lineage,
     logit_check,
     merge_drift,
@@ -151,11 +152,10 @@ def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.
     reporter.say("loading the trained model with its adapter")
     trained: Any = stage_model.load_as_trained(plan, workspace, plan.stages[-1].name, dtype=dtype)
     expected = logit_check.sample_logits(trained)
-    parameters = sum(parameter.numel() for parameter in trained.parameters())
-    _require_space(workspace.root, parameters * dtype.itemsize)
+    parameters = sum(map(four_bits.weights_in, trained.parameters()))
     del trained
     reporter.say("writing the adapter")
-    base = unmerged_artifact.write(plan, workspace, folder, dtype)
+    base = unmerged_artifact.write(plan, workspace, folder, dtype, lambda size: _require_space(workspace.root, size))
     reporter.say("checking what was written")
     fetched = workspace.fetched_models
     logit_check.check_loaded(lambda: unmerged_artifact.load(plan, folder, fetched, dtype=dtype), expected)

@@ -25,6 +25,7 @@ class Ledger:
     told: list[tuple[int, int]] = field(default_factory=list)
     rewound: list[int] = field(default_factory=list)
     begun: int = 0
+    ended: int = 0
     fault: Exception | None = None
 
     def begin(self) -> Begun:
@@ -43,7 +44,11 @@ class Ledger:
 
     def conclude(self, conclusion: Conclusion) -> None: ...
 
-    def end(self, outcome: Outcome) -> None: ...
+    def end(self, outcome: Outcome) -> None:
+        assert outcome == "paused"
+        self.ended += 1
+        if self.fault:
+            raise self.fault
 
 
 @dataclass
@@ -141,10 +146,12 @@ def test_one_that_goes_away_in_between_is_told_what_it_did_not_take(stage: Stage
     tracker.fault = TrackerAway("gone")
     write_rows(stage.metrics, [3, 4])
     feed.advance()
+    assert tracker.ended == 1, "what its library holds would stay beside that of the next try"
     tracker.fault = None
     stage.now += 300
     feed.advance()
     assert tracker.told == [(1, 1), (1, 2), (1, 3), (1, 4)]
+    assert (tracker.begun, tracker.ended) == (2, 1)
 
 
 def test_another_project_gets_all_of_it(stage: Stage) -> None:

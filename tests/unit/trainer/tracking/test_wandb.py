@@ -19,7 +19,7 @@ from tests.unit.trainer.tracking.wandb_server import wandb_server
 from slipway_core.protocol.judged import Judged
 from slipway_core.resources.status import Verdict
 from slipway_core.resources.tracking import Wandb
-from slipway_trainer.tracking.tracker import Conclusion
+from slipway_trainer.tracking.tracker import Conclusion, TrackerAway
 from slipway_trainer.tracking.wandb_run import WandbRun
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -165,7 +165,7 @@ from tests.unit.trainer.tracking.test_wandb import SETTINGS
 from slipway_core.protocol.judged import Judged
 from slipway_core.resources.status import Verdict
 from slipway_trainer.tracking import wandb_run
-from slipway_trainer.tracking.tracker import Conclusion
+from slipway_trainer.tracking.tracker import Conclusion, TrackerAway
 
 folder, steps, outcome = Path(sys.argv[1]), [int(n) for n in sys.argv[2].split(",")], sys.argv[3]
 tracker = wandb_run.WandbRun(a_tracked_run(folder), SETTINGS)
@@ -221,3 +221,16 @@ def test_a_server_gets_each_step_once_over_several_attempts_and_one_that_was_kil
         assert {one["host"] for one in server.upserts if one["host"]} <= {"slipway"}
         assert server.files.keys() <= {"wandb-summary.json", "config.yaml"}, "no code, no packages, no metadata"
         assert not [path for path in server.others if "otel" in path], "no reports of the library about itself"
+
+
+def test_a_run_that_cannot_be_finished_leaves_no_files_of_the_library(tmp_path: Path) -> None:
+    class Broken:
+        def finish(self, **_: Any) -> None:
+            raise BrokenPipeError("its process is gone")
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    run = WandbRun(a_tracked_run(tmp_path), SETTINGS, _run=Broken(), _scratch=str(scratch))
+    with pytest.raises(TrackerAway, match="its process is gone"):
+        run.end("paused")
+    assert not scratch.exists()

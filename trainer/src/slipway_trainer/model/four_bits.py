@@ -91,6 +91,11 @@ def round_trip(model: Any, stage: Stage, dtype: torch.dtype | None = None) -> No
             layer.weight.data = functional.dequantize_4bit(packed, state).to(dtype or layer.weight.dtype)
 
 
+def weights_in(parameter: nn.Parameter) -> int:
+    """Returns how many weights a parameter holds: two in a byte, where they are held in 4 bits."""
+    return parameter.numel() * (2 if parameter.dtype == torch.uint8 else 1)
+
+
 def weights(model: nn.Module, stage: Stage) -> int:
     """Returns how many weights of a model as it is before a stage that will hold in 4 bits."""
     return sum(layer.weight.numel() for layer in _layers(model, stage).values())

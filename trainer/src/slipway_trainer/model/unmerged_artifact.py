@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,14 @@ def is_one(folder: Path) -> bool:
     return (folder / BASE_FILE).is_file()
 
 
-def write(plan: Plan, ws: Workspace, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def write(
+    plan: Plan, ws: Workspace, folder: Path, dtype: torch.dtype, require_space: Callable[[int], None]
+) -> dict[str, Any]:
     """Writes the adapter of the last stage, and its base where that lies nowhere else. The folder must not exist.
 
     Args:
         dtype: of a base that is written.
+        require_space: told the bytes of weights before any are written; raises where they have no room.
 
     Returns what base.json says.
     """
@@ -65,10 +69,13 @@ def write(plan: Plan, ws: Workspace, folder: Path, dtype: torch.dtype) -> dict[s
     )
     resized = fit_vocabulary(base, words) < base.get_input_embeddings().get_parameter("weight").shape[0]
     changed = resized or plan.model.add_tokens is not None or (adapter / token_rows.FILE).is_file()
+    lies_elsewhere = plan.model.from_ is not None and before is None and not changed
+    weights = 0 if lies_elsewhere else sum(weight.numel() * weight.itemsize for weight in base.parameters())
+    require_space((adapter / "adapter_model.safetensors").stat().st_size + weights)
     model_files.write_words(base, words, folder)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, folder / name)
-    if plan.model.from_ is not None and before is None and not changed:
+    if lies_elsewhere:
         where = lineage.base(plan, ws)
         if not uris.parse(where["uri"]).remote:
             # The digest of the artifact is the same on every machine; its manifest says where the base lay.

@@ -45,6 +45,7 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int, seconds: float = TRAC
     the executor does not say what the verdict is.
     """
     judged = _judged(os.environ)
+    choose.trim_keys()
     reporter = Reporter("publish")
     reporter.serve()
     outcome = _Outcome()

@@ -61,12 +61,19 @@ def choices(tracking: Tracking, run: TrackedRun) -> list[Choice]:
 
 def take_keys(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
     """Takes the secrets of trackers out of an environment: a process that trains has none of them."""
-    return {name: environment.pop(name) for name in KEYS if name in environment}
+    return {name: environment.pop(name).strip() for name in KEYS if name in environment}
+
+
+def trim_keys(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Takes the line end off secrets that came from a file: no request can carry one, and libraries quote what they
+    cannot send."""
+    environment.update(take_keys(environment))
 
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """Returns what a library said, without a key in it."""
     for name in (*KEYS, "HF_TOKEN"):
-        if secret := environment.get(name):
+        # Without the line end of a file: what quotes it shows that otherwise.
+        if secret := environment.get(name, "").strip():
             text = text.replace(secret, "***")
     return text

@@ -97,7 +97,9 @@ class Feed:
         self.record.update(self.name, attempt=last.attempt, step=last.step, furthest=max(told.furthest, last.step))
 
     def _give_up_for_now(self, why: str) -> None:
-        self._tracker = None
+        with contextlib.suppress(Exception):
+            # What a library holds for a run (files, threads, a process) would stay beside that of the next try.
+            self.end("paused")
         self._not_before = self.clock() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         self._warn(why)

@@ -79,9 +79,11 @@ class WandbRun:
             self._run.summary.update({**conclusion.metrics, **conclusion.facts})
 
     def end(self, outcome: Outcome) -> None:
-        with _in_our_words():
-            self._run.finish(exit_code=1 if outcome == "failed" else 0)
-        self._clean()
+        try:
+            with _in_our_words():
+                self._run.finish(exit_code=1 if outcome == "failed" else 0)
+        finally:
+            self._clean()
 
     def _clean(self) -> None:
         if self._scratch is not None:

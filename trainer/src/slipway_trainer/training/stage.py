@@ -134,7 +134,11 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         checkpoint_space.require(model, stage, checkpoints)
     resumed = resume.resume(engine, checkpoints)
     state = resumed or TrainState()
-    with _stop_flag(stop) as flag, _step_report(attempt, state, decided) as report:
+    with (
+        contextlib.closing(checkpoints),
+        _stop_flag(stop) as flag,
+        _step_report(attempt, state, decided) as report,
+    ):
         training = Training(
             stage=stage,
             engine=engine,

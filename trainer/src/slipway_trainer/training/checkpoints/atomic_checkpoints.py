@@ -48,8 +48,8 @@ class _Writing:
 
 
 class Checkpoints:
-    """Those of one stage, as one attempt of it writes and reads them. Every method but `complete` is collective; the
-    thread that writes is not."""
+    """Those of one stage, as one attempt of it writes and reads them. Every method but `complete` and `close` is
+    collective; the thread that writes is not."""
 
     def __init__(
         self, folder: StageFolder, *, keep: int, fence: Fence, ranks: Ranks, log: Callable[[str], None]
@@ -114,6 +114,11 @@ class Checkpoints:
         if self.ranks.first:
             self._prune(state.best_step)
         return state
+
+    def close(self) -> None:
+        """Waits for what this rank is still writing, which nobody finishes any more: another try in this process would
+        remove the folder from under it, and hold its copy beside its own."""
+        self._pool.shutdown()
 
     def newest(self) -> tuple[Path, TrainState] | None:
         """Returns the newest complete checkpoint, the same on all ranks, or None.
