@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.integration.trainer import cut_ranks
 from tests.integration.trainer.training import PRETRAIN, SCRATCH, make
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
-from slipway_trainer.model import stage_model
-from slipway_trainer.training import division, memory
+from slipway_trainer.model import model_files, stage_model
+from slipway_trainer.training import deepspeed_engine, division, memory
 from slipway_trainer.training.process_group import Ranks
 from slipway_trainer.training.stage_attempt import StageAttempt
 
@@ -102,3 +104,32 @@ def test_whether_weights_are_cut_is_told_before_they_are_there(
     monkeypatch.setattr(memory, "free_bytes", lambda *_: free)
     attempt = StageAttempt(run.plan, run.workspace, run.plan.stages[0], 1, Ranks(rank=0, world=2), None)
     assert division.zero_stage(attempt, "FP32") == zero
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+def test_a_stage_writes_its_weights_a_file_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: int
+) -> None:
+    settings = PRETRAIN | {"steps": 2, "memory": {"zeroStage": zero}}
+    one, parts = make(tmp_path / "one", settings), make(tmp_path / "parts", settings)
+    one.train()
+    asked: list[int] = []
+    gather = deepspeed_engine.gathered_state
+
+    def gathered(engine: Any, names: list[str]) -> dict[str, torch.Tensor]:
+        found = gather(engine, names)
+        asked.append(sum(weight.nbytes for weight in found.values()))
+        return found
+
+    monkeypatch.setattr(deepspeed_engine, "gathered_state", gathered)
+    monkeypatch.setattr(model_files, "SHARD_SIZE", 60_000)
+    parts.train()
+    files = sorted(parts.folder().model.glob("*.safetensors"))
+    assert len(files) == len(asked) > 1
+    assert max(asked) <= 60_000
+    found = {name: weight for file in files for name, weight in load_file(file).items()}
+    wanted = load_file(one.folder().model / "model.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in wanted.items())
+    loaded = stage_model.load_final(parts.plan, parts.workspace).state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in wanted.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slipway_trainer.batches import row_stream
 from slipway_trainer.model import adapter_targets, adapters, blueprint
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.model.pieces import Pieces
@@ -36,6 +37,7 @@ def of_stage(attempt: StageAttempt, chosen: Precision, decided: Resolved | None)
 
 def _wanted(attempt: StageAttempt, chosen: Precision, decided: Resolved | None) -> bool:
     asked = attempt.stage.memory
+    # What is Auto may be decided anew for another number of processes.
     if decided is not None and not (asked.zero_stage == "Auto" and auto_settings.decides_anew(attempt, decided)):
         return decided.zero_stage == 3
     if asked.zero_stage != "Auto" or asked.divides_weights or attempt.ranks.world == 1:
@@ -54,5 +56,5 @@ def zero_stage(attempt: StageAttempt, chosen: Precision) -> int:
         adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
     device = ranks.device.type
     machine = memory.machine_of(device, ranks.world, ranks.local_world)
-    # How many rows a step has decides nothing about weights.
-    return memory.choose(model_size.of_model(model, stage), stage, chosen, machine, sequences=1).zero_stage
+    size = model_size.of_model(model, stage)
+    return memory.choose(size, stage, chosen, machine, row_stream.sequences_of(stage)).zero_stage
