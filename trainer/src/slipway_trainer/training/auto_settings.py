@@ -9,7 +9,8 @@ from typing import Any
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
+from slipway_trainer.model import adapter_targets, adapters, compiled_blocks, document_probe, lineage, token_rows
+from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import memory, model_size, precision, process_group
 from slipway_trainer.training.memory import Machine, ModelSize
@@ -42,6 +43,7 @@ def decide(
     choice = memory.choose(size, stage, chosen, Machine(device, free, ranks.world), extent.sequences)
     # Every rank sees another amount of free memory.
     choice = process_group.of_first(choice, ranks)
+    compiled, why_compiled = _compiled(attempt, model, choice.zero_stage)
     decided = Resolved(
         precision=chosen,
         zero_stage=choice.zero_stage,
@@ -49,6 +51,7 @@ def decide(
         gradient_checkpointing=choice.gradient_checkpointing,
         attention=model.config._attn_implementation,
         packed=told_apart.packed,
+        compile=compiled,
         target_modules=(adapters.targets_of(model) or None) if stage.adapter else None,
         world_size=ranks.world,
         sequences=extent.sequences,
@@ -57,7 +60,7 @@ def decide(
         data_digest=shards.digest,
         versions=lineage.libraries(),
         reasons=choice.reasons
-        | {"precision": precision.reason(stage, device), "packing": told_apart.reason}
+        | {"precision": precision.reason(stage, device), "packing": told_apart.reason, "compile": why_compiled}
         | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {})
         | ({"adapter.rows": rows} if (rows := _rows(attempt, model)) else {}),
     )
@@ -66,6 +69,32 @@ def decide(
         decided.write(attempt.folder.resolved)
         _tell(attempt, decided, size)
     return decided
+
+
+def _compiled(attempt: StageAttempt, model: Any, zero_stage: int) -> tuple[bool, str]:
+    """Returns whether the blocks are compiled, and why; the same on all ranks. Raises BadConfig where the plan wants it
+    and this machine cannot."""
+    wanted, device = attempt.stage.compile, attempt.ranks.device
+    if wanted == "Disabled":
+        return False, "set in the plan"
+    if zero_stage == 3:
+        return False, "ZeRO-3 fetches weights within each block"
+    against = compiled_blocks.unfit(model)
+    if against is None and wanted == "Auto":
+        if device.type == "cpu":
+            against = "on a CPU it gains too little for the time that it takes"
+        else:
+            against = compiled_blocks.untried(model) or lacking(attempt)
+    if wanted == "Enabled" and against is None and (lacks := lacking(attempt)):
+        raise BadConfig(f"stages[{attempt.stage.name}].compile: Enabled, but {lacks}. Install it, or set Disabled")
+    return against is None, against or ("set in the plan" if wanted == "Enabled" else "a GPU with a compiler beside it")
+
+
+def lacking(attempt: StageAttempt) -> str | None:
+    """Returns what any rank lacks to compile, in words; the same on all of them."""
+    own = compiled_blocks.missing(attempt.ranks.device)
+    missing = next(filter(None, process_group.of_all(own, attempt.ranks)), None)
+    return None if missing is None else f"this machine has not {missing}"
 
 
 def _rows(attempt: StageAttempt, model: Any) -> str | None:
@@ -89,6 +118,7 @@ def _tell(attempt: StageAttempt, decided: Resolved, size: ModelSize) -> None:
     attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
     attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
+    attempt.log(f"blocks {'compiled' if decided.compile else 'not compiled'}: {why['compile']}")
     attempt.log(f"{'several documents' if decided.packed else 'one document'} a row: {why['packing']}")
     if "adapter.rows" in why:
         attempt.log(why["adapter.rows"])

@@ -28,6 +28,8 @@ class Resolved:
     packed: bool = True
     """Whether documents share rows; else each is computed in one of its own, and a step learns the same. Asked of the
     model by every attempt: a file of a version that did not ask does not have it."""
+    compile: bool = False
+    """Whether the blocks of the model are compiled: a file of a version that compiled none does not have it."""
     versions: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
