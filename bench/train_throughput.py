@@ -225,7 +225,7 @@ def bare(folder: Path) -> dict[str, float]:
         logits = model(
             input_ids=batch.input_ids.view(1, -1),
             position_ids=batch.position_ids.view(1, -1),
-            document_lengths=list(batch.lengths),
+            document_lengths=document_attention.Documents(batch.lengths),
             use_cache=False,
         ).logits[0]
         summed = functional.cross_entropy(logits[batch.predicting], batch.targets)

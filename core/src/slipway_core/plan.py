@@ -164,7 +164,7 @@ class ExecutorDefaults:
 
 
 _NEWER: Mapping[str, Mapping[str, object]] = {
-    "stages[]": {"learn": "AllAnswers", "tooLong": "Auto", "labelSmoothing": 0.0},
+    "stages[]": {"learn": "AllAnswers", "tooLong": "Auto", "labelSmoothing": 0.0, "compile": "Auto"},
     "stages[].adapter": {"rankStabilized": False, "virtualTokens": 20},
     "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},

@@ -200,12 +200,14 @@ def test_every_alert_is_evaluated_and_no_critical_one_fires(metrics: Prometheus,
 
 def expressions() -> list[str]:
     dashboard = json.loads((CHART / "files" / "dashboards" / "slipway.json").read_text())
-    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    # Of a training on a CPU nobody knows it.
+    return [expression for expression in asked if expression != "slipway_train_mfu_ratio"]
 
 
 @pytest.mark.parametrize("expression", expressions())
 def test_the_dashboard_finds_something(metrics: Prometheus, measured: Measured, expression: str) -> None:
-    if expression == "slipway_train_loss":
+    if expression.startswith("slipway_train_"):
         # Its pods have ended by now: a panel draws what they said while they ran.
-        expression = "max_over_time(slipway_train_loss[15m])"
+        expression = f"max_over_time({expression}[15m])"
     wait(lambda: metrics.query(expression), f"{expression} to find something", 30)

@@ -305,6 +305,18 @@ RUN_CASES = (
         ("stages.learn.optimizer={name: Muon}", "stages.learn.memory={zeroStage: 2}"),
     ),
     Case(
+        "Stage",
+        "memory.zeroStage 3 fetches weights within each block",
+        ("stages.learn.compile=Enabled", "stages.learn.memory={zeroStage: 3}"),
+        ("stages.learn.compile=Auto", "stages.learn.memory={zeroStage: 3}"),
+    ),
+    Case(
+        "Stage",
+        "blocks with virtual tokens in front of them are not compiled",
+        ("stages.learn.compile=Enabled", "stages.learn.adapter={method: PTuning}"),
+        ("stages.learn.compile=Enabled", "stages.learn.adapter={method: LoRA}"),
+    ),
+    Case(
         "Optimizer",
         "momentum is Muon's",
         ("stages.learn.optimizer={momentum: 0.9}",),

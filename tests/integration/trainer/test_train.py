@@ -158,6 +158,25 @@ def test_gradient_checkpointing_changes_nothing_that_is_learned(tmp_path: Path) 
     assert twice.losses() == pytest.approx(plain.losses(), abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_compiled_blocks_learn_what_others_do_under_the_same_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = make(tmp_path / "plain", PRETRAIN | {"steps": 4})
+    plain.train()
+    compiled = make(tmp_path / "compiled", PRETRAIN | {"steps": 4, "compile": "Enabled"})
+    capsys.readouterr()
+    compiled.train()
+    assert "blocks compiled: set in the plan" in capsys.readouterr().out
+    assert json.loads(compiled.folder().resolved.read_text())["compile"] is True
+    assert compiled.losses() == pytest.approx(plain.losses(), abs=1e-5)
+    kept, learned = weights(plain), weights(compiled)
+    assert learned.keys() == kept.keys()
+    for name, weight in learned.items():
+        torch.testing.assert_close(weight, kept[name], atol=1e-4, rtol=1e-4)
+
+
 def test_fp16_is_refused_on_a_cpu(tmp_path: Path) -> None:
     run = make(tmp_path, PRETRAIN | {"precision": "FP16"})
     with pytest.raises(BadConfig, match=r"stages\[pretrain\].precision: FP16 needs a GPU"):

@@ -28,7 +28,7 @@ def exported() -> set[str]:
     metrics, serving = Metrics(), CollectorRegistry()
     metrics.include(Gauges(World(), WorkQueue(lambda: 0.0), NoWatches(), lambda: True))
     ServerMetrics(serving)
-    found = {f"{progress.PREFIX}{name}" for name in progress._GAUGES}
+    found = {f"{progress.PREFIX}{name}" for name in (*progress._GAUGES, progress._SHARES)}
     for metric in (*metrics.registry.collect(), *serving.collect()):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(metric.type, ("",))
         found |= {metric.name + suffix for suffix in suffixes}

@@ -70,6 +70,7 @@ NEWER = {
         ("learn", "LastAnswer"),
         ("tooLong", "Drop"),
         ("labelSmoothing", 0.1),
+        ("compile", "Disabled"),
         ("neftuneNoiseAlpha", 5.0),
     ],
     "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],

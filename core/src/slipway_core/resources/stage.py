@@ -273,6 +273,21 @@ class Stage(Api):
             "memory",
             lambda self: f"offload: {self.memory.offload} with {self.optimizer.name}",
         ),
+        Rule(
+            "!has(self.compile) || self.compile != 'Enabled' || !has(self.memory) || !has(self.memory.zeroStage) || "
+            "self.memory.zeroStage != 3",
+            "memory.zeroStage 3 fetches weights within each block, which cannot be compiled: set compile to Auto or "
+            "Disabled, or zeroStage to Auto, 0, 1 or 2",
+            lambda self: self.compile != "Enabled" or self.memory.zero_stage != 3,
+            "compile",
+        ),
+        Rule(
+            "!has(self.compile) || self.compile != 'Enabled' || !has(self.adapter) || !has(self.adapter.method) || "
+            "!(self.adapter.method in ['Prefix', 'PromptTuning', 'PTuning'])",
+            "blocks with virtual tokens in front of them are not compiled: set compile to Auto or Disabled",
+            lambda self: self.compile != "Enabled" or self.virtual_tokens == 0,
+            "compile",
+        ),
     )
 
     name: Name
@@ -315,6 +330,9 @@ class Stage(Api):
     precision: Literal["Auto", "BF16", "FP16", "FP32"] = "Auto"
     """Auto: BF16 on a GPU that has it, FP16 on an older one, FP32 on a CPU."""
     memory: Memory = Memory()
+    compile: Literal["Auto", "Enabled", "Disabled"] = "Auto"
+    """Compile the blocks of the model with torch.compile, which needs a C compiler beside torch. Auto: on a GPU, of the
+    families with which it was tried, where that compiler is there."""
     adapter: Adapter | None = None
 
     @property

@@ -72,7 +72,7 @@ def test_no_attention_for_packed_rows_builds_a_mask(name: str, monkeypatch: pyte
     for told in given:
         assert told["mask"] is None
         if name == CALLS:
-            assert told["document_lengths"] == [5, 3, 8]
+            assert told["document_lengths"].lengths == [5, 3, 8]
         else:
             assert told["cu_seq_lens_q"].tolist() == told["cu_seq_lens_k"].tolist() == [0, 5, 8, 16]
             assert told["cu_seq_lens_q"].dtype == torch.int32
@@ -106,7 +106,8 @@ def test_torchs_kernel_is_asked_for_what_the_calls_compute(monkeypatch: pytest.M
     query, key, value = torch.randn(1, 4, 16, 8), torch.randn(1, 2, 16, 8), torch.randn(1, 2, 16, 8)
     lengths = [5, 3, 8]
     module = torch.nn.Identity()
-    expected, _ = document_attention._by_calls(module, query, key, value, None, scaling=0.3, document_lengths=lengths)
+    documents = document_attention.Documents(lengths)
+    expected, _ = document_attention._by_calls(module, query, key, value, None, scaling=0.3, document_lengths=documents)
     bounds = document_attention.bounds(lengths, torch.device("cpu"))
     found, _ = document_attention._by_kernel(module, query, key, value, None, scaling=0.3, **bounds)
     torch.testing.assert_close(found, expected)

@@ -26,7 +26,9 @@ FITS = {"zeroStage": "fits in pieces", "batch.microSequences": "4 rows"}
 
 
 def test_only_what_fits_is_another_one() -> None:
-    four = TWO.for_processes(4, attempt=3, zero_stage=3, micro_batch=4, gradient_checkpointing=False, reasons=FITS)
+    four = TWO.for_processes(
+        4, attempt=3, zero_stage=3, micro_batch=4, gradient_checkpointing=False, compile=False, reasons=FITS
+    )
     assert (four.world_size, four.attempt, four.zero_stage, four.micro_batch) == (4, 3, 3, 4)
     assert not four.gradient_checkpointing
     assert four.reasons == FITS | {"precision": "set in the plan"}
@@ -35,8 +37,12 @@ def test_only_what_fits_is_another_one() -> None:
 
 
 def test_who_decided_what_for_which_number_of_processes_stays_to_be_seen(tmp_path: Path) -> None:
-    four = TWO.for_processes(4, attempt=3, zero_stage=3, micro_batch=4, gradient_checkpointing=False, reasons=FITS)
-    again = four.for_processes(2, attempt=5, zero_stage=1, micro_batch=8, gradient_checkpointing=False, reasons=FITS)
+    four = TWO.for_processes(
+        4, attempt=3, zero_stage=3, micro_batch=4, gradient_checkpointing=False, compile=False, reasons=FITS
+    )
+    again = four.for_processes(
+        2, attempt=5, zero_stage=1, micro_batch=8, gradient_checkpointing=False, compile=False, reasons=FITS
+    )
     again.write(tmp_path / "resolved.json")
     assert resolved.read(tmp_path / "resolved.json") == again
     seen = [

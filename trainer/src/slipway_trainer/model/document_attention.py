@@ -44,6 +44,12 @@ def register() -> None:
     ALL_ATTENTION_FUNCTIONS.register(VARLEN, _by_kernel)
 
 
+def register_uncompiled() -> None:
+    """Makes them known as what no compiler looks into, nor into what they are told: the documents of a row."""
+    ALL_ATTENTION_FUNCTIONS.register(CALLS, torch.compiler.disable(_by_calls))
+    ALL_ATTENTION_FUNCTIONS.register(VARLEN, torch.compiler.disable(_by_kernel))
+
+
 def is_exact_for(model_class: type[PreTrainedModel], config: PretrainedConfig, max_length: int) -> bool:
     """Whether plain causal attention inside each document is all that this model does.
 
@@ -81,10 +87,18 @@ def has_kernel_for(config: PretrainedConfig, dtype: torch.dtype, capability: tup
     return dtype in (torch.bfloat16, torch.float16) and size % 8 == 0 and size <= 256 and capability >= (8, 0)
 
 
+class Documents:
+    """The lengths of the documents of a flat row. What compiles a model looks into a list, and would compile it once
+    more for every number of documents."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = list(lengths)
+
+
 def told(lengths: Sequence[int], attention: str, device: torch.device) -> dict[str, Any]:
     """Returns what the attention of each layer is told of the documents of a flat row."""
     if attention == CALLS:
-        return {"document_lengths": list(lengths)}
+        return {"document_lengths": Documents(lengths)}
     return bounds(lengths, device)
 
 
@@ -107,7 +121,7 @@ def _by_calls(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    document_lengths: list[int] | None = None,
+    document_lengths: Documents | None = None,
     **_kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Takes query [1, heads, tokens, size], key and value [1, groups, tokens, size]; returns [1, tokens, heads, size].
@@ -116,13 +130,13 @@ def _by_calls(
     """
     if document_lengths is None or query.shape[0] != 1:
         raise ValueError("attention by documents needs one flat row and document_lengths")
-    grouped = query.shape[1] != key.shape[1]
+    grouped, lengths = query.shape[1] != key.shape[1], document_lengths.lengths
     parts = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped)
         for q, k, v in zip(
-            query.split(document_lengths, 2),
-            key.split(document_lengths, 2),
-            value.split(document_lengths, 2),
+            query.split(lengths, 2),
+            key.split(lengths, 2),
+            value.split(lengths, 2),
             strict=True,
         )
     ]

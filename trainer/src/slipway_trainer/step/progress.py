@@ -42,13 +42,13 @@ _GAUGES = {
     "validation_accuracy": "The same of pairs that are not learned.",
     "learning_rate": "Learning rate of the last step.",
     "tokens_per_second": "Tokens trained a second, over the last steps.",
-    "mfu": "Model FLOPs utilisation over the last steps: 1 is all that the devices are stated to do.",
+    "mfu_ratio": "Model FLOPs utilisation over the last steps: 1 is all that the devices are stated to do.",
     "peak_memory_bytes": "The most memory that the first process has held.",
     "eta_seconds": "Seconds to the end of the stage, as it goes now.",
 }
-_NAMES = {"mfu": "mfu_ratio"}
-"""Figures that Prometheus calls otherwise: it has units at the end of names."""
-_SHARES = "What the time of the last steps was spent on, as shares of 1."
+"""By their names, which end with a unit as Prometheus has it."""
+_SHARES = "time_ratio"
+_SHARES_TEXT = "What the time of the last steps was spent on, as shares of 1."
 
 
 class Reporter:
@@ -148,10 +148,10 @@ class Reporter:
         registry = CollectorRegistry()
         values = self.progress.model_dump()
         for name, text in _GAUGES.items():
-            if values[name] is not None:
-                Gauge(PREFIX + _NAMES.get(name, name), text, registry=registry).set(values[name])
+            if (value := values[name.removesuffix("_ratio")]) is not None:
+                Gauge(PREFIX + name, text, registry=registry).set(value)
         if self.progress.time_shares:
-            shares = Gauge(PREFIX + "time_ratio", _SHARES, ["part"], registry=registry)
+            shares = Gauge(PREFIX + _SHARES, _SHARES_TEXT, ["part"], registry=registry)
             for part, share in self.progress.time_shares.items():
                 shares.labels(part).set(share)
         return generate_latest(registry)

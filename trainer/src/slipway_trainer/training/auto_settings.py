@@ -10,7 +10,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import adapter_targets, adapters, document_probe, lineage, token_rows
+from slipway_trainer.model import adapter_targets, adapters, compiled_blocks, document_probe, lineage, token_rows
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import memory, memory_limits, model_size, precision, process_group
@@ -41,6 +41,7 @@ def decide(
     extent = row_stream.extent(stage, stream)
     size = model_size.of_model(model, stage)
     choice = _choice(attempt, stage, size, chosen, extent.sequences)
+    compiled, why_compiled = _compiled(attempt, model, choice.zero_stage)
     decided = Resolved(
         precision=chosen,
         zero_stage=choice.zero_stage,
@@ -48,6 +49,7 @@ def decide(
         gradient_checkpointing=choice.gradient_checkpointing,
         attention=model.config._attn_implementation,
         packed=told_apart.packed,
+        compile=compiled,
         target_modules=(adapters.targets_of(model) or None) if stage.adapter else None,
         world_size=ranks.world,
         attempt=attempt.number,
@@ -57,7 +59,11 @@ def decide(
         data_digest=shards.digest,
         versions=lineage.libraries(),
         reasons=choice.reasons
-        | {"precision": precision.reason(stage, ranks.device.type), "packing": told_apart.reason}
+        | {
+            "precision": precision.reason(stage, ranks.device.type),
+            "packing": told_apart.reason,
+            "compile": why_compiled,
+        }
         | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {})
         | ({"adapter.rows": rows} if (rows := _rows(attempt, model)) else {}),
     )
@@ -85,13 +91,15 @@ def decide_anew(attempt: StageAttempt, model: Any, decided: Resolved) -> Resolve
         stage = stage.model_copy(update={"memory": kept})
     size = model_size.of_model(model, stage)
     choice = _choice(attempt, stage, size, decided.precision, decided.sequences)
+    compiled, why_compiled = _compiled(attempt, model, choice.zero_stage)
     anew = decided.for_processes(
         ranks.world,
         attempt=attempt.number,
         zero_stage=choice.zero_stage,
         micro_batch=choice.micro_batch,
         gradient_checkpointing=choice.gradient_checkpointing,
-        reasons=choice.reasons | ({} if reason is None else {"zeroStage": reason}),
+        compile=compiled,
+        reasons=choice.reasons | {"compile": why_compiled} | ({} if reason is None else {"zeroStage": reason}),
     )
     if ranks.first:
         attempt.fence.check()
@@ -131,6 +139,32 @@ def _choice(attempt: StageAttempt, stage: Stage, size: ModelSize, chosen: Precis
     return choice
 
 
+def _compiled(attempt: StageAttempt, model: Any, zero_stage: int) -> tuple[bool, str]:
+    """Returns whether the blocks are compiled, and why; the same on all ranks. Raises BadConfig where the plan wants it
+    and this machine cannot."""
+    wanted, device = attempt.stage.compile, attempt.ranks.device
+    if wanted == "Disabled":
+        return False, "set in the plan"
+    if zero_stage == 3:
+        return False, "ZeRO-3 fetches weights within each block"
+    against = compiled_blocks.unfit(model)
+    if against is None and wanted == "Auto":
+        if device.type == "cpu":
+            against = "on a CPU it gains too little for the time that it takes"
+        else:
+            against = compiled_blocks.untried(model) or lacking(attempt)
+    if wanted == "Enabled" and against is None and (lacks := lacking(attempt)):
+        raise BadConfig(f"stages[{attempt.stage.name}].compile: Enabled, but {lacks}. Install it, or set Disabled")
+    return against is None, against or ("set in the plan" if wanted == "Enabled" else "a GPU with a compiler beside it")
+
+
+def lacking(attempt: StageAttempt) -> str | None:
+    """Returns what any rank lacks to compile, in words; the same on all of them."""
+    own = compiled_blocks.missing(attempt.ranks.device)
+    missing = next(filter(None, process_group.of_all(own, attempt.ranks)), None)
+    return None if missing is None else f"this machine has not {missing}"
+
+
 def _rows(attempt: StageAttempt, model: Any) -> str | None:
     """Returns which tokens an adapter trains rows of, in words."""
     rows = token_rows.of_model(model)
@@ -163,3 +197,4 @@ def _tell_what_fits(attempt: StageAttempt, decided: Resolved) -> None:
     attempt.log(f"ZeRO stage {decided.zero_stage} over {decided.world_size} process(es): {why['zeroStage']}")
     attempt.log(f"{decided.micro_batch} rows at once: {why['batch.microSequences']}")
     attempt.log(f"gradient checkpointing {checkpointing}: {why['gradientCheckpointing']}")
+    attempt.log(f"blocks {'compiled' if decided.compile else 'not compiled'}: {why['compile']}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from slipway_trainer.model import compiled_blocks
 from slipway_trainer.step.errors import Diverged, LostPeers, NoSpace, OutOfMemory, StepFailure, first_line
 from slipway_trainer.training.process_group import Ranks
 
@@ -22,6 +23,8 @@ def in_our_words(error: Exception, folder: Path, ranks: Ranks) -> StepFailure | 
         return Diverged(
             "fp16 gradients overflow at the smallest loss scale. Lower optimizer.learningRate, or use precision: BF16"
         )
+    if found := compiled_blocks.failure(error):
+        return found
     if ranks.world > 1 and is_lost_peer(error):
         return LostPeers(f"rank {ranks.rank} lost the others: {said}")
     return None

@@ -11,7 +11,7 @@ from typing import Any
 from slipway_host.files import write_atomically
 from slipway_trainer.training.precision import Precision
 
-_OF_PROCESSES = ("attempt", "world_size", "zero_stage", "micro_batch", "gradient_checkpointing")
+_OF_PROCESSES = ("attempt", "world_size", "zero_stage", "micro_batch", "gradient_checkpointing", "compile")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Resolved:
     packed: bool = True
     """Whether documents share rows; else each is computed in one of its own, and a step learns the same. Asked of the
     model by every attempt: a file of a version that did not ask does not have it."""
+    compile: bool = False
+    """Whether the blocks of the model are compiled: a file of a version that compiled none does not have it."""
     versions: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     """Why, by the field of the plan."""
@@ -56,6 +58,7 @@ class Resolved:
         zero_stage: int,
         micro_batch: int,
         gradient_checkpointing: bool,
+        compile: bool,
         reasons: dict[str, str],
     ) -> Resolved:
         """Returns the same for another number of processes; what was decided before goes into the history."""
@@ -68,6 +71,7 @@ class Resolved:
             zero_stage=zero_stage,
             micro_batch=micro_batch,
             gradient_checkpointing=gradient_checkpointing,
+            compile=compile,
             reasons=self.reasons | reasons,
             history=[*self.history, before],
         )

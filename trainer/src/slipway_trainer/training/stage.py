@@ -18,7 +18,7 @@ from slipway_host.limits import peak_memory, usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import document_probe, embedding_noise, preference_loss, stage_model
+from slipway_trainer.model import compiled_blocks, document_probe, embedding_noise, preference_loss, stage_model
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.model.preference_loss import PreferenceLoss
 from slipway_trainer.step.errors import BadData, StepFailure
@@ -117,6 +117,9 @@ def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:
         # Another device or library than those of the first attempt; what a step learns stays the same.
         attempt.log(f"one document a row from here on: {told_apart.reason}")
         decided = replace(decided, packed=False)
+    if decided.compile and (lacks := auto_settings.lacking(attempt)):
+        attempt.log(f"blocks are not compiled from here on: {lacks}")
+        decided = replace(decided, compile=False)
 
     compares = stage.preference is not None and preference_loss.compares(stage.preference)
     weights = reference.weights_digest(model) if compares and (ranks.first or cut is not None) else ""
@@ -213,6 +216,9 @@ def _engine(attempt: StageAttempt, model: Any, decided: Resolved) -> Any:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     stage, ranks = attempt.stage, attempt.ranks
     module = _loss(stage, model, decided)
+    if decided.compile:
+        # Not before, since the loss runs the model to find out about it.
+        compiled_blocks.compile_each(model)
     if stage.neftune_noise_alpha is not None:
         embedding_noise.attach(module, stage.neftune_noise_alpha)
     config = engines.configuration(
