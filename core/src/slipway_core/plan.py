@@ -29,6 +29,11 @@ from slipway_core.resources.training_run import Checkpoints, Export, Retention, 
 
 DEFAULT_BATCH_TOKENS = 16384
 DEFAULT_VALIDATION_FRACTION = 0.05
+DEFAULT_CONFIDENCE = 0.95
+Version = Literal[1, 2, 3]
+NEWEST: Version = 3
+OLDER: tuple[Version, ...] = (2, 1)
+"""Versions that earlier releases made, newest first."""
 ATTEMPTS_APART = 100_000
 """By how much the attempts of a run that goes on in an earlier one's folder are ahead: the fences there are known in
 that folder alone, and no run has as many attempts of a step. One a minute takes ten weeks."""
@@ -49,9 +54,10 @@ class Plan(Api):
     """What runs. `digest` covers what decides the model: not suspend, retention, serving, tracking, nor executor
     defaults, and from version 2 on not where it runs (`compute.PLACEMENT`)."""
 
-    version: Literal[1, 2] = 2
+    version: Version = NEWEST
     """What the digest covers. A record of version 1 keeps its digest, and its run nodes and processesPerNode: the image
-    that it was planned with reads them there."""
+    that it was planned with reads them there. Until version 3 a gate that names no confidence takes figures as they
+    are: what such a run is judged by does not change under it."""
     run: RunIdentity
     digest: Digest
     model: Model
@@ -191,11 +197,11 @@ def resolve(
     defaults: ExecutorDefaults | None = None,
     *,
     uid: str | None = None,
-    version: Literal[1, 2] = 2,
+    version: Version = NEWEST,
 ) -> Plan:
     """Returns the plan of a run. The same run gives the same plan, byte for byte.
 
-    Of version 1 it is the one that an earlier release made, for what that has planned.
+    Of a version before the newest it is the one that an earlier release made, for what that has planned.
 
     Fields that need a device (precision, ZeRO stage, target modules) stay `Auto`; a stage's first attempt decides
     them on the device and writes them down.
@@ -214,7 +220,7 @@ def resolve(
         "compute": spec.compute if version > 1 else _as_in_1(spec.compute),
         "checkpoints": spec.checkpoints if version > 1 else _by_steps(spec.checkpoints),
         "retries": spec.retries,
-        "evaluation": spec.evaluation,
+        "evaluation": spec.evaluation if version < 3 else _sure(spec.evaluation),
         "export": spec.export,
     }
     return Plan(
@@ -306,6 +312,12 @@ def _as_in_1(compute: Compute) -> Compute:
 def _by_steps(checkpoints: Checkpoints) -> Checkpoints:
     """The image that a plan of version 1 pins knows no other."""
     return checkpoints.model_copy(update={"interval": None, "every_steps": checkpoints.every_steps or _STEPS_ONCE})
+
+
+def _sure(evaluation: Evaluation) -> Evaluation:
+    """Returns an evaluation whose gates all say how sure a verdict must be."""
+    gates = [one.model_copy(update={"confidence": one.confidence or DEFAULT_CONFIDENCE}) for one in evaluation.gates]
+    return evaluation.model_copy(update={"gates": gates})
 
 
 def _of(plan: Plan) -> dict[str, Any]:

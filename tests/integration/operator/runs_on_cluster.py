@@ -27,7 +27,7 @@ SPEC: Manifest = {
     "stages": [{"name": "learn", "data": {"train": [{"uri": "package://tang"}]}}],
     "evaluation": {
         "data": [{"uri": "package://tang-held-out"}],
-        "gates": [{"metric": "perplexity", "max": 20, "minTokens": 100}],
+        "gates": [{"metric": "perplexity", "max": 20, "minTokens": 100, "confidence": 0.5}],
     },
 }
 """One stage `learn` and a gate that the pods of kwok/stages.yaml pass."""

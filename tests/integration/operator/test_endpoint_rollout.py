@@ -17,8 +17,8 @@ QUICK = {"probation": "1s", "drain": "1s"}
 AGAINST_LIVE = {
     "data": [{"uri": "package://tang-held-out"}],
     "gates": [
-        {"metric": "perplexity", "max": 20, "minTokens": 100},
-        {"metric": "perplexity", "maxRegression": 0.5, "minTokens": 100},
+        {"metric": "perplexity", "max": 20, "minTokens": 100, "confidence": 0.5},
+        {"metric": "perplexity", "maxRegression": 0.5, "minTokens": 100, "confidence": 0.5},
     ],
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
@@ -38,5 +38,5 @@ def a_run(
     return TrainingRun.model_validate(document, by_alias=True, by_name=False)
 
 
-def a_plan(run: TrainingRun, version: Literal[1, 2] = 2) -> Plan:
+def a_plan(run: TrainingRun, version: plans.Version = plans.NEWEST) -> Plan:
     return plans.resolve(run, plans.ExecutorDefaults(folder="/data"), version=version)

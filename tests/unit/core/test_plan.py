@@ -62,8 +62,9 @@ CHAT = a_run(
 DIGESTS = {
     1: "sha256:94017ba99c0ed097b1730a79bca40849bf2a93510af47b9741e542ce5feaef35",
     2: "sha256:40f3d928dfdcbc96c3c7a7dc89221b435df56ee9378fd91f2895c766748714bd",
+    3: "sha256:d987a87af982c4b74a5c1ad3668fec20442100695839af1d13ddda63c8dd5072",
 }
-"""Of that run: as the release wrote it that knew version 1 alone, and of version 2."""
+"""Of that run: as the release wrote it that knew version 1 alone, and of the versions since."""
 NEWER = {
     "model": [("addTokens", ["<tool>"])],
     "stages": [
@@ -155,6 +156,18 @@ def test_E_a_run_of_a_release_without_an_interval_goes_on_with_its_steps():
     timed = a_plan(a_run(checkpoints={"interval": "5m"}))
     assert timed.digest != fresh.digest
     assert timed.checkpoints.every_seconds == 300
+
+
+def test_E_a_gate_of_a_run_that_was_planned_before_takes_its_figure_as_it_is():
+    """Version 3 fills in how sure a verdict must be; a record of before has gates that say nothing of it."""
+    (fresh,), (older,) = (a_plan(a_run(), version).evaluation.gates for version in (3, 2))
+    assert (fresh.confidence, older.confidence) == (0.95, None)
+    read = plans.load(a_plan(a_run(), 2).to_json())
+    assert (read.version, read.evaluation.gates[0].confidence) == (2, None)
+    said = a_run(gates=[{"metric": "perplexity", "max": 20, "confidence": 0.8}])
+    assert a_plan(said).evaluation.gates[0].confidence == 0.8
+    ungated = a_run(gates=[], serving=False)
+    assert a_plan(ungated, 2).digest == a_plan(ungated).digest
 
 
 def test_E_the_order_in_which_a_set_is_written_is_no_part_of_a_plan():

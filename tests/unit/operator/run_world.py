@@ -73,7 +73,7 @@ class RunWorld:
             "stages": [{"name": "learn", "data": {"train": [{"uri": "package://tang"}]}}],
             "evaluation": {
                 "data": [{"uri": "package://tang-held-out"}],
-                "gates": [{"metric": "perplexity", "max": 20, "minTokens": 100}],
+                "gates": [{"metric": "perplexity", "max": 20, "minTokens": 100, "confidence": 0.5}],
             },
             "serving": {"endpoint": "chat"},
             **self.spec,

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from slipway.diagnosis.blockers import blockers, is_warning, sentence, title
 from slipway_core.lifecycle.draft import WARNED
+from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import find, parse_timestamp
 from slipway_core.resources.events import Event
@@ -250,7 +251,7 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
     """Returns one row a gate."""
     table = Table("gate", "measured", "asked", "verdict", box=None, pad_edge=False, header_style="dim")
     for metric in metrics:
-        value = "–" if metric.value is None else f"{metric.value:.4g}"
+        value = "–" if metric.value is None else shown(metric, digits=4)
         verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
         if metric.reason:
             verdict.append(f" ({metric.reason})", style="dim")

@@ -44,6 +44,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             scored_tokens=evaluation.scored_tokens,
             missing=attempt.result.missing,
             baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
+            estimates=evaluation.estimates,
         ),
     )
     draft.evaluation = EvaluationStatus(

@@ -1,20 +1,28 @@
 """The quality gate: what was measured, held against what was asked for.
 
-A metric that is missing, not finite, or rests on too few tokens is inconclusive. It never passes.
+A metric that is missing, not finite, or rests on too little is inconclusive. It never passes. Nor does one whose bounds
+have what is asked for between them: with more data it might come out either way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any
 
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, TEXT_METRICS
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, TEXT_METRICS
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"
 """Key of `missing` that says why the live version has no metrics."""
+FEWEST_CLUSTERS = 8
+"""Documents or prompts that bounds need: what is told from fewer depends on what each happens to be."""
+POINT = 0.5
+"""The confidence with which a figure is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,12 @@ class Measured:
     """Why a metric is not there."""
     baseline: Mapping[str, float] | None = None
     """The live version's metrics on the same data; None when no version is live."""
+    estimates: Sequence[Estimate | None] = ()
+    """One a gate, in their order; fewer where an evaluation of an earlier release told none."""
+
+    def by_gate(self, gates: Iterable[Gate]) -> Iterable[tuple[Gate, Estimate | None]]:
+        """Returns each gate with its estimate."""
+        return zip(gates, chain(self.estimates, repeat(None)), strict=False)
 
 
 @dataclass(frozen=True)
@@ -44,9 +58,10 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     """Returns the verdict on a model.
 
     One failed gate fails the whole; otherwise one inconclusive gate makes it inconclusive; otherwise it passes when
-    at least one gate passed. Without any gate to apply it is NotApplicable, which promotes nothing.
+    at least one gate passed. Without any gate to apply it is NotApplicable, which promotes nothing. All gates must
+    pass, so each keeps its own confidence however many there are (an intersection-union test: Berger 1982).
     """
-    results = tuple(_judge_one(gate, measured) for gate in gates)
+    results = tuple(_judge_one(gate, measured, estimate) for gate, estimate in measured.by_gate(gates))
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
         if verdict in verdicts:
@@ -54,13 +69,14 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     return Judgement(Verdict.NOT_APPLICABLE, results)
 
 
-def _judge_one(gate: Gate, measured: Measured) -> MetricStatus:
+def _judge_one(gate: Gate, measured: Measured, estimate: Estimate | None) -> MetricStatus:
     value = measured.metrics.get(gate.metric)
     finite = value if value is not None and math.isfinite(value) else None
 
-    def result(verdict: Verdict, reason: str | None = None) -> MetricStatus:
+    def result(verdict: Verdict, reason: str | None = None, **bounds: Any) -> MetricStatus:
         told = None if reason is None else fit(reason)
-        return MetricStatus(name=gate.metric, value=finite, threshold=threshold(gate), verdict=verdict, reason=told)
+        wanted = threshold(gate)
+        return MetricStatus(name=gate.metric, value=finite, threshold=wanted, verdict=verdict, reason=told, **bounds)
 
     if gate.max_regression is not None and measured.baseline is None:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
@@ -73,17 +89,75 @@ def _judge_one(gate: Gate, measured: Measured) -> MetricStatus:
             Verdict.INCONCLUSIVE,
             f"rests on {measured.scored_tokens} tokens, minTokens asks for {gate.min_tokens}",
         )
-    if gate.max is not None:
-        return result(Verdict.PASS if finite <= gate.max else Verdict.FAIL)
+    live, beside = None, None
+    if gate.max_regression is not None:
+        live = (measured.baseline or {}).get(gate.metric)
+        if live is None or not math.isfinite(live):
+            reason = (measured.missing or {}).get(BASELINE, "the live version's value was not measured")
+            return result(Verdict.INCONCLUSIVE, reason)
+        beside = f"the live version has {_show(live)}"
+    if gate.confidence is None or gate.confidence == POINT or gate.metric in POINT_METRICS:
+        worse = None if live is None else _worse(gate, finite, live)
+        return result(_of_point(gate, finite if worse is None else worse), beside, difference=worse)
+    if estimate is None or estimate.lower is None or estimate.upper is None:
+        return result(Verdict.INCONCLUSIVE, "the evaluation told no bounds of it; an image of another release made it")
+    verdict, why = _of_bounds(gate, estimate)
+    return result(
+        verdict,
+        "; ".join(part for part in (beside, why) if part) or None,
+        difference=None if live is None else estimate.value,
+        lower=estimate.lower,
+        upper=estimate.upper,
+        confidence=gate.confidence,
+        clusters=estimate.clusters,
+    )
+
+
+def _of_point(gate: Gate, value: float) -> Verdict:
+    """Returns the verdict on a figure as it is: a value, or how much worse it is."""
     if gate.min is not None:
-        return result(Verdict.PASS if finite >= gate.min else Verdict.FAIL)
-    live = (measured.baseline or {}).get(gate.metric)
-    if live is None or not math.isfinite(live):
-        reason = (measured.missing or {}).get(BASELINE, "the live version's value was not measured")
-        return result(Verdict.INCONCLUSIVE, reason)
-    loss = live - finite if gate.metric in HIGHER_IS_BETTER else finite - live
-    allowed = gate.max_regression if gate.max_regression is not None else 0.0
-    return result(Verdict.PASS if loss <= allowed else Verdict.FAIL, f"the live version has {_show(live)}")
+        return Verdict.PASS if value >= gate.min else Verdict.FAIL
+    return Verdict.PASS if value <= _most(gate) else Verdict.FAIL
+
+
+def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
+    """Returns the verdict on a figure whose bounds are known, and what there is to say of it."""
+    assert estimate.lower is not None
+    assert estimate.upper is not None
+    unit = "documents" if gate.metric in TEXT_METRICS else "prompts"
+    if estimate.clusters < FEWEST_CLUSTERS:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"rests on {estimate.clusters} {unit}; {FEWEST_CLUSTERS} are the fewest that bounds can be told from",
+        )
+    wanted = gate.min if gate.min is not None else _most(gate)
+    below, above = estimate.upper <= wanted, estimate.lower > wanted
+    if gate.min is not None:
+        below, above = estimate.upper < wanted, estimate.lower >= wanted
+    if below or above:
+        return (Verdict.PASS if above == (gate.min is not None) else Verdict.FAIL), None
+    return Verdict.INCONCLUSIVE, _more(estimate, wanted, unit)
+
+
+def _more(estimate: Estimate, wanted: float, unit: str) -> str:
+    """Returns about how many more documents would decide: bounds narrow with the root of their number."""
+    assert estimate.lower is not None
+    assert estimate.upper is not None
+    distance = abs(wanted - estimate.value)
+    half = estimate.upper - estimate.value if wanted > estimate.value else estimate.value - estimate.lower
+    if distance <= half / 100:
+        return f"it is so near to what is asked that no number of {unit} would soon decide"
+    more = math.ceil(estimate.clusters * ((half / distance) ** 2 - 1))
+    return f"about {max(1, more):,} more {unit} would decide, beside the {estimate.clusters:,} there are"
+
+
+def _worse(gate: Gate, value: float, live: float) -> float:
+    return live - value if gate.metric in HIGHER_IS_BETTER else value - live
+
+
+def _most(gate: Gate) -> float:
+    """Returns what a gate with `max` or `maxRegression` lets through at the most."""
+    return gate.max if gate.max is not None else gate.max_regression or 0.0
 
 
 def threshold(gate: Gate) -> str:
@@ -105,8 +179,23 @@ def _sentence(metric: MetricStatus) -> str:
     if metric.value is None:
         return f"{metric.name} has no value, wanted {metric.threshold}{why}"
     if metric.verdict is Verdict.FAIL:
-        return f"{metric.name} is {_show(metric.value)}, wanted {metric.threshold} (failed){why}"
-    return f"{metric.name} {_show(metric.value)}, wanted {metric.threshold}{why}"
+        return f"{metric.name} is {shown(metric)}, wanted {metric.threshold} (failed){why}"
+    return f"{metric.name} {shown(metric)}, wanted {metric.threshold}{why}"
+
+
+def shown(metric: MetricStatus, digits: int = 6) -> str:
+    """Returns a figure as a person reads it: with its bounds, or with how much worse than live it is and theirs."""
+
+    def show(value: float) -> str:
+        return f"{value:.{digits}g}"
+
+    assert metric.value is not None
+    bounds = "" if metric.lower is None or metric.upper is None else f"{show(metric.lower)} to {show(metric.upper)}"
+    if metric.difference is None:
+        return f"{show(metric.value)} ({bounds})" if bounds else show(metric.value)
+    if bounds:
+        return f"{show(metric.value)}, worse by {show(metric.difference)} ({bounds})"
+    return f"{show(metric.value)}, worse by {show(metric.difference)}"
 
 
 def _show(value: float) -> str:

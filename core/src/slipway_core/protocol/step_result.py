@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.api import Api, Digest
 from slipway_core.resources.status import ArtifactStatus, Progress
 
@@ -35,6 +36,8 @@ class EvaluationResult(Api):
     """The same for people, also where nothing is known."""
     recall_overlap: int = 0
     """Recall prompts whose answers stand in the training data."""
+    estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])
+    """One a gate, in the plan's order; None where it could not be measured."""
 
 
 class StepResult(Api):

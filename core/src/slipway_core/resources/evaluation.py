@@ -47,6 +47,9 @@ class Gate(Api):
     """How much worse than the live version the model may be, in the metric's own unit and direction."""
     min_tokens: int = Field(default=1, ge=1)
     """Scored tokens without which the gate is inconclusive."""
+    confidence: float | None = Field(default=None, ge=0.5, lt=1)
+    """How sure a verdict must be, on either side; 0.95 when left out. With `max` a gate passes when the figure's upper
+    bound is not above it, fails when the lower one is, and is inconclusive between. 0.5 takes the figure as it is."""
 
 
 def _named(metrics: tuple[str, ...]) -> str:

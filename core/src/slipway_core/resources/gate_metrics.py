@@ -16,3 +16,6 @@ RECALL_METRICS: tuple[str, ...] = get_args(RecallMetric)
 ANSWER_METRICS: tuple[str, ...] = get_args(AnswerMetric)
 """Of the answers to all evaluation.prompts."""
 HIGHER_IS_BETTER = frozenset({"recall_count", "recall_rate", "distinct_1", "distinct_2"})
+POINT_METRICS = frozenset({*RECALL_METRICS, "distinct_1", "distinct_2"})
+"""Figures that are taken as they are: a fixed list was asked in whole, and the different n-grams of all answers
+together are no mean of anything."""

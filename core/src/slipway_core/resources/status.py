@@ -181,6 +181,16 @@ class MetricStatus(Recorded):
     """The gate as a person reads it: `<= 20`, `>= 20`, `<= live + 0.02`."""
     verdict: Verdict
     reason: Text | None = None
+    difference: float | None = None
+    """How much worse than live it is, of a gate on a regression."""
+    lower: float | None = None
+    """Bound of the value, or of the difference where there is one, with the gate's confidence; None where it has no
+    bounds."""
+    upper: float | None = None
+    confidence: float | None = None
+    """Of each bound by itself."""
+    clusters: int | None = None
+    """Documents or prompts that the figure rests on."""
 
 
 class EvaluationStatus(Recorded):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -129,7 +128,8 @@ class Plans:
         """
         if not self.adoption.is_possible(run):
             return None
-        made = [self._resolve_as(run, settled)] if settled else [self._resolve(run), self._resolve(run, version=1)]
+        versions = (plans.NEWEST, *plans.OLDER)
+        made = [self._resolve_as(run, settled)] if settled else [self._resolve(run, version=one) for one in versions]
         for fresh in made:
             own = fresh if isinstance(fresh, Plan) else None
             digest = settled or (own.digest if own is not None else None)
@@ -275,10 +275,13 @@ class Plans:
         fresh = self._resolve(run)
         if digest is None or isinstance(fresh, Blocker) or fresh.digest == digest:
             return fresh
-        older = self._resolve(run, version=1)
-        return older if isinstance(older, Plan) and older.digest == digest else fresh
+        for before in plans.OLDER:
+            older = self._resolve(run, version=before)
+            if isinstance(older, Plan) and older.digest == digest:
+                return older
+        return fresh
 
-    def _resolve(self, run: TrainingRun, *, version: Literal[1, 2] = 2) -> Plan | Blocker:
+    def _resolve(self, run: TrainingRun, *, version: plans.Version = plans.NEWEST) -> Plan | Blocker:
         try:
             if run.spec.serving is not None:
                 access.check(run.spec.serving.template)

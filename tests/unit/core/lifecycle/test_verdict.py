@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_core.lifecycle.verdict import Measured, judge
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 
@@ -43,7 +44,109 @@ def test_G_a_gate_that_failed_does_not_read_as_one_that_passed():
     missing = judge(gates[:1], Measured({}))
     assert missing.reason == "bits_per_byte has no value, wanted <= 2.9: was not measured"
     worse = judge([gate(max_regression=1.0)], Measured({"perplexity": 9.0}, 100, baseline={"perplexity": 7.0}))
-    assert worse.reason == "perplexity is 9, wanted <= live + 1 (failed): the live version has 7"
+    assert worse.reason == "perplexity is 9, worse by 2, wanted <= live + 1 (failed): the live version has 7"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "estimate", "verdict"),
+    [
+        ({"max": 20.0}, (18.0, 16.5, 19.9), Verdict.PASS),
+        ({"max": 20.0}, (18.0, 16.5, 20.0), Verdict.PASS),
+        ({"max": 20.0}, (18.0, 16.5, 20.1), Verdict.INCONCLUSIVE),
+        ({"max": 20.0}, (21.0, 20.0, 22.0), Verdict.INCONCLUSIVE),
+        ({"max": 20.0}, (21.0, 20.1, 22.0), Verdict.FAIL),
+        ({"min": 20.0}, (21.0, 20.0, 22.0), Verdict.PASS),
+        ({"min": 20.0}, (21.0, 19.9, 22.0), Verdict.INCONCLUSIVE),
+        ({"min": 20.0}, (19.0, 18.0, 20.0), Verdict.INCONCLUSIVE),
+        ({"min": 20.0}, (19.0, 18.0, 19.9), Verdict.FAIL),
+    ],
+)
+def test_C_a_gate_passes_by_its_worse_bound_and_fails_by_its_better_one(bounds, estimate, verdict):
+    measured = Measured({"perplexity": estimate[0]}, 100, estimates=[Estimate(*estimate, n=100, clusters=40)])
+    judged = judge([gate(confidence=0.95, **bounds)], measured)
+    assert judged.verdict is verdict
+    assert (judged.metrics[0].lower, judged.metrics[0].upper, judged.metrics[0].clusters) == (*estimate[1:], 40)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "verdict"),
+    [
+        ((0.0, -0.1, 0.2), Verdict.PASS),
+        ((0.1, -0.1, 0.3), Verdict.INCONCLUSIVE),
+        ((0.3, 0.25, 0.4), Verdict.FAIL),
+    ],
+)
+def test_C_a_regression_is_judged_by_the_bounds_of_the_difference(estimate, verdict):
+    measured = Measured(
+        {"perplexity": 7.0}, 100, baseline={"perplexity": 7.0 - estimate[0]}, estimates=[Estimate(*estimate, 100, 40)]
+    )
+    judged = judge([gate(max_regression=0.2, confidence=0.95)], measured)
+    assert judged.verdict is verdict
+    assert judged.metrics[0].difference == estimate[0]
+
+
+def test_C_no_regression_at_all_asks_to_be_proven_better():
+    def measured(upper):
+        found = Estimate(-0.1, -0.3, upper, 100, 40)
+        return Measured({"perplexity": 7.0}, 100, baseline={"perplexity": 7.1}, estimates=[found])
+
+    gates = [gate(max_regression=0.0, confidence=0.95)]
+    assert judge(gates, measured(0.01)).verdict is Verdict.INCONCLUSIVE
+    assert judge(gates, measured(-0.01)).verdict is Verdict.PASS
+
+
+def test_C_bounds_between_say_how_many_more_documents_would_decide():
+    judged = judge(
+        [gate(max=20.0, confidence=0.95)],
+        Measured({"perplexity": 19.0}, 100, estimates=[Estimate(19.0, 17.5, 21.0, 100, 40)]),
+    )
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reason == (
+        "perplexity 19 (17.5 to 21), wanted <= 20: about 120 more documents would decide, beside the 40 there are"
+    )
+    exactly = Measured({"perplexity": 20.0}, 100, estimates=[Estimate(20.0, 17.5, 21.0, 100, 40)])
+    assert "no number of documents" in judge([gate(max=20.0, confidence=0.95)], exactly).reason
+
+
+def test_C_fewer_than_eight_documents_are_inconclusive_whatever_they_say():
+    few = Measured({"perplexity": 5.0}, 100, estimates=[Estimate(5.0, 4.9, 5.1, 100, 7)])
+    judged = judge([gate(max=20.0, confidence=0.95)], few)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "rests on 7 documents; 8 are" in judged.reason
+    assert judge([gate(max=20.0, confidence=0.5)], few).verdict is Verdict.PASS, "0.5 takes the figure as it is"
+    assert judge([gate(max=20.0)], few).verdict is Verdict.PASS, "as runs of before were judged"
+
+
+def test_C_a_gate_that_asks_for_bounds_is_never_judged_without_them():
+    judged = judge([gate(max=20.0, confidence=0.95)], Measured({"perplexity": 5.0}, 100))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_fixed_list_is_taken_as_it_is():
+    judged = judge(
+        [gate("recall_count", min=20.0, confidence=0.95)],
+        Measured({"recall_count": 21.0}, estimates=[Estimate(21.0, None, None, 40, 40)]),
+    )
+    assert judged.verdict is Verdict.PASS
+
+
+@given(
+    value=st.floats(1, 100),
+    below=st.floats(0, 10),
+    above=st.floats(0, 10),
+    wanted=st.floats(1, 100),
+    confidence=st.sampled_from([0.5, 0.9, 0.95]),
+)
+def test_A_a_gate_with_bounds_never_passes_a_figure_that_is_not_within_what_is_asked(
+    value, below, above, wanted, confidence
+):
+    estimate = Estimate(value, value - below, value + above, 100, 40)
+    for bounds, holds in (({"max": wanted}, value <= wanted), ({"min": wanted}, value >= wanted)):
+        judged = judge(
+            [gate(confidence=confidence, **bounds)], Measured({"perplexity": value}, 9, estimates=[estimate])
+        )
+        assert judged.verdict is not Verdict.PASS or holds
+        assert judged.verdict is not Verdict.FAIL or not holds
 
 
 def test_A_a_missing_metric_is_inconclusive_and_says_why():

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_core.protocol import exit_codes, step_result
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.protocol.exit_codes import ExitClass
-from slipway_core.protocol.step_result import ResultError, StepError, StepResult
+from slipway_core.protocol.step_result import EvaluationResult, ResultError, StepError, StepResult
+from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS
 
 
 @given(st.text(max_size=2048))
@@ -25,6 +27,28 @@ def test_a_long_message_is_cut_and_says_so():
 def test_garbage_is_never_a_result(text):
     with pytest.raises(ResultError, match=r"result"):
         step_result.decode(text)
+
+
+def test_the_estimates_of_as_many_gates_as_there_may_be_fit_beside_all_else():
+    digest = "sha256:" + "f" * 64
+    names = [name for kind in (TEXT_METRICS, RECALL_METRICS, ANSWER_METRICS) for name in kind]
+    figures = dict.fromkeys(names, -1234.5678901234567)
+    estimate = Estimate(-1234.56789, -1234.56789e-9, -1234.56789, 123_456_789, 1_234_567)
+    result = StepResult(
+        step="evaluate",
+        attempt=99_999,
+        metrics=figures,
+        evaluation=EvaluationResult(
+            number=99_999,
+            artifact_digest=digest,
+            data_digest=digest,
+            baseline_digest=digest,
+            baseline_metrics=figures,
+            baseline_note="n" * 200,
+            estimates=[estimate, None] + [estimate] * 30,
+        ),
+    )
+    assert step_result.decode(step_result.encode(result)) == result
 
 
 def test_a_result_that_was_cut_off_is_recognised():

@@ -114,6 +114,16 @@ def test_the_live_version_is_measured_on_the_same_data_with_its_own_tokenizer(
     assert result.evaluation.baseline_metrics.keys() >= {"bits_per_byte", "perplexity"}
     assert result.evaluation.baseline_metrics["bits_per_byte"] != result.metrics["bits_per_byte"]
     assert evaluate.BASELINE not in result.missing
+    alone, worse = result.evaluation.estimates
+    assert alone is not None
+    assert worse is not None
+    assert alone.value == pytest.approx(result.metrics["bits_per_byte"])
+    lost = result.metrics["bits_per_byte"] - result.evaluation.baseline_metrics["bits_per_byte"]
+    assert worse.value == pytest.approx(lost)
+    assert alone.clusters == worse.clusters == len(HELD_OUT)
+    told = _report(run, 5)["gates"]
+    assert [gate["threshold"] for gate in told] == ["<= 100", "<= live + 0.02"]
+    assert told[1]["estimate"]["value"] == worse.value
     baseline = _report(run, 5)["baseline"]
     assert baseline["perplexity"]["bytes"] == _report(run, 5)["candidate"]["perplexity"]["bytes"]
     assert baseline["perplexity"]["window"] == 48

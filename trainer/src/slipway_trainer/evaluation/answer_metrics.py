@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS
+from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.generation import Answer
 
 REPETITION_ORDER = 4
@@ -58,6 +61,22 @@ def figures(answers: Sequence[Answer]) -> tuple[dict[str, float], dict[str, str]
         reason = f"none of the {len(recalls)} recall prompts has an answer to compare with"
         missing |= {"recall_count": reason, "recall_rate": reason}
     return metrics, missing
+
+
+def observed(answers: Sequence[Answer]) -> dict[str, Observed]:
+    """Returns what the metrics that are means of answers are made of, prompt by prompt."""
+    if not answers or any(answer.finish_reason == "no_room" for answer in answers):
+        return {}
+    rates = [repetition(units(answer.said)) for answer in answers]
+    return {
+        "empty_rate": _scores([float(not answer.said.strip()) for answer in answers]),
+        "repetition_rate": _scores(rates),
+    }
+
+
+def _scores(scores: Sequence[float | None]) -> Observed:
+    told = [0.0 if score is None else score for score in scores]
+    return Observed("Share", np.array(told), np.array([float(score is not None) for score in scores]))
 
 
 def units(text: str) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import shutil
 from typing import Any
 
+from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
@@ -19,6 +20,7 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import baseline as baselines
 from slipway_trainer.evaluation import evaluation_data, live_training, measure, perplexity
+from slipway_trainer.evaluation.estimates import gate_estimates
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.live_training import LiveTraining
@@ -92,6 +94,9 @@ def _evaluate(
             baseline_overlap=learned.overlapping if learned else 0,
             baseline_note=learned.note if learned else None,
             recall_overlap=data.recall_overlap,
+            estimates=gate_estimates.of_gates(
+                plan.evaluation.gates, candidate.observed, live.observed if live else None
+            ),
         ),
     )
     against = baseline and _against(baseline, live, learned)
@@ -126,9 +131,24 @@ def _report(
         "libraries": lineage.libraries(),
         "metrics": result.metrics,
         "missing": result.missing,
+        "gates": _gates(plan, result),
         "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
         "band": perplexity.band(result.metrics.get("perplexity")),
     }
+
+
+def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
+    """Returns each gate with its estimate: of one on a regression, how much worse than live."""
+    estimates = result.evaluation.estimates if result.evaluation else []
+    return [
+        {
+            "metric": gate.metric,
+            "threshold": verdict.threshold(gate),
+            "confidence": gate.confidence,
+            "estimate": estimate._asdict() if estimate else None,
+        }
+        for gate, estimate in zip(plan.evaluation.gates, estimates, strict=True)
+    ]
 
 
 def _against(baseline: Baseline, live: Measured | None, learned: LiveTraining | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from slipway_core.plan import Plan
 from slipway_trainer.evaluation import answer_metrics, generation, perplexity
+from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.perplexity import Score
@@ -30,6 +31,8 @@ class Measured:
     missing: dict[str, str]
     report: dict[str, Any]
     answers: list[Answer] = field(default_factory=list)
+    observed: dict[str, Observed] = field(default_factory=dict)
+    """What the metrics are made of, for their bounds."""
     scored_tokens: int = 0
     window: int | None = None
 
@@ -85,18 +88,22 @@ def measure(
     missing: dict[str, str] = {}
     report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
     scored, answers = None, []
+    observed: dict[str, Observed] = {}
     if data.documents:
         scored, report["perplexity"] = _score(name, model, data, reporter, window)
         metrics, missing = scored.figures
+        observed = scored.observed
     if data.prompts:
         answers, (made, absent), report["generation"] = _answer(name, model, data, reporter, max_new_tokens)
         metrics, missing = metrics | made, missing | absent
+        observed |= {name: one for name, one in answer_metrics.observed(answers).items() if name in made}
     report |= {"metrics": metrics, "missing": missing}
     return Measured(
         metrics=metrics,
         missing=missing,
         report=report,
         answers=answers,
+        observed=observed,
         scored_tokens=scored.tokens - scored.not_finite if scored else 0,
         window=scored.window if scored else None,
     )

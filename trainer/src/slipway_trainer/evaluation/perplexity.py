@@ -14,14 +14,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
+from slipway_trainer.evaluation.estimates.intervals import Array
+from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.model.exported_model import require_rows
 
 GOOD_BELOW = 20.0
@@ -44,6 +47,18 @@ class Window:
     inputs: Sequence[int]
     targets: Sequence[int]
     """What the last `len(targets)` positions of `inputs` predict."""
+    document: int = 0
+    """Which document it is of."""
+
+
+@dataclass(frozen=True)
+class ByDocument:
+    """What `Score` adds up, of each document: float64 [documents]."""
+
+    nll: Array
+    tokens: Array
+    bytes: Array
+    words: Array
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,20 @@ class Score:
     """Longest input in tokens."""
     not_finite: int = 0
     """Tokens whose log-probability is NaN or infinite."""
+    by_document: ByDocument | None = field(default=None, compare=False)
+
+    @property
+    def observed(self) -> dict[str, Observed]:
+        """What each metric is made of, document by document."""
+        if self.by_document is None or self._unusable() is not None:
+            return {}
+        each = self.by_document
+        return {
+            "perplexity": Observed("ExpRatio", each.nll, each.tokens),
+            "bits_per_byte": Observed("Ratio", each.nll / math.log(2), each.bytes),
+            "word_perplexity": Observed("ExpRatio", each.nll, each.words),
+            "byte_perplexity": Observed("ExpRatio", each.nll, each.bytes),
+        }
 
     @property
     def stride(self) -> int:
@@ -109,8 +138,8 @@ def band(perplexity: float | None) -> str | None:
 def positions(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     """Returns how many tokens a model takes, by its configuration or else its tokenizer."""
     for source in (getattr(config, "text_config", None), config):
-        for field in _LENGTH_FIELDS:
-            if isinstance(length := getattr(source, field, None), int) and length > 0:
+        for name in _LENGTH_FIELDS:
+            if isinstance(length := getattr(source, name, None), int) and length > 0:
                 return length
     return tokenizer.model_max_length or MAX_WINDOW
 
@@ -161,21 +190,35 @@ def score(
     prefix = prefix_token(tokenizer)
     encoded = _encode(tokenizer, documents)
     require_rows(model, max(map(max, filter(None, encoded)), default=0))
-    pieces = [piece for tokens in encoded for piece in windows(tokens, prefix, window)]
+    pieces = [
+        replace(piece, document=number)
+        for number, tokens in enumerate(encoded)
+        for piece in windows(tokens, prefix, window)
+    ]
     total = sum(len(piece.targets) for piece in pieces)
+    by_document = np.zeros(len(documents))
     nll, done, not_finite = 0.0, 0, 0
     for batch in _batches(pieces, _batch_tokens(model.config)):
         losses = _losses(model, batch)
         nll += float(losses.sum(dtype=torch.float64))
         not_finite += int((~losses.isfinite()).sum())
+        parts = losses.double().cpu().split([len(piece.targets) for piece in batch])
+        np.add.at(by_document, [piece.document for piece in batch], [float(part.sum()) for part in parts])
         done += losses.numel()
         if advance:
             advance(done, total)
+    each = ByDocument(
+        nll=by_document,
+        tokens=np.array([len(tokens) for tokens in encoded], dtype=np.float64),
+        bytes=np.array([len(text.encode()) for text in documents], dtype=np.float64),
+        words=np.array([len(re.split(r"\s+", text)) for text in documents], dtype=np.float64),
+    )
     return Score(
         nll=nll,
         tokens=total,
-        bytes=sum(len(text.encode()) for text in documents),
-        words=sum(len(re.split(r"\s+", text)) for text in documents),
+        bytes=int(each.bytes.sum()),
+        words=int(each.words.sum()),
+        by_document=each,
         documents=len(documents),
         prefix_token=str(tokenizer.convert_ids_to_tokens(prefix)),
         window=window,
