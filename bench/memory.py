@@ -109,6 +109,7 @@ CASES = (
     Case("BF16, ZeRO 3, 2 processes", zero=3, processes=2, max_length=16, settings=BF16),
     Case("rows of 512", max_length=512),
     Case("rows of 512, gradient checkpointing", max_length=512, checkpointing=True),
+    Case("12 layers of 512", layers=12, hidden=512, max_length=256, micro=2),
     Case("152,000 words", vocabulary=152_000, layers=2, hidden=256),
     Case("LoRA", max_length=256, settings={"adapter": {"rank": 8}}),
     Case("QLoRA", max_length=256, settings={"adapter": {"method": "QLoRA", "rank": 8}}),
