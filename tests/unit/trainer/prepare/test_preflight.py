@@ -83,6 +83,17 @@ def test_experts_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
     )
 
 
+def test_what_qlora_does_not_hold_in_4_bits_is_said(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 64, "moe_intermediate_size": 64, "intermediate_size": 64, "num_attention_heads": 2}
+    (said,) = check(
+        tmp_path / "moe", "qwen3_moe", "Auto", adapter={"method": "QLoRA"}, **MOE | sizes | {"head_dim": 32}
+    )
+    assert said.startswith("stages[second].adapter.method: QLoRA: down_proj, gate_up_proj hold several matrices in one")
+    assert said.endswith("% of the weights stay as they are")
+    dense = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    assert check(tmp_path / "dense", "llama", "Auto", adapter={"method": "QLoRA"}, **dense) == []
+
+
 @pytest.mark.parametrize(
     ("adapted", "why"), [(True, r"the adapter of stages\[second\] cannot"), (False, "such cannot")]
 )

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import adapter_targets, whole_layers
+from slipway_trainer.model import adapter_targets, fused_experts, whole_layers
+from slipway_trainer.model.layer_names import end
 from slipway_trainer.step.errors import BadConfig
 
 BLOCK = 64
@@ -46,6 +47,22 @@ def check(model: nn.Module, stage: Stage) -> None:
                 f"{field}: {name} has {layer.in_features} inputs, and bitsandbytes takes them in blocks of {BLOCK}: "
                 "use LoRA"
             )
+
+
+def left_out(model: nn.Module) -> str | None:
+    """Returns which weights stay as they are although they are matrices; None when none do.
+
+    Args:
+        model: with or without weights, before it has an adapter.
+    """
+    stay = fused_experts.tensors(model)
+    if not stay:
+        return None
+    share = sum(weight.numel() for weight in stay.values()) / sum(weight.numel() for weight in model.parameters())
+    return (
+        f"{', '.join(sorted({end(name) for name in stay}))} hold several matrices in one tensor and are not held in 4 "
+        f"bits: {share:.0%} of the weights stay as they are"
+    )
 
 
 def quantize(model: Any, stage: Stage, dtype: torch.dtype) -> None:

@@ -111,6 +111,8 @@ def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
     for stage in adapted:
         if four_bits.held_by(stage):
             four_bits.check(model, stage)
+            if whole := four_bits.left_out(model):
+                say(f"stages[{stage.name}].adapter.method: QLoRA: {whole}")
         if left_out := adapter_targets.left_out(model, stage):
             say(f"stages[{stage.name}].adapter: {left_out}")
         adapted = adapters.add_adapter(model, stage, adapter_targets.resolve(model, stage))
