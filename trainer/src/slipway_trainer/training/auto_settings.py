@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slipway_core.resources.stage import Stage
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
@@ -13,7 +14,7 @@ from slipway_trainer.model import adapter_targets, adapters, document_probe, lin
 from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import memory, memory_limits, model_size, precision, process_group
-from slipway_trainer.training.model_shape import ModelSize
+from slipway_trainer.training.memory import Choice, ModelSize
 from slipway_trainer.training.precision import Precision
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.stage_attempt import StageAttempt
@@ -38,14 +39,7 @@ def decide(
     stage, ranks = attempt.stage, attempt.ranks
     extent = row_stream.extent(stage, stream)
     size = model_size.of_model(model, stage)
-    device = ranks.device.type
-    machine = memory.machine_of(device, ranks.world, ranks.local_world)
-    choice = memory.choose(size, stage, chosen, machine, extent.sequences)
-    refused = memory_limits.refusal(size, stage, chosen, machine, extent.sequences, choice)
-    # Every rank sees another amount of free memory.
-    choice, refused = process_group.of_first((choice, refused), ranks)
-    if refused is not None:
-        raise BadConfig(refused)
+    choice = _choice(attempt, stage, size, chosen, extent.sequences)
     decided = Resolved(
         precision=chosen,
         zero_stage=choice.zero_stage,
@@ -61,7 +55,7 @@ def decide(
         data_digest=shards.digest,
         versions=lineage.libraries(),
         reasons=choice.reasons
-        | {"precision": precision.reason(stage, device), "packing": told_apart.reason}
+        | {"precision": precision.reason(stage, ranks.device.type), "packing": told_apart.reason}
         | ({"adapter.targetModules": left_out} if (left_out := adapter_targets.left_out(model, stage)) else {})
         | ({"adapter.rows": rows} if (rows := _rows(attempt, model)) else {}),
     )
@@ -70,6 +64,22 @@ def decide(
         decided.write(attempt.folder.resolved)
         _tell(attempt, decided, size)
     return decided
+
+
+def _choice(attempt: StageAttempt, stage: Stage, size: ModelSize, chosen: Precision, sequences: int) -> Choice:
+    """Returns what fits on this device with this number of processes, the same on all ranks.
+
+    Raises BadConfig where nothing does.
+    """
+    ranks = attempt.ranks
+    machine = memory.machine_of(ranks.device.type, ranks.world, ranks.local_world)
+    choice = memory.choose(size, stage, chosen, machine, sequences)
+    refused = memory_limits.refusal(size, stage, chosen, machine, sequences, choice)
+    # Every rank sees another amount of free memory.
+    choice, refused = process_group.of_first((choice, refused), ranks)
+    if refused is not None:
+        raise BadConfig(refused)
+    return choice
 
 
 def _rows(attempt: StageAttempt, model: Any) -> str | None:
