@@ -90,3 +90,13 @@ def test_a_branch_that_moves_while_it_is_fetched_gives_no_mixture(hub: Hub, tmp_
     assert done.returncode == 0, done.stderr
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "model" / name).read_bytes() == FILES[name]
+
+
+def test_a_repository_of_pickles_alone_is_refused_with_the_conversion_to_run(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/chat", {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
+    refused = slipway_fetch(hub.address, tmp_path / "model", "--accept-unjudged")
+    assert refused.returncode != 0
+    assert "holds no *.safetensors but pytorch_model.bin" in refused.stderr
+    assert "AutoModelForCausalLM" in refused.stderr
+    assert "org/chat" in refused.stderr.partition("python -c ")[2]
+    assert "Traceback" not in refused.stderr
