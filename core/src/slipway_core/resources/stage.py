@@ -68,7 +68,8 @@ class Memory(Api):
             "offload",
         ),
         Rule(
-            "!has(self.offload) || self.offload != 'All' || !has(self.zeroStage) || self.zeroStage in ['Auto', 3]",
+            "!has(self.offload) || self.offload != 'All' || !has(self.zeroStage) || self.zeroStage == 'Auto' || "
+            "self.zeroStage == 3",
             "offload: All moves weights, which only zeroStage 3 holds in pieces: leave zeroStage out, set it to 3, or "
             "use offload: Optimizer",
             lambda self: self.offload != "All" or self.zero_stage in ("Auto", 3),
