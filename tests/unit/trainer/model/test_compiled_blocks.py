@@ -113,10 +113,11 @@ def test_what_was_not_tried_is_said() -> None:
     ("device", "there", "headers", "missing"),
     [
         ("cpu", ["g++"], True, None),
-        ("cpu", ["clang++"], True, None),
+        ("cpu", ["clang++"], True, "a C++ compiler (g++)"),
         ("cpu", ["gcc"], True, "a C++ compiler (g++)"),
         ("cpu", ["g++"], False, "Python.h (python3-dev)"),
         ("cuda", ["gcc"], True, None),
+        ("cuda", ["clang"], True, None),
         ("cuda", [], True, "a C compiler (gcc), which triton starts its kernels with"),
     ],
 )

@@ -61,7 +61,7 @@ def missing(device: torch.device) -> str | None:
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return "Python.h (python3-dev)"
     if device.type == "cpu":
-        return None if _command("CXX", "g++", "clang++") else "a C++ compiler (g++)"
+        return None if _command("CXX", "g++") else "a C++ compiler (g++)"
     if importlib.util.find_spec("triton") is None:
         return "triton"
     return None if _command("CC", "gcc", "clang") else "a C compiler (gcc), which triton starts its kernels with"
