@@ -21,7 +21,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Without bytecode each process of a run compiles torch and vLLM again: 24 s instead of 11 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test test-unit chaos verify generate format bench bench-control-plane requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
+.PHONY: help setup quickstart test test-unit chaos verify generate format bench bench-control-plane gpu-pack requirements e2e cluster-up cluster-down cluster-status images deploy undeploy clean
 
 help: ## List the targets
 	@echo "make TARGET; the targets are:"
@@ -59,8 +59,12 @@ format: setup ## Format the Python files, and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only $(wildcard $(PYTHON_FILES))
 	@$(BIN)/ruff format $(wildcard $(PYTHON_FILES))
 
-bench: setup ## Compare training speed with transformers' Trainer and TRL, in one run
-	@$(BIN)/python bench/train_throughput.py
+bench: setup ## Compare training speed with a bare loop, transformers' Trainer and TRL, and preferences with TRL's (BENCH_ARGS)
+	@$(BIN)/python -m bench.train_throughput $(BENCH_ARGS)
+	@$(BIN)/python -m bench.trl_preferences
+
+gpu-pack: setup ## Download what bench/gpu/check.sh needs on a GPU host without a network, into .gpu-pack
+	@bench/gpu/pack.sh
 
 bench-control-plane: setup ## Compare what 1,000 runs cost an API server with as many bare Jobs (about 10 minutes)
 	@$(BIN)/python -m bench.control_plane $(BENCH_ARGS)
@@ -87,5 +91,5 @@ undeploy: ## Uninstall Slipway; CRDs, runs and endpoints stay
 	@KUBECONFIG_FROM='$(origin KUBECONFIG)' tools/deploy.sh down
 
 clean: ## Remove .venv and caches; runs and models in .slipway stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .gpu-pack .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name .slipway -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.batches import mixed_rows, row_stream
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.tokens import tokenizer
-from slipway_trainer.training.micro_batches import Windows
+from slipway_trainer.training.micro_batches import MicroBatches, Windows
 from slipway_trainer.training.process_group import Ranks
 
 
@@ -18,4 +18,5 @@ def of_stage(plan: Plan, ws: Workspace, name: str, *, micro_batch: int) -> Windo
     stream = mixed_rows.of_stage(stage, shards, shards.mixture)
     pad = int(tokenizer.load(ws).pad_token_id)  # type: ignore[arg-type]
     extent = row_stream.extent(stage, stream)
-    return Windows(shards, stream, extent, stage.max_length, micro_batch, True, pad, Ranks())
+    micro = MicroBatches(shards, stage.max_length, micro_batch, True, pad, Ranks())
+    return Windows(micro, stream, extent)
