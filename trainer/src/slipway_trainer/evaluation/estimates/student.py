@@ -18,8 +18,8 @@ _FARTHEST = 12.0
 def quantile(freedom: float, confidence: float) -> float:
     """Returns the value that is not exceeded with a confidence from 0.5 to below 1 - 1e-9.
 
-    With t = sqrt(freedom) tan(a) the density of the angle a is proportional to cos(a) ** (freedom - 1), which is smooth.
-    It is integrated by Gauss and Legendre's rule, and the angle found by bisection; right to four digits at the least.
+    With t = sqrt(freedom) tan(a) the density of the angle a is proportional to cos(a) ** (freedom - 1), which is
+    smooth. It is integrated by Gauss and Legendre's rule, and the angle found by bisection; four digits are right.
 
     Args:
         freedom: degrees of freedom, at least 1, whole or not.
