@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+
+from slipway_trainer.evaluation.estimates import student
 
 Array = NDArray[np.float64]
 BOOTSTRAP = 999
@@ -160,4 +161,4 @@ def _standard_error(influence: Array, weights: Array) -> Array:
 def _quantile(sizes: Array, confidence: float) -> float:
     """Returns Student's t quantile for as many clusters of equal size as tell as much as these (Kish 1965)."""
     effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return float(stdtrit(max(1.0, effective - 1), confidence))
+    return student.quantile(max(1.0, effective - 1), confidence)
