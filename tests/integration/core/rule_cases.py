@@ -345,13 +345,13 @@ RUN_CASES = (
     ),
     Case(
         "Memory",
-        "which only zeroStage 3 holds in pieces",
+        "offload: All moves weights",
         ("stages.learn.memory={offload: All, zeroStage: 2}",),
         ("stages.learn.memory={offload: All}",),
     ),
     Case(
         "Stage",
-        "built for AdamW alone",
+        "with memory.offload the host takes",
         ("stages.learn.optimizer={name: Muon}", "stages.learn.memory={offload: Optimizer}"),
         ("stages.learn.optimizer={name: AdamW}", "stages.learn.memory={offload: Optimizer}"),
     ),
