@@ -38,7 +38,7 @@ class Peak:
     @property
     def bytes(self) -> int:
         used = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _of_process("VmHWM")
-        return used - self.before
+        return max(0, used - self.before)
 
 
 def _of_process(field: str) -> int:

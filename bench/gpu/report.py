@@ -54,7 +54,8 @@ def _speeds(rows: list[Row], flops: float | None) -> Iterator[tuple[str, ...]]:
             f"{row['flops_per_second'] / flops:.1%}" if flops else "",
             f"{ratio:.2f} times as fast" if ratio else "",
             _gib(row["peak_bytes"]),
-            f"{_gib(row['estimated_bytes'])} ({row['estimated_bytes'] / max(1, row['peak_bytes']):.2f})",
+            _gib(row["estimated_bytes"])
+            + (f" ({row['estimated_bytes'] / peak:.2f})" if (peak := row["peak_bytes"]) else ""),
             f"{row['rows_at_once']} rows at once, {row['precision']}, {row['note']}",
         )
 
