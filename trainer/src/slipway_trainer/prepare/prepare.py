@@ -25,6 +25,7 @@ from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import (
     earlier_preparation,
+    gate_rows,
     held_out_copies,
     preflight,
     prepare_report,
@@ -125,6 +126,8 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             say=say,
         )
 
+    for line in gate_rows.warnings(plan, held):
+        say(f"WARNING: {line}")
     if unused := unused_tokens.find(plan, workspace, made.words):
         say(f"WARNING: model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
     fence.check()

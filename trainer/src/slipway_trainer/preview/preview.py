@@ -22,7 +22,7 @@ from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
-from slipway_trainer.prepare import preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare import gate_rows, preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import base_model, cost, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
@@ -97,7 +97,9 @@ class _See:
         found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
-        held = self._try(lambda: held_out.read(found)) or HeldOut([], [])
+        read = self._try(lambda: held_out.read(found))
+        self.warnings += [] if read is None else gate_rows.warnings(self.plan, read)
+        held = read or HeldOut([], [])
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
