@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from slipway_core.resources.stage import Stage
-from slipway_trainer.training import memory
-from slipway_trainer.training.memory import ModelSize
+from slipway_trainer.training import memory_table
+from slipway_trainer.training.memory_table import Setup
+from slipway_trainer.training.model_shape import ModelSize
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def _of_process(field: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def estimated(size: ModelSize, stage: Stage, precision: str, zero_stage: int, tokens: int) -> int:
-    """Returns bytes that one process is thought to need, activations kept."""
+def estimated(size: ModelSize, stage: Stage, device: str, precision: str, zero_stage: int, rows: int) -> int:
+    """Returns bytes that one process is thought to need on the device beside what it begins with, activations kept."""
     chosen: Any = precision
-    state = memory.state_bytes(size, chosen, zero_stage, 1, stage.optimizer)
-    return state + memory.activation_bytes(size, chosen, tokens, checkpointing=False)
+    setup = Setup(device, chosen, 1, zero_stage, rows, gradient_checkpointing=False)
+    return sum(part.device for part in memory_table.of_stage(size, stage, setup).parts if part.name != "process")

@@ -17,8 +17,8 @@ from bench.gpu import correctness, throughput, workplace
 from bench.gpu.budget import Budget
 from bench.gpu.sizes import Extent, Shape
 
-from slipway_trainer.preview import devices
 from slipway_trainer.step.errors import first_line
+from slipway_trainer.training import devices
 from slipway_trainer.training.process_group import Ranks
 
 MARK = "RESULT "

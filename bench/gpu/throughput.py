@@ -237,7 +237,7 @@ def lengths_of(run: Run, extent: Extent) -> list[int]:
     """Returns the tokens of the documents of the timed steps, padding left out."""
     made = stage_windows.of_stage(run.plan, run.workspace, STAGE, micro_batch=run.rows_at_once)
     start, stop = made.extent.window(extent.first_steps)[0], made.extent.rows
-    return [int(made.shards.lengths[document]) for document in made.stream.rows(start, stop).documents]
+    return [int(made.micro.shards.lengths[document]) for document in made.stream.rows(start, stop).documents]
 
 
 def estimate(run: Run) -> tuple[int, int]:
@@ -246,5 +246,5 @@ def estimate(run: Run) -> tuple[int, int]:
     stage = run.plan.stage(STAGE)
     size = model_size.of_model(model, stage)
     zero = 0 if run.precision == "FP32" else 1
-    tokens = run.rows_at_once * run.width
-    return size.trainable, memory_use.estimated(size, stage, run.precision, zero, tokens)
+    device = Ranks().device.type
+    return size.trainable, memory_use.estimated(size, stage, device, run.precision, zero, run.rows_at_once)

@@ -23,6 +23,7 @@ from slipway_trainer.training.micro_batches import Window, Windows
 from slipway_trainer.training.model_flops import ModelFlops
 from slipway_trainer.training.pace import Pace
 from slipway_trainer.training.process_group import Ranks
+from slipway_trainer.training.read_back import ReadBack
 from slipway_trainer.training.resolved import Resolved
 from slipway_trainer.training.step_report import StepReport
 from slipway_trainer.training.validation import ValidationSet
@@ -35,9 +36,9 @@ class Taken:
     state: TrainState
     """After the step, but for its loss."""
     rate: float
-    figures: torch.Tensor
-    """Float64 [1] or [3], over all ranks: the mean loss of a target token, or loss, margin and accuracy of a pair."""
-    norm: torch.Tensor | float | None
+    figures: ReadBack
+    """Over all ranks: the mean loss of a target token, or loss, margin and accuracy of a pair."""
+    norm: ReadBack | None
     """Of the gradient; None when the step was left out."""
     tokens: float = 0.0
     """Of all ranks, as are the operations."""
@@ -160,8 +161,9 @@ class Training:
         self.engine.step()
         # fp16: a step that overflowed was left out, and the loss scale halved.
         if norm is None and self.engine.was_step_applied():
-            norm = self.engine.get_global_grad_norm() or 0.0
-        return Taken(state, rate, figures, norm)
+            norm = self.engine.get_global_grad_norm()
+            norm = torch.as_tensor(0.0 if norm is None else norm)
+        return Taken(state, rate, ReadBack(figures), None if norm is None else ReadBack(norm.reshape(1)))
 
     def _told(self, taken: Taken | None) -> TrainState | None:
         """Tells a step that was not yet, and returns the state after it."""
@@ -176,17 +178,17 @@ class Training:
 
         Raises Diverged when one is not finite: before any checkpoint that has seen the step.
         """
-        loss, *of_pairs = taken.figures.tolist()
+        loss, *of_pairs = taken.figures.read()
         self.pace.done(taken.tokens, taken.operations)
         self._finite("loss", loss, taken.state.step, taken.rate)
         if taken.norm is not None:
-            self._finite("gradient norm", float(taken.norm), taken.state.step, taken.rate)
+            self._finite("gradient norm", taken.norm.read()[0], taken.state.step, taken.rate)
         margin, accuracy = of_pairs or (None, None)
         return replace(taken.state, loss=loss, margin=margin, accuracy=accuracy)
 
     def _tell(self, taken: Taken, *, measured: bool) -> None:
         if self.report:
-            norm = math.nan if taken.norm is None else float(taken.norm)
+            norm = math.nan if taken.norm is None else taken.norm.read()[0]
             saved = self.saved_step is not None
             self.report.step(taken.state, taken.rate, norm, self.pace, measured=measured, has_checkpoint=saved)
 
