@@ -160,12 +160,10 @@ def _by_kernel(
 
     if cu_seq_lens_q is None or max_length_q is None or query.shape[0] != 1 or dropout:
         raise ValueError("attention by documents needs one flat row, cu_seq_lens_q and max_length_q, and no dropout")
-    groups: dict[str, Any] = {}
-    if query.shape[1] != key.shape[1]:
-        if KERNEL_TAKES_GROUPS:
-            groups["enable_gqa"] = True
-        else:
-            key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and not KERNEL_TAKES_GROUPS:
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+        grouped = False
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     groups: dict[str, Any] = {"enable_gqa": True} if grouped else {}
     found = varlen.varlen_attn(
