@@ -203,6 +203,10 @@ BROKEN = {
     "spec.stages[0].memory": {
         "stages": [{"optimizer": {"name": "Muon"}, "memory": {"zeroStage": 3, "offload": "Optimizer"}}]
     },
+    "spec.stages[0].compile": {"stages": [{"compile": "Enabled", "memory": {"zeroStage": 3}}]},
+    "spec.stages[1].compile": {
+        "stages": [{}, {"name": "b", "compile": "Enabled", "adapter": {"method": "Prefix", "virtualTokens": 4}}]
+    },
     "spec.stages": {
         "model": {"scratch": {"maxLength": 256, "tokenizer": {"from": "hf://a/b"}}},
         "stages": [{"name": "a", "maxLength": 256, "adapter": {"method": "Prefix"}}, {"name": "a"}],
