@@ -95,13 +95,21 @@ def test_no_rank_has_more_than_its_pieces_and_a_layer(tmp_path: Path) -> None:
             assert each["peak"] < 0.6 * each["bytes"], each
 
 
-@pytest.mark.parametrize(("free", "zero"), [(64 << 30, 0), (200 << 10, 3)])
-@pytest.mark.parametrize("stage", [PRETRAIN, PRETRAIN | {"adapter": {"rank": 4}}], ids=["whole", "adapter"])
+LLAMA_3_8B = LARGE | {"layers": 32, "hiddenSize": 4096, "heads": 32, "intermediateSize": 14336}
+
+
+@pytest.mark.parametrize(
+    ("stage", "gib", "zero"),
+    [(PRETRAIN, 300, 0), (PRETRAIN, 90, 3), (PRETRAIN | {"adapter": {"rank": 4}}, 90, 0)]
+    + [(PRETRAIN | {"adapter": {"rank": 4}}, 28, 3)],
+    ids=["whole, fits", "whole, in pieces", "adapter, fits", "adapter, in pieces"],
+)
 def test_whether_weights_are_cut_is_told_before_they_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, zero: int, stage: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: dict[str, Any], gib: int, zero: int
 ) -> None:
-    run = make(tmp_path, stage)
-    monkeypatch.setattr(memory, "free_bytes", lambda *_: free)
+    """Of a model of which this machine could not hold the half."""
+    run = make(tmp_path, stage, model={"scratch": LLAMA_3_8B})
+    monkeypatch.setattr(memory, "free_bytes", lambda *_: gib << 30)
     attempt = StageAttempt(run.plan, run.workspace, run.plan.stages[0], 1, Ranks(rank=0, world=2), None)
     assert division.zero_stage(attempt, "FP32") == zero
 
