@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -48,7 +50,8 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[str]:
             _wait(server, f"{address}/health", folder / "server.log")
             yield address
         finally:
-            server.terminate()
+            # It would wait for the connections that its clients keep.
+            os.killpg(server.pid, signal.SIGKILL)
             server.wait(30)
 
 
