@@ -81,6 +81,8 @@ if step == "evaluate":
         "artifactDigest": os.environ["SLIPWAY_ARTIFACT_DIGEST"],
         "dataDigest": os.environ["SLIPWAY_HELD_OUT_DIGEST"],
     }
-    evaluation = {"number": attempt, **told, "scoredTokens": 1000}
-    leave(0, metrics={"perplexity": 30.0 if behaviour == "poor" else 10.0}, evaluation=evaluation)
+    perplexity = 30.0 if behaviour == "poor" else 10.0
+    estimates = [[perplexity, perplexity - 1, perplexity + 1, 1000, 40]]
+    evaluation = {"number": attempt, **told, "scoredTokens": 1000, "estimates": estimates}
+    leave(0, metrics={"perplexity": perplexity}, evaluation=evaluation)
 leave(0)
