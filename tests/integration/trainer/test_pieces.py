@@ -95,13 +95,13 @@ def test_no_rank_has_more_than_its_pieces_and_a_layer(tmp_path: Path) -> None:
             assert each["peak"] < 0.6 * each["bytes"], each
 
 
+ADAPTED = PRETRAIN | {"adapter": {"rank": 4}}
 LLAMA_3_8B = LARGE | {"layers": 32, "hiddenSize": 4096, "heads": 32, "intermediateSize": 14336}
 
 
 @pytest.mark.parametrize(
     ("stage", "gib", "zero"),
-    [(PRETRAIN, 300, 0), (PRETRAIN, 90, 3), (PRETRAIN | {"adapter": {"rank": 4}}, 90, 0)]
-    + [(PRETRAIN | {"adapter": {"rank": 4}}, 28, 3)],
+    [(PRETRAIN, 300, 0), (PRETRAIN, 90, 3), (ADAPTED, 90, 0), (ADAPTED, 28, 3)],
     ids=["whole, fits", "whole, in pieces", "adapter, fits", "adapter, in pieces"],
 )
 def test_whether_weights_are_cut_is_told_before_they_are_there(
