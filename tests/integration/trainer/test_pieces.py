@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import cut_ranks
+from tests.integration.trainer import cut_ranks, in_two
 from tests.integration.trainer.training import PRETRAIN, SCRATCH, make
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
@@ -28,24 +25,11 @@ LARGE = {"layers": 8, "hiddenSize": 1024, "heads": 8, "maxLength": 64, "tokenize
 def build_in_two(folder: Path, *runs: str) -> list[dict[str, dict[str, Any]]]:
     """Returns what both ranks found, by the folder of a run."""
     results = [folder / f"rank-{rank}.json" for rank in (0, 1)]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, cut_ranks.__file__, str(rank), str(folder / "store"), str(results[rank]), *runs],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for rank in ranks:
-            out, _ = rank.communicate(timeout=400)
-            assert rank.returncode == 0, out
-    finally:
-        for rank in ranks:
-            rank.kill()
+    in_two.run(
+        cut_ranks.__file__,
+        lambda rank: [str(rank), str(folder / "store"), str(results[rank]), *runs],
+        seconds=400,
+    )
     return [json.loads(path.read_text()) for path in results]
 
 

@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.integration.trainer import two_ranks
+from tests.integration.trainer import in_two, two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
@@ -40,25 +39,8 @@ def wait_for_step(run: Training, step: int, process: subprocess.Popen[str], stag
 
 def two_processes(store: Path, *runs: Training) -> None:
     """Trains runs as two ranks that start once for all of them."""
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     roots = [str(run.workspace.root) for run in runs]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, two_ranks.__file__, str(rank), str(store), *roots],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for rank in ranks:
-            out, _ = rank.communicate(timeout=180)
-            assert rank.returncode == 0, out
-    finally:
-        for rank in ranks:
-            rank.kill()
+    in_two.run(two_ranks.__file__, lambda rank: [str(rank), str(store), *roots], seconds=180)
 
 
 @pytest.mark.slow
