@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import muon_ranks, plain_torch
+from tests.integration.trainer import muon_ranks, plain_torch, rank_processes
 from tests.integration.trainer.test_train import crash
 from tests.integration.trainer.test_train_processes import back_to, two_processes
 from tests.integration.trainer.training import PRETRAIN, Training, make
@@ -106,19 +103,12 @@ def test_D_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str, zero
 def test_muon_on_pieces_is_muon_on_matrices(tmp_path: Path) -> None:
     """Among three ranks, of which all have a part of one matrix; the last piece is padded."""
     world = 3
-    command = [sys.executable, muon_ranks.__file__]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), str(tmp_path / "store"), str(tmp_path)],
-            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(world)
-    ]
-    try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0] * world
-    finally:
-        for rank in ranks:
-            rank.kill()
+    rank_processes.run(
+        muon_ranks.__file__,
+        lambda rank: [str(rank), str(world), str(tmp_path / "store"), str(tmp_path)],
+        seconds=120,
+        world=world,
+    )
     matrices = [torch.nn.Parameter(weight) for weight in muon_ranks.numbers(0)]
     whole = muon_ranks.muon(matrices)
     for step in range(1, muon_ranks.STEPS + 1):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import cut_ranks, in_two
+from tests.integration.trainer import cut_ranks, rank_processes
 from tests.integration.trainer.training import PRETRAIN, SCRATCH, make
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
@@ -25,7 +25,7 @@ LARGE = {"layers": 8, "hiddenSize": 1024, "heads": 8, "maxLength": 64, "tokenize
 def build_in_two(folder: Path, *runs: str) -> list[dict[str, dict[str, Any]]]:
     """Returns what both ranks found, by the folder of a run."""
     results = [folder / f"rank-{rank}.json" for rank in (0, 1)]
-    in_two.run(
+    rank_processes.run(
         cut_ranks.__file__,
         lambda rank: [str(rank), str(folder / "store"), str(results[rank]), *runs],
         seconds=400,

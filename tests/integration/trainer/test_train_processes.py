@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.integration.trainer import in_two, two_ranks
+from tests.integration.trainer import rank_processes, two_ranks
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
@@ -40,7 +40,7 @@ def wait_for_step(run: Training, step: int, process: subprocess.Popen[str], stag
 def two_processes(store: Path, *runs: Training) -> None:
     """Trains runs as two ranks that start once for all of them."""
     roots = [str(run.workspace.root) for run in runs]
-    in_two.run(two_ranks.__file__, lambda rank: [str(rank), str(store), *roots], seconds=180)
+    rank_processes.run(two_ranks.__file__, lambda rank: [str(rank), str(store), *roots], seconds=180)
 
 
 @pytest.mark.slow

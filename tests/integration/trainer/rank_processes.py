@@ -1,4 +1,4 @@
-"""A script as two ranks of one training."""
+"""A script as the ranks of one training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 
-def run(script: str, arguments: Callable[[int], list[str]], *, seconds: float) -> None:
+def run(script: str, arguments: Callable[[int], list[str]], *, seconds: float, world: int = 2) -> None:
     """Runs a script with the arguments of each rank, and fails with what a rank said that failed."""
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     ranks = [
@@ -19,7 +19,7 @@ def run(script: str, arguments: Callable[[int], list[str]], *, seconds: float) -
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in (0, 1)
+        for rank in range(world)
     ]
     try:
         for rank in ranks:
