@@ -1,5 +1,6 @@
 """What is said that autograd keeps, beside what it keeps."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from slipway_core.resources.data import StageData
 from slipway_core.resources.stage import Adapter, Stage
 from slipway_trainer.batches.collate import Batch
-from slipway_trainer.model import adapters, document_attention, output_loss
+from slipway_trainer.model import adapters, cut_linear, document_attention, output_loss
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.training import activations, model_size
 
@@ -59,6 +60,15 @@ def test_a_block_keeps_what_is_counted(family: str, precision: Any) -> None:
     assert activations.of_block(size, precision, TOKENS) == kept(two) - kept(one)
 
 
+@pytest.fixture(params=["whole", "cut"])
+def weights(request: pytest.FixtureRequest) -> Iterator[None]:
+    with cut_linear.for_one_stage():
+        if request.param == "cut":
+            cut_linear.use()
+        yield
+
+
+@pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("targets", [LINEAR, ["q_proj", "v_proj"]])
 def test_a_block_with_an_adapter_keeps_the_inputs_of_its_layers_alone(targets: list[str]) -> None:
     settings = stage(adapter=Adapter(rank=8))

@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 
 from slipway_host import freed_memory
+from slipway_trainer.model import cut_linear
 
 _ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
 """Else transformers reads weights ahead, as fast as the disk gives them."""
@@ -39,6 +40,7 @@ class Pieces:
         seed = nn.Module()
         seed.weight = nn.Parameter(torch.zeros(1, dtype=dtype, device=device))
         deepspeed.zero.Init(module=seed, config_dict_or_path=config, dtype=dtype)
+        cut_linear.use()
         cut: Any = seed.weight
         self._convert: Any = cut.convert_to_zero_parameters
 

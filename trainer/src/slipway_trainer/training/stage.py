@@ -18,7 +18,14 @@ from slipway_host.limits import peak_memory, usable_physical_cores
 from slipway_trainer.batches import mixed_rows
 from slipway_trainer.batches.row_stream import Extent
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.model import compiled_blocks, document_probe, embedding_noise, preference_loss, stage_model
+from slipway_trainer.model import (
+    compiled_blocks,
+    cut_linear,
+    document_probe,
+    embedding_noise,
+    preference_loss,
+    stage_model,
+)
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.model.preference_loss import PreferenceLoss
 from slipway_trainer.step.errors import BadData, StepFailure
@@ -69,7 +76,8 @@ def train_stage(
     if reporter:
         reporter.serve()
     try:
-        return _train(StageAttempt(plan, ws, plan.stage(stage), attempt, ranks, reporter), stop)
+        with cut_linear.for_one_stage():
+            return _train(StageAttempt(plan, ws, plan.stage(stage), attempt, ranks, reporter), stop)
     except StepFailure as failure:
         failure.progress = reporter.reached() if reporter else None
         raise
