@@ -80,6 +80,22 @@ def test_the_system_turn_of_a_row_stands_in_both_texts(tmp_path: Any) -> None:
     assert all("system\nbe short" in seen for seen, _ in texts(found)[0])
 
 
+def test_pairs_of_one_prompt_are_set_aside_together(tmp_path: Any) -> None:
+    rows = [PAIRS[n] | {"rejected": f"no{' no' * more}"} for n in range(20) for more in range(3)]
+    uri = write_rows(tmp_path / "a.jsonl", *rows)
+    found, report = prepared(tmp_path, plan(preferring(uri, validation={"fraction": 0.25})))
+    assert (report["train"]["documents"], report["validation"]["documents"]) == (45, 15)
+    train, aside = ({pair[0][0] for pair in texts(found, split)} for split in ("train", "validation"))
+    assert len(train) == 15
+    assert not train & aside
+
+
+def test_pairs_of_a_single_prompt_cannot_be_divided(tmp_path: Any) -> None:
+    uri = write_rows(tmp_path / "a.jsonl", PAIR, PAIR | {"rejected": "you"})
+    with pytest.raises(BadData, match=r"pairs of a single prompt\) cannot be split"):
+        prepared(tmp_path, plan(preferring(uri, validation={"fraction": 0.25})))
+
+
 def test_validation_pairs_are_set_aside_whole(tmp_path: Any) -> None:
     uri = write_rows(tmp_path / "a.jsonl", *PAIRS)
     found, report = prepared(tmp_path, plan(preferring(uri, validation={"fraction": 0.25})))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
@@ -112,7 +112,9 @@ class Encoder:
         return self._quoted_encoder
 
     def _causal(self, name: str, found: list[rows.Document]) -> Any:
-        aside = self._set_aside([scan.document_key(row.text) for row in found] if self.split else None, len(found))
+        aside = self._set_aside(
+            _array(scan.document_key(row.text) for row in found) if self.split else None, len(found)
+        )
         outputs = Output(), Output()
         encoded = self._ids([row.text for row in found], add_special_tokens=True)
         for row, ids, output in zip(found, encoded, (outputs[int(a)] for a in aside), strict=True):
@@ -150,7 +152,7 @@ class Encoder:
         return [*start, *self._ids([completion])[0]], len(start)
 
     def _chat(self, name: str, found: list[Conversation]) -> Any:
-        aside = self._set_aside([scan.conversation_key(row) for row in found] if self.split else None, len(found))
+        aside = self._set_aside(_array(map(scan.conversation_key, found)) if self.split else None, len(found))
         outputs = Output(), Output()
         renderings = [self._renderings(name, row) for row in found]
         for row, rendered, encoded, set_aside in zip(found, renderings, self._encoded(renderings), aside, strict=True):
@@ -179,7 +181,7 @@ class Encoder:
 
     def _pairs(self, name: str, found: list[Pair]) -> Any:
         """A pair is one document, the chosen text before the rejected one: whole, or not at all."""
-        keys = [scan.conversation_key(row.together) for row in found] if self.split else None
+        keys = validation_split.prompts(_array(map(scan.pair_key, found))) if self.split else None
         aside = self._set_aside(keys, len(found))
         outputs = Output(), Output()
         renderings = [self._renderings(name, answer) for row in found for answer in row.both]
@@ -313,11 +315,14 @@ class Encoder:
                 return f"the text that begins with {text[:SHOWN_CHARACTERS]!r}"
         return "these texts"
 
-    def _set_aside(self, keys: list[int] | None, count: int) -> np.ndarray:
+    def _set_aside(self, keys: np.ndarray | None, count: int) -> np.ndarray:
         if keys is None or self.split is None:
             return np.zeros(count, bool)
-        found = np.array(keys, np.uint64)
-        return validation_split.set_aside(found, threshold=self.split.threshold, seed=self.split.seed)
+        return validation_split.set_aside(keys, threshold=self.split.threshold, seed=self.split.seed)
+
+
+def _array(keys: Iterable[int]) -> np.ndarray:
+    return np.array(list(keys), np.uint64)
 
 
 Row = TypeVar("Row")

@@ -120,12 +120,14 @@ class Scan:
 
     def _conversations(self, block: Block, objective: Objective, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
-        found = spoken(block, objective, unused)
+        pairs = rows.pairs(block, unused) if objective == "Preference" else None
+        found = [pair.together for pair in pairs] if pairs is not None else rows.conversations(block, unused)
         passages: list[Passage] = []
         keys, wordings = [], []
-        for row in found:
+        for number, row in enumerate(found):
             turns = [units(turn.said) for turn in row.turns]
-            keys.append(validation_split.key(_joined("".join(turn) for turn in turns)))
+            parts = ["".join(turn) for turn in turns]
+            keys.append(_key_of_pair(parts, len(pairs[number].prompt)) if pairs else _key_of_turns(parts))
             said = [unit for turn in turns for unit in turn]
             passages.append(Passage(row.line, said, whole=False, holder=True, key=keys[-1]))
             passages += [
@@ -174,7 +176,19 @@ def document_key(text: str) -> int:
 
 
 def conversation_key(row: Conversation) -> int:
-    return validation_split.key(_joined(comparable(turn.said) for turn in row.turns))
+    return _key_of_turns([comparable(turn.said) for turn in row.turns])
+
+
+def pair_key(row: rows.Pair) -> int:
+    return _key_of_pair([comparable(turn.said) for turn in row.together.turns], len(row.prompt))
+
+
+def _key_of_turns(parts: Sequence[str]) -> int:
+    return validation_split.key(_joined(parts))
+
+
+def _key_of_pair(parts: Sequence[str], prompt: int) -> int:
+    return validation_split.pair_key(_joined(parts[:prompt]), _joined(parts))
 
 
 def _wordings(row: Conversation) -> set[str]:

@@ -130,6 +130,7 @@ def _split(stage: Stage, keys: np.ndarray) -> Split | None:
     fraction = stage.data.validation.fraction if stage.data.validation else None
     if not fraction:
         return None
+    keys = validation_split.prompts(keys) if stage.objective == "Preference" else keys
     try:
         threshold = validation_split.threshold(keys, fraction=fraction, seed=stage.seed)
     except ValueError as error:
