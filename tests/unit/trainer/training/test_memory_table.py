@@ -7,8 +7,9 @@ import pytest
 from slipway_core.resources.data import StageData
 from slipway_core.resources.optimizer import Optimizer
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import model_files
 from slipway_trainer.training import activations
-from slipway_trainer.training.memory_table import CONTEXT, MemoryTable, Setup, moment_bytes, of_stage, state_bytes
+from slipway_trainer.training.memory_table import CONTEXT, FILE, MemoryTable, Setup, moment_bytes, of_stage, state_bytes
 from slipway_trainer.training.model_shape import ModelSize
 
 ADAMW = Optimizer()
@@ -101,7 +102,7 @@ def test_a_checkpoints_copy_and_the_models_are_in_the_hosts_memory_beside_a_gpu(
     saved = (2 + 4 + 8) * 7 * B
     assert (on_gpu.of("checkpoint's copy").device, on_gpu.of("checkpoint's copy").host) == (0, saved)
     assert (on_cpu.of("checkpoint's copy").device, on_cpu.of("checkpoint's copy").host) == (saved, 0)
-    assert on_gpu.of("weights as written").host == 2 * 7 * B
+    assert on_gpu.of("weights as written").host == FILE == model_files.SHARD_SIZE
     assert on_gpu.of("process").device == CONTEXT
     assert on_cpu.host == 0
 

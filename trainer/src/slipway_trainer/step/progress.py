@@ -112,6 +112,10 @@ class Reporter:
         if message:
             self.log(message)
 
+    def show(self, message: str) -> None:
+        """Shows how far what goes on has come, without a line in the log."""
+        self.progress = self.progress.model_copy(update={"message": message[:MESSAGE_LIMIT]})
+
     def warn(self, subject: str, message: str | None, *, again: bool = True) -> None:
         """Keeps a warning about a subject in the progress until it is taken back with None.
 

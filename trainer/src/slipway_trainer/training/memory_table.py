@@ -28,6 +28,8 @@ REDUCE_BUCKET = 100_000_000
 to three buffers of five times as much."""
 PLAIN_BUCKET = 500_000_000
 """The same without ZeRO, where it cannot be told."""
+FILE = 5_000_000_000
+"""Bytes of weights that the end of a stage has at once: a file's. That of `model.model_files`, which imports torch."""
 PREFETCHED = 50_000_000
 """Weights that ZeRO-3 gathers ahead of their use."""
 LIVE = 1_000_000_000
@@ -269,7 +271,8 @@ def _checkpoint(size: ModelSize, optimizer: Optimizer, setup: Setup) -> Part:
 
 
 def _written(size: ModelSize, setup: Setup) -> Part:
-    """Returns what the end of a stage takes beside: the trained weights as they are written, on rank 0."""
+    """Returns what the end of a stage takes beside: the weights of one file, or all of an adapter's, on rank 0."""
     count = activations.width(setup.precision) * size.trainable
+    count = count if size.adapted else min(count, FILE)
     # On a CPU the gradients, which are gone by then, were no smaller.
     return Part("weights as written") if setup.device == "cpu" else Part("weights as written", host=count)

@@ -59,7 +59,7 @@ def of_stage(
     if found is not None:
         return found
     attempt.say("computing what the reference says of the pairs")
-    made = {name: _of_split(engine, micro) for name, micro in splits.items()}
+    made = {name: _of_split(attempt, engine, name, micro) for name, micro in splits.items()}
     if ranks.first:
         attempt.fence.check()
         buffer = io.BytesIO()
@@ -80,16 +80,18 @@ def _read(path: Path, key: str) -> Reference | None:
         return None
 
 
-def _of_split(engine: Any, micro: MicroBatches) -> np.ndarray:
+def _of_split(attempt: StageAttempt, engine: Any, name: str, micro: MicroBatches) -> np.ndarray:
     """Returns float32 [pairs, 2]; every rank computes its share."""
     ranks = micro.ranks
     pairs, said = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.float32)]
     engine.eval()
     with torch.no_grad():
-        for part in micro.of_all():
+        parts = micro.of_all()
+        for number, part in enumerate(parts, 1):
             found = engine(_unknown(micro.batch(part)).to(ranks.device))
             pairs.append(part.documents)
             said.append(found.float().cpu().numpy().reshape(-1, 2))
+            attempt.show(f"the reference has seen {number:,} of {len(parts):,} batches of {name}")
     engine.train()
     whole = np.zeros((micro.shards.n_documents, 2), np.float32)
     for own_pairs, own in process_group.of_all((np.concatenate(pairs), np.concatenate(said)), ranks):

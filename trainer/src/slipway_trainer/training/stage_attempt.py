@@ -35,6 +35,11 @@ class StageAttempt:
         if self.reporter:
             self.reporter.say(message)
 
+    def show(self, message: str) -> None:
+        """Shows how far that has come, without a line in the log."""
+        if self.reporter:
+            self.reporter.show(message)
+
     def log(self, message: str) -> None:
         if self.reporter:
             self.reporter.log(message)
