@@ -10,13 +10,16 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from slipway_core.protocol import artifact, exit_codes
+from slipway_core.protocol import artifact, exit_codes, trust
 from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.trust import StatementError, TrustError
+from slipway_core.protocol.variables import STATEMENT_VARIABLE, TRUSTED_KEYS_VARIABLE
 from slipway_serving import settings as checks
 from slipway_serving.http.api_keys import ApiKeys, ApiKeysError
 from slipway_serving.settings import EngineOptions, Limits, Settings, SettingsError
@@ -100,14 +103,37 @@ def serve(
 def prepare(settings: Settings) -> tuple[Manifest, ApiKeys | None, socket.socket]:
     """Checks settings, keys, artifact and port, in order of cost, and returns what the server needs of each.
 
-    Raises SettingsError, ApiKeysError or ArtifactError.
+    Raises SettingsError, ApiKeysError or ArtifactError; a model that its statement does not let through is the first.
     """
     checks.check(settings)
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file is not None else None
     # The port is held from here on, but refuses connections until the model is loaded.
     sock = bind(settings.host, settings.port)
     manifest = artifact.verify(settings.model, settings.digest)
+    require_statement(os.environ, manifest)
     return manifest, keys, sock
+
+
+def require_statement(environment: Mapping[str, str], manifest: Manifest) -> None:
+    """Checks that a trusted key says of this model that it passed, where the environment has a statement.
+
+    Raises SettingsError that says why none does.
+    """
+    text, keys = environment.get(STATEMENT_VARIABLE), environment.get(TRUSTED_KEYS_VARIABLE)
+    if text is None:
+        return
+    try:
+        held = trust.check(text, manifest.digest, trust.keys_of(keys or "[]"))
+    except TrustError as error:
+        raise SettingsError(f"{TRUSTED_KEYS_VARIABLE}: {error}.") from None
+    except StatementError as error:
+        raise SettingsError(f"the model is not served: {error}.") from None
+    judged = held.statement.predicate
+    typer.echo(
+        f"slipway-server: the verdict on {manifest.digest} is signed by the key {held.key.id}: evaluation "
+        f"{judged.evaluation} of the run {judged.run.name}, {judged.judged_at}",
+        err=True,
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

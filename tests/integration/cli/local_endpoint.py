@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.unit.core.statements import judgement
 
 from slipway.local import ports
 from slipway.local.endpoints import daemon as endpoint_daemon
 from slipway.local.files import write_json
 from slipway.local.processes import is_alive
 from slipway.local.state import EndpointFolder, State
+from slipway.local.statements import Statements
+from slipway_core.protocol.envelope import seal
+from slipway_core.protocol.statement import Statement
+from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointPhase, EndpointStatus
+from slipway_core.resources.status import Condition, EndpointPhase, EndpointStatus, Verdict
+from slipway_host.files import write_atomically
 
 DAEMON = (sys.executable, "-P", str(Path(__file__).with_name("stand_in_endpoint_daemon.py")))
 WAIT_SECONDS = 30.0
@@ -49,8 +55,15 @@ class LocalEndpoint:
         write_json(self.folder / "models" / name / "behaviour.json", behaviour)
 
     def passes(self, name: str, digest: str | None = None) -> None:
-        digest = digest or digest_of(name)
-        write_json(self.state.verdict(digest), {"digest": digest, "verdict": "Pass"})
+        self.judged(digest or digest_of(name))
+
+    def judged(self, digest: str, verdict: Verdict = Verdict.PASS, **fields: Any) -> Path:
+        """Keeps a statement on a model, as a run does."""
+        statement = Statement.about(digest, judgement(verdict, **fields))
+        path = self.state.statements(digest) / f"{verdict.value}-{statement.predicate.evaluation}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, seal(statement, Statements(self.state).signing_key()))
+        return path
 
     def ask_for(self, model: str, *, digest: str | None = None, **spec: Any) -> None:
         """Tells the endpoint what to serve. Probation and drain are short unless the spec says otherwise."""
@@ -109,6 +122,19 @@ class LocalEndpoint:
             return []
         text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
+
+    def condition(self, type_: str) -> Condition | None:
+        return conditions.find(self.status.conditions, type_)
+
+    def judged_reason(self) -> str | None:
+        judged = self.condition("Judged")
+        return judged.reason if judged is not None else None
+
+    def server_variable(self, name: str) -> str | None:
+        """Returns a variable of the one server that runs."""
+        (server,) = self.servers()
+        rows = Path(f"/proc/{server}/environ").read_text().split("\0")
+        return dict(row.split("=", 1) for row in rows if "=" in row).get(name)
 
     def get(self, path: str = "/") -> httpx.Response:
         return httpx.get(self.url + path, timeout=10)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,9 @@ from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic, digest_
 from slipway.local import ports
 from slipway.local.endpoints import daemon
 from slipway.local.endpoints.daemon import DaemonError
-from slipway_core.resources.status import EndpointPhase
+from slipway_core.protocol import trust
+from slipway_core.resources.status import EndpointPhase, Verdict
+from slipway_host.files import write_atomically
 
 
 @pytest.fixture
@@ -52,6 +56,62 @@ def test_A_a_model_without_a_verdict_never_runs_and_the_port_says_why(endpoint: 
     assert "no version is live" in answer.json()["error"]["message"]
     endpoint.passes("one")
     endpoint.wait_until_live(1)
+
+
+def test_A_a_verdict_that_was_tampered_with_starts_nothing_and_the_status_says_so(endpoint: LocalEndpoint):
+    endpoint.model("one")
+    statement = endpoint.judged(digest_of("one"), Verdict.FAIL)
+    document = json.loads(statement.read_text())
+    payload = base64.b64decode(document["payload"]).replace(b'"verdict":"Fail"', b'"verdict":"Pass"')
+    statement.write_text(json.dumps({**document, "payload": base64.b64encode(payload).decode()}))
+    endpoint.ask_for("one")
+    endpoint.start()
+    endpoint.wait(lambda: endpoint.condition("Judged") is not None, "it says how the model was judged")
+    judged = endpoint.condition("Judged")
+    assert judged is not None
+    assert (judged.status, judged.reason) == ("False", "SignatureWrong")
+    assert endpoint.servers() == []
+
+
+def test_B_a_revoked_key_takes_the_traffic_away_and_a_new_judgement_brings_it_back(endpoint: LocalEndpoint):
+    endpoint.serve("one")
+    keys = endpoint.state.trusted_keys
+    (old,) = trust.keys_of(keys.read_text())
+    live = endpoint.status.live
+    assert live is not None
+    assert live.signed_by == old.id
+    assert endpoint.server_variable("SLIPWAY_TRUSTED_KEYS") == trust.dump([old])
+    endpoint.state.signing_key.unlink()
+    write_atomically(keys, trust.dump([old.model_copy(update={"revoked": True})]))
+    endpoint.wait(lambda: endpoint.chat().status_code == 503, "the traffic is gone")
+    endpoint.wait(lambda: endpoint.condition("KeyRevoked") is not None, "the condition says why")
+    endpoint.judged(digest_of("one"), evaluation=2)
+    endpoint.wait_until_live(2)
+    assert endpoint.answers_with() == "one"
+    assert endpoint.condition("KeyRevoked") is None
+
+
+def test_B_a_later_judgement_that_fails_takes_nothing_from_what_is_live(endpoint: LocalEndpoint):
+    endpoint.serve("one")
+    endpoint.judged(digest_of("one"), Verdict.FAIL, evaluation=2, judged_at="2026-11-29T05:00:00Z")
+    endpoint.wait(lambda: endpoint.judged_reason() == "NotPassed", "the status says so")
+    (server,) = endpoint.servers()
+    os.kill(server, signal.SIGKILL)
+    endpoint.wait(lambda: endpoint.chat().status_code == 200, "it came back after a crash")
+
+
+def test_B_what_an_earlier_release_started_goes_on_and_is_marked(endpoint: LocalEndpoint):
+    endpoint.serve("one")
+    endpoint.stop()
+    status = endpoint.status
+    assert status.live is not None
+    unsigned = status.live.model_copy(update={"signed_by": None})
+    endpoint.files.save_status(status.model_copy(update={"live": unsigned}))
+    shutil.rmtree(endpoint.state.all_statements)
+    endpoint.start()
+    endpoint.wait(lambda: endpoint.chat().status_code == 200, "it answers")
+    assert endpoint.judged_reason() == "Unsigned"
+    assert endpoint.server_variable("SLIPWAY_STATEMENT") is None
 
 
 # ------------------------------------------------------------------------------------------------ B: the take-over

@@ -42,6 +42,8 @@ def test_B_a_real_server_takes_over_from_another_and_ends_with_the_daemon(endpoi
     assert answer["model"] == "chat"
     assert endpoint.get("/readyz").status_code == 200
     assert "text/html" in endpoint.get("/").headers["content-type"]
+    said = (endpoint.files.version(1) / "server.log").read_text()
+    assert f"the verdict on {digest} is signed by the key" in said, "the server verified it itself"
 
     with Traffic(endpoint, per_second=2.0, fields={"max_length": 4}) as traffic:
         endpoint.ask_for("tiny", digest=digest, limits={"maxQueue": 31}, **SETTINGS)

@@ -15,7 +15,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, VersionView
+from slipway_core.rollout.observed import EndpointObserved, Proof, VersionView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -55,6 +55,9 @@ class EndpointWorld:
     """Digest of every model that some spec accepted without a verdict."""
     events: list[str] = field(default_factory=list)
     blockers: tuple[Blocker, ...] = ()
+    proofs: dict[str, Proof] = field(default_factory=dict)
+    """What the statements say; whoever sets one keeps `passed` in step with it (`sign`)."""
+    revoked: set[str] = field(default_factory=set)
     _again: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------ looks
@@ -92,7 +95,14 @@ class EndpointWorld:
             "http://127.0.0.1:8000",
             self.endpoint.metadata.annotations.get(RETRY_ANNOTATION),
             self.blockers,
+            dict(self.proofs),
+            frozenset(self.revoked),
         )
+
+    def sign(self, letter: str, proof: Proof) -> None:
+        """Says what the statements about a model come to."""
+        self.proofs[digest(letter)] = proof
+        (self.passed.add if proof.passes else self.passed.discard)(digest(letter))
 
     # ------------------------------------------------------------------------------------------------ passes
 
@@ -199,7 +209,7 @@ class EndpointWorld:
         EndpointStatus.model_validate(status.model_dump())  # What breaks a limit, the API server refuses.
         self._check_gate(decision)
         before, after = self.status.live, status.live
-        if before is not None:
+        if before is not None and before.signed_by not in self.revoked:
             assert after is not None, "B: an endpoint that had a live version has none"
         if after is None:
             return

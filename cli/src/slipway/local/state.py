@@ -10,8 +10,9 @@
          endpoints/<name>/endpoint.json the ModelEndpoint: spec and annotations
                           status.json
                           daemon.json   the process that owns the port
-                          versions/<n>/ settings frozen for a version, and its server's log
-         verdicts/<digest>.json         artifacts that passed, which outlive their runs
+                          versions/<n>/ settings frozen for a version, its verdict, and its server's log
+         statements/<digest>/<uid8>-<n>.json    every judgement of a model, signed; they outlive their runs
+         keys/signing.pem               the key that signs them; trusted.json has those that count
 ```
 """
 
@@ -84,13 +85,21 @@ class State:
     def endpoint(self, name: str) -> EndpointFolder:
         return EndpointFolder(self.root / "endpoints" / name)
 
-    def verdict(self, digest: str) -> Path:
-        return self.root / "verdicts" / f"{digest.removeprefix('sha256:')}.json"
+    @property
+    def all_statements(self) -> Path:
+        return self.root / "statements"
 
-    def passed(self, digest: str) -> bool:
-        """Whether an artifact of this digest has a passing verdict."""
-        document = read_json(self.verdict(digest))
-        return isinstance(document, dict) and document.get("digest") == digest and document.get("verdict") == "Pass"
+    def statements(self, digest: str) -> Path:
+        """The folder of the statements on a model."""
+        return self.all_statements / digest.removeprefix("sha256:")
+
+    @property
+    def signing_key(self) -> Path:
+        return self.root / "keys" / "signing.pem"
+
+    @property
+    def trusted_keys(self) -> Path:
+        return self.root / "keys" / "trusted.json"
 
 
 def _created(folder: RunFolder) -> str:

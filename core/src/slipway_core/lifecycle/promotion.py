@@ -108,8 +108,9 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
             draft.condition("Live", "False", "RolloutFailed", f"version {ours.version}: {ours.message}")
             draft.condition("Progressing", "False", "RolloutFailed", message)
             return Phase.FAILED
-        draft.condition("Live", "False", "Replaced", f"version {ours.version} was live and was replaced")
-        draft.condition("Progressing", "False", "Completed", f"the model was live on {name} and was replaced")
+        what = f"is not any more: {ours.message}" if ours.message else "was replaced"
+        draft.condition("Live", "False", "Replaced", f"version {ours.version} was live and {what}")
+        draft.condition("Progressing", "False", "Completed", f"the model was live on {name} and {what}")
         return Phase.COMPLETED
     return _rolls_out(draft, _how_far(own[0] if own else None, view) or "the endpoint starts the new version")
 

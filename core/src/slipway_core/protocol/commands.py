@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slipway_core.protocol import variables
+from slipway_core.protocol import trust, variables
+from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.api import quantity, seconds
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.stage import FIXED_STEPS
@@ -71,6 +73,16 @@ def step_command(
     if baseline is not None:
         command += ["--baseline", str(baseline)]
     return command
+
+
+def serve_environment(statement: str, keys: Sequence[TrustedKey]) -> dict[str, str]:
+    """Returns the variables by which a server finds that its model passed.
+
+    Args:
+        statement: the envelope.
+        keys: that may have signed it.
+    """
+    return {variables.STATEMENT_VARIABLE: statement.strip(), variables.TRUSTED_KEYS_VARIABLE: trust.dump(keys)}
 
 
 def serve_command(

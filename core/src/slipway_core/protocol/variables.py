@@ -24,6 +24,11 @@ TRACKING_VARIABLE = "SLIPWAY_TRACKING"
 the record of the plan is not written anew for that; unset, nothing is tracked."""
 JUDGED_VARIABLE = "SLIPWAY_JUDGED"
 """Environment variable: the verdict of the run's record as JSON (`protocol.judged`), for publish."""
+STATEMENT_VARIABLE = "SLIPWAY_STATEMENT"
+"""Environment variable: the signed statement (`protocol.envelope`) by which a server may serve its model. It loads none
+that the statement does not let through; unset, none is asked for."""
+TRUSTED_KEYS_VARIABLE = "SLIPWAY_TRUSTED_KEYS"
+"""Environment variable: the keys that may have signed it, as JSON (`protocol.trust`)."""
 NODES_VARIABLE = "SLIPWAY_NODES"
 """Environment variable: over how many pods this attempt of a stage is spread. compute may be edited between two
 attempts, and the record of the plan is not written anew for that; unset, the plan says it."""

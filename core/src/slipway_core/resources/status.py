@@ -283,6 +283,9 @@ class VersionStatus(Recorded):
     """The Secret that it is fetched with."""
     accept_unjudged: bool = False
     """Whether the spec accepted it without a verdict; a rollback to it needs none either."""
+    signed_by: ShortText | None = None
+    """The key that signed the verdict by which it started. None of one that was accepted without a verdict, and of one
+    that a release started which signed none."""
     state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"
     """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation.
     Retired: was live. Dropped: was given up before it was live."""

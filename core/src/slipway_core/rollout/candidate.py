@@ -8,9 +8,9 @@ from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
-from slipway_core.resources.status import VersionStatus, fit
+from slipway_core.resources.status import CONDITION_LIMIT, VersionStatus, fit
 from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
-from slipway_core.rollout.observed import VersionView
+from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
 
 
@@ -68,26 +68,37 @@ def _is_live(draft: Draft, revision: str) -> bool:
 
 def _judged(draft: Draft, wanted: ServedModel) -> bool:
     """Shows whether the model passed its gates. Returns whether it may go live."""
+    proof = draft.observed.proofs.get(wanted.digest)
+    draft.show_revoked(wanted.digest, proof)
     if wanted.digest in draft.observed.passed:
-        draft.condition("Judged", "True", "Passed", "the model has a passing verdict")
+        draft.condition("Judged", "True", *_words(proof))
         return True
     if wanted.accept_unjudged:
         draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
         return True
-    draft.condition(
-        "Judged",
-        "False",
-        "NoPassingVerdict",
-        f"{wanted.digest} has no passing verdict, so no version of it starts; let a run judge it, or set "
-        "model.acceptUnjudged",
-    )
+    message = f"{wanted.digest} has no passing verdict, so no version of it starts"
+    if proof is not None and proof.flaw is not None:
+        draft.condition("Judged", "False", proof.flaw.value, fit(f"{message}: {proof.why}", CONDITION_LIMIT))
+        return False
+    advice = "let a run judge it, or set model.acceptUnjudged"
+    draft.condition("Judged", "False", "NoPassingVerdict", f"{message}; {advice}")
     return False
+
+
+def _words(proof: Proof | None) -> tuple[str, str]:
+    """Returns reason and message of a model that passed."""
+    if proof is None:
+        return "Passed", "the model has a passing verdict"
+    if proof.signed_by is None:
+        return "Unsigned", "the model has a passing verdict of an earlier release, which signed none"
+    return "Passed", f"the model has a passing verdict, signed by the key {proof.signed_by}"
 
 
 def _create_candidate(draft: Draft, wanted: ServedModel, revision: str) -> None:
     # What runs counts too: where a status was lost, its number may be that of another model.
     known = [*(v.version for v in [*draft.history, *filter(None, [draft.live])]), *draft.observed.versions]
     number = 1 + max(known, default=0)
+    proof = draft.observed.proofs.get(wanted.digest)
     draft.candidate = VersionStatus(
         version=number,
         uri=wanted.uri,
@@ -96,6 +107,7 @@ def _create_candidate(draft: Draft, wanted: ServedModel, revision: str) -> None:
         run=wanted.run,
         credentials=secret_of(wanted),
         accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
+        signed_by=proof.signed_by if proof is not None else None,
         since=timestamp(draft.now),
     )
     draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")

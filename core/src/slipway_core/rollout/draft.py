@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from slipway_core.protocol.trust import Flaw
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import Condition, EndpointPhase, EndpointStatus, VersionStatus, fit
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved
+from slipway_core.rollout.observed import EndpointObserved, Proof
 
 HISTORY = 16
 """Versions that status remembers."""
@@ -21,7 +22,9 @@ _MOVING = timedelta(seconds=1)
 """Between telling the traffic to move and looking whether it has."""
 
 ROLLBACK_WITHOUT_EFFECT = "RollbackWithoutEffect"
-_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT)
+KEY_REVOKED = "KeyRevoked"
+"""Condition while the only verdict on the model is signed by a key that is trusted no more."""
+_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT, KEY_REVOKED)
 
 
 @dataclass
@@ -98,8 +101,15 @@ class Draft:
         generation = self.endpoint.metadata.generation
         self.conditions = conditions.put(self.conditions, type_, status, reason, message, self.now, generation)
 
+    def show_revoked(self, digest: str, proof: Proof | None) -> None:
+        """Shows whether a model has no verdict but one that is signed by a revoked key."""
+        if proof is None or proof.flaw is not Flaw.KEY_REVOKED:
+            self.conditions = conditions.drop(self.conditions, KEY_REVOKED)
+            return
+        self.condition(KEY_REVOKED, "True", "VerdictNotTrusted", fit(f"{digest}: {proof.why}"))
+
     def retire(
-        self, version: VersionStatus, state: Literal["Standby", "Failed", "Dropped"], message: str | None
+        self, version: VersionStatus, state: Literal["Standby", "Failed", "Dropped", "Retired"], message: str | None
     ) -> None:
         """Puts a version at the head of the history. One standby at a time: an older one is retired with it."""
         older = [

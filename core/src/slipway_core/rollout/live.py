@@ -7,11 +7,12 @@ from datetime import timedelta
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.status import VersionStatus
-from slipway_core.rollout.draft import Draft
+from slipway_core.rollout.draft import KEY_REVOKED, Draft
 
 
 def judge_live(draft: Draft) -> None:
     """Keeps the live version running; a new one that fails in its probation gives way to the one before."""
+    _withdraw_revoked(draft)
     live, standby = draft.live, draft.standby
     if live is None:
         return
@@ -22,6 +23,36 @@ def judge_live(draft: Draft) -> None:
     draft.live = live = live.model_copy(update={"since": not_ahead(live.since, draft.now)})
     draft.start.append(live)
     draft.route = live.version
+
+
+def _withdraw_revoked(draft: Draft) -> None:
+    """Takes the traffic from versions whose verdict is signed by a revoked key. A standby that another key's verdict
+    let through takes their place once it is ready."""
+    standby = draft.standby
+    if standby is not None and _trusted(draft, standby) is None:
+        draft.replace(standby.model_copy(update={"state": "Retired", "since": timestamp(draft.now)}))
+        standby = None
+    live = draft.live
+    if live is not None:
+        draft.live = _trusted(draft, live)
+        if draft.live is None:
+            why = f"its verdict is signed by the key {live.signed_by!r}, which is revoked"
+            draft.event("Warning", KEY_REVOKED, f"version {live.version} gets no traffic any more: {why}")
+            draft.retire(live, "Retired", why)
+            draft.stop.append(live.version)
+    if draft.live is None and standby is not None and draft.is_ready(standby):
+        draft.history = [version for version in draft.history if version.version != standby.version]
+        draft.live = standby.model_copy(update={"state": "Live", "since": timestamp(draft.now), "message": None})
+
+
+def _trusted(draft: Draft, version: VersionStatus) -> VersionStatus | None:
+    """Returns a version that may have the traffic, with the key by which it may; None where that is revoked."""
+    if version.signed_by not in draft.observed.revoked:
+        return version
+    proof = draft.observed.proofs.get(version.digest)
+    if proof is None or not proof.passes:
+        return None
+    return version.model_copy(update={"signed_by": proof.signed_by})
 
 
 def _roll_back(draft: Draft, live: VersionStatus, standby: VersionStatus, reason: str) -> None:

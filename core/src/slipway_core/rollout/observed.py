@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.conditions import Blocker
 
 
@@ -26,6 +27,19 @@ class VersionView:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the statements about a model come to."""
+
+    passes: bool
+    """Whether a version of it may start."""
+    signed_by: str | None = None
+    """The key of the statement by which it passes; None of a model that an earlier release let through."""
+    flaw: Flaw | None = None
+    why: str = ""
+    """Why it does not pass."""
+
+
+@dataclass(frozen=True)
 class EndpointObserved:
     versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
     """Every version that has anything running."""
@@ -38,3 +52,8 @@ class EndpointObserved:
     """The annotation slipway.dev/retry of the endpoint."""
     blockers: tuple[Blocker, ...] = ()
     """What keeps the executor from doing what the spec asks for; each is a condition while it lasts."""
+    proofs: Mapping[str, Proof] = field(default_factory=dict[str, Proof])
+    """What the statements say, by digest; those that pass are in `passed` too. Empty of an executor that asks for no
+    statements."""
+    revoked: Set[str] = frozenset()
+    """Keys that are trusted no more, whatever they signed."""

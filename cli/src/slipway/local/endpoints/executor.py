@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,8 +25,10 @@ from slipway.local.endpoints.server_process import Launch, Patience
 from slipway.local.endpoints.version_server import VersionServer
 from slipway.local.ports import LOOPBACK
 from slipway.local.state import EndpointFolder, State, StateError
+from slipway.local.statements import Statements, frozen_statement
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
-from slipway_core.protocol.commands import serve_command
+from slipway_core.protocol.commands import serve_command, serve_environment
+from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import Blocker, timestamp
@@ -35,7 +37,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved
+from slipway_core.rollout.observed import EndpointObserved, Proof
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class EndpointExecutor:
         self._clock = clock
         self._tick = tick
         self._versions: dict[int, VersionServer] = {}
+        self._statements = Statements(state)
         self._route: int | None = None
         self._frozen_versions: dict[tuple[int, str], FrozenVersion] = {}
         self._problems: dict[str, Blocker] = {}
@@ -187,14 +190,29 @@ class EndpointExecutor:
         views = {number: view for number, version in self._versions.items() if (view := version.observe())}
         self._versions = {number: version for number, version in self._versions.items() if not version.gone}
         address = self._relay.address
+        keys, proofs = self._proofs()
         return EndpointObserved(
             versions=views,
             route=self._route,
-            passed=frozenset(digest for digest in self._digests() if self._state.passed(digest)),
+            passed=frozenset(digest for digest, proof in proofs.items() if proof.passes),
             url=f"http://127.0.0.1:{address[1]}" if address else None,
             retry=request_token(self._endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(self._problems.values()),
+            proofs=proofs,
+            revoked=frozenset(key.id for key in keys if key.revoked),
         )
+
+    def _proofs(self) -> tuple[tuple[TrustedKey, ...], Mapping[str, Proof]]:
+        """Returns the trusted keys, and which models may start by what they signed. While these cannot be read nothing
+        new starts, and nothing that is live ends."""
+        try:
+            keys = self._statements.trusted()
+            proofs = self._statements.proofs(self._digests(), self._status, self._clock())
+        except StateError as error:
+            self._problems["KeysUnreadable"] = Blocker("KeysUnreadable", "Damaged", str(error))
+            return (), {}
+        self._problems.pop("KeysUnreadable", None)
+        return keys, proofs
 
     def _digests(self) -> set[str]:
         """Every model that could be asked for now."""
@@ -278,7 +296,17 @@ class EndpointExecutor:
             drain=seconds(frozen.settings.rollout.drain),
             keys_file=frozen.keys_file,
             max_new_tokens=frozen.settings.limits.max_new_tokens,
+            environment=self._statement(version),
         )
+
+    def _statement(self, version: VersionStatus) -> Mapping[str, str]:
+        """Returns the variables by which a server finds that its model passed. None of a version that was accepted
+        without a verdict, or that an earlier release started. Raises StateError."""
+        if version.signed_by is None:
+            return {}
+        path, keys = self._folder.version(version.version) / "statement.json", self._statements.trusted()
+        text = frozen_statement(path, version.digest, keys, self._statements.standing(version.digest))
+        return serve_environment(text, keys)
 
     # ------------------------------------------------------------------------------------------------ the traffic
 

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,8 @@ class Launch:
     """Seconds that its running answers may take after SIGTERM."""
     keys_file: Path | None = None
     max_new_tokens: int = 1024
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that it gets beside those of this process."""
 
 
 _PROMPT = "Hello"
@@ -77,7 +80,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **QUIET_ENVIRONMENT},
+                env={**os.environ, **QUIET_ENVIRONMENT, **launch.environment},
                 start_new_session=True,
                 # Every connection to it ends with its parent, so nothing is left to drain then.
                 preexec_fn=die_with_parent(signal.SIGKILL),

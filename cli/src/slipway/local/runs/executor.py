@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from slipway.local.endpoints import daemon
-from slipway.local.files import read_json, write_json
 from slipway.local.runs.attempts import Attempts
-from slipway.local.state import RunFolder, State
+from slipway.local.state import RunFolder, State, StateError
+from slipway.local.statements import Statements
 from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.decision import Decision, Promote
 from slipway_core.lifecycle.draft import Policy
@@ -24,11 +23,13 @@ from slipway_core.lifecycle.endpoint_claim import annotations_of, claim_on
 from slipway_core.lifecycle.observed import EndpointView, Observed
 from slipway_core.lifecycle.publication import is_under_way
 from slipway_core.plan import Plan
+from slipway_core.protocol import artifact
+from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ModelEndpointSpec, ServedModel
-from slipway_core.resources.status import EndpointPhase, Phase, RunStatus, Verdict
+from slipway_core.resources.status import EndpointPhase, Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 POLICY = Policy(backoff=timedelta(seconds=1), longest_backoff=timedelta(seconds=30))
@@ -55,6 +56,10 @@ class Executor:
     tick: float = 0.25
     """Seconds between two looks at the world."""
     interrupted: bool = field(default=False, init=False)
+    statements: Statements = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.statements = Statements(self.state)
 
     def interrupt(self) -> None:
         """Checkpoint and end; a second call kills what has not ended yet. Safe in a signal handler."""
@@ -119,39 +124,34 @@ class Executor:
             self.attempts.stop(unwanted.step, unwanted.number)
         for wanted in decision.create:
             self.attempts.start(wanted)
-        self._keep_verdict(decision.status)
-        if decision.promote is not None:
+        unsigned = self._sign(decision.status)
+        if decision.promote is not None and unsigned is None:
             self._promote(decision.promote)
         if decision.events:
             self._remember(decision.events)
         if decision.status != (self.run.status or RunStatus()):
             self.folder.save_status(decision.status)
         self.show(decision.status, decision.events)
+        if unsigned is not None:
+            # After the status, which has the verdict: the same command signs it once there is a key.
+            raise unsigned
         if decision.status.phase is Phase.ROLLING_OUT and self.plan.serving is not None:
             # After the status: a daemon that cannot start must not take the verdict with it. The next pass tries again.
             daemon.ensure_daemon(self.state, self.plan.serving.endpoint)
 
-    def _keep_verdict(self, status: RunStatus) -> None:
-        """Keeps a passing verdict where the endpoint finds it, for longer than the run lives."""
-        evaluation = status.evaluation
-        if evaluation is None or evaluation.artifact_digest is None:
-            return
-        path = self.state.verdict(evaluation.artifact_digest)
-        if evaluation.verdict is not Verdict.PASS:
-            self._take_back(path, evaluation.artifact_digest)
-            return
-        if not path.exists():
-            document = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
-            write_json(path, {**document, "evaluation": evaluation.to_document()})
+    def _sign(self, status: RunStatus) -> StateError | None:
+        """Signs the verdict where the endpoint finds it, for longer than the run lives. Returns why it cannot."""
+        try:
+            self.statements.keep(self.plan, status, self._learned)
+        except StateError as error:
+            return error
+        return None
 
-    def _take_back(self, path: Path, digest: str) -> None:
-        """Removes this run's own passing verdict when a later judgement did not pass. What was live by it stays."""
-        document = read_json(path)
-        if not isinstance(document, dict) or document.get("run") != self.run.name:
-            return
-        served = {v.digest for e in self.state.endpoints() for v in (e.status().live, *e.status().history) if v}
-        if digest not in served:
-            path.unlink(missing_ok=True)
+    def _learned(self) -> dict[str, str]:
+        try:
+            return artifact.read(self.folder.workspace(self.run).artifact).data
+        except ArtifactError:
+            return {}
 
     def _promote(self, promote: Promote) -> None:
         """Tells the endpoint what to serve. The settings are the run's template: a local endpoint has no other."""

@@ -20,6 +20,7 @@ from slipway.local.runs.admission import Refused, admit
 from slipway.local.runs.attempts import Attempts
 from slipway.local.runs.executor import Executor, utc_now
 from slipway.local.state import BusyError, State, StateError
+from slipway.local.statements import KeyLostError, Statements
 from slipway_core import plan as plans
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
 
@@ -169,16 +170,20 @@ def test_bad_data_ends_the_run_with_the_reason(state, monkeypatch):
     assert mended.work().phase is Phase.COMPLETED, "starting it again asks for another try"
 
 
-def test_A_a_model_that_fails_its_gate_is_rejected_and_has_no_verdict_file(state, monkeypatch):
+def test_A_a_model_that_fails_its_gate_is_rejected_and_its_statement_says_so(state, monkeypatch):
     executor = make(state, monkeypatch, evaluate=["poor"])
     status = executor.work()
     assert status.phase is Phase.REJECTED
-    assert not state.passed(status.artifact.digest)
+    stands = Statements(state).standing(status.artifact.digest)
+    assert stands.newest is not None
+    assert stands.newest.statement.predicate.verdict is Verdict.FAIL
 
 
-def test_A_a_pass_leaves_a_verdict_that_outlives_the_run(state, monkeypatch):
-    status = make(state, monkeypatch).work()
-    assert state.passed(status.artifact.digest)
+def test_A_a_pass_leaves_a_statement_that_outlives_the_run(state, monkeypatch):
+    executor = make(state, monkeypatch)
+    status = executor.work()
+    shutil.rmtree(executor.folder.root)
+    assert Statements(state).standing(status.artifact.digest).passed
 
 
 def test_D_an_interrupt_checkpoints_and_the_next_start_goes_on(state, monkeypatch):
@@ -399,10 +404,29 @@ def test_A_a_verdict_is_taken_back_when_a_later_judgement_does_not_pass(state, m
     executor = make(state, monkeypatch)
     status = executor.work()
     digest = status.artifact.digest
-    assert state.passed(digest)
-    worse = status.evaluation.model_copy(update={"verdict": Verdict.FAIL})
-    executor._keep_verdict(status.model_copy(update={"evaluation": worse}))
-    assert not state.passed(digest)
+    statements = Statements(state)
+    assert statements.standing(digest).passed
+    worse = status.evaluation.model_copy(update={"number": 2, "verdict": Verdict.FAIL})
+    again = status.step("evaluate").model_copy(update={"attempt": 2})
+    judged = status.model_copy(update={"evaluation": worse, "stages": [*status.stages[:-1], again]})
+    assert executor._sign(judged) is None
+    assert not statements.standing(digest).passed
+    assert len(list(state.statements(digest).iterdir())) == 2, "each judgement is a statement of its own"
+
+
+def test_a_lost_key_stops_the_promotion_and_not_the_verdict(state, monkeypatch):
+    monkeypatch.setattr("slipway.local.endpoints.daemon.ensure_daemon", acknowledge)
+    Statements(state).signing_key()
+    lost = state.signing_key.rename(state.root / "elsewhere")
+    executor = make(state, monkeypatch, run=a_run())
+    with pytest.raises(KeyLostError, match="put it back"):
+        executor.work()
+    status = executor.folder.status()
+    assert status.evaluation.verdict is Verdict.PASS
+    assert not state.endpoint("chat").exists()
+    lost.rename(state.signing_key)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+    assert Statements(state).standing(status.artifact.digest).passed
 
 
 def test_a_damaged_plan_is_named_with_the_way_out(state, monkeypatch):

@@ -1,0 +1,75 @@
+"""The statement on what a run's record says of its model: what an executor signs and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import slipway_core
+from slipway_core.plan import Plan
+from slipway_core.protocol.statement import (
+    GATES_LIMIT,
+    METRIC_LIMIT,
+    REASON_LIMIT,
+    SKETCH_LIMIT,
+    THRESHOLD_LIMIT,
+    TRAINING_LIMIT,
+    JudgedData,
+    JudgedGate,
+    JudgedRun,
+    Judgement,
+    Statement,
+    finite,
+)
+from slipway_core.resources.status import MetricStatus, RunStatus, fit
+
+
+def judgement_statement(
+    plan: Plan,
+    status: RunStatus,
+    *,
+    training: Mapping[str, str] | None = None,
+    sketch: Sequence[str] = (),
+) -> Statement | None:
+    """Returns the statement on the evaluation that the status names; None where it names none, or no model.
+
+    It is made of the record alone, its time too, so every executor that has the record makes the same.
+
+    Args:
+        training: digest of what each stage learned from, by `<stage>/<split>`, where the executor knows it.
+        sketch: the smallest hashes of the held-out documents.
+    """
+    evaluation, step = status.evaluation, status.step("evaluate")
+    if evaluation is None or evaluation.artifact_digest is None or step is None or step.finished_at is None:
+        return None
+    if step.attempt != evaluation.number:
+        return None  # It is judged again: what the step says is about another attempt.
+    learned = dict(sorted((training or {}).items())[:TRAINING_LIMIT])
+    image = status.train_image or plan.images.train
+    judgement = Judgement(
+        run=JudgedRun(name=plan.run.name, uid=plan.run.uid, namespace=plan.run.namespace),
+        plan=plan.digest,
+        evaluation=evaluation.number,
+        judged_at=step.finished_at,
+        verdict=evaluation.verdict,
+        reason=fit(evaluation.reason, REASON_LIMIT) if evaluation.reason else None,
+        gates=[_gate(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
+        data=JudgedData(held_out=evaluation.data_digest, training=learned, sketch=list(sketch[:SKETCH_LIMIT])),
+        scored_tokens=evaluation.scored_tokens,
+        baseline=evaluation.baseline_digest,
+        versions={"slipway": slipway_core.__version__, **({"image": image[-253:]} if image else {})},
+    )
+    return Statement.about(evaluation.artifact_digest, judgement)
+
+
+def _gate(metric: MetricStatus) -> JudgedGate:
+    return JudgedGate(
+        metric=fit(metric.name, METRIC_LIMIT),
+        threshold=fit(metric.threshold, THRESHOLD_LIMIT),
+        verdict=metric.verdict,
+        value=finite(metric.value),
+        difference=finite(metric.difference),
+        lower=finite(metric.lower),
+        upper=finite(metric.upper),
+        confidence=metric.confidence,
+        clusters=metric.clusters,
+    )

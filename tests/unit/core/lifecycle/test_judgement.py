@@ -1,0 +1,69 @@
+"""The statement that an executor signs says what the record says, and nothing about another attempt."""
+
+from __future__ import annotations
+
+from tests.unit.core.runs import DIGEST, a_run
+from tests.unit.core.world import World
+
+import slipway_core
+from slipway_core.lifecycle.judgement import judgement_statement
+from slipway_core.protocol.statement import Statement
+from slipway_core.resources.status import Verdict
+
+
+def _judged(**result) -> World:
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.wait(90)
+    world.succeed("evaluate", **result)
+    world.settle()
+    return world
+
+
+def _statement(world: World, **known) -> Statement:
+    assert world.run.status
+    found = judgement_statement(world.plan, world.run.status, **known)
+    assert found
+    return found
+
+
+def test_it_says_what_the_record_says() -> None:
+    world = _judged()
+    found = _statement(world, training={"learn/train": "sha256:1"}, sketch=["00000000000000ab"])
+    said = found.predicate
+    assert found.digest == DIGEST
+    assert (said.run.name, said.run.uid, said.plan) == ("demo", world.plan.run.uid, world.plan.digest)
+    assert (said.verdict, said.evaluation, said.judged_at) == (Verdict.PASS, 1, "2026-01-01T12:01:30Z")
+    assert [(g.metric, g.threshold, g.value, g.upper, g.clusters) for g in said.gates] == [
+        ("perplexity", "<= 20", 10.0, 10.0, 40)
+    ]
+    assert (said.data.training, said.data.sketch) == ({"learn/train": "sha256:1"}, ["00000000000000ab"])
+    assert said.versions == {"slipway": slipway_core.__version__}
+
+
+def test_whoever_makes_it_later_makes_the_same() -> None:
+    world = _judged()
+    before = _statement(world)
+    world.wait(3600)
+    world.settle()
+    assert _statement(world) == before
+
+
+def test_a_failed_judgement_and_one_without_figures_are_statements_too() -> None:
+    assert _statement(_judged(metrics={"perplexity": 99.0})).predicate.verdict is Verdict.FAIL
+    crashed = _statement(_judged(evaluation=None)).predicate
+    assert (crashed.verdict, crashed.gates) == (Verdict.INCONCLUSIVE, [])
+    assert crashed.reason == "the evaluation reported nothing"
+
+
+def test_there_is_none_before_the_judgement_and_while_it_is_made_anew() -> None:
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    assert world.run.status
+    assert judgement_statement(world.plan, world.run.status) is None
+    judged = _judged().run.status
+    assert judged
+    step = judged.step("evaluate")
+    assert step
+    again = judged.model_copy(update={"stages": [*judged.stages[:-1], step.model_copy(update={"attempt": 2})]})
+    assert judgement_statement(world.plan, again) is None
