@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from slipway.commands.chat import chat
 from slipway.commands.doctor import doctor
+from slipway.commands.lineage import lineage
 from slipway.commands.logs import logs
 from slipway.commands.ls import ls
 from slipway.commands.plan import plan
@@ -118,7 +119,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, lineage, chat, doctor, reevaluate, stop, resume,
+    ls, rm,
 ):  # fmt: skip
     app.command()(command)
 
