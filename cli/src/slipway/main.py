@@ -19,6 +19,7 @@ from slipway.commands.plan import plan
 from slipway.commands.plot import plot
 from slipway.commands.preview import preview
 from slipway.commands.reevaluate import reevaluate
+from slipway.commands.report import report
 from slipway.commands.resume import resume
 from slipway.commands.rm import rm
 from slipway.commands.run import run
@@ -119,8 +120,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, lineage, chat, doctor, reevaluate, stop, resume,
-    ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, stop,
+    resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 
