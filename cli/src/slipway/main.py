@@ -12,12 +12,14 @@ from typer.exceptions import TyperException
 
 from slipway.commands.chat import chat
 from slipway.commands.doctor import doctor
+from slipway.commands.lineage import lineage
 from slipway.commands.logs import logs
 from slipway.commands.ls import ls
 from slipway.commands.plan import plan
 from slipway.commands.plot import plot
 from slipway.commands.preview import preview
 from slipway.commands.reevaluate import reevaluate
+from slipway.commands.report import report
 from slipway.commands.resume import resume
 from slipway.commands.rm import rm
 from slipway.commands.run import run
@@ -118,7 +120,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, chat, doctor, reevaluate, stop, resume, ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, stop,
+    resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,8 @@ Namespace = Annotated[
     str | None,
     typer.Option("-n", "--namespace", metavar="NAME", help="A namespace of the cluster; implies --cluster."),
 ]
+
+Lang = Annotated[Literal["en", "zh"], typer.Option("--lang", help="The language of the words: English or Chinese.")]
 
 
 class Format(StrEnum):

@@ -5,7 +5,7 @@ The commands speak to a Target, so that each does the same in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
     from slipway.diagnosis.run_findings import Evidence
+    from slipway.records.files import Files
     from slipway.training_metrics import StageMetrics
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.training_run import TrainingRun
@@ -159,6 +160,14 @@ class Target(Protocol):
 
     def evidence(self, run: TrainingRun) -> Evidence:
         """Returns what there is to judge a run by."""
+        ...
+
+    def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
+        """Returns those of the files of a run's workspace that there are, by their names below it."""
+        ...
+
+    def folder(self, uri: str, names: Sequence[str]) -> Files:
+        """Returns those of the files that there are in the folder at a URI; where it cannot be read, why."""
         ...
 
     def reach(self, name: str | None) -> AbstractContextManager[Reached]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from slipway import exit_codes
 from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.cluster.pods import workspace_files
 from slipway.diagnosis.run_findings import Evidence
+from slipway.records.files import Files
 from slipway.training_metrics import StageMetrics, parse_stage
+from slipway_core.protocol.workspace import WORKSPACE_MOUNT
+from slipway_core.resources import uris
 from slipway_core.resources.status import RunStatus, StepState
 from slipway_core.resources.training_run import TrainingRun
 
@@ -55,6 +58,33 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
         errors,
         kubectl.options,
     )
+
+
+def files(kubectl: Kubectl, run: TrainingRun, names: Sequence[str], say: Say) -> Files:
+    """Returns those of the files of a run's workspace that there are; where they cannot be read, why."""
+    status = run.status or RunStatus()
+    prepare = status.step("prepare")
+    if prepare is None or (prepare.state is not StepState.SUCCEEDED and not _has_trained(run)):
+        # There is no file yet, and what keeps a pod of the run from starting would keep ours.
+        return Files()
+    workspace = workspace_files.workspace_of(run)
+    try:
+        found = workspace_files.read(kubectl, run, [workspace.root / name for name in names], say)
+    except ClusterError as error:
+        return Files(trouble=f"the files of run {run.name} cannot be read: {error}")
+    return Files({str(path.relative_to(workspace.root)): content for path, content in found.items()})
+
+
+def folder(kubectl: Kubectl, uri: str, names: Sequence[str], say: Say) -> Files:
+    """Returns those of the files that there are in a folder of a claim; where they cannot be read, why."""
+    place = uris.parse(uri)
+    if place.scheme != "pvc":
+        return Files(trouble=f"{uri}: lies in no claim of the cluster, and is not fetched to be looked at")
+    try:
+        found = workspace_files.read_claim(kubectl, place.authority, Path(WORKSPACE_MOUNT, place.path), names, say)
+    except ClusterError as error:
+        return Files(trouble=f"{uri}: cannot be read: {error}")
+    return Files(found) if found else Files(trouble=f"{uri}: has none of {', '.join(names)}")
 
 
 def _has_trained(run: TrainingRun) -> bool:

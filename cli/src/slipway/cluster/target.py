@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from slipway.diagnosis.run_findings import Evidence
+    from slipway.records.files import Files
 
 BEFORE_STOP = "slipway.dev/before-stop"
 """Annotation of a stopped endpoint: its replicas and autoscaling as they were, as JSON."""
@@ -161,6 +162,16 @@ class ClusterTarget:
         from slipway.cluster.evidence import gather
 
         return gather(self.kubectl, run, note)
+
+    def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
+        from slipway.cluster.evidence import files
+
+        return files(self.kubectl, run, names, note)
+
+    def folder(self, uri: str, names: Sequence[str]) -> Files:
+        from slipway.cluster.evidence import folder
+
+        return folder(self.kubectl, uri, names, note)
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
+from slipway.records.files import Files, read_folder
 from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write, bare_command
 from slipway.training_metrics import StageMetrics, read_run
+from slipway_core.resources import uris
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import RunStatus
 from slipway_core.resources.training_run import TrainingRun
@@ -99,6 +102,16 @@ class LocalTarget:
 
     def evidence(self, run: TrainingRun) -> Evidence:
         return gather(run, run.status or RunStatus(), self._folder(run).workspace(run))
+
+    def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
+        return read_folder(self._folder(run).workspace(run).root, names)
+
+    def folder(self, uri: str, names: Sequence[str]) -> Files:
+        place = uris.anchor(uris.parse(uri), str(self.state.root.parent))
+        if place.scheme != "file":
+            return Files(trouble=f"{uri}: does not lie on this machine, and is not fetched to be looked at")
+        folder = Path(place.path)
+        return read_folder(folder, names) if folder.is_dir() else Files(trouble=f"{uri}: there is no such folder")
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

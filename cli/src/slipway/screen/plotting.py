@@ -18,7 +18,7 @@ _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Mi
 _TRAIN, _VALIDATION, _RATE, _SPEED, _INK = "#1f6f8b", "#d1495b", "#5b8e3a", "#7a5195", "#555555"
 _SHARES = {"data": "#e0a458", "communication": "#7a5195", "validation": "#d1495b", "checkpoint": "#5b8e3a"}
 """Parts of the time that are no computing, from the bottom up."""
-_SMOOTH_FROM = 120
+SMOOTH_FROM = 120
 """Points from which the curve is smoothed, with the raw one pale behind it."""
 
 
@@ -159,7 +159,7 @@ def _line(
     axes: Axes, curve: Sequence[Point], start: int, colour: str, label: str | None = None, *, exact: bool = False
 ) -> None:
     steps, values = _finite(curve, start)
-    if len(values) >= _SMOOTH_FROM and not exact:
+    if len(values) >= SMOOTH_FROM and not exact:
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         values = smooth(values, span=max(5, len(values) // 40))
     axes.plot(steps, values, color=colour, linewidth=1.6, label=label, marker="o" if len(values) == 1 else None)

@@ -20,6 +20,8 @@
                           checkpoints/step-00000100/
                           model/ or adapter/ what the stage ended with, and stage.json that says so
             evaluation/<n>/report.json       n is the number of the evaluate attempt
+                           samples.jsonl     every prompt with its answer
+                           live-samples.jsonl  the live version's answers to the first of them
             artifact/                        the model as it is served, with manifest.json
             gguf/                            the same as one file for llama.cpp and Ollama, where the run wants that
             tensorboard/                     event files, where the run is tracked there
@@ -200,6 +202,12 @@ class Workspace:
 
     def report(self, number: int) -> Path:
         return self.evaluation(number) / "report.json"
+
+    def samples(self, number: int) -> Path:
+        return self.evaluation(number) / "samples.jsonl"
+
+    def live_samples(self, number: int) -> Path:
+        return self.evaluation(number) / "live-samples.jsonl"
 
     def fence(self, step: str) -> Path:
         """Holds the number of the newest attempt of a step; a writer of an older one stops when it sees it."""

@@ -21,7 +21,7 @@ from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 from slipway_trainer import export
 from slipway_trainer.data.held_out import digest_of_copies
-from slipway_trainer.evaluation import evaluate, generation
+from slipway_trainer.evaluation import baseline, evaluate, generation
 from slipway_trainer.model import model_files
 from slipway_trainer.step.errors import BadArtifact, BadConfig, DamagedShard, Superseded
 from slipway_trainer.step.fence import Fence
@@ -88,7 +88,7 @@ def test_the_result_and_the_report_say_what_was_measured_on_what(run: TrainedRun
 
 def test_every_answer_is_kept_with_its_prompt(run: TrainedRun) -> None:
     evaluate.run(run.plan, run.workspace, attempt=2)
-    path = run.workspace.evaluation(2) / evaluate.SAMPLES
+    path = run.workspace.samples(2)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [row["conversations"][-1]["content"] for row in rows] == [prompt["prompt"] for prompt in PROMPTS]
     assert [row.get("wanted") for row in rows] == [prompt.get("answer") for prompt in PROMPTS]
@@ -124,11 +124,11 @@ def test_the_live_version_is_measured_on_the_same_data_with_its_own_tokenizer(
     told = _report(run, 5)["gates"]
     assert [gate["threshold"] for gate in told] == ["<= 100", "<= live + 0.02"]
     assert told[1]["estimate"]["value"] == worse.value
-    baseline = _report(run, 5)["baseline"]
-    assert baseline["perplexity"]["bytes"] == _report(run, 5)["candidate"]["perplexity"]["bytes"]
-    assert baseline["perplexity"]["window"] == 48
-    # No gate compares answers, so the live version is not asked for any.
-    assert "generation" not in baseline
+    beside = _report(run, 5)["baseline"]
+    assert beside["perplexity"]["bytes"] == _report(run, 5)["candidate"]["perplexity"]["bytes"]
+    assert beside["perplexity"]["window"] == 48
+    # No gate compares answers, so those of the live version are there to be looked at and no figure is made of them.
+    assert not beside["metrics"].keys() & {"distinct_1", "empty_rate", "recall_rate"}
 
 
 def test_c_a_live_version_that_has_learned_the_held_out_data_is_said_to_be_flattered(
@@ -179,6 +179,44 @@ def test_answers_are_compared_when_a_gate_asks_for_it(tmp_path: Path) -> None:
     result = evaluate.run(run.plan, run.workspace, attempt=1, baseline=f"file://{run.workspace.artifact}@{digest}")
     assert result.evaluation is not None
     assert result.evaluation.baseline_metrics["distinct_1"] == result.metrics["distinct_1"]
+
+
+def test_the_live_versions_answers_lie_beside_those_of_the_candidate_cut_where_they_are_long(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baseline, "LONGEST_SAMPLE", 3)
+    monkeypatch.setattr(baseline, "SHOWN", 2)
+    digest = artifact.read(run.workspace.artifact).digest
+    evaluate.run(run.plan, run.workspace, attempt=31, baseline=f"file://{run.workspace.artifact}@{digest}")
+
+    def rows(path: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    mine, theirs = rows(run.workspace.samples(31)), rows(run.workspace.live_samples(31))
+    assert [row["sample"] for row in theirs] == [0, 1]
+    for row in theirs:
+        beside = mine[row["sample"]]
+        assert row["source"] == beside["source"]
+        assert row["answer"] == beside["answer"][:3]
+        assert row.get("cut", False) == (len(beside["answer"]) > 3)
+    assert any(row.get("cut") for row in theirs)
+
+
+def test_a_live_version_that_cannot_answer_keeps_its_figures_of_text(
+    run: TrainedRun, live: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BadArtifact("no row for a token")
+
+    folder, digest = live
+    asked = generation.answer
+    named = iter([asked, refuse])
+    monkeypatch.setattr(generation, "answer", lambda *args, **named_args: next(named)(*args, **named_args))
+    result = evaluate.run(run.plan, run.workspace, attempt=32, baseline=f"file://{folder}@{digest}")
+    assert result.evaluation is not None
+    assert "bits_per_byte" in result.evaluation.baseline_metrics
+    assert evaluate.BASELINE not in result.missing
+    assert not run.workspace.live_samples(32).exists()
 
 
 def _gone(folder: Path) -> None:

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.step.errors import BadArtifact, BadConfig, BadModel
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
+
+SHOWN = 20
+"""Prompts that the live version answers where no gate compares the answers: for people to look at."""
+MOST_SAMPLES = 500
+"""Answers of the live version that are kept."""
+LONGEST_SAMPLE = 4000
+"""Characters of each."""
 
 
 def parse(text: str) -> Baseline:
@@ -49,15 +59,51 @@ def measure_live(
     Args:
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
-    # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
-    prompts = any(
+    # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
+    compared = any(
         gate.max_regression is not None and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates
     )
-    used = data if prompts else replace(data, prompts=[])
+    used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
+
+    def measured(data: EvaluationData) -> Measured:
+        return measure.measure_folder("live version", folder, plan, data, reporter, window=window)
+
     try:
-        return measure.measure_folder("live version", folder, plan, used, reporter, window=window), {}
+        try:
+            live = measured(used)
+        except (BadArtifact, BadModel, BadConfig):
+            if compared or not used.prompts:
+                raise
+            # What is there to be looked at alone must not cost a gate its figure.
+            live = measured(replace(data, prompts=[]))
     except (BadArtifact, BadModel, BadConfig) as error:
         return None, _not_measured(error)
+    return (live if compared else _of_text_alone(live)), {}
+
+
+def _of_text_alone(live: Measured) -> Measured:
+    """Takes out the figures of answers to a few of the prompts: beside the candidate's, of all, they would mislead."""
+
+    def kept(found: dict[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in found.items() if name in TEXT_METRICS}
+
+    metrics, missing = kept(live.metrics), kept(live.missing)
+    report = {**live.report, "metrics": metrics, "missing": missing}
+    return replace(live, metrics=metrics, missing=missing, observed=kept(live.observed), report=report)
+
+
+def samples(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Returns the live version's answers to the first prompts, as `live-samples.jsonl` has them. `sample` is the line
+    of samples.jsonl, from 0 on, that has the candidate's answer to the same prompt."""
+    return [_sample(number, answer) for number, answer in enumerate(answers[:MOST_SAMPLES])]
+
+
+def _sample(number: int, answer: Answer) -> dict[str, Any]:
+    said = answer.parts.answer
+    cut = {"cut": True} if len(said) > LONGEST_SAMPLE else {}
+    source = {} if answer.prompt.source is None else {"source": answer.prompt.source}
+    row = {"answer": said[:LONGEST_SAMPLE], "tokens": answer.tokens, "finish_reason": answer.finish_reason}
+    return {"sample": number, **source, **row, **cut}
 
 
 def _not_measured(error: Exception) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 from slipway_core.lifecycle import verdict
@@ -30,8 +31,6 @@ from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
-
-SAMPLES = "samples.jsonl"
 
 
 def run(
@@ -101,7 +100,7 @@ def _evaluate(
     )
     against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
-    _write(workspace, fence, attempt, report, candidate.answers)
+    _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [])
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -156,10 +155,22 @@ def _against(baseline: Baseline, live: Measured | None, learned: LiveTraining | 
     return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {}), **training}
 
 
-def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
+def _write(
+    workspace: Workspace,
+    fence: Fence,
+    attempt: int,
+    report: dict[str, Any],
+    answers: list[Answer],
+    live: list[Answer],
+) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
-    rows = "".join(json.dumps(answer.row, ensure_ascii=False) + "\n" for answer in answers)
-    write_atomically(workspace.evaluation(attempt) / SAMPLES, rows)
+    _write_rows(workspace.samples(attempt), [answer.row for answer in answers])
+    if live:
+        _write_rows(workspace.live_samples(attempt), baselines.samples(live))
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
     write_atomically(workspace.report(attempt), text + "\n")
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

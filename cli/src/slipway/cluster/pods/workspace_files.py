@@ -43,16 +43,40 @@ def read(kubectl: Kubectl, run: TrainingRun, paths: Sequence[Path], say: Callabl
     """
     root = workspace_of(run).root
     names = [str(path.relative_to(root)) for path in paths]
-    found = _archive(kubectl, run, root, names, say)
-    return {root / name: content for name, content in unpack(found).items()}
+    found = read_claim(kubectl, claim_of(run.spec.storage), root, names, say, lambda: _image_of(kubectl, run))
+    return {root / name: content for name, content in found.items()}
 
 
-def _archive(kubectl: Kubectl, run: TrainingRun, root: Path, names: Sequence[str], say: Callable[[str], None]) -> bytes:
+def read_claim(
+    kubectl: Kubectl,
+    claim: str,
+    root: Path,
+    names: Sequence[str],
+    say: Callable[[str], None],
+    image: Callable[[], str | None] = lambda: None,
+) -> dict[str, bytes]:
+    """Returns the content of those of the files that there are in a folder of a claim, by their names below it.
+
+    Args:
+        root: the folder as a pod sees it.
+        say: hears why it takes longer.
+        image: returns the image to read with; the chart's when that is None.
+    """
+    return unpack(_archive(kubectl, claim, root, names, say, image))
+
+
+def _archive(
+    kubectl: Kubectl,
+    claim: str,
+    root: Path,
+    names: Sequence[str],
+    say: Callable[[str], None],
+    image: Callable[[], str | None],
+) -> bytes:
     script = ["--", "sh", "-c", _SCRIPT, "sh", str(root), *names]
-    claim = claim_of(run.spec.storage)
     if not _exists(kubectl, claim):
         return b""
-    settings = client_settings.read(kubectl, _image_of(kubectl, run))
+    settings = client_settings.read(kubectl, image())
     reader = HelperPod("read", claim, writes=None, lifetime=_LIFETIME)
     with helper_pod.running(kubectl, reader, settings, say) as pod:
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from html import escape
-from importlib import resources
 from string import Template
 
+from slipway.screen.pages.frame import framed, read
 from slipway.screen.preview import sentences
 from slipway.screen.preview.names import Names
-from slipway.screen.preview.visible import visible
+from slipway.screen.preview.printable import printable
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
+_HERE = "slipway.screen.preview"
 _CLASSES: dict[Layer, str] = {"Read": "r", "Learned": "l", "Special": "s", "SpecialLearned": "s l"}
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 150, 6, 22, 16
 
 
 def page(preview: Preview) -> str:
     """Returns the page as HTML."""
-    preview = visible(preview)
+    preview = printable(preview)
     names = Names.of(preview)
-    frame = Template((resources.files("slipway.screen.preview") / "page.html").read_text(encoding="utf-8"))
-    return frame.substitute(
+    body = Template(read(_HERE, "body.html")).substitute(
         title=escape(preview.run),
         about=escape(sentences.about(preview)),
         looked_at=escape(sentences.looked_at(preview)),
@@ -30,6 +30,7 @@ def page(preview: Preview) -> str:
         stages="".join(_stage(stage, names) for stage in preview.stages),
         held_out=_held_out(preview, names),
     )
+    return framed(f"{preview.run}: preview", body, style=read(_HERE, "preview.css"))
 
 
 def _messages(preview: Preview, names: Names) -> Iterator[str]:

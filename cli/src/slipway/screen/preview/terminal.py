@@ -12,7 +12,7 @@ from rich.text import Text
 
 from slipway.screen.preview import memory_terminal, sentences
 from slipway.screen.preview.names import Names
-from slipway.screen.preview.visible import visible
+from slipway.screen.preview.printable import printable
 from slipway_core.protocol.preview import Layer, Lengths, Piece, Preview, ShownRow, StageView
 
 _STYLES: dict[Layer, str] = {
@@ -27,7 +27,7 @@ _LEARNED = ("SpecialLearned", "Learned")
 
 def show(preview: Preview, screen: Console) -> None:
     """Prints a preview."""
-    preview = visible(preview)
+    preview = printable(preview)
     names = Names.of(preview)
     screen.print(Text(preview.run, "bold"), Text(sentences.about(preview)))
     screen.print(Text(sentences.looked_at(preview), "dim"))

@@ -5,28 +5,22 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from slipway_core.protocol.preview import Preview
-
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They reach beyond the token in which they stand, over what is said of it."""
 
 
-def visible(preview: Preview) -> Preview:
-    """Returns a preview whose texts can be printed: rows and the names of files are somebody else's.
+def visible(value: Any) -> Any:
+    """Returns a document whose texts can be printed: rows, answers and the names of files are somebody else's.
 
     Line ends and tabs stay. Of a carriage return a terminal and a browser show nothing, though it is learned.
     """
-    return Preview.model_validate(_all(preview.model_dump(by_alias=True)), by_alias=True, by_name=False)
-
-
-def _all(value: Any) -> Any:
     match value:
         case str():
             return value if value.isprintable() else "".join(map(_sign, value))
         case dict():
-            return {_all(key): _all(one) for key, one in value.items()}
-        case list():
-            return [_all(one) for one in value]
+            return {visible(key): visible(one) for key, one in value.items()}
+        case list() | tuple():
+            return [visible(one) for one in value]
         case _:
             return value
 

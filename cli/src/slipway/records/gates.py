@@ -1,0 +1,102 @@
+"""The gates of a run as figures that can be drawn: measured, bounds, what is asked, what live and base have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slipway.records.record import Record
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.status import MetricStatus, Verdict
+
+LIVE, BASE = "baseline", "base"
+"""Keys of an evaluation's report that have the figures of other models, on the same data."""
+
+
+@dataclass(frozen=True)
+class GateRow:
+    name: str
+    """The metric, with the rows that counted where not all did."""
+    metric: str
+    verdict: Verdict
+    threshold: str
+    """What is asked, as a person reads it."""
+    reason: str | None = None
+    value: float | None = None
+    difference: float | None = None
+    """How much worse it is than what it is compared with, of a gate on a regression."""
+    lower: float | None = None
+    upper: float | None = None
+    limit: float | None = None
+    """What is asked, as a figure: of the value, or of the difference where there is one."""
+    at_least: bool = False
+    """Whether the figure must not be below the limit; else not above."""
+    confidence: float | None = None
+    clusters: int | None = None
+    live: float | None = None
+    base: float | None = None
+    regression: bool = False
+
+    @property
+    def drawn(self) -> float | None:
+        """The figure that is held against the limit."""
+        return self.difference if self.regression else self.value
+
+
+def rows(record: Record) -> list[GateRow]:
+    """Returns the gates that were judged, in their order; none where there is no verdict."""
+    evaluation = record.evaluation
+    if evaluation is None:
+        return []
+    gates = record.gates if len(record.gates) == len(evaluation.metrics) else [None] * len(evaluation.metrics)
+    live, base = record.beside(LIVE), record.beside(BASE)
+    return [_row(metric, gate, live, base) for metric, gate in zip(evaluation.metrics, gates, strict=True)]
+
+
+def _row(metric: MetricStatus, gate: Gate | None, live: Mapping[str, float], base: Mapping[str, float]) -> GateRow:
+    told: dict[str, Any] = metric.to_document()
+    parts = [str(told[key]) for key in ("source", "slice", "task") if told.get(key)]
+    whole = not parts
+    return GateRow(
+        name=", ".join([metric.name, *parts]),
+        metric=metric.name,
+        verdict=metric.verdict,
+        threshold=metric.threshold,
+        reason=metric.reason,
+        value=metric.value,
+        difference=metric.difference,
+        lower=metric.lower,
+        upper=metric.upper,
+        limit=_limit(gate),
+        at_least=gate is not None and gate.min is not None,
+        confidence=metric.confidence,
+        clusters=metric.clusters,
+        # Those figures are of all rows: beside a figure of some they would mislead.
+        live=live.get(metric.name) if whole else None,
+        base=base.get(metric.name) if whole else None,
+        regression=gate.max_regression is not None if gate is not None else metric.difference is not None,
+    )
+
+
+def _limit(gate: Gate | None) -> float | None:
+    if gate is None:
+        return None
+    return next((one for one in (gate.max, gate.min, gate.max_regression) if one is not None), None)
+
+
+Kind = Literal["Passed", "Failed", "Inconclusive", "NotApplicable", "UnderWay", "Broken", "Unjudged"]
+
+
+def kind(record: Record) -> Kind:
+    """Returns how a run stands: what its evaluation said, or why there is none."""
+    if record.evaluation is not None:
+        return {
+            Verdict.PASS: "Passed",
+            Verdict.FAIL: "Failed",
+            Verdict.INCONCLUSIVE: "Inconclusive",
+            Verdict.NOT_APPLICABLE: "NotApplicable",
+        }[record.evaluation.verdict]  # type: ignore[return-value]
+    if record.status.phase.value == "Failed":
+        return "Broken"
+    return "Unjudged" if record.status.phase.finished else "UnderWay"

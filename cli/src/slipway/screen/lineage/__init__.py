@@ -1,0 +1,1 @@
+"""A lineage as people see it."""

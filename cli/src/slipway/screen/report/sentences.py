@@ -1,0 +1,85 @@
+"""What is said of a run, by its page and at the terminal alike."""
+
+from __future__ import annotations
+
+from slipway.records import gates
+from slipway.records.gates import GateRow
+from slipway.records.record import Record
+from slipway.screen.report.words import Words
+from slipway_core.resources.status import StepState, Verdict
+
+
+def verdict(record: Record, words: Words) -> str:
+    """Returns how a run was judged and why, in one sentence."""
+    return f"{words(gates.kind(record))}: {why(record, words)}"
+
+
+def why(record: Record, words: Words) -> str:
+    """Returns why a run stands as it does."""
+    how, status = gates.kind(record), record.status
+    rows = gates.rows(record)
+    if how == "Passed":
+        held = sum(row.verdict is Verdict.PASS for row in rows)
+        return words("why_one_passed") if held == 1 else words("why_passed", n=held)
+    if how in ("Failed", "Inconclusive"):
+        wanted = Verdict.FAIL if how == "Failed" else Verdict.INCONCLUSIVE
+        told = words("joint").join(gate(row, words) for row in rows if row.verdict is wanted)
+        reason = record.evaluation.reason if record.evaluation else None
+        return f"{told}." if told else reason or words("why_no_gate")
+    if how == "NotApplicable":
+        return words("why_no_gate")
+    if how == "UnderWay":
+        done = sum(step.state is StepState.SUCCEEDED for step in status.stages)
+        return words("why_underway", phase=status.phase.value, done=done, all=len(status.stages))
+    if how == "Broken":
+        failed = next((step for step in status.stages if step.state is StepState.FAILED), None)
+        if failed is None:
+            return words("why_broken_unknown")
+        return words("why_broken", step=failed.name, message=failed.message or words("why_broken_unknown"))
+    return words("why_unjudged", phase=status.phase.value)
+
+
+def gate(row: GateRow, words: Words) -> str:
+    """Returns how one gate came out."""
+    if row.value is None:
+        told = words("gate_none", name=row.name, threshold=row.threshold)
+    else:
+        told = words("gate_is", name=row.name, figure=figure(row, words), threshold=row.threshold)
+    return f"{told}: {row.reason}" if row.reason else told
+
+
+def figure(row: GateRow, words: Words) -> str:
+    """Returns what was measured: with its bounds, or with how much worse it is and theirs."""
+    if row.value is None:
+        return "–"
+    if row.difference is None:
+        return bounded(row.value, row.lower, row.upper, words)
+    worse = bounded(row.difference, row.lower, row.upper, words)
+    return words("worse", value=number(row.value), difference=worse)
+
+
+def bounded(value: float, lower: float | None, upper: float | None, words: Words) -> str:
+    if lower is None or upper is None:
+        return number(value)
+    return words("bounds", figure=number(value), lower=number(lower), upper=number(upper))
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def percent(row: GateRow) -> str | None:
+    """Returns how wide the interval is that the bounds make together: each holds by itself with the gate's
+    confidence."""
+    return None if row.confidence is None else f"{2 * row.confidence - 1:.0%}"
+
+
+def facts(record: Record, words: Words) -> list[str]:
+    """Returns where a run is."""
+    status = record.status
+    told = [words("phase", phase=status.phase.value)]
+    if record.evaluation is not None:
+        told.append(words("number", n=record.evaluation.number))
+    if status.endpoint is not None and status.phase.value == "Serving":
+        told.append(words("serves", endpoint=status.endpoint.name, version=status.endpoint.version or "–"))
+    return told

@@ -1,0 +1,104 @@
+"""What a model was made of is followed to its data and to the runs before it; what cannot be read is said."""
+
+import json
+import shutil
+
+from tests.unit.cli.evidence import entered
+from tests.unit.cli.judged_run import HELD_OUT, judged, served
+
+from slipway.local.state import State
+from slipway.local.target import LocalTarget
+from slipway.records import lineage
+from slipway.screen.lineage import mermaid, text
+
+
+def shown(found):
+    return "\n".join(text.lines(found))
+
+
+def test_an_endpoint_is_followed_to_the_files_of_its_data_with_every_digest(tmp_path):
+    folder = judged(tmp_path)
+    served(tmp_path, folder)
+    target = LocalTarget(State.below(tmp_path))
+    found = lineage.of_endpoint(target, target.find("chat"))
+    kinds = [node.kind for node in found.nodes]
+    assert [kinds.count(kind) for kind in ("endpoint", "version", "artifact", "judgement", "plan", "base")] == [1] * 6
+    said, made = shown(found), folder.status().artifact.digest
+    for digest in (made, folder.status().plan_digest, HELD_OUT, "sha256:" + "e" * 64, "sha256:" + "c" * 64):
+        assert digest in said
+    assert "version 3" in said
+    assert "corpus.jsonl" in said
+    assert not [node.missing for node in found.nodes if node.missing]
+    # The same from the run, and from where its model lies.
+    assert {node.id for node in lineage.of_run(target, target.run("tang")).nodes} == {node.id for node in found.nodes}
+    by_uri = lineage.of_uri(target, f"{folder.status().artifact.uri}/")
+    assert [node.kind for node in by_uri.roots] == ["artifact"]
+    assert by_uri.node(f"artifact/{made}").title == folder.status().artifact.uri
+
+
+def test_a_base_that_another_run_made_is_followed_to_what_that_was_made_of(tmp_path):
+    first = judged(tmp_path, "first")
+    second = judged(tmp_path, "second", base=first.status().artifact.uri, data="9")
+    third = judged(tmp_path, "third", base="run://second", data="8")
+    target = LocalTarget(State.below(tmp_path))
+    found = lineage.of_run(target, third.load())
+    assert [node.title for node in found.nodes if node.kind == "plan"] == [
+        f"the plan of run {name}" for name in ("third", "second", "first")
+    ]
+    assert {folder.status().artifact.digest for folder in (first, second, third)} <= {
+        node.digest for node in found.nodes
+    }
+
+
+def test_a_circle_of_bases_ends(tmp_path):
+    one = judged(tmp_path, "one", base="run://two")
+    judged(tmp_path, "two", base="run://one")
+    found = lineage.of_run(LocalTarget(State.below(tmp_path)), one.load())
+    assert len([node for node in found.nodes if node.kind == "artifact"]) == 2
+    assert "(see above)" in shown(found)
+
+
+def test_what_is_gone_changed_or_out_of_reach_is_said(tmp_path):
+    base = judged(tmp_path, "base")
+    uri = base.status().artifact.uri
+    folder = judged(tmp_path, base=uri)
+    served(tmp_path, folder)
+    target = LocalTarget(State.below(tmp_path))
+    workspace = folder.workspace()
+    shutil.rmtree(base.root)
+    workspace.prepared.unlink()
+    workspace.plan.write_text("{not json")
+    manifest = json.loads((workspace.artifact / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"]["sha256"] = "0" * 64
+    (workspace.artifact / "manifest.json").write_text(json.dumps(manifest))
+    said = shown(lineage.of_run(target, target.run("tang")))
+    assert f"! {uri}: there is no such folder" in said
+    assert "its manifest's digest is not that of its files" in said
+    assert "plan.json: is damaged" in said
+    assert "which files it came from is not known" in said
+    shutil.rmtree(folder.root)
+    gone = shown(lineage.of_endpoint(target, target.find("chat")))
+    assert "there is no such folder; run tang is not here any more, or has made another model since" in gone
+    elsewhere = shown(lineage.of_uri(target, "hf://org/model"))
+    assert "hf://org/model: does not lie on this machine" in elsewhere
+    assert "no run and no endpoint" in elsewhere
+
+
+def test_a_run_that_has_made_nothing_yet_shows_what_it_will_be_made_of(tmp_path):
+    folder = entered(tmp_path)
+    said = shown(lineage.of_run(LocalTarget(State.below(tmp_path)), folder.load()))
+    assert "the run has made none yet: it is Pending" in said
+    assert "starts from: a new model" in said
+    assert "the plan of run tang  sha256:" in said
+
+
+def test_the_chart_takes_no_title_for_its_own_signs(tmp_path):
+    hostile = lineage.Node("a", "artifact", 'x"]; click a "javascript:1"\n<b>%%{init}', "sha256:1")
+    drawn = mermaid.chart(lineage.Lineage((hostile, lineage.Node("b", "base", "床")), (lineage.Edge("a", "b", "is"),)))
+    head, first, second, edge = drawn.splitlines()
+    assert head == "flowchart TD"
+    assert first.count('"') == 2
+    assert "<b>" not in drawn
+    assert "%%{" not in drawn
+    assert '"床"' in second
+    assert edge == '  n0 -->|"is"| n1'
