@@ -50,9 +50,7 @@ def measure_live(
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
-    prompts = any(
-        gate.max_regression is not None and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates
-    )
+    prompts = any(gate.against_live and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates)
     used = data if prompts else replace(data, prompts=[])
     try:
         return measure.measure_folder("live version", folder, plan, used, reporter, window=window), {}
