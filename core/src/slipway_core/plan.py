@@ -126,8 +126,23 @@ class Plan(Api):
     @property
     def exports_adapter(self) -> bool:
         """Whether the artifact is an adapter beside its base: the run wants that, or the adapter cannot be merged."""
-        last = self.stages[-1].adapter
+        last = self.last_stage and self.last_stage.adapter
         return last is not None and (not self.export.merge_adapter or last.before_text)
+
+    @property
+    def last_stage(self) -> Stage | None:
+        """None where the model is judged as it is."""
+        return self.stages[-1] if self.stages else None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Virtual tokens in front of every text that the artifact reads."""
+        return self.last_stage.virtual_tokens if self.last_stage is not None else 0
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether a gate compares the model with the one that the first stage starts from."""
+        return any(gate.against_base for gate in self.evaluation.gates)
 
     @property
     def publishes(self) -> bool:
@@ -139,7 +154,7 @@ class Plan(Api):
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise KeyError(f"the plan has no stage {name!r}; it has {', '.join(s.name for s in self.stages)}")
+        raise KeyError(f"the plan has no stage {name!r}; it has {', '.join(s.name for s in self.stages) or 'none'}")
 
     def stage_before(self, name: str) -> Stage | None:
         names = [stage.name for stage in self.stages]

@@ -33,6 +33,7 @@ spec: {port: 8000}
 """
 _SCRATCH = "model={scratch: {tokenizer: {train: {vocabSize: 512}}}}"
 _TWO_STAGES = "stages=[{name: learn, data: {train: [{uri: package://tang}]}}, {name: last, data: {train: [{uri: package://tang}]}}]"
+_AGAINST_BASE = "[{metric: perplexity, maxRegression: 1, against: Base}]"
 _SERVING = "serving={endpoint: chat}"
 
 
@@ -251,6 +252,42 @@ RUN_CASES = (
         "serving an adapter that is not merged",
         (_SERVING, "stages.learn.adapter={method: Prefix}"),
         (_SERVING, "stages.learn.adapter={rank: 4}"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "stages: [] judges a model that exists",
+        ("stages=[]", "model={scratch: {tokenizer: {from: hf://org/name}}}"),
+        ("stages=[]",),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "stages: [] needs something to judge or to export",
+        ("stages=[]", "evaluation={}", "export={gguf: None}"),
+        ("stages=[]", "evaluation={}", "export={gguf: Q8_0}"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "model.addTokens needs a stage",
+        ("stages=[]", "model.addTokens=[a]"),
+        ("stages=[]", "model.addTokens=[]"),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "against: Base compares with the model of model.from",
+        (_SCRATCH, f"evaluation.gates={_AGAINST_BASE}"),
+        (f"evaluation.gates={_AGAINST_BASE}",),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "against: Base compares a model with itself",
+        ("stages=[]", f"evaluation.gates={_AGAINST_BASE}"),
+        ("stages=[]", "evaluation.gates=[{metric: perplexity, maxRegression: 1, against: Live}]"),
+    ),
+    Case(
+        "Gate",
+        "against is of maxRegression",
+        ("evaluation.gates=[{metric: perplexity, max: 20, against: Base}]",),
+        (f"evaluation.gates={_AGAINST_BASE}",),
     ),
     Case(
         "TrainingRunSpec",

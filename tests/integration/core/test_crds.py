@@ -56,7 +56,7 @@ def test_every_example_is_accepted(api, example):
     "assignment",
     [
         "retries=three", "retries=1.5", "suspend=1", "stages=learn", "stages.learn.epochs=two", "model=hf://org/name",
-        "stages.learn.objective=chat", "retries=-1", "retries=101", "stages=[]", "stages.learn.name=Learn",
+        "stages.learn.objective=chat", "retries=-1", "retries=101", "stages.learn.name=Learn",
         "retention={ttlAfterFinished: 7 days}", "compute={resources: {limits: {memory: lots}}}",
         "stages.learn.data.train=[{uri: http://example.org/data}]", "stages.learn.optimizer={learningRate: 0}",
         "storage={claimName: ''}",

@@ -351,3 +351,12 @@ def test_H_a_folder_is_called_like_one_of_a_run_of_that_name(folder: str):
     plan = json.loads(a_plan(a_run()).to_json()) | {"folder": folder}
     with pytest.raises(ValueError, match="is not"):
         plans.load(json.dumps(plan))
+
+
+def test_a_plan_without_stages_judges_its_model_as_one_plain_model():
+    plan = a_plan(a_run(model={"from": "file:///a-model"}, stages=[]))
+    assert plan.steps == ["prepare", "export", "evaluate"]
+    assert (plan.last_stage, plan.virtual_tokens, plan.exports_adapter) == (None, 0, False)
+    assert plans.load(plan.to_json()) == plan
+    with pytest.raises(KeyError, match="it has none"):
+        plan.stage("learn")

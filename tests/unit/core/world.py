@@ -112,9 +112,10 @@ class World:
             return evaluation
         estimates = []
         for gate in self.plan.evaluation.gates:
-            value, live = metrics.get(gate.metric), evaluation.baseline_metrics.get(gate.metric)
+            value, others = metrics.get(gate.metric), evaluation.baseline_metrics
+            other = (evaluation.base_metrics if gate.against_base else others).get(gate.metric)
             if value is not None and gate.max_regression is not None:
-                value = None if live is None else value - live
+                value = None if other is None else value - other
             estimates.append(None if value is None else Estimate(value, value, value, 1000, 40))
         return evaluation.model_copy(update={"estimates": estimates})
 

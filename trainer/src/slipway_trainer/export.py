@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources import uris
 from slipway_core.resources.status import ArtifactStatus
 from slipway_host.files import sync, sync_tree, write_atomically
 from slipway_trainer.card import facts, model_card
 from slipway_trainer.data import learned_passages
 from slipway_trainer.model import (
+    copied_model,
     exported_model,
     four_bits,
     lineage,
@@ -34,7 +37,9 @@ from slipway_trainer.model import (
     unmerged_artifact,
 )
 from slipway_trainer.model.cast_weights import cast_weights
+from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step import disk_space
+from slipway_trainer.step.errors import BadModel
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
 from slipway_trainer.tokens import tokenizer
@@ -45,7 +50,8 @@ SPARE_BYTES = 64 << 20
 
 
 def run(plan: Plan, workspace: Workspace, *, attempt: int) -> StepResult:
-    """Exports what the last stage ended with; an artifact of an earlier attempt that is whole is kept.
+    """Exports what the last stage ended with, without stages the base model; an artifact of an earlier attempt that is
+    whole is kept.
 
     Raises BadModel when a stage has not ended, NoSpace before anything is written, and BadExport when what was
     written does not compute what the model in memory computes.
@@ -81,18 +87,20 @@ class Written:
     """What lies in the folder of the artifact to be."""
 
     parameters: int
+    dtype: str
     lineage: dict[str, Any]
     """What only this way of writing has to say."""
+    passages: dict[str, Any] | None = None
+    """What the lineage says of the sample of what it learned from, where that is there already."""
 
 
 def _export(
     plan: Plan, workspace: Workspace, fence: Fence, attempt: int, stages: dict[str, Any], reporter: Reporter
 ) -> Manifest:
-    dtype = _dtype(plan, workspace)
     folder = workspace.root / f"artifact.tmp-{attempt}"
-    write = _write_adapter if plan.exports_adapter else _write_merged
-    written = write(plan, workspace, folder, dtype, reporter)
-    learned = learned_passages.write(plan, workspace, folder)
+    write = _write_copy if _copies(plan) else _write_adapter if plan.exports_adapter else _write_merged
+    written = write(plan, workspace, folder, reporter)
+    learned = learned_passages.write(plan, workspace, folder) if written.passages is None else written.passages
     manifest = artifact.build(
         folder,
         run=plan.run.name,
@@ -101,11 +109,11 @@ def _export(
         data=lineage.data(workspace),
         metrics={"parameters": float(written.parameters), **lineage.metrics(stages)},
         lineage={
-            "base": lineage.base(plan, workspace),
+            "base": lineage.base(plan, workspace) | lineage.base_was(plan, workspace),
             "tokenizer": lineage.prepared(workspace)["tokenizer"]["digest"],
             "stages": stages,
             **({"datasets": datasets} if (datasets := lineage.datasets(workspace)) else {}),
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": written.dtype,
             "libraries": lineage.libraries(),
             "passages": learned,
             model_card.FACTS: facts.collect(plan, workspace),
@@ -119,11 +127,43 @@ def _export(
     return manifest
 
 
-def _write_merged(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.dtype, reporter: Reporter) -> Written:
+def _copies(plan: Plan) -> bool:
+    """Whether the artifact is the base model, byte for byte."""
+    return not plan.stages and plan.export.quantization == "None"
+
+
+def _write_copy(plan: Plan, workspace: Workspace, folder: Path, reporter: Reporter) -> Written:
+    """Writes the base model as it is."""
+    assert plan.model.from_ is not None
+    reporter.say("verifying the model")
+    found = copied_model.source(plan, model_folder(plan.model.from_, fetched=workspace.fetched_models))
+    prepared = lineage.prepared(workspace).get("base")
+    if (now := lineage.identity(found.folder)) != prepared:
+        raise BadModel(
+            f"model.from: {plan.model.from_}: is no longer the model that prepare found: it has the digest {now}, and "
+            f"that had {prepared}. Put it back, or make another run"
+        )
+    # A model that prepare fetched is this run's alone; in another's folder a link would change with it.
+    linked = uris.parse(plan.model.from_).remote
+    _require_space(workspace.root, 0 if linked else found.size)
+    parameters, dtype = copied_model.parameters(found), copied_model.dtype_of(found)
+    config: Any = AutoConfig.from_pretrained(
+        str(found.folder), trust_remote_code=plan.model.trust_remote_code, local_files_only=True
+    )
+    if warning := exported_model.head_size_warning(config.get_text_config()):
+        reporter.warn("model", warning)
+    reporter.say(f"taking {parameters:,} parameters in {dtype} as they are")
+    copied_model.write(found, tokenizer.load(workspace), folder, linked=linked)
+    passages = found.manifest.lineage.get("passages", {}) if found.manifest is not None and found.whole else None
+    return Written(parameters, dtype, {"warnings": [warning]} if warning else {}, passages)
+
+
+def _write_merged(plan: Plan, workspace: Workspace, folder: Path, reporter: Reporter) -> Written:
     """Writes one plain model."""
+    dtype = _dtype(plan, workspace)
     reporter.say("loading the trained model, adapters merged")
     # What is merged is merged in float32 and rounded once; a model that was trained whole is stored as it is written.
-    merges = plan.stages[-1].adapter is not None
+    merges = plan.last_stage is not None and plan.last_stage.adapter is not None
     model = stage_model.load_final(plan, workspace, dtype=torch.float32 if merges else dtype)
     cast_weights(model, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -137,18 +177,19 @@ def _write_merged(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.d
             f"the merged model's logits differ by at most {drift['largest_difference']:.3g} from those of the 4-bit "
             f"base with its adapter (the largest logit is {drift['largest_logit']:.3g})"
         )
-    reporter.say(f"writing {parameters:,} parameters in {str(dtype).removeprefix('torch.')}")
+    reporter.say(f"writing {parameters:,} parameters in {_named(dtype)}")
     model_files.write_model(model, tokenizer.load(workspace), folder)
     reporter.say("checking what was written")
     # Freed before the check loads it again, so that a model needs its own size of memory once.
     del model
     logit_check.check_written(folder, expected, dtype, trust_remote_code=plan.model.trust_remote_code)
     told: dict[str, Any] = {"warnings": [warning]} if warning else {}
-    return Written(parameters, told | ({"merge_drift": drift} if drift else {}))
+    return Written(parameters, _named(dtype), told | ({"merge_drift": drift} if drift else {}))
 
 
-def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.dtype, reporter: Reporter) -> Written:
+def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, reporter: Reporter) -> Written:
     """Writes the adapter of the last stage, and says what it stands on."""
+    dtype = _dtype(plan, workspace)
     reporter.say("loading the trained model with its adapter")
     trained: Any = stage_model.load_as_trained(plan, workspace, plan.stages[-1].name, dtype=dtype)
     expected = logit_check.sample_logits(trained)
@@ -159,7 +200,8 @@ def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, dtype: torch.
     reporter.say("checking what was written")
     fetched = workspace.fetched_models
     logit_check.check_loaded(lambda: unmerged_artifact.load(plan, folder, fetched, dtype=dtype), expected)
-    return Written(parameters, {"adapter": {"method": plan.stages[-1].adapter.method, "base": base}})  # type: ignore[union-attr]
+    told = {"adapter": {"method": plan.stages[-1].adapter.method, "base": base}}  # type: ignore[union-attr]
+    return Written(parameters, _named(dtype), told)
 
 
 def _write_gguf(
@@ -209,9 +251,18 @@ def _clear(workspace: Workspace) -> None:
 
 
 def _dtype(plan: Plan, workspace: Workspace) -> torch.dtype:
-    """bfloat16 when the last stage was trained in it; float32 otherwise, so that nothing that was learned is lost."""
-    decided = resolved.read(workspace.stage(plan.stages[-1].name).resolved)
+    """bfloat16 when the last stage was trained in it; float32 otherwise, so that nothing that was learned is lost.
+    Without a stage, that of the base."""
+    if plan.last_stage is None:
+        assert plan.model.from_ is not None
+        folder = model_folder(plan.model.from_, fetched=workspace.fetched_models)
+        return getattr(torch, copied_model.dtype_of(copied_model.source(plan, folder)), torch.float32)
+    decided = resolved.read(workspace.stage(plan.last_stage.name).resolved)
     return torch.bfloat16 if decided is not None and decided.precision == "BF16" else torch.float32
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _require_space(folder: Path, weights: int) -> None:

@@ -44,6 +44,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             scored_tokens=evaluation.scored_tokens,
             missing=attempt.result.missing,
             baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
+            base=evaluation.base_metrics,
             estimates=evaluation.estimates,
         ),
     )
@@ -57,6 +58,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         baseline_digest=evaluation.baseline_digest,
         baseline_overlap=evaluation.baseline_overlap,
         baseline_note=evaluation.baseline_note,
+        base_digest=evaluation.base_digest,
         recall_overlap=evaluation.recall_overlap,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
@@ -175,7 +177,7 @@ def baseline(draft: Draft) -> Baseline | None:
 
 def _compares(draft: Draft) -> bool:
     gates = draft.plan.evaluation.gates
-    return draft.plan.serving is not None and any(gate.max_regression is not None for gate in gates)
+    return draft.plan.serving is not None and any(gate.against_live for gate in gates)
 
 
 def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any
 
@@ -19,6 +19,8 @@ from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"
 """Key of `missing` that says why the live version has no metrics."""
+BASE = "base"
+"""Key of `missing` that says why the model that the run started from has none."""
 FEWEST_CLUSTERS = 8
 """Documents or prompts that bounds need: what is told from fewer depends on what each happens to be."""
 POINT = 0.5
@@ -35,6 +37,8 @@ class Measured:
     """Why a metric is not there."""
     baseline: Mapping[str, float] | None = None
     """The live version's metrics on the same data; None when no version is live."""
+    base: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Those of the model that the run started from."""
     estimates: Sequence[Estimate | None] = ()
     """One a gate, in their order; fewer where an evaluation of an earlier release told none."""
 
@@ -78,7 +82,7 @@ def _judge_one(gate: Gate, measured: Measured, estimate: Estimate | None) -> Met
         wanted = threshold(gate)
         return MetricStatus(name=gate.metric, value=finite, threshold=wanted, verdict=verdict, reason=told, **bounds)
 
-    if gate.max_regression is not None and measured.baseline is None:
+    if gate.against_live and measured.baseline is None:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
     if value is None:
         return result(Verdict.INCONCLUSIVE, (measured.missing or {}).get(gate.metric, "was not measured"))
@@ -89,15 +93,15 @@ def _judge_one(gate: Gate, measured: Measured, estimate: Estimate | None) -> Met
             Verdict.INCONCLUSIVE,
             f"rests on {measured.scored_tokens} tokens, minTokens asks for {gate.min_tokens}",
         )
-    live, beside = None, None
+    other, beside = None, None
     if gate.max_regression is not None:
-        live = (measured.baseline or {}).get(gate.metric)
-        if live is None or not math.isfinite(live):
-            reason = (measured.missing or {}).get(BASELINE, "the live version's value was not measured")
-            return result(Verdict.INCONCLUSIVE, reason)
-        beside = f"the live version has {_show(live)}"
+        other, name = _other(gate, measured)
+        if other is None or not math.isfinite(other):
+            key = BASE if gate.against_base else BASELINE
+            return result(Verdict.INCONCLUSIVE, (measured.missing or {}).get(key, f"{name}'s value was not measured"))
+        beside = f"{name} has {_show(other)}"
     if gate.confidence is None or gate.confidence == POINT or gate.metric in POINT_METRICS:
-        worse = None if live is None else _worse(gate, finite, live)
+        worse = None if other is None else _worse(gate, finite, other)
         return result(_of_point(gate, finite if worse is None else worse), beside, difference=worse)
     if estimate is None or estimate.lower is None or estimate.upper is None:
         return result(Verdict.INCONCLUSIVE, "the evaluation told no bounds of it; an image of another release made it")
@@ -105,7 +109,7 @@ def _judge_one(gate: Gate, measured: Measured, estimate: Estimate | None) -> Met
     return result(
         verdict,
         "; ".join(part for part in (beside, why) if part) or None,
-        difference=None if live is None else estimate.value,
+        difference=None if other is None else estimate.value,
         lower=estimate.lower,
         upper=estimate.upper,
         confidence=gate.confidence,
@@ -151,8 +155,15 @@ def _more(estimate: Estimate, wanted: float, unit: str) -> str:
     return f"about {max(1, more):,} more {unit} would decide, beside the {estimate.clusters:,} there are"
 
 
-def _worse(gate: Gate, value: float, live: float) -> float:
-    return live - value if gate.metric in HIGHER_IS_BETTER else value - live
+def _other(gate: Gate, measured: Measured) -> tuple[float | None, str]:
+    """Returns the value that a regression is from, and whose it is."""
+    if gate.against_base:
+        return measured.base.get(gate.metric), "the base model"
+    return (measured.baseline or {}).get(gate.metric), "the live version"
+
+
+def _worse(gate: Gate, value: float, other: float) -> float:
+    return other - value if gate.metric in HIGHER_IS_BETTER else value - other
 
 
 def _most(gate: Gate) -> float:
@@ -166,11 +177,10 @@ def threshold(gate: Gate) -> str:
         return f"<= {gate.max:g}"
     if gate.min is not None:
         return f">= {gate.min:g}"
-    return (
-        f">= live - {gate.max_regression:g}"
-        if gate.metric in HIGHER_IS_BETTER
-        else f"<= live + {gate.max_regression:g}"
-    )
+    other = "base" if gate.against_base else "live"
+    if gate.metric in HIGHER_IS_BETTER:
+        return f">= {other} - {gate.max_regression:g}"
+    return f"<= {other} + {gate.max_regression:g}"
 
 
 def _sentence(metric: MetricStatus) -> str:
@@ -184,7 +194,7 @@ def _sentence(metric: MetricStatus) -> str:
 
 
 def shown(metric: MetricStatus, digits: int = 6) -> str:
-    """Returns a figure as a person reads it: with its bounds, or with how much worse than live it is and theirs."""
+    """Returns a figure as a person reads it: with its bounds, or with how much worse than another it is and theirs."""
 
     def show(value: float) -> str:
         return f"{value:.{digits}g}"

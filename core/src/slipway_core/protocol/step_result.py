@@ -34,6 +34,10 @@ class EvaluationResult(Api):
     """Held-out documents that the live version has learned from, as far as that is known."""
     baseline_note: Annotated[str, Field(max_length=512)] | None = None
     """The same for people, also where nothing is known."""
+    base_digest: Digest | None = None
+    """Of the model that the run started from, where a gate compares with that."""
+    base_metrics: dict[str, float] = Field(default_factory=dict)
+    """Of it, those that a gate compares with."""
     recall_overlap: int = 0
     """Recall prompts whose answers stand in the training data."""
     estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])

@@ -35,6 +35,12 @@ class Gate(Api):
             "set exactly one of max, min and maxRegression",
             lambda self: sum(x is not None for x in (self.max, self.min, self.max_regression)) == 1,
         ),
+        Rule(
+            "!has(self.against) || has(self.maxRegression)",
+            "against is of maxRegression: max and min compare with no other model",
+            lambda self: self.against is None or self.max_regression is not None,
+            "against",
+        ),
     )
 
     metric: MetricName
@@ -45,11 +51,22 @@ class Gate(Api):
     """The metric must not be below it."""
     max_regression: float | None = Field(default=None, ge=0)
     """How much worse than the live version the model may be, in the metric's own unit and direction."""
+    against: Literal["Live", "Base"] | None = None
+    """What maxRegression compares with: the live version when left out, or the model that the first stage starts from,
+    measured on the same data."""
     min_tokens: int = Field(default=1, ge=1)
     """Scored tokens without which the gate is inconclusive."""
     confidence: float | None = Field(default=None, ge=0.5, lt=1)
     """How sure a verdict must be, on either side; 0.95 when left out. With `max` a gate passes when the figure's upper
     bound is not above it, fails when the lower one is, and is inconclusive between. 0.5 takes the figure as it is."""
+
+    @property
+    def against_base(self) -> bool:
+        return self.against == "Base"
+
+    @property
+    def against_live(self) -> bool:
+        return self.max_regression is not None and not self.against_base
 
 
 def _named(metrics: tuple[str, ...]) -> str:

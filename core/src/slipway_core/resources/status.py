@@ -178,11 +178,11 @@ class MetricStatus(Recorded):
     value: float | None = None
     """None when it was not computed or is not finite; `reason` says why."""
     threshold: str
-    """The gate as a person reads it: `<= 20`, `>= 20`, `<= live + 0.02`."""
+    """The gate as a person reads it: `<= 20`, `>= 20`, `<= live + 0.02`, `<= base + 0.02`."""
     verdict: Verdict
     reason: Text | None = None
     difference: float | None = None
-    """How much worse than live it is, of a gate on a regression."""
+    """How much worse than the live version or the base it is, of a gate on a regression."""
     lower: float | None = None
     """Bound of the value, or of the difference where there is one, with the gate's confidence; None where it has no
     bounds."""
@@ -208,6 +208,8 @@ class EvaluationStatus(Recorded):
     """Held-out documents that the live version has learned from, as far as that is known."""
     baseline_note: Text | None = None
     """What is known of that, and what is not."""
+    base_digest: Digest | None = None
+    """The model that the run started from, where a gate compared with that."""
     recall_overlap: int = 0
     """Prompts that stand in the training data too, as their `recall: true` says."""
     reason: Text | None = None

@@ -141,18 +141,33 @@ def _too_long(self: TrainingRunSpec) -> list[str]:
 
 
 def _last_method(self: TrainingRunSpec) -> str:
-    adapter = self.stages[-1].adapter
+    adapter = self.stages[-1].adapter if self.stages else None
     return adapter.method if adapter is not None else "None"
 
 
 def _is_merged(self: TrainingRunSpec) -> bool:
     """Whether the artifact is one plain model."""
-    return self.export.merge_adapter and not self.stages[-1].virtual_tokens
+    return self.export.merge_adapter and not (self.stages and self.stages[-1].virtual_tokens)
 
 
+def _has_a_purpose(self: TrainingRunSpec) -> bool:
+    """Whether a run without stages does more than to copy its model."""
+    return bool(self.evaluation.gates) or self.export.quantization != "None" or self.export.gguf != "None"
+
+
+def _compares_with_base(self: TrainingRunSpec) -> bool:
+    return any(gate.against_base for gate in self.evaluation.gates)
+
+
+_AGAINST_BASE: Final = (
+    "has(self.evaluation) && has(self.evaluation.gates) && "
+    "self.evaluation.gates.exists(g, has(g.against) && g.against == 'Base')"
+)
+_NO_STAGES: Final = "size(self.stages) == 0"
 _LAST: Final = "self.stages[size(self.stages) - 1]"
 _LAST_METHOD: Final = (
-    f"(has({_LAST}.adapter) ? (has({_LAST}.adapter.method) ? {_LAST}.adapter.method : 'LoRA') : 'None')"
+    f"(!({_NO_STAGES}) && has({_LAST}.adapter) ? "
+    f"(has({_LAST}.adapter.method) ? {_LAST}.adapter.method : 'LoRA') : 'None')"
 )
 _PROMPTS: Final = "['Prefix', 'PromptTuning', 'PTuning']"
 
@@ -165,6 +180,44 @@ class TrainingRunSpec(Api):
             lambda self: len({stage.name for stage in self.stages}) == len(self.stages),
             "stages",
             lambda self: ", ".join(sorted({s.name for s in self.stages if _names(self).count(s.name) > 1})),
+        ),
+        Rule(
+            f"!({_NO_STAGES}) || has(self.model.from)",
+            "stages: [] judges a model that exists: name it in model.from. A new one has learned nothing",
+            lambda self: bool(self.stages) or self.model.from_ is not None,
+            "model",
+        ),
+        Rule(
+            f"!({_NO_STAGES}) || has(self.evaluation) && has(self.evaluation.gates) && "
+            "self.evaluation.gates.size() > 0 || has(self.export) && "
+            "(has(self.export.quantization) && self.export.quantization != 'None' || "
+            "has(self.export.gguf) && self.export.gguf != 'None')",
+            "stages: [] needs something to judge or to export: give evaluation.gates, export.quantization or "
+            "export.gguf, or a stage that trains",
+            lambda self: bool(self.stages) or _has_a_purpose(self),
+            "stages",
+        ),
+        Rule(
+            f"!({_NO_STAGES}) || !has(self.model.addTokens) || self.model.addTokens.size() == 0",
+            "model.addTokens needs a stage: with stages: [] nothing would be learned of them",
+            lambda self: bool(self.stages) or not self.model.add_tokens,
+            "model",
+            lambda self: ", ".join(map(repr, self.model.add_tokens or [])),
+        ),
+        Rule(
+            f"!({_AGAINST_BASE}) || has(self.model.from)",
+            "against: Base compares with the model of model.from, and a new one has none: leave it out to compare with "
+            "the live version",
+            lambda self: not _compares_with_base(self) or self.model.from_ is not None,
+            "evaluation",
+        ),
+        Rule(
+            f"!({_AGAINST_BASE}) || !({_NO_STAGES}) || has(self.export) && has(self.export.quantization) && "
+            "self.export.quantization != 'None'",
+            "against: Base compares a model with itself where neither a stage nor export.quantization changes it: "
+            "leave it out",
+            lambda self: not _compares_with_base(self) or bool(self.stages) or self.export.quantization != "None",
+            "evaluation",
         ),
         Rule(
             "!has(self.model.scratch) || self.stages.all(s, (has(s.maxLength) ? s.maxLength : 512) <= "
@@ -247,8 +300,8 @@ class TrainingRunSpec(Api):
     )
 
     model: Model
-    stages: Annotated[list[Stage], Field(min_length=1, max_length=16)]
-    """Trainings in order."""
+    stages: Annotated[list[Stage], Field(max_length=16)]
+    """Trainings in order. With none, `[]`, the model of model.from is judged as it is, or written in another form."""
     compute: Compute = Compute()
     checkpoints: Checkpoints = Checkpoints()
     retries: int = Field(default=3, ge=0, le=100)

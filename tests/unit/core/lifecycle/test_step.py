@@ -41,6 +41,47 @@ def a_live_other_version(world: World) -> None:
 # ------------------------------------------------------------------------------------- the way to the endpoint
 
 
+def test_a_model_of_ones_own_goes_through_the_gate_without_a_training_step():
+    world = World(a_run(model={"from": "file:///a-model"}, stages=[]))
+    phases = []
+    for step in ("prepare", "export", "evaluate"):
+        world.settle()
+        assert [s for s, _ in world.running()] == [step]
+        phases.append(world.phase)
+        world.succeed(step)
+    world.settle()
+    assert phases == [Phase.PREPARING, Phase.EXPORTING, Phase.EVALUATING]
+    assert world.phase is Phase.ROLLING_OUT
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+    assert [step.name for step in world.run.status.stages] == ["prepare", "export", "evaluate"]
+
+
+def test_A_a_comparison_with_the_base_needs_no_live_version_and_gives_way_to_none():
+    gates = [
+        {"metric": "perplexity", "max": 20, "minTokens": 100},
+        {"metric": "perplexity", "maxRegression": 0.5, "against": "Base"},
+    ]
+    for base, phase in ((9.0, Phase.REJECTED), (9.6, Phase.ROLLING_OUT)):
+        world = World(a_run(model={"from": "file:///a-model"}, gates=gates))
+        a_live_other_version(world)
+        for step in ("prepare", "learn", "export"):
+            world.settle()
+            world.succeed(step)
+        world.settle()
+        started = next(d.create for d in reversed(world.decisions) if d.create)
+        assert started[0].baseline is None, "no gate compares with what is live"
+        evaluation = EvaluationResult(
+            number=1, artifact_digest=DIGEST, scored_tokens=1000, base_digest=OTHER_DIGEST,
+            base_metrics={"perplexity": base},
+        )  # fmt: skip
+        world.succeed("evaluate", evaluation=evaluation)
+        world.settle()
+        assert world.phase is phase
+        assert world.run.status.evaluation.base_digest == OTHER_DIGEST
+
+
 def test_a_run_goes_through_its_steps_in_order_and_serves():
     world = World(a_run())
     phases = []

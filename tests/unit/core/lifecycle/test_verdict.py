@@ -85,6 +85,38 @@ def test_C_a_regression_is_judged_by_the_bounds_of_the_difference(estimate, verd
     assert judged.metrics[0].difference == estimate[0]
 
 
+@pytest.mark.parametrize(
+    ("estimate", "verdict"),
+    [
+        ((0.0, -0.1, 0.2), Verdict.PASS),
+        ((0.1, -0.1, 0.3), Verdict.INCONCLUSIVE),
+        ((0.3, 0.25, 0.4), Verdict.FAIL),
+    ],
+)
+@pytest.mark.parametrize("live", [None, {"perplexity": 1.0}])
+def test_A_against_the_base_is_judged_with_a_live_version_and_without(estimate, verdict, live):
+    base = {"perplexity": 7.0 - estimate[0]}
+    measured = Measured({"perplexity": 7.0}, 100, base=base, baseline=live, estimates=[Estimate(*estimate, 100, 40)])
+    judged = judge([gate(max_regression=0.2, against="Base", confidence=0.95)], measured)
+    assert judged.verdict is verdict
+    assert judged.metrics[0].threshold == "<= base + 0.2"
+    assert judged.metrics[0].difference == estimate[0]
+    assert f"the base model has {base['perplexity']:g}" in judged.reason
+
+
+def test_A_a_base_that_was_not_measured_is_inconclusive_and_says_why():
+    gates = [gate(max_regression=0.2, against="Base", confidence=0.95)]
+    live = {"perplexity": 7.0}
+    silent = judge(gates, Measured({"perplexity": 7.0}, 100, baseline=live))
+    assert (silent.verdict, "the base model's value was not measured" in silent.reason) == (Verdict.INCONCLUSIVE, True)
+    told = judge(gates, Measured({"perplexity": 7.0}, 100, baseline=live, missing={"base": "it is gone"}))
+    assert (told.verdict, "it is gone" in told.reason) == (Verdict.INCONCLUSIVE, True)
+    unsure = judge(
+        [gate(max_regression=0.2, against="Base")], Measured({"perplexity": 7.0}, base={"perplexity": math.inf})
+    )
+    assert unsure.verdict is Verdict.INCONCLUSIVE
+
+
 def test_C_no_regression_at_all_asks_to_be_proven_better():
     def measured(upper):
         found = Estimate(-0.1, -0.3, upper, 100, 40)

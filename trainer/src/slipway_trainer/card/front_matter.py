@@ -29,7 +29,8 @@ def make(manifest: Manifest, facts: Mapping[str, Any], judged: Judged | None) ->
     adapter = "adapter" in manifest.lineage
     if "hub" in base:
         document["base_model"] = base["hub"]
-        document["base_model_relation"] = "adapter" if adapter else "finetune"
+        if adapter or facts["stages"]:
+            document["base_model_relation"] = "adapter" if adapter else "finetune"
     document |= {name: base[name] for name in licence.FIELDS if name in base}
     document |= {"library_name": "peft" if adapter else "transformers", "pipeline_tag": TASK}
     document["tags"] = _tags(facts)

@@ -51,8 +51,9 @@ def _made_of(manifest: Manifest, facts: Mapping[str, Any]) -> str:
     parameters = int(manifest.metrics.get("parameters", 0))
     adapter = manifest.lineage.get("adapter")
     what = f"An adapter ({adapter['method']}) and what it stands on" if adapter else "A language model"
+    how = "made by Slipway" if facts["stages"] else "judged as it is by Slipway"
     lines = [
-        f"{what}, {parameters:,} parameters in {manifest.lineage.get('dtype', 'an unknown type')}, made by Slipway.",
+        f"{what}, {parameters:,} parameters in {manifest.lineage.get('dtype', 'an unknown type')}, {how}.",
         "",
         *_base(manifest.lineage.get("base", {}), facts["base"]),
         f"- Model: `{manifest.digest}`",
@@ -70,6 +71,8 @@ def _base(base: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
     name = f"[{said['hub']}](https://huggingface.co/{said['hub']})" if "hub" in said else _cell(said["name"])
     commit = f", commit `{base['revision']}`" if "revision" in base else ""
     yield f"- Base: {name}{commit}, `{base['digest']}`"
+    if (was := base.get("was")) is not None:
+        yield f"- The base was made by the run {_cell(was['run'])}: model `{was['digest']}`"
     yield f"- Licence of the base: {_cell(licence.named(said)) or 'its files do not say'}"
 
 
@@ -98,6 +101,8 @@ def _data(facts: Mapping[str, Any]) -> str:
         f"| {_cell(source.get('license', '')) or 'not known'} | `{source['sha256']}`{_of_files(source)} |"
         for source in facts["data"]
     ]
+    if not facts["stages"]:
+        return f"## Data\n\nHeld out for the evaluation: `{facts['held_out']}`\n"
     head = ["## Data", "", "| used for | source | rows | licence | SHA-256 |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows]) + f"\n\nHeld out for the evaluation: `{facts['held_out']}`\n"
 
@@ -112,6 +117,8 @@ def _of_files(source: Mapping[str, Any]) -> str:
 
 
 def _training(manifest: Manifest, facts: Mapping[str, Any]) -> str:
+    if not facts["stages"]:
+        return ""
     parts = ["## Training\n"]
     for name, settings in facts["stages"].items():
         ended = [

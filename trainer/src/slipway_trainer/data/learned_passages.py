@@ -12,8 +12,13 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.data import passage_sample
 from slipway_trainer.data.passage_sample import PassageSample
+from slipway_trainer.data.text import units
 from slipway_trainer.model.model_folder import model_folder
 
+KNOWN_SHARE = 0.5
+"""Of a document's passages that are looked up: what `overlap` calls contained."""
+ENOUGH = 3
+"""Passages of a document that have to be looked up, of all that it has where it has fewer."""
 UNKNOWN: dict[str, Any] = {}
 """What the lineage says where a preparation of an earlier release left no sample."""
 
@@ -36,6 +41,21 @@ def write(plan: Plan, workspace: Workspace, folder: Path) -> dict[str, Any]:
         unknown = uri if learned is None else base_unknown(base, otherwise=uri)
     write_atomically(folder / passage_sample.NAME, found.to_bytes())
     return {"rate": found.rate, "base_unknown": unknown}
+
+
+def look_up(sample: PassageSample, documents: list[str]) -> tuple[int, list[int]]:
+    """Returns how many documents could be looked up in what a model has learned, and the numbers of those that it
+    knows, from 0."""
+    looked_up, known = 0, list[int]()
+    for number, text in enumerate(documents):
+        split = units(text)
+        passages = passage_sample.of([split], sample.below)
+        if len(passages) < min(ENOUGH, max(len(split) - passage_sample.PASSAGE + 1, 1)):
+            continue
+        looked_up += 1
+        if sample.known(passages) >= KNOWN_SHARE * len(passages):
+            known.append(number)
+    return looked_up, known
 
 
 def base_unknown(folder: Path, otherwise: str | None = None) -> str | None:

@@ -60,9 +60,7 @@ def measure_live(
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
-    compared = any(
-        gate.max_regression is not None and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates
-    )
+    compared = any(gate.against_live and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates)
     used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
 
     def measured(data: EvaluationData) -> Measured:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_core.lifecycle import verdict
-from slipway_core.lifecycle.verdict import BASELINE
+from slipway_core.lifecycle.verdict import BASE, BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
@@ -19,6 +19,7 @@ from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
+from slipway_trainer.evaluation import base_model as bases
 from slipway_trainer.evaluation import baseline as baselines
 from slipway_trainer.evaluation import evaluation_data, live_training, measure, perplexity
 from slipway_trainer.evaluation.estimates import gate_estimates
@@ -78,11 +79,12 @@ def _evaluate(
     if folder is not None:
         learned = live_training.look(folder, data.documents)
         live, trouble = baselines.measure_live(folder, plan, data, reporter, candidate.window)
+    base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.window)
     result = StepResult(
         step="evaluate",
         attempt=attempt,
         metrics=candidate.metrics,
-        missing=candidate.missing | trouble,
+        missing=candidate.missing | trouble | base.missing,
         evaluation=EvaluationResult(
             number=attempt,
             artifact_digest=manifest.digest,
@@ -92,14 +94,18 @@ def _evaluate(
             baseline_metrics=live.metrics if live else {},
             baseline_overlap=learned.overlapping if learned else 0,
             baseline_note=learned.note if learned else None,
+            base_digest=base.digest,
+            base_metrics=base.metrics,
             recall_overlap=data.recall_overlap,
             estimates=gate_estimates.of_gates(
-                plan.evaluation.gates, candidate.observed, live.observed if live else None
+                plan.evaluation.gates, candidate.observed, live.observed if live else None, base.observed
             ),
         ),
     )
     against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
+    if plan.compares_with_base:
+        report[BASE] = base.report
     _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [])
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
@@ -137,7 +143,7 @@ def _report(
 
 
 def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
-    """Returns each gate with its estimate: of one on a regression, how much worse than live."""
+    """Returns each gate with its estimate: of one on a regression, how much worse than the other model."""
     estimates = result.evaluation.estimates if result.evaluation else []
     return [
         {

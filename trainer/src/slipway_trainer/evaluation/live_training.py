@@ -11,12 +11,7 @@ from typing import Any
 
 from slipway_trainer.data import learned_passages, passage_sample
 from slipway_trainer.data.passage_sample import PassageSample
-from slipway_trainer.data.text import units
 
-KNOWN_SHARE = 0.5
-"""Of a document's passages that are looked up: what `overlap` calls contained."""
-ENOUGH = 3
-"""Passages of a document that have to be looked up, of all that it has where it has fewer."""
 _NOT_KNOWN = "whether the live version learned from the held-out documents is not known: "
 
 
@@ -42,15 +37,8 @@ def look(folder: Path, documents: list[str]) -> LiveTraining | None:
 
 
 def _look_up(sample: PassageSample, documents: list[str], base: str | None) -> LiveTraining:
-    looked_up, overlapping = 0, list[int]()
-    for number, text in enumerate(documents):
-        split = units(text)
-        passages = passage_sample.of([split], sample.below)
-        if len(passages) < min(ENOUGH, max(len(split) - passage_sample.PASSAGE + 1, 1)):
-            continue
-        looked_up += 1
-        if sample.known(passages) >= KNOWN_SHARE * len(passages):
-            overlapping.append(number + 1)
+    looked_up, known = learned_passages.look_up(sample, documents)
+    overlapping = [number + 1 for number in known]
     report = {
         "documents": len(documents),
         "looked_up": looked_up,

@@ -10,7 +10,7 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
-from slipway_core.protocol.artifact import FileEntry
+from slipway_core.protocol.artifact import ArtifactError, FileEntry
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching import model_cache
 from slipway_trainer.model.model_folder import model_folder
@@ -49,6 +49,26 @@ def base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     found = {"uri": uri, "digest": digest_of_model(model_folder(uri, fetched=workspace.fetched_models))}
     commit = model_cache.commit(uri, workspace.fetched_models)
     return found | ({"revision": commit} if commit else {})
+
+
+def base_was(plan: Plan, workspace: Workspace) -> dict[str, Any]:
+    """Returns which run made a base model that is an artifact, of what plan, and its digest as that; else nothing."""
+    if plan.model.from_ is None:
+        return {}
+    folder = model_folder(plan.model.from_, fetched=workspace.fetched_models)
+    try:
+        manifest = artifact.read(folder)
+    except ArtifactError:
+        return {}
+    return {"was": {"run": manifest.run, "plan_digest": manifest.plan_digest, "digest": manifest.digest}}
+
+
+def identity(folder: Path) -> str:
+    """Returns the digest of a model that is judged as it is: that of an artifact, or that of its files."""
+    try:
+        return artifact.read(folder).digest
+    except ArtifactError:
+        return digest_of_model(folder)
 
 
 def stages(plan: Plan, workspace: Workspace) -> dict[str, Any]:

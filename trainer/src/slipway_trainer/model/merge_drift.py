@@ -23,8 +23,8 @@ def measure(plan: Plan, ws: Workspace, merged: PreTrainedModel, dtype: torch.dty
         merged: as it is written.
         dtype: in which the stage computed.
     """
-    stage = plan.stages[-1]
-    if not four_bits.held_by(stage):
+    stage = plan.last_stage
+    if stage is None or not four_bits.held_by(stage):
         return None
     length = min(SAMPLE_LENGTH, stage.max_length)
     learned = Shards.open(ws.stage(stage.name).data("train")).tokens

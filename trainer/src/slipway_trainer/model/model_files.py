@@ -27,24 +27,29 @@ def write_model(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: 
     """
     write_words(model, words, folder)
     model.config.use_cache = True
-    model.generation_config = _generation_config(model, words)
+    model.generation_config = _generation_config(model.generation_config, words)
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
 
 
 def write_words(model: PreTrainedModel, words: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes the tokenizer and what ends an answer of a model, without the model. The folder must not exist."""
+    write_tokenizer(words, model.generation_config, folder)
+
+
+def write_tokenizer(words: PreTrainedTokenizerFast, own: GenerationConfig | None, folder: Path) -> None:
+    """Writes the same of a model that has this generation_config.json. The folder must not exist."""
     folder.mkdir(parents=True)
-    _generation_config(model, words).save_pretrained(str(folder))
+    _generation_config(own, words).save_pretrained(str(folder))
     tokenizer.save(words, folder)
     _drop_local_fields(folder / "tokenizer_config.json")
 
 
-def _generation_config(model: PreTrainedModel, words: PreTrainedTokenizerFast) -> GenerationConfig:
+def _generation_config(config: GenerationConfig | None, words: PreTrainedTokenizerFast) -> GenerationConfig:
     """Returns the model's own sampling settings or ours, and what ends an answer: the run's end tokens, and its own.
 
     A limit on the length is left out: vLLM would take it for the most that any request may ask for.
     """
-    own = model.generation_config.to_diff_dict() if model.generation_config else {}
+    own = config.to_diff_dict() if config else {}
     ends = own.get("eos_token_id")
     ends = [*tokenizer.end_ids(words), *(ends if isinstance(ends, list) else [ends])]
     sampling = {name: own[name] for name in SAMPLING if own.get(name) is not None} or DEFAULT_SAMPLING

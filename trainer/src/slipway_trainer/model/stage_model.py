@@ -151,8 +151,9 @@ def load_as_trained(plan: Plan, ws: Workspace, name: str, *, dtype: torch.dtype)
 
 
 def load_final(plan: Plan, ws: Workspace, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Returns the full model after the last stage, in float32 unless told otherwise; what `export` writes."""
-    return load_composed(plan, ws, plan.stages[-1].name, dtype=dtype)
+    """Returns the full model after the last stage, in float32 unless told otherwise; what `export` writes. That is the
+    base where there is no stage."""
+    return load_composed(plan, ws, plan.last_stage.name if plan.last_stage else None, dtype=dtype)
 
 
 def merge(base: PreTrainedModel, adapter: Path, pieces: Pieces | None = None) -> PreTrainedModel:

@@ -38,13 +38,14 @@ def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
 
 
 def documents_report(
-    held: HeldOut, found: Inputs, copies: dict[str, str], *, dropped: int, discounted: int
+    held: HeldOut, found: Inputs, copies: dict[str, str], *, dropped: int, discounted: int, base: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns what the report says of the copies, as `copy` returned them, and of the documents in them.
 
     Args:
-        dropped: documents that were left out, since they stand in the training data.
+        dropped: documents that were left out, since they stand in the training data or in that of the base model.
         discounted: texts that share boilerplate with it, and no more.
+        base: what is known of whether the base model has learned them.
     """
     return {
         "documents": len(held.documents),
@@ -53,6 +54,7 @@ def documents_report(
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
         "digest": digest_of_copies(copies),
         "copies": copies,
+        **({"base": base} if base else {}),
         "files": [entry for source in found.evaluation for entry in source.to_documents(held.forms)],
     }
 

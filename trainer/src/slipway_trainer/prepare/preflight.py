@@ -29,7 +29,10 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
     """
     if base is not None:
         _refuse_pickles(base)
-        _refuse_quantized(plan, base)
+        if plan.stages:
+            _refuse_quantized(plan, base)
+        else:
+            _check_as_it_is(plan, base)
     if plan.export.gguf != "None":
         _check_gguf(plan, base)
     most = longest(plan, base)
@@ -71,6 +74,21 @@ def _refuse_quantized(plan: Plan, base: Path) -> None:
         + (f"the adapter of stages[{adapted}] cannot be merged into such" if adapted else "such cannot be trained")
         + ". Take the model that it was made of; adapter.method: QLoRA holds that in 4 bits while it trains"
     )
+
+
+def _check_as_it_is(plan: Plan, base: Path) -> None:
+    """Raises BadModel for a model that cannot be judged without training: export would find out after the data."""
+    config_file.read(base)
+    if (base / "adapter_config.json").is_file():
+        raise BadModel(
+            f"model.from: {base}: has an adapter (adapter_config.json) beside its model, and stages: [] judges one "
+            "plain model. Merge it, or export it with export.mergeAdapter: true, and name what that makes"
+        )
+    # They load torch, which other runs do not need here.
+    from slipway_trainer.model import blueprint, copied_model
+
+    copied_model.dtype_of(copied_model.source(plan, base))
+    blueprint.of_run(plan, base)
 
 
 def _check_gguf(plan: Plan, base: Path | None) -> None:

@@ -22,8 +22,10 @@ from slipway_host.limits import usable_cores
 from slipway_trainer.data import held_out as held_out_data
 from slipway_trainer.data import inputs
 from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import (
+    base_training,
     earlier_preparation,
     gate_rows,
     held_out_copies,
@@ -97,14 +99,19 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
     held = held_out_data.read(found)
+    learned = base_training.check(plan, base, held, say, pairs=workspace.overlap)
+    held = learned.held
     drop = plan.evaluation.on_overlap == "Drop"
     scanned = training_scan.scan(found, held, workers, say, pairs=workspace.overlap, drop=drop)
     held = scanned.held
+    if learned.pairs:
+        before = workspace.overlap.read_text(encoding="utf-8") if workspace.overlap.exists() else ""
+        write_atomically(workspace.overlap, before + base_training.lines(learned.pairs))
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     if plan.export.gguf != "None":
         gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
-    prompt_check.check(held, made.words, preflight.longest(plan, base), virtual=plan.stages[-1].virtual_tokens)
+    prompt_check.check(held, made.words, preflight.longest(plan, base), virtual=plan.virtual_tokens)
     made.publish(workspace.tokenizer, fence)
     duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)
     stages: dict[str, Any] = {}
@@ -138,10 +145,16 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
         plan,
         stages=stages,
         evaluation=held_out_copies.documents_report(
-            held, found, copies, dropped=scanned.dropped, discounted=scanned.discounted
+            held,
+            found,
+            copies,
+            dropped=scanned.dropped + learned.dropped,
+            discounted=scanned.discounted,
+            base=learned.report,
         ),
         prompts=held_out_copies.prompts_report(held, found, scanned.recall_overlap),
         tokenizer=made.to_document(workspace.tokenizer),
+        base=lineage.identity(base) if base is not None and not plan.stages else None,
         seconds=time.monotonic() - started,
     )
     fence.check()

@@ -24,9 +24,14 @@ def make(
     evaluation: dict[str, Any],
     prompts: dict[str, Any],
     tokenizer: dict[str, Any],
+    base: str | None = None,
     seconds: float,
 ) -> dict[str, Any]:
-    """Returns the report of parts that say each for itself what was made."""
+    """Returns the report of parts that say each for itself what was made.
+
+    Args:
+        base: digest of the base model of a run without stages, which export must find again.
+    """
     made = {
         "version": VERSION,
         "plan_digest": plan.digest,
@@ -34,6 +39,7 @@ def make(
         "evaluation": evaluation,
         "prompts": prompts,
         "tokenizer": tokenizer,
+        **({} if base is None else {"base": base}),
     }
     return made | {"digest": _digest(made), "seconds": round(seconds, 3)}
 

@@ -22,7 +22,15 @@ from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
-from slipway_trainer.prepare import gate_rows, preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare import (
+    base_training,
+    gate_rows,
+    preflight,
+    prompt_check,
+    source_shares,
+    stage_shards,
+    tokenizer_of_run,
+)
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import base_model, cost, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
@@ -100,6 +108,8 @@ class _See:
         read = self._try(lambda: held_out.read(found))
         self.warnings += [] if read is None else gate_rows.warnings(self.plan, read)
         held = read or HeldOut([], [])
+        if there and (unknown := self._try(lambda: base_training.check(self.plan, base, held, self.say))) is not None:
+            held = unknown.held
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
@@ -107,7 +117,7 @@ class _See:
         encoded: dict[str, _Encoded] = {}
         costs = cost.Costs(self.device, {})
         if words is not None:
-            longest, virtual = preflight.longest(self.plan, base), self.plan.stages[-1].virtual_tokens
+            longest, virtual = preflight.longest(self.plan, base), self.plan.virtual_tokens
             self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
             for stage in self.plan.stages:

@@ -17,7 +17,7 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
 
     Data is read once, by prepare, and so is a base model of an object store or the hub, which it keeps in the
     workspace; stages and export start from any other one where it is, and so does evaluate where the artifact is an
-    adapter; else evaluate reads what prepare kept, and the live version; publish reads nothing else than what the run
+    adapter or a gate compares with the base; else evaluate reads what prepare kept, and the live version; publish reads nothing else than what the run
     made.
 
     Args:
@@ -32,7 +32,7 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
             return [*_model(plan), *_tokenizer(plan), *_data(plan)]
         case "evaluate":
             live = [Source(baseline.uri, baseline.credentials, "the endpoint's model.uri")] if baseline else []
-            return [*(_base(plan) if plan.exports_adapter else ()), *live]
+            return [*(_base(plan) if plan.exports_adapter or plan.compares_with_base else ()), *live]
         case _:
             return list(_base(plan))
 

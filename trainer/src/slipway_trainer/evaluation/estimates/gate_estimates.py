@@ -1,4 +1,4 @@
-"""The estimate of each gate: of a metric, or of how much worse than live it is on the same documents and prompts."""
+"""The estimate of each gate: of a metric, or of how much worse than another model it is on the same documents and prompts."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ def of_gates(
     gates: Iterable[Gate],
     candidate: Mapping[str, Observed],
     live: Mapping[str, Observed] | None,
+    base: Mapping[str, Observed] | None = None,
 ) -> list[Estimate | None]:
     """Returns one estimate a gate, in their order; None for a metric without bounds, or that was not measured.
 
     Args:
-        candidate, live: what was observed of each metric; `live` None where no live version was measured.
+        candidate, live, base: what was observed of each metric; None where no live version, or no base model, was
+            measured.
     """
-    return [_of_gate(gate, candidate, live) for gate in gates]
+    return [_of_gate(gate, candidate, base if gate.against_base else live) for gate in gates]
 
 
-def _of_gate(gate: Gate, candidate: Mapping[str, Observed], live: Mapping[str, Observed] | None) -> Estimate | None:
+def _of_gate(gate: Gate, candidate: Mapping[str, Observed], other: Mapping[str, Observed] | None) -> Estimate | None:
     mine = candidate.get(gate.metric)
     if mine is None or gate.confidence is None or gate.confidence == POINT:
         return None
     if gate.max_regression is None:
         told = mine.told
         return _estimate(of_metric(mine, gate.confidence), int(told.sum()), mine.n)
-    theirs = (live or {}).get(gate.metric)
+    theirs = (other or {}).get(gate.metric)
     if theirs is None or len(theirs.sums) != len(mine.sums):
         return None
     both = mine.told & theirs.told

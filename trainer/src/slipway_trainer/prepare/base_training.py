@@ -1,0 +1,90 @@
+"""Whether the base model has learned from the held-out data, where its artifact says what it learned (invariant C).
+
+The training data of an earlier run is not here, but a sample of its passages lies in its artifact. A document of which
+half of what can be looked up is known there was learned: it is refused, or left out where the run asks for it, as one
+in the run's own data is. Of a base without a sample nobody can say it, and prepare does so.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slipway_core.plan import Plan
+from slipway_host.files import write_atomically
+from slipway_trainer.data import learned_passages, passage_sample
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.step.errors import Overlap
+from slipway_trainer.step.progress import Say
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class BaseTraining:
+    held: HeldOut
+    """What is held out and that the base has not learned, as far as that is known."""
+    report: dict[str, Any]
+    """Nothing where there is no base, or no document to look up."""
+    pairs: list[dict[str, Any]]
+    """What was left out, as overlap.jsonl has it."""
+
+    @property
+    def dropped(self) -> int:
+        return len(self.pairs)
+
+
+def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path | None = None) -> BaseTraining:
+    """Looks the held-out documents up in what the base model has learned.
+
+    Args:
+        base: its folder; None when the plan makes a new one.
+        pairs: the file that gets all that it has learned, where a run is refused for that.
+
+    Raises Overlap where it has learned some, unless the run asks for these to be left out.
+    """
+    if base is None or not held.documents:
+        return BaseTraining(held, {}, [])
+    uri = plan.model.from_ or ""
+    try:
+        sample = passage_sample.read(base)
+        unknown = f"its artifact has no {passage_sample.NAME}" if sample is None else ""
+    except ValueError as error:
+        sample, unknown = None, str(error)
+    if sample is None:
+        say(f"whether the base model {uri} has learned from the held-out data is not known: {unknown}")
+        return BaseTraining(held, {"unknown": unknown}, [])
+    looked_up, learned = learned_passages.look_up(sample, [document.row.text for document in held.documents])
+    before = learned_passages.base_unknown(base)
+    if before is not None:
+        say(f"what {before}, from which the base model {uri} was made, has learned is not known")
+    report = {
+        "documents": len(held.documents),
+        "looked_up": looked_up,
+        "overlapping": [held.documents[number].source for number in learned],
+        "rate": sample.rate,
+        "base_unknown": before,
+    }
+    if not learned:
+        return BaseTraining(held, report, [])
+    places = [held.documents[number].place for number in learned]
+    found = [{"held": place, "training": uri, "rule": "base"} for place in places]
+    listed = ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
+    words = f"{len(places)} of {len(held.documents)} held-out documents stand in what the base model {uri} learned from"
+    if plan.evaluation.on_overlap != "Drop":
+        if pairs is not None:
+            write_atomically(pairs, lines(found))
+        raise Overlap(
+            f"evaluation.data: {words}, so a gate on them would measure memory: {listed}. Hold out other text, or set "
+            "onOverlap: Drop to have them left out"
+        )
+    say(f"{words} and are left out (onOverlap: Drop): {listed}")
+    kept = [one for number, one in enumerate(held.documents) if number not in set(learned)]
+    return BaseTraining(replace(held, documents=kept), report, found)
+
+
+def lines(pairs: list[dict[str, Any]]) -> str:
+    """Returns pairs as lines of overlap.jsonl."""
+    return "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
