@@ -1,7 +1,8 @@
-"""Ranks of a stage that start in a second: forked from a process that has imported what they need.
+"""Ranks that start in a second: forked from a process that has imported what they need, for ten CPU-seconds, once.
 
-What is forked is the rank that the launcher starts (`launching.rank`), with signals, result and exit code of its own.
-Only the launcher is missing. `python nursery.py` reads orders, one JSON a line, and answers each with a line.
+What is forked is the rank that the launcher starts (`launching.rank`), with signals, result and exit code of its own,
+or a script. Only the launcher is missing. `python nursery.py` reads orders, one JSON a line, and answers each with a
+line.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import contextlib
 import gc
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from tests.integration.trainer.training import Training
 
     from slipway_core.protocol.step_result import StepResult
+
+PATIENCE = 600.0
+"""Seconds after which a rank that has not ended is killed."""
 
 
 @dataclass
@@ -67,7 +74,10 @@ class Nursery:
     """The process that ranks are forked from."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = self._opened()
+
+    def _opened(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, __file__],
             env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu"},
             stdin=subprocess.PIPE,
@@ -77,10 +87,17 @@ class Nursery:
         )
 
     def ask(self, order: dict[str, Any]) -> int:
+        if self._process.poll() is not None:
+            self._process = self._opened()
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        return int(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            return int(self._process.stdout.readline())
+        except BaseException:
+            # Of a test whose time was over. What it would still answer is not for the next one.
+            self.close()
+            raise
 
     def start(self, run: Training, *, world: int = 1, attempt: int = 1, stage: str = "pretrain") -> Group:
         """Starts the ranks of an attempt."""
@@ -103,6 +120,26 @@ class Nursery:
     def train(self, run: Training, *, world: int = 1, attempt: int = 1) -> None:
         """Trains a stage to its end."""
         self.start(run, world=world, attempt=attempt).finish()
+
+    def run(self, script: str, arguments: Callable[[int], list[str]], folder: Path, *, world: int = 2) -> None:
+        """Runs a script with the arguments of each rank, and fails with what the ranks said if one of them does.
+
+        Args:
+            folder: where what they say is kept.
+        """
+        folder.mkdir(exist_ok=True)
+        left = [
+            self.ask({"script": script, "arguments": arguments(rank), "env": {}, "log": str(folder / f"{rank}.log")})
+            for rank in range(world)
+        ]
+        group, codes = Group(self, left.copy(), folder), list[int]()
+        while left:
+            codes.append(self.ask({"wait": left.pop(0)}))
+            if codes[-1] != 0:
+                # The others would wait for it.
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+        assert codes == [0] * world, f"{codes}\n{group.said()}"
 
     def cpu_seconds(self) -> float:
         """Returns those of all ranks that have ended, and of its own start."""
@@ -129,26 +166,46 @@ def serve(orders: Iterator[str], answer: int) -> None:
     for line in orders:
         order = json.loads(line)
         if "wait" in order:
-            code = os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])
+            code = _exit_code(order["wait"])
         else:
             code = os.fork()
             if code == 0:
-                _rank(order["arguments"], order["env"], order["log"])
+                _become(order.get("script"), order["arguments"], order["env"], order["log"])
         os.write(answer, f"{code}\n".encode())
 
 
-def _rank(arguments: Sequence[str], environment: dict[str, str], log: str) -> None:
-    """Becomes a rank, and never returns."""
+def _exit_code(pid: int) -> int:
+    """Waits for a rank; kills one that does not end, so that the next test finds this process listening."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _become(script: str | None, arguments: Sequence[str], environment: dict[str, str], log: str) -> None:
+    """Becomes a rank, or what runs a script, and never returns."""
     from slipway_trainer.training.launching import launch, rank
 
     nothing, said = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     for target, source in ((0, nothing), (1, said), (2, said)):
         os.dup2(source, target)
     os.environ.update(environment, **{launch.LAUNCHER_VARIABLE: str(os.getppid())})
-    sys.argv = ["rank", *arguments]
+    sys.argv = [script or "rank", *arguments]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        rank.main()
+        if script is None:
+            rank.main()
+        else:
+            launch.die_with_launcher()
+            runpy.run_path(script, run_name="__main__")
+            sys.stdout.flush()
+            os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(70)
 

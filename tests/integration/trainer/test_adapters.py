@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.test_train import crash
 from tests.integration.trainer.test_train_processes import two_processes
 from tests.integration.trainer.training import Training, make, sentences
@@ -330,7 +331,7 @@ IN_TWO: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.slow
-def test_two_processes_learn_with_each_method_what_one_learns(tmp_path: Path) -> None:
+def test_two_processes_learn_with_each_method_what_one_learns(ranks: Nursery, tmp_path: Path) -> None:
     models = {"experts": mixture(tmp_path / "mixture")}
     plain = base(tmp_path / "base")
     # Three rows a step: the second process has one micro batch less to do, and does an empty one.
@@ -341,7 +342,7 @@ def test_two_processes_learn_with_each_method_what_one_learns(tmp_path: Path) ->
         return make(tmp_path / where / name, settings, model=models.get(name, plain))
 
     both = {name: made("both", name, zero) for name, (_, zero) in IN_TWO.items()}
-    two_processes(tmp_path / "store", *both.values())
+    two_processes(ranks, tmp_path / "store", *both.values())
     for name, run in both.items():
         alone = made("alone", name, "Auto")
         alone.train()

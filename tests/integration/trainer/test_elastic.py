@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import nursery
 from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.test_train_processes import back_to
 from tests.integration.trainer.training import PRETRAIN, Training, make
@@ -22,12 +20,6 @@ from slipway_trainer.training.checkpoints import checkpoint_files
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EVERY_TWO = {"checkpoints": {"everySteps": 2, "keep": 9}}
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Nursery]:
-    with nursery.opened() as opened:
-        yield opened
 
 
 def in_turn(ranks: Nursery, run: Training, engines: list[tuple[int | None, int]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.test_train_processes import back_to, two_processes
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
@@ -46,7 +47,7 @@ def test_D_what_is_offloaded_learns_the_same_and_goes_on_bit_for_bit(tmp_path: P
 
 
 @pytest.mark.slow
-def test_D_two_processes_offload_as_one_does_without(tmp_path: Path) -> None:
+def test_D_two_processes_offload_as_one_does_without(ranks: Nursery, tmp_path: Path) -> None:
     plain = make(tmp_path / "plain", MICRO)
     plain.train()
     runs = [
@@ -58,14 +59,14 @@ def test_D_two_processes_offload_as_one_does_without(tmp_path: Path) -> None:
     lora = MICRO | {"adapter": {"rank": 4}}
     adapted, plain_lora = make(tmp_path / "lora", lora | {"memory": ALL}), make(tmp_path / "plain-lora", lora)
     plain_lora.train()
-    two_processes(tmp_path / "store", *runs, adapted)
+    two_processes(ranks, tmp_path / "store", *runs, adapted)
     undisturbed = [run.losses() for run in runs]
     for run, losses in zip(runs, undisturbed, strict=True):
         close = 1e-5 if run.plan.stages[0].precision == "FP32" else 0.02
         assert losses == pytest.approx(plain.losses(), abs=close)
         back_to(run, 2)
         Fence(run.workspace.fence("pretrain"), 2).raise_()
-    two_processes(tmp_path / "store-2", *runs)
+    two_processes(ranks, tmp_path / "store-2", *runs)
     assert [run.losses() for run in runs] == undisturbed
     assert adapted.losses() == pytest.approx(plain_lora.losses(), abs=1e-5)
     assert export.run(adapted.plan, adapted.workspace, attempt=1).artifact is not None

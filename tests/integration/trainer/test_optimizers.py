@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import muon_ranks, plain_torch, rank_processes
+from tests.integration.trainer import muon_ranks, plain_torch
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.test_train import crash
 from tests.integration.trainer.test_train_processes import back_to, two_processes
 from tests.integration.trainer.training import PRETRAIN, Training, make
@@ -100,13 +101,13 @@ def test_D_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str, zero
     assert all(torch.equal(weight, expected[name]) for name, weight in weights(run).items())
 
 
-def test_muon_on_pieces_is_muon_on_matrices(tmp_path: Path) -> None:
+def test_muon_on_pieces_is_muon_on_matrices(ranks: Nursery, tmp_path: Path) -> None:
     """Among three ranks, of which all have a part of one matrix; the last piece is padded."""
     world = 3
-    rank_processes.run(
+    ranks.run(
         muon_ranks.__file__,
         lambda rank: [str(rank), str(world), str(tmp_path / "store"), str(tmp_path)],
-        seconds=120,
+        tmp_path / "logs",
         world=world,
     )
     matrices = [torch.nn.Parameter(weight) for weight in muon_ranks.numbers(0)]
@@ -122,7 +123,7 @@ def test_muon_on_pieces_is_muon_on_matrices(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_a_plain_torch_loop_computes(tmp_path: Path) -> None:
+def test_two_processes_compute_what_a_plain_torch_loop_computes(ranks: Nursery, tmp_path: Path) -> None:
     runs = {
         (name, zero, precision): a_run(
             tmp_path / f"{name}-{zero}-{precision}", learning(name, zero, precision=precision)
@@ -131,7 +132,7 @@ def test_two_processes_compute_what_a_plain_torch_loop_computes(tmp_path: Path) 
         for precision in ("FP32", "BF16")
         if precision == "FP32" or name == "Muon" or zero == 1
     }
-    two_processes(tmp_path / "store", *runs.values())
+    two_processes(ranks, tmp_path / "store", *runs.values())
     for name in ("AdamW8bit", "Muon"):
         plain = runs[name, 0, "FP32"]
         losses, expected = plain_torch.train(plain, own(plain.plan.stages[0]))
@@ -144,7 +145,7 @@ def test_two_processes_compute_what_a_plain_torch_loop_computes(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_D_another_number_of_processes_goes_on_or_is_refused_by_name(tmp_path: Path) -> None:
+def test_D_another_number_of_processes_goes_on_or_is_refused_by_name(ranks: Nursery, tmp_path: Path) -> None:
     checkpoints = {"checkpoints": {"everySteps": 2}}
     cases = [
         ("Muon", 0, "FP32"),
@@ -158,7 +159,7 @@ def test_D_another_number_of_processes_goes_on_or_is_refused_by_name(tmp_path: P
         for name, zero, precision in cases
     ]
     whole = a_run(tmp_path / "8bit", learning("AdamW8bit", 2), **checkpoints)
-    two_processes(tmp_path / "store", *divided, whole)
+    two_processes(ranks, tmp_path / "store", *divided, whole)
     for run in divided:
         before = run.losses()
         back_to(run, 2)
@@ -174,6 +175,6 @@ def test_D_another_number_of_processes_goes_on_or_is_refused_by_name(tmp_path: P
     for run in divided:
         back_to(run, 4)
         Fence(run.workspace.fence("pretrain"), 3).raise_()
-    two_processes(tmp_path / "store-2", *divided)
+    two_processes(ranks, tmp_path / "store-2", *divided)
     for run, losses in zip(divided, before, strict=True):
         assert run.losses() == pytest.approx(losses, abs=1e-5 if run.plan.stages[0].precision == "FP32" else 5e-3)

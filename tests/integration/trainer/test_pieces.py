@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.trainer import cut_ranks, rank_processes
+from tests.integration.trainer import cut_ranks
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.training import PRETRAIN, SCRATCH, make
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
@@ -22,13 +23,13 @@ LARGE = {"layers": 8, "hiddenSize": 1024, "heads": 8, "maxLength": 64, "tokenize
 """103M weights, of which the largest has 2.9M."""
 
 
-def build_in_two(folder: Path, *runs: str) -> list[dict[str, dict[str, Any]]]:
+def build_in_two(ranks: Nursery, folder: Path, *runs: str) -> list[dict[str, dict[str, Any]]]:
     """Returns what both ranks found, by the folder of a run."""
     results = [folder / f"rank-{rank}.json" for rank in (0, 1)]
-    rank_processes.run(
+    ranks.run(
         cut_ranks.__file__,
         lambda rank: [str(rank), str(folder / "store"), str(results[rank]), *runs],
-        seconds=400,
+        folder / "logs",
     )
     return [json.loads(path.read_text()) for path in results]
 
@@ -42,7 +43,7 @@ def base(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_pieces_make_up_the_model_that_is_built_whole(tmp_path: Path) -> None:
+def test_pieces_make_up_the_model_that_is_built_whole(ranks: Nursery, tmp_path: Path) -> None:
     made = base(tmp_path / "base")
     models = {name: {"scratch": SCRATCH | {"architecture": name}} for name in ("llama", "mistral")}
     models["qwen2"] = {"scratch": SCRATCH | {"architecture": "qwen2", "tieEmbeddings": False}}
@@ -60,19 +61,19 @@ def test_pieces_make_up_the_model_that_is_built_whole(tmp_path: Path) -> None:
     runs["second"].train("adapt")
     halves = [f"bfloat16:{runs[name].workspace.root}" for name in ("llama", "lora")]
     asked = [f"float32:{run.workspace.root}" for name, run in runs.items() if name not in ("llama", "lora")]
-    for found in build_in_two(tmp_path, *asked, *halves):
+    for found in build_in_two(ranks, tmp_path, *asked, *halves):
         assert {Path(root).parent.name: each["others"] for root, each in found.items()} == {name: [] for name in runs}
 
 
 @pytest.mark.slow
-def test_no_rank_has_more_than_its_pieces_and_a_layer(tmp_path: Path) -> None:
+def test_no_rank_has_more_than_its_pieces_and_a_layer(ranks: Nursery, tmp_path: Path) -> None:
     new = make(tmp_path / "new", model={"scratch": LARGE})
     stored = tmp_path / "base"
     stage_model.load_composed(new.plan, new.workspace, None).save_pretrained(str(stored))
     for file in new.workspace.tokenizer.iterdir():
         (stored / file.name).write_bytes(file.read_bytes())
     loaded = make(tmp_path / "loaded", model={"from": f"file://{stored}"})
-    for found in build_in_two(tmp_path, *(str(run.workspace.root) for run in (new, loaded))):
+    for found in build_in_two(ranks, tmp_path, *(str(run.workspace.root) for run in (new, loaded))):
         for run in (new, loaded):
             each = found[str(run.workspace.root)]
             assert each["bytes"] > 400e6

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.test_train import crash
-from tests.integration.trainer.training import Training, make
+from tests.integration.trainer.test_train_processes import two_processes
+from tests.integration.trainer.training import make
 
 from slipway_trainer.batches.shards import Shards
-from slipway_trainer.step.fence import Fence
 from slipway_trainer.training.checkpoints.train_state import TrainState
 
 PREFER: dict[str, Any] = {
@@ -99,34 +98,13 @@ def test_a_stage_ends_with_the_weights_of_the_highest_accuracy(tmp_path: Path, m
     assert [result.metrics[name] for name in figures] == [4, 0.9, 0.7]
 
 
-def two_ranks(*runs: Training) -> None:
-    """Trains runs with two processes."""
-    script = Path(__file__).with_name("two_ranks.py")
-    store = runs[0].workspace.root / "store"
-    for run in runs:
-        Fence(run.workspace.fence("pretrain"), 1).raise_()
-    roots = [str(run.workspace.root) for run in runs]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(store), *roots],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
-
-
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(ranks: Nursery, tmp_path: Path) -> None:
     stages = {
         "full": PREFER | {"steps": 3},
         "sharded": PREFER | {"steps": 3, "adapter": {"rank": 4}, "memory": {"zeroStage": 3}},
     }
     both = {name: make(tmp_path / f"two-{name}", stage) for name, stage in stages.items()}
-    two_ranks(*both.values())
+    two_processes(ranks, tmp_path / "store", *both.values())
     for name, stage in stages.items():
         alone = make(tmp_path / f"one-{name}", stage)
         alone.train()

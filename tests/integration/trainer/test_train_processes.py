@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.integration.trainer import rank_processes, two_ranks
+from tests.integration.trainer import two_ranks
+from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.training import PRETRAIN, Training, make
 
 from slipway_core.protocol import exit_codes
@@ -37,14 +38,15 @@ def wait_for_step(run: Training, step: int, process: subprocess.Popen[str], stag
     raise AssertionError(f"step {step} was not reached in time")
 
 
-def two_processes(store: Path, *runs: Training) -> None:
+def two_processes(ranks: Nursery, store: Path, *runs: Training) -> None:
     """Trains runs as two ranks that start once for all of them."""
     roots = [str(run.workspace.root) for run in runs]
-    rank_processes.run(two_ranks.__file__, lambda rank: [str(rank), str(store), *roots], seconds=180)
+    said = store.with_name(f"{store.name}-logs")
+    ranks.run(two_ranks.__file__, lambda rank: [str(rank), str(store), *roots], said)
 
 
 @pytest.mark.slow
-def test_two_ranks_train_what_one_trains(tmp_path: Path) -> None:
+def test_two_ranks_train_what_one_trains(ranks: Nursery, tmp_path: Path) -> None:
     alone = make(tmp_path / "alone")
     alone.train()
     validated = {"data": {"validation": {"fraction": 0.2, "everySteps": 3}}}
@@ -61,7 +63,7 @@ def test_two_ranks_train_what_one_trains(tmp_path: Path) -> None:
     ]
     both = make(tmp_path / "validated", PRETRAIN | validated | {"memory": {"zeroStage": 3}})
     odds = [make(tmp_path / f"odd-{zero}", odd | {"memory": {"zeroStage": zero}}) for zero in (1, 3)]
-    two_processes(tmp_path / "store", *sharded, *half, both, *odds)
+    two_processes(ranks, tmp_path / "store", *sharded, *half, both, *odds)
     for run in sharded:
         assert run.losses() == pytest.approx(alone.losses(), abs=1e-5)
     for run in half:

@@ -1,4 +1,4 @@
-"""Trains runs as one of two ranks: `python two_ranks.py RANK STORE RUN…`, each run to its end before the next."""
+"""Trains runs as one of two ranks: `two_ranks.py RANK STORE RUN…`, each run to its end before the next."""
 
 import os
 import sys

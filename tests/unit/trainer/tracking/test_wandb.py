@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,11 @@ def a_whole_run(folder: Path) -> None:
     facts = {"verdict": "Pass", "model_digest": "sha256:abc"}
     tracker.conclude(Conclusion(judged, 3, 1.7e9, {"evaluation/perplexity": 9.5}, facts))
     tracker.end("finished")
+    # finish() only asks the library's process to close the file. Until it has, all but the header may be in its buffer.
+    deadline = time.monotonic() + 60
+    while not any(record.WhichOneof("record_type") == "exit" for record in records(folder)):
+        assert time.monotonic() < deadline, "the library never wrote the end of the run"
+        time.sleep(0.01)
 
 
 def test_the_curves_configuration_and_verdict_are_what_would_be_sent(tmp_path: Path) -> None:
