@@ -45,6 +45,8 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             missing=attempt.result.missing,
             baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
             estimates=evaluation.estimates,
+            figures=evaluation.figures,
+            reasons=evaluation.reasons,
         ),
     )
     draft.evaluation = EvaluationStatus(
