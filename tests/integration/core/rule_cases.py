@@ -218,6 +218,24 @@ RUN_CASES = (
         ("evaluation.gates=[{metric: distinct_1, min: 1}]", "evaluation.prompts=[{uri: package://p}]"),
     ),
     Case(
+        "Evaluation",
+        "a gate on what answers are held against",
+        (
+            "evaluation.gates=[{metric: bleu, min: 1, source: a}]",
+            "evaluation.prompts=[{uri: package://p, name: a, recall: true}, {uri: package://p, name: b}]",
+        ),
+        (
+            "evaluation.gates=[{metric: bleu, min: 1, source: a}]",
+            "evaluation.prompts=[{uri: package://p, name: a}, {uri: package://p, name: b}]",
+        ),
+    ),
+    Case(
+        "Evaluation",
+        "a source has the name of another one",
+        ("evaluation.data=[{uri: file://a, name: a}, {uri: file://b}, {uri: file://c, name: a}]",),
+        ("evaluation.data=[{uri: file://a, name: a}, {uri: file://b}, {uri: file://c, name: c}]",),
+    ),
+    Case(
         "Compute",
         "podLabels must not have keys",
         ("compute={podLabels: {slipway.dev/run: other}}",),
@@ -440,6 +458,12 @@ RUN_CASES = (
         "set exactly one of max, min and maxRegression",
         ("evaluation.gates=[{metric: perplexity, max: 2, min: 1}]",),
         ("evaluation.gates=[{metric: perplexity, max: 2}, {metric: perplexity, min: 1}]",),
+    ),
+    Case(
+        "Gate",
+        "no such metric",
+        ("evaluation.gates=[{metric: perplexityy, max: 2}]",),
+        ("evaluation.gates=[{metric: perplexity, max: 2}]",),
     ),
     Case(
         "Validation",

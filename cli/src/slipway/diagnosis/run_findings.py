@@ -186,13 +186,13 @@ def _gates(evidence: Evidence) -> Iterator[Finding]:
         value = "was not computed" if metric.value is None else f"is {metric.value:.4g}"
         if metric.verdict is Verdict.FAIL:
             yield Finding(
-                Level.PROBLEM, "gate", f"{metric.name} did not pass", f"it {value}, asked was {metric.threshold}"
+                Level.PROBLEM, "gate", f"{metric.title} did not pass", f"it {value}, asked was {metric.threshold}"
             )
         elif metric.verdict is Verdict.INCONCLUSIVE:
             yield Finding(
                 Level.PROBLEM,
                 "gate",
-                f"{metric.name} could not be judged",
+                f"{metric.title} could not be judged",
                 f"it {value}: {metric.reason or 'no reason'}",
                 f"mend the cause, then `{evidence.command('reevaluate', evidence.run.name)}`",
             )

@@ -255,7 +255,7 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
         verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
         if metric.reason:
             verdict.append(f" ({metric.reason})", style="dim")
-        table.add_row(metric.name, value, metric.threshold, verdict)
+        table.add_row(metric.title, value, metric.threshold, verdict)
     return table
 
 

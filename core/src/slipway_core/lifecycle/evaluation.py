@@ -46,6 +46,8 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
             base=evaluation.base_metrics,
             estimates=evaluation.estimates,
+            figures=evaluation.figures,
+            reasons=evaluation.reasons,
         ),
     )
     draft.evaluation = EvaluationStatus(

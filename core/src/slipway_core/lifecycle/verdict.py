@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any
 
-from slipway_core.protocol.estimate import Estimate
+from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, TEXT_METRICS
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, unit
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"
@@ -22,7 +22,7 @@ BASELINE = "baseline"
 BASE = "base"
 """Key of `missing` that says why the model that the run started from has none."""
 FEWEST_CLUSTERS = 8
-"""Documents or prompts that bounds need: what is told from fewer depends on what each happens to be."""
+"""Documents, conversations or prompts that bounds need: what is told from fewer depends on what each happens to be."""
 POINT = 0.5
 """The confidence with which a figure is taken as it is."""
 
@@ -41,10 +41,52 @@ class Measured:
     """Those of the model that the run started from."""
     estimates: Sequence[Estimate | None] = ()
     """One a gate, in their order; fewer where an evaluation of an earlier release told none."""
+    figures: Sequence[Figure] = ()
+    """The same; where there is none, the gate's metric is looked up among `metrics`."""
+    reasons: Sequence[str] = ()
+    """Why figures have no value."""
 
-    def by_gate(self, gates: Iterable[Gate]) -> Iterable[tuple[Gate, Estimate | None]]:
-        """Returns each gate with its estimate."""
-        return zip(gates, chain(self.estimates, repeat(None)), strict=False)
+    def by_gate(self, gates: Iterable[Gate]) -> Iterable[tuple[Gate, Estimate | None, _Found]]:
+        """Returns each gate with its estimate, and what was found of it."""
+        figures = chain(self.figures, repeat(None))
+        for gate, estimate, figure in zip(gates, chain(self.estimates, repeat(None)), figures, strict=False):
+            yield gate, estimate, self._looked_up(gate) if figure is None else self._of_figure(gate, figure)
+
+    def _of_figure(self, gate: Gate, figure: Figure) -> _Found:
+        known = figure.reason is not None and figure.reason < len(self.reasons)
+        reason = self.reasons[figure.reason] if known and figure.reason is not None else None
+        other = None if gate.max_regression is None else figure.other
+        return _Found(figure.value, other, figure.tokens, reason or _NOT_MEASURED, reason or _other_not_measured(gate))
+
+    def _looked_up(self, gate: Gate) -> _Found:
+        """Of an evaluation that tells no figures of gates: an earlier release's, which knew no sources and slices."""
+        missing = self.missing or {}
+        if gate.source is not None or gate.slice is not None:
+            return _Found(None, None, 0, _OLDER, _OLDER)
+        others, key = (self.base, BASE) if gate.against_base else (self.baseline or {}, BASELINE)
+        return _Found(
+            self.metrics.get(gate.metric),
+            others.get(gate.metric),
+            self.scored_tokens,
+            missing.get(gate.metric, _NOT_MEASURED),
+            missing.get(key, _other_not_measured(gate)),
+        )
+
+
+_NOT_MEASURED = "was not measured"
+_OLDER = "the evaluation told nothing of this source or slice; an image of another release made it"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found of one gate."""
+
+    value: float | None
+    other: float | None
+    """Of the model that a regression is from."""
+    tokens: int
+    why_none: str
+    why_no_other: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +107,10 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     at least one gate passed. Without any gate to apply it is NotApplicable, which promotes nothing. All gates must
     pass, so each keeps its own confidence however many there are (an intersection-union test: Berger 1982).
     """
-    results = tuple(_judge_one(gate, measured, estimate) for gate, estimate in measured.by_gate(gates))
+    compared = measured.baseline is not None
+    results = tuple(
+        _judge_one(gate, found, estimate, compared=compared) for gate, estimate, found in measured.by_gate(gates)
+    )
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
         if verdict in verdicts:
@@ -73,33 +118,39 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     return Judgement(Verdict.NOT_APPLICABLE, results)
 
 
-def _judge_one(gate: Gate, measured: Measured, estimate: Estimate | None) -> MetricStatus:
-    value = measured.metrics.get(gate.metric)
+def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared: bool) -> MetricStatus:
+    value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
     def result(verdict: Verdict, reason: str | None = None, **bounds: Any) -> MetricStatus:
-        told = None if reason is None else fit(reason)
-        wanted = threshold(gate)
-        return MetricStatus(name=gate.metric, value=finite, threshold=wanted, verdict=verdict, reason=told, **bounds)
+        return MetricStatus(
+            name=gate.metric,
+            source=gate.source,
+            slice=gate.slice,
+            value=finite,
+            threshold=threshold(gate),
+            verdict=verdict,
+            reason=None if reason is None else fit(reason),
+            **bounds,
+        )
 
-    if gate.against_live and measured.baseline is None:
+    if gate.against_live and not compared:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
     if value is None:
-        return result(Verdict.INCONCLUSIVE, (measured.missing or {}).get(gate.metric, "was not measured"))
+        return result(Verdict.INCONCLUSIVE, found.why_none)
     if finite is None:
         return result(Verdict.INCONCLUSIVE, f"is {value}")
-    if gate.metric in TEXT_METRICS and measured.scored_tokens < gate.min_tokens:
+    if gate.metric in SCORED_METRICS and found.tokens < gate.min_tokens:
         return result(
             Verdict.INCONCLUSIVE,
-            f"rests on {measured.scored_tokens} tokens, minTokens asks for {gate.min_tokens}",
+            f"rests on {found.tokens} tokens, minTokens asks for {gate.min_tokens}",
         )
     other, beside = None, None
     if gate.max_regression is not None:
-        other, name = _other(gate, measured)
+        other = found.other
         if other is None or not math.isfinite(other):
-            key = BASE if gate.against_base else BASELINE
-            return result(Verdict.INCONCLUSIVE, (measured.missing or {}).get(key, f"{name}'s value was not measured"))
-        beside = f"{name} has {_show(other)}"
+            return result(Verdict.INCONCLUSIVE, found.why_no_other)
+        beside = f"{_whose(gate)} has {_show(other)}"
     if gate.confidence is None or gate.confidence == POINT or gate.metric in POINT_METRICS:
         worse = None if other is None else _worse(gate, finite, other)
         return result(_of_point(gate, finite if worse is None else worse), beside, difference=worse)
@@ -128,11 +179,11 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
     """Returns the verdict on a figure whose bounds are known, and what there is to say of it."""
     assert estimate.lower is not None
     assert estimate.upper is not None
-    unit = "documents" if gate.metric in TEXT_METRICS else "prompts"
+    pieces = unit(gate.metric)
     if estimate.clusters < FEWEST_CLUSTERS:
         return (
             Verdict.INCONCLUSIVE,
-            f"rests on {estimate.clusters} {unit}; {FEWEST_CLUSTERS} are the fewest that bounds can be told from",
+            f"rests on {estimate.clusters} {pieces}; {FEWEST_CLUSTERS} are the fewest that bounds can be told from",
         )
     wanted = gate.min if gate.min is not None else _most(gate)
     below, above = estimate.upper <= wanted, estimate.lower > wanted
@@ -140,26 +191,28 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
         below, above = estimate.upper < wanted, estimate.lower >= wanted
     if below or above:
         return (Verdict.PASS if above == (gate.min is not None) else Verdict.FAIL), None
-    return Verdict.INCONCLUSIVE, _more(estimate, wanted, unit)
+    return Verdict.INCONCLUSIVE, _more(estimate, wanted, pieces)
 
 
-def _more(estimate: Estimate, wanted: float, unit: str) -> str:
+def _more(estimate: Estimate, wanted: float, pieces: str) -> str:
     """Returns about how many more documents would decide: bounds narrow with the root of their number."""
     assert estimate.lower is not None
     assert estimate.upper is not None
     distance = abs(wanted - estimate.value)
     half = estimate.upper - estimate.value if wanted > estimate.value else estimate.value - estimate.lower
     if distance <= half / 100:
-        return f"it is so near to what is asked that no number of {unit} would soon decide"
+        return f"it is so near to what is asked that no number of {pieces} would soon decide"
     more = math.ceil(estimate.clusters * ((half / distance) ** 2 - 1))
-    return f"about {max(1, more):,} more {unit} would decide, beside the {estimate.clusters:,} there are"
+    return f"about {max(1, more):,} more {pieces} would decide, beside the {estimate.clusters:,} there are"
 
 
-def _other(gate: Gate, measured: Measured) -> tuple[float | None, str]:
-    """Returns the value that a regression is from, and whose it is."""
-    if gate.against_base:
-        return measured.base.get(gate.metric), "the base model"
-    return (measured.baseline or {}).get(gate.metric), "the live version"
+def _whose(gate: Gate) -> str:
+    """Returns which model a regression is from."""
+    return "the base model" if gate.against_base else "the live version"
+
+
+def _other_not_measured(gate: Gate) -> str:
+    return f"{_whose(gate)}'s value was not measured"
 
 
 def _worse(gate: Gate, value: float, other: float) -> float:
@@ -187,10 +240,10 @@ def _sentence(metric: MetricStatus) -> str:
     """Returns how one gate came out: a value that fails must not read as if it met what was wanted."""
     why = f": {metric.reason}" if metric.reason else ""
     if metric.value is None:
-        return f"{metric.name} has no value, wanted {metric.threshold}{why}"
+        return f"{metric.title} has no value, wanted {metric.threshold}{why}"
     if metric.verdict is Verdict.FAIL:
-        return f"{metric.name} is {shown(metric)}, wanted {metric.threshold} (failed){why}"
-    return f"{metric.name} {shown(metric)}, wanted {metric.threshold}{why}"
+        return f"{metric.title} is {shown(metric)}, wanted {metric.threshold} (failed){why}"
+    return f"{metric.title} {shown(metric)}, wanted {metric.threshold}{why}"
 
 
 def shown(metric: MetricStatus, digits: int = 6) -> str:

@@ -1,4 +1,4 @@
-"""How sure a figure is, as the evaluation tells it for each gate."""
+"""What the evaluation tells of each gate: the figure, and how sure it is."""
 
 from __future__ import annotations
 
@@ -18,9 +18,22 @@ class Estimate(NamedTuple):
     n: int
     """Tokens, bytes, words or answers that it rests on."""
     clusters: int
-    """Documents or prompts: those of one cluster are alike, so this is what counts."""
+    """Documents, conversations or prompts: those of one cluster are alike, so this is what counts."""
 
     def __str__(self) -> str:
         if self.lower is None or self.upper is None:
             return f"{self.value:.4g}"
         return f"{self.value:.4g} ({self.lower:.4g} to {self.upper:.4g})"
+
+
+class Figure(NamedTuple):
+    """What a gate's metric came out as, of the source and slice that the gate names. Short, as an estimate is."""
+
+    value: float | None
+    """None where it could not be measured, or is not finite."""
+    other: float | None = None
+    """Of a gate on a regression: that of the live version, or of the base."""
+    tokens: int = 0
+    """Scored tokens that it rests on; 0 of what is not scored token by token."""
+    reason: int | None = None
+    """Place in the result's `reasons` that says why there is no value, or no value of the other model."""

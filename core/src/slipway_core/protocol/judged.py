@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from slipway_core.resources.api import Api
+from slipway_core.resources.gate_metrics import titled
 from slipway_core.resources.status import EvaluationStatus, Verdict, fit
 
 _REASON = 1024
@@ -13,9 +14,21 @@ _REASON = 1024
 
 class JudgedMetric(Api):
     name: str
+    source: str | None = None
+    slice: str | None = None
     value: float | None = None
     threshold: str
     verdict: Verdict
+
+    @property
+    def title(self) -> str:
+        """The metric with the rows that counted, as a person reads it."""
+        return titled(self.name, self.source, self.slice)
+
+    @property
+    def key(self) -> str:
+        """The same as one word, for trackers."""
+        return "/".join(part for part in (self.name, self.source, self.slice) if part)
 
 
 class Judged(Api):
@@ -41,7 +54,14 @@ class Judged(Api):
             artifact_digest=evaluation.artifact_digest,
             baseline_digest=evaluation.baseline_digest,
             metrics=[
-                JudgedMetric(name=one.name, value=one.value, threshold=one.threshold, verdict=one.verdict)
+                JudgedMetric(
+                    name=one.name,
+                    source=one.source,
+                    slice=one.slice,
+                    value=one.value,
+                    threshold=one.threshold,
+                    verdict=one.verdict,
+                )
                 for one in evaluation.metrics
             ],
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from slipway_core.protocol.estimate import Estimate
+from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.api import Api, Digest
 from slipway_core.resources.status import ArtifactStatus, Progress
 
@@ -42,6 +42,10 @@ class EvaluationResult(Api):
     """Recall prompts whose answers stand in the training data."""
     estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])
     """One a gate, in the plan's order; None where it could not be measured."""
+    figures: Annotated[list[Figure], Field(max_length=32)] = Field(default_factory=list[Figure])
+    """One a gate, in the plan's order. Empty from an evaluation of an earlier release: `metrics` says it all then."""
+    reasons: Annotated[list[str], Field(max_length=64)] = Field(default_factory=list[str])
+    """Why there are no values, each once."""
 
 
 class StepResult(Api):
@@ -74,11 +78,18 @@ def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[s
 
 
 def encode(result: StepResult) -> str:
-    """Returns the result as JSON of at most RESULT_LIMIT bytes; a longer error message is cut.
+    """Returns the result as JSON of at most RESULT_LIMIT bytes.
+
+    What the gates are judged by stays. Of the rest, what does not fit is left out or cut, the least needed first: the
+    report of an evaluation has all of it. A longer error message is cut.
 
     Raises ValueError when it does not fit even so.
     """
     text = json.dumps(result.to_document(), ensure_ascii=False, allow_nan=False)
+    for smaller in _smaller(result):
+        if len(text.encode()) <= RESULT_LIMIT:
+            return text
+        text = json.dumps(smaller.to_document(), ensure_ascii=False, allow_nan=False)
     excess = len(text.encode()) - RESULT_LIMIT
     if excess > 0 and result.error is not None:
         # Three bytes a character at most remain outside the BMP's Chinese; cutting by bytes never cuts too little.
@@ -88,6 +99,28 @@ def encode(result: StepResult) -> str:
     if len(text.encode()) > RESULT_LIMIT:
         raise ValueError(f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have")
     return text
+
+
+def _smaller(result: StepResult) -> Iterator[StepResult]:
+    """Yields an evaluation's result with less and less of what no gate needs."""
+    evaluation = result.evaluation
+    if evaluation is None:
+        return
+    evaluation = evaluation.model_copy(update={"baseline_metrics": {}})
+    yield (result := result.model_copy(update={"evaluation": evaluation}))
+    yield (result := result.model_copy(update={"missing": {}}))
+    yield (result := result.model_copy(update={"metrics": {}}))
+    for most in (256, 128, 64, 24):
+        cut = {"reasons": [_cut(reason, most) for reason in evaluation.reasons]}
+        note = evaluation.baseline_note
+        cut["baseline_note"] = _cut(note, most) if note is not None else None  # pyright: ignore[reportArgumentType]
+        yield result.model_copy(update={"evaluation": evaluation.model_copy(update=cut)})
+
+
+def _cut(text: str, most: int) -> str:
+    """Returns a text of at most so many bytes."""
+    held = text.encode()
+    return text if len(held) <= most else held[: most - 3].decode(errors="ignore") + "…"
 
 
 def decode(text: str) -> StepResult:

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule, ShortText
 from slipway_core.resources.data import Columns, ConversationForm, DataSource
-from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS, MetricName
+from slipway_core.resources.gate_metrics import (
+    ANSWER_METRICS,
+    METRICS,
+    RECALL_METRICS,
+    REFERENCE_METRICS,
+    SCORED_METRICS,
+    MetricName,
+)
 from slipway_core.resources.source import Source
+
+SCOPE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+"""Names of sources and slices: letters, digits, dots, dashes and underscores."""
+ScopeName = Annotated[str, Field(pattern=SCOPE_PATTERN, max_length=63)]
+
+
+class HeldOutSource(DataSource):
+    """Rows are {"text": …}, or conversations in any of the forms that a Chat stage learns from. A row may say the
+    `slice` that it belongs to, and the `cluster` of rows that are alike."""
+
+    name: ScopeName | None = None
+    """By which a gate, the report and the status name it; no other source of the evaluation has it."""
 
 
 class PromptSource(Source):
-    """Rows are {"prompt": …} or a conversation, with {"answer": …} when the answer is to be compared. Of a conversation
-    that ends with the assistant's turn, that is the answer."""
+    """Rows are {"prompt": …} or a conversation, with {"answer": …} or {"answers": […]} when the answer is to be
+    compared. Of a conversation that ends with the assistant's turn, that is the answer. A row may also say what an
+    answer has to be like (`pattern`, `schema`, `tolerance`, `language`, `minLength`, `maxLength`), the `slice` that it
+    belongs to, and the `cluster` of rows that are alike."""
 
+    name: ScopeName | None = None
+    """By which a gate, the report and the status name it; no other source of the evaluation has it."""
     format: Literal["Auto", "Prompt", ConversationForm] = "Auto"
     """What its rows are; Auto finds it out from the first row of each file."""
     columns: Columns | None = None
@@ -41,10 +66,21 @@ class Gate(Api):
             lambda self: self.against is None or self.max_regression is not None,
             "against",
         ),
+        Rule(
+            f"self.metric in {list(METRICS)}",
+            f"no such metric: the metrics are {', '.join(METRICS)}",
+            lambda self: self.metric in METRICS,
+            "metric",
+            lambda self: _meant(self.metric),
+        ),
     )
 
     metric: MetricName
-    """What is measured: text metrics on data, recall and generated text on prompts."""
+    """What is measured: of text and conversations on data, of recall and generated text on prompts."""
+    source: ScopeName | None = None
+    """The name of the source whose rows alone count; all of them that the metric is computed from when left out."""
+    slice: ScopeName | None = None
+    """The slice whose rows alone count, as rows say in their field `slice`."""
     max: float | None = None
     """The metric must not be above it."""
     min: float | None = None
@@ -55,7 +91,7 @@ class Gate(Api):
     """What maxRegression compares with: the live version when left out, or the model that the first stage starts from,
     measured on the same data."""
     min_tokens: int = Field(default=1, ge=1)
-    """Scored tokens without which the gate is inconclusive."""
+    """Scored tokens, of the rows that count, without which the gate is inconclusive."""
     confidence: float | None = Field(default=None, ge=0.5, lt=1)
     """How sure a verdict must be, on either side; 0.95 when left out. With `max` a gate passes when the figure's upper
     bound is not above it, fails when the lower one is, and is inconclusive between. 0.5 takes the figure as it is."""
@@ -69,44 +105,102 @@ class Gate(Api):
         return self.max_regression is not None and not self.against_base
 
 
-def _named(metrics: tuple[str, ...]) -> str:
-    """Returns, in CEL, whether a gate is on one of these metrics."""
-    return f"has(self.gates) && self.gates.exists(g, g.metric in {list(metrics)})"
+_ONE_NAME = (
+    "(!has(self.data) || self.data.all(d, !has(d.name) || "
+    "(self.data.exists_one(e, has(e.name) && e.name == d.name) && "
+    "(!has(self.prompts) || !self.prompts.exists(e, has(e.name) && e.name == d.name))))) && "
+    "(!has(self.prompts) || self.prompts.all(d, !has(d.name) || "
+    "self.prompts.exists_one(e, has(e.name) && e.name == d.name)))"
+)
 
 
-def _names(evaluation: Evaluation, metrics: tuple[str, ...]) -> bool:
-    return any(gate.metric in metrics for gate in evaluation.gates)
+def _meant(metric: str) -> str:
+    close = difflib.get_close_matches(metric, METRICS, n=1)
+    return f"it is {metric}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _need(
+    metrics: tuple[str, ...], sources: str, such: str, has: Callable[[PromptSource], bool] | None, message: str
+) -> Rule:
+    """Returns the rule that something computes what the gates on some metrics ask for, under the source they name.
+
+    Args:
+        sources: `data` or `prompts`.
+        such: in CEL, what a source `d` must be beside; empty for nothing.
+        has: the same of a source of prompts.
+    """
+    beside = f" && {such}" if such else ""
+    cel = (
+        f"!has(self.gates) || self.gates.all(g, !(g.metric in {list(metrics)}) || (has(self.{sources}) && "
+        f"self.{sources}.exists(d, (!has(g.source) || (has(d.name) && d.name == g.source)){beside})))"
+    )
+
+    def computed(gate: Gate, evaluation: Evaluation) -> bool:
+        if sources == "data":
+            return any(gate.source in (None, one.name) for one in evaluation.data)
+        return any(gate.source in (None, one.name) and (has is None or has(one)) for one in evaluation.prompts)
+
+    def broken(evaluation: Evaluation) -> Iterator[Gate]:
+        return (gate for gate in evaluation.gates if gate.metric in metrics and not computed(gate, evaluation))
+
+    def shown(evaluation: Evaluation) -> str:
+        gate = next(broken(evaluation))
+        return f"the gate on {gate.metric}" + (f" names the source {gate.source}" if gate.source else " has none")
+
+    return Rule(cel, message, lambda self: not any(broken(self)), "gates", shown)
 
 
 class Evaluation(Api):
     """What the exported model is measured on, and the gates before traffic."""
 
     rules: ClassVar = (
-        Rule(
-            f"!({_named(TEXT_METRICS)}) || (has(self.data) && self.data.size() > 0)",
-            "a gate on perplexity or bits_per_byte needs evaluation.data: nothing else computes it",
-            lambda self: not _names(self, TEXT_METRICS) or bool(self.data),
-            "gates",
+        _need(
+            SCORED_METRICS,
+            "data",
+            "",
+            None,
+            "a gate on perplexity or bits_per_byte, of text or chat, needs evaluation.data, with the name that its "
+            "source says: nothing else computes it",
+        ),
+        _need(
+            RECALL_METRICS,
+            "prompts",
+            "has(d.recall) && d.recall",
+            lambda one: one.recall,
+            "a gate on recall_count or recall_rate needs evaluation.prompts with recall: true, and the name that its "
+            "source says",
+        ),
+        _need(
+            ANSWER_METRICS,
+            "prompts",
+            "",
+            None,
+            "a gate on generated text needs evaluation.prompts, with the name that its source says: nothing else "
+            "computes it",
+        ),
+        _need(
+            REFERENCE_METRICS,
+            "prompts",
+            "!(has(d.recall) && d.recall)",
+            lambda one: not one.recall,
+            "a gate on what answers are held against needs evaluation.prompts without recall, with the name that its "
+            "source says: nothing else computes it",
         ),
         Rule(
-            f"!({_named(RECALL_METRICS)}) || (has(self.prompts) && self.prompts.exists(p, has(p.recall) && p.recall))",
-            "a gate on recall_count or recall_rate needs evaluation.prompts with recall: true",
-            lambda self: not _names(self, RECALL_METRICS) or any(p.recall for p in self.prompts),
-            "gates",
-        ),
-        Rule(
-            f"!({_named(ANSWER_METRICS)}) || (has(self.prompts) && self.prompts.size() > 0)",
-            "a gate on generated text needs evaluation.prompts: nothing else computes it",
-            lambda self: not _names(self, ANSWER_METRICS) or bool(self.prompts),
-            "gates",
+            _ONE_NAME,
+            "a source has the name of another one: names tell the sources of an evaluation apart",
+            lambda self: len(set(self.names)) == len(self.names),
+            "data",
+            lambda self: f"the names are {', '.join(self.names)}",
         ),
     )
 
-    data: Annotated[list[DataSource], Field(max_length=64)] = Field(default_factory=list[DataSource])
-    """Held-out text, {"text": …} rows, scored raw. What of it stands in the training data is refused, or dropped."""
+    data: Annotated[list[HeldOutSource], Field(max_length=64)] = Field(default_factory=list[HeldOutSource])
+    """Held-out text, {"text": …} rows, scored raw, and held-out conversations, whose answers are scored behind the
+    model's chat template. What of it stands in the training data is refused, or dropped."""
     on_overlap: Literal["Refuse", "Drop"] = "Refuse"
-    """What becomes of held-out documents that stand in the training data. Drop leaves them out, and says how many: a
-    gate that is left with fewer than its minTokens is inconclusive."""
+    """What becomes of held-out documents and conversations that stand in the training data. Drop leaves them out, and
+    says how many: a gate that is left with fewer than its minTokens is inconclusive."""
     prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list[PromptSource])
     """Prompts that the model answers, greedily."""
     max_new_tokens: int = Field(default=256, ge=1, le=8192)
@@ -115,3 +209,8 @@ class Evaluation(Api):
     """All of them must pass."""
     on_inconclusive: Literal["Hold", "Reject"] = "Hold"
     """What becomes of a run whose gates could not be judged. Held ends by the annotation slipway.dev/reevaluate."""
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the names of the sources that have one."""
+        return [one.name for one in (*self.data, *self.prompts) if one.name is not None]

@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 TextMetric = Literal["perplexity", "bits_per_byte", "word_perplexity", "byte_perplexity"]
+ChatMetric = Literal["chat_perplexity", "chat_bits_per_byte"]
 RecallMetric = Literal["recall_count", "recall_rate"]
 AnswerMetric = Literal["distinct_1", "distinct_2", "repetition_rate", "empty_rate"]
-MetricName = Literal[TextMetric, RecallMetric, AnswerMetric]
+ReferenceMetric = Literal[
+    "exact_match",
+    "contains",
+    "token_f1",
+    "rouge_l",
+    "chrf",
+    "bleu",
+    "number_match",
+    "regex_match",
+    "json_valid",
+    "json_schema",
+    "language_match",
+    "answer_length",
+]
+
+METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+MetricName = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=63)]
 
 TEXT_METRICS: tuple[str, ...] = get_args(TextMetric)
-"""Scored on evaluation.data, token by token; minTokens is about these."""
+"""Scored on the texts of evaluation.data, token by token; minTokens is about these."""
+CHAT_METRICS: tuple[str, ...] = get_args(ChatMetric)
+"""Scored on the answers in the conversations of evaluation.data, token by token; minTokens is about these too."""
+SCORED_METRICS = (*TEXT_METRICS, *CHAT_METRICS)
 RECALL_METRICS: tuple[str, ...] = get_args(RecallMetric)
 """Exact answers to the evaluation.prompts that have recall: true."""
 ANSWER_METRICS: tuple[str, ...] = get_args(AnswerMetric)
 """Of the answers to all evaluation.prompts."""
-HIGHER_IS_BETTER = frozenset({"recall_count", "recall_rate", "distinct_1", "distinct_2"})
+REFERENCE_METRICS: tuple[str, ...] = get_args(ReferenceMetric)
+"""Of the answers to the evaluation.prompts without recall, held against what their rows say."""
+COMPARED_METRICS = frozenset({"exact_match", "contains", "token_f1", "rouge_l", "chrf", "bleu", "number_match"})
+"""Those that need a reference in the row."""
+METRICS = (*TEXT_METRICS, *CHAT_METRICS, *RECALL_METRICS, *ANSWER_METRICS, *REFERENCE_METRICS)
+HIGHER_IS_BETTER = frozenset({"recall_count", "recall_rate", "distinct_1", "distinct_2", *REFERENCE_METRICS})
 POINT_METRICS = frozenset({*RECALL_METRICS, "distinct_1", "distinct_2"})
 """Figures that are taken as they are: a fixed list was asked in whole, and the different n-grams of all answers
 together are no mean of anything."""
+
+
+def unit(metric: str) -> str:
+    """Returns what a metric's bounds are made of, for people."""
+    if metric in TEXT_METRICS:
+        return "documents"
+    return "conversations" if metric in CHAT_METRICS else "prompts"
+
+
+def titled(metric: str, source: str | None, slice: str | None) -> str:
+    """Returns a metric with the rows that count, as a person reads it: `exact_match of source sums, slice hard`."""
+    scope = [f"source {source}"] if source else []
+    scope += [f"slice {slice}"] if slice else []
+    return f"{metric} of {', '.join(scope)}" if scope else metric

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway_core.resources.api import TEXT_LIMIT, Api, Digest, ShortText, Text
+from slipway_core.resources.gate_metrics import titled
 
 CONDITION_LIMIT = 32768
 """Characters of a condition's message, as in every condition of Kubernetes."""
@@ -175,6 +176,10 @@ class StepStatus(Recorded):
 
 class MetricStatus(Recorded):
     name: str
+    source: Annotated[str, Field(max_length=63)] | None = None
+    """The source whose rows alone counted; None for all."""
+    slice: Annotated[str, Field(max_length=63)] | None = None
+    """The slice whose rows alone counted; None for all."""
     value: float | None = None
     """None when it was not computed or is not finite; `reason` says why."""
     threshold: str
@@ -190,7 +195,12 @@ class MetricStatus(Recorded):
     confidence: float | None = None
     """Of each bound by itself."""
     clusters: int | None = None
-    """Documents or prompts that the figure rests on."""
+    """Documents, conversations or prompts that the figure rests on; those of one `cluster` of their rows are one."""
+
+    @property
+    def title(self) -> str:
+        """The metric with the rows that counted, as a person reads it."""
+        return titled(self.name, self.source, self.slice)
 
 
 class EvaluationStatus(Recorded):

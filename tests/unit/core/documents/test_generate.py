@@ -221,6 +221,15 @@ BROKEN = {
     "spec.evaluation.gates": {
         "evaluation": {"gates": [{"metric": "recall_count", "min": 1}], "prompts": [{"uri": "package://a"}]}
     },
+    "spec.evaluation.gates[0].metric": {
+        "evaluation": {"gates": [{"metric": "bleurt", "min": 1}], "prompts": [{"uri": "package://a"}]}
+    },
+    "spec.evaluation.data": {
+        "evaluation": {
+            "data": [{"uri": "package://a", "name": "one"}, {"uri": "package://b"}],
+            "prompts": [{"uri": "package://a", "name": "one"}],
+        }
+    },
     "spec.evaluation": {"serving": {"endpoint": "a"}},
     "spec.compute.podLabels": {"compute": {"podLabels": {"team": "a", "slipway.dev/run": "other"}}},
     "spec.compute.podAnnotations": {
@@ -313,14 +322,28 @@ _maybe = st.sampled_from
 
 @given(
     gate=st.fixed_dictionaries(
-        {"metric": _maybe(["perplexity", "bits_per_byte", "recall_count", "recall_rate", "distinct_1", "empty_rate"])},
-        optional={"max": st.just(1.5), "min": st.just(1.0), "maxRegression": st.just(0.5)},
+        {"metric": _maybe(["perplexity", "chat_perplexity", "recall_count", "distinct_1", "exact_match", "chrff"])},
+        optional={
+            "max": st.just(1.5),
+            "min": st.just(1.0),
+            "maxRegression": st.just(0.5),
+            "source": _maybe(["one", "two"]),
+        },
     ),
     evaluation=st.fixed_dictionaries(
         {},
         optional={
-            "data": st.lists(st.just({"uri": "package://b"}), max_size=1),
-            "prompts": st.lists(_maybe([{"uri": "package://b"}, {"uri": "package://c", "recall": True}]), max_size=2),
+            "data": st.lists(_maybe([{"uri": "package://b"}, {"uri": "package://b", "name": "one"}]), max_size=2),
+            "prompts": st.lists(
+                _maybe(
+                    [
+                        {"uri": "package://b"},
+                        {"uri": "package://a", "name": "two"},
+                        {"uri": "package://c", "recall": True},
+                    ]
+                ),
+                max_size=2,
+            ),
         },
     ),
     serving=st.booleans(),

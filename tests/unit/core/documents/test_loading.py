@@ -101,10 +101,20 @@ def test_a_good_run_is_read_with_its_numbers():
          "longest sequence that the model takes (maxModelLength 4096; the model takes 1024)"),
         ("name: tang", "name: ta\0ng", "run.yaml:4: is not YAML: holds the control character U+0000; remove it; it is "
          "no text"),
-        ("bits_per_byte", "bleu",
-         'run.yaml:19: spec.evaluation.gates[0].metric: "bleu" is not one of perplexity, bits_per_byte, '
-         "word_perplexity, byte_perplexity, recall_count, recall_rate, distinct_1, distinct_2, repetition_rate, "
-         "empty_rate"),
+        ("bits_per_byte", "exact_matches",
+         "run.yaml:19: spec.evaluation.gates[0].metric: no such metric: the metrics are perplexity, bits_per_byte, "
+         "word_perplexity, byte_perplexity, chat_perplexity, chat_bits_per_byte, recall_count, recall_rate, "
+         "distinct_1, distinct_2, repetition_rate, empty_rate, exact_match, contains, token_f1, rouge_l, chrf, bleu, "
+         "number_match, regex_match, json_valid, json_schema, language_match, answer_length (it is exact_matches; did "
+         "you mean exact_match?)"),
+        ("{metric: bits_per_byte,", "{metric: exact_match,",
+         "run.yaml:18: spec.evaluation.gates: a gate on what answers are held against needs evaluation.prompts "
+         "without recall, with the name that its source says: nothing else computes it (the gate on exact_match has "
+         "none)"),
+        ("{metric: bits_per_byte,", "{metric: bits_per_byte, source: poems,",
+         "run.yaml:18: spec.evaluation.gates: a gate on perplexity or bits_per_byte, of text or chat, needs "
+         "evaluation.data, with the name that its source says: nothing else computes it (the gate on bits_per_byte "
+         "names the source poems)"),
         ("max: 3", "max: .nan", "run.yaml:19: spec.evaluation.gates[0].max: .nan is not a finite number"),
         ("package://tang", "tang.jsonl",
          "run.yaml:11: spec.stages[0].data.train[0].uri: 'tang.jsonl' does not start with one of hf://, s3://, gs://, "

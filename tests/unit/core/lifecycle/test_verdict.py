@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_core.lifecycle.verdict import Measured, judge
-from slipway_core.protocol.estimate import Estimate
+from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
 
@@ -252,3 +252,48 @@ def test_A_nothing_passes_on_a_value_that_is_missing_or_not_finite(bounds, value
     if judged.verdict is Verdict.PASS:
         assert any(m.verdict is Verdict.PASS for m in judged.metrics)
         assert all(m.verdict in (Verdict.PASS, Verdict.NOT_APPLICABLE) for m in judged.metrics)
+
+
+def test_G_a_gate_goes_by_the_figure_of_its_source_and_slice_and_its_sentence_names_them():
+    gates = [
+        gate("exact_match", source="sums", slice="hard", min=0.5, confidence=0.95),
+        gate("chat_perplexity", slice="hard", max=20.0, min_tokens=100),
+        gate("perplexity", source="poems", max_regression=1.0),
+    ]
+    measured = Measured(
+        {"exact_match": 0.9, "perplexity": 1.0},
+        100_000,
+        baseline={"perplexity": 1.0},
+        estimates=[Estimate(0.4, 0.2, 0.45, 40, 40), None, None],
+        figures=[Figure(0.4), Figure(9.0, tokens=99), Figure(9.0, 7.0, 1000)],
+    )
+    judged = judge(gates, measured)
+    assert [(m.source, m.slice, m.value) for m in judged.metrics] == [
+        ("sums", "hard", 0.4),
+        (None, "hard", 9.0),
+        ("poems", None, 9.0),
+    ]
+    assert [m.verdict for m in judged.metrics] == [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.FAIL]
+    assert judged.metrics[1].reason == "rests on 99 tokens, minTokens asks for 100"
+    assert judged.reason == (
+        "exact_match of source sums, slice hard is 0.4 (0.2 to 0.45), wanted >= 0.5 (failed); perplexity of source "
+        "poems is 9, worse by 2, wanted <= live + 1 (failed): the live version has 7"
+    )
+
+
+def test_A_a_figure_without_a_value_is_inconclusive_with_its_reason():
+    measured = Measured({"bleu": 99.0}, figures=[Figure(None, reason=1)], reasons=["no", "the template refuses it"])
+    (found,) = judge([gate("bleu", min=10.0)], measured).metrics
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "the template refuses it")
+
+
+def test_A_a_gate_on_a_slice_is_never_judged_by_the_figure_of_all_rows():
+    """An image of an earlier release tells no figures of gates."""
+    judged = judge([gate(slice="hard", max=20.0)], Measured({"perplexity": 5.0}, 100))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "another release" in judged.reason
+
+
+def test_few_conversations_are_called_what_they_are():
+    few = Measured({}, estimates=[Estimate(5.0, 4.9, 5.1, 100, 7)], figures=[Figure(5.0, tokens=100)])
+    assert "rests on 7 conversations" in judge([gate("chat_perplexity", max=20.0, confidence=0.95)], few).reason

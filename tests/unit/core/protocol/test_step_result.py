@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_core.protocol import exit_codes, step_result
-from slipway_core.protocol.estimate import Estimate
+from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult, ResultError, StepError, StepResult
-from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, TEXT_METRICS
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import METRICS
 
 
 @given(st.text(max_size=2048))
@@ -29,26 +30,40 @@ def test_garbage_is_never_a_result(text):
         step_result.decode(text)
 
 
-def test_the_estimates_of_as_many_gates_as_there_may_be_fit_beside_all_else():
+def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are_called():
+    """Nothing of it is cut; what no gate needs gives way, since the report has it."""
+    gates = [Gate(metric="chat_bits_per_byte", source="s" * 63, slice="t" * 63, max_regression=0.5) for _ in range(32)]
     digest = "sha256:" + "f" * 64
-    names = [name for kind in (TEXT_METRICS, RECALL_METRICS, ANSWER_METRICS) for name in kind]
-    figures = dict.fromkeys(names, -1234.5678901234567)
+    metrics = dict.fromkeys(METRICS, -1234.5678901234567)
     estimate = Estimate(-1234.56789, -1234.56789e-9, -1234.56789, 123_456_789, 1_234_567)
+    figure = Figure(-1234.56789, -1234.56789, 123_456_789, 3)
     result = StepResult(
         step="evaluate",
         attempt=99_999,
-        metrics=figures,
+        metrics=metrics,
+        missing=dict.fromkeys((gate.metric for gate in gates), "夜" * 512),
         evaluation=EvaluationResult(
             number=99_999,
             artifact_digest=digest,
             data_digest=digest,
             baseline_digest=digest,
-            baseline_metrics=figures,
-            baseline_note="n" * 200,
+            baseline_metrics=metrics,
+            baseline_note="n" * 512,
             estimates=[estimate, None] + [estimate] * 30,
+            figures=[figure] * 32,
+            reasons=["夜" * 300] * 4,
         ),
     )
-    assert step_result.decode(step_result.encode(result)) == result
+    told = step_result.decode(step_result.encode(result))
+    assert told.evaluation is not None
+    assert result.evaluation is not None
+    assert told.evaluation.estimates == result.evaluation.estimates
+    assert told.evaluation.figures == result.evaluation.figures
+    assert [reason[:5] for reason in told.evaluation.reasons] == ["夜" * 5] * 4
+    small = result.model_copy(
+        update={"missing": {}, "evaluation": result.evaluation.model_copy(update={"figures": [], "reasons": []})}
+    )
+    assert step_result.decode(step_result.encode(small)).evaluation.estimates == result.evaluation.estimates
 
 
 def test_a_result_that_was_cut_off_is_recognised():

@@ -63,4 +63,4 @@ def _repositories(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric(one: JudgedMetric) -> dict[str, Any]:
-    return {"type": one.name, "value": one.value, "name": f"{one.name} ({one.threshold})"}
+    return {"type": one.name, "value": one.value, "name": f"{one.title} ({one.threshold})"}

@@ -83,7 +83,7 @@ def _verdict(judged: Judged | None) -> str:
             "the run, and in the card of a model that was pushed.\n"
         )
     rows = [
-        f"| {one.name} | {'not measured' if one.value is None else f'{one.value:.6g}'} | {_cell(one.threshold)} "
+        f"| {one.title} | {'not measured' if one.value is None else f'{one.value:.6g}'} | {_cell(one.threshold)} "
         f"| {one.verdict.value} |"
         for one in judged.metrics
     ]

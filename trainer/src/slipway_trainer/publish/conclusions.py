@@ -20,12 +20,14 @@ def conclusion(plan: Plan, workspace: Workspace, judged: Judged) -> Conclusion:
     """Returns what there is to tell. The verdict is the record's; a report and a manifest that are of another model,
     or not there, add nothing."""
     manifest = _manifest(workspace, judged)
-    gates = {one.name: one.value for one in judged.metrics if one.value is not None}
+    gates = {one.key: one.value for one in judged.metrics if one.value is not None}
     metrics = {**_measured(workspace, judged), **gates}
     facts = {
         "verdict": judged.verdict.value,
         "reason": judged.reason,
-        "gates": "; ".join(f"{one.name} {_show(one.value)} ({one.threshold}): {one.verdict}" for one in judged.metrics),
+        "gates": "; ".join(
+            f"{one.title} {_show(one.value)} ({one.threshold}): {one.verdict}" for one in judged.metrics
+        ),
         "plan_digest": plan.digest,
         "model_digest": judged.artifact_digest,
         "evaluation_data_digest": judged.data_digest,
