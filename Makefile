@@ -10,6 +10,8 @@ PYTHON ?=
 PYTEST_ARGS ?=
 # Processes of `make test`; each has an API server of its own. The files of the suite take turns between them.
 WORKERS ?= 2
+# How many of the dearest tests and files `make test` lists; none when empty.
+DURATIONS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 PYTHON_FILES := core host fetching trainer serving operator cli charts tests bench
@@ -33,8 +35,8 @@ setup: ## Set up .venv (no root, no compiler; VARIANT=cpu|cuda, PYTHON=/path/to/
 quickstart: setup ## Set up, then train, judge and serve a small model on this machine
 	@$(BIN)/slipway run examples/quickstart.yaml
 
-test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes)
-	@tools/test.sh $(WORKERS) $(PYTEST_ARGS)
+test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes; DURATIONS=60 lists the dearest)
+	@DURATIONS='$(DURATIONS)' tools/test.sh $(WORKERS) $(PYTEST_ARGS)
 
 e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)
 	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/e2e.sh
