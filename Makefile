@@ -45,7 +45,7 @@ test-unit: setup ## Run the unit tests that take seconds
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(PYTEST_ARGS)
 
 chaos: setup ## Break it for longer than `make test` does: a hundred kills of stages, ten of one run, 200 runs at once, a tenant's 500 MB, the GPU check without one (PYTEST_ARGS='-k name' picks)
-	@SLIPWAY_KILLS=100 SLIPWAY_RUN_KILLS=10 SLIPWAY_MANY_RUNS=200 SLIPWAY_TENANT_CONFIG_MAPS=500 SLIPWAY_GPU_CHECK=1 \
+	@SLIPWAY_KILLS=100 SLIPWAY_RUN_KILLS=10 SLIPWAY_KILLED_EVERY=1 SLIPWAY_MANY_RUNS=200 SLIPWAY_TENANT_CONFIG_MAPS=500 SLIPWAY_GPU_CHECK=1 \
 	  $(BIN)/python -m pytest -s tests/integration/trainer/test_kills.py tests/e2e/test_kills.py \
 	  tests/integration/operator/test_killed_operator.py tests/integration/operator/test_many_runs.py \
 	  tests/integration/operator/test_one_tenants_objects.py tests/integration/bench $(PYTEST_ARGS)
