@@ -10,6 +10,8 @@ PYTHON ?=
 PYTEST_ARGS ?=
 # Processes of `make test`; each has an API server of its own. The files of the suite take turns between them.
 WORKERS ?= 2
+# How many of the dearest tests and files `make test` lists; none when empty.
+DURATIONS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 PYTHON_FILES := core host fetching trainer serving operator cli charts tests bench
@@ -33,8 +35,8 @@ setup: ## Set up .venv (no root, no compiler; VARIANT=cpu|cuda, PYTHON=/path/to/
 quickstart: setup ## Set up, then train, judge and serve a small model on this machine
 	@$(BIN)/slipway run examples/quickstart.yaml
 
-test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes)
-	@tools/test.sh $(WORKERS) $(PYTEST_ARGS)
+test: setup ## Set up, then run every test (PYTEST_ARGS='-k name' picks some; WORKERS=2 processes; DURATIONS=60 lists the dearest)
+	@DURATIONS='$(DURATIONS)' tools/test.sh $(WORKERS) $(PYTEST_ARGS)
 
 e2e: setup ## Run what needs a real node: start one, build the images, install, test, stop it (root on Linux, or Docker)
 	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/e2e.sh
@@ -43,7 +45,7 @@ test-unit: setup ## Run the unit tests that take seconds
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(PYTEST_ARGS)
 
 chaos: setup ## Break it for longer than `make test` does: a hundred kills of stages, ten of one run, 200 runs at once, a tenant's 500 MB, the GPU check without one (PYTEST_ARGS='-k name' picks)
-	@SLIPWAY_KILLS=100 SLIPWAY_RUN_KILLS=10 SLIPWAY_MANY_RUNS=200 SLIPWAY_TENANT_CONFIG_MAPS=500 SLIPWAY_GPU_CHECK=1 \
+	@SLIPWAY_KILLS=100 SLIPWAY_RUN_KILLS=10 SLIPWAY_KILLED_EVERY=1 SLIPWAY_MANY_RUNS=200 SLIPWAY_TENANT_CONFIG_MAPS=500 SLIPWAY_GPU_CHECK=1 \
 	  $(BIN)/python -m pytest -s tests/integration/trainer/test_kills.py tests/e2e/test_kills.py \
 	  tests/integration/operator/test_killed_operator.py tests/integration/operator/test_many_runs.py \
 	  tests/integration/operator/test_one_tenants_objects.py tests/integration/bench $(PYTEST_ARGS)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Every test that needs no node of a cluster. Usage: test.sh WORKERS [PYTEST_ARGUMENT ...]
+# DURATIONS=60 lists the 60 dearest tests and files at the end.
 # On a new machine the programs of the control plane are built meanwhile; the tests that need them come last, and wait.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,4 +11,6 @@ if [ $# = 0 ]; then
   nice tools/testcluster/build.sh tests >/dev/null 2>&1 &
   trap 'kill $! 2>/dev/null || true' EXIT
 fi
-.venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"
+measured=()
+[ -z "${DURATIONS:-}" ] || measured=(-p tests.durations)
+.venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "${measured[@]}" "$@"

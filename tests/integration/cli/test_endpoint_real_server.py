@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.local_endpoint import LocalEndpoint, Traffic
+from tests.integration.cli.local_endpoint import LocalEndpoint
 from tests.integration.serving.running_server import wait_until_gone
 from tests.integration.serving.tiny_model import make_tiny_model
 
@@ -31,7 +31,8 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_B_a_real_server_takes_over_from_another_and_ends_with_the_daemon(endpoint: LocalEndpoint):
+def test_a_real_server_answers_and_ends_with_the_daemon(endpoint: LocalEndpoint):
+    """That one takes over from another while it is asked, tests/e2e/test_local.py has."""
     digest = make_tiny_model(endpoint.folder / "models" / "tiny").digest
     endpoint.passes("tiny", digest)
     endpoint.ask_for("tiny", digest=digest, **SETTINGS)
@@ -44,13 +45,6 @@ def test_B_a_real_server_takes_over_from_another_and_ends_with_the_daemon(endpoi
     assert "text/html" in endpoint.get("/").headers["content-type"]
     said = (endpoint.files.version(1) / "server.log").read_text()
     assert f"the verdict on {digest} is signed by the key" in said, "the server verified it itself"
-
-    with Traffic(endpoint, per_second=2.0, fields={"max_length": 4}) as traffic:
-        endpoint.ask_for("tiny", digest=digest, limits={"maxQueue": 31}, **SETTINGS)
-        endpoint.wait_until_live(2, LOADS_WITHIN)
-        endpoint.wait(lambda: len(endpoint.servers()) == 1, "the first version has ended", 60)
-    assert traffic.failures == []
-    assert len(traffic.answers) > 5
 
     (server,) = endpoint.servers()
     engines = children(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,6 +21,8 @@ from tests.integration.operator.runs_on_cluster import STEPS, Run, Runs, verdict
 
 LANES = 3
 """Operators that die at the same time, each in a namespace of its own: a run waits more than it works."""
+EVERY = int(os.environ.get("SLIPWAY_KILLED_EVERY", "2"))
+"""At which writes an operator dies once. The test before has it die after each of them; `make chaos` has all here."""
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(
     control_plane, namespace, pods_say, tmp_path
 ):
     def die_at_each(first: int) -> int:
-        """Has an operator die at its write number `first`, in another run at the one LANES later, and so on.
+        """Has an operator die at its write number `first`, in another run at the one EVERY * LANES later, and so on.
 
         Returns the first number that the writes of a run did not reach.
         """
@@ -99,7 +102,7 @@ def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(
             a_mortal(control_plane, pods_say, own, folder) as (mortal, proxy),
         ):
             mortal.start()
-            for number in range(first, 59, LANES):
+            for number in range(first, 59, EVERY * LANES):
                 if given_up.is_set() or not _dies_at(number, mortal, proxy, Runs(control_plane.api, own)):
                     return number
             raise AssertionError("the writes of a run have no end")
@@ -107,7 +110,7 @@ def test_F_an_operator_that_dies_once_wherever_it_is_brings_the_run_to_its_end(
     given_up = threading.Event()
     with ThreadPoolExecutor(LANES) as pool:
         try:
-            lanes = [pool.submit(die_at_each, first) for first in range(1, LANES + 1)]
+            lanes = [pool.submit(die_at_each, first) for first in range(1, EVERY * LANES + 1, EVERY)]
             ends = [lane.result() for lane in as_completed(lanes)]
         finally:
             given_up.set()  # Of the other lanes, when one has failed or the time is over.

@@ -7,8 +7,8 @@ from tests.integration.api_client import eventually
 
 from slipway_operator.kube.kinds import JOB, NAMESPACE, TRAINING_RUN
 
-NUMBER = int(os.environ.get("SLIPWAY_MANY_RUNS", "60"))
-"""`make chaos` makes 200, which take this API server minutes."""
+NUMBER = int(os.environ.get("SLIPWAY_MANY_RUNS", "40"))
+"""More than the 32 that an operator works at together. `make chaos` makes 200, which take this API server minutes."""
 
 
 @pytest.mark.slow
