@@ -27,6 +27,7 @@ from slipway.commands.status import status
 from slipway.commands.stop import stop
 from slipway.commands.submit import submit
 from slipway.commands.validate import validate
+from slipway.commands.verify import verify
 from slipway.commands.watch import watch
 
 
@@ -120,8 +121,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, stop,
-    resume, ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, verify,
+    stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 
