@@ -29,6 +29,24 @@ def test_a_run_goes_from_its_data_to_a_live_endpoint(runs, pods_say):
     assert plan["immutable"]
 
 
+def test_a_model_of_ones_own_goes_live_without_a_training_step(runs):
+    run = runs.apply("own", model={"from": "pvc://models/mine"}, stages=[])
+    status = run.reaches("Serving")
+    steps = ["prepare", "export", "evaluate"]
+    assert [(one["name"], one["state"]) for one in status["stages"]] == [(step, "Succeeded") for step in steps]
+    assert status["evaluation"]["verdict"] == "Pass"
+    assert runs.endpoint().live["digest"] == status["artifact"]["digest"]
+    claims = {step: _claims(run, step) for step in steps}
+    assert [step for step in steps if "models" in claims[step]] == ["prepare", "export"], "evaluate judges the artifact"
+    assert verdicts(run.api, run.namespace)[0]["data"]["digest"] == status["artifact"]["digest"]
+
+
+def _claims(run, step):
+    job = run.api.get(JOB, run.namespace, f"slipway-run-{run.name}-{step}-1")
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    return {one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one}
+
+
 def test_a_run_without_serving_is_completed(runs):
     run = runs.apply("no-serving", endpoint=None)
     run.reaches("Completed")

@@ -31,6 +31,8 @@ def plot(
     target = choose(Wanted(workdir, local, context, namespace), name)
     run = target.run(name)
     stages = target.curves(run)
+    if not run.spec.stages:
+        raise BadInput(f"run {run.name} has no stages: nothing was trained, so there are no curves")
     if not stages:
         raise BadInput(
             f"run {run.name} has logged no training step yet; `{target.command('status', run.name)}` says how far it is"

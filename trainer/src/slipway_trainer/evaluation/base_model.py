@@ -1,5 +1,5 @@
-"""What a gate with `against: Base` compares with: the model that the first stage started from, measured on the same data
-by the same code as the live version, whether one is live or not.
+"""What a gate with `against: Base` compares with: the model that the first stage started from, measured on the same
+data by the same code as the live version, whether one is live or not.
 
 Where it cannot be measured, the reason is among the metrics that are missing, so that such a gate is inconclusive.
 """
@@ -60,11 +60,11 @@ def measure_base(
     except (BadArtifact, BadModel, BadConfig, DamagedShard) as error:
         reason = f"the base model was not measured: {error}"[:1024]
         return MeasuredBase(digest, missing={BASE: reason}, report={"uri": uri, "digest": digest, "missing": reason})
+    absent = [f"{name} {found.missing[name]}" for name in sorted(wanted) if name in found.missing]
     return MeasuredBase(
         digest,
         metrics={name: found.metrics[name] for name in sorted(wanted) if name in found.metrics},
-        # Of one metric that it could not have, the reason is that of all the others.
-        missing={BASE: f"the base model: {reason}" for name in sorted(wanted) if (reason := found.missing.get(name))},
+        missing={BASE: f"the base model: {'; '.join(absent)}"[:1024]} if absent else {},
         observed=found.observed,
         report={"uri": uri, "digest": digest, **found.report},
     )

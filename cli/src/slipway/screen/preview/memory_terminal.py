@@ -22,6 +22,9 @@ def show(found: PlanMemory, screen: Console) -> None:
             screen.print(part)
         for field, why in stage.memory.reasons.items():
             screen.print(Padding(Text(f"{field}: {why}", "dim"), (0, 0, 0, 2), expand=False))
+    if not found.stages:
+        screen.print("no stage trains: what there is to fit is the model itself, while it is judged and served")
+        return
     refused = [stage.memory.refused for stage in found.stages if stage.memory.refused]
     screen.print()
     for line in refused:

@@ -381,3 +381,15 @@ def test_invariant_h_evaluate_reads_the_base_of_an_adapter_that_is_not_merged_an
     assert read("pvc://models/base", merged=False) == ["pvc://models/base"]
     assert read("pvc://models/base", merged=True) == []
     assert read("hf://org/base", merged=False) == [], "prepare has brought it into the workspace"
+
+
+def test_invariant_h_evaluate_reads_the_base_that_a_gate_compares_with_and_of_a_model_of_ones_own_nothing() -> None:
+    def read(model: str, **spec: Any) -> list[str]:
+        evaluation = {"data": [{"uri": "package://tang-held-out"}], "gates": [spec.pop("gate")]}
+        plan = a_plan(model={"from": model}, evaluation=evaluation, serving=None, **spec)
+        return [source.uri for source in step_sources.of(plan, "evaluate")]
+
+    against = {"metric": "perplexity", "maxRegression": 1, "against": "Base"}
+    assert read("pvc://models/base", gate=against) == ["pvc://models/base"]
+    assert read("hf://org/base", gate=against) == []
+    assert read("pvc://models/base", gate={"metric": "perplexity", "max": 20}, stages=[]) == []

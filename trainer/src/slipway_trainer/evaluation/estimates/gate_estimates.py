@@ -1,4 +1,5 @@
-"""The estimate of each gate: of a metric, or of how much worse than another model it is on the same documents and prompts."""
+"""The estimate of each gate: of a metric, or of how much worse than another model's it is on the same documents and
+prompts."""
 
 from __future__ import annotations
 
