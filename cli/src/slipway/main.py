@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from slipway.commands.chat import chat
+from slipway.commands.compare import compare
 from slipway.commands.doctor import doctor
 from slipway.commands.lineage import lineage
 from slipway.commands.logs import logs
@@ -120,8 +121,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, stop,
-    resume, ls, rm,
+    run, submit, validate, preview, plan, status, watch, logs, plot, report, compare, lineage, chat, doctor, reevaluate,
+    stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)
 
