@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from slipway.commands.chat import chat
+from slipway.commands.compare import compare
 from slipway.commands.doctor import doctor
 from slipway.commands.lineage import lineage
 from slipway.commands.logs import logs
@@ -121,7 +122,8 @@ def slipway(
 
 
 for command in (
-    run, submit, validate, preview, plan, status, watch, logs, plot, report, lineage, chat, doctor, reevaluate, verify,
+    run, submit, validate, preview, plan, status, watch, logs, plot, report, compare, lineage, chat, doctor, reevaluate,
+    verify,
     stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)

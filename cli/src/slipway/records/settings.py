@@ -46,7 +46,23 @@ _COMPARED = ("model", "stages", "compute", "evaluation", "export")
 
 
 def _compared(plan: Document) -> dict[str, str]:
-    return flat({name: plan[name] for name in _COMPARED if name in plan})
+    found = flat({name: plan[name] for name in _COMPARED if name in plan})
+    kept = {name: value for name, value in found.items() if not name.startswith("evaluation.gates")}
+    evaluation = plan.get("evaluation")
+    gates = evaluation.get("gates") if isinstance(evaluation, Mapping) else None
+    return kept | dict(_gate(gate) for gate in gates or () if isinstance(gate, Mapping))
+
+
+_ASKED = ("max", "min", "maxRegression")
+_OF_ROWS = ("metric", "source", "slice", "task", "against")
+
+
+def _gate(gate: Document) -> tuple[str, str]:
+    """Returns what a gate is on, and what it asks: one in the middle of a list is then no difference of all others."""
+    asked = next((name for name in _ASKED if gate.get(name) is not None), "")
+    name = " ".join(str(gate[key]) for key in _OF_ROWS if gate.get(key) is not None)
+    more = [f"{key} {_shown(gate[key])}" for key in gate if key not in (*_ASKED, *_OF_ROWS) and gate[key] is not None]
+    return f"gate {name} {asked}", ", ".join([_shown(gate.get(asked)), *more])
 
 
 def data_differences(a: Record, b: Record) -> dict[str, Pair]:

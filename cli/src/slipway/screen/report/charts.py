@@ -137,7 +137,6 @@ def curves(
         drawn += _curve(one, [place(point) for point in _thinned(points)])
     x, y = _LINE_WIDE - _RIGHT, _LINE_HIGH - _BOTTOM + 14
     drawn.append(f'<text x="{x}" y="{y}" text-anchor="end">{escape(steps)} {last:,}</text>')
-    drawn += _legend(series)
     return _svg(_LINE_WIDE, _LINE_HIGH, "curves", label, drawn)
 
 
@@ -151,19 +150,18 @@ def _curve(one: Series, points: list[tuple[float, float]]) -> list[str]:
     return drawn
 
 
-def _legend(series: Sequence[Series]) -> list[str]:
+def legend(series: Sequence[Series]) -> str:
+    """Returns which line is which; nothing where there is one alone."""
     if len(series) < 2:
-        return []
-    drawn, x = list[str](), float(_LINE_WIDE - _RIGHT)
-    for one in reversed(series):
-        name = one.name if len(one.name) <= 40 else f"{one.name[:39]}…"
-        x -= sum(11 if ord(letter) > 0x2E80 else 6.3 for letter in name)
-        drawn.append(f'<text x="{x:.1f}" y="12">{escape(name)}</text>')
-        dash = DASHES[one.place % len(DASHES)]
-        dashed = f' stroke-dasharray="{dash}"' if dash else ""
-        drawn.append(f'<line class="c{one.place % 4}" x1="{x - 28:.1f}" y1="8" x2="{x - 5:.1f}" y2="8"{dashed}/>')
-        x -= 44
-    return drawn
+        return ""
+    return "".join(f"<span>{_swatch(one.place)} <bdi>{escape(one.name)}</bdi></span>" for one in series)
+
+
+def _swatch(place: int) -> str:
+    dash = DASHES[place % len(DASHES)]
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    line = f'<line class="c{place % 4}" x1="0" y1="5" x2="26" y2="5"{dashed}/>'
+    return f'<svg class="swatch" viewBox="0 0 26 10" aria-hidden="true">{line}</svg>'
 
 
 def _thinned(points: Sequence[Point]) -> Sequence[Point]:

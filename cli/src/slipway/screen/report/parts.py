@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -131,7 +132,9 @@ def _chart(
         if one.points
     ]
     label = words("chart_of", what=title, series=", ".join(told))
-    return charts.curves(title, series, visible(label), parts=parts, steps=words("steps"), from_zero=from_zero)
+    drawn = charts.curves(title, series, visible(label), parts=parts, steps=words("steps"), from_zero=from_zero)
+    named = charts.legend([replace(one, name=visible(one.name)) for one in series])
+    return drawn and f"{drawn}{f'<figcaption>{named}</figcaption>' if named else ''}"
 
 
 def _laid(stages: Sequence[StageMetrics], curve: str) -> list[Point]:

@@ -1,0 +1,109 @@
+"""Two runs side by side: figures that can be held against each other, and what differs in how they were made."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+from rich.console import Console
+from tests.unit.cli.judged_run import LIVE, SAMPLES, gate, judged
+
+from slipway.local.state import State
+from slipway.local.target import LocalTarget
+from slipway.records import comparison, files
+from slipway.records.comparison import Side
+from slipway.records.record import of_files
+from slipway.screen.report import comparison_page, comparison_terminal
+from slipway.screen.report.words import Language, Words
+from slipway_core.documents import loading
+from slipway_core.resources.status import Verdict
+
+
+def read(workdir, name):
+    target = LocalTarget(State.below(workdir))
+    run = target.run(name)
+    return of_files(run, target.files(run, files.of_run(run)))
+
+
+def changed(run):
+    """Trains slower, and asks for less."""
+    document = run.to_document()
+    document["spec"]["stages"][0]["optimizer"]["learningRate"] = 1e-4
+    document["spec"]["evaluation"]["gates"] = [{"metric": "bits_per_byte", "max": 5}]
+    return loading.load_run(json.dumps(document))
+
+
+def side(workdir, name):
+    record = read(workdir, name)
+    return Side(name, record, record.status.artifact.digest)
+
+
+def shown(found, words=Words()):  # noqa: B008
+    out = io.StringIO()
+    comparison_terminal.show(found, words, Console(file=out, width=1000))
+    return out.getvalue() + comparison_page.page(found, words, datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def test_figures_settings_data_and_answers_of_two_runs_are_side_by_side(tmp_path):
+    judged(tmp_path, "a", values={"bits_per_byte": 2.9, "distinct_1": 0.5})
+    samples = [SAMPLES[0], {**SAMPLES[1], "answer": "别的"}]
+    worse = gate(value=3.5, lower=3.4, upper=3.6, verdict=Verdict.FAIL)
+    judged(
+        tmp_path, "b", gates=[worse], verdict=Verdict.FAIL, samples=samples, values={"bits_per_byte": 3.5}, data="9",
+        run=changed,
+    )  # fmt: skip
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
+    assert [(one.name, one.a_value, one.b_value) for one in found.metrics] == [
+        ("bits_per_byte", 2.9, 3.5),
+        ("distinct_1", 0.5, None),
+    ]
+    assert found.metrics[0].difference == 3.5 - 2.9
+    assert found.same_data is True
+    assert found.settings["stages[pretrain].optimizer.learningRate"] == ("0.003", "0.0001")
+    assert found.settings["gate bits_per_byte max"][1].startswith("5")
+    assert list(found.data) == ["pretrain/train"]
+    assert (found.common, [one.live for one in found.changed]) == (2, ["别的"])
+    said = shown(found)
+    for told in (
+        "a: Passed",
+        "b: Not passed",
+        "3.5 (3.4 to 3.6)",
+        "+0.6",
+        "Both were judged on the same held-out data.",
+    ):
+        assert told in said
+    assert "两者在相同的保留数据上评测。" in shown(found, Words(Language.ZH))
+
+
+def test_a_run_and_itself_differ_in_nothing(tmp_path):
+    judged(tmp_path, "a")
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "a"))
+    assert (found.settings, found.data, list(found.changed)) == ({}, {}, [])
+    assert "Settings and data are the same." in shown(found)
+
+
+def test_other_held_out_data_is_said_unless_one_was_measured_beside_the_other(tmp_path):
+    judged(tmp_path, "a")
+    folder = judged(tmp_path, "b", values={"bits_per_byte": 2.5})
+    status = folder.status()
+    moved = status.evaluation.model_copy(update={"data_digest": "sha256:" + "1" * 64})
+    folder.save_status(status.model_copy(update={"evaluation": moved}))
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
+    assert found.same_data is False
+    assert "different held-out data" in shown(found)
+    # The live version that the evaluation of `a` measured on its own rows is this one.
+    beside = {"baseline": {"digest": status.artifact.digest, "metrics": {"bits_per_byte": 2.7}}}
+    judged_again = read(tmp_path, "a")
+    again = type(judged_again)(**{**vars(judged_again), "report": {**judged_again.report, **beside}})
+    found = comparison.compare(again, side(tmp_path, "b"))
+    assert (found.same_data, found.metrics[0].b_value) == (True, 2.7)
+
+
+def test_what_is_live_is_known_from_the_evaluation_where_its_run_is_gone(tmp_path):
+    judged(tmp_path, "a", live=LIVE)
+    found = comparison.compare(read(tmp_path, "a"), Side("chat, version 3", None, "sha256:" + "f" * 64))
+    assert (found.metrics[0].b_value, found.same_data, found.common) == (2.95, True, 3)
+    assert {one.live for one in found.changed} == {"nobody", "床前明月光"}
+    assert "chat, version 3" in shown(found)
+    unknown = comparison.compare(read(tmp_path, "a"), Side("chat, version 4", None, "sha256:" + "0" * 64))
+    assert (unknown.metrics[0].b_value, unknown.same_data, unknown.common) == (None, None, 0)
+    assert "No prompt was answered by both." in shown(unknown)

@@ -1,0 +1,310 @@
+"""The report of a run: why it was judged as it was, drawn and told, whatever its answers hold."""
+
+import io
+import math
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from itertools import pairwise
+from string import Formatter
+
+import pytest
+from rich.console import Console
+from tests.unit.cli.evidence import entered, rejected
+from tests.unit.cli.judged_run import gate, judged
+
+from slipway.local.state import State
+from slipway.local.target import LocalTarget
+from slipway.records import files, gates, lineage
+from slipway.records.record import of_files
+from slipway.screen.report import charts, page, sentences, terminal, words
+from slipway.screen.report.words import Language, Words
+from slipway.training_metrics import Point
+from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus, Verdict
+
+EN, ZH = Words(), Words(Language.ZH)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+HOSTILE = "<script>alert('床')</script>\u202e<img src=x onerror=alert(1)> & \x1b[31m]]>"
+VOID = {"meta", "rect", "line", "circle", "polygon", "polyline", "path"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page, as far as it matters here."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert tag in VOID or self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def read(workdir, name="tang"):
+    target = LocalTarget(State.below(workdir))
+    run = target.run(name)
+    return of_files(run, target.files(run, files.of_run(run)))
+
+
+def written(workdir, words=EN):
+    target, record = LocalTarget(State.below(workdir)), read(workdir)
+    return page.page(record, lineage.of_run(target, record.run, record), words, NOW)
+
+
+def printed(workdir, words=EN):
+    out = io.StringIO()
+    terminal.show(read(workdir), words, Console(file=out, width=1000))
+    return out.getvalue()
+
+
+def test_the_page_says_the_verdict_and_shows_gates_answers_curves_data_settings_and_lineage(tmp_path):
+    judged(tmp_path)
+    seen = Page(written(tmp_path))
+    assert not seen.open
+    assert "Passed: the one gate that applies holds." in seen.text
+    assert [attrs["id"] for attrs in seen.all("h2")] == [
+        "gates", "figures", "answers", "curves", "data", "settings", "lineage",
+    ]  # fmt: skip
+    for told in ("2.9 (2.8 to 2.97)", "<= 3", "2.95", "床前明月光", "corpus.jsonl", "optimizer.learningRate", "0.003"):
+        assert told in seen.text
+    for digest in ("sha256:" + "e" * 64, "c" * 64, "sha256:" + "d" * 64):
+        assert digest in seen.text
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    judged(tmp_path)
+    html = written(tmp_path)
+    seen = Page(html)
+    assert not {tag for tag, _ in seen.tags} & {"script", "link", "img", "iframe", "form", "object", "base"}
+    assert not [attrs for _, attrs in seen.tags if "src" in attrs or attrs.get("href", "#").partition("#")[0]]
+    assert not [name for _, attrs in seen.tags for name in attrs if name.startswith("on")]
+    assert "default-src 'none'" in html
+    assert "url(" not in html
+
+
+def test_what_answers_hold_is_text_turns_nothing_around_and_is_shown_in_part_where_it_is_long(tmp_path):
+    samples = [
+        {"conversations": [{"role": "user", "content": HOSTILE}], "answer": HOSTILE, "wanted": "x" * 2_000_000},
+        {"conversations": [{"role": "user", "content": "b"}], "answer": "床" * 1_000_000, "wanted": HOSTILE},
+        {"conversations": "no list", "answer": None, "wanted": 7, "slice": HOSTILE},
+        {"answer": ["odd"]},
+    ]
+    judged(tmp_path, samples=samples, live=[{"sample": 1, "answer": HOSTILE, "cut": True}])
+    html = written(tmp_path)
+    seen = Page(html)
+    assert "script" not in {tag for tag, _ in seen.tags}
+    assert "<script>alert('床')</script>" in seen.text
+    assert "\u202e" not in html
+    assert "\x1b" not in html + printed(tmp_path)
+    assert "⟨U+202E⟩" in seen.text
+    assert "… 998,000 more characters" in seen.text
+    assert "… 1,998,000 more characters" in seen.text
+    assert "… the record ends here" in seen.text
+    assert len(html) < 200_000
+    assert {attrs.get("dir") for attrs in seen.all("pre")} == {"auto"}
+    assert len(printed(tmp_path)) < 10_000
+
+
+def test_names_and_reasons_of_a_run_are_text_too(tmp_path):
+    reason = "its template says <b>\u202e"
+    failed = gate(name="x<y>", verdict=Verdict.FAIL, threshold="<= <i>3", reason=reason)
+    judged(tmp_path, gates=[failed], verdict=Verdict.FAIL, report={"missing": {"<u>": "<s>"}})
+    seen = Page(written(tmp_path))
+    assert not {tag for tag, _ in seen.tags} & {"y", "i", "u", "s"}
+    assert "its template says <b>⟨U+202E⟩" in seen.text
+
+
+def test_who_does_not_see_or_has_no_mouse_is_told_the_same(tmp_path):
+    judged(tmp_path)
+    for told in (EN, ZH):
+        seen = Page(written(tmp_path, told))
+        drawings = [attrs for attrs in seen.all("svg") if "aria-hidden" not in attrs]
+        assert len(drawings) >= 4
+        assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawings)
+        assert all(attrs.get("scope") in ("col", "row") for attrs in seen.all("th"))
+        ids = [attrs["id"] for _, attrs in seen.tags if "id" in attrs]
+        assert len(ids) == len(set(ids))
+        assert {attrs["href"].removeprefix("#") for attrs in seen.all("a")} <= set(ids)
+        assert {attrs["aria-labelledby"] for attrs in seen.all("section")} <= set(ids)
+        levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        assert all(attrs.get("tabindex") == "0" for attrs in seen.all("div") if attrs.get("role") == "region")
+
+
+def test_a_gate_is_drawn_to_scale_with_the_side_that_passes_and_the_live_version(tmp_path):
+    judged(tmp_path, report={"base": {"metrics": {"bits_per_byte": 3.4}}})
+    (row,) = gates.rows(read(tmp_path))
+    assert (row.limit, row.live, row.base, row.at_least) == (3, 2.95, 3.4, False)
+    marks = Page(charts.interval(row, "label"))
+    (shaded,), (dot,) = marks.all("rect"), marks.all("circle")
+    places = {attrs["class"]: float(attrs["x1"]) for attrs in marks.all("line")}
+    ends = next((float(a["x1"]), float(a["x2"])) for a in marks.all("line") if a["class"] == "interval")
+    limit = places["limit"]
+    assert ends[0] < float(dot["cx"]) < ends[1] < limit
+    assert float(shaded["x"]) + float(shaded["width"]) == pytest.approx(limit, abs=0.2)
+    scale = (limit - ends[0]) / (3 - 2.8)
+    assert float(dot["cx"]) == pytest.approx(ends[0] + scale * 0.1, abs=0.2)
+    assert {attrs["class"] for attrs in marks.all("polygon")} == {"live", "base"}
+    assert marks.all("svg")[0]["aria-label"] == "label"
+
+
+def test_of_a_regression_the_difference_is_drawn_with_zero_as_the_live_version():
+    row = gates.GateRow(
+        "a", "a", Verdict.PASS, "<= live + 0.02", value=3, difference=-0.1, lower=-0.2, upper=0.01, limit=0.02,
+        live=3.1, regression=True,
+    )  # fmt: skip
+    marks = Page(charts.interval(row, "label"))
+    zero = next(float(attrs["x1"]) for attrs in marks.all("line") if attrs["class"] == "zero")
+    limit = next(float(attrs["x1"]) for attrs in marks.all("line") if attrs["class"] == "limit")
+    assert float(marks.all("circle")[0]["cx"]) < zero < limit
+    assert not marks.all("polygon")
+    lowest = gates.GateRow("a", "a", Verdict.PASS, ">= 3", value=3.0, limit=3.0, at_least=True)
+    (shaded,) = Page(charts.interval(lowest, "x")).all("rect")
+    assert float(shaded["width"]) > 0
+    assert charts.interval(gates.GateRow("a", "a", Verdict.INCONCLUSIVE, ">= 3", limit=3.0), "x") == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "chinese"),
+    [
+        (
+            {"verdict": Verdict.FAIL},
+            "Not passed: bits_per_byte is 2.9 (2.8 to 2.97), asked was <= 3.",
+            "未通过: bits_per_byte 为 2.9（",
+        ),
+        (
+            {"verdict": Verdict.INCONCLUSIVE, "value": None, "lower": None, "upper": None, "reason": "no tokens"},
+            "Could not be judged: bits_per_byte has no value, asked was <= 3: no tokens.",
+            "无法判定: bits_per_byte 没有数值，要求 <= 3: no tokens",
+        ),
+        (
+            {"verdict": Verdict.FAIL, "difference": 0.2, "lower": None, "upper": None},
+            "Not passed: bits_per_byte is 2.9, worse by 0.2, asked",
+            "变差 0.2",
+        ),
+        ({"verdict": Verdict.NOT_APPLICABLE}, "Not applicable: no gate applied.", "不适用: 没有适用的门槛。"),
+    ],
+)  # fmt: skip
+def test_the_sentence_names_the_gates_that_decided(tmp_path, changes, english, chinese):
+    judged(tmp_path, gates=[gate(**changes)], verdict=changes["verdict"])
+    assert sentences.verdict(read(tmp_path), EN).startswith(english)
+    assert chinese in sentences.verdict(read(tmp_path), ZH)
+
+
+def steps(*states):
+    names = ("prepare", "pretrain", "sft", "export", "evaluate")
+    return [StepStatus(name=name, state=state) for name, state in zip(names, states, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (RunStatus(), "Under way: it is Pending, 0 of 0 steps are done, and there is no verdict yet."),
+        (
+            RunStatus(phase=Phase.TRAINING, stages=steps(StepState.SUCCEEDED, StepState.RUNNING)),
+            "Under way: it is Training, 1 of 2 steps are done, and there is no verdict yet.",
+        ),
+        (
+            RunStatus(
+                phase=Phase.FAILED,
+                stages=[StepStatus(name="sft", state=StepState.FAILED, message="BadData: chat.jsonl:3")],
+            ),
+            "Ended before it was judged: sft: BadData: chat.jsonl:3",
+        ),
+        (RunStatus(phase=Phase.COMPLETED), "Without a verdict: it ended as Completed and was not evaluated."),
+    ],
+)
+def test_a_run_without_a_verdict_says_why_and_shows_what_it_has(tmp_path, status, said):
+    entered(tmp_path, status=status, curves={"pretrain": [{"step": 1, "loss": 4.5}]})
+    assert said in printed(tmp_path)
+    seen = Page(written(tmp_path))
+    assert said in seen.text
+    assert "asked: bits_per_byte <= 3" in seen.text
+    assert "No prompt was answered." in seen.text
+    assert "optimizer.learningRate" in seen.text
+    assert "training from 4.5 to 4.5" in seen.all("svg")[0]["aria-label"]
+
+
+def test_a_run_that_an_earlier_release_judged_shows_its_figures_without_bounds(tmp_path):
+    entered(tmp_path, status=rejected())
+    assert "bits_per_byte  4.2" in printed(tmp_path)
+    seen = Page(written(tmp_path))
+    assert "Not passed: bits_per_byte is 4.2, asked was <= 3." in seen.text
+    assert len([attrs for attrs in seen.all("svg") if attrs["class"] == "gate"]) == 1
+
+
+def test_files_that_are_damaged_are_named_and_the_rest_is_shown(tmp_path):
+    folder = judged(tmp_path)
+    workspace = folder.workspace()
+    workspace.report(1).write_text("[]")
+    with workspace.samples(1).open("a") as file:
+        file.write("{half a row")
+    seen = Page(written(tmp_path))
+    assert "evaluation/1/report.json: is damaged" in seen.text
+    assert "evaluation/1/samples.jsonl:4: is damaged" in seen.text
+    assert "床前明月光" in seen.text
+
+
+def test_figures_of_sources_and_slices_are_shown_with_their_bounds(tmp_path):
+    poems = {"value": 2.5, "lower": 2.4, "upper": 2.6, "clusters": 20, "n": 900}
+    parts = [{"source": "poems", "slice": "李白", "metrics": {"bits_per_byte": poems, "empty_rate": 0.5}}, "damaged"]
+    judged(tmp_path, report={"parts": parts})
+    seen = Page(written(tmp_path))
+    assert "Sources and slices" in seen.text
+    assert "poems, 李白" in seen.text
+    assert "2.5 (2.4 to 2.6)" in seen.text
+
+
+def test_a_page_in_chinese_has_no_english_word_of_ours(tmp_path):
+    judged(tmp_path)
+    html = written(tmp_path, ZH)
+    assert '<html lang="zh-Hans">' in html
+    assert "Noto Sans CJK SC" in html
+    for heading in ("门槛", "回答", "曲线", "数据", "超参数", "谱系"):
+        assert f">{heading}</h2>" in html
+    ours = [english for english, chinese in words.keys().values() if len(english) > 12 and "{" not in english]
+    assert not [english for english in ours if english in Page(html).text]
+
+
+def test_both_languages_have_the_same_places_in_every_phrase():
+    def places(text):
+        return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+    for key, (english, chinese) in words.keys().items():
+        assert places(english) == places(chinese), key
+        assert english.strip(), key
+        assert chinese.strip(), key
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [2.0, 2.0], [1.0, math.nan, 3.0, math.inf], [0.0] * 3, [1.0] * 99 + [1e9], [-1e-9, 1e-9]]
+)
+def test_curves_of_any_figures_are_drawn_within_the_picture(values):
+    series = charts.Series("a<b", [Point(step, value) for step, value in enumerate(values, start=1)])
+    seen = Page(charts.curves("t", [series], "label"))
+    assert "nan" not in seen.all("polyline")[-1]["points"]
+    for place in " ".join(attrs["points"] for attrs in seen.all("polyline")).split():
+        x, y = map(float, place.split(","))
+        assert 0 <= x <= 680
+        assert 0 <= y <= 210
+
+
+def test_a_long_curve_is_drawn_with_few_points_and_keeps_its_peaks():
+    points = [Point(step, 9.0 if step == 5000 else 1.0) for step in range(1, 100_001)]
+    drawn = charts.curves("t", [charts.Series("a", points)], "label")
+    assert len(drawn) < 20_000
+    assert len({place.split(",")[1] for place in Page(drawn).all("polyline")[0]["points"].split()}) > 1
+    assert charts.curves("t", [charts.Series("a", [])], "label") == ""
