@@ -64,6 +64,8 @@ def judgement_statement(
 def _gate(metric: MetricStatus) -> JudgedGate:
     return JudgedGate(
         metric=fit(metric.name, METRIC_LIMIT),
+        source=metric.source,
+        slice=metric.slice,
         threshold=fit(metric.threshold, THRESHOLD_LIMIT),
         verdict=metric.verdict,
         value=finite(metric.value),

@@ -17,8 +17,8 @@ def of(plan: Plan, step: str, baseline: Baseline | None = None) -> list[Source]:
 
     Data is read once, by prepare, and so is a base model of an object store or the hub, which it keeps in the
     workspace; stages and export start from any other one where it is, and so does evaluate where the artifact is an
-    adapter or a gate compares with the base; else evaluate reads what prepare kept, and the live version; publish reads nothing else than what the run
-    made.
+    adapter or a gate compares with the base; else evaluate reads what prepare kept, and the live version; publish
+    reads nothing else than what the run made.
 
     Args:
         plan: of the run.
