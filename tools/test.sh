@@ -13,4 +13,4 @@ if [ $# = 0 ]; then
 fi
 measured=()
 [ -z "${DURATIONS:-}" ] || measured=(-p tests.durations)
-.venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "${measured[@]}" "$@"
+.venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder ${measured[@]+"${measured[@]}"} "$@"
