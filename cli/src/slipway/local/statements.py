@@ -18,7 +18,7 @@ from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.plan import Plan
 from slipway_core.protocol import envelope, trust
 from slipway_core.protocol.signing import SEED_BYTES, KeyFormatError, SigningKey
-from slipway_core.protocol.trust import Held, Standing, StatementError, TrustedKey, TrustError
+from slipway_core.protocol.trust import Flaw, Held, Standing, StatementError, TrustedKey, TrustError
 from slipway_core.resources.status import EndpointStatus, RunStatus
 from slipway_core.rollout.observed import Proof
 from slipway_core.rollout.proof import prove
@@ -65,7 +65,8 @@ class Statements:
     # ------------------------------------------------------------------------------------------------ what is signed
 
     def keep(self, plan: Plan, status: RunStatus, training: Callable[[], Mapping[str, str]]) -> None:
-        """Signs what a status says of its model, whatever that is, and keeps it; once for each evaluation.
+        """Signs what a status says of its model, whatever that is, and keeps it; once for each evaluation, and again
+        where the key is trusted no more that signed it.
 
         Args:
             training: returns the digest of what each stage learned from, by `<stage>/<split>`.
@@ -77,13 +78,21 @@ class Statements:
             return
         folder = self.state.statements(evaluation.artifact_digest)
         path = folder / f"{plan.run.uid[:8]}-{evaluation.number}.json"
-        if path.exists():
+        if path.exists() and not self._outlived(path):
             return
         statement = judgement_statement(plan, status, training=training())
         if statement is not None:
             text = envelope.seal(statement, self.signing_key())
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
+
+    def _outlived(self, path: Path) -> bool:
+        """Whether a statement's key is none of those that sign now. The run's status says by itself what was judged."""
+        try:
+            held = trust.open_statement(path.read_text(encoding="utf-8", errors="replace"), self.trusted())
+        except StatementError as error:
+            return error.flaw in (Flaw.UNTRUSTED_KEY, Flaw.KEY_REVOKED, Flaw.KEY_RETIRED)
+        return held.key.retired(datetime.now().astimezone())
 
     def signing_key(self) -> SigningKey:
         """Returns the key that signs here. It is made where there is none, and none was there before.

@@ -22,6 +22,7 @@ from slipway.local.runs.executor import Executor, utc_now
 from slipway.local.state import BusyError, State, StateError
 from slipway.local.statements import KeyLostError, Statements
 from slipway_core import plan as plans
+from slipway_core.protocol import trust
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, StepState, Verdict, VersionStatus
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
@@ -412,6 +413,19 @@ def test_A_a_verdict_is_taken_back_when_a_later_judgement_does_not_pass(state, m
     assert executor._sign(judged) is None
     assert not statements.standing(digest).passed
     assert len(list(state.statements(digest).iterdir())) == 2, "each judgement is a statement of its own"
+
+
+def test_a_verdict_whose_key_was_revoked_is_signed_again_by_the_same_command(state, monkeypatch):
+    digest = make(state, monkeypatch).work().artifact.digest
+    statements = Statements(state)
+    (old,) = statements.trusted()
+    state.signing_key.unlink()
+    state.trusted_keys.write_text(trust.dump([old.model_copy(update={"revoked": True})]))
+    assert statements.standing(digest).flaw is trust.Flaw.KEY_REVOKED
+    make(state, monkeypatch).work()
+    stands = statements.standing(digest)
+    assert stands.passed
+    assert stands.newest.key.id != old.id
 
 
 def test_a_lost_key_stops_the_promotion_and_not_the_verdict(state, monkeypatch):
