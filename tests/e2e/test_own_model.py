@@ -10,7 +10,7 @@ from tests.unit.examples.test_examples import ROOT
 
 from slipway_core.protocol import artifact
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 EXAMPLE = str(ROOT / "examples" / "own-model.yaml")
 LAX = ("--set", "evaluation.gates=[{metric: bits_per_byte, max: 8, minTokens: 1000}, {metric: empty_rate, max: 1}]")
 
@@ -20,14 +20,15 @@ def test_a_held_model_is_judged_on_more_rows_and_goes_live(tmp_path):
         rows = [{"text": f"{number} little words that no poem has"} for number in range(3)]
         (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         few = ("--set", "evaluation.data[0].uri=file://few.jsonl", "--set", "evaluation.gates[0].minTokens=1")
-        machine.slipway("run", "small.yaml", *few, code=3)
+        fast = [word for part in ("pretrain", "sft") for word in ("--set", f"stages.{part}.steps=5")]
+        machine.slipway("run", "small.yaml", *few, *fast, "--set", "evaluation.prompts=[]", code=3, timeout=700)
         held = machine.status("small")
         assert held["phase"] == "Held"
         assert "8 are the fewest" in held["evaluation"]["reason"]
 
         small = ("--set", "model.from=run://small", "--set", f"serving.template.port={machine.port}", *LAX)
         engine = ("--set", "serving.template.engine.maxModelLength=256", "--set", "evaluation.maxNewTokens=16")
-        machine.slipway("run", EXAMPLE, *small, *engine, timeout=600)
+        machine.slipway("run", EXAMPLE, *small, *engine, timeout=700)
         status = machine.status("own-model")
         assert status["phase"] == "Serving"
         assert [(s["name"], s["state"]) for s in status["stages"]] == [

@@ -29,22 +29,18 @@ def test_a_run_goes_from_its_data_to_a_live_endpoint(runs, pods_say):
     assert plan["immutable"]
 
 
-def test_a_model_of_ones_own_goes_live_without_a_training_step(runs):
-    run = runs.apply("own", model={"from": "pvc://models/mine"}, stages=[])
+def test_a_model_that_was_held_goes_live_by_a_run_without_stages(runs):
+    held = runs.apply("hold-evaluate-1-few")
+    pod = held.pod("evaluate")
+    pod.ends(0, pod.evaluation(perplexity=9, scored_tokens=99))
+    held.reaches("Held")
+    run = runs.apply("own", model={"from": f"run://{held.name}"}, stages=[])
     status = run.reaches("Serving")
     steps = ["prepare", "export", "evaluate"]
     assert [(one["name"], one["state"]) for one in status["stages"]] == [(step, "Succeeded") for step in steps]
     assert status["evaluation"]["verdict"] == "Pass"
     assert runs.endpoint().live["digest"] == status["artifact"]["digest"]
-    claims = {step: _claims(run, step) for step in steps}
-    assert [step for step in steps if "models" in claims[step]] == ["prepare", "export"], "evaluate judges the artifact"
-    assert verdicts(run.api, run.namespace)[0]["data"]["digest"] == status["artifact"]["digest"]
-
-
-def _claims(run, step):
-    job = run.api.get(JOB, run.namespace, f"slipway-run-{run.name}-{step}-1")
-    volumes = job["spec"]["template"]["spec"]["volumes"]
-    return {one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one}
+    assert [one["data"]["digest"] for one in verdicts(run.api, run.namespace)] == [status["artifact"]["digest"]]
 
 
 def test_a_run_without_serving_is_completed(runs):

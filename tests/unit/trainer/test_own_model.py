@@ -14,10 +14,14 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import HELD_OUT, TRAINING, TrainedRun, make_run
 
 from slipway_core.protocol import artifact
+from slipway_core.protocol.preview import Preview
 from slipway_trainer import export
 from slipway_trainer.evaluation import evaluate
 from slipway_trainer.model import exported_model
 from slipway_trainer.prepare import prepare
+from slipway_trainer.preview import preview
+from slipway_trainer.preview.beside import Beside
+from slipway_trainer.preview.preview import Wanted
 from slipway_trainer.step.errors import BadModel, NoSpace, Overlap
 
 LONG = "".join(TRAINING)
@@ -150,9 +154,16 @@ def _cut(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
+def _quantised(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "of-next-year"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (_quantised, r"quantised \(of-next-year; .* are read where their packages are installed"),
         (_pickled, "can run code when it is loaded"),
         (_adapted, "beside its model"),
         (_alone, "is an adapter without its base"),
@@ -185,6 +196,17 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
     with pytest.raises(NoSpace, match="the artifact takes"):
         export.run(run.plan, run.workspace, attempt=1)
+
+
+def test_a_preview_shows_what_is_held_out_and_what_stands_in_the_way(trained: TrainedRun, tmp_path: Path) -> None:
+    def seen(folder: str, *held_out: str) -> Preview:
+        plan = own_model(tmp_path / folder, trained.workspace.artifact, held_out=held_out, prepared=False).plan
+        with Beside(apart=False) as beside:
+            return preview.of_plan(plan, Wanted(device="H100"), beside, lambda _: None)
+
+    well = seen("well", *HELD_OUT)
+    assert (well.stages, well.problems) == ([], [])
+    assert any("stand in what the base model" in problem for problem in seen("learned", *HELD_OUT, LONG).problems)
 
 
 def test_a_gguf_of_a_model_of_ones_own(foreign: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ and the files of the base model alone, without its weights.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from slipway_core.plan import Plan
@@ -16,6 +17,8 @@ from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig, BadModel
 from slipway_trainer.step.progress import Say
 
+_READ_BY = {"compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsandbytes"}
+"""Package by the quantisation whose weights it reads."""
 _VECTORS = ("Prefix", "PromptTuning")
 """Adapters that are vectors alone, a table of them; PTuning has an encoder of matrices."""
 
@@ -84,11 +87,27 @@ def _check_as_it_is(plan: Plan, base: Path) -> None:
             f"model.from: {base}: has an adapter (adapter_config.json) beside its model, and stages: [] judges one "
             "plain model. Merge it, or export it with export.mergeAdapter: true, and name what that makes"
         )
+    _refuse_unreadable(base)
     # They load torch, which other runs do not need here.
     from slipway_trainer.model import blueprint, copied_model
 
     copied_model.dtype_of(copied_model.source(plan, base))
     blueprint.of_run(plan, base)
+
+
+def _refuse_unreadable(base: Path) -> None:
+    """Raises BadModel for quantised weights that cannot be judged here: nobody would know before the evaluation."""
+    found = config_file.read(base).get("quantization_config")
+    if found is None:
+        return
+    how = str(found.get("quant_method", "an unnamed method") if isinstance(found, dict) else found)
+    package = _READ_BY.get(how)
+    if package is None or find_spec(package) is None:
+        raise BadModel(
+            f"model.from: {base}: its weights are quantised ({how}; quantization_config in its config.json), and what "
+            f"reads such is not here: {', '.join(sorted(_READ_BY))} are read where their packages are installed. Take "
+            "the model that it was made of"
+        )
 
 
 def _check_gguf(plan: Plan, base: Path | None) -> None:
