@@ -20,6 +20,7 @@ from slipway.local.endpoints import daemon as endpoint_daemon
 from slipway.local.files import write_json
 from slipway.local.processes import is_alive
 from slipway.local.state import EndpointFolder, State
+from slipway_core.protocol import parity
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus
 
@@ -48,9 +49,14 @@ class LocalEndpoint:
         """Makes a model of that name, or changes how its server behaves."""
         write_json(self.folder / "models" / name / "behaviour.json", behaviour)
 
-    def passes(self, name: str, digest: str | None = None) -> None:
+    def passes(self, name: str, digest: str | None = None, *, record: Path | None = Path("/parity.json")) -> None:
+        """A run's gate lets it through. `record`: of parity; stand-ins read none, None is an evaluation without one."""
         digest = digest or digest_of(name)
-        write_json(self.state.verdict(digest), {"digest": digest, "verdict": "Pass"})
+        document: dict[str, Any] = {"digest": digest, "verdict": "Pass"}
+        if record is not None:
+            content = record.read_bytes() if record.exists() else b""
+            document["parity"] = {"uri": f"file://{record}", "digest": parity.digest_of(content)}
+        write_json(self.state.verdict(digest), document)
 
     def ask_for(self, model: str, *, digest: str | None = None, **spec: Any) -> None:
         """Tells the endpoint what to serve. Probation and drain are short unless the spec says otherwise."""
@@ -148,11 +154,11 @@ class LocalEndpoint:
 
         self.wait(lives, f"version {version} serves", seconds)
 
-    def wait_until_failed(self, version: int) -> None:
+    def wait_until_failed(self, version: int, seconds: float = 20) -> None:
         def failed() -> bool:
             return any(v.version == version and v.state == "Failed" for v in self.status.history)
 
-        self.wait(failed, f"version {version} failed")
+        self.wait(failed, f"version {version} failed", seconds)
 
     def kill_daemon(self) -> None:
         process = self.files.daemon()

@@ -34,7 +34,7 @@ from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointPhase, EndpointStatus, RunStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 FOLDER = ".slipway"
@@ -91,6 +91,15 @@ class State:
         """Whether an artifact of this digest has a passing verdict."""
         document = read_json(self.verdict(digest))
         return isinstance(document, dict) and document.get("digest") == digest and document.get("verdict") == "Pass"
+
+    def parity(self, digest: str) -> ParityStatus | None:
+        """Returns the record by which a server of such an artifact proves itself, where its evaluation left one."""
+        document = read_json(self.verdict(digest)) if self.passed(digest) else None
+        found = document.get("parity") if isinstance(document, dict) else None
+        try:
+            return ParityStatus.model_validate(found, by_alias=True, by_name=False) if found is not None else None
+        except ValidationError:
+            return None
 
 
 def _created(folder: RunFolder) -> str:

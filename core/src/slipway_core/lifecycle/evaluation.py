@@ -58,6 +58,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         baseline_overlap=evaluation.baseline_overlap,
         baseline_note=evaluation.baseline_note,
         recall_overlap=evaluation.recall_overlap,
+        parity_digest=evaluation.parity_digest,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
     )

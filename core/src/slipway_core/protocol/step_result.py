@@ -36,6 +36,8 @@ class EvaluationResult(Api):
     """The same for people, also where nothing is known."""
     recall_overlap: int = 0
     """Recall prompts whose answers stand in the training data."""
+    parity_digest: Digest | None = None
+    """Of the record by which a server proves itself; None where there can be none of this model."""
     estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])
     """One a gate, in the plan's order; None where it could not be measured."""
 

@@ -21,7 +21,9 @@ _MOVING = timedelta(seconds=1)
 """Between telling the traffic to move and looking whether it has."""
 
 ROLLBACK_WITHOUT_EFFECT = "RollbackWithoutEffect"
-_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT)
+PARITY_FAILED = "ParityFailed"
+PARITY_UNKNOWN = "ParityUnknown"
+_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT, PARITY_FAILED, PARITY_UNKNOWN)
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Draft:
     route: int | None = None
     events: list[Event] = field(default_factory=list[Event])
     look_again: timedelta | None = None
+    parity_unknown: tuple[str, str] | None = None
+    """Reason and message, where the model that is asked for may not start."""
 
     @classmethod
     def of(cls, endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> Draft:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.status import ParityStatus
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class VersionView:
     """It cannot begin for want of something outside: a place on a node, a claim. Its time to start stands still."""
     began: datetime | None = None
     """When it had all that it needs to start; its time to start counts from there where that is later."""
+    parity: bool | None = None
+    """Whether its server found itself to be the model that was judged; None where it does not know. Told together with
+    `answered`."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,5 @@ class EndpointObserved:
     """The annotation slipway.dev/retry of the endpoint."""
     blockers: tuple[Blocker, ...] = ()
     """What keeps the executor from doing what the spec asks for; each is a condition while it lasts."""
+    parity: Mapping[str, ParityStatus] = field(default_factory=dict[str, ParityStatus])
+    """The records by which servers of these artifacts prove themselves, by the artifact's digest."""

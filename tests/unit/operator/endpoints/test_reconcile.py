@@ -202,7 +202,7 @@ def test_B_a_candidate_that_does_not_answer_fails_with_what_it_said():
     world.serve("b")
     world.settle()
     world.becomes_ready(2)
-    world.pods.said[2] = (False, "it was asked a prompt: the answer has no token")
+    world.pods.said[2] = (False, "it was asked a prompt: the answer has no token", None)
     world.settle()
     assert (world.live, world.route, world.deployed()) == (1, 1, [1])
     assert world.remembered(2)["message"] == "it was asked a prompt: the answer has no token"
@@ -213,7 +213,11 @@ def test_B_a_candidate_that_cannot_be_reached_says_so_and_fails_when_its_time_to
     world.serve("b")
     world.settle()
     world.becomes_ready(2)
-    world.pods.said[2] = (None, "the operator does not reach the pod slipway-serve-chat-v2-abc-0: Connection refused")
+    world.pods.said[2] = (
+        None,
+        "the operator does not reach the pod slipway-serve-chat-v2-abc-0: Connection refused",
+        None,
+    )
     world.wait(11)
     world.settle()
     assert world.candidate == 2

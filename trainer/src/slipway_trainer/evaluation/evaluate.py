@@ -25,6 +25,7 @@ from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
+from slipway_trainer.evaluation.parity import KeptRecord
 from slipway_trainer.model import lineage
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
@@ -72,8 +73,9 @@ def _evaluate(
     data = evaluation_data.read(plan, workspace, known.held_out)
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
+    kept = KeptRecord(manifest)
     candidate = measure.measure_folder(
-        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models
+        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models, last=kept.compute
     )
     live, learned = None, None
     if folder is not None:
@@ -94,6 +96,7 @@ def _evaluate(
             baseline_overlap=learned.overlapping if learned else 0,
             baseline_note=learned.note if learned else None,
             recall_overlap=data.recall_overlap,
+            parity_digest=kept.digest,
             estimates=gate_estimates.of_gates(
                 plan.evaluation.gates, candidate.observed, live.observed if live else None
             ),
@@ -101,7 +104,8 @@ def _evaluate(
     )
     against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
-    _write(workspace, fence, attempt, report, candidate.answers)
+    report["parity"] = kept.report
+    _write(workspace, fence, attempt, report, candidate.answers, kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -156,10 +160,19 @@ def _against(baseline: Baseline, live: Measured | None, learned: LiveTraining | 
     return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {}), **training}
 
 
-def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
+def _write(
+    workspace: Workspace,
+    fence: Fence,
+    attempt: int,
+    report: dict[str, Any],
+    answers: list[Answer],
+    parity: str | None,
+) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
     rows = "".join(json.dumps(answer.row, ensure_ascii=False) + "\n" for answer in answers)
     write_atomically(workspace.evaluation(attempt) / SAMPLES, rows)
+    if parity is not None:
+        write_atomically(workspace.parity(attempt), parity)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
     write_atomically(workspace.report(attempt), text + "\n")

@@ -27,7 +27,7 @@ from slipway.local.ports import LOOPBACK
 from slipway.local.state import EndpointFolder, State, StateError
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.protocol.commands import serve_command
-from slipway_core.resources import conditions
+from slipway_core.resources import conditions, uris
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import Blocker, timestamp
 from slipway_core.resources.events import Event
@@ -55,6 +55,8 @@ def slipway_server(frozen: FrozenVersion, version: VersionStatus, name: str, por
         name=name,
         host=LOOPBACK,
         port=port,
+        parity=uris.parse(version.parity.uri).path if version.parity else None,
+        parity_digest=version.parity.digest if version.parity else None,
         keys_file=str(frozen.keys_file) if frozen.keys_file else None,
         allow_anonymous=frozen.settings.access.anonymous is True,
         device="cuda" if Path("/dev/nvidiactl").exists() and _has_cuda_variant() else "cpu",
@@ -187,6 +189,7 @@ class EndpointExecutor:
         views = {number: view for number, version in self._versions.items() if (view := version.observe())}
         self._versions = {number: version for number, version in self._versions.items() if not version.gone}
         address = self._relay.address
+        records = {digest: found for digest in self._digests() if (found := self._state.parity(digest))}
         return EndpointObserved(
             versions=views,
             route=self._route,
@@ -194,6 +197,7 @@ class EndpointExecutor:
             url=f"http://127.0.0.1:{address[1]}" if address else None,
             retry=request_token(self._endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(self._problems.values()),
+            parity=records,
         )
 
     def _digests(self) -> set[str]:
@@ -277,6 +281,7 @@ class EndpointExecutor:
             log=self._folder.version(version.version) / "server.log",
             drain=seconds(frozen.settings.rollout.drain),
             keys_file=frozen.keys_file,
+            compares=version.parity is not None,
             max_new_tokens=frozen.settings.limits.max_new_tokens,
         )
 

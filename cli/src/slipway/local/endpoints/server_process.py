@@ -55,6 +55,8 @@ class Launch:
     """Seconds that its running answers may take after SIGTERM."""
     keys_file: Path | None = None
     max_new_tokens: int = 1024
+    compares: bool = False
+    """Whether it was given a record of the evaluation, and knows whether it is the model that was judged."""
 
 
 _PROMPT = "Hello"
@@ -88,6 +90,8 @@ class ServerProcess:
         """When it was ready for the first time."""
         self.state: Literal["Starting", "Ready", "Unready"] = "Starting"
         self.answered: bool | None = None
+        self.parity: bool | None = None
+        """Whether it found itself to be the model that was judged; known when it has answered."""
         self._not_ready: str | None = None
         self._no_answer: str | None = None
         self._killed_because: str | None = None
@@ -194,6 +198,7 @@ class ServerProcess:
             for _ in range(_TRIES):
                 problem = await self._ask_once(client)
                 if problem is None:
+                    self.parity = await self._compared(client) if self.launch.compares else None
                     self.answered = True
                     return
                 await asyncio.sleep(self._patience.look)
@@ -213,6 +218,16 @@ class ServerProcess:
             return f"HTTP {answer.status_code}: {_said(answer)}"
         tokens = _json(answer).get("usage", {}).get("completion_tokens")
         return None if isinstance(tokens, int) and tokens >= 1 else "the answer has no token"
+
+    async def _compared(self, client: httpx.AsyncClient) -> bool | None:
+        """Returns what it says of itself; one that is not the model that was judged ends before it listens."""
+        try:
+            answer = await client.get("/promptz")
+        except (httpx.HTTPError, OSError):
+            return None
+        said: Any = _json(answer).get("parity")
+        told: Any = said.get("pass") if isinstance(said, dict) else None
+        return told if isinstance(told, bool) else None
 
     def _key(self) -> dict[str, str]:
         if self.launch.keys_file is None:

@@ -141,7 +141,10 @@ class Executor:
             self._take_back(path, evaluation.artifact_digest)
             return
         if not path.exists():
-            document = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
+            document: dict[str, Any] = {"digest": evaluation.artifact_digest, "verdict": "Pass", "run": self.run.name}
+            if evaluation.parity_digest is not None:
+                record = self.folder.workspace(self.run).parity(evaluation.number)
+                document["parity"] = {"uri": f"file://{record.resolve()}", "digest": evaluation.parity_digest}
             write_json(path, {**document, "evaluation": evaluation.to_document()})
 
     def _take_back(self, path: Path, digest: str) -> None:
