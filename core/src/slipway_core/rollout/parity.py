@@ -28,7 +28,8 @@ def may_start(draft: Draft, wanted: ServedModel) -> bool:
     draft.parity_unknown = (
         "NoRecord",
         f"the evaluation of {wanted.digest} left no record by which a server proves that it serves this model, so no "
-        f"version of it starts; let a run judge it, or {_ACCEPT}",
+        "version of it starts (where a run judged it, `parity` of its report.json says why); let a run of this release "
+        f"judge it, or {_ACCEPT}",
     )
     return False
 

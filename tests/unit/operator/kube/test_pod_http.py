@@ -115,6 +115,18 @@ def test_a_prompt_is_asked_beside_the_passes_once_however_many_look():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_server_tells_whether_it_is_the_model_that_was_judged(said: bool | None):
+    async def scenario() -> None:
+        document = {"ok": True, "reason": None, "parity": {"pass": said, "median": 1e-6}}
+        async with asking(saying(document)) as (pods, _):
+            assert await told(pods, a_pod()) == (True, "", said)
+        async with asking(saying({"ok": True, "parity": "yes"})) as (pods, _):
+            assert await told(pods, a_pod()) == (True, "", None)
+
+    asyncio.run(scenario())
+
+
 def test_a_prompt_that_fails_is_asked_three_times_and_its_reason_told():
     async def scenario() -> None:
         async with asking(saying({"ok": False, "reason": "the answer has no token"}, 503)) as (pods, asked):

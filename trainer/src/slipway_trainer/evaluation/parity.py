@@ -24,6 +24,7 @@ from slipway_core.protocol.parity import Piece, Record, RecordError
 from slipway_trainer.evaluation import parity_texts
 from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, positions, prefix_token
 from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.step.errors import first_line
 from slipway_trainer.tokens.chat_rendering import Unrenderable
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
@@ -54,8 +55,9 @@ class KeptRecord:
         try:
             record = compute(exported, self.manifest)
             self.text = record.dump()
-        except (NoRecord, RecordError) as error:
-            self.report = {"missing": str(error)}
+        except (NoRecord, RecordError, RuntimeError) as error:
+            # All else is measured by now: a device without room for this takes no verdict away.
+            self.report = {"missing": first_line(error)}
             return
         self.report = {
             "digest": self.digest,
