@@ -26,7 +26,7 @@ from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.control_tokens import ControlTokens
 from slipway_host.parent import end_with
 from slipway_serving import __version__
-from slipway_serving.engine import configuration
+from slipway_serving.engine import configuration, parity_check
 from slipway_serving.engine.request_models import RequestModels, request_models
 from slipway_serving.http import http_server
 from slipway_serving.http.admission import Admission
@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: socket.socket) -> int:
     """Loads the model and serves it on a bound socket until SIGTERM. Returns the exit code.
 
-    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM, or when vLLM does
-    not take the settings.
+    0 after a drain, 1 when the engine died. Raises SettingsError when this machine cannot load vLLM, when vLLM does
+    not take the settings, or when what it serves is not the model that was judged.
     """
     on_cpu = configuration.runs_on_cpu()
     inherited = dict(os.environ)
@@ -177,6 +177,8 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
     tasks = await client.get_supported_tasks()
     app = build_app(args, tasks, client.model_config)
     await init_app_state(client, app.state, args, tasks)
+    server: Server = args.slipway
+    app.state.slipway_parity = await parity_check.at_the_start(server.settings, server.manifest, client, app.state)
     for served in app.state.openai_serving_models.base_model_paths:
         # /v1/models tells it to whoever has a key: a folder of ours is nobody's matter.
         served.model_path = served.name
@@ -188,7 +190,6 @@ async def _serve(client: Any, args: Namespace, sock: socket.socket) -> int:
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    server: Server = args.slipway
     most = most_connections(server.admission.max_concurrent + server.admission.max_queue)
     connections = Connections(most, ended=server.metrics.connection_ended)
     server.metrics.watch_connections(connections)

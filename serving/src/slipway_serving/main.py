@@ -32,6 +32,10 @@ def serve(
     model: Annotated[Path, typer.Option(help="Folder of the artifact: safetensors, tokenizer, manifest.json.")],
     served_name: Annotated[str, typer.Option(help="Name by which clients ask for the model.")],
     digest: Annotated[str | None, typer.Option(help="Digest that the artifact must have (sha256:HEX).")] = None,
+    parity: Annotated[
+        Path | None, typer.Option(help="parity.json of the evaluation: what the server compares itself with.")
+    ] = None,
+    parity_digest: Annotated[str | None, typer.Option(help="Digest that the record must have (sha256:HEX).")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     api_keys_file: Annotated[
@@ -74,6 +78,8 @@ def serve(
         host=host,
         port=port,
         digest=digest,
+        parity=parity,
+        parity_digest=parity_digest,
         api_keys_file=api_keys_file,
         allow_anonymous=allow_anonymous,
         drain_seconds=drain_seconds,

@@ -46,6 +46,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     digest: str | None = None
+    parity: Path | None = None
+    """Record of the evaluation, by which the server proves that it is the model that was judged."""
+    parity_digest: str | None = None
     api_keys_file: Path | None = None
     allow_anonymous: bool = False
     drain_seconds: float = 30.0

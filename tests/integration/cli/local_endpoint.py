@@ -22,6 +22,7 @@ from slipway.local.files import write_json
 from slipway.local.processes import is_alive
 from slipway.local.state import EndpointFolder, State
 from slipway.local.statements import Statements
+from slipway_core.protocol import parity
 from slipway_core.protocol.envelope import seal
 from slipway_core.protocol.statement import Statement
 from slipway_core.resources import conditions
@@ -54,11 +55,20 @@ class LocalEndpoint:
         """Makes a model of that name, or changes how its server behaves."""
         write_json(self.folder / "models" / name / "behaviour.json", behaviour)
 
-    def passes(self, name: str, digest: str | None = None) -> None:
-        self.judged(digest or digest_of(name))
+    def passes(self, name: str, digest: str | None = None, *, record: Path | None = None) -> None:
+        """A run's gate lets it through. `record`: of parity; stand-ins read none."""
+        self.judged(digest or digest_of(name), record=b"{}" if record is None else record.read_bytes())
 
-    def judged(self, digest: str, verdict: Verdict = Verdict.PASS, **fields: Any) -> Path:
-        """Keeps a statement on a model, as a run does."""
+    def judged(
+        self, digest: str, verdict: Verdict = Verdict.PASS, *, record: bytes | None = b"{}", **fields: Any
+    ) -> Path:
+        """Keeps a statement on a model, and the record of parity, as a run does. `record`: None is of an evaluation
+        that left none."""
+        if record is not None:
+            fields["parity"] = parity.digest_of(record)
+            kept = self.state.parity(fields["parity"])
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, record)
         statement = Statement.about(digest, judgement(verdict, **fields))
         path = self.state.statements(digest) / f"{verdict.value}-{statement.predicate.evaluation}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,11 +184,11 @@ class LocalEndpoint:
 
         self.wait(lives, f"version {version} serves", seconds)
 
-    def wait_until_failed(self, version: int) -> None:
+    def wait_until_failed(self, version: int, seconds: float = 20) -> None:
         def failed() -> bool:
             return any(v.version == version and v.state == "Failed" for v in self.status.history)
 
-        self.wait(failed, f"version {version} failed")
+        self.wait(failed, f"version {version} failed", seconds)
 
     def kill_daemon(self) -> None:
         process = self.files.daemon()

@@ -2,7 +2,8 @@
 
 How it behaves stands in `behaviour.json` of its model folder, which is read again for every request:
 `load` seconds until it listens, `exit` [code, message] instead of that, `tokens` of an answer, `ready`, `alive`,
-`hangs`, `crashes` when it is asked, `interval` seconds between the pieces of a stream.
+`parity` with the evaluation (null where it knows nothing of it), `hangs`, `crashes` when it is asked, `interval`
+seconds between the pieces of a stream.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 case "/livez":
                     good = server.behaviour("alive", True)
                     self.answer(200 if good else 503, {"ok": good, "reason": None if good else "the engine is dead"})
+                case "/promptz":
+                    self.answer(200, {"ok": True, "parity": {"pass": server.behaviour("parity", True), "median": 1e-6}})
                 case _:
                     self.answer(200, {"pid": os.getpid(), "model": server.model.name})
 

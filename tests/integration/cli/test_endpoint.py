@@ -114,6 +114,28 @@ def test_B_what_an_earlier_release_started_goes_on_and_is_marked(endpoint: Local
     assert endpoint.server_variable("SLIPWAY_STATEMENT") is None
 
 
+def test_A_a_candidate_that_does_not_know_whether_it_is_the_model_that_was_judged_gets_no_traffic(
+    endpoint: LocalEndpoint,
+):
+    endpoint.serve("one")
+    assert endpoint.status.live is not None
+    assert endpoint.status.live.parity is not None
+    endpoint.roll_out("two", parity=None)
+    endpoint.wait_until_failed(2)
+    assert endpoint.chat().json()["response"] == "one"
+    unknown = {one.type: one for one in endpoint.status.conditions}["ParityUnknown"]
+    assert (unknown.status, unknown.reason) == ("True", "NotCompared")
+
+
+def test_A_a_model_whose_evaluation_left_no_record_does_not_start(endpoint: LocalEndpoint):
+    endpoint.model("one")
+    endpoint.judged(digest_of("one"), record=None)
+    endpoint.ask_for("one")
+    endpoint.start()
+    endpoint.wait(lambda: any(one.reason == "NoRecord" for one in endpoint.status.conditions), "it says so", 20)
+    assert endpoint.servers() == []
+
+
 # ------------------------------------------------------------------------------------------------ B: the take-over
 
 

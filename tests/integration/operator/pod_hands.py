@@ -64,6 +64,7 @@ class PodHands:
             "artifactDigest": digest or _digest(self.folder),
             "dataDigest": _digest(self.folder),
             "scoredTokens": scored_tokens,
+            "parityDigest": _digest("parity"),
         }
         return self.result(metrics=metrics, evaluation=found)
 

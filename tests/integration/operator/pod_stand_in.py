@@ -16,7 +16,8 @@ Answer = tuple[int, Any]
 
 @dataclass
 class PodStandIn:
-    """Every pod answers a prompt and says nothing of its progress, unless a test told otherwise."""
+    """Every pod answers a prompt, is the model that was judged, and says nothing of its progress, unless a test told
+    otherwise."""
 
     url: str = ""
     """For settings.podUrl."""
@@ -32,12 +33,18 @@ class PodStandIn:
         """Has the servers whose names begin so fail their first prompt."""
         self._told[namespace, "promptz"] = (pod_prefix, (503, {"ok": False, "reason": reason}))
 
+    def know_nothing_of_parity(self, namespace: str, pod_prefix: str) -> None:
+        """Has the servers whose names begin so answer, without knowing whether they are the model that was judged."""
+        said = {"ok": True, "reason": None, "parity": {"pass": None, "median": None}}
+        self._told[namespace, "promptz"] = (pod_prefix, (200, said))
+
     def answer(self, namespace: str, pod: str, path: str) -> Answer:
         self.asked.append((namespace, pod, path))
         prefix, told = self._told.get((namespace, path), ("", None))
         if told is not None and pod.startswith(prefix):
             return told
-        return (200, {"ok": True}) if path == "promptz" else (404, {})
+        compared = {"pass": True, "median": 1e-6}
+        return (200, {"ok": True, "parity": compared}) if path == "promptz" else (404, {})
 
 
 @contextmanager

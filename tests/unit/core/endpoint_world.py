@@ -12,7 +12,7 @@ from typing import Any
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved, Proof, VersionView
@@ -40,10 +40,16 @@ def an_endpoint(model: str | None = "a", **spec: Any) -> ModelEndpoint:
     return ModelEndpoint.model_validate(document, by_alias=True, by_name=False)
 
 
+def a_record(of: str) -> ParityStatus:
+    return ParityStatus(uri=f"file:///runs/{of[-1]}/evaluation/1/parity.json", digest=digest("f"))
+
+
 @dataclass
 class EndpointWorld:
     endpoint: ModelEndpoint
     passed: set[str] = field(default_factory=lambda: {digest("a"), digest("b")})
+    without_record: set[str] = field(default_factory=set)
+    """Digests that were judged without leaving a record of parity."""
     now: datetime = NOON
     versions: dict[int, VersionView] = field(default_factory=dict)
     route: int | None = None
@@ -97,6 +103,7 @@ class EndpointWorld:
             self.blockers,
             dict(self.proofs),
             frozenset(self.revoked),
+            parity={digest: a_record(digest) for digest in self.passed - self.without_record},
         )
 
     def sign(self, letter: str, proof: Proof) -> None:
@@ -151,8 +158,8 @@ class EndpointWorld:
     def ready(self, number: int) -> None:
         self.versions[number] = replace(self.versions[number], state="Ready", message=None)
 
-    def answers(self, number: int) -> None:
-        self.versions[number] = VersionView("Ready", answered=True)
+    def answers(self, number: int, *, parity: bool | None = True) -> None:
+        self.versions[number] = VersionView("Ready", answered=True, parity=parity)
 
     def does_not_answer(self, number: int, message: str = "it answered with 0 tokens") -> None:
         self.versions[number] = VersionView("Ready", message, answered=False)

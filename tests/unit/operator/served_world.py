@@ -30,12 +30,12 @@ def digest(letter: str) -> str:
 class FakePods:
     """Answers of servers, by the version that the pod is of; a version that is not in it has not answered yet."""
 
-    said: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
+    said: dict[int, tuple[bool | None, str, bool | None]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    async def answers(self, pod: Manifest) -> tuple[bool | None, str]:
+    async def answers(self, pod: Manifest) -> tuple[bool | None, str, bool | None]:
         self.asked.append(pod["metadata"]["name"])
-        return self.said.get(int(pod["metadata"]["labels"][names.VERSION]), (None, ""))
+        return self.said.get(int(pod["metadata"]["labels"][names.VERSION]), (None, "", None))
 
 
 @dataclass
@@ -103,9 +103,10 @@ class ServedWorld:
 
     def judged(self, model: str, verdict: str = "Pass") -> None:
         """A run says so in its status, which nobody but the operator writes."""
-        evaluation = {"number": 1, "verdict": verdict, "artifactDigest": digest(model)}
+        evaluation = {"number": 1, "verdict": verdict, "artifactDigest": digest(model), "parityDigest": digest("e")}
+        artifact = {"uri": f"pvc://models/run-{model}/artifact", "digest": digest(model)}
         run = {"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": f"run-{model}"}}
-        self.cluster.put({**run, "spec": {}, "status": {"evaluation": evaluation}})
+        self.cluster.put({**run, "spec": {}, "status": {"evaluation": evaluation, "artifact": artifact}})
 
     def vouched(self, *models: str) -> None:
         """There is a record of a verdict, whoever made it."""
@@ -114,7 +115,13 @@ class ServedWorld:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": names.verdict(digest(model))},
-                "data": {"digest": digest(model), "verdict": "Pass", "judgedAt": timestamp(self.now)},
+                "data": {
+                    "digest": digest(model),
+                    "verdict": "Pass",
+                    "judgedAt": timestamp(self.now),
+                    "parityUri": f"pvc://models/run-{model}/evaluation/1/parity.json",
+                    "parityDigest": digest("e"),
+                },
             }
             self.cluster.put(manifest)
 
@@ -158,7 +165,7 @@ class ServedWorld:
         self.cluster.set_status(kinds.DEPLOYMENT, NAMESPACE, deployment["metadata"]["name"], status)
 
     def answers(self, version: int) -> None:
-        self.pods.said[version] = (True, "")
+        self.pods.said[version] = (True, "", True)
 
     def ends(self, version: int, code: int, said: str = "", restarts: int = 0, **terminated: Any) -> None:
         """The server of a version's pod ended."""

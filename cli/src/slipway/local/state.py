@@ -101,6 +101,10 @@ class State:
     def trusted_keys(self) -> Path:
         return self.root / "keys" / "trusted.json"
 
+    def parity(self, digest: str) -> Path:
+        """Returns where the record with this digest lies, by which a server proves that it serves what was judged."""
+        return self.root / "parity" / f"{digest.removeprefix('sha256:')}.json"
+
 
 def _created(folder: RunFolder) -> str:
     try:

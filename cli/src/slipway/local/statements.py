@@ -16,10 +16,10 @@ from pathlib import Path
 from slipway.local.state import State, StateError
 from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.plan import Plan
-from slipway_core.protocol import envelope, trust
+from slipway_core.protocol import envelope, parity, trust
 from slipway_core.protocol.signing import SEED_BYTES, KeyFormatError, SigningKey
 from slipway_core.protocol.trust import Flaw, Held, Standing, StatementError, TrustedKey, TrustError
-from slipway_core.resources.status import EndpointStatus, RunStatus
+from slipway_core.resources.status import EndpointStatus, ParityStatus, RunStatus
 from slipway_core.rollout.observed import Proof
 from slipway_core.rollout.proof import prove
 from slipway_host.files import write_atomically
@@ -62,20 +62,34 @@ class Statements:
         """Returns which of these models may start on an endpoint. Raises StateError."""
         return {digest: prove(self.standing(digest), digest, status, now) for digest in digests}
 
+    def parity(self, digests: set[str]) -> Mapping[str, ParityStatus]:
+        """Returns the records by which servers of these models prove themselves, as far as statements name them and
+        they are there. Raises StateError."""
+        found: dict[str, ParityStatus] = {}
+        for digest in digests:
+            newest = self.standing(digest).newest
+            known = newest.statement.predicate.parity if newest is not None else None
+            if known is not None and (path := self.state.parity(known)).exists():
+                found[digest] = ParityStatus(uri=f"file://{path.resolve()}", digest=known)
+        return found
+
     # ------------------------------------------------------------------------------------------------ what is signed
 
-    def keep(self, plan: Plan, status: RunStatus, training: Callable[[], Mapping[str, str]]) -> None:
+    def keep(self, plan: Plan, status: RunStatus, training: Callable[[], Mapping[str, str]], record: Path) -> None:
         """Signs what a status says of its model, whatever that is, and keeps it; once for each evaluation, and again
         where the key is trusted no more that signed it.
 
         Args:
             training: returns the digest of what each stage learned from, by `<stage>/<split>`.
+            record: of parity, as the evaluation wrote it. It is kept by its digest, for longer than the run lives.
 
         Raises KeyLostError, or StateError for a key that cannot be used.
         """
         evaluation = status.evaluation
         if evaluation is None or evaluation.artifact_digest is None:
             return
+        if evaluation.parity_digest is not None:
+            self._keep_record(record, evaluation.parity_digest)
         folder = self.state.statements(evaluation.artifact_digest)
         path = folder / f"{plan.run.uid[:8]}-{evaluation.number}.json"
         if path.exists() and not self._outlived(path):
@@ -85,6 +99,16 @@ class Statements:
             text = envelope.seal(statement, self.signing_key())
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
+
+    def _keep_record(self, record: Path, digest: str) -> None:
+        """One that is missing or another one is not kept: the endpoint says what follows from that."""
+        path = self.state.parity(digest)
+        if path.exists():
+            return
+        content = record.read_bytes() if record.exists() else b""
+        if parity.digest_of(content) == digest:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
 
     def _outlived(self, path: Path) -> bool:
         """Whether a statement's key is none of those that sign now. The run's status says by itself what was judged."""

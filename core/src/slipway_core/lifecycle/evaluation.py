@@ -62,6 +62,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         baseline_note=evaluation.baseline_note,
         base_digest=evaluation.base_digest,
         recall_overlap=evaluation.recall_overlap,
+        parity_digest=evaluation.parity_digest,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
     )

@@ -56,6 +56,7 @@ def judgement_statement(
         data=JudgedData(held_out=evaluation.data_digest, training=learned, sketch=list(sketch[:SKETCH_LIMIT])),
         scored_tokens=evaluation.scored_tokens,
         baseline=evaluation.baseline_digest,
+        parity=evaluation.parity_digest,
         versions={"slipway": slipway_core.__version__, **({"image": image[-253:]} if image else {})},
     )
     return Statement.about(evaluation.artifact_digest, judgement)

@@ -112,7 +112,14 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
         draft.condition("Live", "False", "Replaced", f"version {ours.version} was live and {what}")
         draft.condition("Progressing", "False", "Completed", f"the model was live on {name} and {what}")
         return Phase.COMPLETED
-    return _rolls_out(draft, _how_far(own[0] if own else None, view) or "the endpoint starts the new version")
+    said = _how_far(own[0] if own else None, view) or _held_back(view) or "the endpoint starts the new version"
+    return _rolls_out(draft, said)
+
+
+def _held_back(view: EndpointView) -> str | None:
+    """Why no version of the model starts, where the endpoint says so."""
+    unknown = conditions.find(view.status.conditions, "ParityUnknown") if view.current else None
+    return unknown.message if unknown is not None and unknown.reason == "NoRecord" else None
 
 
 def _rolls_out(draft: Draft, message: str) -> Phase:

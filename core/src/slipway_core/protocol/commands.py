@@ -93,12 +93,16 @@ def serve_command(
     name: str,
     host: str,
     port: int,
+    parity: str | None = None,
+    parity_digest: str | None = None,
     keys_file: str | None = None,
     allow_anonymous: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
     linger: float | None = None,
 ) -> list[str]:
     """Returns the arguments of `slipway-server` for one version of an endpoint.
+
+    `parity`: record of the evaluation, with its digest.
 
     `linger`: seconds for which a server that is told to end still answers, before its drain.
     """
@@ -115,6 +119,8 @@ def serve_command(
         "--port",
         str(port),
     ]
+    if parity is not None and parity_digest is not None:
+        command += ["--parity", parity, "--parity-digest", parity_digest]
     if limits.max_concurrent is not None:
         command += ["--max-concurrent", str(limits.max_concurrent)]
     if limits.max_queue is not None:

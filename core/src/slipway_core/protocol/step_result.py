@@ -40,6 +40,8 @@ class EvaluationResult(Api):
     """Of it, those that a gate compares with."""
     recall_overlap: int = 0
     """Recall prompts whose answers stand in the training data."""
+    parity_digest: Digest | None = None
+    """Of the record by which a server proves itself; None where there can be none of this model."""
     estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])
     """One a gate, in the plan's order; None where it could not be measured."""
     figures: Annotated[list[Figure], Field(max_length=32)] = Field(default_factory=list[Figure])

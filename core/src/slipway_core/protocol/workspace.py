@@ -22,6 +22,7 @@
             evaluation/<n>/report.json       n is the number of the evaluate attempt
                            samples.jsonl     every prompt with its answer
                            live-samples.jsonl  the live version's answers to the first of them
+                           parity.json       what a server of the model proves itself by
             artifact/                        the model as it is served, with manifest.json
             gguf/                            the same as one file for llama.cpp and Ollama, where the run wants that
             tensorboard/                     event files, where the run is tracked there
@@ -42,6 +43,8 @@ from slipway_core.resources.training_run import Storage, TrainingRun
 
 WORKSPACE_CLAIM: Final = "slipway-workspace"
 """The claim that holds the workspaces of a namespace whose runs name no storage."""
+PARITY: Final = "parity.json"
+"""Name of a record of parity, in the folder of its evaluation."""
 WORKSPACE_MOUNT: Final = "/workspace"
 """Where a pod has that claim."""
 
@@ -64,6 +67,11 @@ def folder_of(run: TrainingRun) -> str:
     """Returns the folder of a run in its claim; one that was created again may go on in an earlier one's."""
     pinned = run.status.folder if run.status is not None else None
     return pinned or run_folder(run.name, run.metadata.uid or "")
+
+
+def parity_uri(artifact: str, evaluation: int) -> str:
+    """Returns the URI of the record that an evaluation of a run's artifact left, by the URI of that artifact."""
+    return f"{artifact.rstrip('/').rpartition('/')[0]}/evaluation/{evaluation}/{PARITY}"
 
 
 def is_run_folder(name: str) -> bool:
@@ -208,6 +216,10 @@ class Workspace:
 
     def live_samples(self, number: int) -> Path:
         return self.evaluation(number) / "live-samples.jsonl"
+
+    def parity(self, number: int) -> Path:
+        """What a server of the model that was judged compares itself with; absent where there can be no such record."""
+        return self.evaluation(number) / PARITY
 
     def fence(self, step: str) -> Path:
         """Holds the number of the newest attempt of a step; a writer of an older one stops when it sees it."""

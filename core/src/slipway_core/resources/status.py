@@ -222,6 +222,9 @@ class EvaluationStatus(Recorded):
     """The model that the run started from, where a gate compared with that."""
     recall_overlap: int = 0
     """Prompts that stand in the training data too, as their `recall: true` says."""
+    parity_digest: Digest | None = None
+    """Digest of `evaluation/<n>/parity.json`, by which a server proves that it serves the model that was judged. None
+    where there can be no such record, or a release judged it that made none."""
     reason: Text | None = None
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
@@ -284,6 +287,13 @@ class EndpointPhase(StrEnum):
     """The live version does not answer because somebody stopped it: spec.replicas is 0, or no daemon runs locally."""
 
 
+class ParityStatus(Recorded):
+    """The record by which a version proves that it is the model that was judged."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+    digest: Digest
+
+
 class VersionStatus(Recorded):
     version: int
     uri: str
@@ -298,6 +308,9 @@ class VersionStatus(Recorded):
     signed_by: ShortText | None = None
     """The key that signed the verdict by which it started. None of one that was accepted without a verdict, and of one
     that a release started which signed none."""
+    parity: ParityStatus | None = None
+    """What its server compares itself with at every start. None where nobody can prove anything of it, and where a
+    release made it that knew no such field."""
     state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"
     """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation.
     Retired: was live. Dropped: was given up before it was live."""

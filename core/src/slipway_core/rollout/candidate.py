@@ -9,6 +9,7 @@ from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
 from slipway_core.resources.status import CONDITION_LIMIT, VersionStatus, fit
+from slipway_core.rollout import parity
 from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
 from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
@@ -19,7 +20,7 @@ def choose_candidate(draft: Draft) -> None:
     wanted = _wanted(draft)
     if wanted is None:
         return
-    may_start = _judged(draft, wanted)
+    may_start = _judged(draft, wanted) and parity.may_start(draft, wanted)
     revision = revision_of(wanted, draft.endpoint.spec)
     _tell_of_rollback(draft, revision)
     if draft.live is not None and draft.live.revision == revision:
@@ -31,7 +32,7 @@ def choose_candidate(draft: Draft) -> None:
             return
         same = draft.candidate.revision == revision
         _drop_candidate(draft, "its verdict was taken back" if same else "the spec asks for another version")
-    if draft.has_failed(revision) and not draft.forgive:
+    if draft.has_failed(revision) and not draft.forgive and not parity.accepted_since(draft, wanted, revision):
         return
     if may_start:
         _create_candidate(draft, wanted, revision)
@@ -108,6 +109,7 @@ def _create_candidate(draft: Draft, wanted: ServedModel, revision: str) -> None:
         credentials=secret_of(wanted),
         accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
         signed_by=proof.signed_by if proof is not None else None,
+        parity=parity.record_of(draft, wanted.digest),
         since=timestamp(draft.now),
     )
     draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")
@@ -126,7 +128,11 @@ def advance_candidate(draft: Draft) -> None:
     if view is not None and view.answered is False:
         return _fail_candidate(draft, candidate, view.message or "it did not answer a prompt")
     if view is not None and view.state == "Ready" and view.answered:
-        return _take_over(draft, candidate)
+        if (why := parity.problem(draft, candidate, view)) is not None:
+            return _fail_candidate(draft, candidate, why)
+        # What its server knows nothing of it proves nothing by, at a later start either.
+        proven = candidate if view.parity else candidate.model_copy(update={"parity": None})
+        return _take_over(draft, proven)
     candidate = candidate.model_copy(update={"since": not_ahead(candidate.since, draft.now)})
     left = _time_to_start(draft, candidate, view)
     if left is not None and left <= timedelta(0) and view is not None:

@@ -24,7 +24,17 @@ _MOVING = timedelta(seconds=1)
 ROLLBACK_WITHOUT_EFFECT = "RollbackWithoutEffect"
 KEY_REVOKED = "KeyRevoked"
 """Condition while the only verdict on the model is signed by a key that is trusted no more."""
-_OWN_CONDITIONS = ("Ready", "Judged", "RollbackUnknown", ROLLBACK_WITHOUT_EFFECT, KEY_REVOKED)
+PARITY_FAILED = "ParityFailed"
+PARITY_UNKNOWN = "ParityUnknown"
+_OWN_CONDITIONS = (
+    "Ready",
+    "Judged",
+    "RollbackUnknown",
+    ROLLBACK_WITHOUT_EFFECT,
+    KEY_REVOKED,
+    PARITY_FAILED,
+    PARITY_UNKNOWN,
+)
 
 
 @dataclass
@@ -46,6 +56,8 @@ class Draft:
     route: int | None = None
     events: list[Event] = field(default_factory=list[Event])
     look_again: timedelta | None = None
+    parity_unknown: tuple[str, str] | None = None
+    """Reason and message, where the model that is asked for may not start."""
 
     @classmethod
     def of(cls, endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> Draft:

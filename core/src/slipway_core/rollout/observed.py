@@ -9,6 +9,7 @@ from typing import Literal
 
 from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.status import ParityStatus
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class VersionView:
     """It cannot begin for want of something outside: a place on a node, a claim. Its time to start stands still."""
     began: datetime | None = None
     """When it had all that it needs to start; its time to start counts from there where that is later."""
+    parity: bool | None = None
+    """Whether its server found itself to be the model that was judged; None where it does not know. Told together with
+    `answered`."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,5 @@ class EndpointObserved:
     statements."""
     revoked: Set[str] = frozenset()
     """Keys that are trusted no more, whatever they signed."""
+    parity: Mapping[str, ParityStatus] = field(default_factory=dict[str, ParityStatus])
+    """The records by which servers of these artifacts prove themselves, by the artifact's digest."""

@@ -10,11 +10,26 @@ from slipway_operator.cache.world import World
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.kinds import CONFIG_MAP
 from slipway_operator.kube.manifest import Manifest, Version, at, version
-from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, JUDGED_AT_KEY, RUN_UID_KEY, VERDICT_KEY
+from slipway_operator.manifests.run.verdict_config_map import (
+    DIGEST_KEY,
+    JUDGED_AT_KEY,
+    PARITY_DIGEST_KEY,
+    PARITY_URI_KEY,
+    RUN_UID_KEY,
+    VERDICT_KEY,
+)
 
-_FIELDS: Final = (VERDICT_KEY, DIGEST_KEY, RUN_UID_KEY, JUDGED_AT_KEY)
-_LONGEST: Final = 100
-"""Characters of the longest of these, a digest, and some more."""
+_SHORT: Final = 100
+"""Characters of a digest, and some more."""
+_FIELDS: Final = {
+    VERDICT_KEY: _SHORT,
+    DIGEST_KEY: _SHORT,
+    RUN_UID_KEY: _SHORT,
+    JUDGED_AT_KEY: _SHORT,
+    PARITY_DIGEST_KEY: _SHORT,
+    PARITY_URI_KEY: 1024,
+}
+"""What is kept of a record, and how many characters at most."""
 _KEPT: Final = 4096
 
 
@@ -27,7 +42,7 @@ class VerdictReader:
     )
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
-        """Returns what the record says: verdict, digest, uid of the run, time. Empty where there is none.
+        """Returns what the record says: verdict, digest, uid of the run, time, record of parity. Empty without one.
 
         Raises ClusterError.
         """
@@ -53,4 +68,4 @@ class VerdictReader:
 
 
 def _short(data: Manifest) -> dict[str, str]:
-    return {name: str(data[name])[:_LONGEST] for name in _FIELDS if name in data}
+    return {name: str(data[name])[:longest] for name, longest in _FIELDS.items() if name in data}

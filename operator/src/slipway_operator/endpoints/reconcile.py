@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointStatus, Verdict, VersionStatus
+from slipway_core.resources.status import EndpointStatus, ParityStatus, Verdict, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved
@@ -31,6 +31,7 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.endpoints.parity_records import record_of
 from slipway_operator.endpoints.passed import is_proven
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
@@ -145,6 +146,7 @@ class EndpointReconciler:
     async def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
         metadata = manifest["metadata"]
         passed = [digest for digest in sorted(_digests(endpoint)) if await self._passed(manifest, digest)]
+        records = {digest: await self._record(metadata["namespace"], digest) for digest in passed}
         blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
@@ -153,6 +155,7 @@ class EndpointReconciler:
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
+            parity={digest: record for digest, record in records.items() if record is not None},
         )
 
     async def _passed(self, manifest: Manifest, digest: str) -> bool:
@@ -160,6 +163,10 @@ class EndpointReconciler:
         namespace = manifest["metadata"]["namespace"]
         proven = is_proven(self.world, namespace, digest, manifest)
         return proven and await self._verdict(namespace, digest) is not None
+
+    async def _record(self, namespace: str, digest: str) -> ParityStatus | None:
+        """Returns the record by which a server of a model that passed proves itself."""
+        return record_of(self.world, namespace, digest, await self._verdict(namespace, digest) or {})
 
     async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact."""

@@ -33,7 +33,7 @@ _PATIENCE = timedelta(seconds=8)
 
 
 class Answers(Protocol):
-    async def answers(self, pod: Manifest) -> tuple[bool | None, str]: ...
+    async def answers(self, pod: Manifest) -> tuple[bool | None, str, bool | None]: ...
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Versions:
         ready = seen.objects[number].ready_pods
         if not ready:
             return
-        answered, why = await self.pods.answers(ready[0])
+        answered, why, parity = await self.pods.answers(ready[0])
         view = seen.views[number]
-        seen.views[number] = VersionView(view.state, why or view.message, answered, view.waits, view.began)
+        seen.views[number] = VersionView(view.state, why or view.message, answered, view.waits, view.began, parity)
 
     async def start(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> None:
         """Creates the Deployment of a version; one that exists is left alone, whatever the settings say by now.

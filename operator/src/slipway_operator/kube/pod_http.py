@@ -44,6 +44,8 @@ class _Answer:
     good: bool | None
     """None where the server said nothing: whether the model answers is not known."""
     why: str = ""
+    parity: bool | None = None
+    """Whether the server found itself to be the model that was judged; None where it does not know."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Pods:
             return None
         return _progress(body) if status == 200 else None
 
-    async def answers(self, pod: Manifest) -> tuple[bool | None, str]:
-        """Returns whether the server of a pod answered a prompt, and why not. None while it has not been told yet, or
+    async def answers(self, pod: Manifest) -> tuple[bool | None, str, bool | None]:
+        """Returns whether the server of a pod answered a prompt, why not, and whether it is the model that was judged,
+        as far as it knows. None while it has not been told yet, or
         cannot be reached: it is asked until it says something, for a network that is down is no fault of the model.
 
         The first call asks; the call that is told the answer forgets it.
@@ -85,15 +88,15 @@ class Pods:
         if prompt is None:
             self._let_go()
             self._prompts[uid] = _Prompt(asyncio.create_task(self._ask(pod)))
-            return None, ""
+            return None, "", None
         if not prompt.answer.done():
-            return None, prompt.unheard
+            return None, prompt.unheard, None
         answer = prompt.answer.result()
         if answer.good is None:
             self._prompts[uid] = _Prompt(asyncio.create_task(self._ask(pod)), answer.why)
         else:
             del self._prompts[uid]
-        return answer.good, answer.why
+        return answer.good, answer.why, answer.parity
 
     def _let_go(self) -> None:
         done = [uid for uid, prompt in self._prompts.items() if prompt.answer.done()]
@@ -124,7 +127,7 @@ class Pods:
             return _Answer(None, f"{unreached}: {reason_of(error)}")
         said = _object(body)
         if status == 200 and said.get("ok") is True:
-            return _Answer(True)
+            return _Answer(True, parity=_parity(said))
         return _Answer(False, str(said.get("reason") or f"the pod {name} says HTTP {status}"))
 
     async def _get(self, pod: Manifest, port: int, path: str, seconds: float) -> tuple[int, bytes]:
@@ -158,6 +161,13 @@ def serving_port(pod: Manifest) -> int:
             if port.get("name") == "http":
                 return int(port["containerPort"])
     return _SERVING_PORT
+
+
+def _parity(said: dict[str, Any]) -> bool | None:
+    """A server of an earlier release says nothing of it."""
+    told: Any = said.get("parity")
+    found: Any = cast(dict[str, Any], told).get("pass") if isinstance(told, dict) else None
+    return found if isinstance(found, bool) else None
 
 
 def _progress(body: bytes) -> Progress | None:

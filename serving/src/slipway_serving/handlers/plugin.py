@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import State
 
+from slipway_core.protocol.parity import Outcome
 from slipway_serving.engine.probe import EngineProbe
 from slipway_serving.handlers import chat
 from slipway_serving.handlers.first_prompt import PROMPT, FirstPrompt
@@ -50,7 +51,10 @@ class SlipwayEndpoints:
 
         async def promptz(request: Request) -> JSONResponse:
             problem = await request.app.state.slipway_first_prompt.problem()
-            return _state(problem is None, problem)
+            parity: Outcome = request.app.state.slipway_parity
+            # Without a key nobody is told where it differs, or what was asked.
+            told = {"pass": parity.passed, "median": parity.median}
+            return _state(problem is None, problem, parity=told)
 
         async def post_chat(request: Request) -> Response:
             return await _answer(request, server)
@@ -66,8 +70,8 @@ class SlipwayEndpoints:
         state.slipway_first_prompt = FirstPrompt(lambda: _new_tokens(state, args.slipway))
 
 
-def _state(good: bool, reason: str | None) -> JSONResponse:
-    return JSONResponse({"ok": good, "reason": reason}, status_code=200 if good else 503)
+def _state(good: bool, reason: str | None, **more: Any) -> JSONResponse:
+    return JSONResponse({"ok": good, "reason": reason, **more}, status_code=200 if good else 503)
 
 
 async def _answer(request: Request, server: Server) -> Response:

@@ -202,7 +202,7 @@ def test_B_a_candidate_that_does_not_answer_fails_with_what_it_said():
     world.serve("b")
     world.settle()
     world.becomes_ready(2)
-    world.pods.said[2] = (False, "it was asked a prompt: the answer has no token")
+    world.pods.said[2] = (False, "it was asked a prompt: the answer has no token", None)
     world.settle()
     assert (world.live, world.route, world.deployed()) == (1, 1, [1])
     assert world.remembered(2)["message"] == "it was asked a prompt: the answer has no token"
@@ -213,7 +213,11 @@ def test_B_a_candidate_that_cannot_be_reached_says_so_and_fails_when_its_time_to
     world.serve("b")
     world.settle()
     world.becomes_ready(2)
-    world.pods.said[2] = (None, "the operator does not reach the pod slipway-serve-chat-v2-abc-0: Connection refused")
+    world.pods.said[2] = (
+        None,
+        "the operator does not reach the pod slipway-serve-chat-v2-abc-0: Connection refused",
+        None,
+    )
     world.wait(11)
     world.settle()
     assert world.candidate == 2
@@ -794,3 +798,30 @@ def test_an_endpoint_that_cannot_be_read_says_so_and_keeps_serving_as_it_is():
     world.cluster.put({**world.endpoint, "spec": before["spec"]})
     world.settle()
     assert (world.condition("Unreadable"), world.status["phase"]) == (None, "Serving")
+
+
+def test_A_a_version_is_told_the_record_of_the_run_that_judged_its_model():
+    world = ServedWorld()
+    world.passes("a")
+    world.serve("a")
+    world.settle()
+    record = {"uri": "pvc://models/run-a/evaluation/1/parity.json", "digest": digest("e")}
+    assert world.status["candidate"]["parity"] == record
+    world.becomes_ready(1)
+    world.pods.said[1] = (True, "", None)
+    world.settle()
+    assert (world.live, world.remembered(1)["state"]) == (None, "Failed")
+    assert world.condition("ParityUnknown")["reason"] == "NotCompared"
+
+
+def test_A_a_server_that_ends_since_it_is_another_model_fails_its_version_with_the_first_place():
+    world = a_live_world()
+    world.serve("b")
+    world.settle()
+    said = (
+        "slipway-server: ParityFailed: this is not the model that was judged: chat-turns, token 3: the id is 4, and 5"
+    )
+    world.ends(2, 2, f"INFO loads\n{said} in the evaluation")
+    world.settle()
+    assert (world.live, world.route, world.remembered(2)["state"]) == (1, 1, "Failed")
+    assert "chat-turns, token 3: the id is 4, and 5 in the evaluation" in world.condition("ParityFailed")["message"]

@@ -60,7 +60,7 @@ def saying(document: Any, status: int = 200) -> Handler:
     return say
 
 
-async def told(pods: Pods, pod: Manifest) -> tuple[bool | None, str]:
+async def told(pods: Pods, pod: Manifest) -> tuple[bool | None, str, bool | None]:
     """What passes learn that look again and again."""
     async with asyncio.timeout(10):
         while (answer := await pods.answers(pod))[0] is None:  # noqa: ASYNC110 (a pass does the same)
@@ -106,11 +106,23 @@ def test_a_prompt_is_asked_beside_the_passes_once_however_many_look():
         async with asking(late) as (pods, asked):
             for _ in range(5):
                 async with asyncio.timeout(1):
-                    assert await pods.answers(a_pod()) == (None, "")
+                    assert await pods.answers(a_pod()) == (None, "", None)
                 await asyncio.sleep(0.02)
             goes.set()
-            assert await told(pods, a_pod()) == (True, "")
+            assert await told(pods, a_pod()) == (True, "", None)
             assert asked == ["/team/chat-v1-x/10.1.2.3/8123/promptz"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_server_tells_whether_it_is_the_model_that_was_judged(said: bool | None):
+    async def scenario() -> None:
+        document = {"ok": True, "reason": None, "parity": {"pass": said, "median": 1e-6}}
+        async with asking(saying(document)) as (pods, _):
+            assert await told(pods, a_pod()) == (True, "", said)
+        async with asking(saying({"ok": True, "parity": "yes"})) as (pods, _):
+            assert await told(pods, a_pod()) == (True, "", None)
 
     asyncio.run(scenario())
 
@@ -118,10 +130,10 @@ def test_a_prompt_is_asked_beside_the_passes_once_however_many_look():
 def test_a_prompt_that_fails_is_asked_three_times_and_its_reason_told():
     async def scenario() -> None:
         async with asking(saying({"ok": False, "reason": "the answer has no token"}, 503)) as (pods, asked):
-            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the answer has no token")
+            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the answer has no token", None)
             assert len(asked) == 3
         async with asking(saying("nothing", 404)) as (pods, _):
-            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the pod chat-v1-x says HTTP 404")
+            assert await told(pods, a_pod()) == (False, "it was asked a prompt: the pod chat-v1-x says HTTP 404", None)
 
     asyncio.run(scenario())
 
@@ -148,14 +160,14 @@ def test_B_a_network_that_is_down_is_no_answer_of_the_model_and_the_pod_is_asked
                 return await get(*arguments)
 
             monkeypatch.setattr(pods, "_get", perhaps)
-            assert await pods.answers(a_pod()) == (None, "")
+            assert await pods.answers(a_pod()) == (None, "", None)
             for _ in range(20):
                 await asyncio.sleep(0)
-                answered, why = await pods.answers(a_pod())
+                answered, why, _ = await pods.answers(a_pod())
                 assert answered is None
             assert why.startswith("the operator does not reach the pod chat-v1-x: ")
             down[0] = False
-            assert await told(pods, a_pod()) == (True, "")
+            assert await told(pods, a_pod()) == (True, "", None)
             assert len(asked) == 1
 
     asyncio.run(scenario())
@@ -166,10 +178,10 @@ def test_a_pod_without_an_address_is_asked_once_it_has_one():
         async with asking(saying({"ok": True})) as (pods, _):
             await pods.answers(a_pod(status={}))
             await asyncio.sleep(0.01)
-            answered, why = await pods.answers(a_pod(status={}))
+            answered, why, _ = await pods.answers(a_pod(status={}))
             assert answered is None
             assert why == "the operator does not reach the pod chat-v1-x: it has no address yet"
-            assert await told(pods, a_pod()) == (True, "")
+            assert await told(pods, a_pod()) == (True, "", None)
 
     asyncio.run(scenario())
 
@@ -183,7 +195,7 @@ def test_B_a_server_that_accepts_and_never_answers_did_not_answer(monkeypatch):
 
     async def scenario() -> None:
         async with asking(silent) as (pods, asked):
-            answered, why = await told(pods, a_pod())
+            answered, why, _ = await told(pods, a_pod())
             assert (answered, len(asked)) == (False, 3)
             assert why == "it was asked a prompt: no answer of the pod chat-v1-x within 0.05 s"
 

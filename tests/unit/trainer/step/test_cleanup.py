@@ -47,6 +47,20 @@ def test_the_artifact_alone_is_kept(folder: Path) -> None:
     assert [str(file.relative_to(folder)) for file in folder.rglob("*")] == ["artifact", "artifact/model.safetensors"]
 
 
+def test_what_a_server_of_the_artifact_proves_itself_by_is_kept_with_it(folder: Path) -> None:
+    for number in ("1", "2"):
+        (folder / "evaluation" / number).mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation" / number / "samples.jsonl").write_text("what somebody asked")
+    (folder / "evaluation" / "2" / "parity.json").write_text("{}")
+    for _ in range(2):
+        cleanup.remove(folder, keep_artifact=True)
+        left = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        assert left == ["artifact/model.safetensors", "evaluation/2/parity.json"]
+    assert not (folder / "evaluation" / "1").exists()
+    cleanup.remove(folder, keep_artifact=False)
+    assert not folder.exists()
+
+
 def test_doing_it_again_is_done(folder: Path) -> None:
     for keep in (True, True, False, False, True):
         cleanup.remove(folder, keep_artifact=keep)

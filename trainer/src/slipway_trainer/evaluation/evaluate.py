@@ -27,6 +27,7 @@ from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
+from slipway_trainer.evaluation.parity import KeptRecord
 from slipway_trainer.model import lineage
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
@@ -72,8 +73,9 @@ def _evaluate(
     data = evaluation_data.read(plan, workspace, known.held_out)
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
+    kept = KeptRecord(manifest)
     candidate = measure.measure_folder(
-        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models
+        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models, last=kept.compute
     )
     live, learned = None, None
     if folder is not None:
@@ -97,6 +99,7 @@ def _evaluate(
             base_digest=base.digest,
             base_metrics=base.metrics,
             recall_overlap=data.recall_overlap,
+            parity_digest=kept.digest,
             estimates=gate_estimates.of_gates(
                 plan.evaluation.gates, candidate.observed, live.observed if live else None, base.observed
             ),
@@ -106,7 +109,8 @@ def _evaluate(
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
     if plan.compares_with_base:
         report[BASE] = base.report
-    _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [])
+    report["parity"] = kept.report
+    _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [], kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -168,12 +172,15 @@ def _write(
     report: dict[str, Any],
     answers: list[Answer],
     live: list[Answer],
+    parity: str | None,
 ) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
     _write_rows(workspace.samples(attempt), [answer.row for answer in answers])
     if live:
         _write_rows(workspace.live_samples(attempt), baselines.samples(live))
+    if parity is not None:
+        write_atomically(workspace.parity(attempt), parity)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
     write_atomically(workspace.report(attempt), text + "\n")
 

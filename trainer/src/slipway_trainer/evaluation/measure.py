@@ -46,6 +46,7 @@ def measure_folder(
     *,
     fetched: Path | None = None,
     window: int | None = None,
+    last: Callable[[ExportedModel], None] | None = None,
 ) -> Measured:
     """Loads a model and measures it.
 
@@ -53,6 +54,7 @@ def measure_folder(
         name: for the progress.
         fetched: where prepare has put the base of an adapter that is not merged.
         window: longest input in tokens, at most what the model takes; that when None.
+        last: is given the model when all is measured, and may change it.
 
     Raises BadArtifact when it cannot be loaded.
     """
@@ -70,6 +72,8 @@ def measure_folder(
         longest = perplexity.longest_input(model.model.config, model.tokenizer, virtual=model.virtual_tokens)
         window = longest if window is None else min(window, longest)
     measured = measure(name, model, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
+    if last is not None:
+        last(model)
     cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
     return replace(measured, report=measured.report | cost)
 

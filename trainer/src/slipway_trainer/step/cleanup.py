@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import cast
 
 from slipway_core.protocol.artifact import MANIFEST
-from slipway_core.protocol.workspace import Workspace, is_entry, is_run_folder
+from slipway_core.protocol.workspace import PARITY, Workspace, is_entry, is_run_folder
 from slipway_host.files import sync
 from slipway_trainer.step.errors import BadConfig
 
 
 def remove(folder: Path, *, keep_artifact: bool, plan_digest: str | None = None) -> None:
-    """Removes the folder of a run, or all of it but the artifact; one that is gone already is done.
+    """Removes the folder of a run, or all of it but the artifact and its records of parity; one that is gone is done.
 
     A symbolic link is removed, never followed: what it names belongs to somebody else.
 
@@ -34,11 +34,30 @@ def remove(folder: Path, *, keep_artifact: bool, plan_digest: str | None = None)
     _require_plan(Workspace(folder), plan_digest)
     kept = {Workspace(folder).artifact} if keep_artifact else set[Path]()
     for entry in sorted(folder.iterdir()):
-        if entry not in kept:
+        if kept and entry == folder / "evaluation" and entry.is_dir() and not entry.is_symlink():
+            _keep_records(entry)
+        elif entry not in kept:
             _remove(entry)
     if not kept:
         folder.rmdir()
     sync(folder if kept else folder.parent)
+
+
+def _keep_records(evaluations: Path) -> None:
+    """Removes all of a run's evaluations but the records of parity. A version is held against one at every start."""
+    for number in sorted(evaluations.iterdir()):
+        if not number.is_dir() or number.is_symlink():
+            _remove(number)
+            continue
+        for entry in sorted(number.iterdir()):
+            if entry.name != PARITY or not entry.is_file() or entry.is_symlink():
+                _remove(entry)
+        if not any(number.iterdir()):
+            number.rmdir()
+        else:
+            sync(number)
+    if not any(evaluations.iterdir()):
+        evaluations.rmdir()
 
 
 def _require_run_folder(folder: Path) -> None:

@@ -29,12 +29,12 @@ from slipway.local.statements import Statements, frozen_statement
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.protocol.commands import serve_command, serve_environment
 from slipway_core.protocol.trust import TrustedKey
-from slipway_core.resources import conditions
+from slipway_core.resources import conditions, uris
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import Blocker, timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointPhase, EndpointStatus, VersionStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved, Proof
@@ -57,6 +57,8 @@ def slipway_server(frozen: FrozenVersion, version: VersionStatus, name: str, por
         name=name,
         host=LOOPBACK,
         port=port,
+        parity=uris.parse(version.parity.uri).path if version.parity else None,
+        parity_digest=version.parity.digest if version.parity else None,
         keys_file=str(frozen.keys_file) if frozen.keys_file else None,
         allow_anonymous=frozen.settings.access.anonymous is True,
         device="cuda" if Path("/dev/nvidiactl").exists() and _has_cuda_variant() else "cpu",
@@ -190,7 +192,7 @@ class EndpointExecutor:
         views = {number: view for number, version in self._versions.items() if (view := version.observe())}
         self._versions = {number: version for number, version in self._versions.items() if not version.gone}
         address = self._relay.address
-        keys, proofs = self._proofs()
+        keys, proofs, records = self._proofs()
         return EndpointObserved(
             versions=views,
             route=self._route,
@@ -200,19 +202,21 @@ class EndpointExecutor:
             blockers=tuple(self._problems.values()),
             proofs=proofs,
             revoked=frozenset(key.id for key in keys if key.revoked),
+            parity=records,
         )
 
-    def _proofs(self) -> tuple[tuple[TrustedKey, ...], Mapping[str, Proof]]:
-        """Returns the trusted keys, and which models may start by what they signed. While these cannot be read nothing
-        new starts, and nothing that is live ends."""
+    def _proofs(self) -> tuple[tuple[TrustedKey, ...], Mapping[str, Proof], Mapping[str, ParityStatus]]:
+        """Returns the trusted keys, which models may start by what they signed, and the records by which their servers
+        prove themselves. While the keys cannot be read nothing new starts, and nothing that is live ends."""
         try:
             keys = self._statements.trusted()
             proofs = self._statements.proofs(self._digests(), self._status, self._clock())
+            records = self._statements.parity(self._digests())
         except StateError as error:
             self._problems["KeysUnreadable"] = Blocker("KeysUnreadable", "Damaged", str(error))
-            return (), {}
+            return (), {}, {}
         self._problems.pop("KeysUnreadable", None)
-        return keys, proofs
+        return keys, proofs, records
 
     def _digests(self) -> set[str]:
         """Every model that could be asked for now."""
@@ -295,6 +299,7 @@ class EndpointExecutor:
             log=self._folder.version(version.version) / "server.log",
             drain=seconds(frozen.settings.rollout.drain),
             keys_file=frozen.keys_file,
+            compares=version.parity is not None,
             max_new_tokens=frozen.settings.limits.max_new_tokens,
             environment=self._statement(version),
         )

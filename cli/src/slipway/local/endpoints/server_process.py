@@ -58,6 +58,8 @@ class Launch:
     max_new_tokens: int = 1024
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables that it gets beside those of this process."""
+    compares: bool = False
+    """Whether it was given a record of the evaluation, and knows whether it is the model that was judged."""
 
 
 _PROMPT = "Hello"
@@ -91,6 +93,8 @@ class ServerProcess:
         """When it was ready for the first time."""
         self.state: Literal["Starting", "Ready", "Unready"] = "Starting"
         self.answered: bool | None = None
+        self.parity: bool | None = None
+        """Whether it found itself to be the model that was judged; known when it has answered."""
         self._not_ready: str | None = None
         self._no_answer: str | None = None
         self._killed_because: str | None = None
@@ -197,6 +201,7 @@ class ServerProcess:
             for _ in range(_TRIES):
                 problem = await self._ask_once(client)
                 if problem is None:
+                    self.parity = await self._compared(client) if self.launch.compares else None
                     self.answered = True
                     return
                 await asyncio.sleep(self._patience.look)
@@ -216,6 +221,16 @@ class ServerProcess:
             return f"HTTP {answer.status_code}: {_said(answer)}"
         tokens = _json(answer).get("usage", {}).get("completion_tokens")
         return None if isinstance(tokens, int) and tokens >= 1 else "the answer has no token"
+
+    async def _compared(self, client: httpx.AsyncClient) -> bool | None:
+        """Returns what it says of itself; one that is not the model that was judged ends before it listens."""
+        try:
+            answer = await client.get("/promptz")
+        except (httpx.HTTPError, OSError):
+            return None
+        said: Any = _json(answer).get("parity")
+        told: Any = said.get("pass") if isinstance(said, dict) else None
+        return told if isinstance(told, bool) else None
 
     def _key(self) -> dict[str, str]:
         if self.launch.keys_file is None:

@@ -74,7 +74,7 @@ class VersionServer:
         message = process.problem
         if process.state == "Starting" and self._last_failure is not None:
             message = f"it starts again, after {self._last_failure}"
-        return VersionView(process.state, message, process.answered)
+        return VersionView(process.state, message, process.answered, parity=process.parity)
 
     def target(self) -> Backend | Unavailable:
         """Returns where its requests go."""

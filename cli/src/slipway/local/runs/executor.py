@@ -142,7 +142,8 @@ class Executor:
     def _sign(self, status: RunStatus) -> StateError | None:
         """Signs the verdict where the endpoint finds it, for longer than the run lives. Returns why it cannot."""
         try:
-            self.statements.keep(self.plan, status, self._learned)
+            record = self.folder.workspace(self.run).parity(status.evaluation.number if status.evaluation else 0)
+            self.statements.keep(self.plan, status, self._learned, record)
         except StateError as error:
             return error
         return None

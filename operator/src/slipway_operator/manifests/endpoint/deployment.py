@@ -20,6 +20,7 @@ from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.metadata import endpoint_object
+from slipway_operator.manifests.endpoint.parity_record import RecordParts, record_parts
 from slipway_operator.manifests.endpoint.probes import probes
 from slipway_operator.manifests.endpoint.served_model import MODEL, model_parts
 from slipway_operator.manifests.pod import environment, placement, scratch, template
@@ -42,7 +43,7 @@ def version_deployment(
 
     Args:
         endpoint: as it is when the version is made, or as `as_frozen` returns it.
-        version: its number, uri, digest, credentials and revision; the rest of it changes nothing here.
+        version: its number, uri, digest, credentials, revision and record of parity; the rest changes nothing here.
         settings: of the operator.
         replicas: None leaves them to an autoscaler.
 
@@ -131,13 +132,14 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
         pull_policy=settings.images.pull_policy,
         resources=_of_the_node(_resources(spec, settings)),
     )
+    record = record_parts(version.parity, model.volume)
     pod: Manifest = {
         **pod_security.no_cluster_access(),
         **placement.placement(spec, settings.serving, settings.images.pull_secrets),
         "terminationGracePeriodSeconds": _grace(spec, settings),
         "securityContext": pod_security.pod_security(),
-        "containers": [_container(endpoint, version, settings, model.mount)],
-        "volumes": [model.volume, *scratch.volumes(_SHARED_MEMORY), *_keys_volume(spec)],
+        "containers": [_container(endpoint, version, settings, model.mount, record)],
+        "volumes": [model.volume, *record.volumes, *scratch.volumes(_SHARED_MEMORY), *_keys_volume(spec)],
         "topologySpreadConstraints": [_spread(labels)],
     }
     if model.fetch is not None:
@@ -145,7 +147,9 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
     return template.applied(pod, template.chosen(spec, settings.serving), labels)
 
 
-def _container(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, model: Manifest) -> Manifest:
+def _container(
+    endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, model: Manifest, record: RecordParts
+) -> Manifest:
     spec = endpoint.spec
     keys = spec.access.keys_secret is not None
     command = serve_command(
@@ -155,6 +159,8 @@ def _container(endpoint: ModelEndpoint, version: VersionStatus, settings: Settin
         name=endpoint.metadata.name,
         host="0.0.0.0",
         port=PORT,
+        parity=record.path,
+        parity_digest=record.digest,
         keys_file=f"{KEYS_FOLDER}/{KEYS_KEY}" if keys else None,
         allow_anonymous=access.is_anonymous(spec),
         device=settings.serving.device,
@@ -172,6 +178,7 @@ def _container(endpoint: ModelEndpoint, version: VersionStatus, settings: Settin
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             model,
+            *record.mounts,
             *scratch.mounts(),
             *([{"name": "keys", "mountPath": KEYS_FOLDER, "readOnly": True}] if keys else []),
         ],

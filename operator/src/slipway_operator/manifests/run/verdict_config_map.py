@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+from slipway_core.protocol.workspace import parity_uri
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
 from slipway_operator import names
@@ -14,6 +15,8 @@ DIGEST_KEY = "digest"
 VERDICT_KEY = "verdict"
 RUN_UID_KEY = "runUid"
 JUDGED_AT_KEY = "judgedAt"
+PARITY_URI_KEY = "parityUri"
+PARITY_DIGEST_KEY = "parityDigest"
 
 
 def verdict_config_map(
@@ -57,6 +60,14 @@ def verdict_config_map(
             RUN_UID_KEY: uid,
             "planDigest": plan_digest,
             JUDGED_AT_KEY: timestamp(now),
+            **_parity(evaluation, artifact),
             "evaluation": json.dumps(evaluation.to_document(), ensure_ascii=False, indent=2),
         },
     }
+
+
+def _parity(evaluation: EvaluationStatus, artifact: ArtifactStatus) -> dict[str, str]:
+    """What a server of the model proves itself by, where the evaluation left it."""
+    if evaluation.parity_digest is None:
+        return {}
+    return {PARITY_URI_KEY: parity_uri(artifact.uri, evaluation.number), PARITY_DIGEST_KEY: evaluation.parity_digest}

@@ -84,5 +84,6 @@ if step == "evaluate":
     perplexity = 30.0 if behaviour == "poor" else 10.0
     estimates = [[perplexity, perplexity - 1, perplexity + 1, 1000, 40]]
     evaluation = {"number": attempt, **told, "scoredTokens": 1000, "estimates": estimates}
+    evaluation["parityDigest"] = "sha256:" + "e" * 64
     leave(0, metrics={"perplexity": perplexity}, evaluation=evaluation)
 leave(0)

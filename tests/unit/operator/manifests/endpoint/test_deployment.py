@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.manifests.samples import DIGEST, a_deployment, a_version, an_endpoint, variables
 
+from slipway_core.resources.status import ParityStatus
 from slipway_operator import names
 from slipway_operator.manifests.endpoint import access
 from slipway_operator.manifests.endpoint.deployment import as_frozen, scaled
@@ -35,6 +36,38 @@ def test_invariant_e_the_same_snapshot_gives_the_same_deployment() -> None:
     starts = a_deployment(an_endpoint(), a_version(state="Starting", message="it loads"))
     lives = a_deployment(an_endpoint(), a_version(state="Live"))
     assert starts == lives
+
+
+RECORD = ParityStatus(uri="pvc://models/run-0b5e1a52/evaluation/2/parity.json", digest="sha256:" + "e" * 64)
+
+
+def record_mount(deployment: dict[str, Any]) -> dict[str, Any] | None:
+    mounts = server(deployment)["volumeMounts"]
+    return next((mount for mount in mounts if mount["mountPath"] == "/parity/parity.json"), None)
+
+
+def test_a_server_is_given_the_record_alone_of_all_that_an_evaluation_left() -> None:
+    made = a_deployment(an_endpoint(), a_version(uri="pvc://models/run-0b5e1a52/artifact", parity=RECORD))
+    assert (option(made, "--parity"), option(made, "--parity-digest")) == ("/parity/parity.json", RECORD.digest)
+    mount = record_mount(made)
+    assert mount is not None
+    assert (mount["subPath"], mount["readOnly"]) == ("run-0b5e1a52/evaluation/2/parity.json", True)
+    claims = [volume for volume in pod(made)["volumes"] if "persistentVolumeClaim" in volume]
+    assert [claim["name"] for claim in claims] == [mount["name"]], "the claim of the model is mounted once"
+
+
+def test_a_model_that_is_fetched_has_the_record_of_the_claim_in_which_it_was_judged() -> None:
+    made = a_deployment(an_endpoint(), a_version(uri="s3://models/chat", parity=RECORD))
+    mount = record_mount(made)
+    assert mount is not None
+    volume = next(volume for volume in pod(made)["volumes"] if volume["name"] == mount["name"])
+    assert volume["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+
+
+def test_a_version_without_a_record_is_given_none() -> None:
+    made = a_deployment(an_endpoint(), a_version())
+    assert option(made, "--parity") is None
+    assert record_mount(made) is None
 
 
 @pytest.mark.parametrize("in_place", [{"replicas": 7}, {"autoscaling": {"maxReplicas": 3}}, {"port": 81}])

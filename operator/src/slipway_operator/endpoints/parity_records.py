@@ -1,0 +1,45 @@
+"""The records by which servers prove themselves: which there is of a model, as far as somebody says so. Pure.
+
+The status of the run that judged it counts first, which nobody but the operator writes; where the run is gone, what the
+verdict says that it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from slipway_core.protocol.workspace import parity_uri
+from slipway_core.resources.status import ParityStatus, Verdict
+from slipway_operator.cache.world import World
+from slipway_operator.kube.kinds import TRAINING_RUN
+from slipway_operator.kube.manifest import at
+from slipway_operator.manifests.run.verdict_config_map import PARITY_DIGEST_KEY, PARITY_URI_KEY
+
+
+def record_of(world: World, namespace: str, digest: str, verdict: Mapping[str, str]) -> ParityStatus | None:
+    """Returns the record of a model that passed; None where its evaluation left none, or none that a pod can mount.
+
+    Args:
+        world: what there is.
+        namespace: of the verdict.
+        digest: of the model.
+        verdict: data of the ConfigMap that says that it passed.
+    """
+    for run in world.all(TRAINING_RUN, namespace):
+        evaluation = at(run, "status", "evaluation")
+        number, left = evaluation.get("number"), evaluation.get("parityDigest")
+        passed = evaluation.get("verdict") == Verdict.PASS.value and evaluation.get("artifactDigest") == digest
+        if passed and isinstance(number, int) and left is not None:
+            return _record(parity_uri(str(at(run, "status", "artifact").get("uri", "")), number), left)
+    return _record(verdict.get(PARITY_URI_KEY), verdict.get(PARITY_DIGEST_KEY))
+
+
+def _record(uri: str | None, digest: object) -> ParityStatus | None:
+    if uri is None or not uri.startswith("pvc://"):
+        return None
+    try:
+        return ParityStatus.model_validate({"uri": uri, "digest": digest}, by_alias=True, by_name=False)
+    except ValidationError:
+        return None

@@ -1,0 +1,154 @@
+"""A version gets traffic when it is the model that was judged, or when somebody accepts that nobody knows (A)."""
+
+from __future__ import annotations
+
+from tests.unit.core.endpoint_world import EndpointWorld, a_record, an_endpoint, digest
+
+FAILED = (
+    "ParityFailed: this is not the model that was judged: chat-turns, token 3: the id is 4, and 5 in the evaluation"
+)
+
+
+def live_with_a_record() -> EndpointWorld:
+    world = EndpointWorld(an_endpoint("a"))
+    world.goes_live()
+    return world
+
+
+def of_an_earlier_release() -> EndpointWorld:
+    """Its status has a live version that was made before there were records, and no run left one of it."""
+    world = live_with_a_record()
+    live = world.status.live
+    assert live is not None
+    status = world.status.model_copy(update={"live": live.model_copy(update={"parity": None})})
+    world.endpoint = world.endpoint.model_copy(update={"status": status})
+    world.without_record = {digest("a"), digest("b")}
+    world.settle()
+    return world
+
+
+def test_a_version_is_told_the_record_of_its_model_and_goes_live_when_it_compared_itself():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    candidate = world.status.candidate
+    assert candidate is not None
+    assert candidate.parity == a_record(digest("a"))
+    world.answers(1)
+    world.settle()
+    assert world.live == 1
+    assert world.condition("ParityUnknown") is None
+    assert world.condition("ParityFailed") is None
+
+
+def test_A_a_candidate_that_is_another_model_gets_no_traffic_and_the_condition_has_the_first_place():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.crashes(2, FAILED)
+    world.settle()
+    assert (world.live, world.route, world.remembered(2).state) == (1, 1, "Failed")
+    said = world.condition("ParityFailed")
+    assert (said.status, said.reason) == ("True", "AnotherModel")
+    assert "chat-turns, token 3: the id is 4, and 5 in the evaluation" in said.message
+    world.ask_for("a")
+    world.settle()
+    world.ask_for("c")
+    world.passed.add(digest("c"))
+    world.goes_live()
+    assert world.condition("ParityFailed") is None
+
+
+def test_A_a_candidate_that_answers_and_says_that_it_is_another_model_gets_no_traffic():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2, parity=False)
+    world.settle()
+    assert (world.live, world.remembered(2).state) == (1, "Failed")
+    assert world.condition("ParityFailed").status == "True"
+
+
+def test_A_a_model_whose_evaluation_left_no_record_starts_only_when_that_is_accepted():
+    world = EndpointWorld(an_endpoint("a"), without_record={digest("a")})
+    world.settle()
+    assert (world.candidate, world.started) == (None, [])
+    assert world.condition("Judged").reason == "Passed"
+    said = world.condition("ParityUnknown")
+    assert (said.status, said.reason) == ("True", "NoRecord")
+    assert "model.acceptUnjudged" in said.message
+    world.ask_for("a", accept_unjudged=True)
+    world.goes_live()
+    said = world.condition("ParityUnknown")
+    assert (said.status, said.reason) == ("True", "Unproven"), "it is shown for as long as it is live"
+
+
+def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2, parity=None)
+    world.settle()
+    assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
+    assert world.condition("ParityUnknown").reason == "NotCompared"
+    world.ask_for("b", accept_unjudged=True)
+    world.settle()
+    assert world.candidate == 3, "it is tried again without being asked to"
+    world.answers(3, parity=None)
+    world.settle()
+    assert world.live == 3
+    assert world.condition("ParityUnknown").reason == "Unproven"
+
+
+def test_B_an_upgrade_takes_no_live_version_away_and_lets_its_settings_change():
+    world = of_an_earlier_release()
+    assert world.condition("ParityUnknown").reason == "Unproven"
+    world.ask_for("a", limits={"maxQueue": 9})
+    world.settle()
+    assert world.candidate == 2
+    world.answers(2, parity=None)
+    world.settle()
+    assert world.live == 2
+
+
+def test_A_after_an_upgrade_another_model_without_a_record_does_not_follow():
+    world = of_an_earlier_release()
+    world.ask_for("b")
+    world.settle()
+    assert (world.live, world.candidate) == (1, None)
+    assert world.condition("ParityUnknown").reason == "NoRecord"
+
+
+def test_B_a_candidate_that_is_on_its_way_during_the_upgrade_goes_on():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    candidate = world.status.candidate
+    assert candidate is not None
+    status = world.status.model_copy(update={"candidate": candidate.model_copy(update={"parity": None})})
+    world.endpoint = world.endpoint.model_copy(update={"status": status})
+    world.without_record = {digest("a")}
+    world.answers(1, parity=None)
+    world.settle()
+    assert world.live == 1
+
+
+def test_B_a_live_version_whose_server_becomes_another_model_says_so():
+    world = live_with_a_record()
+    world.crashes(1, FAILED)
+    world.reconcile()
+    assert world.live == 1
+    assert "token 3" in world.condition("ParityFailed").message
+    world.answers(1)
+    world.settle()
+    assert world.condition("ParityFailed") is None
+
+
+def test_a_rollback_goes_by_the_record_that_the_version_had():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.goes_live()
+    world.without_record = {digest("a")}
+    world.ask_for("b", rollbackTo=1)
+    world.settle()
+    candidate = world.status.candidate
+    assert candidate is not None
+    assert (candidate.digest, candidate.parity) == (digest("a"), a_record(digest("a")))
