@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from slipway.records.lineage import Lineage, Node
+from slipway.records.lineage_graph import Lineage, Node
 from slipway.screen.visible import visible
 
 _WIDE, _BOX_HIGH, _BETWEEN, _INDENT = 680, 30, 8, 26

@@ -10,7 +10,7 @@ from typing import Any
 
 from slipway.records import answers, gates
 from slipway.records.gates import BASE, LIVE, GateRow
-from slipway.records.lineage import Lineage
+from slipway.records.lineage_graph import Lineage
 from slipway.records.parts import PartFigure, of_parts
 from slipway.records.record import Record
 from slipway.records.settings import flat

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from slipway.records.answers import Shown
-from slipway.records.lineage import Lineage, Node
+from slipway.records.lineage_graph import Lineage, Node
 from slipway.records.record import Record
 from slipway.screen.lineage import drawing
 from slipway.screen.report import charts
