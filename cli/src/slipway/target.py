@@ -170,6 +170,10 @@ class Target(Protocol):
         """Returns those of the files that there are in the folder at a URI; where it cannot be read, why."""
         ...
 
+    def statements(self, digest: str) -> Files:
+        """Returns the signed judgements of a model, as they are kept here; whether they hold is not looked at."""
+        ...
+
     def reach(self, name: str | None) -> AbstractContextManager[Reached]:
         """Opens a way to the server of an endpoint, or of a run's; the one that serves when the name is None."""
         ...

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.cli.chat_server import ChatServer, running
 from tests.unit.cli.cluster.objects import condition
 from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
+from tests.unit.cli.judged_run import judged, served
 from typer.testing import CliRunner
 
 from slipway.local.processes import ProcessId
@@ -16,7 +17,7 @@ from slipway.local.state import State
 from slipway.main import app
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
-from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import EndpointStatus, Phase, RunStatus, StepState, StepStatus
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +254,48 @@ def test_plot_writes_a_picture(tmp_path):
     assert result.stdout == "out/loss.png: pretrain (3 steps), sft (1 steps)\n"
     assert (tmp_path / "out" / "loss.png").stat().st_size > 10_000
     assert "use one of .png, .svg, .pdf" in slipway("plot", "-o", "loss.doc", code=2).stderr
+
+
+def test_report_says_the_verdict_at_the_terminal_and_writes_a_page_in_either_language(tmp_path):
+    judged(tmp_path)
+    assert "Passed: the one gate that applies holds." in slipway("report").stdout
+    result = slipway("report", "tang", "-o", "out/report.html", "--lang", "zh")
+    assert result.stdout == "out/report.html: 通过: 适用的一个门槛满足。\n"
+    assert '<html lang="zh-Hans">' in (tmp_path / "out" / "report.html").read_text()
+    assert "ends in .pdf; a report is a page: .html" in slipway("report", "-o", "a.pdf", code=2).stderr
+    assert "there is no run 'nobody'" in slipway("report", "nobody", "--local", code=2).stderr
+
+
+def test_compare_takes_two_runs_or_a_run_and_what_is_live(tmp_path):
+    folder = judged(tmp_path, "one")
+    judged(tmp_path, "two", values={"bits_per_byte": 2.5})
+    served(tmp_path, folder)
+    assert "-0.4" in slipway("compare", "one", "two").stdout
+    assert slipway("compare", "two", "chat").stdout == slipway("compare", "two", "one").stdout
+    assert slipway("compare", "two", "one", "-o", "c.html").stdout == "c.html: two and one\n"
+    assert "run one is what is live at endpoint chat" in slipway("compare", "one", "chat", code=2).stderr
+    assert "run one has no endpoint: name a run or an endpoint" in slipway("compare", "one", code=2).stderr
+    assert "there is no 'three'" in slipway("compare", "one", "three", code=2).stderr
+    assert "a comparison is a page: .html" in slipway("compare", "one", "two", "-o", "c.png", code=2).stderr
+    State.below(tmp_path).endpoint("chat").save_status(EndpointStatus())
+    assert "has no live version to compare with" in slipway("compare", "two", "chat", code=2).stderr
+
+
+def test_lineage_is_told_as_text_as_json_and_as_a_chart(tmp_path):
+    folder = judged(tmp_path)
+    served(tmp_path, folder)
+    digest = folder.status().artifact.digest
+    said = slipway("lineage", "chat").stdout
+    assert said.startswith("endpoint chat\n")
+    assert digest in said
+    assert slipway("lineage").stdout == slipway("lineage", "run://tang").stdout == slipway("lineage", "tang").stdout
+    told = json.loads(slipway("lineage", "tang", "-o", "json").stdout)
+    assert {node["kind"] for node in told["nodes"]} == {
+        "endpoint", "version", "artifact", "judgement", "plan", "base", "data", "file",
+    }  # fmt: skip
+    assert {edge["source"] for edge in told["edges"]} <= {node["id"] for node in told["nodes"]}
+    assert slipway("lineage", "chat", "-o", "mermaid").stdout.startswith("flowchart TD\n")
+    assert "does not start with one of" in slipway("lineage", "http://a/b", code=2).stderr
 
 
 def test_plot_of_a_run_without_steps_says_so(tmp_path):

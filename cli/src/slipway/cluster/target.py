@@ -173,6 +173,12 @@ class ClusterTarget:
 
         return folder(self.kubectl, uri, names, note)
 
+    def statements(self, digest: str) -> Files:
+        from slipway.records.files import Files
+
+        # A cluster keeps a verdict beside the endpoint, and no signed statement yet.
+        return Files()
+
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:
         from slipway.cluster.port_forward import HOST, ForwardedTransport, PortForward

@@ -10,7 +10,7 @@ import typer
 from slipway.options import HERE, Context, Local, Namespace, Workdir
 
 if TYPE_CHECKING:
-    from slipway.records.lineage import Lineage
+    from slipway.records.lineage_graph import Lineage
     from slipway.target import Target
 
 

@@ -113,6 +113,10 @@ class LocalTarget:
         folder = Path(place.path)
         return read_folder(folder, names) if folder.is_dir() else Files(trouble=f"{uri}: there is no such folder")
 
+    def statements(self, digest: str) -> Files:
+        folder = self.state.root / "statements" / digest.removeprefix("sha256:")
+        return read_folder(folder, sorted(path.name for path in folder.glob("*.json")))
+
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:
         serving = {folder.name: folder for folder in self.state.endpoints() if folder.daemon() is not None}

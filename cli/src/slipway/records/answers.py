@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from slipway.records.record import Record
+from slipway.records.record import Record, numbers
 
 MOST = 5
 _COMPARED = 4000
@@ -30,11 +30,13 @@ class Shown:
     likeness: float = 0.0
     """From 0 to 1: to what was wanted, or to the live version's answer."""
     slice: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What the evaluation scored it with, by metric."""
 
 
 def worst(record: Record, most: int = MOST) -> list[Shown]:
-    """Returns the answers that are least like what was wanted, the worst first. Where nothing was wanted, those that
-    are empty or repeat themselves."""
+    """Returns the answers that are least like what was wanted or fail a check, the worst first. Where nothing was
+    wanted, those that are empty or repeat themselves."""
     shown = [_shown(record, number) for number in range(len(record.samples))]
     judged = [(_badness(record.samples[one.number - 1], one), one) for one in shown]
     bad = sorted((pair for pair in judged if pair[0] > 0), key=lambda pair: -pair[0])
@@ -81,9 +83,20 @@ def _pairs(text: str) -> Counter[str]:
     return Counter(framed[place : place + 2] for place in range(len(framed) - 1)) if text.strip() else Counter()
 
 
+_CHECKS = ("regex_match", "json_valid", "json_schema", "number_match", "language_match", "answer_length")
+"""Scores that are 0 for an answer that is not as its row asks."""
+
+
 def _badness(sample: Mapping[str, Any], one: Shown) -> float:
+    checks = [one.scores[name] for name in _CHECKS if name in one.scores]
+    failed = 1 - sum(checks) / len(checks) if checks else 0.0
     if one.wanted is not None:
-        return 0.0 if sample.get("exact") is True else max(1 - likeness(one.answer, one.wanted), 0.001)
+        right = sample.get("exact") is True or one.scores.get("exact_match") == 1
+        references = [one.wanted, *(text for text in sample.get("others") or () if isinstance(text, str))]
+        alike = max(likeness(one.answer, text) for text in references)
+        return max(failed, 0.0 if right else max(1 - alike, 0.001))
+    if checks:
+        return failed
     if not one.answer.strip():
         return 1.0
     pairs = [one.answer[place : place + 4] for place in range(min(len(one.answer), _COMPARED) - 3)]
@@ -105,6 +118,7 @@ def _shown(record: Record, place: int) -> Shown:
         live_cut=bool(live and live.get("cut")),
         finish=_text(sample, "finish_reason"),
         slice=part if isinstance(part, str) else None,
+        scores=numbers(sample.get("scores")),
     )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from slipway.records import files
+from slipway.records import files, statements
 from slipway.records.files import Files
+from slipway.records.lineage_graph import Edge, Lineage, Node
 from slipway.records.record import Document, Record, of_files
 from slipway_core.protocol.artifact import MANIFEST, ArtifactError, FileEntry, digest_of
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
-Kind = Literal["endpoint", "version", "artifact", "judgement", "plan", "base", "data", "file"]
 MOST_GENERATIONS = 32
 """Models that are followed from one to its base."""
 
@@ -31,46 +31,7 @@ class Reader(Protocol):
 
     def folder(self, uri: str, names: Sequence[str]) -> Files: ...
 
-
-@dataclass(frozen=True)
-class Node:
-    id: str
-    kind: Kind
-    title: str
-    digest: str | None = None
-    facts: Mapping[str, str] = field(default_factory=dict[str, str])
-    missing: str | None = None
-    """What of it cannot be read, or is not as it was recorded, and why."""
-
-
-@dataclass(frozen=True)
-class Edge:
-    """`source` was made of, or is, `target`."""
-
-    source: str
-    target: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Lineage:
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-
-    def node(self, id_: str) -> Node:
-        return next(node for node in self.nodes if node.id == id_)
-
-    def after(self, id_: str) -> list[Edge]:
-        return [edge for edge in self.edges if edge.source == id_]
-
-    @property
-    def roots(self) -> list[Node]:
-        ends = {edge.target for edge in self.edges}
-        return [node for node in self.nodes if node.id not in ends] or list(self.nodes[:1])
-
-    def to_document(self) -> dict[str, Any]:
-        nodes = [{key: value for key, value in asdict(node).items() if value} for node in self.nodes]
-        return {"nodes": nodes, "edges": [asdict(edge) for edge in self.edges]}
+    def statements(self, digest: str) -> Files: ...
 
 
 def of_run(reader: Reader, run: TrainingRun, record: Record | None = None) -> Lineage:
@@ -181,6 +142,7 @@ class _Walk:
             gone = "no run and no endpoint here says what it was made of"
         why = "; ".join(filter(None, [_trouble(read, manifest), _not_as_recorded(manifest, digest), gone]))
         self.add(Node(name, "artifact", uri, digest, _of_manifest(manifest), why or None))
+        self._statements(name, digest, manifest.get("plan_digest"))
         if manifest:
             self._made_of(name, manifest, {}, {}, None)
         return name
@@ -209,6 +171,7 @@ class _Walk:
         title = artifact.uri if artifact else f"the model of run {run.name}"
         self.add(Node(name, "artifact", title, digest, _of_manifest(manifest), "; ".join(troubles) or None))
         self._judgement(name, run, digest)
+        self._statements(name, digest, manifest.get("plan_digest"))
         self._made_of(name, manifest, record.plan, record.prepared, run)
         return name
 
@@ -225,10 +188,21 @@ class _Walk:
                 gates=str(len(evaluation.metrics)),
                 held_out=evaluation.data_digest,
                 live_version=evaluation.baseline_digest,
+                base=evaluation.to_document().get("baseDigest"),
             ),
             missing=f"it judged another model, {evaluation.artifact_digest}" if other else None,
         )
         self.join(artifact, self.add(node), "judged by")
+
+    def _statements(self, artifact: str, digest: str | None, plan: Any) -> None:
+        """Adds the signed judgements of a model; that of its run's evaluation stands below that."""
+        found = self.reader.statements(digest) if digest else Files()
+        for file, content in found.contents.items():
+            self.join(artifact, self.add(statements.node(f"{artifact}/{file}", content, digest, plan)), "stated by")
+        if found.trouble:
+            self.nodes[artifact] = replace(
+                self.nodes[artifact], missing="; ".join(filter(None, [self.nodes[artifact].missing, found.trouble]))
+            )
 
     def _made_of(
         self, artifact: str, manifest: Document, plan: Document, prepared: Document, run: TrainingRun | None

@@ -27,6 +27,19 @@ def test_the_answers_least_like_what_was_wanted_come_first_and_right_ones_are_le
     assert found[-1].likeness > 0.8
 
 
+def test_another_reference_or_a_check_that_the_evaluation_made_counts_too():
+    found = answers.worst(
+        record(
+            {"answer": "yes", "wanted": "是", "others": ["yes", "ja"], "scores": {"exact_match": 1.0}},
+            {"answer": "yes.", "wanted": "是", "others": ["yes!", 7], "exact": False},
+            {"answer": "{", "scores": {"json_valid": 0.0, "token_f1": 0.1}},
+            {"answer": "{}", "scores": {"json_valid": 1.0}},
+        )
+    )
+    assert [one.prompt for one in found] == ["q2", "q1"]
+    assert found[0].scores == {"json_valid": 0.0, "token_f1": 0.1}
+
+
 def test_where_nothing_was_wanted_empty_and_repeating_answers_are_the_worst():
     found = answers.worst(record({"answer": "a fine answer"}, {"answer": " \n"}, {"answer": "la la la la la la la"}))
     assert [one.prompt for one in found] == ["q1", "q2"]

@@ -1,5 +1,6 @@
 """What a model was made of is followed to its data and to the runs before it; what cannot be read is said."""
 
+import base64
 import json
 import shutil
 
@@ -8,7 +9,7 @@ from tests.unit.cli.judged_run import HELD_OUT, judged, served
 
 from slipway.local.state import State
 from slipway.local.target import LocalTarget
-from slipway.records import lineage
+from slipway.records import lineage, lineage_graph
 from slipway.screen.lineage import mermaid, text
 
 
@@ -92,9 +93,37 @@ def test_a_run_that_has_made_nothing_yet_shows_what_it_will_be_made_of(tmp_path)
     assert "the plan of run tang  sha256:" in said
 
 
+def test_signed_judgements_are_shown_and_those_that_are_about_something_else_or_damaged_are_said(tmp_path):
+    folder = judged(tmp_path)
+    digest, target = folder.status().artifact.digest, LocalTarget(State.below(tmp_path))
+    kept = tmp_path / ".slipway" / "statements" / digest.removeprefix("sha256:")
+    kept.mkdir(parents=True)
+
+    def state(name, about, plan):
+        predicate = {"verdict": "Pass", "evaluation": 1, "plan": plan, "judgedAt": "2026-01-02T03:04:05Z"}
+        subject = [{"name": "model", "digest": {"sha256": about.removeprefix("sha256:")}}]
+        payload = base64.b64encode(json.dumps({"subject": subject, "predicate": predicate}).encode()).decode()
+        signatures = [{"keyid": "me", "sig": "AAAA"}]
+        document = {"payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": signatures}
+        (kept / name).write_text(json.dumps(document))
+
+    state("a-1.json", digest, folder.status().plan_digest)
+    found = lineage.of_run(target, folder.load())
+    (stated,) = (node for node in found.nodes if node.kind == "statement")
+    assert (stated.title, stated.missing) == ("statement on evaluation 1: Pass", None)
+    assert stated.facts == {"judged": "2026-01-02T03:04:05Z", "key": "me", "signature": "not checked here"}
+    state("b-1.json", HELD_OUT, HELD_OUT)
+    (kept / "c-1.json").write_text('{"payload": "no base64"}')
+    said = shown(lineage.of_run(target, folder.load()))
+    assert f"it is about another model, {HELD_OUT}; it names another plan, {HELD_OUT}" in said
+    assert "it is damaged: no signed statement can be read from it" in said
+
+
 def test_the_chart_takes_no_title_for_its_own_signs(tmp_path):
-    hostile = lineage.Node("a", "artifact", 'x"]; click a "javascript:1"\n<b>%%{init}', "sha256:1")
-    drawn = mermaid.chart(lineage.Lineage((hostile, lineage.Node("b", "base", "床")), (lineage.Edge("a", "b", "is"),)))
+    hostile = lineage_graph.Node("a", "artifact", 'x"]; click a "javascript:1"\n<b>%%{init}', "sha256:1")
+    drawn = mermaid.chart(
+        lineage_graph.Lineage((hostile, lineage_graph.Node("b", "base", "床")), (lineage_graph.Edge("a", "b", "is"),))
+    )
     head, first, second, edge = drawn.splitlines()
     assert head == "flowchart TD"
     assert first.count('"') == 2

@@ -260,12 +260,14 @@ def test_files_that_are_damaged_are_named_and_the_rest_is_shown(tmp_path):
 
 def test_figures_of_sources_and_slices_are_shown_with_their_bounds(tmp_path):
     poems = {"value": 2.5, "lower": 2.4, "upper": 2.6, "clusters": 20, "n": 900}
-    parts = [{"source": "poems", "slice": "李白", "metrics": {"bits_per_byte": poems, "empty_rate": 0.5}}, "damaged"]
-    judged(tmp_path, report={"parts": parts})
+    own = [{"source": "poems", "slice": "李白", "metrics": {"bits_per_byte": poems, "odd": 1}}, "damaged"]
+    live = [{"source": "poems", "slice": "李白", "metrics": {"bits_per_byte": {"value": 2.625}}}]
+    judged(tmp_path, report={"candidate": {"scopes": own}, "baseline": {"metrics": {}, "scopes": live}})
     seen = Page(written(tmp_path))
     assert "Sources and slices" in seen.text
     assert "poems, 李白" in seen.text
     assert "2.5 (2.4 to 2.6)" in seen.text
+    assert "2.625" in seen.text
 
 
 def test_a_page_in_chinese_has_no_english_word_of_ours(tmp_path):

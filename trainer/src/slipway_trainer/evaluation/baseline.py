@@ -80,14 +80,15 @@ def measure_live(
 
 
 def _of_text_alone(live: Measured) -> Measured:
-    """Takes out the figures of answers to a few of the prompts: beside the candidate's, of all, they would mislead."""
+    """Takes out the figures of answers to a few of the prompts: beside the candidate's, of all, they would mislead. No
+    gate asks for them."""
 
     def kept(found: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in found.items() if name in TEXT_METRICS}
 
     metrics, missing = kept(live.metrics), kept(live.missing)
     report = {**live.report, "metrics": metrics, "missing": missing}
-    return replace(live, metrics=metrics, missing=missing, observed=kept(live.observed), report=report)
+    return replace(live, metrics=metrics, missing=missing, report=report)
 
 
 def samples(answers: list[Answer]) -> list[dict[str, Any]]:

@@ -1,82 +1,80 @@
-"""A lineage as boxes and lines. Files are left out: the list below a drawing has them."""
+"""A lineage as a tree of boxes. Files are left out: the list below a drawing has them."""
 
 from __future__ import annotations
 
 from html import escape
 
-from slipway.records.lineage import Lineage, Node
+from slipway.records.lineage_graph import Lineage, Node
 from slipway.screen.visible import visible
 
-_WIDE, _BOX_HIGH, _GAP, _BETWEEN, _ROW = 680, 46, 12, 34, 4
-_LETTERS = 6.6
-"""Of the font, in units of the drawing."""
+_WIDE, _BOX_HIGH, _BETWEEN, _INDENT = 680, 30, 8, 26
+_LETTER = 7.0
+"""Width of one, in units of the drawing; a Chinese character is as wide as two."""
+_DIGEST = 12
+"""Digits of a digest that are drawn."""
 
 
 def svg(lineage: Lineage, label: str) -> str:
-    """Returns the drawing: what is above was made of what is below."""
+    """Returns the drawing: what is indented below a box is what that was made of. What is drawn already, because two
+    were made of it, is not drawn again."""
     rows = _rows(lineage)
-    places: dict[str, tuple[float, float, float]] = {}
-    y = 4.0
-    for row in rows:
-        wide = (_WIDE - 4 - _GAP * (len(row) - 1)) / len(row)
-        wide = min(wide, 420.0)
-        left = (_WIDE - wide * len(row) - _GAP * (len(row) - 1)) / 2
-        for number, node in enumerate(row):
-            places[node.id] = (left + number * (wide + _GAP), y, wide)
-        y += _BOX_HIGH + _BETWEEN
-    high = y - _BETWEEN + 4
-    lines = [
-        _line(places[edge.source], places[edge.target])
-        for edge in lineage.edges
-        if {edge.source, edge.target} <= places.keys()
-    ]
-    boxes = [_box(node, *places[node.id]) for row in rows for node in row]
+    parts: list[str] = []
+    for number, (node, edge, depth, parent) in enumerate(rows):
+        y = 2 + number * (_BOX_HIGH + _BETWEEN)
+        if parent is not None:
+            top = 2 + parent * (_BOX_HIGH + _BETWEEN) + _BOX_HIGH
+            x = 2 + (depth - 1) * _INDENT + _INDENT / 2
+            parts.append(f'<path class="edge" d="M{x} {top} V{y + _BOX_HIGH / 2} H{2 + depth * _INDENT}"/>')
+        parts.append(_box(node, edge, 2 + depth * _INDENT, y))
+    high = 4 + len(rows) * (_BOX_HIGH + _BETWEEN)
     told = escape(label)
     return (
-        f'<svg class="lineage" viewBox="0 0 {_WIDE} {high:.0f}" role="img" aria-label="{told}"><title>{told}</title>'
-        f"{''.join([*lines, *boxes])}</svg>"
+        f'<svg class="lineage" viewBox="0 0 {_WIDE} {high}" role="img" aria-label="{told}"><title>{told}</title>'
+        f"{''.join(parts)}</svg>"
     )
 
 
-def _rows(lineage: Lineage) -> list[list[Node]]:
-    depths: dict[str, int] = {}
-    wave, depth = [node.id for node in lineage.roots], 0
-    while wave and depth <= len(lineage.nodes):
-        for one in wave:
-            depths.setdefault(one, depth)
-        wave = [edge.target for one in wave for edge in lineage.after(one) if edge.target not in depths]
-        depth += 1
-    shown = [node for node in lineage.nodes if node.kind != "file" and node.id in depths]
-    rows: list[list[Node]] = []
-    for level in sorted({depths[node.id] for node in shown}):
-        level_nodes = [node for node in shown if depths[node.id] == level]
-        rows += [level_nodes[start : start + _ROW] for start in range(0, len(level_nodes), _ROW)]
+_Row = tuple[Node, str, int, int | None]
+"""A node, how the one above came by it, how deep it is, and the row of that one."""
+
+
+def _rows(lineage: Lineage) -> list[_Row]:
+    rows: list[_Row] = []
+    seen: set[str] = set()
+
+    def add(node: Node, edge: str, depth: int, parent: int | None) -> None:
+        if node.kind == "file" or node.id in seen:
+            return
+        seen.add(node.id)
+        mine = len(rows)
+        # Deeper ones would have no room: that they lie below is still seen from the lines.
+        rows.append((node, edge, min(depth, 10), parent))
+        for one in lineage.after(node.id):
+            add(lineage.node(one.target), one.label, depth + 1, mine)
+
+    for root in lineage.roots:
+        add(root, "", 0, None)
     return rows
 
 
-def _line(source: tuple[float, float, float], target: tuple[float, float, float]) -> str:
-    x1, y1 = source[0] + source[2] / 2, source[1] + _BOX_HIGH
-    x2, y2 = target[0] + target[2] / 2, target[1]
-    bend = (y1 + y2) / 2
-    return f'<path class="edge" d="M{x1:.1f} {y1:.1f} C{x1:.1f} {bend:.1f} {x2:.1f} {bend:.1f} {x2:.1f} {y2:.1f}"/>'
-
-
-def _box(node: Node, x: float, y: float, wide: float) -> str:
-    room = int((wide - 16) / _LETTERS)
+def _box(node: Node, edge: str, x: float, y: float) -> str:
+    wide = _WIDE - 2 - x
     lost = " lost" if node.missing else ""
-    digest = node.digest.removeprefix("sha256:")[:12] if node.digest else ""
-    second = " · ".join(filter(None, [digest, "!" if node.missing else ""]))
+    digest = node.digest.removeprefix("sha256:")[:_DIGEST] if node.digest else ""
+    end = " ".join(filter(None, [digest, "!" if node.missing else ""]))
+    before = f'<tspan class="how">{escape(edge)} </tspan>' if edge else ""
+    room = int((wide - 16) / _LETTER) - len(edge) - (len(end) + 2 if end else 0)
     return (
-        f'<rect class="box {node.kind}{lost}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{_BOX_HIGH}" rx="5"/>'
-        f'<text class="what" x="{x + 8:.1f}" y="{y + 19:.1f}">{escape(_fit(visible(node.title), room))}</text>'
-        f'<text class="digest" x="{x + 8:.1f}" y="{y + 36:.1f}">{escape(second)}</text>'
+        f'<rect class="box {node.kind}{lost}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{_BOX_HIGH}" rx="5"/>'
+        f'<text class="what" x="{x + 8:g}" y="{y + 19:g}">{before}{escape(_fit(visible(node.title), room))}</text>'
+        f'<text class="digest" x="{_WIDE - 10}" y="{y + 19:g}" text-anchor="end">{escape(end)}</text>'
     )
 
 
 def _fit(text: str, room: int) -> str:
-    """Cuts out the middle: of a path the end tells it apart. A Chinese character is as wide as two letters."""
+    """Leaves out the beginning of an address, and the end of anything else: that is where they are alike."""
     wide = sum(2 if ord(letter) > 0x2E80 else 1 for letter in text)
     if wide <= room:
         return text
     room = max(4, room if wide == len(text) else room // 2)
-    return f"{text[: room // 3]}…{text[-(room - room // 3 - 1) :]}"
+    return f"…{text[-(room - 1) :]}" if "://" in text else f"{text[: room - 1]}…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slipway.records.lineage import Lineage, Node
+from slipway.records.lineage_graph import Lineage, Node
 from slipway.screen.visible import visible
 
 _SHAPES = {"endpoint": ("([", "])"), "data": ("[(", ")]"), "file": ("[/", "/]"), "judgement": ("{{", "}}")}

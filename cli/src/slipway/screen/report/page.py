@@ -10,7 +10,7 @@ from typing import Any
 
 from slipway.records import answers, gates
 from slipway.records.gates import BASE, LIVE, GateRow
-from slipway.records.lineage import Lineage
+from slipway.records.lineage_graph import Lineage
 from slipway.records.parts import PartFigure, of_parts
 from slipway.records.record import Record
 from slipway.records.settings import flat
@@ -101,8 +101,18 @@ def _slices(record: Record, words: Words) -> str:
     found = of_parts(record)
     if not found:
         return ""
-    rows = [[text(one.name), text(one.metric), text(_bounded(one, words)), _count(one.clusters)] for one in found]
-    head = [words("part"), words("metric"), words("measured"), words("rows")]
+    others = [name for name in ("live", "base") if any(getattr(one, name) is not None for one in found)]
+    rows = [
+        [
+            text(one.name),
+            text(one.metric),
+            text(_bounded(one, words)),
+            *(number(getattr(one, name)) for name in others),
+            _count(one.clusters),
+        ]
+        for one in found
+    ]
+    head = [words(name) for name in ("part", "metric", "measured", *others, "rows")]
     return table(head, rows, words("slices"), "slices")
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from slipway.records.answers import Shown
-from slipway.records.lineage import Lineage, Node
+from slipway.records.lineage_graph import Lineage, Node
 from slipway.records.record import Record
 from slipway.screen.lineage import drawing
 from slipway.screen.report import charts
@@ -96,10 +96,12 @@ def _answer(one: Shown, words: Words, how: str, other: str, mine: str) -> str:
         columns.append((other, one.live, one.live_cut))
     told = "".join(f"<div><h4>{escape(name)}</h4>{block(value, words, cut=cut)}</div>" for name, value, cut in columns)
     part = f" · {escape(visible(one.slice))}" if one.slice else ""
+    scored = " · ".join(f"{name} {score:.3g}" for name, score in one.scores.items())
+    scores = f'<p class="soft">{text(scored)}</p>' if scored else ""
     prompt = block(one.prompt, words)
     return (
         f'<article><p class="soft">{one.number}{part} · {escape(alike)}</p><h4>{escape(words("prompt"))}</h4>{prompt}'
-        f'<div class="beside">{told}</div></article>\n'
+        f'<div class="beside">{told}</div>{scores}</article>\n'
     )
 
 

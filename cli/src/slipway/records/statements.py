@@ -1,0 +1,45 @@
+"""Signed judgements as a lineage shows them. Whether a signature holds is for who has the keys to say: not here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.records.lineage_graph import Node
+
+
+def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
+    """Returns what a DSSE envelope says.
+
+    Args:
+        digest: of the model that it was kept for.
+        plan: digest of the plan by that model's manifest, where that is known.
+    """
+    try:
+        outer = json.loads(envelope)
+        payload = base64.b64decode(outer["payload"], validate=True)
+        inner = json.loads(payload)
+        predicate, subject = inner["predicate"], f"sha256:{inner['subject'][0]['digest']['sha256']}"
+        key, judged = outer["signatures"][0]["keyid"], predicate.get("judgedAt")
+    except (ValueError, binascii.Error, KeyError, IndexError, TypeError, AttributeError):
+        return Node(id_, "statement", "a statement", missing="it is damaged: no signed statement can be read from it")
+    title = f"statement on evaluation {predicate.get('evaluation')}: {predicate.get('verdict')}"
+    facts = {"judged": judged, "key": key, "run": _name(predicate.get("run"))}
+    shown = {name: str(value) for name, value in facts.items() if value}
+    troubles: list[str] = []
+    if digest is not None and subject != digest:
+        troubles.append(f"it is about another model, {subject}")
+    if plan is not None and predicate.get("plan") not in (None, plan):
+        troubles.append(f"it names another plan, {predicate.get('plan')}")
+    stated = "sha256:" + hashlib.sha256(payload).hexdigest()
+    return Node(
+        id_, "statement", title, stated, {**shown, "signature": "not checked here"}, "; ".join(troubles) or None
+    )
+
+
+def _name(run: Any) -> Any:
+    return run.get("name") if isinstance(run, Mapping) else None
