@@ -51,8 +51,11 @@ def _made_of(manifest: Manifest, facts: Mapping[str, Any]) -> str:
     parameters = int(manifest.metrics.get("parameters", 0))
     adapter = manifest.lineage.get("adapter")
     what = f"An adapter ({adapter['method']}) and what it stands on" if adapter else "A language model"
+    rounded = manifest.lineage.get("quantization")
+    layers = f", its linear layers in {rounded['method']} ({rounded['format']})" if rounded else ""
     lines = [
-        f"{what}, {parameters:,} parameters in {manifest.lineage.get('dtype', 'an unknown type')}, made by Slipway.",
+        f"{what}, {parameters:,} parameters in {manifest.lineage.get('dtype', 'an unknown type')}{layers}, made by "
+        "Slipway.",
         "",
         *_base(manifest.lineage.get("base", {}), facts["base"]),
         f"- Model: `{manifest.digest}`",
