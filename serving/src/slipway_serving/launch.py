@@ -8,13 +8,10 @@ requests; and it exits 0 when the engine died.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import platform
 import signal
 import socket
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ import uvicorn
 
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.control_tokens import ControlTokens
+from slipway_host import libnuma, processor
 from slipway_host.parent import end_with
 from slipway_serving import __version__
 from slipway_serving.engine import configuration, parity_check
@@ -48,12 +46,16 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
     not take the settings, or when what it serves is not the model that was judged.
     """
     on_cpu = configuration.runs_on_cpu()
+    if on_cpu:
+        configuration.require_kernels(settings.model, processor.flags())
     inherited = dict(os.environ)
     wanted = configuration.environment(settings, on_cpu, inherited)
     os.environ.clear()
     os.environ.update(wanted)
-    if on_cpu:
-        _load_libnuma()
+    if on_cpu and not libnuma.load():
+        raise SettingsError(
+            "libnuma.so.1 is missing, and vLLM's CPU kernels need it. On Debian: apt-get install libnuma1"
+        )
     with _engine(settings, on_cpu, configuration.cpu_threads(inherited), sock) as (client, args, metrics):
         places = client.vllm_config.scheduler_config.max_num_seqs
         admission = Admission(places, configuration.queue(settings.limits, places))
@@ -83,17 +85,6 @@ def _refused_tokens(renderer: Any) -> ControlTokens | None:
     from slipway_serving.engine import chat_renderer
 
     return chat_renderer.refused_tokens(renderer)
-
-
-def _load_libnuma() -> None:
-    """vLLM's CPU kernels need libnuma.so.1, which no Python package brings and a small system may lack."""
-    if platform.machine() != "x86_64":
-        return
-    for name in ("libnuma.so.1", os.path.join(sys.prefix, "lib", "libnuma.so.1")):
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
-            return
-    raise SettingsError("libnuma.so.1 is missing, and vLLM's CPU kernels need it. On Debian: apt-get install libnuma1")
 
 
 @contextlib.contextmanager

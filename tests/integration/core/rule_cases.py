@@ -325,7 +325,18 @@ RUN_CASES = (
         ("export.gguf=F16", "stages.learn.adapter={method: Prefix}"),
         ("export.gguf=F16", "stages.learn.adapter={method: LoRA}"),
     ),
-    Case("Export", "quantization is not built yet", ("export.quantization=FP8",), ("export.quantization=None",)),
+    Case(
+        "TrainingRunSpec",
+        "export.quantization is of one plain model",
+        ("export.quantization=INT8", "stages.learn.adapter={method: LoRA}", "export.mergeAdapter=false"),
+        ("export.quantization=INT8", "stages.learn.adapter={method: LoRA}"),
+    ),
+    Case(
+        "Export",
+        "gguf is written from weights that are not quantised",
+        ("export.quantization=INT4", "export.gguf=Q8_0"),
+        ("export.quantization=INT4", "export.gguf=None"),
+    ),
     Case("Storage", "set exactly one of claimName and uri", ("storage={}",), ("storage={claimName: a}",)),
     Case("Storage", "storage.uri is not built yet", ("storage={uri: 's3://a/b'}",), ("storage={claimName: a}",)),
     Case(

@@ -11,8 +11,11 @@ import pytest
 import torch
 from tests.unit.trainer.trained_run import TrainedRun, make_run
 
+from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
+from slipway_core.resources.training_run import Export
 from slipway_trainer import export
+from slipway_trainer.evaluation import evaluate
 from slipway_trainer.model import exported_model, logit_check, stage_model
 from slipway_trainer.model.logit_check import sample_logits
 from slipway_trainer.model.model_files import write_model
@@ -203,3 +206,44 @@ def test_a_gguf_file_lies_beside_the_artifact_and_is_told_where(run: TrainedRun)
         assert 'TEMPLATE """' in (run.workspace.gguf / "Modelfile").read_text()
     finally:
         shutil.rmtree(run.workspace.gguf, ignore_errors=True)
+
+
+def quantised(plan: Plan, wanted: str) -> Plan:
+    """The plan of another run, with a digest of its own."""
+    other = "sha256:" + wanted.encode().hex().ljust(64, "0")
+    return plan.model_copy(update={"digest": other, "export": Export.model_validate({"quantization": wanted})})
+
+
+@pytest.mark.parametrize("wanted", ["INT8", "INT4", "FP8"])
+def test_a_quantised_artifact_is_what_is_published_and_says_what_it_is(run: TrainedRun, wanted: str) -> None:
+    plain = export.run(run.plan, run.workspace, attempt=1).artifact
+    again = quantised(run.plan, wanted)
+    first = export.run(again, run.workspace, attempt=2).artifact
+    assert plain is not None
+    assert first is not None
+    assert first.digest != plain.digest
+    manifest = artifact.verify(run.workspace.artifact, first.digest)
+    told = manifest.lineage["quantization"]
+    assert (told["method"], told["layers"], told["left_as_is"]) == (wanted, 14, ["lm_head"])
+    assert told["bytes"]["after"] == (run.workspace.artifact / "model.safetensors").stat().st_size
+    assert told["bytes"]["after"] < told["bytes"]["before"]
+    assert 0 < told["divergence"] < 2
+    config = json.loads((run.workspace.artifact / "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == "compressed-tensors"
+    assert f"its linear layers in {wanted}" in (run.workspace.artifact / "README.md").read_text()
+    assert [path.name for path in run.workspace.root.glob("artifact*")] == ["artifact"]
+    shutil.rmtree(run.workspace.artifact)
+    second = export.run(again, run.workspace, attempt=3).artifact
+    assert second is not None
+    assert second.digest == first.digest
+
+
+def test_an_evaluation_measures_the_quantised_model(run: TrainedRun) -> None:
+    export.run(run.plan, run.workspace, attempt=1)
+    plain = evaluate.run(run.plan, run.workspace, attempt=1)
+    again = quantised(run.plan, "INT4")
+    export.run(again, run.workspace, attempt=2)
+    rounded = evaluate.run(again, run.workspace, attempt=2)
+    assert 0.001 < abs(rounded.metrics["bits_per_byte"] / plain.metrics["bits_per_byte"] - 1) < 0.5
+    report = json.loads(run.workspace.report(2).read_text())
+    assert report["artifact"]["quantization"]["method"] == "INT4"

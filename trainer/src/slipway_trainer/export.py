@@ -7,13 +7,14 @@ holds a time.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
@@ -41,7 +42,7 @@ from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadModel
 from slipway_trainer.step.fence import Fence
-from slipway_trainer.step.progress import Reporter
+from slipway_trainer.step.progress import Reporter, Say
 from slipway_trainer.tokens import tokenizer
 from slipway_trainer.training import resolved
 
@@ -80,6 +81,10 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> 
         artifact=ArtifactStatus(uri=f"file://{workspace.artifact.resolve()}", digest=manifest.digest),
         progress=reporter.progress.model_copy(update={"links": links, "message": None}) if links else None,
     )
+
+
+Quantize = Callable[[Path, torch.dtype, Say], dict[str, Any]]
+"""Quantises a model in its folder, and returns what the manifest says of it."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,10 @@ def _write_merged(plan: Plan, workspace: Workspace, folder: Path, reporter: Repo
     model = stage_model.load_final(plan, workspace, dtype=torch.float32 if merges else dtype)
     cast_weights(model, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    _require_space(workspace.root, parameters * dtype.itemsize)
+    weights = parameters * dtype.itemsize
+    rounds = plan.export.quantization != "None"
+    # A file is quantised beside itself.
+    _require_space(workspace.root, weights + (min(weights, model_files.SHARD_SIZE) if rounds else 0))
     if warning := exported_model.head_size_warning(model.config.get_text_config()):
         reporter.warn("model", warning)
     expected = logit_check.sample_logits(model)
@@ -181,10 +189,22 @@ def _write_merged(plan: Plan, workspace: Workspace, folder: Path, reporter: Repo
     model_files.write_model(model, tokenizer.load(workspace), folder)
     reporter.say("checking what was written")
     # Freed before the check loads it again, so that a model needs its own size of memory once.
+    rounded = _quantization(plan, workspace, model)
     del model
     logit_check.check_written(folder, expected, dtype, trust_remote_code=plan.model.trust_remote_code)
     told: dict[str, Any] = {"warnings": [warning]} if warning else {}
-    return Written(parameters, _named(dtype), told | ({"merge_drift": drift} if drift else {}))
+    told |= {"merge_drift": drift} if drift else {}
+    told |= {"quantization": rounded(folder, dtype, reporter.say)} if rounded else {}
+    return Written(parameters, _named(dtype), told)
+
+
+def _quantization(plan: Plan, workspace: Workspace, model: PreTrainedModel) -> Quantize | None:
+    """Returns what quantises the model once it is written; None where the run does not want it."""
+    if plan.export.quantization == "None":
+        return None
+    from slipway_trainer.quantization import quantize
+
+    return quantize.prepare(plan, workspace, model)
 
 
 def _write_adapter(plan: Plan, workspace: Workspace, folder: Path, reporter: Reporter) -> Written:

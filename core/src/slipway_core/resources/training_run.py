@@ -70,10 +70,10 @@ class Export(Api):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.quantization) || self.quantization == 'None'",
-            "quantization is not built yet: only None is accepted",
-            lambda self: self.quantization == "None",
-            "quantization",
+            "!has(self.gguf) || self.gguf == 'None' || !has(self.quantization) || self.quantization == 'None'",
+            "gguf is written from weights that are not quantised: leave out gguf, or quantization (Q8_0 has 8 bits)",
+            lambda self: self.gguf == "None" or self.quantization == "None",
+            "gguf",
         ),
     )
 
@@ -82,6 +82,8 @@ class Export(Api):
     base lies and the digest of that; a base that earlier stages made lies beside it. Virtual tokens are always written
     so."""
     quantization: Literal["None", "FP8", "INT8", "INT4"] = "None"
+    """Rounds the linear layers to 8 or 4 bits; embedding and output layer stay as they are. It is the artifact: what is
+    judged and served. INT8 and FP8 round what goes into a layer too, while it computes."""
     gguf: Literal["None", "F16", "Q8_0"] = "None"
     """Writes the model as one GGUF file too, with a Modelfile, for llama.cpp and Ollama: a download in the folder gguf
     of the run, which is neither judged nor served. F16 rounds weights to half precision, Q8_0 to 8 bits. Of llama,
@@ -268,6 +270,14 @@ class TrainingRunSpec(Api):
             "export.gguf is one plain model: leave it out, or leave export.mergeAdapter at true and train LoRA, DoRA "
             "or QLoRA",
             lambda self: self.export.gguf == "None" or _is_merged(self),
+            "export",
+        ),
+        Rule(
+            "!has(self.export) || !has(self.export.quantization) || self.export.quantization == 'None' || "
+            f"(!has(self.export.mergeAdapter) || self.export.mergeAdapter) && !({_LAST_METHOD} in {_PROMPTS})",
+            "export.quantization is of one plain model: leave it out, or leave export.mergeAdapter at true and train "
+            "LoRA, DoRA or QLoRA",
+            lambda self: self.export.quantization == "None" or _is_merged(self),
             "export",
         ),
         Rule(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from slipway_core.protocol import chat_format
+from slipway_core.protocol import chat_format, quantized
 from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.protocol.chat_format import ChatFormat
 from slipway_core.protocol.last_words import reasons
@@ -157,6 +157,19 @@ def require_tool_parser(name: str | None, known: Collection[str]) -> None:
         raise SettingsError(
             f"tokenizer_config.json: {chat_format.KEY}.tool_parser is {name!r}, and this vLLM has {', '.join(known)}. "
             "Serve the model with the release that exported it, or export it again with this one."
+        )
+
+
+def require_kernels(model: Path, flags: Collection[str] | None) -> None:
+    """Raises SettingsError for quantised weights that vLLM cannot compute with on this processor, or only wrongly.
+
+    Args:
+        flags: what the processor has.
+    """
+    if lacks := quantized.lacking(quantized.format_of(read_config(model)), flags):
+        raise SettingsError(
+            f"--model {model}: this processor has not {lacks}. Serve the model on one that has, or on a GPU, or export "
+            "it with FP8."
         )
 
 

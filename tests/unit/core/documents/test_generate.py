@@ -214,7 +214,7 @@ BROKEN = {
     "spec.serving": {
         "model": {"scratch": {"tokenizer": {"from": "hf://a/b"}}},
         "stages": [{"adapter": {}}],
-        "export": {"mergeAdapter": False},
+        "export": {"mergeAdapter": False, "quantization": "INT8"},
         "serving": {"endpoint": "a", "template": {"engine": {"maxModelLength": 2048}}},
     },
     "spec.evaluation.gates[0]": {"evaluation": {"gates": [{"metric": "perplexity"}], "data": [{"uri": "package://a"}]}},
@@ -247,9 +247,13 @@ BROKEN = {
             "gates": [{"metric": "perplexity", "max": 1, "against": "Live"}],
         }
     },
-    "spec.export.quantization": {"export": {"quantization": "FP8"}},
+    "spec.export.gguf": {"export": {"quantization": "FP8", "gguf": "F16"}},
     "spec.export": {
-        "export": {"mergeAdapter": False, "gguf": "F16", "push": {"uri": "hf://a/b", "credentials": "c"}},
+        "export": {
+            "mergeAdapter": False,
+            "gguf": "F16",
+            "push": {"uri": "hf://a/b", "credentials": "c"},
+        },
         "evaluation": {"gates": []},
     },
     "spec.tracking": {"tracking": {}},

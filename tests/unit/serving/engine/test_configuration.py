@@ -70,3 +70,25 @@ def test_a_form_of_calls_that_this_vllm_does_not_read_is_refused_before_anything
     configuration.require_tool_parser("hermes", ["hermes"])
     with pytest.raises(SettingsError, match=r"slipway_chat\.tool_parser is 'newer', and this vLLM has hermes\. Serve"):
         configuration.require_tool_parser("newer", ["hermes"])
+
+
+@pytest.mark.parametrize(
+    ("layout", "flags", "refused"),
+    [
+        ("pack-quantized", {"avx2"}, "AVX-512"),
+        ("int-quantized", {"avx2"}, "VNNI"),
+        ("int-quantized", {"avx2", "avx_vnni"}, None),
+        ("float-quantized", {"avx2"}, None),
+        (None, {"avx2"}, None),
+    ],
+)
+def test_weights_that_this_processor_cannot_compute_with_are_refused_before_anything_is_loaded(
+    tmp_path, layout, flags, refused
+):
+    told = {"quantization_config": {"quant_method": "compressed-tensors", "format": layout}} if layout else {}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **told}))
+    if refused is None:
+        configuration.require_kernels(tmp_path, flags)
+        return
+    with pytest.raises(SettingsError, match=f"this processor has not {refused}, .* or export it with FP8"):
+        configuration.require_kernels(tmp_path, flags)

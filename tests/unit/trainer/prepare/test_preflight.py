@@ -10,12 +10,18 @@ from tests.unit.trainer.plans_of_data import causal, plan
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from transformers import AutoConfig
 
+from slipway_core.protocol.variables import PLAN_DIGEST_VARIABLE
+from slipway_core.resources.training_run import Serving
 from slipway_trainer.prepare import preflight
 from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig, BadModel
 
 GPT2 = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 MOE = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1, "num_experts": 4, "moe_intermediate_size": 32}
+
+LLAMA = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
+}  # fmt: skip
 
 
 def check(
@@ -52,6 +58,50 @@ def test_a_model_that_cannot_be_a_gguf_file_is_refused_before_it_is_trained(
         return
     with pytest.raises(BadConfig, match=rf"^export\.gguf: {why}"):
         preflight.check(made, tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted", "settings", "why"),
+    [
+        ("gpt2", "INT8", GPT2, "the model \\(a gpt2\\) has no linear layers"),
+        ("qwen3_moe", "FP8", MOE, "the model has 4 experts a layer"),
+        ("llama", "INT4", LLAMA | {"intermediate_size": 48}, "the layer model.layers.0.mlp.gate_proj has 48 outputs"),
+        ("llama", "INT4", LLAMA, None),
+    ],
+)
+def test_a_model_that_cannot_be_quantised_is_refused_before_it_is_trained(
+    tmp_path: Path, family: str, wanted: str, settings: dict[str, Any], why: str | None
+) -> None:
+    AutoConfig.for_model(family, **settings).save_pretrained(str(tmp_path))
+    made = plan(causal("file:///nowhere.jsonl"), model={"from": f"file://{tmp_path}"})
+    made = made.model_copy(update={"export": made.export.model_copy(update={"quantization": wanted})})
+    if why is None:
+        preflight.check(made, tmp_path, print)
+        return
+    with pytest.raises(BadConfig, match=rf"^export\.quantization: {wanted}: {why}"):
+        preflight.check(made, tmp_path, print)
+
+
+@pytest.mark.parametrize("pod", [False, True])
+@pytest.mark.parametrize(("wanted", "lacks"), [("INT4", "AVX-512"), ("INT8", "VNNI")])
+def test_weights_that_this_machine_could_not_serve_are_refused_where_it_would_have_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, lacks: str, pod: bool
+) -> None:
+    AutoConfig.for_model("llama", **LLAMA).save_pretrained(str(tmp_path))
+    made = plan(causal("file:///nowhere.jsonl"), model={"from": f"file://{tmp_path}"})
+    quantised = made.export.model_copy(update={"quantization": wanted})
+    made = made.model_copy(update={"export": quantised, "serving": Serving(endpoint="chat")})
+    monkeypatch.setattr(preflight.processor, "flags", lambda: {"avx2"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if pod:
+        monkeypatch.setenv(PLAN_DIGEST_VARIABLE, "sha256:0")
+        preflight.check(made, tmp_path, print)
+        return
+    with pytest.raises(
+        BadConfig, match=rf"^export\.quantization: {wanted}: this machine, .*, has not {lacks}, .* Use FP8"
+    ):
+        preflight.check(made, tmp_path, print)
+    preflight.check(made.model_copy(update={"serving": None}), tmp_path, print)
 
 
 @pytest.mark.parametrize(("family", "targets"), [("gpt2", "Auto"), ("gpt2", "attn.c_attn"), (None, "q_proj,up_proj")])

@@ -52,8 +52,11 @@ def _made_of(manifest: Manifest, facts: Mapping[str, Any]) -> str:
     adapter = manifest.lineage.get("adapter")
     what = f"An adapter ({adapter['method']}) and what it stands on" if adapter else "A language model"
     how = "made by Slipway" if facts["stages"] else "judged as it is by Slipway"
+    rounded = manifest.lineage.get("quantization")
+    layers = f", its linear layers in {rounded['method']} ({rounded['format']})" if rounded else ""
+    dtype = manifest.lineage.get("dtype", "an unknown type")
     lines = [
-        f"{what}, {parameters:,} parameters in {manifest.lineage.get('dtype', 'an unknown type')}, {how}.",
+        f"{what}, {parameters:,} parameters in {dtype}{layers}, {how}.",
         "",
         *_base(manifest.lineage.get("base", {}), facts["base"]),
         f"- Model: `{manifest.digest}`",

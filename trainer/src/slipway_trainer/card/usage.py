@@ -36,6 +36,8 @@ def section(manifest: Manifest, facts: Mapping[str, Any]) -> str:
     load = _PLAIN if adapter is None else _adapter(adapter["base"], facts["base"])
     code = f"{load}{_CHAT if chats else _TEXT}{_ANSWER}"
     words = "Run it in this folder; `hf download` brings it from the hub.\n"
+    if "quantization" in manifest.lineage:
+        words += "\ntransformers needs the package compressed-tensors for it.\n"
     if adapter is None:
         words += "\nvLLM, and every other server that reads the format of Hugging Face, takes the folder as it is.\n"
     return f"## Use\n\n```python\n{code}```\n\n{words}"

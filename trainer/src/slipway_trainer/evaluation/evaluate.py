@@ -134,7 +134,7 @@ def _report(
         "artifact": {
             "uri": f"file://{workspace.artifact.resolve()}",
             "digest": manifest.digest,
-            **({"merge_drift": drift} if (drift := manifest.lineage.get("merge_drift")) else {}),
+            **{name: told for name in ("merge_drift", "quantization") if (told := manifest.lineage.get(name))},
         },
         "data": {"digest": data.digest, "training": manifest.data, **data.report},
         "libraries": lineage.libraries(),

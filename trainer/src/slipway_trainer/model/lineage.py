@@ -21,6 +21,7 @@ LIBRARIES = (
     "transformers",
     "tokenizers",
     "safetensors",
+    "compressed-tensors",
     "peft",
     "bitsandbytes",
     "deepspeed",

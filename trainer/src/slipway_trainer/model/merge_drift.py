@@ -15,6 +15,14 @@ from slipway_trainer.model import four_bits, stage_model
 from slipway_trainer.model.logit_check import SAMPLE_LENGTH, SAMPLE_ROWS, sample_logits
 
 
+def learned_tokens(plan: Plan, ws: Workspace) -> torch.Tensor:
+    """Returns the first tokens of the last stage's data, int64 [rows, length]."""
+    stage = plan.stages[-1]
+    length = min(SAMPLE_LENGTH, stage.max_length)
+    learned = Shards.open(ws.stage(stage.name).data("train")).tokens
+    return torch.from_numpy(np.resize(np.asarray(learned[: SAMPLE_ROWS * length], np.int64), (SAMPLE_ROWS, length)))
+
+
 def measure(plan: Plan, ws: Workspace, merged: PreTrainedModel, dtype: torch.dtype) -> dict[str, Any] | None:
     """Returns the largest difference between the logits of both for tokens of the last stage's data, and the largest
     logit; None where the last stage had its base as it is.
@@ -26,9 +34,7 @@ def measure(plan: Plan, ws: Workspace, merged: PreTrainedModel, dtype: torch.dty
     stage = plan.last_stage
     if stage is None or not four_bits.held_by(stage):
         return None
-    length = min(SAMPLE_LENGTH, stage.max_length)
-    learned = Shards.open(ws.stage(stage.name).data("train")).tokens
-    tokens = torch.from_numpy(np.resize(np.asarray(learned[: SAMPLE_ROWS * length], np.int64), (SAMPLE_ROWS, length)))
+    tokens = learned_tokens(plan, ws)
     trained: Any = stage_model.load_as_trained(plan, ws, stage.name, dtype=dtype)
     wanted = sample_logits(trained, tokens)
     difference = (sample_logits(merged, tokens) - wanted).abs().max()

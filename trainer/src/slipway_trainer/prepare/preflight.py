@@ -4,13 +4,17 @@ and the files of the base model alone, without its weights.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 from slipway_core.plan import Plan
-from slipway_core.protocol import artifact
+from slipway_core.protocol import artifact, quantized
+from slipway_core.protocol.variables import PLAN_DIGEST_VARIABLE
 from slipway_core.resources.stage import Stage
 from slipway_fetching import conversion
+from slipway_host import processor
 from slipway_trainer.model import config_file, context_length
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
@@ -38,6 +42,7 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
             _check_as_it_is(plan, base)
     if plan.export.gguf != "None":
         _check_gguf(plan, base)
+    _check_quantization(plan, base)
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"
@@ -117,6 +122,33 @@ def _check_gguf(plan: Plan, base: Path | None) -> None:
         from slipway_trainer.model import blueprint, gguf_shape
 
         gguf_shape.of_config(blueprint.of_run(plan, base).config.to_dict())
+
+
+def _check_quantization(plan: Plan, base: Path | None) -> None:
+    """Of new models too: what the format does not take would only be found when all stages have been trained."""
+    wanted = plan.export.quantization
+    if wanted == "None":
+        return
+    packages.require("compressed_tensors", by=f"export.quantization: {wanted}", instead="None")
+    _require_kernels_here(plan, processor.flags())
+    from slipway_trainer.model import blueprint, quantized_layers
+
+    quantized_layers.of_model(blueprint.of_run(plan, base), wanted)
+
+
+def _require_kernels_here(plan: Plan, flags: Collection[str] | None) -> None:
+    """Of a run on this machine alone: on a cluster other nodes serve than train."""
+    wanted = plan.export.quantization
+    lacks = quantized.lacking(quantized.FORMATS.get(wanted), flags)
+    if lacks is None or plan.serving is None or PLAN_DIGEST_VARIABLE in os.environ:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BadConfig(
+            f"export.quantization: {wanted}: this machine, which would serve the model, has not {lacks}. Use FP8, or "
+            "leave serving out"
+        )
 
 
 def _check_measured(stage: Stage, field: str) -> None:
