@@ -70,6 +70,7 @@ class Draft:
     evaluation: EvaluationStatus | None
     artifact: ArtifactStatus | None
     held_out_digest: str | None
+    held_out_sketch: str | None
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -84,7 +85,8 @@ class Draft:
         steps = {name: was.step(name) or StepStatus(name=name, state=StepState.PENDING) for name in plan.steps}
         draft = cls(
             run, plan, observed, now, policy, was, steps,
-            list(was.conditions), was.evaluation, was.artifact, was.held_out_digest, was.endpoint, was.retry,
+            list(was.conditions), was.evaluation, was.artifact, was.held_out_digest,
+            was.held_out_sketch, was.endpoint, was.retry,
         )  # fmt: skip
         draft.show_plan()
         return draft
@@ -147,6 +149,7 @@ class Draft:
             train_image=self.was.train_image if self.was.plan_digest else self.plan.images.train or None,
             folder=self._folder(),
             held_out_digest=self.held_out_digest,
+            held_out_sketch=self.held_out_sketch,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,

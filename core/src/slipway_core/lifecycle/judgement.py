@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import slipway_core
 from slipway_core.plan import Plan
+from slipway_core.protocol.sketch import hashes_of
 from slipway_core.protocol.statement import (
     GATES_LIMIT,
     METRIC_LIMIT,
     REASON_LIMIT,
-    SKETCH_LIMIT,
     THRESHOLD_LIMIT,
     TRAINING_LIMIT,
     JudgedData,
@@ -28,7 +28,6 @@ def judgement_statement(
     status: RunStatus,
     *,
     training: Mapping[str, str] | None = None,
-    sketch: Sequence[str] = (),
 ) -> Statement | None:
     """Returns the statement on the evaluation that the status names; None where it names none, or no model.
 
@@ -36,7 +35,6 @@ def judgement_statement(
 
     Args:
         training: digest of what each stage learned from, by `<stage>/<split>`, where the executor knows it.
-        sketch: the smallest hashes of the held-out documents.
     """
     evaluation, step = status.evaluation, status.step("evaluate")
     if evaluation is None or evaluation.artifact_digest is None or step is None or step.finished_at is None:
@@ -53,7 +51,9 @@ def judgement_statement(
         verdict=evaluation.verdict,
         reason=fit(evaluation.reason, REASON_LIMIT) if evaluation.reason else None,
         gates=[_gate(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
-        data=JudgedData(held_out=evaluation.data_digest, training=learned, sketch=list(sketch[:SKETCH_LIMIT])),
+        data=JudgedData(
+            held_out=evaluation.data_digest, training=learned, sketch=hashes_of(status.held_out_sketch or "")
+        ),
         scored_tokens=evaluation.scored_tokens,
         baseline=evaluation.baseline_digest,
         parity=evaluation.parity_digest,

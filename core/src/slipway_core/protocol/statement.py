@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from slipway_core.protocol.sketch import HASHES
 from slipway_core.resources.api import Api, Digest, ShortText
 from slipway_core.resources.conditions import parse_timestamp
 from slipway_core.resources.status import Verdict
@@ -22,7 +23,6 @@ from slipway_core.resources.status import Verdict
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slipway.dev/verdict/v1"
 GATES_LIMIT = 64
-SKETCH_LIMIT = 64
 TRAINING_LIMIT = 32
 REASON_LIMIT = 1024
 METRIC_LIMIT = 128
@@ -76,7 +76,7 @@ class JudgedData(Stated):
         default_factory=dict[str, str]
     )
     """Digest of what each stage learned from, by `<stage>/<split>`, where it is known."""
-    sketch: Annotated[list[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]], Field(max_length=SKETCH_LIMIT)] = Field(
+    sketch: Annotated[list[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]], Field(max_length=HASHES)] = Field(
         default_factory=list[str]
     )
     """The smallest hashes of held-out documents, by which two judgements tell how many of these they share."""

@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from slipway_core.protocol.estimate import Estimate, Figure
+from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
-from slipway_core.resources.status import ArtifactStatus, Progress
+from slipway_core.resources.status import ArtifactStatus, Progress, Sketch
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
@@ -62,6 +63,8 @@ class StepResult(Api):
     artifact: ArtifactStatus | None = None
     held_out_digest: Digest | None = None
     """Of the held-out data, from prepare."""
+    held_out_sketch: Sketch | None = None
+    """Of the same documents and prompts (`protocol.sketch`)."""
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""
@@ -83,7 +86,7 @@ def encode(result: StepResult) -> str:
     """Returns the result as JSON of at most RESULT_LIMIT bytes.
 
     What the gates are judged by stays. Of the rest, what does not fit is left out or cut, the least needed first: the
-    report of an evaluation has all of it. A longer error message is cut.
+    report of an evaluation has all of it. A longer sketch or error message is cut.
 
     Raises ValueError when it does not fit even so.
     """
@@ -93,6 +96,10 @@ def encode(result: StepResult) -> str:
             return text
         text = json.dumps(smaller.to_document(), ensure_ascii=False, allow_nan=False)
     excess = len(text.encode()) - RESULT_LIMIT
+    if excess > 0 and result.held_out_sketch:
+        # Fewer of the smallest hashes are a sketch too, which tells less.
+        kept = max(0, len(result.held_out_sketch) // DIGITS - excess // DIGITS - 1) * DIGITS
+        return encode(result.model_copy(update={"held_out_sketch": result.held_out_sketch[:kept]}))
     if excess > 0 and result.error is not None:
         # Three bytes a character at most remain outside the BMP's Chinese; cutting by bytes never cuts too little.
         message = result.error.message.encode()[: -(excess + 64)].decode(errors="ignore") + " … (cut)"

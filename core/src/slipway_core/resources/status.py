@@ -90,6 +90,7 @@ class Condition(Recorded):
     observed_generation: int | None = None
 
 
+Sketch = Annotated[str, Field(pattern=r"^([0-9a-f]{16}){0,64}$", max_length=1024)]
 Link = Annotated[str, Field(max_length=1024)]
 
 
@@ -257,6 +258,8 @@ class RunStatus(Recorded):
     held_out_digest: Digest | None = None
     """Digest of the held-out data as prepare copied it: evaluate is told it, and a judgement upon other data counts for
     nothing."""
+    held_out_sketch: Sketch | None = None
+    """The smallest hashes of its documents and prompts, by which judgements tell how many of these they share."""
     stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None

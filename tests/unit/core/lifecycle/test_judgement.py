@@ -13,7 +13,9 @@ from slipway_core.resources.status import Verdict
 
 def _judged(**result) -> World:
     world = World(a_run())
-    world.through("prepare", "learn", "export")
+    world.settle()
+    world.succeed("prepare", held_out_sketch="00000000000000ab")
+    world.through("learn", "export")
     world.wait(90)
     world.succeed("evaluate", **result)
     world.settle()
@@ -29,7 +31,7 @@ def _statement(world: World, **known) -> Statement:
 
 def test_it_says_what_the_record_says() -> None:
     world = _judged()
-    found = _statement(world, training={"learn/train": "sha256:1"}, sketch=["00000000000000ab"])
+    found = _statement(world, training={"learn/train": "sha256:1"})
     said = found.predicate
     assert found.digest == DIGEST
     assert (said.run.name, said.run.uid, said.plan) == ("demo", world.plan.run.uid, world.plan.digest)

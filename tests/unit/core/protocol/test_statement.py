@@ -10,6 +10,7 @@ from tests.unit.core.statements import DIGEST, KEY, TRUSTED, judgement, payload_
 
 from slipway_core.protocol import envelope, statement
 from slipway_core.protocol.envelope import ENVELOPE_LIMIT, pre_authentication_encoding
+from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.statement import JudgedData, JudgedGate, Statement, canonical
 from slipway_core.protocol.trust import check
 from slipway_core.resources.status import Verdict
@@ -63,7 +64,7 @@ def test_the_largest_statement_fits_where_it_has_to_go() -> None:
     data = JudgedData(
         held_out=DIGEST,
         training={f"{number:02}{'s' * 63}/validation": DIGEST for number in range(statement.TRAINING_LIMIT)},
-        sketch=["0123456789abcdef"] * statement.SKETCH_LIMIT,
+        sketch=["0123456789abcdef"] * HASHES,
     )
     text = sealed(
         Verdict.INCONCLUSIVE,

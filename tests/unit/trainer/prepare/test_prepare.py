@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from slipway_core.protocol import artifact
+from slipway_core.protocol.sketch import sketch_of
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.data.reading import json_lines
@@ -534,6 +535,8 @@ def test_D_what_an_earlier_run_with_the_same_plan_has_done_is_done(tmp_path):
     identity = made.run.model_copy(update={"uid": "0badcafe-7f0e-4f6e-9d56-0b6a1c7f3c11"})
     result = prepare.run(made.model_copy(update={"run": identity}), found, attempt=100_001, say=lambda _: None)
     assert result.held_out_digest == json.loads(before)["evaluation"]["digest"]
+    copied = [json.loads(line)["text"] for line in found.evaluation_documents.read_text().splitlines()]
+    assert result.held_out_sketch == sketch_of(copied)
     assert found.prepared.read_text() == before
 
 

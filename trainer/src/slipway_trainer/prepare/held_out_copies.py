@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from slipway_core.protocol.sketch import sketch_of
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.data.held_out import HeldOut, digest_of_copies
@@ -53,10 +55,17 @@ def documents_report(
         "discounted": discounted,
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
         "digest": digest_of_copies(copies),
+        "sketch": sketch_of(_texts(held)),
         "copies": copies,
         **({"base": base} if base else {}),
         "files": [entry for source in found.evaluation for entry in source.to_documents(held.forms)],
     }
+
+
+def _texts(held: HeldOut) -> Iterator[str]:
+    """Yields what another run's held-out data may have too: each document, and each prompt with its answer."""
+    yield from (document.row.text for document in held.documents)
+    yield from (json.dumps([prompt.row.messages, prompt.row.answer], ensure_ascii=False) for prompt in held.prompts)
 
 
 def prompts_report(held: HeldOut, found: Inputs, recall_overlap: int) -> dict[str, Any]:

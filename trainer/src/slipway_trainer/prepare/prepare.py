@@ -83,6 +83,7 @@ def run(
             attempt=attempt,
             metrics=prepare_report.metrics(report),
             held_out_digest=report["evaluation"]["digest"],
+            held_out_sketch=report["evaluation"].get("sketch"),
         )
     finally:
         reporter.close()
