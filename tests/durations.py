@@ -43,7 +43,8 @@ class Costs:
         report = yield
         if call.when == "teardown":
             cpu, began = self._begun
-            cost = cpu_seconds() - cpu, time.monotonic() - began, self._worker, time.time()
+            # Less than nothing where a control plane ended, which has no parent.
+            cost = max(0.0, cpu_seconds() - cpu), time.monotonic() - began, self._worker, time.time()
             report.user_properties.append((_COST, cost))
         return report
 
