@@ -45,6 +45,8 @@ def test_the_estimates_of_as_many_gates_as_there_may_be_fit_beside_all_else():
             baseline_digest=digest,
             baseline_metrics=figures,
             baseline_note="n" * 200,
+            base_digest=digest,
+            base_metrics=figures,
             estimates=[estimate, None] + [estimate] * 30,
         ),
     )
