@@ -109,6 +109,8 @@ def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
     regression = serving.status("lora-from-folder")["evaluation"]["metrics"][1]
     assert regression["verdict"] == "Pass"
     assert "the live version has" in regression["reason"]
+    forgotten = serving.status("lora-from-folder")["evaluation"]["metrics"][3]
+    assert (forgotten["verdict"], "the base model has" in forgotten["reason"]) == ("Pass", True)
 
 
 def test_B_killing_what_is_live_brings_it_back(serving):
@@ -143,6 +145,7 @@ def lora(machine):
         "evaluation.gates[0].max": "8",
         "evaluation.gates[1].maxRegression": "8",
         "evaluation.gates[2].min": "0",
+        "evaluation.gates[3].maxRegression": "8",
         "serving.template.port": machine.port,
         "serving.template.rollout.probation": "2s",
     }

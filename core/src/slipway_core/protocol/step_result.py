@@ -115,7 +115,7 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
     evaluation = result.evaluation
     if evaluation is None:
         return
-    evaluation = evaluation.model_copy(update={"baseline_metrics": {}})
+    evaluation = evaluation.model_copy(update={"baseline_metrics": {}, "base_metrics": {}})
     yield (result := result.model_copy(update={"evaluation": evaluation}))
     yield (result := result.model_copy(update={"missing": {}}))
     yield (result := result.model_copy(update={"metrics": {}}))
