@@ -52,6 +52,22 @@ def test_B_a_candidate_that_refuses_its_prompt_leaves_the_last_good_version_live
     endpoint.in_history(2, "Failed")
 
 
+def test_A_a_candidate_that_does_not_know_whether_it_is_the_model_that_was_judged_gets_no_traffic(runs, pods_say):
+    first = runs.apply("first", endpoint="chat")
+    first.reaches("Serving")
+    endpoint = runs.endpoint()
+    evaluation = first.status["evaluation"]
+    record = (
+        f"{first.status['artifact']['uri'].removesuffix('/artifact')}/evaluation/{evaluation['number']}/parity.json"
+    )
+    assert endpoint.live["parity"] == {"uri": record, "digest": evaluation["parityDigest"]}
+    pods_say.know_nothing_of_parity(runs.namespace, "slipway-serve-chat-v2-")
+    status = runs.apply("second", endpoint="chat").reaches("Failed", 60)
+    assert "ParityUnknown" in str(status["conditions"])
+    assert (endpoint.live["version"], endpoint.routed) == (1, "1")
+    assert "model.acceptUnjudged" in endpoint.shows("ParityUnknown", "NotCompared")
+
+
 def test_a_refused_rollout_is_tried_again_when_the_run_is_asked_to(runs, pods_say):
     pods_say.refuse_prompts(runs.namespace, "slipway-serve-chat-v1-", "not now")
     run = runs.apply("again")
