@@ -14,6 +14,7 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
+from slipway_trainer.evaluation.engine_choice import Choice
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.step.errors import BadArtifact, BadConfig, BadModel
@@ -42,11 +43,12 @@ def bring(
 
 
 def measure_live(
-    folder: Path, plan: Plan, data: EvaluationData, reporter: Reporter, window: int | None
+    folder: Path, plan: Plan, data: EvaluationData, reporter: Reporter, choice: Choice, window: int | None
 ) -> tuple[Measured | None, dict[str, str]]:
     """Returns what the live version did; None and the reason when it cannot be measured.
 
     Args:
+        choice: the engine that measured the candidate.
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: only when a gate compares the answers.
@@ -54,8 +56,10 @@ def measure_live(
         gate.max_regression is not None and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates
     )
     used = data if prompts else replace(data, prompts=[])
+    # There is no other for it: two engines differ by more than two models may.
+    same = replace(choice, asked=True)
     try:
-        return measure.measure_folder("live version", folder, plan, used, reporter, window=window), {}
+        return measure.measure_folder("live version", folder, plan, used, reporter, same, window=window), {}
     except (BadArtifact, BadModel, BadConfig) as error:
         return None, _not_measured(error)
 
