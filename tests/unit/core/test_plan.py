@@ -77,7 +77,7 @@ NEWER = {
     "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph"), ("streaming", True)],
-    "evaluation": [("onOverlap", "Drop")],
+    "evaluation": [("onOverlap", "Drop"), ("engine", "Transformers")],
     "held out": [("format", "Text"), ("documents", "Paragraph"), ("streaming", True)],
     "prompts": [("format", "Prompt"), ("streaming", True)],
     "export": [("gguf", "F16")],

@@ -242,8 +242,12 @@ def test_an_evaluation_measures_the_quantised_model(run: TrainedRun) -> None:
     export.run(run.plan, run.workspace, attempt=1)
     plain = evaluate.run(run.plan, run.workspace, attempt=1)
     again = quantised(run.plan, "INT4")
+    # vLLM has tests of its own.
+    again = again.model_copy(update={"evaluation": again.evaluation.model_copy(update={"engine": "Transformers"})})
     export.run(again, run.workspace, attempt=2)
     rounded = evaluate.run(again, run.workspace, attempt=2)
     assert 0.001 < abs(rounded.metrics["bits_per_byte"] / plain.metrics["bits_per_byte"] - 1) < 0.5
     report = json.loads(run.workspace.report(2).read_text())
     assert report["artifact"]["quantization"]["method"] == "INT4"
+    assert report["candidate"]["engine"] == "Transformers"
+    assert report["candidate"]["engine_why"] == "evaluation.engine asks for it"

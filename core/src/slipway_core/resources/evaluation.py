@@ -205,6 +205,9 @@ class Evaluation(Api):
     """Prompts that the model answers, greedily."""
     max_new_tokens: int = Field(default=256, ge=1, le=8192)
     """Longest answer to a prompt, in tokens."""
+    engine: Literal["Auto", "vLLM", "Transformers"] = "Auto"
+    """What computes with the model: vLLM, which serves it, or transformers, on a CPU in float32. Auto takes vLLM for
+    quantised weights and for 60 prompts and more, where it is installed. The report says which, and why."""
     gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list[Gate])
     """All of them must pass."""
     on_inconclusive: Literal["Hold", "Reject"] = "Hold"

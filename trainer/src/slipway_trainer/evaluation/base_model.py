@@ -15,6 +15,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.evaluation import answer_metrics, measure
+from slipway_trainer.evaluation.engine_choice import Choice
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.model import lineage
@@ -36,12 +37,19 @@ class MeasuredBase:
 
 
 def measure_base(
-    plan: Plan, workspace: Workspace, manifest: Manifest, data: EvaluationData, reporter: Reporter, window: int | None
+    plan: Plan,
+    workspace: Workspace,
+    manifest: Manifest,
+    data: EvaluationData,
+    reporter: Reporter,
+    choice: Choice,
+    window: int | None,
 ) -> MeasuredBase:
     """Measures the model that the run started from.
 
     Args:
         manifest: of the artifact, which says what that model was.
+        choice: the engine that measured the candidate.
         window: longest input of the candidate. The same for both, unless the base takes less.
     """
     if not plan.compares_with_base:
@@ -56,7 +64,9 @@ def measure_base(
             raise BadModel(
                 f"{uri} is not what the model was trained from: it has the digest {digest}, and that had {trained}"
             )
-        found = measure.measure_folder("base model", folder, plan, used, reporter, window=window)
+        found = measure.measure_folder(
+            "base model", folder, plan, used, reporter, replace(choice, asked=True), window=window
+        )
     except (BadArtifact, BadModel, BadConfig, DamagedShard) as error:
         reason = f"the base model was not measured: {error}"[:1024]
         return MeasuredBase(digest, missing={BASE: reason}, report={"uri": uri, "digest": digest, "missing": reason})

@@ -16,6 +16,7 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
+from slipway_trainer.evaluation.engine_choice import Choice
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.measure import Measured
@@ -52,19 +53,22 @@ def bring(
 
 
 def measure_live(
-    folder: Path, plan: Plan, data: EvaluationData, reporter: Reporter, window: int | None
+    folder: Path, plan: Plan, data: EvaluationData, reporter: Reporter, choice: Choice, window: int | None
 ) -> tuple[Measured | None, dict[str, str]]:
     """Returns what the live version did; None and the reason when it cannot be measured.
 
     Args:
+        choice: the engine that measured the candidate.
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
     compared = any(gate.against_live and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates)
     used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
+    # There is no other for it: two engines differ by more than two models may.
+    same = replace(choice, asked=True)
 
     def measured(data: EvaluationData) -> Measured:
-        return measure.measure_folder("live version", folder, plan, data, reporter, window=window)
+        return measure.measure_folder("live version", folder, plan, data, reporter, same, window=window)
 
     try:
         try:

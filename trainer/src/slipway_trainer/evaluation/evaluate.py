@@ -13,7 +13,7 @@ from typing import Any
 from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import BASE, BASELINE
 from slipway_core.plan import Plan
-from slipway_core.protocol import artifact
+from slipway_core.protocol import artifact, quantized
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
@@ -21,14 +21,14 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import base_model as bases
 from slipway_trainer.evaluation import baseline as baselines
-from slipway_trainer.evaluation import evaluation_data, live_training, measure, perplexity
+from slipway_trainer.evaluation import engine_choice, evaluation_data, live_training, measure, perplexity, vllm_engine
 from slipway_trainer.evaluation.estimates import gate_estimates
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.parity import KeptRecord
-from slipway_trainer.model import lineage
+from slipway_trainer.model import config_file, lineage
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.step.fence import Fence
@@ -73,15 +73,32 @@ def _evaluate(
     data = evaluation_data.read(plan, workspace, known.held_out)
     # First, so that a store that does not answer costs no more than its own time.
     folder, trouble = baselines.bring(baseline, workspace, reporter, fence) if baseline else (None, {})
+    compared = [workspace.artifact, *([folder] if folder is not None else [])]
+    choice = engine_choice.choose(
+        plan.evaluation.engine,
+        quantized=any(map(_is_quantized, compared)),
+        prompts=len(data.prompts),
+        trouble=vllm_engine.trouble(workspace.artifact),
+    )
     kept = KeptRecord(manifest)
     candidate = measure.measure_folder(
-        "candidate", workspace.artifact, plan, data, reporter, fetched=workspace.fetched_models, last=kept.compute
+        "candidate",
+        workspace.artifact,
+        plan,
+        data,
+        reporter,
+        choice,
+        fetched=workspace.fetched_models,
+        record=kept,
     )
     live, learned = None, None
     if folder is not None:
         learned = live_training.look(folder, data.documents)
-        live, trouble = baselines.measure_live(folder, plan, data, reporter, candidate.window)
-    base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.window)
+        # By the same engine, so that what differs is the models.
+        live, trouble = baselines.measure_live(
+            folder, plan, data, reporter, candidate.choice or choice, candidate.window
+        )
+    base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.choice or choice, candidate.window)
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -113,6 +130,11 @@ def _evaluate(
     _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [], kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
+
+
+def _is_quantized(folder: Path) -> bool:
+    # An adapter has no config.json of its own.
+    return (folder / "config.json").is_file() and quantized.is_quantized(config_file.read(folder))
 
 
 def _verified(workspace: Workspace, digest: str | None) -> Manifest:

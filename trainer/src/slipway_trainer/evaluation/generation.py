@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from slipway_core.protocol.reasoning import Parts, Reasoning, split
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
@@ -87,6 +93,11 @@ class Answer:
         }
 
 
+GoOn = Callable[[list[list[int]], list[int]], Iterator[tuple[list[int], list[list[int]]]]]
+"""Writes on, greedily, from the tokens of prompts, each with its room for new tokens, in whatever order: the numbers of
+some prompts at a time, and the new tokens of each, with or without what follows its end; none without room."""
+
+
 @torch.inference_mode()
 def answer(
     exported: ExportedModel,
@@ -100,25 +111,60 @@ def answer(
     Raises ValueError when the tokenizer has no chat template, or none of its tokens ends an answer, or the template
     refuses a prompt, and BadArtifact when the model has no row for a token of the prompts.
     """
-    if not exported.tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template, so prompts cannot be put to the model")
-    if not exported.end_tokens:
-        raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
-    words = PromptTokens(cast(PreTrainedTokenizerFast, exported.tokenizer))
-    rows = [_ids(words, prompt) for prompt in prompts]
-    require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
     limit = positions(exported.model.config, exported.tokenizer) - exported.virtual_tokens
+    return answer_by(
+        lambda rows, rooms: _computed(exported, rows, rooms),
+        exported.tokenizer,
+        exported.end_tokens,
+        prompts,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        advance=advance,
+    )
+
+
+def answer_by(
+    go_on: GoOn,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: Sequence[int],
+    prompts: Sequence[Prompt],
+    *,
+    limit: int,
+    max_new_tokens: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """Returns the answers by whatever writes on.
+
+    Args:
+        limit: tokens of a prompt and its answer.
+
+    Raises ValueError as `answer` does.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template, so prompts cannot be put to the model")
+    if not end_tokens:
+        raise ValueError("neither generation_config.json nor the tokenizer names a token that ends an answer")
+    words = PromptTokens(cast(PreTrainedTokenizerFast, tokenizer))
+    rows = [_ids(words, prompt) for prompt in prompts]
     rooms = [max(0, min(max_new_tokens, limit - len(row))) for row in rows]
     answers: dict[int, Answer] = {}
+    for batch, made in go_on(rows, rooms):
+        for index, tokens in zip(batch, made, strict=True):
+            answers[index] = _read(tokenizer, end_tokens, words, prompts[index], tokens, rooms[index])
+        if advance:
+            advance(len(answers), len(prompts))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _computed(
+    exported: ExportedModel, rows: list[list[int]], rooms: list[int]
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
     # Virtual tokens stand before the padding, which would part them from a shorter prompt.
     for batch in _batches(rows, rooms, _rows_at_once(exported), one_length=exported.virtual_tokens > 0):
         room = rooms[batch[0]]
         made = _generate(exported, [rows[index] for index in batch], room) if room else [[] for _ in batch]
-        for index, tokens in zip(batch, made, strict=True):
-            answers[index] = _read(exported, words, prompts[index], tokens, room)
-        if advance:
-            advance(len(answers), len(prompts))
-    return [answers[index] for index in range(len(prompts))]
+        yield batch, made
 
 
 def _ids(words: PromptTokens, prompt: Prompt) -> list[int]:
@@ -204,13 +250,20 @@ class _RepetitionPenalty(LogitsProcessor):
         return torch.where(had, less, scores)  # pyright: ignore[reportReturnType]
 
 
-def _read(exported: ExportedModel, words: PromptTokens, prompt: Prompt, tokens: list[int], room: int) -> Answer:
-    ends = set(exported.end_tokens)
+def _read(
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: Sequence[int],
+    words: PromptTokens,
+    prompt: Prompt,
+    tokens: list[int],
+    room: int,
+) -> Answer:
+    ends = set(end_tokens)
     stop = next((place for place, token in enumerate(tokens) if token in ends), None)
-    marks = chat_format.of(exported.tokenizer).reasoning
+    marks = chat_format.of(tokenizer).reasoning
     # Special tokens that mark the reasoning must still be there, as in the server.
-    hidden = marks is None or not marks.has_one_of(exported.tokenizer.all_special_tokens)
-    text = str(exported.tokenizer.decode(tokens[:stop], skip_special_tokens=hidden))
+    hidden = marks is None or not marks.has_one_of(tokenizer.all_special_tokens)
+    text = str(tokenizer.decode(tokens[:stop], skip_special_tokens=hidden))
     reason = "no_room" if room == 0 else "length" if stop is None else "stop"
     asked = words.text(prompt.messages, prompt.tools) if marks is not None else ""
     opened, closed = (marks.opened(asked), marks.closed(asked)) if marks is not None else (False, False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ from typing import Any
 import torch
 
 from slipway_core.plan import Plan
-from slipway_trainer.evaluation import answer_metrics, generation, perplexity
+from slipway_trainer.evaluation import answer_metrics, vllm_engine
+from slipway_trainer.evaluation.engine import Engine
+from slipway_trainer.evaluation.engine_choice import Choice
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.parity import KeptRecord
 from slipway_trainer.evaluation.perplexity import Score
+from slipway_trainer.evaluation.transformers_engine import TransformersEngine
+from slipway_trainer.evaluation.vllm_engine import NotStarted
 from slipway_trainer.model import exported_model, placement, unmerged_artifact
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.step.progress import Reporter
@@ -35,6 +41,8 @@ class Measured:
     """What the metrics are made of, for their bounds."""
     scored_tokens: int = 0
     window: int | None = None
+    choice: Choice | None = None
+    """The engine that it was measured by."""
 
 
 def measure_folder(
@@ -43,44 +51,73 @@ def measure_folder(
     plan: Plan,
     data: EvaluationData,
     reporter: Reporter,
+    choice: Choice,
     *,
     fetched: Path | None = None,
     window: int | None = None,
-    last: Callable[[ExportedModel], None] | None = None,
+    record: KeptRecord | None = None,
 ) -> Measured:
     """Loads a model and measures it.
 
     Args:
         name: for the progress.
+        choice: the engine; where vLLM does not start and the run does not insist, transformers is taken.
         fetched: where prepare has put the base of an adapter that is not merged.
         window: longest input in tokens, at most what the model takes; that when None.
-        last: is given the model when all is measured, and may change it.
+        record: of parity, which is computed last, since that changes the model.
 
-    Raises BadArtifact when it cannot be loaded.
+    Raises BadArtifact when it cannot be loaded, BadConfig when the engine that the run asks for does not.
     """
-    started, device = time.monotonic(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    started = time.monotonic()
+    reporter.log(f"{name}: judged by {choice.engine}: {choice.why}")
+    try:
+        with _opened(folder, plan, choice, fetched) as engine:
+            measured = measure(
+                name, engine, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window
+            )
+            if record is not None and isinstance(engine, TransformersEngine):
+                record.compute(engine.exported)
+    except NotStarted as error:
+        instead = choice.without_vllm(str(error))
+        return measure_folder(
+            name, folder, plan, data, reporter, instead, fetched=fetched, window=window, record=record
+        )
+    if record is not None and choice.engine == "vLLM":
+        # What a server is held against is not computed by the engine that serves.
+        record.compute_of(lambda: _loaded(folder, plan, fetched))
+    cost = {"device": _device().type, "seconds": round(time.monotonic() - started, 3)}
+    return replace(measured, report=measured.report | cost, choice=choice)
+
+
+@contextmanager
+def _opened(folder: Path, plan: Plan, choice: Choice, fetched: Path | None) -> Iterator[Engine]:
+    trust = plan.model.trust_remote_code
+    if choice.engine == "vLLM":
+        with vllm_engine.opened(folder, choice.why, trust_remote_code=trust) as served:
+            yield served
+        return
+    yield TransformersEngine(_loaded(folder, plan, fetched), choice.why)
+
+
+def _loaded(folder: Path, plan: Plan, fetched: Path | None) -> ExportedModel:
+    trust = plan.model.trust_remote_code
+    device = _device()
     # On a CPU everything is computed in float32; on an accelerator as it is served, in the artifact's own dtype.
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
     if fetched is not None and unmerged_artifact.is_one(folder):
         held = None if dtype == "auto" else dtype
-        model = unmerged_artifact.load(plan, folder, fetched, dtype=held, device=device)
-    else:
-        trust = plan.model.trust_remote_code
-        places = placement.of_folder(folder, device, trust_remote_code=trust)
-        model = exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=trust, places=places)
-    if window is not None or model.virtual_tokens:
-        longest = perplexity.longest_input(model.model.config, model.tokenizer, virtual=model.virtual_tokens)
-        window = longest if window is None else min(window, longest)
-    measured = measure(name, model, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window)
-    if last is not None:
-        last(model)
-    cost = {"device": device.type, "seconds": round(time.monotonic() - started, 3)}
-    return replace(measured, report=measured.report | cost)
+        return unmerged_artifact.load(plan, folder, fetched, dtype=held, device=device)
+    places = placement.of_folder(folder, device, trust_remote_code=trust)
+    return exported_model.load(folder, dtype=dtype, device=device, trust_remote_code=trust, places=places)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def measure(
     name: str,
-    model: ExportedModel,
+    engine: Engine,
     data: EvaluationData,
     reporter: Reporter,
     *,
@@ -90,15 +127,15 @@ def measure(
     """Measures one model. A figure that is not finite is left out with its reason. `name` is for the progress."""
     metrics: dict[str, float] = {}
     missing: dict[str, str] = {}
-    report: dict[str, Any] = {"dtype": str(model.model.dtype).removeprefix("torch.")}
+    report: dict[str, Any] = {"dtype": engine.dtype, **engine.told}
     scored, answers = None, []
     observed: dict[str, Observed] = {}
     if data.documents:
-        scored, report["perplexity"] = _score(name, model, data, reporter, window)
+        scored, report["perplexity"] = _score(name, engine, data, reporter, window)
         metrics, missing = scored.figures
         observed = scored.observed
     if data.prompts:
-        answers, (made, absent), report["generation"] = _answer(name, model, data, reporter, max_new_tokens)
+        answers, (made, absent), report["generation"] = _answer(name, engine, data, reporter, max_new_tokens)
         metrics, missing = metrics | made, missing | absent
         observed |= {name: one for name, one in answer_metrics.observed(answers).items() if name in made}
     report |= {"metrics": metrics, "missing": missing}
@@ -114,18 +151,12 @@ def measure(
 
 
 def _score(
-    name: str, model: ExportedModel, data: EvaluationData, reporter: Reporter, window: int | None
+    name: str, engine: Engine, data: EvaluationData, reporter: Reporter, window: int | None
 ) -> tuple[Score, dict[str, Any]]:
     """Returns how well the model predicts the documents, and what the report says of it."""
     reporter.say(f"{name}: scoring {len(data.documents)} documents")
     started = time.monotonic()
-    scored = perplexity.score(
-        model.model,
-        model.tokenizer,
-        data.documents,
-        window=window,
-        advance=_advance(reporter, f"{name}: scored", "tokens"),
-    )
+    scored = engine.score(data.documents, window=window, advance=_advance(reporter, f"{name}: scored", "tokens"))
     return scored, {
         "method": "rolling log-likelihood, every token scored once (as in lm-eval)",
         "prefix": scored.prefix_token,
@@ -141,15 +172,14 @@ def _score(
 
 
 def _answer(
-    name: str, model: ExportedModel, data: EvaluationData, reporter: Reporter, max_new_tokens: int
+    name: str, engine: Engine, data: EvaluationData, reporter: Reporter, max_new_tokens: int
 ) -> tuple[list[Answer], tuple[dict[str, float], dict[str, str]], dict[str, Any]]:
     """Returns the answers to the prompts, the figures of them, and what the report says."""
     reporter.say(f"{name}: answering {len(data.prompts)} prompts")
     started = time.monotonic()
     answers: list[Answer] = []
     try:
-        answers = generation.answer(
-            model,
+        answers = engine.answer(
             data.prompts,
             max_new_tokens=max_new_tokens,
             advance=_advance(reporter, f"{name}: answered", "prompts"),
@@ -164,7 +194,7 @@ def _answer(
             "prompts": len(data.prompts),
             "recall_prompts": sum(prompt.recall for prompt in data.prompts),
             "max_new_tokens": max_new_tokens,
-            "repetition_penalty": model.repetition_penalty,
+            "repetition_penalty": engine.repetition_penalty,
             "finish_reasons": _counts([answer.finish_reason for answer in answers]),
             "definitions": answer_metrics.DEFINITIONS,
             "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],

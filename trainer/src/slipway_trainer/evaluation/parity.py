@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, cast
@@ -24,7 +24,7 @@ from slipway_core.protocol.parity import Piece, Record, RecordError
 from slipway_trainer.evaluation import parity_texts
 from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, positions, prefix_token
 from slipway_trainer.model.exported_model import ExportedModel
-from slipway_trainer.step.errors import first_line
+from slipway_trainer.step.errors import BadArtifact, BadModel, first_line
 from slipway_trainer.tokens.chat_rendering import Unrenderable
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
@@ -49,6 +49,15 @@ class KeptRecord:
     """As it is written; None where there can be no record."""
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the report of the evaluation says of it."""
+
+    def compute_of(self, load: Callable[[], ExportedModel]) -> None:
+        """Computes the record of a model that something else has measured."""
+        try:
+            exported = load()
+        except (BadArtifact, BadModel, RuntimeError, ImportError) as error:
+            self.report = {"missing": first_line(error)}
+            return
+        self.compute(exported)
 
     def compute(self, exported: ExportedModel) -> None:
         started = time.monotonic()

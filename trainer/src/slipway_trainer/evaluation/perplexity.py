@@ -51,6 +51,11 @@ class Window:
     """Which document it is of."""
 
 
+Compute = Callable[[list[Window]], Iterator[tuple[list[Window], torch.Tensor]]]
+"""Computes windows, in whatever order: some at a time, with the negative log-likelihood in nats of all their targets,
+one window after the other, float32 [targets]."""
+
+
 @dataclass(frozen=True)
 class ByDocument:
     """What `Score` adds up, of each document: float64 [documents]."""
@@ -187,9 +192,20 @@ def score(
     Raises BadArtifact when the model has no row for a token of the documents.
     """
     window = window or longest_input(model.config, tokenizer)
+    return score_by(lambda pieces: _computed(model, pieces), tokenizer, documents, window=window, advance=advance)
+
+
+def score_by(
+    compute: Compute,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    *,
+    window: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> Score:
+    """Scores documents by whatever computes windows."""
     prefix = prefix_token(tokenizer)
     encoded = _encode(tokenizer, documents)
-    require_rows(model, max(map(max, filter(None, encoded)), default=0))
     pieces = [
         replace(piece, document=number)
         for number, tokens in enumerate(encoded)
@@ -198,8 +214,7 @@ def score(
     total = sum(len(piece.targets) for piece in pieces)
     by_document = np.zeros(len(documents))
     nll, done, not_finite = 0.0, 0, 0
-    for batch in _batches(pieces, _batch_tokens(model.config)):
-        losses = _losses(model, batch)
+    for batch, losses in compute(pieces):
         nll += float(losses.sum(dtype=torch.float64))
         not_finite += int((~losses.isfinite()).sum())
         parts = losses.double().cpu().split([len(piece.targets) for piece in batch])
@@ -224,6 +239,12 @@ def score(
         window=window,
         not_finite=not_finite,
     )
+
+
+def _computed(model: PreTrainedModel, pieces: list[Window]) -> Iterator[tuple[list[Window], torch.Tensor]]:
+    require_rows(model, max((max(piece.targets) for piece in pieces), default=0))
+    for batch in _batches(pieces, _batch_tokens(model.config)):
+        yield batch, _losses(model, batch)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:

@@ -43,6 +43,8 @@ def check(plan: Plan, base: Path | None, say: Say) -> None:
     if plan.export.gguf != "None":
         _check_gguf(plan, base)
     _check_quantization(plan, base)
+    if plan.evaluation.engine == "vLLM":
+        packages.require("vllm", by="evaluation.engine: vLLM", instead="Auto")
     most = longest(plan, base)
     for index, stage in enumerate(plan.stages):
         field = f"stages[{index}] ({stage.name})"

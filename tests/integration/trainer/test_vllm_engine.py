@@ -1,0 +1,64 @@
+"""The engine that serves judges as transformers does: the same log-probabilities in float32, and the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.trainer.tiny_model import TEXTS, make_exported, teach
+
+from slipway_trainer.evaluation import vllm_engine
+from slipway_trainer.evaluation.generation import Prompt
+from slipway_trainer.evaluation.transformers_engine import TransformersEngine
+from slipway_trainer.evaluation.vllm_engine import NotStarted
+from slipway_trainer.model import exported_model, model_files
+
+pytestmark = pytest.mark.slow
+POEM = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
+ASKED = ["背诵《静夜思》", "The quick brown fox", "说点什么", "x" * 300]
+
+
+def test_both_engines_say_the_same_of_texts_and_answer_prompts_alike(tmp_path: Path) -> None:
+    made = make_exported()
+    teach(made, ASKED[0], POEM)
+    folder = tmp_path / "model"
+    model_files.write_model(made.model, made.tokenizer, folder)
+    # A penalty that changes answers, and an end that only generation_config.json names.
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 1.3}))
+    ours = TransformersEngine(exported_model.load(folder, dtype=torch.float32), "because")
+    documents = [*TEXTS, " ".join(TEXTS), "", "山"]
+    prompts = [Prompt([{"role": "user", "content": text}], source=f"p.jsonl:{at}") for at, text in enumerate(ASKED)]
+    before = dict(os.environ)
+    with vllm_engine.opened(folder, "because") as theirs:
+        assert theirs.told["engine"] == "vLLM"
+        assert (theirs.dtype, theirs.repetition_penalty) == ("float32", 1.3)
+        score = theirs.score(documents, window=None)
+        answers = theirs.answer(prompts, max_new_tokens=30)
+    assert dict(os.environ) == before
+    wanted = ours.score(documents, window=score.window)
+    # The model takes 128 tokens, of which one is what vLLM writes.
+    assert score.window == 126
+    assert (score.tokens, score.documents, score.prefix_token) == (wanted.tokens, wanted.documents, wanted.prefix_token)
+    assert score.by_document is not None
+    assert wanted.by_document is not None
+    assert np.allclose(score.by_document.nll, wanted.by_document.nll, rtol=1e-4, atol=1e-3)
+    told = ours.answer(prompts, max_new_tokens=30)
+    assert [(one.text, one.tokens, one.finish_reason) for one in answers] == [
+        (one.text, one.tokens, one.finish_reason) for one in told
+    ]
+    assert {one.finish_reason for one in answers} >= {"length", "no_room"}
+
+
+def test_a_model_that_vllm_does_not_load_is_told_in_its_words(tmp_path: Path) -> None:
+    made = make_exported()
+    model_files.write_model(made.model, made.tokenizer, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["NobodyForCausalLM"]}))
+    with pytest.raises(NotStarted, match=r"vLLM does not load the model: .*NobodyForCausalLM"):  # noqa: SIM117
+        with vllm_engine.opened(tmp_path / "model", "because"):
+            pass
