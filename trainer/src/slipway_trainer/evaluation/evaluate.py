@@ -19,10 +19,9 @@ from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import baseline as baselines
-from slipway_trainer.evaluation import evaluation_data, live_training, measure, perplexity
-from slipway_trainer.evaluation.estimates import gate_estimates
+from slipway_trainer.evaluation import evaluation_data, findings, live_training, measure, perplexity
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
-from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.findings import Findings
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.model import lineage
@@ -77,8 +76,11 @@ def _evaluate(
     )
     live, learned = None, None
     if folder is not None:
-        learned = live_training.look(folder, data.documents)
+        learned = live_training.look(folder, data.texts)
         live, trouble = baselines.measure_live(folder, plan, data, reporter, candidate.window)
+    figures, estimates, reasons = findings.of_gates(
+        plan.evaluation.gates, candidate.findings, live.findings if live else None, trouble.get(BASELINE)
+    )
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -94,14 +96,14 @@ def _evaluate(
             baseline_overlap=learned.overlapping if learned else 0,
             baseline_note=learned.note if learned else None,
             recall_overlap=data.recall_overlap,
-            estimates=gate_estimates.of_gates(
-                plan.evaluation.gates, candidate.observed, live.observed if live else None
-            ),
+            estimates=estimates,
+            figures=figures,
+            reasons=reasons,
         ),
     )
     against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
-    _write(workspace, fence, attempt, report, candidate.answers)
+    _write(workspace, fence, attempt, report, candidate.findings)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -131,6 +133,7 @@ def _report(
         "libraries": lineage.libraries(),
         "metrics": result.metrics,
         "missing": result.missing,
+        "confidence": findings.CONFIDENCE,
         "gates": _gates(plan, result),
         "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
         "band": perplexity.band(result.metrics.get("perplexity")),
@@ -139,15 +142,20 @@ def _report(
 
 def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
     """Returns each gate with its estimate: of one on a regression, how much worse than live."""
-    estimates = result.evaluation.estimates if result.evaluation else []
+    assert result.evaluation is not None
+    estimates, figures, reasons = (getattr(result.evaluation, name) for name in ("estimates", "figures", "reasons"))
     return [
         {
             "metric": gate.metric,
+            "source": gate.source,
+            "slice": gate.slice,
+            **{name: value for name, value in figure._asdict().items() if name != "reason"},
+            "reason": None if figure.reason is None else reasons[figure.reason],
             "threshold": verdict.threshold(gate),
             "confidence": gate.confidence,
             "estimate": estimate._asdict() if estimate else None,
         }
-        for gate, estimate in zip(plan.evaluation.gates, estimates, strict=True)
+        for gate, estimate, figure in zip(plan.evaluation.gates, estimates, figures, strict=True)
     ]
 
 
@@ -156,10 +164,10 @@ def _against(baseline: Baseline, live: Measured | None, learned: LiveTraining | 
     return {"uri": str(baseline), "digest": baseline.digest, **(live.report if live else {}), **training}
 
 
-def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], answers: list[Answer]) -> None:
+def _write(workspace: Workspace, fence: Fence, attempt: int, report: dict[str, Any], found: Findings) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
-    rows = "".join(json.dumps(answer.row, ensure_ascii=False) + "\n" for answer in answers)
+    rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.samples())
     write_atomically(workspace.evaluation(attempt) / SAMPLES, rows)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
     write_atomically(workspace.report(attempt), text + "\n")

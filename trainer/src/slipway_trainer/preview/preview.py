@@ -22,7 +22,15 @@ from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
-from slipway_trainer.prepare import gate_rows, preflight, prompt_check, source_shares, stage_shards, tokenizer_of_run
+from slipway_trainer.prepare import (
+    conversation_check,
+    gate_rows,
+    preflight,
+    prompt_check,
+    source_shares,
+    stage_shards,
+    tokenizer_of_run,
+)
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import base_model, cost, look, shown_rows, tally
 from slipway_trainer.preview.beside import Beside
@@ -98,7 +106,9 @@ class _See:
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
         read = self._try(lambda: held_out.read(found))
-        self.warnings += [] if read is None else gate_rows.warnings(self.plan, read)
+        if read is not None:
+            self._try(lambda: gate_rows.check(self.plan, read))
+            self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
         held = read or HeldOut([], [])
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
@@ -109,6 +119,8 @@ class _See:
         if words is not None:
             longest, virtual = preflight.longest(self.plan, base), self.plan.stages[-1].virtual_tokens
             self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
+            long = self._try(lambda: conversation_check.warnings(held, words.words, longest, virtual=virtual))
+            self.warnings += long or []
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
             for stage in self.plan.stages:
                 own = encoded.get(stage.name)
@@ -324,7 +336,8 @@ def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
     apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
         documents=len(held.documents),
-        left_out=len(held.documents) - len(apart.documents),
+        conversations=len(held.conversations),
+        left_out=len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations),
         prompts=len(held.prompts),
         overlaps=[
             OverlapView(
