@@ -65,7 +65,7 @@ def as_scored(tokens: ConversationTokens, spoken: Sequence[Spoken], window: int)
 
     Raises BadData where the template refuses a conversation, and BadModel.
     """
-    renderings = [tokens.rendered(one.source, one.row, one.row.learned) for one in spoken]
+    renderings = [tokens.rendered(one.source.rpartition(":")[0], one.row, one.row.learned) for one in spoken]
     found: list[Texts] = []
     for one, texts in zip(spoken, tokens.answers(renderings), strict=True):
         kept = [[answer for answer in text if answer.end <= window] for text in texts]

@@ -109,7 +109,7 @@ def _conversation(row: dict[str, Any]) -> Conversation:
         for turn in row["turns"]
     ]
     tools = json.dumps(row["tools"], ensure_ascii=False) if row.get("tools") else None
-    return Conversation(0, tuple(turns), tools)
+    return Conversation(int(row["source"].rpartition(":")[2]), tuple(turns), tools)
 
 
 def _answers(row: Conversation) -> str:

@@ -23,7 +23,7 @@ def warnings(
     if not held.conversations:
         return []
     window = min(MAX_WINDOW, (longest.tokens - virtual) if longest is not None else MAX_WINDOW) + 1
-    spoken = [Spoken(one.row, one.name) for one in held.conversations]
+    spoken = [Spoken(one.row, one.place) for one in held.conversations]
     found = as_scored(tokens_of(words), spoken, window)
     said: list[str] = []
     for count, what in (
