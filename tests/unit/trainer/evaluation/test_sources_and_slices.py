@@ -82,7 +82,7 @@ def planned(folder: Path, **evaluation: Any) -> tuple[plans.Plan, Workspace]:
                 {
                     "name": "chat",
                     "objective": "Chat",
-                    "maxLength": 64,
+                    "maxLength": 128,
                     "data": {"train": [{"uri": "file://learned.jsonl"}]},
                 },
             ][: evaluation.pop("stages", 1)],
