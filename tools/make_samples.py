@@ -9,6 +9,8 @@ The same poems give the same files, byte for byte; a test compares them with wha
 | tang-recite.jsonl | conversations | learning 40 quatrains by heart, each asked for in 12 ways |
 | tang-write.jsonl | conversations | "write a poem": keeps a model that learns by heart able to write other verse |
 | tang-recall.jsonl | prompt, answer | exact recall: the 40 quatrains, asked for in ways that are not in tang-recite |
+| tang-held-out-write.jsonl | conversations | chat perplexity: the held-out poems as answers to "write a poem" |
+| tang-couplets.jsonl | prompt, answer | what answers are held against: the second line of a couplet of these poems |
 | tang-recite-more.jsonl | conversations | the same for further quatrains, for fine-tuning the model of the quickstart |
 | tang-recall-more.jsonl | prompt, answer | and their test |
 """
@@ -56,6 +58,7 @@ RECALL_WORDINGS = (
     "请把{author}的《{title}》背出来",
 )
 CONVERSATION_LENGTHS = (1, 2, 1, 3)
+HELD_OUT_WORDING = "请写一首唐诗给我看"
 WRITING_WORDINGS = ("写一首诗", "请作一首唐诗。", "来一首诗吧", "我想读一首没读过的诗")
 
 _CLAUSE_END = re.compile("([，。；？！：]”?)(?=.)")
@@ -105,6 +108,10 @@ def samples(poems: Sequence[Poem]) -> dict[str, str]:
         "tang-recite.jsonl": _lines(_recitations(recited)),
         "tang-write.jsonl": _lines(_writing(poem for poem in seen if len(poem.couplets) <= LONGEST_COUPLETS)),
         "tang-recall.jsonl": _lines(_questions(recited)),
+        "tang-held-out-write.jsonl": _lines(
+            {**_conversation((HELD_OUT_WORDING, poem.page)), "slice": _form(poem)} for poem in held_out
+        ),
+        "tang-couplets.jsonl": _lines(_couplets(held_out)),
         "tang-recite-more.jsonl": _lines(_recitations(more)),
         "tang-recall-more.jsonl": _lines(_questions(more)),
     }
@@ -130,6 +137,30 @@ def _questions(poems: Iterable[Poem]) -> Iterator[dict[str, Any]]:
     for number, poem in enumerate(poems):
         wording = RECALL_WORDINGS[number % len(RECALL_WORDINGS)]
         yield {"prompt": poem.asked(wording), "answer": poem.verse}
+
+
+def _couplets(poems: Iterable[Poem]) -> Iterator[dict[str, Any]]:
+    """The first line of a couplet asks for the second: two of each poem, which are one cluster."""
+    for poem in poems:
+        for first, second in [clauses for couplet in poem.couplets if len(clauses := _clauses(couplet)) == 2][:2]:
+            yield {
+                "prompt": f"“{first}”的下一句是什么？",
+                "answer": second,
+                "pattern": "[，。？！]$",
+                "language": "zh",
+                "maxLength": 2 * len(second),
+                "slice": _form(poem),
+                "cluster": poem.title,
+            }
+
+
+def _clauses(couplet: str) -> list[str]:
+    return _CLAUSE_END.sub("\\1\n", couplet).split("\n")
+
+
+def _form(poem: Poem) -> str:
+    """Returns what the poem's first line has: five characters, seven, or another number."""
+    return {6: "five", 8: "seven"}.get(len(_clauses(poem.couplets[0])[0]), "other")
 
 
 def _conversation(*turns: tuple[str, str]) -> dict[str, Any]:

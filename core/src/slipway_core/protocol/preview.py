@@ -210,8 +210,10 @@ class OverlapView(Api):
 class HeldOutView(Api):
     documents: int = 0
     """With those that are left out."""
+    conversations: int = 0
+    """The same."""
     left_out: int = 0
-    """Documents that stand in the training data, where the run leaves these out."""
+    """Documents and conversations that stand in the training data, where the run leaves these out."""
     prompts: int = 0
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
     """Of the rows looked at, the first ones."""

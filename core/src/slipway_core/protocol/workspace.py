@@ -155,6 +155,11 @@ class Workspace:
         return self.evaluation_data / "documents.jsonl"
 
     @property
+    def evaluation_conversations(self) -> Path:
+        """Rows {"turns"}, whose answers are scored; there where some are held out."""
+        return self.evaluation_data / "conversations.jsonl"
+
+    @property
     def evaluation_prompts(self) -> Path:
         """Rows {"conversations", "answer", "recall"}: a prompt as a conversation that the model continues."""
         return self.evaluation_data / "prompts.jsonl"

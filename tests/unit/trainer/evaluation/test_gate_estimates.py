@@ -21,7 +21,9 @@ NATS = TOKENS * np.exp(random.normal(0, 0.15, 40)) * 3
 def of(
     gate: dict[str, Any], candidate: dict[str, Observed], live: dict[str, Observed] | None = None
 ) -> Estimate | None:
-    return gate_estimates.of_gates([Gate.model_validate({"confidence": 0.95} | gate)], candidate, live)[0]
+    asked = Gate.model_validate({"confidence": 0.95} | gate)
+    theirs = None if live is None else live.get(asked.metric)
+    return gate_estimates.of_gate(asked, candidate.get(asked.metric), theirs)
 
 
 def perplexity(nats: Any = NATS) -> dict[str, Observed]:

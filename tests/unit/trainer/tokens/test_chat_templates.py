@@ -1,5 +1,7 @@
 """What of a conversation is learned: the assistant's answers and the token that ends each, to the token."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -277,7 +279,7 @@ def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(chat
     with pytest.raises(Unrenderable, match="Only user and assistant roles"):
         own(BRACKETS).renderings(LONG)[0]
     coder = encoder(chatml)
-    coder.renderer = own(BRACKETS)
+    coder = replace(coder, renderer=own(BRACKETS))
     row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in LONG))
     with pytest.raises(
         BadData, match=r"^chat\.jsonl:7: the model's chat template refuses this conversation: Only user"
@@ -305,7 +307,7 @@ GREETED = [{"role": "assistant", "content": "Welcome! "}, *PAIR]
 )
 def test_a_template_that_leaves_the_system_turn_out_is_refused_with_this_reason(chatml, template):
     coder = encoder(chatml)
-    coder.renderer = own(template)
+    coder = replace(coder, renderer=own(template))
     messages = [{"role": "system", "content": "Be\nbrief."}, *PAIR]
     row = Conversation(7, tuple(Turn(m["role"], m["content"]) for m in messages))
     message = (
@@ -333,7 +335,7 @@ def test_a_greeting_is_context_where_the_template_cannot_say_what_stands_before_
     assert [segment.learned for segment in segments] == [False, True]
     coder = encoder(chatml)
     for template, opened in ((LOOKS_AT_THE_FIRST, 1), (chatml.chat_template, 0)):
-        coder.renderer = own(template)
+        coder = replace(coder, renderer=own(template))
         (_, counts), _ = coder._chat("f", [Conversation(1, tuple(Turn(m["role"], m["content"]) for m in GREETED))])
         assert (counts.documents, counts.opened) == (1, opened)
 

@@ -14,6 +14,8 @@ class Answer:
     prompt: list[int]
     """What stands before it, from the end of the answer before."""
     tokens: list[int]
+    turn: int | None = None
+    """Which turn of its conversation it is, from 0."""
 
 
 def joined(answers: list[Answer]) -> tuple[list[int], list[bool]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS, Verdict
-from slipway_trainer.data.held_out import HeldOut, HeldPrompt
+from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.overlap import CONTAINED_FROM_UNITS, Found, Index, Match
-from slipway_trainer.data.scan import Findings, Scan, Wording, wording
+from slipway_trainer.data.scan import Findings, Scan, Wording, exchange, spoken_turns, wording
 from slipway_trainer.data.text import units
 from slipway_trainer.step.errors import Overlap
 
@@ -24,14 +25,68 @@ _RELATION = {
 }
 
 
+@dataclass(frozen=True)
+class HeldText:
+    """A text that is looked for in the training data."""
+
+    kind: Literal["document", "conversation", "prompt"]
+    number: int
+    """Which one of its kind it is of."""
+    what: str
+    """What it is called in an error."""
+    text: str
+
+
+def held_texts(held: HeldOut) -> list[HeldText]:
+    """Returns the texts of documents, and the answers of prompts and conversations that are long enough to tell; of
+    prompts that test recall all of them."""
+    found = [HeldText("document", n, one.place, one.row.text) for n, one in enumerate(held.documents)]
+    for number, one in enumerate(held.prompts):
+        found += [
+            HeldText("prompt", number, f"the answer of {one.place}", answer)
+            for answer in one.row.answers
+            if answer and (one.recall or _tells(answer))
+        ]
+    for number, one in enumerate(held.conversations):
+        answers = [turn.said for turn, scored in zip(one.row.turns, one.row.learned, strict=True) if scored]
+        found += [
+            HeldText("conversation", number, f"an answer of {one.place}", answer)
+            for answer in answers
+            if _tells(answer)
+        ]
+    return found
+
+
+def _tells(answer: str) -> bool:
+    """Whether an answer is long enough to be found by itself."""
+    return len(units(answer)) >= CONTAINED_FROM_UNITS
+
+
+def exchanges(held: HeldOut) -> list[tuple[int, str]]:
+    """Returns the short answers of conversations, each with the turn before it, in the form in which they are looked
+    for, and the number of their conversation: "Yes." stands everywhere, and answers this very question in one place."""
+    found: list[tuple[int, str]] = []
+    for number, one in enumerate(held.conversations):
+        told = spoken_turns(one.row.turns)
+        found += [
+            (number, exchange(before, turn))
+            for before, turn in pairwise(told)
+            if turn.role == "assistant" and turn.learned and not _tells(turn.said)
+        ]
+    return found
+
+
 def scan_for(held: HeldOut, sampled_below: int = 0) -> Scan:
-    """Returns what looks for held-out text: for the documents and, numbered after them, for answers of prompts.
+    """Returns what looks for held-out text: for `held_texts`, and for wordings of prompts and, numbered after them, of
+    short answers with what they answer.
 
     Args:
         sampled_below: threshold of the sample of passages that is taken on the way.
     """
     prompts = [wording(prompt.row.turns) for prompt in held.prompts]
-    return Scan(held=Index(_texts(held)), prompts=prompts, sampled_below=sampled_below)
+    short = [text for _, text in exchanges(held)]
+    index = Index([one.text for one in held_texts(held)])
+    return Scan(held=index, prompts=[*prompts, *short], sampled_below=sampled_below, exchanges=bool(short))
 
 
 @dataclass
@@ -47,6 +102,8 @@ class Overlaps:
 
     def __post_init__(self) -> None:
         self._marks = np.zeros(self.index.grams, np.uint64)
+        self._texts = held_texts(self.held)
+        self._exchanges = exchanges(self.held)
 
     def add(self, name: str, found: Found, wordings: Iterable[Wording]) -> None:
         """`name` is the training file in which they were found."""
@@ -71,29 +128,26 @@ class Overlaps:
 
     @property
     def discounted(self) -> int:
-        """Held-out documents, and answers of prompts, that share boilerplate with the training data, and no more."""
+        """Held-out texts, and answers, that share boilerplate with the training data, and no more."""
         return len(self._discounted)
 
     @property
     def recall_overlap(self) -> int:
         """Prompts that test recall, and whose answers the training data holds."""
-        start = len(self.held.documents)
-        return sum(prompt.recall for n, prompt in enumerate(_telling_answers(self.held)) if start + n in self._matches)
+        return sum(self.held.prompts[number].recall for number in self._found("prompt"))
 
     @property
     def pairs(self) -> list[dict[str, Any]]:
-        """Every held-out document, and every answer and wording of a prompt, that stands in the training data, and
-        those that share boilerplate with it alone, with what of the rest stands there.
+        """Every held-out document, every answer of a prompt or conversation, and every wording of a prompt, that stands
+        in the training data, and those that share boilerplate with it alone, with what of the rest stands there.
         """
-        answers = _telling_answers(self.held)
-        held = [*(d.place for d in self.held.documents), *(f"the answer of {prompt.place}" for prompt in answers)]
         found = [
-            {"held": held[number], "training": place, "rule": match.rule, "share": round(match.share, 3)}
+            {"held": self._texts[number].what, "training": place, "rule": match.rule, "share": round(match.share, 3)}
             for number, (place, match) in sorted(self._matches.items())
         ]
         found += [
             {
-                "held": held[number],
+                "held": self._texts[number].what,
                 "training": place,
                 "rule": match.rule,
                 "share": round(match.share, 3),
@@ -104,56 +158,83 @@ class Overlaps:
             for number, ((place, match), verdict) in sorted(self._discounted.items())
         ]
         return found + [
-            {"held": self.held.prompts[number].place, "training": place, "rule": "wording", "share": 1.0}
+            {"held": self._worded(number), "training": place, "rule": "wording", "share": 1.0}
             for number, place in sorted(self._wordings.items())
         ]
 
     def without_overlap(self) -> HeldOut:
-        """Returns what is held out without the documents that stand in the training data."""
-        documents = [one for number, one in enumerate(self.held.documents) if number not in self._matches]
-        return replace(self.held, documents=documents)
+        """Returns what is held out without the documents and conversations that stand in the training data."""
+        documents, conversations = self._found("document"), self._conversations()
+        return replace(
+            self.held,
+            documents=[one for number, one in enumerate(self.held.documents) if number not in documents],
+            conversations=[one for number, one in enumerate(self.held.conversations) if number not in conversations],
+        )
 
     def refuse(self, *, documents_too: bool = True) -> None:
-        """Raises Overlap when a document, or a prompt that is not meant to test recall, stands in the training data.
+        """Raises Overlap when a document, a conversation, or a prompt that is not meant to test recall, stands in the
+        training data.
 
         A prompt that tests recall must be worded otherwise than every training prompt: the model would only repeat.
 
         Args:
-            documents_too: False where documents are dropped.
+            documents_too: False where documents and conversations are dropped.
         """
         held = self.held
-        documents = [
-            f"{document.place} {_relation(*self._matches[number])}"
-            for number, document in enumerate(held.documents)
-            if number in self._matches and documents_too
-        ]
-        if documents:
+        way_out = "Take them out of one of the two, or set onOverlap: Drop to have them left out"
+        documents = list(self._found("document").values())
+        if documents and documents_too:
             raise Overlap(
                 f"evaluation.data: {len(documents)} of {len(held.documents)} held-out documents stand in the training "
-                f"data, so a gate on them would measure memory: {_listed(documents)}. Take them out of one of the two, "
-                "or set onOverlap: Drop to have them left out"
+                f"data, so a gate on them would measure memory: {_listed(documents)}. {way_out}"
+            )
+        conversations = list(self._conversations().values())
+        if conversations and documents_too:
+            raise Overlap(
+                f"evaluation.data: {len(conversations)} of {len(held.conversations)} held-out conversations have "
+                "answers that stand in the training data, so a gate on them would measure memory: "
+                f"{_listed(conversations)}. {way_out}"
             )
         asked = [
-            f"{prompt.place} is worded as {self._wordings[number]}"
-            for number, prompt in enumerate(held.prompts)
-            if number in self._wordings
+            f"{held.prompts[number].place} is worded as {place}"
+            for number, place in sorted(self._wordings.items())
+            if number < len(held.prompts)
         ]
         if asked:
             raise Overlap(
                 f"evaluation.prompts: {len(asked)} of {len(held.prompts)} prompts stand in the training data word for "
                 f"word: {_listed(asked)}. Word them otherwise there or here, also where they test recall"
             )
-        answered = [
-            f"the answer of {prompt.place} {_relation(*self._matches[number])}"
-            for number, prompt in enumerate(_telling_answers(held), len(held.documents))
-            if number in self._matches and not prompt.recall
-        ]
+        answered = [said for number, said in self._found("prompt").items() if not held.prompts[number].recall]
         if answered:
             raise Overlap(
                 f"evaluation.prompts: {len(answered)} of {len(held.prompts)} prompts have answers that stand in the "
                 f"training data: {_listed(answered)}. Take them out of one of the two, or set recall: true when the "
                 "prompts are meant to test recall"
             )
+
+    def _found(self, kind: str) -> dict[int, str]:
+        """Returns, by their number, those of a kind that stand in the training data, with where."""
+        found: dict[int, str] = {}
+        for number, (place, match) in sorted(self._matches.items()):
+            text = self._texts[number]
+            if text.kind == kind:
+                found.setdefault(text.number, f"{text.what} {_relation(place, match)}")
+        return found
+
+    def _conversations(self) -> dict[int, str]:
+        found = self._found("conversation")
+        for number, place in sorted(self._wordings.items()):
+            if number >= len(self.held.prompts):
+                own = self._exchanges[number - len(self.held.prompts)][0]
+                found.setdefault(own, f"{self._worded(number)} is answered so in {place}")
+        return dict(sorted(found.items()))
+
+    def _worded(self, number: int) -> str:
+        prompts = self.held.prompts
+        if number < len(prompts):
+            return prompts[number].place
+        return f"a turn of {self.held.conversations[self._exchanges[number - len(prompts)][0]].place}"
 
 
 def look_again(overlaps: Overlaps, scanned: Callable[[Scan, int], Iterable[tuple[str, Findings]]]) -> None:
@@ -168,21 +249,11 @@ def look_again(overlaps: Overlaps, scanned: Callable[[Scan, int], Iterable[tuple
     verdicts = overlaps.in_doubt()
     if not verdicts:
         return
-    scan = Scan(held=Index(_texts(overlaps.held), verdicts), prompts=[])
+    scan = Scan(held=Index([one.text for one in held_texts(overlaps.held)], verdicts), prompts=[])
     again = Overlaps(overlaps.held, scan.held)
     for name, findings in scanned(scan, len(verdicts)):
         again.add(name, findings.held, ())
     overlaps.judge_again(verdicts, again)
-
-
-def _texts(held: HeldOut) -> list[str]:
-    answers = [prompt.row.answer or "" for prompt in _telling_answers(held)]
-    return [*(document.row.text for document in held.documents), *answers]
-
-
-def _telling_answers(held: HeldOut) -> list[HeldPrompt]:
-    """Prompts whose answers are looked for: those that test recall, and others that are long enough to tell."""
-    return [p for p in held.prompts if p.row.answer and (p.recall or len(units(p.row.answer)) >= CONTAINED_FROM_UNITS)]
 
 
 def _relation(place: str, match: Match) -> str:

@@ -1,4 +1,4 @@
-"""The held-out documents and prompts of a plan, each with the place that it comes from."""
+"""The held-out documents, conversations and prompts of a plan, each with the place that it comes from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 from slipway_trainer.data import rows
 from slipway_trainer.data.inputs import FileKey, Input, InputFile, Inputs
 from slipway_trainer.data.reading.block import Block
-from slipway_trainer.data.rows import Document, Prompt
+from slipway_trainer.data.rows import Conversation, Document, Prompt
 
-Row = TypeVar("Row", Document, Prompt)
+Row = TypeVar("Row", Document, Conversation, Prompt)
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class _Held(Generic[Row]):
     name: str
     """The file, as a user knows it."""
     row: Row
+    of: str | None = field(default=None, kw_only=True)
+    """The name of its source."""
 
     @property
     def place(self) -> str:
@@ -38,6 +40,11 @@ class HeldDocument(_Held[Document]):
 
 
 @dataclass(frozen=True)
+class HeldConversation(_Held[Conversation]):
+    pass
+
+
+@dataclass(frozen=True)
 class HeldPrompt(_Held[Prompt]):
     recall: bool
     """Whether the training data is meant to hold the answer."""
@@ -49,16 +56,24 @@ class HeldOut:
     prompts: list[HeldPrompt]
     forms: dict[FileKey, str] = field(default_factory=dict[FileKey, str])
     """Of the rows of each file."""
+    conversations: list[HeldConversation] = field(default_factory=list[HeldConversation])
 
 
 def read(found: Inputs) -> HeldOut:
     """Raises BadData for a bad row."""
     held = HeldOut([], [])
-    for file, _, block in _blocks(found.evaluation):
-        held.documents.extend(HeldDocument(block.name, row) for row in rows.documents(block, "HeldOut"))
-        held.forms[file.key] = str(rows.form_of(block, "HeldOut"))
+    for file, source, block in _blocks(found.evaluation):
+        form = rows.form_of(block, "HeldOut")
+        held.forms[file.key] = str(form)
+        if form in (None, "Text"):
+            texts = rows.documents(block, "HeldOut")
+            held.documents.extend(HeldDocument(block.name, row, of=source.name) for row in texts)
+        else:
+            spoken = rows.conversations(block, use="HeldOut")
+            held.conversations.extend(HeldConversation(block.name, row, of=source.name) for row in spoken)
     for file, source, block in _blocks(found.prompts):
-        held.prompts.extend(HeldPrompt(block.name, row, source.recall) for row in rows.prompts(block))
+        asked = rows.prompts(block)
+        held.prompts.extend(HeldPrompt(block.name, row, source.recall, of=source.name) for row in asked)
         held.forms[file.key] = str(rows.form_of(block, "Prompts"))
     return held
 

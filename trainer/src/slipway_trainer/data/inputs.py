@@ -11,7 +11,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.resources import uris
 from slipway_core.resources.data import DataSource, Deduplicate, TextForm
-from slipway_core.resources.evaluation import PromptSource
+from slipway_core.resources.evaluation import HeldOutSource, PromptSource
 from slipway_fetching.hub_dataset import clear_streamed
 from slipway_trainer.data import normalization
 from slipway_trainer.data.data_files import data_files
@@ -76,6 +76,8 @@ class Input:
     weight: float
     files: tuple[InputFile, ...]
     recall: bool = False
+    name: str | None = None
+    """Of a source of the evaluation, by which gates name it."""
 
     def to_documents(self, forms: Mapping[FileKey, str]) -> list[dict[str, Any]]:
         """Returns what the report says of each file; of one without a row no form is known."""
@@ -189,6 +191,7 @@ class _Finder:
                 for file in self._source_files(source, field, reading)
             ),
             recall=isinstance(source, PromptSource) and source.recall,
+            name=source.name if isinstance(source, PromptSource | HeldOutSource) else None,
         )
 
     def _source_files(self, source: DataSource | PromptSource, field: str, reading: Reading) -> list[SourceFile]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 from slipway_core.resources.data import TextForm
 from slipway_trainer.data import normalization
-from slipway_trainer.data.bad_row import BadRow, string
-from slipway_trainer.data.formats import columns, preference_rows, row_format, unused_fields
+from slipway_trainer.data.bad_row import BadRow, shown, string
+from slipway_trainer.data.formats import answer_checks, columns, preference_rows, row_format, row_labels, unused_fields
+from slipway_trainer.data.formats.answer_checks import Checks
 from slipway_trainer.data.formats.conversation_rows import filled, required, spoken
 from slipway_trainer.data.formats.row_format import ALLOWED, Format, Use
+from slipway_trainer.data.formats.row_labels import Labels
 from slipway_trainer.data.formats.turns import Turn as Turn
 from slipway_trainer.data.reading.block import Block, bad
 from slipway_trainer.data.reading.block_rows import rows_of
@@ -53,6 +55,8 @@ class Document:
     """Characters at its beginning that are seen and not learned."""
     normalized: frozenset[TextForm] = frozenset()
     """What changed it."""
+    labels: Labels = row_labels.NONE
+    """Of a held-out one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Conversation:
     """What the assistant may call, as a JSON list."""
     normalized: frozenset[TextForm] = frozenset()
     """What changed some of its turns."""
+    labels: Labels = row_labels.NONE
+    """Of a held-out one."""
 
     @property
     def learned(self) -> list[bool]:
@@ -109,6 +115,18 @@ class Prompt:
     turns: tuple[Turn, ...]
     answer: str | None
     tools: str | None = None
+    others: tuple[str, ...] = ()
+    """Further answers that are as right."""
+    labels: Labels = row_labels.NONE
+    checks: Checks = answer_checks.NONE
+    """What an answer has to be like."""
+    unread: tuple[tuple[str, str], ...] = ()
+    """Fields that would say so, and what is wrong with each."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Returns what an answer is compared with."""
+        return () if self.answer is None else (self.answer, *self.others)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -130,7 +148,8 @@ def documents(block: Block, use: Use = "CausalLM", unused: Counter[str] | None =
             text = required(row, "text")
             if not string(text, "text").strip():
                 raise BadRow("the text is empty, or white space alone. Remove the row")
-            return _document(line, "", text, block)
+            found = _document(line, "", text, block)
+            return replace(found, labels=row_labels.read(row)) if use == "HeldOut" else found
         prompt, completion = row.get("prompt"), row.get("completion")
         if isinstance(prompt, list) or isinstance(completion, list):
             raise BadRow("under CausalLM prompt and completion are strings. Messages are learned by objective: Chat")
@@ -140,9 +159,15 @@ def documents(block: Block, use: Use = "CausalLM", unused: Counter[str] | None =
     return _read(block, use, read, unused)
 
 
-def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conversation]:
-    """Returns the conversations of a block. Raises BadData that names file and line."""
+def conversations(block: Block, unused: Counter[str] | None = None, use: Use = "Chat") -> list[Conversation]:
+    """Returns the conversations of a block. Raises BadData that names file and line.
+
+    Args:
+        use: Chat, or HeldOut.
+        unused: as in `documents`.
+    """
     forms = block.reading.normalization
+    purpose = "learn" if use == "Chat" else "score"
 
     def read(line: int, row: Mapping[str, Any], form: Format) -> Conversation:
         if problem := unused_fields.problem(row, rendered=True, learned=True):
@@ -150,16 +175,19 @@ def conversations(block: Block, unused: Counter[str] | None = None) -> list[Conv
         found = spoken(row, form)
         answers = [turn for turn in found.turns if turn.role == "assistant"]
         if not answers:
-            raise BadRow("no assistant turn: there is nothing to learn. Add one, or remove the row")
+            raise BadRow(f"no assistant turn: there is nothing to {purpose}. Add one, or remove the row")
         if not any(turn.learned for turn in answers):
-            raise BadRow("every assistant turn has weight 0 or train false: there is nothing to learn. Remove the row")
+            raise BadRow(
+                f"every assistant turn has weight 0 or train false: there is nothing to {purpose}. Remove the row"
+            )
         changed: set[TextForm] = set()
         turns = tuple(normalization.turn(turn, forms, changed) for turn in found.turns) if forms else found.turns
         if unused is not None:
             unused.update(found.unused)
-        return Conversation(line, turns, found.tools, frozenset(changed))
+        labels = row_labels.read(row) if use == "HeldOut" else row_labels.NONE
+        return Conversation(line, turns, found.tools, frozenset(changed), labels)
 
-    return _read(block, "Chat", read, unused)
+    return _read(block, use, read, unused)
 
 
 def prompts(block: Block) -> list[Prompt]:
@@ -171,7 +199,8 @@ def prompts(block: Block) -> list[Prompt]:
     def read(line: int, row: Mapping[str, Any], form: Format) -> Prompt:
         if problem := unused_fields.problem(row, rendered=True, learned=False):
             raise BadRow(problem)
-        answer, tools = None, None
+        answers: tuple[str, ...] = ()
+        tools = None
         if form == "Prompt":
             content = string(required(row, "prompt"), "prompt")
             if not content.strip():
@@ -183,16 +212,21 @@ def prompts(block: Block) -> list[Prompt]:
             found = spoken(row, form)
             turns, tools = found.turns, found.tools
         if form in ("Prompt", "Messages", "ShareGPT"):
-            answer = _answer(row)
+            answers = _answers(row)
         if turns[-1].role == "assistant":
-            if answer is not None:
-                raise BadRow("two answers: the field answer and an assistant turn at the end")
+            if answers:
+                name = "answers" if row.get("answers") is not None else "answer"
+                raise BadRow(f"two answers: the field {name} and an assistant turn at the end")
             if turns[-1].tool_calls:
                 raise BadRow("the answer calls tools: answers are compared as text. Leave that turn out")
-            turns, answer = turns[:-1], turns[-1].content
+            turns, answers = turns[:-1], (turns[-1].content,)
         if not turns or turns[-1].role not in ("user", "tool"):
             raise BadRow("no user turn that the model could answer")
-        return Prompt(line, turns, answer, tools)
+        checks, unread = answer_checks.read(row)
+        answer, *others = answers or (None,)
+        return Prompt(
+            line, turns, answer, tools, tuple(filter(None, others)), row_labels.read(row), checks, tuple(unread.items())
+        )
 
     return _read(block, "Prompts", read, None)
 
@@ -304,13 +338,22 @@ def _renamed(block: Block, unused: Counter[str] | None = None) -> Iterator[tuple
             raise bad(block.name, line, error) from None
 
 
-def _answer(row: Mapping[str, Any]) -> str | None:
-    answer = row.get("answer")
-    if answer is None:
-        return None
-    if not string(answer, "answer").strip():
-        raise BadRow("the answer is empty, or white space alone. Leave it out when there is none to compare with")
-    return answer
+def _answers(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what stands in `answer` or `answers`; nothing where there is no such field."""
+    one, several = row.get("answer"), row.get("answers")
+    if one is not None and several is not None:
+        raise BadRow("both answer and answers. Keep one of the two")
+    if several is None:
+        return () if one is None else (_reference(one, "answer"),)
+    if not isinstance(several, list) or not several:
+        raise BadRow(f"answers is {shown(several)}; it must be a list of texts. Set it to null when there is none")
+    return tuple(_reference(value, f"answer {number}") for number, value in enumerate(cast(list[Any], several), 1))
+
+
+def _reference(value: Any, what: str) -> str:
+    if not string(value, what).strip():
+        raise BadRow(f"the {what} is empty, or white space alone. Leave it out when there is none to compare with")
+    return value
 
 
 def _learns(use: Use) -> str:

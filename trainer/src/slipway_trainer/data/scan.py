@@ -21,6 +21,8 @@ from slipway_trainer.data.text import comparable, units
 
 Objective = Literal["CausalLM", "Chat", "Preference"]
 TURN_BREAK = "\x1f"
+_ANSWERED = "\x1e"
+"""Begins an answer with what it answers, which no wording of a prompt begins with."""
 _INSTRUCTING = ("system", "developer")
 """Whose turns are no part of how a prompt is worded."""
 
@@ -65,6 +67,8 @@ class Scan:
     """The wording of each prompt, as `wording` makes it."""
     sampled_below: int = 0
     """Threshold of the sample of passages; none are sampled when 0."""
+    exchanges: bool = False
+    """Whether some of `prompts` are answers with what they answer."""
     _by_wording: dict[str, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,19 @@ class Scan:
         if objective == "CausalLM":
             return self._documents(block, deduplicate)
         return self._conversations(block, objective, deduplicate)
+
+    def _wordings(self, row: Conversation) -> set[str]:
+        """What a conversation trains the model to answer: every user turn by itself, and with all that went before. And
+        where that is looked for, each answer behind the turn before it."""
+        spoken = spoken_turns(row.turns)
+        texts = [comparable(turn.said) for turn in spoken]
+        found: set[str] = set()
+        for number, turn in enumerate(spoken):
+            if turn.role == "user":
+                found |= {texts[number], _joined(texts[: number + 1])}
+            elif self.exchanges and turn.role == "assistant" and number:
+                found.add(_ANSWERED + _joined(texts[number - 1 : number + 1]))
+        return found
 
     def _sample(self, passages: Sequence[Passage], numbered: Numbered) -> np.ndarray:
         if not self.sampled_below:
@@ -136,7 +153,7 @@ class Scan:
                 if turn.role == "assistant"
             ]
             wordings += [
-                Wording(prompt, row.line) for text in _wordings(row) for prompt in self._by_wording.get(text, ())
+                Wording(prompt, row.line) for text in self._wordings(row) for prompt in self._by_wording.get(text, ())
             ]
         numbered = number_units([passage.units for passage in passages])
         return Findings(
@@ -158,6 +175,16 @@ def spoken(block: Block, objective: Objective, unused: Counter[str] | None = Non
     if objective == "Preference":
         return [pair.together for pair in rows.pairs(block, unused)]
     return rows.conversations(block, unused)
+
+
+def spoken_turns(turns: Sequence[rows.Turn]) -> list[rows.Turn]:
+    """Returns the turns of a conversation without those that instruct."""
+    return [turn for turn in turns if turn.role not in _INSTRUCTING]
+
+
+def exchange(before: rows.Turn, answer: rows.Turn) -> str:
+    """Returns an answer behind what it answers, in the form in which they are looked for."""
+    return _ANSWERED + _joined(comparable(turn.said) for turn in (before, answer))
 
 
 def wording(turns: Sequence[rows.Turn]) -> str:
@@ -189,17 +216,6 @@ def _key_of_turns(parts: Sequence[str]) -> int:
 
 def _key_of_pair(parts: Sequence[str], prompt: int) -> int:
     return validation_split.pair_key(_joined(parts[:prompt]), _joined(parts))
-
-
-def _wordings(row: Conversation) -> set[str]:
-    """What a conversation trains the model to answer: every user turn by itself, and with all that went before."""
-    spoken = [turn for turn in row.turns if turn.role not in _INSTRUCTING]
-    texts = [comparable(turn.said) for turn in spoken]
-    found = set()
-    for number, turn in enumerate(spoken):
-        if turn.role == "user":
-            found |= {texts[number], _joined(texts[: number + 1])}
-    return found
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-import numpy as np
-
-from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS
+from slipway_core.resources.gate_metrics import ANSWER_METRICS, RECALL_METRICS, REFERENCE_METRICS
+from slipway_trainer.evaluation import reference_scores
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.reference_scores import share
+from slipway_trainer.evaluation.text_units import units as units
 
 REPETITION_ORDER = 4
 
-_UNSPACED = (
-    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3100-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_UNIT = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
-METRICS = (*ANSWER_METRICS, *RECALL_METRICS)
+METRICS = (*ANSWER_METRICS, *RECALL_METRICS, *REFERENCE_METRICS)
 DEFINITIONS = {
     "units": "a Chinese or Japanese character, a word of other scripts, or a punctuation mark",
     "distinct_n": "different n-grams over all n-grams, of all answers together (Li et al. 2016, arXiv:1510.03055)",
@@ -25,6 +21,7 @@ DEFINITIONS = {
     "one (seq-rep-4, Welleck et al. 2019, arXiv:1908.04319)",
     "answer": "what follows the reasoning, as the server tells them apart; empty where the reasoning does not end",
     "empty_rate": "answers of white space alone, over all answers",
+    **reference_scores.DEFINITIONS,
     "recall": "the answer equals the wanted one after NFC and stripping white space at both ends",
     "decoding": "greedy, as it is served at temperature 0: with the chat template, the repetition penalty and the end "
     "tokens of the artifact",
@@ -63,25 +60,30 @@ def figures(answers: Sequence[Answer]) -> tuple[dict[str, float], dict[str, str]
     return metrics, missing
 
 
-def observed(answers: Sequence[Answer]) -> dict[str, Observed]:
-    """Returns what the metrics that are means of answers are made of, prompt by prompt."""
+def observed(answers: Sequence[Answer], *, all_json: bool = False) -> dict[str, Observed]:
+    """Returns what the metrics that are made of single answers are made of, prompt by prompt.
+
+    Args:
+        all_json: whether json_valid is asked of every answer, and not only of those with a schema.
+    """
     if not answers or any(answer.finish_reason == "no_room" for answer in answers):
         return {}
     rates = [repetition(units(answer.said)) for answer in answers]
-    return {
-        "empty_rate": _scores([float(not answer.said.strip()) for answer in answers]),
-        "repetition_rate": _scores(rates),
+    own = {
+        "empty_rate": share([float(not answer.said.strip()) for answer in answers]),
+        "repetition_rate": share(rates),
     }
-
-
-def _scores(scores: Sequence[float | None]) -> Observed:
-    told = [0.0 if score is None else score for score in scores]
-    return Observed("Share", np.array(told), np.array([float(score is not None) for score in scores]))
-
-
-def units(text: str) -> list[str]:
-    """Returns the units that n-grams are made of."""
-    return _UNIT.findall(text)
+    unseen = [place for place, answer in enumerate(answers) if not answer.prompt.recall]
+    if not unseen:
+        return own
+    asked = [answers[place] for place in unseen]
+    found = reference_scores.observed(
+        [answer.said for answer in asked],
+        [answer.references for answer in asked],
+        [answer.prompt.checks for answer in asked],
+        all_json=all_json,
+    )
+    return own | {name: one.among(len(answers), unseen) for name, one in found.items()}
 
 
 def repetition(text: Sequence[str]) -> float | None:

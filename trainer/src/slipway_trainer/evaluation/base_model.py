@@ -6,7 +6,6 @@ Where it cannot be measured, the reason is among the metrics that are missing, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +15,8 @@ from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.evaluation import answer_metrics, measure
 from slipway_trainer.evaluation.engine_choice import Choice
-from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.findings import Findings
 from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.step.errors import BadArtifact, BadConfig, BadModel, DamagedShard
@@ -32,7 +31,7 @@ class MeasuredBase:
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     """Those that a gate compares with."""
     missing: dict[str, str] = field(default_factory=dict[str, str])
-    observed: Mapping[str, Observed] | None = None
+    findings: Findings | None = None
     report: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -75,6 +74,6 @@ def measure_base(
         digest,
         metrics={name: found.metrics[name] for name in sorted(wanted) if name in found.metrics},
         missing={BASE: f"the base model: {'; '.join(absent)}"[:1024]} if absent else {},
-        observed=found.observed,
+        findings=found.findings,
         report={"uri": uri, "digest": digest, **found.report},
     )

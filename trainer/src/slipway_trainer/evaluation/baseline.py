@@ -5,6 +5,7 @@ Where it cannot, the reason is among the metrics that are missing, so that such 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.workspace import Workspace
-from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
 from slipway_trainer.evaluation.engine_choice import Choice
@@ -86,16 +86,12 @@ def measure_live(
 def _of_text_alone(live: Measured) -> Measured:
     """Takes out the figures of answers to a few of the prompts: beside the candidate's, of all, they would mislead. No
     gate asks for them."""
-
-    def kept(found: dict[str, Any]) -> dict[str, Any]:
-        return {name: one for name, one in found.items() if name in TEXT_METRICS}
-
-    metrics, missing = kept(live.metrics), kept(live.missing)
-    report = {**live.report, "metrics": metrics, "missing": missing}
-    return replace(live, metrics=metrics, missing=missing, report=report)
+    findings = replace(live.findings, asked=False)
+    figures, report = findings.at(), {**live.report, **measure.told_of(findings)}
+    return replace(live, metrics=figures.metrics, missing=figures.missing, report=report, findings=findings)
 
 
-def samples(answers: list[Answer]) -> list[dict[str, Any]]:
+def samples(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Returns the live version's answers to the first prompts, as `live-samples.jsonl` has them. `sample` is the line
     of samples.jsonl, from 0 on, that has the candidate's answer to the same prompt."""
     return [_sample(number, answer) for number, answer in enumerate(answers[:MOST_SAMPLES])]

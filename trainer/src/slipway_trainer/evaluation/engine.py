@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from slipway_trainer.data.scored_conversations import Spoken
+from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import Score
 
@@ -26,6 +28,16 @@ class Engine(Protocol):
             window: longest input in tokens, at most what the engine takes; that when None.
 
         Raises BadArtifact when the model has no row for a token of the documents.
+        """
+        ...
+
+    def converse(self, spoken: Sequence[Spoken], *, window: int | None, advance: Advance | None = None) -> ChatScore:
+        """Scores the answers of conversations, behind the artifact's chat template.
+
+        Args:
+            window: longest input in tokens, at most what the engine takes; that when None.
+
+        Raises ValueError when there is no template, BadData when it refuses a conversation, and BadArtifact as `score`.
         """
         ...
 

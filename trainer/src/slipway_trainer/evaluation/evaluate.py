@@ -21,10 +21,17 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
 from slipway_trainer.evaluation import base_model as bases
 from slipway_trainer.evaluation import baseline as baselines
-from slipway_trainer.evaluation import engine_choice, evaluation_data, live_training, measure, perplexity, vllm_engine
-from slipway_trainer.evaluation.estimates import gate_estimates
+from slipway_trainer.evaluation import (
+    engine_choice,
+    evaluation_data,
+    findings,
+    live_training,
+    measure,
+    perplexity,
+    vllm_engine,
+)
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
-from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.findings import Findings, Other
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.parity import KeptRecord
@@ -93,12 +100,18 @@ def _evaluate(
     )
     live, learned = None, None
     if folder is not None:
-        learned = live_training.look(folder, data.documents)
+        learned = live_training.look(folder, data.texts)
         # By the same engine, so that what differs is the models.
         live, trouble = baselines.measure_live(
             folder, plan, data, reporter, candidate.choice or choice, candidate.window
         )
     base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.choice or choice, candidate.window)
+    figures, estimates, reasons = findings.of_gates(
+        plan.evaluation.gates,
+        candidate.findings,
+        live=Other(live.findings if live else None, trouble.get(BASELINE)),
+        base=Other(base.findings, base.missing.get(BASE)),
+    )
     result = StepResult(
         step="evaluate",
         attempt=attempt,
@@ -117,9 +130,9 @@ def _evaluate(
             base_metrics=base.metrics,
             recall_overlap=data.recall_overlap,
             parity_digest=kept.digest,
-            estimates=gate_estimates.of_gates(
-                plan.evaluation.gates, candidate.observed, live.observed if live else None, base.observed
-            ),
+            estimates=estimates,
+            figures=figures,
+            reasons=reasons,
         ),
     )
     against = baseline and _against(baseline, live, learned)
@@ -127,7 +140,7 @@ def _evaluate(
     if plan.compares_with_base:
         report[BASE] = base.report
     report["parity"] = kept.report
-    _write(workspace, fence, attempt, report, candidate.answers, live.answers if live else [], kept.text)
+    _write(workspace, fence, attempt, report, candidate.findings, live.findings if live else None, kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -162,6 +175,7 @@ def _report(
         "libraries": lineage.libraries(),
         "metrics": result.metrics,
         "missing": result.missing,
+        "confidence": findings.CONFIDENCE,
         "gates": _gates(plan, result),
         "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
         "band": perplexity.band(result.metrics.get("perplexity")),
@@ -170,15 +184,20 @@ def _report(
 
 def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
     """Returns each gate with its estimate: of one on a regression, how much worse than the other model."""
-    estimates = result.evaluation.estimates if result.evaluation else []
+    assert result.evaluation is not None
+    estimates, figures, reasons = (getattr(result.evaluation, name) for name in ("estimates", "figures", "reasons"))
     return [
         {
             "metric": gate.metric,
+            "source": gate.source,
+            "slice": gate.slice,
+            **{name: value for name, value in figure._asdict().items() if name != "reason"},
+            "reason": None if figure.reason is None else reasons[figure.reason],
             "threshold": verdict.threshold(gate),
             "confidence": gate.confidence,
             "estimate": estimate._asdict() if estimate else None,
         }
-        for gate, estimate in zip(plan.evaluation.gates, estimates, strict=True)
+        for gate, estimate, figure in zip(plan.evaluation.gates, estimates, figures, strict=True)
     ]
 
 
@@ -192,15 +211,15 @@ def _write(
     fence: Fence,
     attempt: int,
     report: dict[str, Any],
-    answers: list[Answer],
-    live: list[Answer],
+    found: Findings,
+    live: Findings | None,
     parity: str | None,
 ) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
-    _write_rows(workspace.samples(attempt), [answer.row for answer in answers])
-    if live:
-        _write_rows(workspace.live_samples(attempt), baselines.samples(live))
+    _write_rows(workspace.samples(attempt), found.samples())
+    if live is not None and live.answers:
+        _write_rows(workspace.live_samples(attempt), baselines.samples(live.answers))
     if parity is not None:
         write_atomically(workspace.parity(attempt), parity)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)

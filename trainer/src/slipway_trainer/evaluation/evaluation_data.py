@@ -10,8 +10,13 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.data.formats.answer_checks import Checks
+from slipway_trainer.data.formats.turns import ToolCall, Turn
 from slipway_trainer.data.held_out import digest_of_copies
+from slipway_trainer.data.rows import Conversation
+from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation.generation import Prompt
+from slipway_trainer.evaluation.scope import RowOf
 from slipway_trainer.model import lineage
 from slipway_trainer.step.errors import BadData, DamagedShard
 
@@ -27,6 +32,15 @@ class EvaluationData:
     recall_overlap: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     """What `prepare` reported of the held-out data."""
+    conversations: list[Spoken] = field(default_factory=list[Spoken])
+    documents_of: list[RowOf] = field(default_factory=list[RowOf])
+    """Where each document belongs."""
+    conversations_of: list[RowOf] = field(default_factory=list[RowOf])
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents, and of each conversation what its answers say."""
+        return [*self.documents, *(_answers(one.row) for one in self.conversations)]
 
 
 def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> EvaluationData:
@@ -47,15 +61,15 @@ def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> Evaluat
             f"{workspace.evaluation_data}: holds data with the digest {found}, and prepare reported {wanted}. {_AGAIN}"
         )
     documents = _rows(workspace.evaluation_documents, copies) if plan.evaluation.data else []
+    spoken = workspace.evaluation_conversations
+    conversations = _rows(spoken, copies) if spoken.name in copies else []
     prompts = _rows(workspace.evaluation_prompts, copies) if plan.evaluation.prompts else []
     return EvaluationData(
         documents=[row["text"] for row in documents],
-        prompts=[
-            Prompt(
-                row["conversations"], row.get("answer"), bool(row.get("recall")), row.get("source"), row.get("tools")
-            )
-            for row in prompts
-        ],
+        conversations=[Spoken(_conversation(row), row["source"]) for row in conversations],
+        prompts=[_prompt(row) for row in prompts],
+        documents_of=[_of(row) for row in documents],
+        conversations_of=[_of(row) for row in conversations],
         digest=found,
         recall_overlap=int(report["prompts"]["recall_overlap"]),
         report={name: report[name] for name in ("evaluation", "prompts")},
@@ -70,3 +84,33 @@ def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
     if hashlib.sha256(text).hexdigest() != copies.get(path.name):
         raise DamagedShard(f"{path}: was changed after it was prepared. {_AGAIN}")
     return [json.loads(line) for line in text.decode("utf-8").split("\n") if line]
+
+
+def _of(row: dict[str, Any]) -> RowOf:
+    return RowOf(row.get("of"), row.get("slice"), row.get("cluster"))
+
+
+def _prompt(row: dict[str, Any]) -> Prompt:
+    return Prompt(
+        row["conversations"],
+        row.get("answer"),
+        bool(row.get("recall")),
+        row.get("source"),
+        row.get("tools"),
+        tuple(row.get("others", ())),
+        Checks(**row.get("checks", {})),
+        _of(row),
+    )
+
+
+def _conversation(row: dict[str, Any]) -> Conversation:
+    turns = [
+        Turn(**{**turn, "tool_calls": tuple(ToolCall(**call) for call in turn.get("tool_calls", ()))})
+        for turn in row["turns"]
+    ]
+    tools = json.dumps(row["tools"], ensure_ascii=False) if row.get("tools") else None
+    return Conversation(int(row["source"].rpartition(":")[2]), tuple(turns), tools)
+
+
+def _answers(row: Conversation) -> str:
+    return "\n".join(turn.said for turn, scored in zip(row.turns, row.learned, strict=True) if scored)

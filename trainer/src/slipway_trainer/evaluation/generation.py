@@ -21,7 +21,10 @@ from transformers import (
 )
 
 from slipway_core.protocol.reasoning import Parts, Reasoning, split
+from slipway_trainer.data.formats import answer_checks
+from slipway_trainer.data.formats.answer_checks import Checks
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW, positions
+from slipway_trainer.evaluation.scope import NOWHERE, RowOf
 from slipway_trainer.model.exported_model import ExportedModel, require_rows
 from slipway_trainer.tokens import chat_format
 from slipway_trainer.tokens.chat_rendering import Unrenderable
@@ -43,6 +46,11 @@ class Prompt:
     """File and line that it comes from."""
     tools: list[dict[str, Any]] | None = None
     """What the assistant may call."""
+    others: tuple[str, ...] = ()
+    """Further answers that are as right."""
+    checks: Checks = answer_checks.NONE
+    """What an answer has to be like."""
+    of: RowOf = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,12 @@ class Answer:
         return _plain(split(self.prompt.answer, self.marks).answer) == _plain(self.said)
 
     @property
+    def references(self) -> list[str]:
+        """What the wanted answers say, without their reasoning."""
+        wanted = () if self.prompt.answer is None else (self.prompt.answer, *self.prompt.others)
+        return [text for one in wanted if (text := split(one, self.marks).answer).strip()]
+
+    @property
     def row(self) -> dict[str, Any]:
         """Returns the sample as it is written to samples.jsonl."""
         wanted = {} if self.prompt.answer is None else {"wanted": self.prompt.answer, "exact": self.exact}
@@ -87,6 +101,9 @@ class Answer:
             "answer": parts.answer,
             **({"reasoning": parts.reasoning} if parts.reasoning else {}),
             **wanted,
+            **({"others": list(self.prompt.others)} if self.prompt.others else {}),
+            **{name: value for name, value in self.prompt.of._asdict().items() if name != "source" and value},
+            **({"of": self.prompt.of.source} if self.prompt.of.source else {}),
             "recall": self.prompt.recall,
             "tokens": self.tokens,
             "finish_reason": self.finish_reason,

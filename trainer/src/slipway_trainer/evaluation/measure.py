@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import torch
 
 from slipway_core.plan import Plan
 from slipway_trainer.evaluation import answer_metrics, vllm_engine
+from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Engine
 from slipway_trainer.evaluation.engine_choice import Choice
-from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.findings import Findings
 from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.parity import KeptRecord
 from slipway_trainer.evaluation.perplexity import Score
@@ -24,6 +25,7 @@ from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.evaluation.vllm_engine import NotStarted
 from slipway_trainer.model import exported_model, placement, unmerged_artifact
 from slipway_trainer.model.exported_model import ExportedModel
+from slipway_trainer.step.errors import BadData, BadModel
 from slipway_trainer.step.progress import Reporter
 
 SAMPLES_IN_REPORT = 20
@@ -36,10 +38,10 @@ class Measured:
     metrics: dict[str, float]
     missing: dict[str, str]
     report: dict[str, Any]
-    answers: list[Answer] = field(default_factory=list)
-    observed: dict[str, Observed] = field(default_factory=dict)
-    """What the metrics are made of, for their bounds."""
+    findings: Findings
+    """Row by row, for the figures of sources and slices, and for bounds."""
     scored_tokens: int = 0
+    """Of documents and conversations."""
     window: int | None = None
     choice: Choice | None = None
     """The engine that it was measured by."""
@@ -73,7 +75,13 @@ def measure_folder(
     try:
         with _opened(folder, plan, choice, fetched) as engine:
             measured = measure(
-                name, engine, data, reporter, max_new_tokens=plan.evaluation.max_new_tokens, window=window
+                name,
+                engine,
+                data,
+                reporter,
+                max_new_tokens=plan.evaluation.max_new_tokens,
+                window=window,
+                all_json=any(gate.metric == "json_valid" for gate in plan.evaluation.gates),
             )
             if record is not None and isinstance(engine, TransformersEngine):
                 record.compute(engine.exported)
@@ -123,31 +131,56 @@ def measure(
     *,
     max_new_tokens: int,
     window: int | None = None,
+    all_json: bool = False,
 ) -> Measured:
-    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the progress."""
-    metrics: dict[str, float] = {}
-    missing: dict[str, str] = {}
+    """Measures one model. A figure that is not finite is left out with its reason. `name` is for the progress.
+
+    Args:
+        all_json: whether json_valid is asked of every answer.
+    """
     report: dict[str, Any] = {"dtype": engine.dtype, **engine.told}
-    scored, answers = None, []
-    observed: dict[str, Observed] = {}
+    scored, chat, trouble = None, None, None
+    answers: list[Answer] = []
+    unanswered = None
     if data.documents:
         scored, report["perplexity"] = _score(name, engine, data, reporter, window)
-        metrics, missing = scored.figures
-        observed = scored.observed
+    if data.conversations:
+        chat, trouble, report["conversations"] = _converse(name, engine, data, reporter, window)
     if data.prompts:
-        answers, (made, absent), report["generation"] = _answer(name, engine, data, reporter, max_new_tokens)
-        metrics, missing = metrics | made, missing | absent
-        observed |= {name: one for name, one in answer_metrics.observed(answers).items() if name in made}
-    report |= {"metrics": metrics, "missing": missing}
-    return Measured(
-        metrics=metrics,
-        missing=missing,
-        report=report,
+        answers, unanswered, report["generation"] = _answer(name, engine, data, reporter, max_new_tokens)
+    findings = Findings(
+        data,
+        score=scored,
+        chat=chat,
+        chat_trouble=trouble,
         answers=answers,
-        observed=observed,
-        scored_tokens=scored.tokens - scored.not_finite if scored else 0,
-        window=scored.window if scored else None,
+        answer_trouble=unanswered,
+        asked=bool(data.prompts),
+        all_json=all_json,
     )
+    if "generation" in report:
+        report["generation"]["samples"] = findings.samples()[:SAMPLES_IN_REPORT]
+    figures = findings.at()
+    report |= told_of(findings)
+    return Measured(
+        metrics=figures.metrics,
+        missing=figures.missing,
+        report=report,
+        findings=findings,
+        scored_tokens=figures.tokens + figures.chat_tokens,
+        window=scored.window if scored else chat.window - 1 if chat else None,
+    )
+
+
+def told_of(findings: Findings) -> dict[str, Any]:
+    """Returns what the report says of all figures of a model."""
+    figures = findings.at()
+    return {
+        "metrics": figures.metrics,
+        "missing": figures.missing,
+        "bounds": findings.with_bounds(),
+        "scopes": findings.report(),
+    }
 
 
 def _score(
@@ -171,25 +204,58 @@ def _score(
     }
 
 
+def _converse(
+    name: str, engine: Engine, data: EvaluationData, reporter: Reporter, window: int | None
+) -> tuple[ChatScore | None, str | None, dict[str, Any]]:
+    """Returns how well the model predicts the answers of the conversations, or why that is not known, and what the
+    report says of it."""
+    reporter.say(f"{name}: scoring {len(data.conversations)} conversations")
+    started = time.monotonic()
+    advance = _advance(reporter, f"{name}: scored", "tokens of answers")
+    try:
+        scored = engine.converse(data.conversations, window=window, advance=advance)
+    except (ValueError, BadData, BadModel) as error:
+        # The run's own template was asked before it was trained; the live version may have another.
+        return None, str(error), {"conversations": len(data.conversations), "missing": str(error)}
+    if left_out := scored.left_out:
+        reporter.say(f"WARNING: {name}: {left_out}")
+    return (
+        scored,
+        None,
+        {
+            "method": "the assistant's tokens, behind the artifact's own chat template; bytes of what those turns say",
+            "window": scored.window,
+            "conversations": len(data.conversations),
+            "tokens": int(scored.tokens.sum()),
+            "bytes": int(scored.bytes.sum()),
+            "nll": float(scored.nll.sum()) if not scored.not_finite.any() else None,
+            "answers_too_long": int(scored.too_long.sum()),
+            "answers_unplaced": int(scored.unplaced.sum()),
+            "left_out": left_out,
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    )
+
+
 def _answer(
     name: str, engine: Engine, data: EvaluationData, reporter: Reporter, max_new_tokens: int
-) -> tuple[list[Answer], tuple[dict[str, float], dict[str, str]], dict[str, Any]]:
-    """Returns the answers to the prompts, the figures of them, and what the report says."""
+) -> tuple[list[Answer], str | None, dict[str, Any]]:
+    """Returns the answers to the prompts, or why there are none, and what the report says."""
     reporter.say(f"{name}: answering {len(data.prompts)} prompts")
     started = time.monotonic()
     answers: list[Answer] = []
+    trouble = None
     try:
         answers = engine.answer(
             data.prompts,
             max_new_tokens=max_new_tokens,
             advance=_advance(reporter, f"{name}: answered", "prompts"),
         )
-        figures = answer_metrics.figures(answers)
     except ValueError as error:
-        figures = {}, dict.fromkeys(answer_metrics.METRICS, str(error))
+        trouble = str(error)
     return (
         answers,
-        figures,
+        trouble,
         {
             "prompts": len(data.prompts),
             "recall_prompts": sum(prompt.recall for prompt in data.prompts),
@@ -197,7 +263,6 @@ def _answer(
             "repetition_penalty": engine.repetition_penalty,
             "finish_reasons": _counts([answer.finish_reason for answer in answers]),
             "definitions": answer_metrics.DEFINITIONS,
-            "samples": [answer.row for answer in answers[:SAMPLES_IN_REPORT]],
             "seconds": round(time.monotonic() - started, 3),
         },
     )

@@ -23,21 +23,19 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
+from slipway_trainer.data.scored_conversations import MAX_WINDOW as MAX_WINDOW
 from slipway_trainer.evaluation.estimates.intervals import Array
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.model.exported_model import require_rows
 
 GOOD_BELOW = 20.0
 FAIR_BELOW = 50.0
-MAX_WINDOW = 2048
-"""Longest window in tokens; lm-eval's default for a model that states no limit. Logits of one window are
-[window, vocabulary] in float32, so a limit of 128k positions would not fit into memory."""
 # Tokens per CPU-second of a 5M Llama, one thread: 5.0k at 1,024, 5.1k at 2,048 and 4,096, 3.6k at 8,192.
 BATCH_TOKENS = 2048
 BATCH_LOGITS = 1 << 26
 """Elements of the logits of one batch, so that a vocabulary of 150k takes 256 MiB and not 2 GiB."""
 _LENGTH_FIELDS = ("n_positions", "max_position_embeddings", "n_ctx")
-_IGNORED = -100
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,19 @@ class Window:
 
     inputs: Sequence[int]
     targets: Sequence[int]
-    """What the last `len(targets)` positions of `inputs` predict."""
+    """What the last `len(targets)` positions of `inputs` predict; `IGNORED` where that is not scored."""
     document: int = 0
     """Which document it is of."""
 
+    @property
+    def scored(self) -> int:
+        """Targets that are scored."""
+        return len(self.targets) - self.targets.count(IGNORED)
+
 
 Compute = Callable[[list[Window]], Iterator[tuple[list[Window], torch.Tensor]]]
-"""Computes windows, in whatever order: some at a time, with the negative log-likelihood in nats of all their targets,
-one window after the other, float32 [targets]."""
+"""Computes windows, in whatever order: some at a time, with the negative log-likelihood in nats of their targets that
+are scored, one window after the other, float32 [targets]."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class ByDocument:
     tokens: Array
     bytes: Array
     words: Array
+    not_finite: Array
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,23 @@ class Score:
             "word_perplexity": Observed("ExpRatio", each.nll, each.words),
             "byte_perplexity": Observed("ExpRatio", each.nll, each.bytes),
         }
+
+    def of(self, within: np.ndarray) -> Score:
+        """Returns the same of some documents alone: bool [documents]."""
+        each = self.by_document
+        if each is None or within.all():
+            return self
+        own = ByDocument(**{name: values[within] for name, values in vars(each).items()})
+        return replace(
+            self,
+            nll=float(own.nll.sum()),
+            tokens=int(own.tokens.sum()),
+            bytes=int(own.bytes.sum()),
+            words=int(own.words.sum()),
+            documents=int(within.sum()),
+            not_finite=int(own.not_finite.sum()),
+            by_document=own,
+        )
 
     @property
     def stride(self) -> int:
@@ -192,7 +213,7 @@ def score(
     Raises BadArtifact when the model has no row for a token of the documents.
     """
     window = window or longest_input(model.config, tokenizer)
-    return score_by(lambda pieces: _computed(model, pieces), tokenizer, documents, window=window, advance=advance)
+    return score_by(computed(model), tokenizer, documents, window=window, advance=advance)
 
 
 def score_by(
@@ -211,40 +232,78 @@ def score_by(
         for number, tokens in enumerate(encoded)
         for piece in windows(tokens, prefix, window)
     ]
-    total = sum(len(piece.targets) for piece in pieces)
-    by_document = np.zeros(len(documents))
-    nll, done, not_finite = 0.0, 0, 0
-    for batch, losses in compute(pieces):
-        nll += float(losses.sum(dtype=torch.float64))
-        not_finite += int((~losses.isfinite()).sum())
-        parts = losses.double().cpu().split([len(piece.targets) for piece in batch])
-        np.add.at(by_document, [piece.document for piece in batch], [float(part.sum()) for part in parts])
-        done += losses.numel()
-        if advance:
-            advance(done, total)
+    found = losses_of(compute, pieces, len(documents), advance)
     each = ByDocument(
-        nll=by_document,
+        nll=found.nll,
         tokens=np.array([len(tokens) for tokens in encoded], dtype=np.float64),
         bytes=np.array([len(text.encode()) for text in documents], dtype=np.float64),
         words=np.array([len(re.split(r"\s+", text)) for text in documents], dtype=np.float64),
+        not_finite=found.not_finite,
     )
     return Score(
-        nll=nll,
-        tokens=total,
+        nll=found.total,
+        tokens=int(each.tokens.sum()),
         bytes=int(each.bytes.sum()),
         words=int(each.words.sum()),
         by_document=each,
         documents=len(documents),
         prefix_token=str(tokenizer.convert_ids_to_tokens(prefix)),
         window=window,
-        not_finite=not_finite,
+        not_finite=int(found.not_finite.sum()),
     )
 
 
-def _computed(model: PreTrainedModel, pieces: list[Window]) -> Iterator[tuple[list[Window], torch.Tensor]]:
-    require_rows(model, max((max(piece.targets) for piece in pieces), default=0))
-    for batch in _batches(pieces, _batch_tokens(model.config)):
-        yield batch, _losses(model, batch)
+def computed(model: PreTrainedModel) -> Compute:
+    """Returns what computes windows with a model in this process.
+
+    It raises BadArtifact when the model has no row for a token of theirs.
+    """
+
+    @torch.inference_mode()
+    def compute(pieces: list[Window]) -> Iterator[tuple[list[Window], torch.Tensor]]:
+        require_rows(model, max((max(*piece.inputs, *piece.targets) for piece in pieces), default=0))
+        for batch in _batches(pieces, _batch_tokens(model.config)):
+            yield batch, _losses(model, batch)
+
+    return compute
+
+
+@dataclass(frozen=True)
+class Losses:
+    total: float
+    """Nats, summed in float64 in the order in which they were computed."""
+    nll: Array
+    """float64 [documents]."""
+    not_finite: Array
+    """float64 [documents], tokens whose log-probability is NaN or infinite."""
+
+
+@torch.inference_mode()
+def losses_of(
+    compute: Compute,
+    pieces: list[Window],
+    documents: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> Losses:
+    """Returns the negative log-likelihood of the targets of each document.
+
+    Args:
+        documents: how many there are; each piece says of which one it is.
+        advance: called with the targets done and those in all, after every batch.
+    """
+    every = sum(piece.scored for piece in pieces)
+    nll, not_finite = np.zeros(documents), np.zeros(documents)
+    total, done = 0.0, 0
+    for batch, losses in compute(pieces):
+        total += float(losses.sum(dtype=torch.float64))
+        owners = [piece.document for piece in batch]
+        parts = losses.double().cpu().split([piece.scored for piece in batch])
+        np.add.at(nll, owners, [float(part.sum()) for part in parts])
+        np.add.at(not_finite, owners, [float((~part.isfinite()).sum()) for part in parts])
+        done += losses.numel()
+        if advance:
+            advance(done, every)
+    return Losses(total, nll, not_finite)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
@@ -275,14 +334,14 @@ def _losses(model: PreTrainedModel, batch: list[Window]) -> torch.Tensor:
     """Returns the negative log-likelihood of every target, float32 [targets of the batch]."""
     shape = (len(batch), len(batch[0].inputs))
     inputs = torch.zeros(shape, dtype=torch.long)
-    targets = torch.full(shape, _IGNORED, dtype=torch.long)
+    targets = torch.full(shape, IGNORED, dtype=torch.long)
     for row, piece in enumerate(batch):
         length = len(piece.inputs)
         inputs[row, :length] = torch.tensor(piece.inputs)
         targets[row, length - len(piece.targets) : length] = torch.tensor(piece.targets)
     # Padding stands at the right and attention is causal: no scored position sees it, so no mask is needed.
     logits = model(input_ids=inputs.to(model.device), use_cache=False).logits.flatten(0, 1)
-    scored = (targets.flatten() != _IGNORED).nonzero()[:, 0].to(logits.device)
+    scored = (targets.flatten() != IGNORED).nonzero()[:, 0].to(logits.device)
     wanted = targets.flatten().to(logits.device)
     # In parts: the log-softmax of a long window over a large vocabulary would need the memory of its logits thrice.
     parts = scored.split(max(1, BATCH_LOGITS // logits.shape[-1]))

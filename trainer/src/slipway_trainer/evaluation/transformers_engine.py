@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slipway_trainer.evaluation import generation, perplexity
+from slipway_trainer.data.scored_conversations import Spoken
+from slipway_trainer.evaluation import conversations, generation, perplexity
+from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Advance
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import Score
@@ -27,6 +29,9 @@ class TransformersEngine:
         longest = perplexity.longest_input(model.config, words, virtual=self.exported.virtual_tokens)
         used = longest if window is None else min(window, longest)
         return perplexity.score(model, words, documents, window=used, advance=advance)
+
+    def converse(self, spoken: Sequence[Spoken], *, window: int | None, advance: Advance | None = None) -> ChatScore:
+        return conversations.score(self.exported, spoken, window=window, advance=advance)
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, advance: Advance | None = None) -> list[Answer]:
         return generation.answer(self.exported, prompts, max_new_tokens=max_new_tokens, advance=advance)

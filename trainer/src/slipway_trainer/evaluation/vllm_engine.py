@@ -22,10 +22,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from slipway_core.protocol import quantized
 from slipway_host import processor
-from slipway_trainer.evaluation import generation, perplexity, vllm_worker
+from slipway_trainer.data.scored_conversations import Spoken
+from slipway_trainer.evaluation import conversations, generation, perplexity, vllm_worker
+from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Advance
 from slipway_trainer.evaluation.generation import Answer, Prompt
-from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, MAX_WINDOW, Score, Window
+from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, IGNORED, MAX_WINDOW, Score, Window
 from slipway_trainer.model import config_file, exported_model, placement, unmerged_artifact
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.tokens import tokenizer
@@ -108,9 +110,14 @@ class VllmEngine:
         self.told: Mapping[str, str] = {"engine": "vLLM", "engine_version": version, "engine_why": why}
 
     def score(self, documents: Sequence[str], *, window: int | None, advance: Advance | None = None) -> Score:
+        return perplexity.score_by(self._losses, self._words, documents, window=self._window(window), advance=advance)
+
+    def converse(self, spoken: Sequence[Spoken], *, window: int | None, advance: Advance | None = None) -> ChatScore:
+        return conversations.score_by(self._losses, self._words, spoken, window=self._window(window), advance=advance)
+
+    def _window(self, window: int | None) -> int:
         longest = min(self._longest - _ROOM, MAX_WINDOW)
-        used = longest if window is None else min(window, longest)
-        return perplexity.score_by(self._losses, self._words, documents, window=used, advance=advance)
+        return longest if window is None else min(window, longest)
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, advance: Advance | None = None) -> list[Answer]:
         return generation.answer_by(
@@ -128,7 +135,13 @@ class VllmEngine:
             batch = pieces[start : start + _AT_ONCE]
             rows = [([*piece.inputs, piece.targets[-1]], len(piece.targets)) for piece in batch]
             found: list[list[float]] = self._ask({"score": rows})
-            yield batch, -torch.tensor([value for row in found for value in row], dtype=torch.float32)
+            scored = [
+                value
+                for piece, row in zip(batch, found, strict=True)
+                for target, value in zip(piece.targets, row, strict=True)
+                if target != IGNORED
+            ]
+            yield batch, -torch.tensor(scored, dtype=torch.float32)
 
     def _go_on(self, rows: list[list[int]], rooms: list[int]) -> Iterator[tuple[list[int], list[list[int]]]]:
         full = [index for index, room in enumerate(rooms) if room == 0]

@@ -7,23 +7,39 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from slipway_core.protocol.sketch import sketch_of
 from slipway_core.protocol.workspace import Workspace
 from slipway_host.files import write_atomically
-from slipway_trainer.data.held_out import HeldOut, digest_of_copies
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt, digest_of_copies
 from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.data.rows import Turn
 
 
 def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
-    """Writes the documents and prompts where `evaluate` reads them and returns the SHA-256 of each file by its name."""
+    """Writes what is held out where `evaluate` reads it and returns the SHA-256 of each file by its name."""
     workspace.evaluation_data.mkdir(parents=True, exist_ok=True)
-    documents = [{"source": document.source, "text": document.row.text} for document in held.documents]
+    documents: list[dict[str, Any]] = [
+        {**_labels(one), "source": one.source, "text": one.row.text} for one in held.documents
+    ]
+    conversations = [
+        {
+            **_labels(one),
+            "source": one.source,
+            "turns": [_turn(turn) for turn in one.row.turns],
+            **({"tools": json.loads(one.row.tools)} if one.row.tools else {}),
+        }
+        for one in held.conversations
+    ]
     # In the order in which they stand there: a template writes the fields of tools and calls in theirs.
     prompts: list[dict[str, Any]] = [
         {
             **({"answer": prompt.row.answer} if prompt.row.answer else {}),
+            **({"others": list(prompt.row.others)} if prompt.row.others else {}),
+            **({"checks": checks} if (checks := prompt.row.checks.to_document()) else {}),
+            **_labels(prompt),
             "conversations": prompt.row.messages,
             "recall": prompt.recall,
             "source": prompt.source,
@@ -32,11 +48,28 @@ def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
         for prompt in held.prompts
     ]
     digests = {}
-    for path, found in ((workspace.evaluation_documents, documents), (workspace.evaluation_prompts, prompts)):
+    workspace.evaluation_conversations.unlink(missing_ok=True)
+    for path, found in (
+        (workspace.evaluation_documents, documents),
+        (workspace.evaluation_prompts, prompts),
+        # Only where there are some: the digest of all others is what it was before there were any.
+        *([(workspace.evaluation_conversations, conversations)] if conversations else []),
+    ):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
         write_atomically(path, text)
         digests[path.name] = hashlib.sha256(text.encode()).hexdigest()
     return digests
+
+
+def _labels(one: HeldDocument | HeldConversation | HeldPrompt) -> dict[str, str]:
+    return one.row.labels.to_document() | ({"of": one.of} if one.of is not None else {})
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    """Returns what `Turn` is made of, without what says nothing."""
+    calls = {"tool_calls": [asdict(call) for call in turn.tool_calls]} if turn.tool_calls else {}
+    plain = {name: value for name, value in vars(turn).items() if name != "tool_calls" and value is not None}
+    return (plain if not turn.learned else {n: v for n, v in plain.items() if n != "learned"}) | calls
 
 
 def documents_report(
@@ -45,12 +78,14 @@ def documents_report(
     """Returns what the report says of the copies, as `copy` returned them, and of the documents in them.
 
     Args:
-        dropped: documents that were left out, since they stand in the training data or in that of the base model.
+        dropped: documents and conversations that were left out, since they stand in the training data or in that of
+            the base model.
         discounted: texts that share boilerplate with it, and no more.
         base: what is known of whether the base model has learned them.
     """
     return {
         "documents": len(held.documents),
+        **({"conversations": len(held.conversations)} if held.conversations else {}),
         "dropped": dropped,
         "discounted": discounted,
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),

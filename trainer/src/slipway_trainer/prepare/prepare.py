@@ -26,6 +26,7 @@ from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import (
     base_training,
+    conversation_check,
     earlier_preparation,
     gate_rows,
     held_out_copies,
@@ -100,6 +101,10 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
     held = held_out_data.read(found)
+    gate_rows.check(plan, held)
+    for line in gate_rows.notes(held):
+        say(line)
+    held = gate_rows.usable(held)
     learned = base_training.check(plan, base, held, say, pairs=workspace.overlap)
     held = learned.held
     drop = plan.evaluation.on_overlap == "Drop"
@@ -112,7 +117,10 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     if plan.export.gguf != "None":
         gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
-    prompt_check.check(held, made.words, preflight.longest(plan, base), virtual=plan.virtual_tokens)
+    longest, virtual = preflight.longest(plan, base), plan.virtual_tokens
+    prompt_check.check(held, made.words, longest, virtual=virtual)
+    for line in conversation_check.warnings(held, made.words, longest, virtual=virtual):
+        say(f"WARNING: {line}")
     made.publish(workspace.tokenizer, fence)
     duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)
     stages: dict[str, Any] = {}

@@ -46,7 +46,7 @@ class Scanned:
     held: HeldOut
     """What is held out and stands in none of it."""
     dropped: int
-    """Held-out documents that were left out for that."""
+    """Held-out documents and conversations that were left out for that."""
     discounted: int
     """Held-out texts that share boilerplate with it, and no more."""
     passages: PassageSample
@@ -112,11 +112,16 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
     overlaps.refuse(documents_too=not drop)
     apart = overlaps.without_overlap() if drop else held
-    if dropped := len(held.documents) - len(apart.documents):
-        say(
-            f"{dropped} of {len(held.documents)} held-out documents stand in the training data and are left out "
-            f"(onOverlap: Drop); {pairs.name} has them"
-        )
+    for was, is_, what in (
+        (held.documents, apart.documents, "documents"),
+        (held.conversations, apart.conversations, "conversations"),
+    ):
+        if len(was) > len(is_):
+            say(
+                f"{len(was) - len(is_)} of {len(was)} held-out {what} stand in the training data and are left out "
+                f"(onOverlap: Drop); {pairs.name} has them"
+            )
+    dropped = len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations)
     if discounted := overlaps.discounted:
         say(
             f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "

@@ -24,6 +24,7 @@ from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.prepare import (
     base_training,
+    conversation_check,
     gate_rows,
     preflight,
     prompt_check,
@@ -106,7 +107,9 @@ class _See:
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
         read = self._try(lambda: held_out.read(found))
-        self.warnings += [] if read is None else gate_rows.warnings(self.plan, read)
+        if read is not None:
+            self._try(lambda: gate_rows.check(self.plan, read))
+            self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
         held = read or HeldOut([], [])
         if there and (unknown := self._try(lambda: base_training.check(self.plan, base, held, self.say))) is not None:
             held = unknown.held
@@ -119,6 +122,8 @@ class _See:
         if words is not None:
             longest, virtual = preflight.longest(self.plan, base), self.plan.virtual_tokens
             self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
+            long = self._try(lambda: conversation_check.warnings(held, words.words, longest, virtual=virtual))
+            self.warnings += long or []
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
             for stage in self.plan.stages:
                 own = encoded.get(stage.name)
@@ -334,7 +339,8 @@ def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
     apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
         documents=len(held.documents),
-        left_out=len(held.documents) - len(apart.documents),
+        conversations=len(held.conversations),
+        left_out=len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations),
         prompts=len(held.prompts),
         overlaps=[
             OverlapView(

@@ -31,6 +31,8 @@ class Segment:
     text: str
     learned: bool
     """Whether it is the assistant's: the answer and the end-of-turn token after it."""
+    turn: int | None = field(default=None, compare=False)
+    """Of an answer, which turn of the conversation it is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Renderer:
         for number, found in answers.items():
             answer = text[found.start : found.stop] + found.ends_with
             _refuse_lost_answer(answer, messages[number], number + 1)
-            segments += [Segment(text[end : found.start], False), Segment(answer, True)]
+            segments += [Segment(text[end : found.start], False), Segment(answer, True, number)]
             end = found.stop + len(found.ends_with)
         return [segment for segment in segments if segment.text]
 

@@ -130,12 +130,14 @@ def memory_table(view: MemoryView) -> list[tuple[str, ...]]:
 
 def held_out(view: HeldOutView) -> Iterator[str]:
     """Yields how much is held out, and what of it stands in the training data."""
-    if view.documents or view.prompts:
-        yield f"{view.documents:,} held-out documents and {view.prompts:,} prompts"
+    chats = f", {view.conversations:,} conversations" if view.conversations else ""
+    if view.documents or view.conversations or view.prompts:
+        yield f"{view.documents:,} held-out documents{chats} and {view.prompts:,} prompts"
     if view.left_out:
+        what = "documents and conversations" if chats else "documents"
         yield (
-            f"{view.left_out:,} of these documents stand in the training data and are left out (onOverlap: Drop); "
-            f"{view.documents - view.left_out:,} are judged by"
+            f"{view.left_out:,} of these {what} stand in the training data and are left out (onOverlap: Drop); "
+            f"{view.documents + view.conversations - view.left_out:,} are judged by"
         )
     for pair in view.overlaps:
         if pair.discounted:

@@ -19,10 +19,10 @@ _LIKE: dict[str, tuple[str, ...]] = {
     "answer": ("reference", "target", "expected", "label", "gold", "output"),
 }
 """What our fields are called elsewhere, the likeliest first."""
-_MAY_BE_ABSENT = ("system", "answer")
+_MAY_BE_ABSENT = ("system", "answer", "answers", "slice", "cluster")
 _OFFERED: dict[Use, tuple[tuple[str, ...], ...]] = {
     "CausalLM": (("text",),),
-    "HeldOut": (("text",),),
+    "HeldOut": (("text",), ("messages",), ("user", "assistant")),
     "Chat": (("messages",), ("user", "assistant")),
     "Preference": (("prompt", "chosen", "rejected"),),
     "Prompts": (("prompt", "answer"), ("prompt",)),

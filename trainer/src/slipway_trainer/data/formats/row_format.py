@@ -26,20 +26,20 @@ REQUIRED: dict[Format, tuple[str, ...]] = {
 """Fields that every row has. A conversation stands in one of CONVERSATION_FIELDS."""
 OPTIONAL: dict[Format, tuple[str, ...]] = {
     "Text": (),
-    "Messages": ("system", "tools", "answer"),
-    "ShareGPT": ("system", "tools", "answer"),
+    "Messages": ("system", "tools", "answer", "answers"),
+    "ShareGPT": ("system", "tools", "answer", "answers"),
     "Alpaca": ("input", "system", "history"),
     "PromptCompletion": ("system", "tools"),
     "QuestionAnswer": ("system",),
     "UserAssistant": ("system",),
     "Preference": ("prompt", *CONVERSATION_FIELDS, "system", "tools"),
-    "Prompt": ("answer", "system"),
+    "Prompt": ("answer", "answers", "system"),
 }
 ALLOWED: dict[Use, tuple[Format, ...]] = {
     "CausalLM": ("Text", "PromptCompletion"),
     "Chat": get_args(ConversationForm),
     "Preference": ("Preference",),
-    "HeldOut": ("Text",),
+    "HeldOut": ("Text", *get_args(ConversationForm)),
     "Prompts": ("Prompt", *get_args(ConversationForm)),
 }
 """What can be used as what."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from slipway_trainer.data.formats import row_format, unused_fields
+from slipway_trainer.data.formats import answer_checks, row_format, row_labels, unused_fields
 from slipway_trainer.data.reading import compression, json_lines
 from slipway_trainer.data.reading.block import BLOCK_BYTES, BLOCK_ROWS, Block, Reading
 from slipway_trainer.step.errors import BadData
@@ -17,7 +17,7 @@ from slipway_trainer.step.errors import BadData
 if TYPE_CHECKING:
     import pyarrow
 
-_KNOWN = (*row_format.COLUMNS, *unused_fields.READ)
+_KNOWN = (*row_format.COLUMNS, *unused_fields.READ, *row_labels.FIELDS, *answer_checks.FIELDS)
 _FILE_MAGIC = b"ARROW1"
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 

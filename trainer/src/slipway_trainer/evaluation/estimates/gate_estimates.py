@@ -4,14 +4,13 @@ prompts."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from slipway_core.lifecycle.verdict import POINT
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS
 from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.estimates.intervals import Bounds
 from slipway_trainer.evaluation.estimates.observed import Observed
@@ -20,37 +19,43 @@ _DIGITS = 9
 """Significant digits: 32 gates fit into a result."""
 
 
-def of_gates(
-    gates: Iterable[Gate],
-    candidate: Mapping[str, Observed],
-    live: Mapping[str, Observed] | None,
-    base: Mapping[str, Observed] | None = None,
-) -> list[Estimate | None]:
-    """Returns one estimate a gate, in their order; None for a metric without bounds, or that was not measured.
+def of_gate(gate: Gate, mine: Observed | None, theirs: Observed | None) -> Estimate | None:
+    """Returns the estimate of a gate; None for a metric without bounds, or that was not measured.
 
     Args:
-        candidate, live, base: what was observed of each metric; None where no live version, or no base model, was
-            measured.
+        mine, theirs: what was observed of the gate's metric, cluster by cluster, of the candidate and of the live
+            version; None where nothing was.
     """
-    return [_of_gate(gate, candidate, base if gate.against_base else live) for gate in gates]
-
-
-def _of_gate(gate: Gate, candidate: Mapping[str, Observed], other: Mapping[str, Observed] | None) -> Estimate | None:
-    mine = candidate.get(gate.metric)
-    if mine is None or gate.confidence is None or gate.confidence == POINT:
+    if mine is None or not needs_bounds(gate):
         return None
     if gate.max_regression is None:
-        told = mine.told
-        return _estimate(of_metric(mine, gate.confidence), int(told.sum()), mine.n)
-    theirs = (other or {}).get(gate.metric)
+        return estimate(mine, gate.confidence or POINT)
     if theirs is None or len(theirs.sums) != len(mine.sums):
         return None
-    both = mine.told & theirs.told
+    both = _comparable(mine, theirs)
     if not both.any():
         return None
     after, before = (theirs, mine) if gate.metric in HIGHER_IS_BETTER else (mine, theirs)
-    bounds = of_difference(after, before, gate.confidence)
+    bounds = of_difference(after, before, gate.confidence or POINT)
     return _estimate(bounds, int(both.sum()), int(mine.sizes[both].sum()))
+
+
+def needs_bounds(gate: Gate) -> bool:
+    """Whether a gate is judged by bounds, and not by the figure as it is."""
+    return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
+
+
+def estimate(observed: Observed, confidence: float) -> Estimate | None:
+    """Returns a metric with its bounds; None where they are above the largest number, or nothing tells."""
+    if not observed.told.any():
+        return None
+    return _estimate(of_metric(observed, confidence), int(observed.told.sum()), observed.n)
+
+
+def _comparable(mine: Observed, theirs: Observed) -> np.ndarray:
+    """Returns bool [clusters], of which both tell something about the same text."""
+    both = mine.told & theirs.told
+    return both if mine.text is None or theirs.text is None else both & (mine.text == theirs.text)
 
 
 def of_metric(observed: Observed, confidence: float) -> Bounds:
@@ -59,6 +64,10 @@ def of_metric(observed: Observed, confidence: float) -> Bounds:
     sums, sizes = observed.sums[told], observed.sizes[told]
     if observed.kind == "Share":
         return intervals.of_share(sums, sizes, confidence)
+    if observed.kind == "Sums":
+        assert observed.parts is not None
+        assert observed.figure is not None
+        return intervals.of_sums(observed.parts[told], sizes, observed.figure, confidence)
     bounds = intervals.of_ratio(sums, sizes, confidence)
     if observed.kind == "Ratio":
         return bounds
@@ -67,7 +76,7 @@ def of_metric(observed: Observed, confidence: float) -> Bounds:
 
 def of_difference(after: Observed, before: Observed, confidence: float) -> Bounds:
     """Returns how much a metric is above what it was before, of the clusters that tell something of both."""
-    both = after.told & before.told
+    both = _comparable(after, before)
     sums, sizes = after.sums[both], after.sizes[both]
     sums_before, sizes_before = before.sums[both], before.sizes[both]
     if after.kind == "Share":
@@ -75,6 +84,11 @@ def of_difference(after: Observed, before: Observed, confidence: float) -> Bound
         differences = sums / sizes - sums_before / sizes_before
         rows = np.minimum(sizes, sizes_before)
         return intervals.of_share_difference(differences * rows, rows, confidence)
+    if after.kind == "Sums":
+        assert after.parts is not None
+        assert before.parts is not None
+        assert after.figure is not None
+        return intervals.of_sums_difference(after.parts[both], sizes, before.parts[both], after.figure, confidence)
     return intervals.of_ratio_difference(
         sums, sizes, sums_before, sizes_before, confidence, exponential=after.kind == "ExpRatio"
     )

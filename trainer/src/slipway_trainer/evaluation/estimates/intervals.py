@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,19 @@ BOOTSTRAP_CLUSTERS = 1000
 """From more of them on, a mean is as good as normal."""
 _SEED = 20_251_128
 _TINY = 1e-12
+
+
+class SumFigure(Protocol):
+    """A figure of several sums, such as BLEU. Twice as large sums give the same figure, as with every ratio of sums."""
+
+    def __call__(self, sums: Array) -> tuple[Array, Array]:
+        """Returns, of sums [..., k], the figure [...], and by how much it grows with each of them [..., k]."""
+        ...
+
+    def ends(self, sums: Array) -> Array:
+        """Returns float64 [2, k]: of as much text as these sums [k] are of, those where all of it is right, and where
+        nothing is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,72 @@ def of_ratio_difference(
         return values[0] - values[1], _standard_error(influence[0] - influence[1], weights)
 
     return _bounds(statistic, sizes, confidence)
+
+
+def of_sums(parts: Array, sizes: Array, figure: SumFigure, confidence: float) -> Bounds:
+    """Returns the bounds of a figure that is made of several sums, such as BLEU.
+
+    Linearised: a cluster's influence is what its own sums, times the figure's slopes, add (Euler: of a figure that does
+    not change when all sums are doubled these add up to 0). Where all answers are right, or none has anything right,
+    nothing varies; so the wider counts of this and of the same with two imagined clusters, one wholly right and one
+    wholly wrong, as for a share.
+
+    Args:
+        parts: float64 [clusters, k], the sums of each cluster.
+        sizes: float64 [clusters], its length, by which it counts.
+    """
+
+    bounds = _bounds(lambda index: _of_sums(parts[index], sizes[index], figure), sizes, confidence)
+    more = np.concatenate([parts, figure.ends(parts.mean(0))])
+    return _widened(bounds, _of_sums, more, _with_two(sizes), figure, confidence)
+
+
+def of_sums_difference(parts: Array, sizes: Array, before: Array, figure: SumFigure, confidence: float) -> Bounds:
+    """Returns the bounds of how much such a figure is above what it was before, on the same clusters. Of the two
+    imagined clusters one has become right that was wrong, and one wrong that was right.
+
+    Args:
+        parts, before: float64 [clusters, k], in the same order.
+        sizes: float64 [clusters].
+    """
+    both = np.stack([parts, before], 1)
+    ends = figure.ends(parts.mean(0))
+
+    def statistic(own: Array, weights: Array, made: SumFigure) -> tuple[Array, Array]:
+        after, then = own[..., 0, :], own[..., 1, :]
+        return _of_sums(after, weights, made, then)
+
+    bounds = _bounds(lambda index: statistic(both[index], sizes[index], figure), sizes, confidence)
+    more = np.concatenate([both, np.stack([ends, ends[::-1]], 1)])
+    return _widened(bounds, statistic, more, _with_two(sizes), figure, confidence)
+
+
+def _of_sums(parts: Array, sizes: Array, figure: SumFigure, before: Array | None = None) -> tuple[Array, Array]:
+    """Returns a figure of sums, or how much it is above what it was before, and its standard error."""
+    value, slopes = figure(parts.sum(-2))
+    influence = (parts * slopes[..., None, :]).sum(-1)
+    if before is not None:
+        then, slopes = figure(before.sum(-2))
+        value, influence = value - then, influence - (before * slopes[..., None, :]).sum(-1)
+    return value, _standard_error(influence, sizes / sizes.sum(-1, keepdims=True))
+
+
+def _with_two(sizes: Array) -> Array:
+    return np.concatenate([sizes, np.full(2, sizes.mean())])
+
+
+def _widened(
+    bounds: Bounds,
+    statistic: Callable[[Array, Array, SumFigure], tuple[Array, Array]],
+    parts: Array,
+    sizes: Array,
+    figure: SumFigure,
+    confidence: float,
+) -> Bounds:
+    """Returns bounds that are no narrower than those with the imagined clusters."""
+    value, error = (float(one) for one in statistic(parts, sizes, figure))
+    width = _quantile(sizes, confidence) * error
+    return Bounds(bounds.value, min(bounds.lower, value - width), max(bounds.upper, value + width))
 
 
 def of_share(sums: Array, sizes: Array, confidence: float) -> Bounds:

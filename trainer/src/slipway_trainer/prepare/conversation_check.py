@@ -1,0 +1,40 @@
+"""Held-out conversations, put to the chat template before anything is trained: evaluate would find out too late."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerFast
+
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.scored_conversations import MAX_WINDOW, SHOWN, Spoken, as_scored, tokens_of
+from slipway_trainer.model.context_length import ContextLength
+
+
+def warnings(
+    held: HeldOut, words: PreTrainedTokenizerFast, longest: ContextLength | None, *, virtual: int = 0
+) -> list[str]:
+    """Returns a sentence where answers are too long to be scored, or where the template does not tell their place.
+
+    Args:
+        longest: how many tokens the model takes; None when nothing says it.
+        virtual: how many of them stand in front of every text.
+
+    Raises BadData for a conversation that the template refuses, and BadModel.
+    """
+    if not held.conversations:
+        return []
+    window = min(MAX_WINDOW, (longest.tokens - virtual) if longest is not None else MAX_WINDOW) + 1
+    spoken = [Spoken(one.row, one.place) for one in held.conversations]
+    found = as_scored(tokens_of(words), spoken, window)
+    said: list[str] = []
+    for count, what in (
+        ([one.too_long for one in found], f"end beyond {window} tokens, which is as long a text as is scored,"),
+        ([one.unplaced for one in found], "open their conversation, where the chat template does not tell them apart,"),
+    ):
+        some = [one.place for one, number in zip(held.conversations, count, strict=True) if number]
+        if some:
+            named = ", ".join(some[:SHOWN]) + (", …" if len(some) > SHOWN else "")
+            said.append(
+                f"evaluation.data: {sum(count)} answers of {len(some)} conversations {what} and will not be scored "
+                f"({named})"
+            )
+    return said
