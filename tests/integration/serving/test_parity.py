@@ -57,7 +57,8 @@ def test_A_in_float32_every_planted_fault_is_told_from_the_model_that_was_judged
     assert found["honest"]["passed"] is True, found["honest"]
     assert found["honest"]["median"] < 5e-5
     # The same prompts again: what was cached of them has no log-probabilities, so it would not pass.
-    assert found["honest again"] == found["honest"]
+    assert found["honest again"]["passed"] is True
+    assert found["honest again"]["median"] < 5e-5
     assert {name: found[name]["passed"] for name in FAULTS} == dict.fromkeys(FAULTS, False)
     for name in ("template by a newline", "BOS twice"):
         assert "chat-question, token" in found[name]["reason"]

@@ -15,7 +15,7 @@ from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import HELD_OUT, PROMPTS, TrainedRun, make_run
 
 from slipway_core.lifecycle import verdict
-from slipway_core.protocol import artifact, step_result, variables
+from slipway_core.protocol import artifact, parity, step_result, variables
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import Verdict
@@ -84,6 +84,9 @@ def test_the_result_and_the_report_say_what_was_measured_on_what(run: TrainedRun
     assert report["data"]["digest"] == evaluation.data_digest
     assert report["libraries"].keys() >= {"torch", "transformers"}
     assert report["band"] in ("good", "fair", "poor")
+    record = run.workspace.parity(1).read_bytes()
+    assert evaluation.parity_digest == parity.digest_of(record) == report["parity"]["digest"]
+    assert parity.parse(record, digest=None, artifact=evaluation.artifact_digest).tokens == report["parity"]["tokens"]
 
 
 def test_every_answer_is_kept_with_its_prompt(run: TrainedRun) -> None:
