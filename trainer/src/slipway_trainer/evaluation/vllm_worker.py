@@ -11,6 +11,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from slipway_core.protocol.last_words import reasons
 from slipway_host import libnuma
 from slipway_host.parent import end_with
 
@@ -54,7 +55,7 @@ def run(connection: Any, settings: Settings, parent: int) -> None:
             "dtype": str(model.dtype).removeprefix("torch."),
         }
     except Exception as error:
-        connection.send({"failed": _last_line(error)})
+        connection.send({"failed": _reason(error)})
         return
     connection.send(told)
     with contextlib.suppress(EOFError):
@@ -63,7 +64,7 @@ def run(connection: Any, settings: Settings, parent: int) -> None:
             try:
                 connection.send({"found": _score(engine, asked) if "score" in asked else _answer(engine, asked)})
             except ValueError as error:
-                connection.send({"refused": _last_line(error)})
+                connection.send({"refused": _reason(error)})
 
 
 def _score(engine: Any, asked: dict[str, Any]) -> list[list[float]]:
@@ -119,6 +120,5 @@ def _environment(on_cpu: bool) -> dict[str, str]:
     return wanted
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:500]
+def _reason(error: Exception) -> str:
+    return (" ".join(reasons(str(error))) or type(error).__name__)[:500]
