@@ -90,11 +90,11 @@ def encode(result: StepResult) -> str:
 
     Raises ValueError when it does not fit even so.
     """
-    text = json.dumps(result.to_document(), ensure_ascii=False, allow_nan=False)
+    text = _text(result)
     for smaller in _smaller(result):
         if len(text.encode()) <= RESULT_LIMIT:
             return text
-        text = json.dumps(smaller.to_document(), ensure_ascii=False, allow_nan=False)
+        text = _text(smaller)
     excess = len(text.encode()) - RESULT_LIMIT
     if excess > 0 and result.held_out_sketch:
         # Fewer of the smallest hashes are a sketch too, which tells less.
@@ -104,10 +104,14 @@ def encode(result: StepResult) -> str:
         # Three bytes a character at most remain outside the BMP's Chinese; cutting by bytes never cuts too little.
         message = result.error.message.encode()[: -(excess + 64)].decode(errors="ignore") + " … (cut)"
         cut = result.model_copy(update={"error": StepError(kind=result.error.kind, message=message)})
-        text = json.dumps(cut.to_document(), ensure_ascii=False, allow_nan=False)
+        text = _text(cut)
     if len(text.encode()) > RESULT_LIMIT:
         raise ValueError(f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have")
     return text
+
+
+def _text(result: StepResult) -> str:
+    return json.dumps(result.to_document(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _smaller(result: StepResult) -> Iterator[StepResult]:

@@ -51,6 +51,7 @@ def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are
             baseline_note="n" * 512,
             base_digest=digest,
             base_metrics=metrics,
+            parity_digest=digest,
             estimates=[estimate, None] + [estimate] * 30,
             figures=[figure] * 32,
             reasons=["夜" * 300] * 4,

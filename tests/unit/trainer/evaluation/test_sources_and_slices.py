@@ -150,7 +150,7 @@ def test_G_each_gate_is_given_the_figure_of_its_source_and_slice_with_bounds(run
     assert metrics["exact_match"]["n"] == 16
     assert metrics["exact_match"]["clusters"] == 8
     assert metrics["json_valid"].keys() >= {"value", "lower", "upper"}
-    rows = [json.loads(line) for line in (run.workspace.evaluation(1) / evaluate.SAMPLES).read_text().splitlines()]
+    rows = [json.loads(line) for line in run.workspace.samples(1).read_text().splitlines()]
     assert [(row["of"], row["slice"], row["cluster"]) for row in rows[:2]] == [
         ("sums", "even", "0"),
         ("sums", "odd", "0"),

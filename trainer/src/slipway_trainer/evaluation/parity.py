@@ -97,6 +97,8 @@ def compute(exported: ExportedModel, manifest: Manifest) -> Record:
         raise NoRecord("parts of the model are on the host and go to a GPU one after the other")
     pieces = _pieces(exported, prefix)
     inputs = [piece.inputs(prefix) for piece in pieces]
+    # Quantised weights become numbers in the first pass, and are other parameters from then on.
+    log_probabilities(model, inputs[:1])
     with in_float32(model):
         figures = log_probabilities(model, inputs)
     if not all(math.isfinite(value) for row in figures for value in row):
