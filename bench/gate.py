@@ -28,9 +28,11 @@ from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import Judgement
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.stage import Stage
-from slipway_trainer.evaluation import measure
-from slipway_trainer.evaluation.estimates import gate_estimates
+from slipway_trainer.evaluation import findings, measure
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
+from slipway_trainer.evaluation.findings import Other
+from slipway_trainer.evaluation.scope import RowOf
+from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.model import adapter_targets, adapters
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.model.merge import merge_adapter
@@ -109,18 +111,25 @@ def try_adapter(base: Base, rate: float, seed: int) -> Outcome:
     _learn(adapted, base.poems, rate, ADAPTER_STEPS, seed=seed)
     merged: Any = merge_adapter(adapted)
     after = _loss(merged, base.poems)
-    data = EvaluationData(texts("general-text"), [], "sha256:" + "0" * 64)
+    held_out = texts("general-text")
+    data = EvaluationData(held_out, [], "sha256:" + "0" * 64, documents_of=[RowOf()] * len(held_out))
     reporter = Reporter("bench")
     found, beside = (
-        measure.measure(name, ExportedModel(one.eval(), base.words, [2]), data, reporter, max_new_tokens=1)
+        measure.measure(
+            name, TransformersEngine(ExportedModel(one.eval(), base.words, [2])), data, reporter, max_new_tokens=1
+        )
         for name, one in (("candidate", merged), ("base", base.model))
+    )
+    figures, estimates, reasons = findings.of_gates(
+        [GATE], found.findings, live=Other(None, None), base=Other(beside.findings, None)
     )
     measured = verdict.Measured(
         metrics=found.metrics,
         scored_tokens=found.scored_tokens,
         missing=found.missing,
-        base=beside.metrics,
-        estimates=gate_estimates.of_gates([GATE], found.observed, None, beside.observed),
+        estimates=estimates,
+        figures=figures,
+        reasons=reasons,
     )
     return Outcome(verdict.judge([GATE], measured), beside.metrics["bits_per_byte"], before, after)
 
