@@ -90,7 +90,7 @@ class Condition(Recorded):
     observed_generation: int | None = None
 
 
-Sketch = Annotated[str, Field(pattern=r"^([0-9a-f]{16}){0,64}$", max_length=1024)]
+Sketch = Annotated[str, Field(pattern=r"^([0-9a-f]{16})*$", max_length=1024)]
 Link = Annotated[str, Field(max_length=1024)]
 
 

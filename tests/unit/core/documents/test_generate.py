@@ -7,6 +7,7 @@ from pathlib import Path
 import cel
 import jsonschema
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.documents.test_loading import GOOD
@@ -32,6 +33,14 @@ def nodes(schema, path=""):
     for key in ("items", "additionalProperties"):
         if key in schema:
             yield from nodes(schema[key], f"{path}[]")
+
+
+@pytest.mark.parametrize("definition", [RUN, ENDPOINT], ids=["run", "endpoint"])
+def test_an_api_server_takes_every_pattern(definition):
+    """It has Go's expressions, which are RE2's: they repeat nothing more than a thousand times, inner times outer."""
+    for path, schema in nodes(schema_of(definition)):
+        if "pattern" in schema:
+            assert re2.compile(schema["pattern"]), path
 
 
 def broken_rules(schema, value, path="", old=None):
