@@ -78,6 +78,7 @@ def _source_cases(holder: str, field: str) -> tuple[Case, ...]:
 
 RUN_CASES = (
     *_source_cases("DataSource", "stages.learn.data.train"),
+    *_source_cases("HeldOutSource", "evaluation.data"),
     *_source_cases("PromptSource", "evaluation.prompts"),
     Case(
         "TrainingRunSpec",
