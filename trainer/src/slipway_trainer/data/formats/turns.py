@@ -39,6 +39,9 @@ _ELSEWHERE = {
 }
 """Parts of a content that have a field of the turn."""
 
+_DEEPEST = 128
+"""Brackets around brackets, in what a call is given."""
+
 
 @dataclass(frozen=True)
 class ToolCall:
@@ -263,9 +266,26 @@ def _call(call: Any, what: str) -> ToolCall:
     )
 
 
+def _is_deep(value: Any) -> bool:
+    """Whether brackets are nested deeper than a template and what it calls can follow: how deep that is depends on
+    whoever calls, and what one process reads another one must read too."""
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        inner = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list | tuple)
+        ]
+        level = [part for own in inner for part in own]
+        if not level:
+            return False
+    return True
+
+
 def _parsed(text: str, what: str) -> Any:
     try:
-        return json_row.decoder(finite=True).decode(text)
+        found = json_row.decoder(finite=True).decode(text)
+        if _is_deep(found):
+            raise RecursionError
+        return found
     except json_row.RepeatedKey as error:
         raise BadRow(f"{what} has the key {shown(str(error))} twice in one object. Keep one of the two") from None
     except json_row.NoNumber as error:
@@ -278,6 +298,8 @@ def _parsed(text: str, what: str) -> Any:
 
 def _as_json(value: Any, what: str) -> str:
     """Returns a value of a row as JSON. Raises BadRow where JSON cannot hold it, or no text."""
+    if _is_deep(value):
+        raise BadRow(f"{what} has brackets that are nested too deeply. Write what is in them as one string")
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
