@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -17,6 +20,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         # Writing to an open file says only what went wrong, not where.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def json_lines(rows: Iterable[Any]) -> str:
+    """Returns rows as JSON Lines: each on a line of its own, letters as they are."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -37,12 +37,11 @@ def compare(
 ) -> None:
     """Show how two runs differ, or a run and what is live: figures, answers, curves, settings and data."""
     from slipway.choose_target import Wanted, choose
-    from slipway.exit_codes import BadInput
     from slipway.records import comparison
+    from slipway.screen.pages import output as out
     from slipway.screen.report.words import Language, Words
 
-    if output is not None and output.suffix.lower() != ".html":
-        raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; a comparison is a page: .html")
+    out.require_page(output, "a comparison")
     target = choose(Wanted(workdir, local, context, namespace), a)
     run = target.run(a)
     found = comparison.compare(_record(target, run), _other(target, run, b))
@@ -55,8 +54,7 @@ def compare(
         return
     from slipway.screen.report import comparison_page
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(comparison_page.page(found, words, datetime.now(UTC)), encoding="utf-8")
+    out.write(output, comparison_page.page(found, words, datetime.now(UTC)))
     print(f"{output}: {words('compared', a=found.names[0], b=found.names[1])}")
 
 

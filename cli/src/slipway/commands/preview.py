@@ -33,6 +33,7 @@ def preview(
     """
     from slipway.exit_codes import BAD_INPUT, DONE, BadInput
     from slipway.local import previewing
+    from slipway.screen.pages import output as out
     from slipway.screen.preview import page, terminal
     from slipway.screen.printing import console
 
@@ -43,8 +44,7 @@ def preview(
     if output is None:
         terminal.show(found, console())
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
         text = found.model_dump_json(by_alias=True, indent=2) if output.suffix.lower() == ".json" else page.page(found)
-        output.write_text(text, encoding="utf-8")
+        out.write(output, text)
         print(f"{output}: refused: {len(found.problems)}, warnings: {len(found.warnings)}")
     raise typer.Exit(BAD_INPUT if found.problems else DONE)

@@ -28,12 +28,11 @@ def report(
     judged, it shows what there is.
     """
     from slipway.choose_target import Wanted, choose
-    from slipway.exit_codes import BadInput
     from slipway.records import files, record
+    from slipway.screen.pages import output as out
     from slipway.screen.report.words import Language, Words
 
-    if output is not None and output.suffix.lower() != ".html":
-        raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; a report is a page: .html")
+    out.require_page(output, "a report")
     target = choose(Wanted(workdir, local, context, namespace), name)
     run = target.run(name)
     found = record.of_files(run, target.files(run, files.of_run(run)))
@@ -48,6 +47,5 @@ def report(
     from slipway.screen.report import page, sentences
 
     text = page.page(found, lineage.of_run(target, run, found), words, datetime.now(UTC))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    out.write(output, text)
     print(f"{output}: {sentences.verdict(found, words)}")

@@ -12,6 +12,7 @@
                           daemon.json   the process that owns the port
                           versions/<n>/ settings frozen for a version, its verdict, and its server's log
          statements/<digest>/<uid8>-<n>.json    every judgement of a model, signed; they outlive their runs
+         parity/<digest>.json           records by which servers prove that they serve what was judged
          keys/signing.pem               the key that signs them; trusted.json has those that count
 ```
 """

@@ -114,7 +114,7 @@ class LocalTarget:
         return read_folder(folder, names) if folder.is_dir() else Files(trouble=f"{uri}: there is no such folder")
 
     def statements(self, digest: str) -> Files:
-        folder = self.state.root / "statements" / digest.removeprefix("sha256:")
+        folder = self.state.statements(digest)
         return read_folder(folder, sorted(path.name for path in folder.glob("*.json")))
 
     @contextmanager

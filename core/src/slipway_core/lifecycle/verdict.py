@@ -56,7 +56,7 @@ class Measured:
         known = figure.reason is not None and figure.reason < len(self.reasons)
         reason = self.reasons[figure.reason] if known and figure.reason is not None else None
         other = None if gate.max_regression is None else figure.other
-        return _Found(figure.value, other, figure.tokens, reason or _NOT_MEASURED, reason or _other_not_measured(gate))
+        return _Found(figure.value, other, figure.tokens, reason or _NOT_MEASURED, reason or other_not_measured(gate))
 
     def _looked_up(self, gate: Gate) -> _Found:
         """Of an evaluation that tells no figures of gates: an earlier release's, which knew no sources and slices."""
@@ -69,7 +69,7 @@ class Measured:
             others.get(gate.metric),
             self.scored_tokens,
             missing.get(gate.metric, _NOT_MEASURED),
-            missing.get(key, _other_not_measured(gate)),
+            missing.get(key, other_not_measured(gate)),
         )
 
 
@@ -118,6 +118,11 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     return Judgement(Verdict.NOT_APPLICABLE, results)
 
 
+def by_bounds(gate: Gate) -> bool:
+    """Whether a gate is judged by bounds, and not by the figure as it is."""
+    return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
+
+
 def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared: bool) -> MetricStatus:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
@@ -151,7 +156,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared
         if other is None or not math.isfinite(other):
             return result(Verdict.INCONCLUSIVE, found.why_no_other)
         beside = f"{_whose(gate)} has {_show(other)}"
-    if gate.confidence is None or gate.confidence == POINT or gate.metric in POINT_METRICS:
+    if not by_bounds(gate):
         worse = None if other is None else _worse(gate, finite, other)
         return result(_of_point(gate, finite if worse is None else worse), beside, difference=worse)
     if estimate is None or estimate.lower is None or estimate.upper is None:
@@ -211,7 +216,8 @@ def _whose(gate: Gate) -> str:
     return "the base model" if gate.against_base else "the live version"
 
 
-def _other_not_measured(gate: Gate) -> str:
+def other_not_measured(gate: Gate) -> str:
+    """Returns that the model which a regression is from has no value."""
     return f"{_whose(gate)}'s value was not measured"
 
 

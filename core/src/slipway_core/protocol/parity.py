@@ -138,6 +138,14 @@ class Outcome:
     """Why not: the first place that differs, or what was not there to compare."""
 
 
+def passed_in(said: Any) -> bool | None:
+    """Returns what a server's answer to /promptz says of its outcome; None where it does not know, or says nothing of
+    it, as one of an earlier release."""
+    told: Any = cast(dict[str, Any], said).get("parity") if isinstance(said, dict) else None
+    found: Any = cast(dict[str, Any], told).get("pass") if isinstance(told, dict) else None
+    return found if isinstance(found, bool) else None
+
+
 def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import aiohttp
 from pydantic import ValidationError
 
+from slipway_core.protocol import parity
 from slipway_core.resources.status import Progress
 from slipway_operator.kube.errors import reason_of
 from slipway_operator.kube.manifest import Manifest, at, items
@@ -127,7 +128,7 @@ class Pods:
             return _Answer(None, f"{unreached}: {reason_of(error)}")
         said = _object(body)
         if status == 200 and said.get("ok") is True:
-            return _Answer(True, parity=_parity(said))
+            return _Answer(True, parity=parity.passed_in(said))
         return _Answer(False, str(said.get("reason") or f"the pod {name} says HTTP {status}"))
 
     async def _get(self, pod: Manifest, port: int, path: str, seconds: float) -> tuple[int, bytes]:
@@ -161,13 +162,6 @@ def serving_port(pod: Manifest) -> int:
             if port.get("name") == "http":
                 return int(port["containerPort"])
     return _SERVING_PORT
-
-
-def _parity(said: dict[str, Any]) -> bool | None:
-    """A server of an earlier release says nothing of it."""
-    told: Any = said.get("parity")
-    found: Any = cast(dict[str, Any], told).get("pass") if isinstance(told, dict) else None
-    return found if isinstance(found, bool) else None
 
 
 def _progress(body: bytes) -> Progress | None:

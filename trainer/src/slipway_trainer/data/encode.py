@@ -151,7 +151,11 @@ class Encoder:
 
     def _pairs(self, name: str, found: list[Pair]) -> Any:
         """A pair is one document, the chosen text before the rejected one: whole, or not at all."""
-        keys = validation_split.prompts(_array(map(scan.pair_key, found))) if self.split else None
+        keys = (
+            validation_split.prompts(_array(scan.conversation_key(row.together) for row in found))
+            if self.split
+            else None
+        )
         aside = self._set_aside(keys, len(found))
         outputs = Output(), Output()
         renderings = [

@@ -69,6 +69,8 @@ class Conversation:
     """What changed some of its turns."""
     labels: Labels = row_labels.NONE
     """Of a held-out one."""
+    prompt: int | None = None
+    """Of a pair of answers, how many turns their prompt has; they come first."""
 
     @property
     def learned(self) -> list[bool]:
@@ -104,7 +106,8 @@ class Pair:
     @property
     def together(self) -> Conversation:
         """Returns all turns in one, by which pairs are told apart and held against other texts."""
-        return Conversation(self.line, (*self.prompt, *self.chosen, *self.rejected), self.tools, self.normalized)
+        turns = (*self.prompt, *self.chosen, *self.rejected)
+        return Conversation(self.line, turns, self.tools, self.normalized, prompt=len(self.prompt))
 
 
 @dataclass(frozen=True)

@@ -137,14 +137,12 @@ class Scan:
 
     def _conversations(self, block: Block, objective: Objective, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
-        pairs = rows.pairs(block, unused) if objective == "Preference" else None
-        found = [pair.together for pair in pairs] if pairs is not None else rows.conversations(block, unused)
+        found = spoken(block, objective, unused)
         passages: list[Passage] = []
         keys, wordings = [], []
-        for number, row in enumerate(found):
+        for row in found:
             turns = [units(turn.said) for turn in row.turns]
-            parts = ["".join(turn) for turn in turns]
-            keys.append(_key_of_pair(parts, len(pairs[number].prompt)) if pairs else _key_of_turns(parts))
+            keys.append(_key(["".join(turn) for turn in turns], row))
             said = [unit for turn in turns for unit in turn]
             passages.append(Passage(row.line, said, whole=False, holder=True, key=keys[-1]))
             passages += [
@@ -203,19 +201,14 @@ def document_key(text: str) -> int:
 
 
 def conversation_key(row: Conversation) -> int:
-    return _key_of_turns([comparable(turn.said) for turn in row.turns])
+    return _key([comparable(turn.said) for turn in row.turns], row)
 
 
-def pair_key(row: rows.Pair) -> int:
-    return _key_of_pair([comparable(turn.said) for turn in row.together.turns], len(row.prompt))
-
-
-def _key_of_turns(parts: Sequence[str]) -> int:
-    return validation_split.key(_joined(parts))
-
-
-def _key_of_pair(parts: Sequence[str], prompt: int) -> int:
-    return validation_split.pair_key(_joined(parts[:prompt]), _joined(parts))
+def _key(parts: Sequence[str], row: Conversation) -> int:
+    """Returns the key of a conversation, whose turns in the form in which they are compared are `parts`."""
+    if row.prompt is None:
+        return validation_split.key(_joined(parts))
+    return validation_split.pair_key(_joined(parts[: row.prompt]), _joined(parts))
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -82,6 +82,11 @@ def as_scored(tokens: ConversationTokens, spoken: Sequence[Spoken], window: int)
     return found
 
 
+def named(places: Sequence[str]) -> str:
+    """Returns the first of some conversations, and whether there are more."""
+    return ", ".join(places[:SHOWN]) + (", …" if len(places) > SHOWN else "")
+
+
 def tokens_of(words: PreTrainedTokenizerFast) -> ConversationTokens:
     """Returns what makes tokens of conversations with an artifact's tokenizer and its template."""
     return ConversationTokens(words.backend_tokenizer.to_str(), tokenizer.renderer(words))

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from slipway_core.resources.gate_metrics import CHAT_METRICS
-from slipway_trainer.data.scored_conversations import SHOWN, Spoken, as_scored, tokens_of
+from slipway_trainer.data.scored_conversations import Spoken, as_scored, named, tokens_of
 from slipway_trainer.evaluation import perplexity
 from slipway_trainer.evaluation.estimates.intervals import Array
 from slipway_trainer.evaluation.estimates.observed import Observed
@@ -78,10 +78,9 @@ class ChatScore:
         some = np.flatnonzero(self.too_long)
         if not len(some):
             return None
-        named = ", ".join(self.sources[place] for place in some[:SHOWN]) + (", …" if len(some) > SHOWN else "")
         return (
             f"{int(self.too_long.sum())} answers of {len(some)} held-out conversations end beyond {self.window} tokens "
-            f"and were left out ({named}): longer texts are not scored"
+            f"and were left out ({named([self.sources[place] for place in some])}): longer texts are not scored"
         )
 
     def _unusable(self) -> str | None:

@@ -18,7 +18,7 @@ from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.commands import Baseline, Inputs
 from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.protocol.workspace import Workspace
-from slipway_host.files import write_atomically
+from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.evaluation import base_model as bases
 from slipway_trainer.evaluation import baseline as baselines
 from slipway_trainer.evaluation import (
@@ -217,14 +217,10 @@ def _write(
 ) -> None:
     fence.check()
     workspace.evaluation(attempt).mkdir(parents=True, exist_ok=True)
-    _write_rows(workspace.samples(attempt), found.samples())
+    write_atomically(workspace.samples(attempt), json_lines(found.samples()))
     if live is not None and live.answers:
-        _write_rows(workspace.live_samples(attempt), baselines.samples(live.answers))
+        write_atomically(workspace.live_samples(attempt), json_lines(baselines.samples(live.answers)))
     if parity is not None:
         write_atomically(workspace.parity(attempt), parity)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)
     write_atomically(workspace.report(attempt), text + "\n")
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

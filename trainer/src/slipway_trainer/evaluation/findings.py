@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from slipway_core.lifecycle.verdict import other_not_measured
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import CHAT_METRICS, SCORED_METRICS
@@ -207,9 +208,8 @@ def of_gates(
         if value is None:
             reason = said(own.missing.get(gate.metric, _nothing(gate, scope)))
         elif gate.max_regression is not None and was is None and (theirs is not None or other.trouble is not None):
-            whose = "base model" if gate.against_base else "live version"
             absent = theirs.missing.get(gate.metric) if theirs else None
-            reason = said(other.trouble or absent or f"the {whose}'s value was not measured")
+            reason = said(other.trouble or absent or other_not_measured(gate))
         figures.append(Figure(value, was, own.scored(gate.metric), reason))
     return figures, estimates, reasons
 

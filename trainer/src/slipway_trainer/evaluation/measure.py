@@ -272,8 +272,7 @@ def _advance(reporter: Reporter, what: str, unit: str) -> Callable[[int, int], N
     """Returns what keeps the message of /progress up to date, without a line in the log for every batch."""
 
     def advance(done: int, total: int) -> None:
-        message = f"{what} {done:,} of {total:,} {unit}"
-        reporter.progress = reporter.progress.model_copy(update={"message": message})
+        reporter.show(f"{what} {done:,} of {total:,} {unit}")
 
     return advance
 

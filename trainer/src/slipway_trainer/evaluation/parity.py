@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from slipway_core.protocol import parity
+from slipway_core.protocol import parity, quantized
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.parity import Piece, Record, RecordError
 from slipway_trainer.evaluation import parity_texts
@@ -97,8 +97,9 @@ def compute(exported: ExportedModel, manifest: Manifest) -> Record:
         raise NoRecord("parts of the model are on the host and go to a GPU one after the other")
     pieces = _pieces(exported, prefix)
     inputs = [piece.inputs(prefix) for piece in pieces]
-    # Quantised weights become numbers in the first pass, and are other parameters from then on.
-    log_probabilities(model, inputs[:1])
+    if getattr(model.config, quantized.KEY, None) is not None:
+        # Such weights become numbers in the first pass, and are other parameters from then on.
+        log_probabilities(model, inputs[:1])
     with in_float32(model):
         figures = log_probabilities(model, inputs)
     if not all(math.isfinite(value) for row in figures for value in row):

@@ -22,9 +22,9 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_trainer.model import config_file, model_files
+from slipway_trainer.model.weight_files import INDEX
 from slipway_trainer.step.errors import BadModel, first_line
 
-_INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
@@ -111,10 +111,10 @@ def dtype_of(found: Source) -> str:
 
 def _weights(folder: Path) -> Iterator[str]:
     """Yields the names of the files that transformers reads the weights from, and of their index."""
-    index = folder / _INDEX
+    index = folder / INDEX
     if not index.is_file():
         if not (folder / _WHOLE).is_file():
-            raise BadModel(f"model.from: {folder}: holds neither {_WHOLE} nor {_INDEX}, so its weights are not found")
+            raise BadModel(f"model.from: {folder}: holds neither {_WHOLE} nor {INDEX}, so its weights are not found")
         yield _WHOLE
         return
     try:
@@ -126,7 +126,7 @@ def _weights(folder: Path) -> Iterator[str]:
             raise BadModel(f"model.from: {index}: names {name!r}, which is no file of weights in that folder")
         if not (folder / name).is_file():
             raise BadModel(f"model.from: {index}: names {name}, which is not there. Bring the whole model")
-    yield _INDEX
+    yield INDEX
     yield from names
 
 

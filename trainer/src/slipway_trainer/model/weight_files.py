@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from slipway_host.files import write_atomically
 from slipway_trainer.model import model_files
 from slipway_trainer.model.pieces import shape_of
 
 State = dict[str, torch.Tensor]
+INDEX = "model.safetensors.index.json"
 
 
 def split(model: Any, most: int | None = None) -> list[list[str]]:
@@ -60,9 +62,18 @@ def write(model: Any, folder: Path, files: list[list[str]], gather: Callable[[li
         places |= dict.fromkeys(state, file)
         total += sum(weight.nbytes for weight in state.values())
         del state
+    write_index(folder, places, total)
+
+
+def write_index(folder: Path, places: dict[str, str], total: int) -> None:
+    """Writes which weight is in which file.
+
+    Args:
+        places: file by weight.
+        total: bytes of all weights.
+    """
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    write_atomically(folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def _saved(model: Any) -> State:

@@ -7,13 +7,12 @@ in the run's own data is. Of a base without a sample nobody can say it, and prep
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slipway_core.plan import Plan
-from slipway_host.files import write_atomically
+from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data import learned_passages, passage_sample
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.step.errors import Overlap
@@ -75,7 +74,7 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     words = f"{len(places)} of {len(held.documents)} held-out documents stand in what the base model {uri} learned from"
     if plan.evaluation.on_overlap != "Drop":
         if pairs is not None:
-            write_atomically(pairs, lines(found))
+            write_atomically(pairs, json_lines(found))
         raise Overlap(
             f"evaluation.data: {words}, so a gate on them would measure memory: {listed}. Hold out other text, or set "
             "onOverlap: Drop to have them left out"
@@ -83,8 +82,3 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     say(f"{words} and are left out (onOverlap: Drop): {listed}")
     kept = [one for number, one in enumerate(held.documents) if number not in set(learned)]
     return BaseTraining(replace(held, documents=kept), report, found)
-
-
-def lines(pairs: list[dict[str, Any]]) -> str:
-    """Returns pairs as lines of overlap.jsonl."""
-    return "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.data.held_out import HeldOut
-from slipway_trainer.data.scored_conversations import MAX_WINDOW, SHOWN, Spoken, as_scored, tokens_of
+from slipway_trainer.data.scored_conversations import MAX_WINDOW, Spoken, as_scored, named, tokens_of
 from slipway_trainer.model.context_length import ContextLength
 
 
@@ -32,9 +32,8 @@ def warnings(
     ):
         some = [one.place for one, number in zip(held.conversations, count, strict=True) if number]
         if some:
-            named = ", ".join(some[:SHOWN]) + (", …" if len(some) > SHOWN else "")
             said.append(
                 f"evaluation.data: {sum(count)} answers of {len(some)} conversations {what} and will not be scored "
-                f"({named})"
+                f"({named(some)})"
             )
     return said

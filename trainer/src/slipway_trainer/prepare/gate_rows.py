@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from slipway_core.lifecycle.verdict import FEWEST_CLUSTERS, POINT
+from slipway_core.lifecycle.verdict import FEWEST_CLUSTERS, by_bounds
 from slipway_core.plan import Plan
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import (
     CHAT_METRICS,
     COMPARED_METRICS,
-    POINT_METRICS,
     RECALL_METRICS,
     REFERENCE_METRICS,
     TEXT_METRICS,
@@ -66,7 +65,7 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     """Returns a sentence for each gate that will be inconclusive whatever is measured."""
     found: list[str] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        if gate.confidence in (None, POINT) or gate.metric in POINT_METRICS:
+        if not by_bounds(gate):
             continue
         rows = _rows(gate, held)
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})

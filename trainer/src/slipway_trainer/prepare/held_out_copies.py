@@ -12,7 +12,7 @@ from typing import Any
 
 from slipway_core.protocol.sketch import sketch_of
 from slipway_core.protocol.workspace import Workspace
-from slipway_host.files import write_atomically
+from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt, digest_of_copies
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.data.rows import Turn
@@ -55,7 +55,7 @@ def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
         # Only where there are some: the digest of all others is what it was before there were any.
         *([(workspace.evaluation_conversations, conversations)] if conversations else []),
     ):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        text = json_lines(found)
         write_atomically(path, text)
         digests[path.name] = hashlib.sha256(text.encode()).hexdigest()
     return digests

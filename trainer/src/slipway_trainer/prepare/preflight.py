@@ -74,7 +74,7 @@ def _refuse_pickles(base: Path) -> None:
 
 
 def _refuse_quantized(plan: Plan, base: Path) -> None:
-    found = config_file.read(base).get("quantization_config")
+    found = config_file.read(base).get(quantized.KEY)
     if found is None:
         return
     how = found.get("quant_method", "an unnamed method") if isinstance(found, dict) else found
@@ -104,7 +104,7 @@ def _check_as_it_is(plan: Plan, base: Path) -> None:
 
 def _refuse_unreadable(base: Path) -> None:
     """Raises BadModel for quantised weights that cannot be judged here: nobody would know before the evaluation."""
-    found = config_file.read(base).get("quantization_config")
+    found = config_file.read(base).get(quantized.KEY)
     if found is None:
         return
     how = str(found.get("quant_method", "an unnamed method") if isinstance(found, dict) else found)

@@ -17,7 +17,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_fetching import model_cache
-from slipway_host.files import write_atomically
+from slipway_host.files import json_lines, write_atomically
 from slipway_host.limits import usable_cores
 from slipway_trainer.data import held_out as held_out_data
 from slipway_trainer.data import inputs
@@ -112,7 +112,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     held = scanned.held
     if learned.pairs:
         before = workspace.overlap.read_text(encoding="utf-8") if workspace.overlap.exists() else ""
-        write_atomically(workspace.overlap, before + base_training.lines(learned.pairs))
+        write_atomically(workspace.overlap, before + json_lines(learned.pairs))
 
     made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
     if plan.export.gguf != "None":

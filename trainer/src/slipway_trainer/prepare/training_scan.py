@@ -4,7 +4,6 @@ and every document gets the key by which it is divided and counted later.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from slipway_core.resources.data import Deduplicate
-from slipway_host.files import write_atomically
+from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data import contamination, parallel, passage_sample
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
@@ -109,7 +108,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
             marked.add(place, findings.marks)
     contamination.look_again(overlaps, partial(_found_again, files, workers, say))
     if found_pairs := overlaps.pairs:
-        write_atomically(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found_pairs))
+        write_atomically(pairs, json_lines(found_pairs))
     overlaps.refuse(documents_too=not drop)
     apart = overlaps.without_overlap() if drop else held
     for was, is_, what in (

@@ -10,13 +10,14 @@ from typing import Any, Final, TypeVar
 import torch
 from safetensors import safe_open
 
+from slipway_core.protocol import quantized
 from slipway_host.files import write_atomically
+from slipway_trainer.model import weight_files
 from slipway_trainer.model.quantized_layers import GROUP, Quantization
 from slipway_trainer.quantization import rounding, scheme, stream
 from slipway_trainer.quantization.stream import Layout
 from slipway_trainer.step.errors import BadExport
 
-_INDEX: Final = "model.safetensors.index.json"
 _NEAR: Final = 1.01
 """Of half a step, which is what rounding may take a weight away from itself."""
 
@@ -41,13 +42,12 @@ def quantize_folder(folder: Path, wanted: Quantization, layers: Collection[str],
             f"export.quantization: {wanted}: the files of this family do not have the layer {missing[0]} by that name, "
             "which is not quantised yet. Leave export.quantization out"
         )
-    if (folder / _INDEX).is_file():
+    if (folder / weight_files.INDEX).is_file():
         total = sum(layout.bytes for there in held.values() for layout in there.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-        write_atomically(folder / _INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+        weight_files.write_index(folder, places, total)
     path = folder / "config.json"
     told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    told["quantization_config"] = scheme.config(wanted, left_as_is)
+    told[quantized.KEY] = scheme.config(wanted, left_as_is)
     write_atomically(path, json.dumps(told, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
 
 

@@ -18,7 +18,7 @@ import httpx
 from slipway.local.endpoints import server_log
 from slipway.local.ports import LOOPBACK
 from slipway.local.processes import ProcessId, die_with_parent, signal_group, signal_leader
-from slipway_core.protocol import exit_codes
+from slipway_core.protocol import exit_codes, parity
 from slipway_core.protocol.variables import QUIET_ENVIRONMENT
 
 
@@ -228,9 +228,7 @@ class ServerProcess:
             answer = await client.get("/promptz")
         except (httpx.HTTPError, OSError):
             return None
-        said: Any = _json(answer).get("parity")
-        told: Any = said.get("pass") if isinstance(said, dict) else None
-        return told if isinstance(told, bool) else None
+        return parity.passed_in(_json(answer))
 
     def _key(self) -> dict[str, str]:
         if self.launch.keys_file is None:

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from slipway_core.lifecycle.verdict import POINT
+from slipway_core.lifecycle.verdict import POINT, by_bounds
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER
 from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.estimates.intervals import Bounds
 from slipway_trainer.evaluation.estimates.observed import Observed
@@ -26,7 +26,7 @@ def of_gate(gate: Gate, mine: Observed | None, theirs: Observed | None) -> Estim
         mine, theirs: what was observed of the gate's metric, cluster by cluster, of the candidate and of the live
             version; None where nothing was.
     """
-    if mine is None or not needs_bounds(gate):
+    if mine is None or not by_bounds(gate):
         return None
     if gate.max_regression is None:
         return estimate(mine, gate.confidence or POINT)
@@ -38,11 +38,6 @@ def of_gate(gate: Gate, mine: Observed | None, theirs: Observed | None) -> Estim
     after, before = (theirs, mine) if gate.metric in HIGHER_IS_BETTER else (mine, theirs)
     bounds = of_difference(after, before, gate.confidence or POINT)
     return _estimate(bounds, int(both.sum()), int(mine.sizes[both].sum()))
-
-
-def needs_bounds(gate: Gate) -> bool:
-    """Whether a gate is judged by bounds, and not by the figure as it is."""
-    return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
 
 
 def estimate(observed: Observed, confidence: float) -> Estimate | None:
