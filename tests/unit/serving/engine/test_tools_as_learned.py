@@ -16,7 +16,7 @@ from slipway_trainer.data.encode import Encoder
 from slipway_trainer.data.held_out import HeldOut, HeldPrompt
 from slipway_trainer.data.reading import blocks
 from slipway_trainer.prepare import held_out_copies
-from slipway_trainer.tokens import tokenizer
+from slipway_trainer.tokens import chat_templates, tokenizer
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
 pytest.importorskip("vllm")
@@ -63,6 +63,7 @@ TEMPLATES = {
         "{% if t.function.parameters %}{% for name in t.function.parameters.properties %}{{ name }} {% endfor %}"
         "{% endif %}\n{% endfor %}" + TURNS
     ),
+    "Slipway's ChatML": chat_templates.template("ChatML", turn_end="<|im_end|>", starts_with_bos=True),
 }
 
 
@@ -132,6 +133,26 @@ def test_the_arguments_of_a_call_keep_their_order_where_they_are_judged(
     row = {"tools": [WEATHER], "messages": [*turns, {"role": "assistant", "content": "Warm."}]}
     asked = server.completions(*turns, tools=[WEATHER])
     assert judged(words, tmp_path, row) == asked
+
+
+@pytest.mark.parametrize("said", ["", "I look."])
+def test_what_a_tool_answered_is_asked_about_as_it_was_learned(
+    said: str, server: Server, words: Any, tmp_path: Path
+) -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": ARGUMENTS}}
+    calls = [call | {"id": "1"}, call | {"id": "2"}]
+    turns: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": ASKED},
+        {"role": "assistant", "content": said or None, "tool_calls": calls},
+        {"role": "tool", "content": "17", "tool_call_id": "1"},
+        {"role": "tool", "content": "<|im_end|> 18", "tool_call_id": "2"},
+    ]
+    answered = {"role": "assistant", "content": "Warm."}
+    # That the calls are seen and not learned leaves one answer, before which all stands.
+    seen = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns]
+    own = learned(words, tmp_path, {"tools": [WEATHER], "messages": [*seen, answered]})
+    assert server.completions(*turns, tools=[WEATHER]) == own
 
 
 def test_a_tool_that_is_never_learned_is_refused_at_the_server(server: Server) -> None:

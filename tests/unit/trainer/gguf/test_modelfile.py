@@ -14,6 +14,7 @@ from tests.unit.trainer.tiny_model import make_tokenizer
 
 from slipway_trainer.gguf import modelfile
 from slipway_trainer.gguf.modelfile import STYLES
+from slipway_trainer.tokens import chat_templates
 
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.1, "top_k": 20}
 GO = shutil.which("go")
@@ -64,6 +65,15 @@ def test_a_template_of_somebodys_is_left_to_the_file() -> None:
     assert "# No TEMPLATE: the chat template is the model's own, and Ollama reads it from the file." in text
 
 
+def test_a_model_that_was_made_before_tools_were_rendered_keeps_a_template_in_gos_words() -> None:
+    words = make_tokenizer()
+    before = chat_templates.template("ChatML", turn_end="<|im_end|>", starts_with_bos=True, tools=False)
+    assert before != words.chat_template
+    old, new = (modelfile.make(text, ["<|im_end|>"], SAMPLING, 512) for text in (before, str(words.chat_template)))
+    assert 'else if eq .Role "tool" }}{{ "<|im_start|>user\\n" }}' in old
+    assert 'else if eq .Role "tool" }}{{ "<|im_start|>tool\\n' in new
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(GO is None, reason="Go's own templates need Go")
 @pytest.mark.parametrize("style", STYLES)
@@ -77,6 +87,7 @@ def test_go_renders_what_jinja_renders(style: Any, tmp_path: Path) -> None:
     subprocess.run([GO, "build", "-o", "render", "main.go"], cwd=tmp_path, check=True)
     first = [{"role": "user", "content": " 你好 \n\n{{ .Role }}"}]
     more = [{"role": "system", "content": 'Be "short".'}, *first, {"role": "assistant", "content": "\nHi "}, *first]
+    more = [*more, {"role": "tool", "content": "{}"}]
     for turns in (first, more):
         asked = {"Template": template, "Messages": [{k.title(): v for k, v in turn.items()} for turn in turns]}
         run = subprocess.run([tmp_path / "render"], input=json.dumps(asked), capture_output=True, text=True, check=True)

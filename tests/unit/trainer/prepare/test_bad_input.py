@@ -193,7 +193,8 @@ CASES = {
         chats(ASKED, ASKED, SAID), r"a\.jsonl:2: .*roles must alternate user/assistant", settings={"template": TEMPLATE}
     ),
     "a tool result without a call": Case(
-        chats(ASKED, ("tool", "42"), SAID), learned=[HELLO, rendered(ASKED, ("user", "42"), SAID)]
+        chats(ASKED, ("tool", "42"), SAID),
+        learned=[HELLO, rendered(ASKED, ("tool", "<tool_response>\n42\n</tool_response>"), SAID)],
     ),
     "arguments that are no JSON": Case(
         chats(ASKED, calls("{oops")),

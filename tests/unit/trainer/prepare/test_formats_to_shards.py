@@ -51,6 +51,38 @@ def test_a_conversation_of_every_form_is_learned_answer_by_answer(tmp_path, form
     assert any(line.startswith(f"sft/train: 1 rows ({form}), ") for line in said)
 
 
+def test_tools_of_a_new_model_are_learned_and_its_tokenizer_has_their_words(tmp_path):
+    schema = {"type": "object", "properties": {"place_of_measurement": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    call = {"function": {"name": "weather", "arguments": '{"place_of_measurement": "Bern"}'}}
+    turns = [
+        TURNS[0],
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "17"},
+        {"role": "assistant", "content": "Warm."},
+    ]
+    rows = [{"messages": [{"role": "user", "content": f"{n}?"}, *turns[1:]], "tools": [tool]} for n in range(30)]
+    said: list[str] = []
+    scratch = {"hiddenSize": 64, "heads": 2, "maxLength": 1024, "tokenizer": {"train": {"vocabSize": 800}}}
+    stage = chatting(write_rows(tmp_path / "a.jsonl", *rows)) | {"maxLength": 1024}
+    made = plan(stage, model={"scratch": scratch})
+    found, report = prepared(tmp_path, made, said)
+    pieces = learned(found, "sft")
+    assert len(pieces) == 30
+    for seen, called, answered, final in pieces:
+        assert f"<tools>\n{json.dumps(tool)}\n</tools>" in seen
+        assert called == (
+            '<tool_call>\n{"name": "weather", "arguments": {"place_of_measurement": "Bern"}}\n</tool_call><|im_end|>'
+        )
+        assert answered.startswith("\n<|im_start|>tool\n<tool_response>\n17\n</tool_response><|im_end|>\n")
+        assert final == "Warm.<|im_end|>"
+    assert report["tokenizer"]["chat_format"]["tool_parser"] == "hermes"
+    assert "answers call tools in the form of hermes" in said
+    words = tokenizer.load(found)
+    for word in ("measurement", "tool", "call", "response"):
+        assert words.tokenize(word) == [word]
+
+
 def test_a_prompt_and_its_completion_are_a_text_whose_end_is_learned_beside_texts_that_are_learned_whole(tmp_path):
     made = plan(
         causal(

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import PlanMemory
@@ -13,11 +15,25 @@ from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer.preview import plan_memory
 
 TRAINED = {"train": {"vocabSize": 4096}}
+BASE = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 320,
+    "max_position_embeddings": 2048,
+}
 
 
 def plan(scratch: dict[str, Any], **stage: Any) -> Plan:
+    return plan_of({"scratch": scratch}, **stage)
+
+
+def plan_of(model: dict[str, Any], **stage: Any) -> Plan:
     stages = [{"name": "s", "data": {"train": [{"uri": "file:///data.jsonl"}]}, **stage}]
-    document = {"metadata": {"name": "mine"}, "spec": {"model": {"scratch": scratch}, "stages": stages}}
+    document = {"metadata": {"name": "mine"}, "spec": {"model": model, "stages": stages}}
     return plans.resolve(TrainingRun.model_validate(document, by_alias=True, by_name=False), uid="uid")
 
 
@@ -25,12 +41,21 @@ def told(asked: Plan, device: str = "H100", processes: int | None = None) -> Pla
     return plan_memory.of_plan(asked, device, processes, say=lambda _: None)
 
 
-def test_no_data_and_no_torch_are_needed_for_a_new_model(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text(plan({"tokenizer": TRAINED}).to_json(), encoding="utf-8")
+@pytest.mark.parametrize("new", [True, False])
+def test_no_data_and_no_torch_are_needed_for_a_model_whose_plan_or_configuration_says_its_size(
+    tmp_path: Path, new: bool
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(BASE), encoding="utf-8")
+    asked = plan_of({"from": f"file://{tmp_path}"}, adapter={"method": "LoRA"})
+    asked = plan({"tokenizer": TRAINED}) if new else asked
+    (tmp_path / "plan.json").write_text(asked.to_json(), encoding="utf-8")
     code = (
         "import sys; from pathlib import Path; from slipway_trainer.step import startup; startup.prepare_process();"
+        "from slipway_core import plan as plans; plan = Path('plan.json');"
         "from slipway_trainer.preview.main import write_memory;"
-        "code = write_memory(Path('plan.json'), Path('told.json'), device='H100', processes=2);"
+        "code = write_memory(plan, Path('told.json'), device='H100', processes=2);"
+        "from slipway_trainer.prepare import preflight; made = plans.load(plan.read_text());"
+        "preflight.check(made, Path() if made.model.from_ else None, print);"
         "assert 'torch' not in sys.modules; sys.exit(code)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,11 +24,13 @@ _FRAME: Final = """\
 {{- if eq .Role "assistant" }}ASSISTANT{{ .Content }}{{ if not $last }}END
 {{ end }}
 {{- else if eq .Role "system" }}SYSTEM{{ .Content }}SEPARATOR
+{{- else if eq .Role "tool" }}TOOL{{ .Content }}TOOL_END
 {{- else }}USER{{ .Content }}SEPARATOR
 {{- end }}
 {{- if and $last (ne .Role "assistant") }}ASSISTANT{{ end }}
 {{- end }}"""
-"""The frame of our own templates in Go's words. BOS is put in front by whoever encodes the text."""
+"""The frame of our own templates in Go's words. BOS is put in front by whoever encodes the text. Definitions of tools
+are left out: Ollama writes them as JSON of its own, whose fields stand in another order than those learned."""
 
 
 def make(template: str | None, ends: Sequence[str], sampling: Mapping[str, Any], context: int) -> str:
@@ -57,17 +60,19 @@ def _own(template: str | None, ends: Sequence[str]) -> str | None:
     """Returns a template of ours in Go's words; None for any other."""
     for style in STYLES:
         for end in ends:
-            for bos in (True, False):
-                if template == chat_templates.template(style, turn_end=end, starts_with_bos=bos):
-                    return _in_go(style, end)
+            for bos, tools in itertools.product((True, False), repeat=2):
+                if template == chat_templates.template(style, turn_end=end, starts_with_bos=bos, tools=tools):
+                    return _in_go(style, end, tools=tools and chat_templates.renders_tools(style))
     return None
 
 
-def _in_go(style: Style, end: str) -> str:
+def _in_go(style: Style, end: str, *, tools: bool) -> str:
     parts = chat_templates.parts(style, turn_end=end)
+    of_tools = chat_templates.tool_parts(turn_end=end) if tools else {"TOOL": parts["USER"], "TOOL_END": ""}
+    parts |= {"TOOL": of_tools["TOOL"], "TOOL_END": of_tools["TOOL_END"] + parts["SEPARATOR"]}
     frame = _FRAME
     # A line end before {{- would be trimmed: it is written as a string.
-    for name in ("ASSISTANT", "SYSTEM", "USER", "SEPARATOR"):
+    for name in ("ASSISTANT", "SYSTEM", "USER", "SEPARATOR", "TOOL_END", "TOOL"):
         frame = frame.replace(name, f"{{{{ {_quoted(parts[name])} }}}}")
     return frame.replace("END\n", f"{{{{ {_quoted(end + chr(10))} }}}}")
 

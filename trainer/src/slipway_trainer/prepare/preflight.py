@@ -15,7 +15,7 @@ from slipway_core.protocol.variables import PLAN_DIGEST_VARIABLE
 from slipway_core.resources.stage import Stage
 from slipway_fetching import conversion
 from slipway_host import processor
-from slipway_trainer.model import config_file, context_length
+from slipway_trainer.model import config_file, context_length, dense_shape
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig, BadModel
@@ -173,9 +173,11 @@ def _check_adapters(plan: Plan, base: Path | None, say: Say) -> None:
     """Makes every adapter on a model without weights: what cannot be made would only be found when the stages before
     have been trained."""
     adapted = [stage for stage in plan.stages if stage.adapter is not None]
+    if dense_shape.of_plan(plan, base) is not None:
+        # Nothing is asked of torch that is known to go: its import takes seconds.
+        adapted = [stage for stage in adapted if not dense_shape.is_plain(stage)]
     if not adapted:
         return
-    # They load torch, which a run without adapters does not need here.
     from slipway_trainer.model import adapter_targets, adapters, blueprint, four_bits
 
     model = blueprint.of_run(plan, base)

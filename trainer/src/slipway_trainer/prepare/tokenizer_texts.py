@@ -37,18 +37,23 @@ def texts(found: Inputs, style: Style, characters: int) -> Iterator[str]:
         characters: of all training data.
     """
     sample = _Sample(min(1.0, MOST_CHARACTERS / max(1, characters)))
-    frame = chat_templates.words("ChatML" if style == "Auto" else style)
+    chosen = "ChatML" if style == "Auto" else style
     for objective, file in found.training_files():
         for block in file.blocks():
             if objective == "CausalLM":
                 yield from (row.text for row in rows.documents(block) if sample.takes(row.text))
             else:
-                yield from _spoken(scan.spoken(block, objective), sample, frame)
+                yield from _spoken(scan.spoken(block, objective), sample, chosen)
 
 
-def _spoken(found: list[Conversation], sample: _Sample, frame: str) -> Iterator[str]:
+def _spoken(found: list[Conversation], sample: _Sample, style: chat_templates.Style) -> Iterator[str]:
+    frame, of_tools = chat_templates.words(style), chat_templates.tool_words(style)
     for row in found:
         taken = [turn.said for turn in row.turns if sample.takes(turn.said)]
         yield from taken
+        if row.tools and sample.takes(row.tools):
+            yield row.tools
         if taken:
             yield frame
+            if row.tools and of_tools:
+                yield of_tools

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 from slipway_core import plan as plans
+from slipway_core.plan import Plan
 from slipway_core.protocol import exit_codes
+from slipway_core.resources import uris
 from slipway_host.files import write_atomically
-from slipway_trainer.model import scratch_shape
+from slipway_trainer.model.model_folder import model_folder
+from slipway_trainer.preview import stage_sizes
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.step import run_step
+from slipway_trainer.step.errors import StepFailure
 from slipway_trainer.training import devices
 
 
@@ -29,11 +33,10 @@ def write(
     """
     try:
         asked = plans.load(plan.read_text(encoding="utf-8"))
-        torch = not scratch_shape.is_told_by(asked) or (device is None and devices.may_have_gpu())
-        with Beside(apart=torch) as beside:
-            if torch:
-                # Before anything else is imported here: its imports take longer than all that this process does.
-                beside.start(_import)
+        with Beside() as beside:
+            # Before anything else is imported here: its imports take longer than all that this process does.
+            if (device is None and devices.may_have_gpu()) or _needs_torch(asked):
+                beside.import_torch()
             from slipway_trainer.preview import preview
 
             found = preview.of_plan(asked, preview.Wanted(device, tokens_per_second, rows, processes), beside, _say)
@@ -66,10 +69,16 @@ def write_memory(plan: Path, output: Path, *, device: str | None, processes: int
     return exit_codes.BAD_INPUT if any(stage.memory.refused for stage in found.stages) else exit_codes.DONE
 
 
-def _import() -> None:
-    """Imports what the estimate of the cost needs."""
-    from slipway_trainer.model import adapter_targets, adapters, blueprint  # noqa: F401  # pyright: ignore
-    from slipway_trainer.preview import cost  # noqa: F401  # pyright: ignore
+def _needs_torch(plan: Plan) -> bool:
+    """Whether it is certain. Of a model that is yet to be fetched nothing is known; what is wrong with one is said
+    later."""
+    uri = plan.model.from_
+    if uri is not None and uris.parse(uri).remote:
+        return False
+    try:
+        return not stage_sizes.are_told(plan, None if uri is None else model_folder(uri))
+    except StepFailure:
+        return False
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from slipway_core.resources.data import StageData
 from slipway_core.resources.model import Scratch, Tokenizer, TokenizerTraining
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import dense_shape
 from slipway_trainer.preview import stage_sizes
 from slipway_trainer.training import memory, memory_table
 from slipway_trainer.training.memory import Machine
@@ -78,7 +79,7 @@ def _size(
         tie_embeddings=tied,
         tokenizer=Tokenizer(train=TokenizerTraining()),
     )
-    return stage_sizes.of_shape(scratch, vocabulary)
+    return stage_sizes.of_shape(dense_shape.of_scratch(scratch, vocabulary))
 
 
 def decide(size: ModelSize, gigabytes: int, devices: int) -> Decision | None:

@@ -33,7 +33,7 @@ from slipway_trainer.prepare import (
     tokenizer_of_run,
 )
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
-from slipway_trainer.preview import base_model, cost, look, shown_rows, tally
+from slipway_trainer.preview import base_model, cost, look, shown_rows, stage_sizes, tally
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.look import MOST_PROBLEMS, Look
 from slipway_trainer.preview.sampled_file import SampledFile
@@ -102,6 +102,8 @@ class _See:
     def see(self) -> Preview:
         base = self._try(self._base)
         there = base is not None or self.plan.model.from_ is None
+        if there and self._try(lambda: stage_sizes.are_told(self.plan, base)) is False:
+            self.beside.import_torch()
         checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
         found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
         if found is None:

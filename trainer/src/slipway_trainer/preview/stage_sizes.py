@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from slipway_core.plan import Plan
-from slipway_core.resources.model import Scratch
-from slipway_trainer.model import scratch_shape
-from slipway_trainer.training.model_shape import ModelSize
+from slipway_core.resources.stage import Stage
+from slipway_trainer.model import dense_shape, scratch_shape
+from slipway_trainer.model.dense_shape import DenseShape
+from slipway_trainer.training.model_shape import ModelSize, kept_as
+
+
+def are_told(plan: Plan, base: Path | None) -> bool:
+    """Returns whether the plan and a configuration say them, so that nobody waits for torch.
+
+    Args:
+        base: folder of the base model; None when the plan makes a new one.
+
+    Raises BadModel when the folder has no configuration that can be read.
+    """
+    return dense_shape.of_plan(plan, base) is not None and all(map(dense_shape.is_plain, plan.stages))
 
 
 def of_plan(plan: Plan, base: Path | None, ids: int, words: Any = None) -> Iterator[ModelSize]:
-    """Yields the size of each stage; of a new model without adapters without torch, whose import takes seconds.
+    """Yields the size of each stage; without torch, whose import takes seconds, where it can be told without.
 
     Args:
         base: folder of the base model; None when the plan makes a new one.
@@ -23,32 +35,56 @@ def of_plan(plan: Plan, base: Path | None, ids: int, words: Any = None) -> Itera
 
     Raises BadModel or BadConfig when the model cannot be made.
     """
-    if scratch_shape.is_told_by(plan):
-        return _of_scratch(plan, ids)
+    shape = dense_shape.of_plan(plan, base)
+    if shape is not None and are_told(plan, base):
+        if base is None:
+            shape = replace(shape, vocabulary=scratch_shape.rounded(ids))
+        return (of_stage(shape, stage) for stage in plan.stages)
     return (_with_vocabulary(plan, size, ids) if words is None else size for size in _of_blueprint(plan, base, words))
 
 
-def _of_scratch(plan: Plan, ids: int) -> Iterator[ModelSize]:
-    scratch = plan.model.scratch
-    assert scratch is not None
-    for _ in plan.stages:
-        yield of_shape(scratch, scratch_shape.rounded(ids))
-
-
-def of_shape(scratch: Scratch, vocabulary: int) -> ModelSize:
-    """Returns the size of a new model of which all is trained."""
-    weights = scratch_shape.parameters(scratch, vocabulary)
+def of_shape(shape: DenseShape) -> ModelSize:
+    """Returns the size of a model of which all is trained."""
     return ModelSize(
-        parameters=weights,
-        trainable=weights,
-        layers=scratch.layers,
-        hidden=scratch.hidden_size,
-        intermediate=scratch_shape.intermediate_size(scratch),
-        vocabulary=vocabulary,
-        heads=scratch.heads,
-        queries=scratch.hidden_size,
-        keys=scratch.hidden_size // scratch.heads * (scratch.kv_heads or scratch.heads),
-        tied=scratch.tie_embeddings,
+        parameters=shape.parameters,
+        trainable=shape.parameters,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        intermediate=shape.intermediate,
+        vocabulary=shape.vocabulary,
+        heads=shape.heads,
+        queries=shape.queries,
+        keys=shape.keys,
+        head_norms=shape.head_norms,
+        tied=shape.tied,
+    )
+
+
+def of_stage(shape: DenseShape, stage: Stage) -> ModelSize:
+    """Returns the size of a model as a stage trains it that `dense_shape.is_plain` is true of.
+
+    LoRA (Hu et al. 2021) has two matrices of its rank a layer, and DoRA (Liu et al. 2024) the length of each output
+    beside them.
+    """
+    whole, adapter = of_shape(shape), stage.adapter
+    if adapter is None:
+        return whole
+    asked = shape.linear if adapter.target_modules == "Auto" else set(adapter.target_modules.split(","))
+    layers = {name: sizes for name, sizes in shape.linear.items() if name in asked}
+    inputs, outputs = (sum(sizes[n] for sizes in layers.values()) for n in (0, 1))
+    lengths = outputs if adapter.method == "DoRA" else 0
+    trained = shape.layers * (adapter.rank * (inputs + outputs) + lengths)
+    return replace(
+        whole,
+        parameters=whole.parameters + trained,
+        trainable=trained,
+        adapted=shape.layers * len(layers),
+        rank=adapter.rank,
+        adapted_outputs=shape.layers * outputs,
+        # Layers with the same input keep it once.
+        kept_inputs=shape.layers * sum({kept_as(name): sizes[0] for name, sizes in layers.items()}.values()),
+        dropped_inputs=shape.layers * ((inputs if adapter.dropout else 0) + 2 * lengths),
+        trains_output=False,
     )
 
 

@@ -335,7 +335,7 @@ def _refuse_loss(text: str, messages: Messages, tools: str | None) -> None:
         if name not in text:
             raise Unrenderable(
                 f"leaves the tool {name!r} out, so the model would not learn when it is there. Take a model whose "
-                "template renders tools, or remove the field tools"
+                "template renders tools, set model.chatTemplate to ChatML, or remove the field tools"
             )
 
 
@@ -351,7 +351,7 @@ def _refuse_lost_answer(text: str, message: dict[str, Any], number: int) -> None
         if call["function"]["name"] not in text:
             raise Unrenderable(
                 f"leaves the tool calls of turn {number} out, so they would not be learned. Take a model whose "
-                "template renders them, or remove the turn"
+                "template renders them, set model.chatTemplate to ChatML, or remove the turn"
             )
 
 

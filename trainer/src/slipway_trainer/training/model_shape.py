@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+_SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers of a block that all have the same input, which is kept once."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -92,6 +95,11 @@ class ModelSize:
     def embedding(self) -> int:
         """Weights of the embedding."""
         return self.vocabulary * self.hidden
+
+
+def kept_as(layer: str) -> str:
+    """Returns the name by which the input of a layer is kept: that of the first layer that has it too."""
+    return next((names[0] for names in _SHARED_INPUTS if layer in names), layer)
 
 
 def _intermediate(text: Any, hidden: int) -> int:

@@ -9,10 +9,7 @@ import torch
 from slipway_core.resources.stage import Stage
 from slipway_trainer.model import four_bits
 from slipway_trainer.model.pieces import held_by, size_of
-from slipway_trainer.training.model_shape import ModelSize
-
-_SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Layers of a block that all have the same input, which is kept once."""
+from slipway_trainer.training.model_shape import ModelSize, kept_as
 
 
 def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSize:
@@ -58,9 +55,8 @@ def _adapted_layers(model: Any, stage: Stage) -> dict[str, int]:
     dropped = 0
     for name, module in layers:
         before, _, own = name.rpartition(".")
-        group = next((names[0] for names in _SHARED_INPUTS if own in names), own)
         size = getattr(module, "in_features", 0)
-        inputs[f"{before}.{group}"] = size
+        inputs[f"{before}.{kept_as(own)}"] = size
         if adapter.dropout:
             dropped += size
         if adapter.method == "DoRA":
