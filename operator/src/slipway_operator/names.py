@@ -41,6 +41,11 @@ CLEANUP: Final = "cleanup"
 DIGEST: Final = f"{GROUP}/digest"
 """Label: the first 63 hex digits of an artifact's digest, on its verdict."""
 
+SIGNED_BY: Final = f"{GROUP}/signed-by"
+"""Label: the key that signed the statement of a judgement."""
+JUDGED_FOR: Final = f"{GROUP}/judged-for"
+"""Label of a judgement: the endpoint that its run promotes to, shortened like a label's value. It is no child of it."""
+
 BASELINE: Final = f"{GROUP}/baseline"
 """Annotation of an evaluate Job: the live version that it compares with, `uri@digest`."""
 IMAGE: Final = f"{GROUP}/image"
@@ -93,8 +98,13 @@ def plan(run: str, uid: str) -> str:
 
 
 def verdict(digest: str) -> str:
-    """ConfigMap that says that an artifact passed."""
+    """ConfigMap by which a release that signed none said that an artifact passed."""
     return f"slipway-verdict-{digest.removeprefix('sha256:')[:32]}"
+
+
+def judgement(digest: str, uid: str, evaluation: int) -> str:
+    """ConfigMap that holds the statement of one judgement: of an artifact, by an evaluation of the run of this uid."""
+    return f"{verdict(digest)}-{short_uid(uid)}-{evaluation}"
 
 
 def digest_label(digest: str) -> str:
