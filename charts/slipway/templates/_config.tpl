@@ -18,6 +18,11 @@ limits: {{- $operator.limits | toYaml | nindent 2 }}
 networkPolicy:
   metricsFrom: {{ .Values.networkPolicy.metricsFrom | toJson }}
 retention: {{- .Values.retention | toYaml | nindent 2 }}
+signing:
+  secret: {{ include "slipway.signingSecret" . }}
+  keys: {{ include "slipway.trustedKeys" . }}
+  namespace: {{ .Release.Namespace }}
+trustedKeys: {{ .Values.trustedKeys | toJson }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}
