@@ -18,6 +18,7 @@ limits: {{- $operator.limits | toYaml | nindent 2 }}
 networkPolicy:
   metricsFrom: {{ .Values.networkPolicy.metricsFrom | toJson }}
 retention: {{- .Values.retention | toYaml | nindent 2 }}
+admissionPolicies: {{ .Values.admissionPolicies.enabled }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

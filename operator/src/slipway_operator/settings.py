@@ -185,6 +185,9 @@ class Settings(_Settings):
     limits: Limits = Limits()
     network_policy: NetworkPolicy = NetworkPolicy()
     retention: Retention = Retention()
+    admission_policies: bool = False
+    """Whether the chart's policies hold, without which anybody could write an approval: `promotion.mode: Approval` is
+    refused then."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

@@ -101,12 +101,14 @@ class ServedWorld:
             self.judged(model)
             self.vouched(model)
 
-    def judged(self, model: str, verdict: str = "Pass") -> None:
+    def judged(self, model: str, verdict: str = "Pass", *, run: str | None = None, **evaluation_has: Any) -> None:
         """A run says so in its status, which nobody but the operator writes."""
         evaluation = {"number": 1, "verdict": verdict, "artifactDigest": digest(model), "parityDigest": digest("e")}
+        evaluation |= evaluation_has
         artifact = {"uri": f"pvc://models/run-{model}/artifact", "digest": digest(model)}
-        run = {"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": f"run-{model}"}}
-        self.cluster.put({**run, "spec": {}, "status": {"evaluation": evaluation, "artifact": artifact}})
+        name = {"name": run or f"run-{model}"}
+        head = {"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": name}
+        self.cluster.put({**head, "spec": {}, "status": {"evaluation": evaluation, "artifact": artifact}})
 
     def vouched(self, *models: str) -> None:
         """There is a record of a verdict, whoever made it."""

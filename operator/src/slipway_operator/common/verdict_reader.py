@@ -12,9 +12,13 @@ from slipway_operator.kube.kinds import CONFIG_MAP
 from slipway_operator.kube.manifest import Manifest, Version, at, version
 from slipway_operator.manifests.run.verdict_config_map import (
     DIGEST_KEY,
+    EVALUATION_NUMBER_KEY,
+    GATES_KEY,
+    GATES_LIMIT,
     JUDGED_AT_KEY,
     PARITY_DIGEST_KEY,
     PARITY_URI_KEY,
+    RUN_KEY,
     RUN_UID_KEY,
     VERDICT_KEY,
 )
@@ -28,6 +32,9 @@ _FIELDS: Final = {
     JUDGED_AT_KEY: _SHORT,
     PARITY_DIGEST_KEY: _SHORT,
     PARITY_URI_KEY: 1024,
+    RUN_KEY: _SHORT,
+    EVALUATION_NUMBER_KEY: _SHORT,
+    GATES_KEY: GATES_LIMIT,
 }
 """What is kept of a record, and how many characters at most."""
 _KEPT: Final = 4096
@@ -42,7 +49,7 @@ class VerdictReader:
     )
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
-        """Returns what the record says: verdict, digest, uid of the run, time, record of parity. Empty without one.
+        """Returns what the record says: verdict, digest, run, time, record of parity, gates. Empty without one.
 
         Raises ClusterError.
         """

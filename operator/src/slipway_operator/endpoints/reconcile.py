@@ -19,7 +19,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, ParityStatus, Verdict, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved
+from slipway_core.rollout.observed import EndpointObserved, Judged
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
@@ -31,6 +31,7 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.endpoints.judged_gates import judged
 from slipway_operator.endpoints.parity_records import record_of
 from slipway_operator.endpoints.passed import is_proven
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
@@ -147,6 +148,7 @@ class EndpointReconciler:
         metadata = manifest["metadata"]
         passed = [digest for digest in sorted(_digests(endpoint)) if await self._passed(manifest, digest)]
         records = {digest: await self._record(metadata["namespace"], digest) for digest in passed}
+        judged_by = {digest: await self._judged(endpoint, digest) for digest in passed if endpoint.spec.promotion}
         blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
@@ -156,6 +158,8 @@ class EndpointReconciler:
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
             parity={digest: record for digest, record in records.items() if record is not None},
+            judged=judged_by,
+            approvals_guarded=self.settings.admission_policies,
         )
 
     async def _passed(self, manifest: Manifest, digest: str) -> bool:
@@ -167,6 +171,12 @@ class EndpointReconciler:
     async def _record(self, namespace: str, digest: str) -> ParityStatus | None:
         """Returns the record by which a server of a model that passed proves itself."""
         return record_of(self.world, namespace, digest, await self._verdict(namespace, digest) or {})
+
+    async def _judged(self, endpoint: ModelEndpoint, digest: str) -> Judged:
+        """Returns by what a model was judged that passed."""
+        return judged(
+            self.world, endpoint, digest, await self._verdict(endpoint.metadata.namespace or "", digest) or {}
+        )
 
     async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact."""

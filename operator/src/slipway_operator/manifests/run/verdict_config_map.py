@@ -17,6 +17,12 @@ RUN_UID_KEY = "runUid"
 JUDGED_AT_KEY = "judgedAt"
 PARITY_URI_KEY = "parityUri"
 PARITY_DIGEST_KEY = "parityDigest"
+RUN_KEY = "run"
+EVALUATION_NUMBER_KEY = "evaluationNumber"
+GATES_KEY = "gates"
+"""What the model passed, gate by gate: what an endpoint requires is held against it when the run is gone."""
+GATES_LIMIT = 12288
+"""Characters of that which are read: more than the gates of a run can have."""
 
 
 def verdict_config_map(
@@ -56,14 +62,23 @@ def verdict_config_map(
             VERDICT_KEY: evaluation.verdict.value,
             DIGEST_KEY: artifact.digest,
             "uri": artifact.uri,
-            "run": run,
+            RUN_KEY: run,
             RUN_UID_KEY: uid,
             "planDigest": plan_digest,
             JUDGED_AT_KEY: timestamp(now),
+            EVALUATION_NUMBER_KEY: str(evaluation.number),
+            GATES_KEY: _gates(evaluation),
             **_parity(evaluation, artifact),
             "evaluation": json.dumps(evaluation.to_document(), ensure_ascii=False, indent=2),
         },
     }
+
+
+def _gates(evaluation: EvaluationStatus) -> str:
+    told = [one.to_document() for one in evaluation.metrics]
+    kept = ("name", "source", "slice", "verdict", "asked")
+    gates = [{name: one[name] for name in kept if name in one} for one in told]
+    return json.dumps(gates, ensure_ascii=False, separators=(",", ":"))
 
 
 def _parity(evaluation: EvaluationStatus, artifact: ArtifactStatus) -> dict[str, str]:
