@@ -108,6 +108,7 @@ def _permit(plane: ControlPlane) -> None:
         "user-roles.yaml",
         "restore-role.yaml",
         "admission-policies.yaml",
+        "approval-policy.yaml",
     )
     for manifest in [*chart, *_any_lease()]:
         plane.api.apply(manifest, manifest["metadata"].get("namespace"))

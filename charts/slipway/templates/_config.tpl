@@ -23,6 +23,7 @@ signing:
   keys: {{ include "slipway.trustedKeys" . }}
   namespace: {{ .Release.Namespace }}
 trustedKeys: {{ .Values.trustedKeys | toJson }}
+admissionPolicies: {{ .Values.admissionPolicies.enabled }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

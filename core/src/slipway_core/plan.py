@@ -19,7 +19,7 @@ from slipway_core.protocol.workspace import claim_of, is_folder_of, run_folder
 from slipway_core.resources import uris
 from slipway_core.resources.api import Api, Digest, Name
 from slipway_core.resources.compute import PLACEMENT, Compute
-from slipway_core.resources.evaluation import Evaluation
+from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, Evaluation
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
 from slipway_core.resources.preference import Preference
@@ -29,7 +29,7 @@ from slipway_core.resources.training_run import Checkpoints, Export, Retention, 
 
 DEFAULT_BATCH_TOKENS = 16384
 DEFAULT_VALIDATION_FRACTION = 0.05
-DEFAULT_CONFIDENCE = 0.95
+
 Version = Literal[1, 2, 3]
 NEWEST: Version = 3
 OLDER: tuple[Version, ...] = (2, 1)

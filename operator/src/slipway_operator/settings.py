@@ -200,6 +200,9 @@ class Settings(_Settings):
     signing: Signing = Signing()
     trusted_keys: tuple[TrustedKey, ...] = Field(default=(), max_length=KEYS_LIMIT - 1)
     """Keys that may have signed a verdict beside the operator's own, and which of them are retired or revoked."""
+    admission_policies: bool = False
+    """Whether the chart's policies hold, without which anybody could write an approval: `promotion.mode: Approval` is
+    refused then."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080

@@ -243,6 +243,9 @@ def test_the_controllers_of_kubernetes_work_on_what_is_ours(
         operator.create(in_team(job, namespace), namespace)
         operator.create(in_team(verdict(), namespace), namespace)
         api = control_plane.api
+        asking = endpoint()
+        asking["spec"]["promotion"] = {"mode": "Approval"}
+        api.create(asking, namespace)
         pod = eventually(lambda: next(iter(api.list(POD, namespace, f"{names.ROLE}=step")), None), "a pod of the Job")
         assert pod["metadata"]["name"].startswith("slipway-run-demo-learn-1-0-")
         api.create(bound("mallory", "edit"), namespace)

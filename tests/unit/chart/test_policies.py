@@ -9,9 +9,14 @@ from tests.unit.chart.rendering import Helm, Manifest
 
 from slipway.cluster.client_settings import ClientSettings
 from slipway.cluster.pods.helper_pod import HelperPod
+from slipway_core.rollout.promotion import (
+    APPROVED_BY_ANNOTATION,
+    APPROVED_DIGEST_ANNOTATION,
+    APPROVED_EVALUATION_ANNOTATION,
+)
 from slipway_operator import names
 
-ALWAYS = ("slipway-objects", "slipway-records", "slipway-exec", "slipway-priority")
+ALWAYS = ("slipway-approval", "slipway-objects", "slipway-records", "slipway-exec", "slipway-priority")
 LIST = {"admissionPolicies": {"acceptUnjudged": ["ops"]}}
 
 
@@ -24,7 +29,8 @@ def test_they_are_there_unless_they_are_switched_off(helm: Helm) -> None:
     assert sorted(policies(helm.render(LIST))) == sorted([*ALWAYS, "slipway-unjudged"])
     without = helm.render({"admissionPolicies": {"enabled": False}})
     assert (policies(without), without.all("ValidatingAdmissionPolicyBinding")) == ({}, [])
-    assert "slipway-restore" not in [role["metadata"]["name"] for role in without.all("ClusterRole")]
+    roles = [role["metadata"]["name"] for role in without.all("ClusterRole")]
+    assert not {"slipway-restore", "slipway-approver"} & set(roles)
 
 
 def test_each_is_bound_and_denies(helm: Helm) -> None:
@@ -57,6 +63,21 @@ def test_their_words_are_those_of_the_code(helm: Helm) -> None:
     for prefix in (names.RUN_PREFIX, names.SERVE_PREFIX):
         assert f"startsWith('{prefix}')" in executed
     assert names.verdict("sha256:" + "a" * 64).startswith("slipway-verdict-")
+    approval = json.dumps(found["slipway-approval"]["spec"])
+    for annotation in (APPROVED_BY_ANNOTATION, APPROVED_DIGEST_ANNOTATION, APPROVED_EVALUATION_ANNOTATION):
+        assert f"'{annotation}'" in approval
+        assert annotation.startswith("slipway.dev/approved-")
+
+
+def test_the_verb_approve_is_in_a_role_of_its_own_that_nobody_has(helm: Helm) -> None:
+    chart = helm.render()
+    roles = {role["metadata"]["name"]: role for role in chart.all("ClusterRole")}
+    assert [name for name, role in roles.items() if any("approve" in rule["verbs"] for rule in role["rules"])] == [
+        "slipway-approver"
+    ]
+    assert not any("aggregate" in label for label in roles["slipway-approver"]["metadata"]["labels"])
+    bound = [one["roleRef"]["name"] for one in chart.all("ClusterRoleBinding")]
+    assert "slipway-approver" not in bound
 
 
 @pytest.mark.parametrize("role", ["upload", "read"])

@@ -129,8 +129,9 @@ def test_users_roles_bind_nobody_and_can_be_left_out(helm: Helm) -> None:
     assert edit.keys() == view.keys() == {"slipway.dev/modelendpoints", "slipway.dev/trainingruns"}
     assert [binding["metadata"]["name"] for binding in chart.all("ClusterRoleBinding")] == [OPERATOR]
     without = helm.render({"rbac": {"userRoles": False, "create": False}})
-    # Whoever puts back a backup under the admission policies needs one all the same.
-    assert [role["metadata"]["name"] for role in without.all("ClusterRole")] == ["slipway-restore"]
+    # Whoever approves a model, or puts back a backup, under the admission policies needs one all the same.
+    named = [role["metadata"]["name"] for role in without.all("ClusterRole")]
+    assert sorted(named) == ["slipway-approver", "slipway-restore"]
     assert (
         helm.render({"rbac": {"userRoles": False, "create": False}, "admissionPolicies": {"enabled": False}}).all(
             "ClusterRole"

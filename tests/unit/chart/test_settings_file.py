@@ -93,7 +93,10 @@ def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_the_charts_defaults_are_the_operators_own(helm: Helm, tmp_path: Path) -> None:
     images = {"train": {"tag": "dev"}, "serve": {"tag": "dev"}}
-    assert loaded(helm.render({"images": images}), tmp_path) == Settings()
+    # What no chart says the operator does not believe: that somebody guards approvals.
+    assert loaded(helm.render({"images": images}), tmp_path) == Settings(admission_policies=True)
+    without = {"images": images, "admissionPolicies": {"enabled": False}}
+    assert loaded(helm.render(without), tmp_path) == Settings()
 
 
 def test_every_setting_is_reached_through_values(helm: Helm, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, Proof, VersionView
+from slipway_core.rollout.observed import EndpointObserved, Judged, Proof, VersionView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -64,6 +64,10 @@ class EndpointWorld:
     proofs: dict[str, Proof] = field(default_factory=dict)
     """What the statements say; whoever sets one keeps `passed` in step with it (`sign`)."""
     revoked: set[str] = field(default_factory=set)
+    judged: dict[str, Judged] = field(default_factory=dict)
+    """By what models were judged, by their digest."""
+    guarded: bool = True
+    """Whether approvals are kept from whoever may not give one."""
     _again: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------ looks
@@ -104,6 +108,8 @@ class EndpointWorld:
             dict(self.proofs),
             frozenset(self.revoked),
             parity={digest: a_record(digest) for digest in self.passed - self.without_record},
+            judged=dict(self.judged),
+            approvals_guarded=self.guarded,
         )
 
     def sign(self, letter: str, proof: Proof) -> None:
@@ -195,6 +201,12 @@ class EndpointWorld:
     def annotate_retry(self, token: str | None) -> None:
         notes = {RETRY_ANNOTATION: token} if token is not None else {}
         metadata = self.endpoint.metadata.model_copy(update={"annotations": notes})
+        self.endpoint = self.endpoint.model_copy(update={"metadata": metadata})
+
+    def annotate(self, **notes: str) -> None:
+        """Sets the annotations that there are from now on; `approved_by` is slipway.dev/approved-by."""
+        own = {f"slipway.dev/{name.replace('_', '-')}": value for name, value in notes.items()}
+        metadata = self.endpoint.metadata.model_copy(update={"annotations": own})
         self.endpoint = self.endpoint.model_copy(update={"metadata": metadata})
 
     def goes_live(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from slipway_core.lifecycle import required_gates
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt, Promote
 from slipway_core.lifecycle.observed import Observed
 from slipway_core.plan import Plan
@@ -113,7 +114,9 @@ class Draft:
     def show_blockers(self) -> None:
         """Shows what is in the way, and what a step says is wrong although it goes on."""
         queued, warning = self.observed.queued, self._warning()
-        blockers = [*self.observed.blockers, *filter(None, [queued, warning])]
+        over = self.was.phase.finished
+        lacking = None if over else required_gates.foreseen(self.plan, self.observed.endpoint)
+        blockers = [*self.observed.blockers, *filter(None, [queued, warning, lacking])]
         generation = self.run.metadata.generation
         own = [name for name in OWN_CONDITIONS if name != PUBLISHED or self.plan.publishes]
         self.conditions = conditions.with_blockers(self.conditions, own, blockers, self.now, generation)

@@ -7,7 +7,7 @@ from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_to
 from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.endpoint_claim import is_later
 from slipway_core.lifecycle.observed import Attempt
-from slipway_core.lifecycle.promotion import is_over, is_promoted
+from slipway_core.lifecycle.promotion import is_over, is_promoted, stays_out
 from slipway_core.lifecycle.retry import DAMAGED_DATA, prepare_again
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.status import (
@@ -184,7 +184,7 @@ def _compares(draft: Draft) -> bool:
 
 
 def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:
-    if evaluation.verdict is not Verdict.PASS or is_promoted(draft):
+    if evaluation.verdict is not Verdict.PASS or is_promoted(draft) or stays_out(draft):
         return False
     view, serving = draft.observed.endpoint, draft.plan.serving
     if serving is not None and is_over(draft, serving.endpoint, view):

@@ -13,6 +13,7 @@ from slipway_core.protocol.statement import (
     REASON_LIMIT,
     THRESHOLD_LIMIT,
     TRAINING_LIMIT,
+    AskedOfIt,
     JudgedData,
     JudgedGate,
     JudgedRun,
@@ -20,7 +21,7 @@ from slipway_core.protocol.statement import (
     Statement,
     finite,
 )
-from slipway_core.resources.status import MetricStatus, RunStatus, fit
+from slipway_core.resources.status import AskedStatus, MetricStatus, RunStatus, fit
 
 
 def judgement_statement(
@@ -50,7 +51,7 @@ def judgement_statement(
         judged_at=step.finished_at,
         verdict=evaluation.verdict,
         reason=fit(evaluation.reason, REASON_LIMIT) if evaluation.reason else None,
-        gates=[_gate(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
+        gates=[stated(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
         data=JudgedData(
             held_out=evaluation.data_digest, training=learned, sketch=hashes_of(status.held_out_sketch or "")
         ),
@@ -62,7 +63,8 @@ def judgement_statement(
     return Statement.about(evaluation.artifact_digest, judgement)
 
 
-def _gate(metric: MetricStatus) -> JudgedGate:
+def stated(metric: MetricStatus) -> JudgedGate:
+    """Returns a gate of a verdict as its statement says it."""
     return JudgedGate(
         metric=fit(metric.name, METRIC_LIMIT),
         source=metric.source,
@@ -75,4 +77,16 @@ def _gate(metric: MetricStatus) -> JudgedGate:
         upper=finite(metric.upper),
         confidence=metric.confidence,
         clusters=metric.clusters,
+        asked=_asked(metric.asked) if metric.asked is not None else None,
+    )
+
+
+def _asked(asked: AskedStatus) -> AskedOfIt:
+    return AskedOfIt(
+        max=asked.max,
+        min=asked.min,
+        max_regression=asked.max_regression,
+        against=asked.against,
+        min_tokens=asked.min_tokens,
+        confidence=asked.confidence,
     )

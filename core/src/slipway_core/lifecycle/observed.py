@@ -11,6 +11,7 @@ from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.promotion import Promotion
 from slipway_core.resources.status import EndpointStatus, Progress
 
 
@@ -63,6 +64,8 @@ class EndpointView:
     """Whether the status is about what the endpoint was last told."""
     rollback_to: int | None = None
     """spec.rollbackTo: the version that somebody wants back, before any model that the endpoint is told."""
+    promotion: Promotion | None = None
+    """spec.promotion: what the endpoint asks of a model beyond a pass."""
     unreadable: str = ""
     """Why the endpoint that is there cannot be read; the other fields say nothing then."""
 

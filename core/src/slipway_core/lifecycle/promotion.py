@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from slipway_core.lifecycle import required_gates
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.endpoint_claim import Claim, is_later
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources import conditions
+from slipway_core.resources.promotion import APPROVAL_REFUSED, AWAITING_APPROVAL, LACKS_REQUIRED_GATE
 from slipway_core.resources.status import (
     EndpointPhase,
     Phase,
@@ -37,11 +39,30 @@ def promote(draft: Draft) -> Phase:
             return _superseded(draft, view.claim)
         if is_over(draft, serving.endpoint, view):
             return _let_go(draft, serving.endpoint, view)
+        if stays_out(draft):
+            return Phase.REJECTED
+        why = required_gates.refusal(view, serving.endpoint, draft.evaluation, artifact.digest)
+        if why is not None:
+            return _not_let_in(draft, why)
         draft.promote = Promote(serving.endpoint, artifact.uri, artifact.digest, draft.run.name, draft.retry)
         draft.condition("Live", "False", "RollingOut", f"endpoint {serving.endpoint} was told to serve the model")
         draft.condition("Progressing", "True", "RollingOut", f"endpoint {serving.endpoint} rolls the model out")
         return Phase.ROLLING_OUT
     return _rollout_phase(draft, view, artifact.digest, serving.endpoint)
+
+
+def _not_let_in(draft: Draft, why: str) -> Phase:
+    draft.condition("Live", "False", required_gates.NOT_LET_IN, why)
+    draft.condition("Progressing", "False", "Rejected", f"the model passed its own gates, and {why}")
+    return Phase.REJECTED
+
+
+def stays_out(draft: Draft) -> bool:
+    """Whether an endpoint did not take the model. One that asks for less by now is not told of it by itself: who knows
+    what that was meant for? A retry asks again."""
+    said = conditions.find(draft.was.conditions, "Live")
+    rejected = draft.was.phase is Phase.REJECTED and draft.was.retry == draft.retry
+    return rejected and said is not None and said.reason == required_gates.NOT_LET_IN
 
 
 def _unreadable(draft: Draft, name: str, why: str) -> Phase:
@@ -95,6 +116,8 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
         draft.condition("Live", "True", "Serving", f"endpoint {name} serves the model as version {live.version}")
         draft.condition("Progressing", "False", "Serving", "the model is live")
         return Phase.SERVING
+    if (held := _held_by_promotion(draft, view, digest, name)) is not None:
+        return held
     own = [v for v in [candidate, *view.status.history] if v is not None and v.digest == digest]
     ours = next((v for v in own if v.state != "Dropped"), None)
     settled = view.current and (ours is None or ours is not candidate)
@@ -114,6 +137,32 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
         return Phase.COMPLETED
     said = _how_far(own[0] if own else None, view) or _held_back(view) or "the endpoint starts the new version"
     return _rolls_out(draft, said)
+
+
+def _held_by_promotion(draft: Draft, view: EndpointView, digest: str, name: str) -> Phase | None:
+    """Returns the phase of a run whose model the endpoint was told and does not start, since it asks for more."""
+    model = view.claim.digest if view.claim is not None else None
+    if not view.current or view.rollback_to is not None or model != digest:
+        return None
+    lacking = conditions.find(view.status.conditions, LACKS_REQUIRED_GATE)
+    if lacking is not None:
+        return _not_let_in(draft, f"endpoint {name} requires more since it was told of it: {lacking.message}")
+    refused = conditions.find(view.status.conditions, APPROVAL_REFUSED)
+    awaiting = view.status.awaiting_approval
+    if refused is None and (awaiting is None or awaiting.digest != digest):
+        return None
+    reason = AWAITING_APPROVAL if refused is None else APPROVAL_REFUSED
+    said = (
+        refused.message
+        if refused is not None
+        else (
+            f"`slipway approve {draft.run.name} --digest {digest}`, by somebody with the verb approve on modelendpoints"
+        )
+    )
+    message = f"the model passed, and endpoint {name} takes it once it is approved: {said}"
+    draft.condition("Live", "False", reason, message)
+    draft.condition("Progressing", "True", reason, message)
+    return Phase.AWAITING_APPROVAL
 
 
 def _held_back(view: EndpointView) -> str | None:

@@ -13,8 +13,9 @@ from itertools import chain, repeat
 from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
-from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, unit
+from slipway_core.resources.required_gates import record_of
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"
@@ -23,8 +24,6 @@ BASE = "base"
 """Key of `missing` that says why the model that the run started from has none."""
 FEWEST_CLUSTERS = 8
 """Documents, conversations or prompts that bounds need: what is told from fewer depends on what each happens to be."""
-POINT = 0.5
-"""The confidence with which a figure is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared
             threshold=threshold(gate),
             verdict=verdict,
             reason=None if reason is None else fit(reason),
+            asked=record_of(gate),
             **bounds,
         )
 

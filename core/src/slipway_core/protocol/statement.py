@@ -82,6 +82,19 @@ class JudgedData(Stated):
     """The smallest hashes of held-out documents, by which two judgements tell how many of these they share."""
 
 
+class AskedOfIt(Stated):
+    """What a gate asked, in figures: what an endpoint requires is held against it."""
+
+    max: float | None = None
+    min: float | None = None
+    max_regression: float | None = None
+    against: Annotated[str, Field(max_length=16)] | None = None
+    """Live when left out."""
+    min_tokens: int = 1
+    confidence: float | None = None
+    """None took the figure as it is."""
+
+
 class JudgedGate(Stated):
     metric: Annotated[str, Field(min_length=1, max_length=METRIC_LIMIT)]
     source: ShortText | None = None
@@ -95,10 +108,13 @@ class JudgedGate(Stated):
     upper: float | None = None
     confidence: float | None = None
     clusters: int | None = None
+    asked: AskedOfIt | None = None
+    """None in statements of releases that did not say it."""
 
 
 class Approval(Stated):
-    """Who let a model through beside the gates."""
+    """Who let a model through beside the gates, of an executor that asks before it signs. A cluster signs first, and an
+    endpoint's status has who approved what."""
 
     user: ShortText
     at: Moment

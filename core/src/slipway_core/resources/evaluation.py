@@ -23,6 +23,11 @@ from slipway_core.resources.source import Source
 SCOPE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 """Names of sources and slices: letters, digits, dots, dashes and underscores."""
 ScopeName = Annotated[str, Field(pattern=SCOPE_PATTERN, max_length=63)]
+DEFAULT_CONFIDENCE = 0.95
+"""Of a gate that says none. A plan fills it in; one that has none is of a release whose gates took figures as they are.
+"""
+POINT = 0.5
+"""The confidence with which a figure is taken as it is."""
 
 
 class HeldOutSource(DataSource):

@@ -11,6 +11,7 @@ from slipway_core.resources.api import Api, Digest, Duration, Name, Quantity, Ru
 from slipway_core.resources.compute import Resources
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.placement import NodeSelector, PodAnnotations, PodLabels, TemplateName, Tolerations
+from slipway_core.resources.promotion import Promotion
 from slipway_core.resources.status import EndpointStatus
 
 
@@ -164,6 +165,9 @@ class ModelEndpointSpec(EndpointTemplate):
     model: ServedModel | None = None
     rollback_to: int | None = Field(default=None, ge=1)
     """Version of status.history that goes live again."""
+    promotion: Promotion | None = None
+    """What every new version has to have, whoever brings its model: one that a run promotes, one that is set by hand,
+    and one that is rolled back to. Not part of a run's template, and only on a cluster."""
 
 
 class ModelEndpoint(Api):

@@ -39,6 +39,8 @@ class Phase(StrEnum):
     EXPORTING = "Exporting"
     EVALUATING = "Evaluating"
     ROLLING_OUT = "RollingOut"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    """The model passed, and its endpoint takes it once somebody has approved it."""
     SERVING = "Serving"
     COMPLETED = "Completed"
     REJECTED = "Rejected"
@@ -175,6 +177,19 @@ class StepStatus(Recorded):
     anew."""
 
 
+class AskedStatus(Recorded):
+    """What a gate asked, in figures: an endpoint holds that against its requiredGates."""
+
+    max: float | None = None
+    min: float | None = None
+    max_regression: float | None = None
+    against: Annotated[str, Field(max_length=16)] | None = None
+    """Live when left out."""
+    min_tokens: int = 1
+    confidence: float | None = None
+    """None took the figure as it is."""
+
+
 class MetricStatus(Recorded):
     name: str
     source: Annotated[str, Field(max_length=63)] | None = None
@@ -197,6 +212,8 @@ class MetricStatus(Recorded):
     """Of each bound by itself."""
     clusters: int | None = None
     """Documents, conversations or prompts that the figure rests on; those of one `cluster` of their rows are one."""
+    asked: AskedStatus | None = None
+    """None of what an earlier release judged."""
 
     @property
     def title(self) -> str:
@@ -297,6 +314,27 @@ class ParityStatus(Recorded):
     digest: Digest
 
 
+class ApprovalStatus(Recorded):
+    """Who let a model through beside the gates."""
+
+    user: Annotated[str, Field(max_length=1024)]
+    """As the API server knows them."""
+    evaluation: int
+    """Number of the evaluation that they approved; 0 where none was known."""
+    at: str
+    """When the endpoint took the approval up."""
+
+
+class AwaitingStatus(Recorded):
+    """What waits for an approval: an approval of anything else counts for nothing."""
+
+    digest: Digest
+    run: str | None = None
+    """The run that judged it."""
+    evaluation: int = 0
+    """Number of its evaluation there; 0 where none is known."""
+
+
 class VersionStatus(Recorded):
     version: int
     uri: str
@@ -314,6 +352,8 @@ class VersionStatus(Recorded):
     parity: ParityStatus | None = None
     """What its server compares itself with at every start. None where nobody can prove anything of it, and where a
     release made it that knew no such field."""
+    approval: ApprovalStatus | None = None
+    """Whose approval it started by, where its endpoint asked for one; a rollback to its model needs no other."""
     state: Literal["Starting", "Live", "Standby", "Failed", "Retired", "Dropped"] = "Starting"
     """Standby: was live until a moment ago and still runs, to come back when its successor fails in probation.
     Retired: was live. Dropped: was given up before it was live."""
@@ -332,6 +372,8 @@ class EndpointStatus(Recorded):
     """Versions that were live, failed or were dropped, newest first."""
     passed: Digest | None = None
     """The model of the spec, where it passed: the run that says so may go before the model is served."""
+    awaiting_approval: AwaitingStatus | None = None
+    """The model that starts once somebody has approved it."""
     url: str | None = None
     retry: Text | None = None
     """The value of the annotation slipway.dev/retry that was last acted on."""

@@ -9,7 +9,7 @@ from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
 from slipway_core.resources.status import CONDITION_LIMIT, VersionStatus, fit
-from slipway_core.rollout import parity
+from slipway_core.rollout import parity, promotion
 from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
 from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
@@ -20,8 +20,9 @@ def choose_candidate(draft: Draft) -> None:
     wanted = _wanted(draft)
     if wanted is None:
         return
-    may_start = _judged(draft, wanted) and parity.may_start(draft, wanted)
     revision = revision_of(wanted, draft.endpoint.spec)
+    judged = _judged(draft, wanted) and parity.may_start(draft, wanted)
+    may_start = judged and promotion.may_start(draft, wanted, revision)
     _tell_of_rollback(draft, revision)
     if draft.live is not None and draft.live.revision == revision:
         if draft.candidate is not None:
@@ -31,7 +32,8 @@ def choose_candidate(draft: Draft) -> None:
         if draft.candidate.revision == revision and may_start:
             return
         same = draft.candidate.revision == revision
-        _drop_candidate(draft, "its verdict was taken back" if same else "the spec asks for another version")
+        why = "spec.promotion asks for more than it has" if judged else "its verdict was taken back"
+        _drop_candidate(draft, why if same else "the spec asks for another version")
     if draft.has_failed(revision) and not draft.forgive and not parity.accepted_since(draft, wanted, revision):
         return
     if may_start:
@@ -110,6 +112,7 @@ def _create_candidate(draft: Draft, wanted: ServedModel, revision: str) -> None:
         accept_unjudged=wanted.accept_unjudged and wanted.digest not in draft.observed.passed,
         signed_by=proof.signed_by if proof is not None else None,
         parity=parity.record_of(draft, wanted.digest),
+        approval=promotion.approval_of(draft, wanted.digest),
         since=timestamp(draft.now),
     )
     draft.event("Normal", "CandidateStarting", f"version {number} starts ({wanted.digest})")

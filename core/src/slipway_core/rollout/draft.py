@@ -11,7 +11,15 @@ from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import Condition, EndpointPhase, EndpointStatus, VersionStatus, fit
+from slipway_core.resources.promotion import PROMOTION_CONDITIONS
+from slipway_core.resources.status import (
+    AwaitingStatus,
+    Condition,
+    EndpointPhase,
+    EndpointStatus,
+    VersionStatus,
+    fit,
+)
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved, Proof
 
@@ -34,6 +42,7 @@ _OWN_CONDITIONS = (
     KEY_REVOKED,
     PARITY_FAILED,
     PARITY_UNKNOWN,
+    *PROMOTION_CONDITIONS,
 )
 
 
@@ -58,6 +67,9 @@ class Draft:
     look_again: timedelta | None = None
     parity_unknown: tuple[str, str] | None = None
     """Reason and message, where the model that is asked for may not start."""
+    held_back: tuple[str, str, str] | None = None
+    """Condition, reason and message, where the endpoint asks for more than the model has."""
+    awaiting: AwaitingStatus | None = None
 
     @classmethod
     def of(cls, endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> Draft:
@@ -145,6 +157,7 @@ class Draft:
             candidate=self.candidate,
             history=self.history,
             passed=self._passed(),
+            awaiting_approval=self.awaiting,
             url=self.observed.url,
             retry=self.retry,
             **self.was.unknown,

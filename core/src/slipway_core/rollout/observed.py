@@ -9,6 +9,7 @@ from typing import Literal
 
 from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.required_gates import PassedGate
 from slipway_core.resources.status import ParityStatus
 
 
@@ -44,6 +45,26 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """By what a model was judged, as far as somebody says so who cannot be forged."""
+
+    run: str | None = None
+    evaluation: int | None = None
+    """Number of its evaluation in that run."""
+    gates: tuple[PassedGate, ...] = ()
+    """Every gate that it has passed; of several judgements those of each."""
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What somebody with the right to do so has approved."""
+
+    user: str
+    digest: str
+    evaluation: int
+
+
+@dataclass(frozen=True)
 class EndpointObserved:
     versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
     """Every version that has anything running."""
@@ -63,3 +84,7 @@ class EndpointObserved:
     """Keys that are trusted no more, whatever they signed."""
     parity: Mapping[str, ParityStatus] = field(default_factory=dict[str, ParityStatus])
     """The records by which servers of these artifacts prove themselves, by the artifact's digest."""
+    judged: Mapping[str, Judged] = field(default_factory=dict[str, Judged])
+    """By what models were judged, by their digest; needed where the endpoint has `promotion`."""
+    approvals_guarded: bool = False
+    """Whether something keeps an approval from being written by whoever may not give one."""

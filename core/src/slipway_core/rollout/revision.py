@@ -15,7 +15,7 @@ def revision_of(model: ServedModel, settings: EndpointTemplate) -> str:
 
     Settings that are at their default do not count, so that a release that adds one restarts nothing.
     """
-    in_place = {"port", "replicas", "autoscaling", "rollout", "route", "model", "rollback_to"}
+    in_place = {"port", "replicas", "autoscaling", "rollout", "route", "model", "rollback_to", "promotion"}
     frozen = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=in_place)
     secret = secret_of(model)
     canonical = json.dumps([model.digest, frozen, *([secret] if secret else [])], sort_keys=True)

@@ -2,6 +2,7 @@
 
 Invariant A: a version starts only with a passing verdict for its digest, or with `acceptUnjudged`. It gets traffic once
 its server has found itself to be the model that was judged; where that cannot be known, with `acceptUnjudged` alone.
+An endpoint may ask more of a new version (`promotion`).
 Invariant B: traffic moves only to a version that is ready and has answered a real prompt, and the version that had
 it stays ready until the new one has stood its probation. Recreate alone accepts a gap: it runs one version at a time,
 and puts the last good one back when its successor fails.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.rollout import parity
+from slipway_core.rollout import parity, promotion
 from slipway_core.rollout.candidate import advance_candidate, choose_candidate
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.draft import Draft
@@ -33,6 +34,7 @@ def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> 
     advance_candidate(draft)
     retire_standby(draft)
     parity.show(draft)
+    promotion.show(draft)
     return draft.decide()
 
 

@@ -1,7 +1,7 @@
 """What the records of judgements say. The cache has their metadata alone, so each version of one is read once.
 
 Of a statement that was verified its gates are let go: a namespace may have thousands, and what counts is who signed
-what about which model.
+what about which model. They are read once more where an endpoint requires some.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _FIELDS: Final = {
 }
 """What is kept of a record, and how many characters at most."""
 _KEPT: Final = 4096
+_GATES_KEPT: Final = 512
 MOST: Final = 200
 """Judgements of one model that are read: a model is judged a few times, and each may have 96 KiB."""
 
@@ -66,6 +67,10 @@ class VerdictReader:
     _read: OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]] = field(
         default_factory=OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]]
     )
+    _gates: OrderedDict[tuple[str, str], tuple[Version, Held]] = field(
+        default_factory=OrderedDict[tuple[str, str], tuple[Version, Held]]
+    )
+    """Whole statements, of models that an endpoint holds against what it requires."""
     _looked: OrderedDict[tuple[str, str], Looked] = field(default_factory=OrderedDict[tuple[str, str], Looked])
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
@@ -160,6 +165,30 @@ class VerdictReader:
             if again.held is not None and again.held.passed:
                 return again.text
         return None
+
+    async def passes(self, namespace: str, digest: str) -> list[Held]:
+        """Returns the statements by which a model passed, with their gates, the oldest first. Raises ClusterError."""
+        found = [await self._whole(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
+        return sorted((one for one in found if one is not None), key=lambda held: held.order)
+
+    async def _whole(self, namespace: str, name: str, digest: str) -> Held | None:
+        """Returns a statement by which a model passed as it was signed; None of a record that holds no such."""
+        looked = await self.look(namespace, name, digest)
+        if looked.found.held is None or not looked.found.held.passed:
+            return None
+        known = self._gates.get((namespace, name))
+        if known is None or known[0] != looked.version:
+            there = await self.cluster.get(CONFIG_MAP, namespace, name)
+            text = at(there, "data").get(STATEMENT_KEY)
+            held = self._opened(namespace, name, text, digest, await self.keys.trusted()).held
+            if there is None or held is None or not held.passed:
+                return None
+            known = version(there), held
+            self._gates[namespace, name] = known
+            if len(self._gates) > _GATES_KEPT:
+                self._gates.popitem(last=False)
+        self._gates.move_to_end((namespace, name))
+        return known[1]
 
     def _opened(self, namespace: str, name: str, text: object, digest: str, keys: Sequence[TrustedKey]) -> Opened:
         if not isinstance(text, str):

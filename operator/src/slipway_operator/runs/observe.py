@@ -172,12 +172,14 @@ def endpoint_view(manifest: Manifest | None) -> EndpointView | None:
         return EndpointView(current=False, unreadable=str(error))
     claim = claim_on(endpoint)
     if endpoint.status is None:
-        return EndpointView(claim, current=False, rollback_to=endpoint.spec.rollback_to)
+        return EndpointView(
+            claim, current=False, rollback_to=endpoint.spec.rollback_to, promotion=endpoint.spec.promotion
+        )
     # The API server counts its deletion as a generation, which no status is about any more. While what it owns is let
     # go of or goes first (--cascade=orphan, foreground) it is there, and has no other settings to take up.
     going = "deletionTimestamp" in manifest["metadata"]
     current = going or endpoint.status.observed_generation == endpoint.metadata.generation
-    return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to)
+    return EndpointView(claim, endpoint.status, current, endpoint.spec.rollback_to, endpoint.spec.promotion)
 
 
 def outside_uri(uri: str, claim: str) -> str:

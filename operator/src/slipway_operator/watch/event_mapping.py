@@ -18,7 +18,9 @@ from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, POD, TR
 from slipway_operator.kube.manifest import Manifest, at, items, job_end, labels
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
-_LOOKS_AT_ENDPOINT = frozenset({Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.SERVING})
+_LOOKS_AT_ENDPOINT = frozenset(
+    {Phase.EVALUATING, Phase.SUSPENDED, Phase.ROLLING_OUT, Phase.AWAITING_APPROVAL, Phase.SERVING}
+)
 """Phases of a run that an endpoint may change, or that a pass may leave for one of those. The thousand runs that still
 train look at the endpoint when they get there."""
 _NEXT_REMOVALS = 4

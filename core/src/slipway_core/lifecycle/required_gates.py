@@ -1,0 +1,52 @@
+"""What a run's model lacks of the gates that its endpoint requires: foreseen by the plan, and told of a judgement."""
+
+from __future__ import annotations
+
+from slipway_core.lifecycle.judgement import stated
+from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.plan import Plan
+from slipway_core.resources.conditions import Blocker
+from slipway_core.resources.promotion import LACKS_REQUIRED_GATE
+from slipway_core.resources.required_gates import Shortfall, asked_of, passed_of, shortfalls
+from slipway_core.resources.status import EvaluationStatus
+
+NOT_LET_IN = "NotLetIn"
+"""Reason of the condition Live: the endpoint requires gates that the model was not judged by."""
+
+
+def foreseen(plan: Plan, view: EndpointView | None) -> Blocker | None:
+    """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is."""
+    if plan.serving is None or view is None or view.promotion is None:
+        return None
+    lacking = shortfalls(view.promotion.required_gates, asked_of(plan.evaluation.gates), beside_live=False)
+    if not lacking:
+        return None
+    name = plan.serving.endpoint
+    reason = "GateMissing" if any(one.missing for one in lacking) else "GateWeaker"
+    return Blocker(
+        LACKS_REQUIRED_GATE, reason, f"{_told(name, lacking)}; a planned run keeps its gates: {_advice(name)}"
+    )
+
+
+def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str) -> str | None:
+    """Returns why an endpoint does not take a model that passed; None where it does."""
+    if view is None or view.promotion is None or evaluation is None:
+        return None
+    live = view.status.live
+    lacking = shortfalls(
+        view.promotion.required_gates,
+        passed_of(stated(one) for one in evaluation.metrics),
+        beside_live=live is not None and live.digest != digest,
+    )
+    return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
+
+
+def _told(name: str, lacking: list[Shortfall]) -> str:
+    return f"endpoint {name} requires gates that this run does not have: {'; '.join(map(str, lacking))}"
+
+
+def _advice(name: str) -> str:
+    return (
+        "ask for at least that in a run of another name, which may judge this model as it is (`stages: []`, "
+        f"`model.from: run://…`), or have somebody with the verb approve change spec.promotion of endpoint {name}"
+    )

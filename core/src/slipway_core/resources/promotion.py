@@ -1,0 +1,29 @@
+"""What an endpoint takes: the gates that the verdict on a model must have, and whether somebody has to approve it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipway_core.resources.api import Api
+from slipway_core.resources.evaluation import Gate
+
+LACKS_REQUIRED_GATE = "LacksRequiredGate"
+"""Condition while the model that is asked for was not judged by what the endpoint requires."""
+AWAITING_APPROVAL = "AwaitingApproval"
+"""Condition while it waits for somebody's approval."""
+APPROVAL_REFUSED = "ApprovalRefused"
+"""Condition while it waits for an approval that nobody can give: nothing says who may."""
+PROMOTION_CONDITIONS = (LACKS_REQUIRED_GATE, AWAITING_APPROVAL, APPROVAL_REFUSED)
+
+
+class Promotion(Api):
+    """What an endpoint asks of every new version, whoever brings its model. To change it takes the verb `approve`."""
+
+    mode: Literal["Automatic", "Approval"] = "Automatic"
+    """Approval: a model that passed waits until somebody with the verb `approve` says yes (`slipway approve`)."""
+    required_gates: Annotated[list[Gate], Field(max_length=16)] = Field(default_factory=list[Gate])
+    """Gates that the model must have passed, or stricter ones: with the same metric, source, slice and `against`, a
+    threshold that lets through no more, and no less confidence and minTokens. What source or slice leaves out is about
+    all rows, and a gate on some of them is another one."""

@@ -1,0 +1,180 @@
+"""Whether a model was judged by what an endpoint requires. Pure.
+
+A gate answers a required one where it is about the same thing and is nowhere weaker: its metric, source, slice and
+`against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
+confidence and minTokens are no less. One gate alone has to be all of that: two that are each weaker elsewhere are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
+from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, titled
+from slipway_core.resources.status import AskedStatus, Verdict
+
+_THRESHOLDS = ("max", "min", "max_regression")
+_NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
+
+
+class Asked(Protocol):
+    """What a gate asked, in figures, as a statement has it."""
+
+    @property
+    def max(self) -> float | None: ...
+    @property
+    def min(self) -> float | None: ...
+    @property
+    def max_regression(self) -> float | None: ...
+    @property
+    def against(self) -> str | None: ...
+    @property
+    def min_tokens(self) -> int: ...
+    @property
+    def confidence(self) -> float | None: ...
+
+
+class Judged(Protocol):
+    """A gate as a statement has it."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def slice(self) -> str | None: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def asked(self) -> Asked | None: ...
+
+
+@dataclass(frozen=True)
+class PassedGate:
+    """A gate that a model has passed, or that there was nothing to compare with for."""
+
+    gate: Gate
+    """Its confidence is what it was judged with; None takes the figure as it is."""
+    compared: bool = True
+    """False of a regression from the live version, where none was live."""
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """What a model lacks of one required gate."""
+
+    required: Gate
+    why: str
+    missing: bool
+    """Whether no gate is about the same thing at all."""
+
+    def __str__(self) -> str:
+        return f"{describe(self.required)}: {self.why}"
+
+
+def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside_live: bool) -> list[Shortfall]:
+    """Returns what a model lacks of the gates that are required; nothing where each is answered.
+
+    Args:
+        required: of the endpoint.
+        passed: the gates that the model has passed, or is going to be judged by.
+        beside_live: whether another model is live, so that one that was compared with none has evaded a regression.
+    """
+    found = (_shortfall(gate, passed, beside_live) for gate in required)
+    return [one for one in found if one is not None]
+
+
+def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
+    """Returns what a model will have passed that passes the gates of a plan."""
+    return [PassedGate(gate) for gate in gates]
+
+
+def passed_of(judged: Iterable[Judged]) -> list[PassedGate]:
+    """Returns the gates that a judgement says the model passed. Of one that does not say what was asked, as those of
+    earlier releases, nothing is known, so it answers no required gate."""
+    found = (_passed(one) for one in judged if one.verdict in (Verdict.PASS, Verdict.NOT_APPLICABLE))
+    return [one for one in found if one is not None]
+
+
+def record_of(gate: Gate) -> AskedStatus:
+    """Returns what a verdict says of what a gate asked."""
+    return AskedStatus(
+        max=gate.max,
+        min=gate.min,
+        max_regression=gate.max_regression,
+        against=gate.against,
+        min_tokens=gate.min_tokens,
+        confidence=gate.confidence,
+    )
+
+
+def describe(gate: Gate) -> str:
+    """Returns a gate as a person writes it: `perplexity of source web, max 20`. Figures are written out: two that
+    differ must not look alike."""
+    name = _threshold(gate)
+    against = f" against {gate.against or 'Live'}" if name == "max_regression" else ""
+    return f"{titled(gate.metric, gate.source, gate.slice)}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
+
+
+def _shortfall(required: Gate, passed: Sequence[PassedGate], beside_live: bool) -> Shortfall | None:
+    same = [one for one in passed if _about(one.gate) == _about(required)]
+    if not same:
+        return Shortfall(required, "no gate asks that", missing=True)
+    weaknesses = min((_weaknesses(required, one, beside_live) for one in same), key=len)
+    return Shortfall(required, "; ".join(weaknesses), missing=False) if weaknesses else None
+
+
+def _about(gate: Gate) -> tuple[object, ...]:
+    against = gate.against or "Live" if gate.max_regression is not None else None
+    return gate.metric, gate.source, gate.slice, against, _threshold(gate)
+
+
+def _threshold(gate: Gate) -> str:
+    return next(name for name in _THRESHOLDS if getattr(gate, name) is not None)
+
+
+def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[str]:
+    gate, found = passed.gate, list[str]()
+    name = _threshold(required)
+    was, must = float(getattr(gate, name)), float(getattr(required, name))
+    if (was < must) if name == "min" else (was > must):
+        bound = "least" if name == "min" else "most"
+        found.append(f"{_NAMES[name]} is {_figure(was)}, and must be at {bound} {_figure(must)}")
+    sure, must_be = gate.confidence or POINT, required.confidence or DEFAULT_CONFIDENCE
+    if required.metric not in POINT_METRICS and sure < must_be:
+        found.append(f"confidence is {_figure(sure)}, and must be at least {_figure(must_be)}")
+    if required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
+        found.append(f"minTokens is {gate.min_tokens}, and must be at least {required.min_tokens}")
+    if not passed.compared and beside_live:
+        found.append("no version was live to compare with when it was judged, and one is now")
+    return found
+
+
+def _passed(judged: Judged) -> PassedGate | None:
+    asked = judged.asked
+    if asked is None:
+        return None
+    said = {
+        "metric": judged.metric,
+        "source": judged.source,
+        "slice": judged.slice,
+        "max": asked.max,
+        "min": asked.min,
+        "maxRegression": asked.max_regression,
+        "against": asked.against,
+        "minTokens": asked.min_tokens,
+        "confidence": asked.confidence,
+    }
+    try:
+        gate = Gate.model_validate(said, by_alias=True, by_name=False)
+    except ValidationError:
+        return None  # A newer release judged it by something that is not known here.
+    return PassedGate(gate, compared=judged.verdict is Verdict.PASS)
+
+
+def _figure(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

@@ -1,0 +1,184 @@
+"""Who may say what an endpoint takes, on a real API server: nobody without the verb `approve`, and nobody but in their
+own name, about what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.integration.api_client import ApiClient, Manifest, Refused, eventually
+from tests.integration.control_plane import ControlPlane
+from tests.integration.fresh_namespace import fresh_namespace
+
+from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+PROMOTION = {"mode": "Approval", "requiredGates": [{"metric": "perplexity", "max": 20}]}
+NEEDS_THE_VERB = "takes the verb approve on modelendpoints"
+
+
+def bound(user: str, role: str) -> Manifest:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": f"{user}-{role}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+
+
+def endpoint(name: str, **spec: Any) -> Manifest:
+    model = {"uri": "pvc://models/a", "digest": DIGEST}
+    head = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": name}}
+    return {**head, "spec": {"model": model, **spec}}
+
+
+def approval(user: str | None, digest: str | None = DIGEST, evaluation: str | None = "3") -> Manifest:
+    own = {"approved-by": user, "approved-digest": digest, "approved-evaluation": evaluation}
+    return {"metadata": {"annotations": {f"slipway.dev/{name}": value for name, value in own.items()}}}
+
+
+WITHDRAWN = approval(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def team(control_plane: ControlPlane) -> Iterator[str]:
+    with fresh_namespace(control_plane.api, "approvals") as name:
+        for user, role in (("mallory", "edit"), ("ada", "edit"), ("ada", "slipway-approver")):
+            control_plane.api.create(bound(user, role), name)
+        yield name
+
+
+@pytest.fixture(scope="module")
+def mallory(control_plane: ControlPlane, team: str) -> Iterator[ApiClient]:
+    """Somebody with the role `edit`, once the API server has taken up the policy."""
+    client = ApiClient(control_plane.kubeconfig, acts_as="mallory")
+    early = {**endpoint("early"), **approval("mallory")}
+    early["metadata"]["name"] = "early"
+
+    def refused() -> bool:
+        try:
+            client.create(early, team, dry_run=True)
+        except Refused as refused:
+            return NEEDS_THE_VERB in str(refused)
+        return False
+
+    eventually(refused, "the policy holds")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def ada(control_plane: ControlPlane, team: str) -> Iterator[ApiClient]:
+    """Somebody with the role `slipway-approver` too."""
+    client = ApiClient(control_plane.kubeconfig, acts_as="ada")
+    eventually(lambda: client.get(MODEL_ENDPOINT, team, "x") is None, "ada may look")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def chat(control_plane: ControlPlane, team: str) -> Iterator[str]:
+    """An endpoint at which a model waits for an approval."""
+    api = control_plane.api
+    api.create(endpoint("chat", promotion=PROMOTION), team)
+    waits = {"awaitingApproval": {"digest": DIGEST, "run": "demo", "evaluation": 3}}
+    api.merge(MODEL_ENDPOINT, team, "chat", {"status": waits}, subresource="status")
+    yield "chat"
+    if api.get(MODEL_ENDPOINT, team, "chat") is not None:
+        api.delete(MODEL_ENDPOINT, team, "chat")
+
+
+def test_A_whoever_may_edit_may_neither_approve_nor_change_nor_delete_what_asks_for_it(
+    mallory: ApiClient, team: str, chat: str
+) -> None:
+    for change in (
+        approval("mallory"),
+        approval("ada"),
+        {"metadata": {"annotations": {"slipway.dev/approved-by": "ada"}}},
+        {"spec": {"promotion": None}},
+        {"spec": {"promotion": {"mode": "Automatic"}}},
+        {"spec": {"promotion": {"requiredGates": []}}},
+    ):
+        with pytest.raises(Refused, match=NEEDS_THE_VERB):
+            mallory.merge(MODEL_ENDPOINT, team, chat, change)
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        mallory.delete(MODEL_ENDPOINT, team, chat)
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        mallory.delete_all(MODEL_ENDPOINT, team)
+    owned = mallory.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}, team)
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owned["metadata"]["uid"]}
+    with pytest.raises(Refused, match=r"an endpoint with spec\.promotion has no owner"):
+        mallory.merge(MODEL_ENDPOINT, team, chat, {"metadata": {"ownerReferences": [owner]}})
+    mallory.delete(CONFIG_MAP, team, "owner")
+    # What else the endpoint has is the team's.
+    mallory.merge(MODEL_ENDPOINT, team, chat, {"spec": {"replicas": 2}, "metadata": {"annotations": {"note": "x"}}})
+    mallory.merge(MODEL_ENDPOINT, team, chat, {"spec": {"rollbackTo": 1}})
+
+
+def test_an_endpoint_that_asks_for_nothing_is_whoevers_may_edit(mallory: ApiClient, ada: ApiClient, team: str) -> None:
+    mallory.create(endpoint("free"), team)
+    mallory.merge(MODEL_ENDPOINT, team, "free", {"spec": {"replicas": 0}})
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        mallory.merge(MODEL_ENDPOINT, team, "free", {"spec": {"promotion": PROMOTION}})
+    ada.merge(MODEL_ENDPOINT, team, "free", {"spec": {"promotion": PROMOTION}})
+    ada.merge(MODEL_ENDPOINT, team, "free", {"spec": {"promotion": None}})
+    mallory.delete(MODEL_ENDPOINT, team, "free")
+    mallory.create(endpoint("strict", promotion=PROMOTION), team)  # To ask for more takes no right.
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        mallory.delete(MODEL_ENDPOINT, team, "strict")
+    ada.delete(MODEL_ENDPOINT, team, "strict")
+
+
+def test_A_an_approval_has_its_givers_name_and_is_about_what_waits(
+    ada: ApiClient, mallory: ApiClient, control_plane: ControlPlane, team: str, chat: str
+) -> None:
+    with pytest.raises(Refused, match="has the name of who gives it, which is ada"):
+        ada.merge(MODEL_ENDPOINT, team, chat, approval("eve"))
+    for wrong in (approval("ada", OTHER), approval("ada", evaluation="2"), approval("ada", None)):
+        with pytest.raises(Refused, match=f"approved-digest: {DIGEST} and slipway.dev/approved-evaluation: 3"):
+            ada.merge(MODEL_ENDPOINT, team, chat, wrong)
+    ada.merge(MODEL_ENDPOINT, team, chat, approval("ada"))
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        mallory.merge(MODEL_ENDPOINT, team, chat, WITHDRAWN)
+    mallory.merge(MODEL_ENDPOINT, team, chat, {"spec": {"replicas": 2}})
+    ada.merge(MODEL_ENDPOINT, team, chat, WITHDRAWN)
+    api = control_plane.api
+    api.merge(MODEL_ENDPOINT, team, chat, {"status": {"awaitingApproval": None}}, subresource="status")
+    with pytest.raises(Refused, match="nothing waits for an approval at this endpoint"):
+        ada.merge(MODEL_ENDPOINT, team, chat, approval("ada"))
+
+
+def test_A_an_approval_may_be_of_an_endpoint_by_its_name(control_plane: ControlPlane, team: str, chat: str) -> None:
+    rule = {"apiGroups": ["slipway.dev"], "resources": ["modelendpoints"], "resourceNames": ["other"]}
+    role = {**bound("", "x"), "kind": "Role", "metadata": {"name": "of-other"}}
+    del role["roleRef"], role["subjects"]
+    control_plane.api.create({**role, "rules": [{**rule, "verbs": ["approve"]}]}, team)
+    for name in ("edit", "of-other"):
+        binding = bound("bob", name)
+        binding["roleRef"]["kind"] = "ClusterRole" if name == "edit" else "Role"
+        control_plane.api.create(binding, team)
+    bob = ApiClient(control_plane.kubeconfig, acts_as="bob")
+    bob_may = {"spec": {"promotion": {"mode": "Automatic"}}}
+    control_plane.api.create(endpoint("other", promotion=PROMOTION), team)
+
+    def changed() -> bool:
+        try:
+            bob.merge(MODEL_ENDPOINT, team, "other", bob_may)
+        except Refused:
+            return False
+        return True
+
+    eventually(changed, "bob may change the other one")
+    with pytest.raises(Refused, match=NEEDS_THE_VERB):
+        bob.merge(MODEL_ENDPOINT, team, chat, bob_may)
+    bob.delete(MODEL_ENDPOINT, team, "other")
+    bob.close()
+
+
+def test_the_operator_is_in_nobodys_way(control_plane: ControlPlane, team: str, chat: str) -> None:
+    operator = ApiClient(control_plane.operator_kubeconfig)
+    told = {**approval("ada"), "spec": {"model": {"uri": "pvc://models/b", "digest": OTHER}}}
+    operator.merge(MODEL_ENDPOINT, team, chat, told)
+    operator.close()

@@ -1,0 +1,154 @@
+"""What a run says and does whose endpoint asks for more than a pass."""
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
+from tests.unit.core.world import World
+
+from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
+from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.resources import conditions
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.promotion import Promotion
+from slipway_core.resources.status import AwaitingStatus, EndpointStatus, Phase
+
+ALL = ("prepare", "learn", "export", "evaluate")
+STRICT = Promotion(required_gates=[Gate(metric="perplexity", max=20.0, min_tokens=100)])
+WEAK = [{"metric": "perplexity", "max": 1e9}]
+
+
+def a_world(promotion: Promotion | None = STRICT, **spec) -> World:
+    world = World(a_run(**spec))
+    world.endpoint = EndpointView(promotion=promotion)
+    return world
+
+
+def asks(world: World, promotion: Promotion | None) -> None:
+    world.endpoint = replace(world.endpoint, promotion=promotion)
+
+
+def endpoint_says(world: World, type_: str, reason: str, message: str = "as it says", **status) -> None:
+    """The endpoint has taken up what it was told."""
+    own = conditions.put([], type_, "True", reason, message, world.now)
+    was = world.endpoint.status
+    world.endpoint = replace(world.endpoint, current=True, status=was.model_copy(update={"conditions": own, **status}))
+
+
+def test_a_run_whose_gates_are_enough_is_promoted():
+    world = a_world()
+    world.through(*ALL)
+    assert (world.phase, world.promotions, world.condition("LacksRequiredGate")) == (Phase.ROLLING_OUT, 1, None)
+
+
+def test_a_run_whose_gates_are_too_weak_says_so_from_the_beginning_and_a_relaxed_endpoint_takes_that_back():
+    world = a_world(gates=WEAK)
+    world.settle()
+    told = world.condition("LacksRequiredGate")
+    assert told is not None
+    assert (told.status, told.reason) == ("True", "GateWeaker")
+    assert "endpoint chat requires gates that this run does not have" in told.message
+    assert "max is 1000000000, and must be at most 20; minTokens is 1, and must be at least 100" in told.message
+    assert sum(event.reason == "GateWeaker" for one in world.decisions for event in one.events) == 1
+    asks(world, None)
+    world.settle()
+    assert world.condition("LacksRequiredGate") is None
+
+
+def test_A_a_run_that_asks_less_than_its_endpoint_is_rejected_and_tells_it_nothing():
+    world = a_world(gates=WEAK)
+    world.through(*ALL)
+    live, progressing = world.condition("Live"), world.condition("Progressing")
+    assert (world.phase, world.promotions) == (Phase.REJECTED, 0)
+    assert (live.status, live.reason) == ("False", "NotLetIn")
+    assert (progressing.status, progressing.reason) == ("False", "Rejected"), "its time to live begins"
+    assert "in a run of another name, which may judge this model as it is (`stages: []`" in progressing.message
+    assert world.condition("Passed").status == "True"
+    assert world.condition("LacksRequiredGate") is None, "it is over, and Live says it"
+
+
+def test_a_run_that_was_not_let_in_stays_so_when_less_is_asked_until_somebody_has_it_tried_again():
+    world = a_world(gates=[*WEAK, {"metric": "perplexity", "maxRegression": 1, "minTokens": 1}])
+    world.through(*ALL)
+    asks(world, None)
+    before = world.run.status
+    world.settle()
+    assert (world.run.status, world.promotions) == (before, 0)
+    world.goes_live(OTHER_DIGEST)
+    world.settle()
+    assert (world.run.status, world.running()) == (before, []), "nor is it judged again for what is live by now"
+    world.endpoint = replace(world.endpoint, status=EndpointStatus())
+    metadata = world.run.metadata.model_copy(update={"annotations": {RETRY_ANNOTATION: "1"}})
+    world.run = world.run.model_copy(update={"metadata": metadata})
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+
+
+def test_on_a_first_rollout_nothing_can_be_worse_than_what_is_live():
+    relative = Promotion(required_gates=[Gate(metric="perplexity", max_regression=1.0)])
+    gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
+    world = a_world(relative, gates=gates)
+    world.through(*ALL)
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+
+
+# ------------------------------------------------------------------------------------------------ after it was told
+
+
+def test_a_run_waits_for_an_approval_and_goes_on_once_it_is_given():
+    world = a_world(Promotion(mode="Approval"))
+    world.through(*ALL)
+    endpoint_says(world, "AwaitingApproval", "NotApproved", awaiting_approval=AwaitingStatus(digest=DIGEST))
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (Phase.AWAITING_APPROVAL, "False", "AwaitingApproval")
+    assert f"`slipway approve demo --digest {DIGEST}`" in live.message
+    assert not world.phase.finished, "no TTL counts while it waits"
+    assert world.condition("Progressing").status == "True"
+    world.endpoint = replace(world.endpoint, status=EndpointStatus())
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    world.goes_live()
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.SERVING, 1)
+
+
+def test_an_approval_that_another_model_waits_for_is_not_the_runs():
+    world = a_world(Promotion(mode="Approval"))
+    world.through(*ALL)
+    endpoint_says(world, "AwaitingApproval", "NotApproved", awaiting_approval=AwaitingStatus(digest=OTHER_DIGEST))
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+
+
+def test_A_a_run_says_that_nobody_can_approve_where_nothing_guards_approvals():
+    world = a_world(Promotion(mode="Approval"))
+    world.through(*ALL)
+    endpoint_says(world, "ApprovalRefused", "NotGuarded", "turn on admissionPolicies.enabled")
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.reason) == (Phase.AWAITING_APPROVAL, "ApprovalRefused")
+    assert "turn on admissionPolicies.enabled" in live.message
+
+
+def test_a_run_whose_endpoint_requires_more_since_it_was_told_is_rejected_and_goes_on_when_it_does_not():
+    world = a_world(None)
+    world.through(*ALL)
+    endpoint_says(world, "LacksRequiredGate", "GateWeaker", "max is 20")
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.REJECTED, "NotLetIn")
+    assert "requires more since it was told of it: max is 20" in world.condition("Live").message
+    world.goes_live()
+    world.settle()
+    assert world.phase is Phase.SERVING
+
+
+@pytest.mark.parametrize("promotion", [STRICT, Promotion(mode="Approval")])
+def test_B_a_run_that_serves_goes_on_serving_whatever_its_endpoint_asks_by_now(promotion):
+    world = a_world(None, gates=WEAK)
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    asks(world, promotion)
+    world.settle()
+    assert world.phase is Phase.SERVING

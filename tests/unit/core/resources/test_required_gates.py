@@ -1,0 +1,174 @@
+"""Whether a gate asks at least what a required one does."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_core.lifecycle.judgement import stated
+from slipway_core.lifecycle.verdict import Measured, judge
+from slipway_core.protocol.estimate import Estimate
+from slipway_core.protocol.statement import AskedOfIt, JudgedGate
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import METRICS, POINT_METRICS, SCORED_METRICS
+from slipway_core.resources.required_gates import PassedGate, asked_of, describe, passed_of, record_of, shortfalls
+from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
+
+
+def gate(**fields: Any) -> Gate:
+    return Gate.model_validate({"metric": "perplexity", **fields}, by_alias=True, by_name=False)
+
+
+def lacks(required: Gate, *asked: Gate) -> list[str]:
+    return [str(one) for one in shortfalls([required], asked_of(asked), beside_live=True)]
+
+
+MAX = gate(max=20.0, confidence=0.95, minTokens=100)
+
+
+@pytest.mark.parametrize(
+    ("required", "asked", "why"),
+    [
+        (gate(max=20.0), MAX, None),
+        (gate(max=20.0, minTokens=100), gate(max=19.9, confidence=0.99, minTokens=5000), None),
+        (gate(max=20.0), gate(max=1e9, confidence=0.95), "max is 1000000000, and must be at most 20"),
+        (gate(max=1.2), gate(max=1.2000001, confidence=0.95), "max is 1.2000001, and must be at most 1.2"),
+        (gate(max=20.0), gate(max=20.0, confidence=0.9), "confidence is 0.9, and must be at least 0.95"),
+        (gate(max=20.0), gate(max=20.0), "confidence is 0.5, and must be at least 0.95"),
+        (gate(max=20.0, confidence=0.5), gate(max=20.0), None),
+        (gate(max=20.0, minTokens=100), gate(max=20.0, confidence=0.95), "minTokens is 1, and must be at least 100"),
+        (gate(max=20.0), gate(max=20.0, confidence=0.95, source="web"), "no gate asks that"),
+        (gate(max=20.0, source="web"), MAX, "no gate asks that"),
+        (gate(max=20.0, slice="hard"), gate(max=20.0, confidence=0.95, slice="easy"), "no gate asks that"),
+        (gate(max=20.0), gate(metric="bits_per_byte", max=1.0, confidence=0.95), "no gate asks that"),
+        (gate(max=20.0), gate(min=1.0, confidence=0.95), "no gate asks that"),
+        (gate(max=20.0), gate(maxRegression=0.0, confidence=0.95), "no gate asks that"),
+        (gate(maxRegression=0.1), gate(maxRegression=0.1, against="Live", confidence=0.95), None),
+        (gate(maxRegression=0.1, against="Live"), gate(maxRegression=0.0, confidence=0.95), None),
+        (gate(maxRegression=0.1), gate(maxRegression=0.1, against="Base", confidence=0.95), "no gate asks that"),
+        (gate(maxRegression=0.1), gate(maxRegression=0.2, confidence=0.95), "maxRegression is 0.2"),
+        (gate(metric="chrf", min=30.0), gate(metric="chrf", min=31.0, confidence=0.95), None),
+        (gate(metric="chrf", min=30.0), gate(metric="chrf", min=0.0, confidence=0.95), "min is 0, and must be at le"),
+        # Of a fixed list that was asked in whole there are no bounds, and of answers no tokens are counted.
+        (gate(metric="recall_rate", min=0.9), gate(metric="recall_rate", min=0.9), None),
+        (gate(metric="chrf", min=30.0, minTokens=9), gate(metric="chrf", min=30.0, confidence=0.95), None),
+    ],
+)  # fmt: skip
+def test_A_a_gate_answers_a_required_one_that_is_about_the_same_and_nowhere_stricter(required, asked, why):
+    found = lacks(required, asked)
+    assert (found == []) == (why is None), found
+    assert why is None or (why in found[0] and found[0].startswith(f"{describe(required)}: "))
+
+
+def test_one_gate_alone_has_to_be_all_of_it():
+    loose, unsure = gate(max=30.0, confidence=0.95), gate(max=20.0, confidence=0.5)
+    assert lacks(gate(max=20.0), loose, unsure) == ["perplexity, max 20: max is 30, and must be at most 20"], (
+        "of several the one that lacks least is told"
+    )
+    assert lacks(gate(max=20.0), loose, unsure, MAX) == []
+
+
+def test_A_a_regression_for_which_nothing_was_live_answers_only_while_nothing_is():
+    required = gate(maxRegression=0.1)
+    passed = [PassedGate(gate(maxRegression=0.1, confidence=0.95), compared=False)]
+    assert shortfalls([required], passed, beside_live=False) == []
+    (told,) = shortfalls([required], passed, beside_live=True)
+    assert "no version was live to compare with when it was judged" in str(told)
+
+
+# ------------------------------------------------------------------------------------------------ what a verdict says
+
+
+def _judged(*gates: Gate, **measured: Any) -> list[JudgedGate]:
+    exact = [Estimate(10.0, 10.0, 10.0, 1000, 40)] * len(gates)
+    found = Measured({"perplexity": 10.0}, scored_tokens=1000, estimates=exact, **measured)
+    return [stated(one) for one in judge(gates, found).metrics]
+
+
+def test_a_verdict_says_what_its_gates_asked_to_the_last_digit():
+    gates = [gate(max=20.0000001, confidence=0.97, minTokens=7), gate(maxRegression=0.1, confidence=0.95)]
+    passed = passed_of(_judged(*gates))
+    assert [one.gate for one in passed] == gates
+    assert [one.compared for one in passed] == [True, False], "nothing was live"
+
+
+def test_A_a_gate_that_did_not_pass_answers_nothing():
+    assert passed_of(_judged(gate(max=9.0, confidence=0.95))) == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [None, AskedStatus(), AskedStatus(max=1.0, min=1.0), AskedStatus(max=1.0, against="Tomorrow")],
+)
+def test_A_what_a_release_judged_that_says_it_otherwise_answers_nothing(asked):
+    metric = MetricStatus(name="perplexity", threshold="<= 20", verdict=Verdict.PASS, asked=asked)
+    assert passed_of([stated(metric)]) == []
+
+
+def test_a_verdict_has_all_that_tells_two_gates_apart():
+    """Whoever adds a field to a gate has to say whether one with it answers one without."""
+    status = {*MetricStatus.model_fields, *AskedStatus.model_fields, "metric"}
+    statement = {*JudgedGate.model_fields, *AskedOfIt.model_fields}
+    assert set(Gate.model_fields) <= status & statement
+
+
+# ------------------------------------------------------------------------------------------------ of any gates
+
+FIGURES = st.floats(0, 1e6, allow_nan=False)
+SCOPES = st.sampled_from([None, "web", "books"])
+
+
+@st.composite
+def gates(draw: st.DrawFn) -> Gate:
+    kind = draw(st.sampled_from(["max", "min", "maxRegression"]))
+    against = {"against": draw(st.sampled_from(["Live", "Base"]))} if kind == "maxRegression" else {}
+    return gate(
+        metric=draw(st.sampled_from(METRICS)),
+        source=draw(SCOPES),
+        slice=draw(SCOPES),
+        minTokens=draw(st.integers(1, 10**6)),
+        confidence=draw(st.floats(0.5, 0.999)),
+        **{kind: draw(FIGURES)},
+        **against,
+    )
+
+
+def answers(asked: Gate, required: Gate) -> bool:
+    return lacks(required, asked) == []
+
+
+@given(gates())
+def test_a_gate_answers_itself(one: Gate):
+    assert answers(one, one)
+    metric = MetricStatus(
+        name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=record_of(one)
+    )
+    assert passed_of([stated(metric)]) == [PassedGate(one)]
+
+
+@given(gates(), gates(), gates())
+def test_what_answers_a_stricter_one_answers_a_looser_one(asked: Gate, middle: Gate, loose: Gate):
+    same = {name: getattr(asked, name) for name in ("metric", "source", "slice")}
+    middle, loose = middle.model_copy(update=same), loose.model_copy(update=same)
+    if answers(asked, middle) and answers(middle, loose):
+        assert answers(asked, loose)
+
+
+@given(gates(), st.floats(1e-3, 1e3), st.sampled_from(["threshold", "confidence", "min_tokens", "source", "slice"]))
+def test_A_a_gate_that_is_weaker_anywhere_answers_nothing(required: Gate, by: float, where: str):
+    if where == "threshold":
+        name = next(name for name in ("max", "min", "max_regression") if getattr(required, name) is not None)
+        figure = getattr(required, name)
+        update = {name: figure - by if name == "min" else figure + by}
+    elif where == "confidence":
+        update = {"confidence": 0.5, **({} if required.confidence != 0.5 else {"confidence": None})}
+        if required.metric in POINT_METRICS or (required.confidence or 0) <= 0.5:
+            return
+    elif where == "min_tokens":
+        if required.metric not in SCORED_METRICS or required.min_tokens == 1:
+            return
+        update = {"min_tokens": required.min_tokens - 1}
+    else:
+        update = {where: "elsewhere"}
+    assert not answers(required.model_copy(update=update), required)

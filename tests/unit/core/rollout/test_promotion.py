@@ -1,0 +1,236 @@
+"""What an endpoint asks of a new version beyond a pass: gates that are strict enough, and somebody's approval."""
+
+from typing import Any
+
+import pytest
+from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
+
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.required_gates import PassedGate
+from slipway_core.rollout.observed import Judged
+from slipway_core.rollout.revision import revision_of
+
+REQUIRED = {"requiredGates": [{"metric": "perplexity", "max": 20, "minTokens": 100}]}
+APPROVAL = {"mode": "Approval"}
+
+
+def judged_by(max_: float, **fields: Any) -> Judged:
+    gate = {"metric": "perplexity", "max": max_, "minTokens": 100, "confidence": 0.95, **fields}
+    return Judged("demo", 3, (PassedGate(Gate.model_validate(gate, by_alias=True, by_name=False)),))
+
+
+def a_world(model: str | None = "a", **promotion: Any) -> EndpointWorld:
+    """An endpoint that asks for something, and both models are judged by what REQUIRED asks."""
+    world = EndpointWorld(an_endpoint(model, promotion=promotion))
+    world.judged = {digest(letter): judged_by(20.0) for letter in "ab"}
+    return world
+
+
+def held_back(world: EndpointWorld, type_: str, reason: str) -> str:
+    """The endpoint starts nothing new, and says why. Returns its words."""
+    world.events.clear()
+    decision = world.settle()
+    assert (world.candidate, decision.status) == (None, world.decide().status), "it holds back, and is at rest"
+    found = world.condition(type_)
+    assert (found.status, found.reason) == ("True", reason)
+    assert world.events.count(reason) == 1, "it is told once"
+    return found.message
+
+
+def approve(world: EndpointWorld, model: str = "a", evaluation: int = 3, user: str = "ada") -> None:
+    world.annotate(approved_by=user, approved_digest=digest(model), approved_evaluation=str(evaluation))
+
+
+def at_rest(world: EndpointWorld) -> None:
+    assert [world.condition(type_) for type_ in ("LacksRequiredGate", "AwaitingApproval", "ApprovalRefused")] == [
+        None, None, None,
+    ]  # fmt: skip
+    assert world.status.awaiting_approval is None
+
+
+# ------------------------------------------------------------------------------------------------ required gates
+
+
+def test_A_a_model_that_was_judged_by_less_than_is_required_does_not_start():
+    world = a_world(**REQUIRED)
+    world.judged[digest("a")] = judged_by(1e9)
+    message = held_back(world, "LacksRequiredGate", "GateWeaker")
+    assert "perplexity, max 20: max is 1000000000, and must be at most 20" in message
+    assert "`stages: []` judges a model as it is" in message
+    assert world.started == []
+    world.judged[digest("a")] = judged_by(20.0)
+    assert world.goes_live() == 1
+    at_rest(world)
+
+
+def test_A_a_model_that_was_judged_by_something_else_does_not_start():
+    world = a_world(**REQUIRED)
+    world.judged[digest("a")] = judged_by(20.0, source="web")
+    assert "perplexity, max 20: no gate asks that" in held_back(world, "LacksRequiredGate", "GateMissing")
+
+
+def test_A_a_pass_of_which_no_gates_are_known_is_not_enough_nor_is_accept_unjudged():
+    world = a_world(**REQUIRED)
+    world.judged = {}
+    assert "nothing says by which gates" in held_back(world, "LacksRequiredGate", "GatesUnknown")
+    unjudged = EndpointWorld(an_endpoint("c", accept_unjudged=True, promotion=REQUIRED))
+    assert "acceptUnjudged does not help" in held_back(unjudged, "LacksRequiredGate", "GatesUnknown")
+
+
+def test_B_what_is_live_stays_when_more_is_required_and_nothing_new_of_it_starts():
+    world = EndpointWorld(an_endpoint("a"))
+    world.goes_live()
+    world.judged = {digest("a"): judged_by(1e9), digest("b"): judged_by(20.0)}
+    world.ask_for("a", promotion=REQUIRED)
+    world.settle()
+    assert (world.live, world.candidate) == (1, None)
+    at_rest(world)
+    world.ask_for("a", promotion=REQUIRED, limits={"maxQueue": 1})
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    assert world.live == 1
+    world.ask_for("b", promotion=REQUIRED)
+    assert world.goes_live() == 2
+    # A rollback is a new version too.
+    world.ask_for("b", promotion=REQUIRED, rollbackTo=1)
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    assert world.live == 2
+
+
+def test_A_a_candidate_that_has_no_traffic_yet_is_dropped_when_more_is_required():
+    world = EndpointWorld(an_endpoint("a"))
+    world.goes_live()
+    world.ask_for("b")
+    world.settle()
+    assert world.candidate == 2
+    world.ask_for("b", promotion=REQUIRED)
+    world.settle()
+    assert (world.live, world.candidate) == (1, None)
+    assert world.remembered(2).message == "spec.promotion asks for more than it has"
+
+
+def test_A_a_regression_that_was_compared_with_nothing_is_none_beside_a_live_version():
+    required = {"requiredGates": [{"metric": "perplexity", "maxRegression": 0.1}]}
+    gate = Gate(metric="perplexity", max_regression=0.1, confidence=0.95)
+    world = a_world("a", **required)
+    world.judged = {digest(letter): Judged("demo", 1, (PassedGate(gate, compared=False),)) for letter in "ab"}
+    assert world.goes_live() == 1, "on the first rollout there is nothing to be worse than"
+    world.ask_for("a", promotion=required, limits={"maxQueue": 1})
+    assert world.goes_live() == 2, "nor is a model worse than itself"
+    world.ask_for("b", promotion=required)
+    assert "no version was live to compare with" in held_back(world, "LacksRequiredGate", "GateWeaker")
+
+
+# ------------------------------------------------------------------------------------------------ approval
+
+
+def test_A_a_model_waits_for_an_approval_and_its_version_remembers_whose():
+    world = a_world(**APPROVAL, **REQUIRED)
+    message = held_back(world, "AwaitingApproval", "NotApproved")
+    assert f"`slipway approve endpoint/chat --digest {digest('a')}`" in message
+    awaiting = world.status.awaiting_approval
+    assert (awaiting.digest, awaiting.run, awaiting.evaluation) == (digest("a"), "demo", 3)
+    approve(world)
+    assert world.goes_live() == 1
+    at_rest(world)
+    assert (world.status.live.approval.user, world.status.live.approval.evaluation) == ("ada", 3)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"approved_digest": digest("b")},
+        {"approved_evaluation": "2"},
+        {"approved_evaluation": "three"},
+        {"approved_evaluation": "³"},
+        {"approved_by": ""},
+    ],
+)
+def test_A_an_approval_of_anything_else_counts_for_nothing(notes):
+    world = a_world(**APPROVAL)
+    whole = {"approved_by": "ada", "approved_digest": digest("a"), "approved_evaluation": "3"}
+    world.annotate(**{**whole, **notes})
+    held_back(world, "AwaitingApproval", "NotApproved")
+
+
+def test_A_gates_come_before_an_approval():
+    world = a_world(**APPROVAL, **REQUIRED)
+    world.judged[digest("a")] = judged_by(1e9)
+    approve(world)
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    assert world.status.awaiting_approval is None, "nobody is asked about a model that would not start"
+
+
+def test_A_an_approval_is_of_one_judgement():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.judged[digest("a")] = Judged("demo", 4, ())
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.evaluation == 4
+
+
+def test_an_approved_model_needs_no_other_approval_for_other_settings_and_for_a_rollback():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.goes_live()
+    world.ask_for("b", promotion=APPROVAL)
+    approve(world, "b")
+    assert world.goes_live() == 2
+    world.annotate()
+    world.ask_for("b", promotion=APPROVAL, limits={"maxQueue": 1})
+    assert world.goes_live() == 3
+    world.ask_for("b", promotion=APPROVAL, limits={"maxQueue": 1}, rollbackTo=1)
+    assert world.goes_live() == 4
+    assert world.status.live.approval.user == "ada"
+
+
+def test_B_what_was_live_before_approvals_were_asked_for_stays_and_waits_for_one_to_come_back():
+    world = EndpointWorld(an_endpoint("a"))
+    world.goes_live()
+    world.judged = {digest(letter): judged_by(20.0) for letter in "ab"}
+    world.ask_for("b", promotion=APPROVAL)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.live == 1
+    approve(world, "b")
+    world.goes_live()
+    world.ask_for("b", promotion=APPROVAL, rollbackTo=1)
+    approve(world, "b")
+    world.settle()
+    assert (world.live, world.candidate) == (2, None)
+    assert world.status.awaiting_approval.digest == digest("a")
+
+
+def test_a_candidate_under_way_stays_when_the_next_approval_takes_the_place_of_its_own():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    assert world.candidate == 1
+    approve(world, "b")
+    world.settle()
+    assert world.candidate == 1
+
+
+def test_A_where_nothing_guards_approvals_none_counts_and_a_condition_says_so():
+    world = a_world(**APPROVAL)
+    world.guarded = False
+    approve(world)
+    message = held_back(world, "ApprovalRefused", "NotGuarded")
+    assert "admissionPolicies.enabled" in message
+    assert world.status.awaiting_approval is None
+    world.ask_for("a", promotion={"mode": "Automatic"})
+    assert world.goes_live() == 1
+    at_rest(world)
+
+
+def test_a_model_that_nobody_judged_can_be_approved_where_no_gates_are_required():
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=True, promotion=APPROVAL))
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.evaluation == 0
+    approve(world, "c", evaluation=0)
+    assert world.goes_live() == 1
+
+
+def test_what_an_endpoint_asks_makes_no_other_version():
+    bare, asking = an_endpoint("a"), an_endpoint("a", promotion={**APPROVAL, **REQUIRED})
+    model = bare.spec.model
+    assert model is not None
+    assert revision_of(model, bare.spec) == revision_of(model, asking.spec)
