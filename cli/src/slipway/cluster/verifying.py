@@ -22,8 +22,8 @@ from slipway_core.resources import labels, uris
 
 STATEMENT = "statement"
 """Key of a judgement's ConfigMap."""
-TRUSTED = "trusted.json"
-"""Key of the ConfigMap that has the operator's trusted keys."""
+OWN, TRUSTED = "own.json", "trusted.json"
+"""Keys of the ConfigMap that has the operator's key, and all that it trusts."""
 _LIFETIME = 4 * 3600
 """Seconds: a terabyte takes half an hour of a core."""
 _SCRIPT = """\
@@ -68,13 +68,14 @@ def verify(kubectl: Kubectl, wanted: Wanted, say: Callable[[str], None]) -> Find
             f"{wanted.what}: its model is {wanted.uri}, in no claim of the cluster; `slipway verify {wanted.uri} --key "
             "FILE --statement FILE` fetches and verifies it here"
         )
-    keys = trusted_keys(kubectl) if wanted.keys is None else tuple(wanted.keys)
+    own, keys = trusted_keys(kubectl) if wanted.keys is None else (None, tuple(wanted.keys))
     said = _hashed(kubectl, place.authority, Path(WORKSPACE_MOUNT, place.path.strip("/")), wanted.digest, say)
     if "problem" in said:
         return Finding(wanted.what, wanted.digest, problem=str(said["problem"]))
     digest = str(said["digest"])
     texts = statements(kubectl, digest).values() if wanted.statements is None else wanted.statements
-    standing = trust.standing(texts, digest, keys)
+    found = [trust.opened(text, digest, keys, own=own, namespace=kubectl.namespace) for text in texts]
+    standing = trust.stand(found, digest)
     if not texts:
         standing = Standing(
             why=f"{standing.why} in namespace {kubectl.namespace}; name its file with --statement, or have a run "
@@ -92,8 +93,9 @@ def statements(kubectl: Kubectl, digest: str) -> dict[str, str]:
     return {one["metadata"]["name"]: one["data"][STATEMENT] for one in found if STATEMENT in one.get("data", {})}
 
 
-def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey, ...]:
-    """Returns the keys that the operator trusts. Raises ClusterError where it does not tell this user."""
+def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey | None, tuple[TrustedKey, ...]]:
+    """Returns the operator's own key, and all keys that it trusts. Raises ClusterError where it does not tell this
+    user."""
     try:
         place = client_settings.operator_place(kubectl)
         if place is None or place.trusted_keys is None:
@@ -104,7 +106,9 @@ def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey, ...]:
     except Forbidden as error:
         raise Forbidden(f"{error}: this user may not read the trusted keys; name them with --key") from None
     try:
-        return trust.keys_of(str(record.get("data", {}).get(TRUSTED, "")))
+        data = record.get("data", {})
+        own = trust.keys_of(str(data.get(OWN, "[]")))
+        return next(iter(own), None), trust.keys_of(str(data.get(TRUSTED, "")))
     except TrustError as error:
         raise ClusterError(f"ConfigMap {place.trusted_keys}: {error}; name trusted keys with --key") from None
 

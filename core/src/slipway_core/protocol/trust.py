@@ -237,11 +237,25 @@ class Opened:
     """Its envelope; empty where nobody is going to need it."""
 
 
-def opened(text: str, digest: str, keys: Sequence[TrustedKey]) -> Opened:
-    """Returns what a statement comes to that is kept for a model of this digest, whatever it says of it."""
+def opened(
+    text: str,
+    digest: str,
+    keys: Sequence[TrustedKey],
+    *,
+    own: TrustedKey | None = None,
+    namespace: str | None = None,
+) -> Opened:
+    """Returns what a statement comes to that is kept for a model of this digest, whatever it says of it.
+
+    Args:
+        own: the key of a cluster's operator. What it signed counts in the namespace of the run alone.
+        namespace: in which the statement is kept.
+    """
     try:
         held = open_statement(text, keys)
         require_about(held, digest)
+        if own is not None and namespace is not None and held.key.key == own.key:
+            require_of_namespace(held, namespace)
     except StatementError as error:
         return Opened(error=error, text=text)
     return Opened(held, text=text)

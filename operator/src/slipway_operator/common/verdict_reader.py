@@ -136,12 +136,13 @@ class VerdictReader:
     async def made(self, record: Manifest, digest: str) -> None:
         """Takes a record that this process has made, as the API server returned it. Raises ClusterError."""
         metadata = record["metadata"]
-        self.remember(record)
         self._take(metadata["namespace"], metadata["name"], record, digest, await self.keys.trusted())
 
     def _take(
         self, namespace: str, name: str, record: Manifest | None, digest: str, keys: Sequence[TrustedKey]
     ) -> Looked:
+        if record is not None:
+            self.remember(record)
         whole = self._opened(namespace, name, at(record, "data").get(STATEMENT_KEY), digest, keys)
         payload = hashlib.sha256(canonical(whole.held.statement)).hexdigest() if whole.held is not None else ""
         looked = Looked(version(record) if record else ("", ""), digest, keys, _slim(whole), payload)
@@ -193,15 +194,7 @@ class VerdictReader:
     def _opened(self, namespace: str, name: str, text: object, digest: str, keys: Sequence[TrustedKey]) -> Opened:
         if not isinstance(text, str):
             return Opened(error=StatementError(Flaw.UNREADABLE, f"the ConfigMap {name} has no statement; remove it"))
-        found = trust.opened(text, digest, keys)
-        own = self.keys.own
-        if found.held is None or own is None or found.held.key.key != own.key:
-            return found
-        try:
-            trust.require_of_namespace(found.held, namespace)
-        except StatementError as error:
-            return Opened(error=error)
-        return found
+        return trust.opened(text, digest, keys, own=self.keys.own, namespace=namespace)
 
 
 def _slim(found: Opened) -> Opened:

@@ -55,7 +55,8 @@ class Verdicts:
             if await self._says_the_same(there, statement):
                 return
             # Somebody put something else under that name, which would keep a model that passed from going live, or
-            # keep one from being known that did not.
+            # keep one from being known that did not. It stays while there is no key to put the right one there.
+            await self.keys.signing()
             await config_maps.delete(self.cluster, there)
             self.world.remove(there)
             raise Conflict(f"there was a ConfigMap {name} that is not this judgement, signed; it is made anew")

@@ -18,7 +18,7 @@ from slipway.main import app
 from slipway.records.lineage import files
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.envelope import seal
-from slipway_core.protocol.statement import Statement
+from slipway_core.protocol.statement import JudgedRun, Statement
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources import labels
 from slipway_core.resources.status import ArtifactStatus, Phase, RunStatus, Verdict
@@ -47,6 +47,7 @@ def digest(cluster: FolderCluster) -> str:
     made = artifact.build(folder, run="tang", plan_digest="sha256:" + "12" * 32, created_at="2026-11-29T04:00:00Z")
     (folder / artifact.MANIFEST).write_text(artifact.dump(made))
     uri = "pvc://slipway-workspace/tang-0123/artifact"
+    own = TrustedKey.of(KEY.public)
     status = RunStatus(phase=Phase.SERVING, artifact=ArtifactStatus(uri=uri, digest=made.digest))
     live = {
         "version": 1,
@@ -61,7 +62,7 @@ def digest(cluster: FolderCluster) -> str:
             "trainingrun/tang": run_document(status),
             "modelendpoint/chat": endpoint_document("chat", status={"phase": "Serving", "live": live}),
             "configmap/slipway-client": {"data": {"client.yaml": CLIENT}},
-            "configmap/keys": {"data": {"trusted.json": trust.dump([TrustedKey.of(KEY.public)])}},
+            "configmap/keys": {"data": dict.fromkeys(("own.json", "trusted.json"), trust.dump([own]))},
         }
     )
     return made.digest
@@ -102,6 +103,11 @@ def test_the_newest_judgement_counts(cluster: FolderCluster, digest: str) -> Non
     judged(cluster, digest)
     judged(cluster, digest, Verdict.FAIL, evaluation=2, judged_at="2026-11-29T05:00:00Z")
     assert "the newest of 2" in verify("tang", "--cluster", code=3)
+
+
+def test_what_was_judged_in_another_namespace_holds_there(cluster: FolderCluster, digest: str) -> None:
+    judged(cluster, digest, run=JudgedRun(name="tang", uid="0123", namespace="neighbor"))
+    assert "of the namespace neighbor, whose gates count there" in verify("tang", "--cluster", code=1)
 
 
 def test_without_a_statement_nothing_holds_and_it_says_where_it_looked(cluster: FolderCluster, digest: str) -> None:

@@ -70,6 +70,27 @@ def test_A_a_verdict_stays_for_the_other_run_that_made_the_same_model():
     assert world.cluster.all(kinds.CONFIG_MAP) == [], "the last one takes it along"
 
 
+def test_what_was_judged_for_an_endpoint_stays_as_long_as_that_one_whatever_it_serves():
+    world = RunWorld(name="first")
+    endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "chat"}}
+    world.cluster.put({**endpoint, "spec": {}})
+    world.train()
+    world.evaluate(perplexity=99)
+    other = RunWorld(name="second", cluster=world.cluster)
+    other.settle()
+
+    def goes(run: RunWorld) -> list[str]:
+        delete(run)
+        look_after(run)
+        cleanup_done(run)
+        look_after(run)
+        return [one["data"]["verdict"] for one in world.judgements()]
+
+    assert goes(world) == ["Fail"]
+    world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
+    assert goes(other) == []
+
+
 def test_what_one_record_is_refused_for_keeps_no_other_waiting():
     world = RunWorld(name="first")
     world.settle()

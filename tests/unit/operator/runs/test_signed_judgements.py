@@ -13,6 +13,7 @@ from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import Verdict
 from slipway_operator import names
 from slipway_operator.kube import kinds
+from slipway_operator.kube.errors import Forbidden
 from slipway_operator.manifests.signing_key import signing_secret
 from slipway_operator.settings import Signing
 
@@ -173,6 +174,24 @@ def test_A_what_a_retired_key_signed_is_signed_anew_while_its_run_is_at_work():
     world.start_operator()
     world.persist()
     assert [one.key.id for one in held(world, own_key(world))] == [own_key(world).id]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_B_what_a_retired_key_signed_stays_there_while_there_is_no_other_key(gone: bool):
+    """A version that it let through may have to be made again."""
+    world = a_judged_world()
+    (before,) = world.judgements()
+    own = own_key(world)
+    if gone:
+        loses_the_key(world)
+    over = own.model_copy(update={"not_after": "2026-01-01T12:30:00Z"})
+    world.cluster.fail_next("create", kinds.SECRET, Forbidden("secrets is forbidden"))
+    world.now = world.now.replace(hour=13)
+    world.settings = world.settings.model_copy(update={"trusted_keys": (over,)})
+    world.start_operator()
+    world.reconcile()
+    assert world.judgements() == [before]
+    assert world.condition("Refused")["reason"] == ("Forbidden" if gone else "SigningKeyUnusable")
 
 
 def test_A_what_a_revoked_key_signed_stays_so_until_somebody_removes_it():
