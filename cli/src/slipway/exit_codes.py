@@ -10,7 +10,8 @@ DONE = 0
 FAILED = 1
 BAD_INPUT = 2
 NOT_LIVE = 3
-"""Rejected by a gate, or held because it could not be judged."""
+"""Rejected by a gate or by what its endpoint requires, held because it could not be judged, or waiting for an
+approval."""
 INTERRUPTED = 130
 
 
@@ -69,7 +70,7 @@ def _of_phase(phase: Phase) -> int:
     match phase:
         case Phase.SERVING | Phase.COMPLETED:
             return DONE
-        case Phase.REJECTED | Phase.HELD:
+        case Phase.REJECTED | Phase.HELD | Phase.AWAITING_APPROVAL:
             return NOT_LIVE
         case Phase.FAILED:
             return FAILED

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from slipway.commands.approve import approve
 from slipway.commands.chat import chat
 from slipway.commands.compare import compare
 from slipway.commands.doctor import doctor
@@ -123,7 +124,7 @@ def slipway(
 
 for command in (
     run, submit, validate, preview, plan, status, watch, logs, plot, report, compare, lineage, chat, doctor, reevaluate,
-    verify,
+    verify, approve,
     stop, resume, ls, rm,
 ):  # fmt: skip
     app.command()(command)

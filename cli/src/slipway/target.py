@@ -178,6 +178,11 @@ class Target(Protocol):
         """Opens a way to the server of an endpoint, or of a run's; the one that serves when the name is None."""
         ...
 
+    def approve(self, name: str, digest: str | None) -> Iterator[str]:
+        """Says what waits for an approval at an endpoint, or at that of a run, and approves it where the digest is
+        given."""
+        ...
+
     def stop(self, name: str | None) -> Iterator[str]:
         """Stops an endpoint, or has a run checkpoint and end. Yields what happens as it happens, for a person."""
         ...

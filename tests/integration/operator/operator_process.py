@@ -21,6 +21,8 @@ QUICK = {
     "backoff": "1s",
     "longestBackoff": "2s",
     "nodeLostSeconds": 1,
+    # They stand on the control plane of the tests.
+    "admissionPolicies": True,
 }
 """Settings under which a test need not wait for what a person would not notice."""
 

@@ -8,11 +8,15 @@ from tests.integration.fresh_namespace import bound_claim
 from tests.integration.operator.audit import by_operator, settled, writes
 from tests.integration.operator.pod_hands import model_digest
 from tests.integration.operator.runs_on_cluster import verdicts
+from tests.programs import program
+from typer.testing import CliRunner
 
+from slipway.main import app
 from slipway_operator import names
 from slipway_operator.kube.kinds import MODEL_ENDPOINT, POD, SERVICE
 
 OTHER = "sha256:" + "c" * 64
+GATE = {"metric": "perplexity", "max": 20, "minTokens": 100, "confidence": 0.5}
 QUICK = {"probation": "1s", "drain": "1s"}
 AGAINST_LIVE = {
     "data": [{"uri": "package://tang-held-out"}],
@@ -257,3 +261,32 @@ def test_a_field_that_somebody_else_owns_stays_theirs_or_ours_and_nothing_fights
     before = settled(control_plane.audit_log, runs.namespace)
     time.sleep(3)
     assert by_operator(writes(control_plane.audit_log, runs.namespace)) == before
+
+
+def test_A_a_model_that_was_judged_by_enough_waits_for_its_approval_and_one_by_less_goes_nowhere(
+    runs, control_plane, monkeypatch
+):
+    endpoint = runs.endpoint()
+    endpoint.apply(promotion={"mode": "Approval", "requiredGates": [GATE]}, rollout=QUICK, access={"anonymous": True})
+    weak = {"data": AGAINST_LIVE["data"], "gates": [{**GATE, "max": 1e9}]}
+    lax = runs.apply("lax", evaluation=weak)
+    assert "max is 1000000000, and must be at most 20" in lax.shows("LacksRequiredGate", "GateWeaker")
+    lax.reaches("Rejected")
+    assert "requires gates that this run does not have" in lax.condition("Live")["message"]
+    assert "model" not in endpoint.manifest["spec"], "the endpoint was told nothing"
+    # What exists goes through gates that are enough, without another training.
+    own = runs.apply("own", model={"from": "run://lax"}, stages=[])
+    digest = own.reaches("AwaitingApproval")["artifact"]["digest"]
+    assert f"`slipway approve own --digest {digest}`" in own.condition("Live")["message"]
+    assert endpoint.status["awaitingApproval"] == {"digest": digest, "run": "own", "evaluation": 1}
+    assert endpoint.versions == []
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    monkeypatch.setenv("SLIPWAY_KUBECTL", str(program("kubectl")))
+    approved = CliRunner().invoke(app, ["approve", "own", "--digest", digest, "-n", runs.namespace, "--cluster"])
+    assert approved.exit_code == 0, approved.output + repr(approved.exception)
+    assert "judged by  run own, evaluation 1: Pass" in approved.output
+    own.reaches("Serving")
+    user = endpoint.live["approval"]["user"]
+    assert f"approved as {user}: endpoint chat starts {digest}" in approved.output
+    assert endpoint.live["approval"]["evaluation"] == 1
+    assert "awaitingApproval" not in endpoint.status

@@ -130,7 +130,7 @@ class ClusterTarget:
                     run = run_of(document)
                     yield run
                     phase = (run.status or RunStatus()).phase
-                    if _current(run) and (phase.finished or (phase is Phase.SUSPENDED and run.spec.suspend)):
+                    if _current(run) and (phase.rests or (phase is Phase.SUSPENDED and run.spec.suspend)):
                         return
             except Unreachable as error:
                 note(f"{error}; still trying")
@@ -204,6 +204,28 @@ class ClusterTarget:
         title = f"endpoint {endpoint.metadata.name} in {self.title}"
         with PortForward(self.kubectl, endpoint.metadata.name, endpoint.spec.port) as forward:
             yield Reached(f"http://{HOST}:{forward.port}/", title, ForwardedTransport(forward, self.sleep))
+
+    def approve(self, name: str, digest: str | None) -> Iterator[str]:
+        from slipway.cluster import approval
+
+        found = self.find(name)
+        if isinstance(found, TrainingRun):
+            if found.spec.serving is None:
+                raise BadInput(f"run {found.name} has no serving, so its model goes to no endpoint")
+            endpoint = self._endpoint(found.spec.serving.endpoint)
+            awaiting, artifact = approval.waits_at(endpoint), found.status and found.status.artifact
+            if artifact is None or artifact.digest != awaiting.digest:
+                waits = f"what waits at endpoint {endpoint.metadata.name} is {awaiting.digest}"
+                other = self.command("approve", f"endpoint/{endpoint.metadata.name}")
+                raise BadInput(f"{waits}, which is not the model of run {found.name}; `{other}` shows it")
+        else:
+            endpoint = found
+        yield from approval.describe(self.kubectl, endpoint)
+        if digest is not None:
+            yield from approval.approve(self.kubectl, endpoint, digest)
+            return
+        again = self.command("approve", name, "--digest", approval.waits_at(endpoint).digest)
+        yield f"nothing is approved yet: `{again}` does that"
 
     def stop(self, name: str | None) -> Iterator[str]:
         if name is None:
@@ -386,7 +408,7 @@ class ClusterTarget:
             return False
         run = run_of(document)
         phase = (run.status or RunStatus()).phase
-        return not (_current(run) and (phase.finished or phase is Phase.SUSPENDED))
+        return not (_current(run) and (phase.rests or phase is Phase.SUSPENDED))
 
     def _get(self, kind: str, name: str) -> dict[str, Any] | None:
         if "/" in name:

@@ -179,6 +179,12 @@ class LocalTarget:
 
         return reevaluate(name, workdir=self.state.root.parent, as_json=as_json)
 
+    def approve(self, name: str, digest: str | None) -> Iterator[str]:
+        raise BadInput(
+            f"{name} is on this machine, where an endpoint takes every model that passed: spec.promotion, and an "
+            "approval, are of a cluster; name it with --cluster, --context or -n"
+        )
+
     def _folder(self, run: TrainingRun) -> RunFolder:
         return self.state.run(run.name)
 

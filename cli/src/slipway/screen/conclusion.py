@@ -8,6 +8,7 @@ from rich.console import Console
 
 from slipway.screen import view
 from slipway_core.lifecycle.draft import PUBLISHED
+from slipway_core.lifecycle.required_gates import NOT_LET_IN
 from slipway_core.resources.conditions import find
 from slipway_core.resources.status import Phase, RunStatus
 
@@ -67,7 +68,8 @@ def conclude(
         )
     else:
         say(f"{status.phase.value}: {message}" if message else status.phase.value)
-    if status.phase is Phase.REJECTED:
+    live = find(status.conditions, "Live")
+    if status.phase is Phase.REJECTED and (live is None or live.reason != NOT_LET_IN):
         say(
             "Train it better, or ask for less, in a run of another metadata.name; "
             f"`{command('doctor', name)}` says what to change."

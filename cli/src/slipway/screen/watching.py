@@ -39,7 +39,7 @@ def attend(target: Target, name: str | None) -> int:
     if run is None:
         raise CliError(f"run {name} is gone from {target.title}")
     status = run.status or RunStatus()
-    if not status.phase.finished:
+    if not status.phase.rests:
         why = target.idle(run) or "it rests"
         raise CliError(f"run {run.name} is {status.phase.value} and {why}")
     print(f"run {run.name} is {status.phase.value}", flush=True)

@@ -54,6 +54,12 @@ class Phase(StrEnum):
         return self in (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED, Phase.HELD, Phase.FAILED)
 
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing but a person, or time, moves it on: it is finished, or waits for an approval."""
+        return self.finished or self is Phase.AWAITING_APPROVAL
+
+
 class StepState(StrEnum):
     PENDING = "Pending"
     RUNNING = "Running"

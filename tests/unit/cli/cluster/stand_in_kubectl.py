@@ -42,6 +42,8 @@ def main(arguments):
             get(kind, name, options)
         case ["patch", kind, name, *_]:
             patch(kind, name, json.loads(option(arguments, "--patch")))
+        case ["auth", "whoami", *_]:
+            print(json.dumps({"kind": "SelfSubjectReview", "status": {"userInfo": {"username": "ada"}}}))
         case ["logs", *_]:
             talk()
         case ["port-forward", _, ports, *_]:

@@ -11,7 +11,7 @@ from tests.unit.core.statements import DIGEST, KEY, TRUSTED, judgement, payload_
 from slipway_core.protocol import envelope, statement
 from slipway_core.protocol.envelope import ENVELOPE_LIMIT, pre_authentication_encoding
 from slipway_core.protocol.sketch import HASHES
-from slipway_core.protocol.statement import JudgedData, JudgedGate, Statement, canonical
+from slipway_core.protocol.statement import AskedOfIt, JudgedData, JudgedGate, Statement, canonical
 from slipway_core.protocol.trust import check
 from slipway_core.resources.status import Verdict
 
@@ -60,6 +60,9 @@ def test_the_largest_statement_fits_where_it_has_to_go() -> None:
         upper=-1.2345678901234567e-300,
         confidence=0.9999999999999999,
         clusters=10**9,
+        asked=AskedOfIt(
+            max_regression=1.2345678901234567e-300, against="Live", min_tokens=10**9, confidence=0.9999999999999999
+        ),
     )
     data = JudgedData(
         held_out=DIGEST,

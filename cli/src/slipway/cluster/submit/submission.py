@@ -73,12 +73,16 @@ class Submitted:
             return f"{there} Failed; `slipway resume {self.name} {options}` tries it again"
         if self.phase == Phase.HELD:
             return f"{there} Held; `slipway reevaluate {self.name} {options}` judges it again"
+        if self.phase == Phase.AWAITING_APPROVAL:
+            return (
+                f"{there} waits for an approval; `slipway approve {self.name} {options}` shows what is to be approved"
+            )
         return f"{there} {self.phase}"
 
     @property
     def moves(self) -> bool:
         """Whether there is something to watch."""
-        rests = self.suspended or self.phase in (*_DONE, Phase.FAILED, Phase.HELD)
+        rests = self.suspended or self.phase in (*_DONE, Phase.FAILED, Phase.HELD, Phase.AWAITING_APPROVAL)
         return self.new or self.changed or not rests
 
 

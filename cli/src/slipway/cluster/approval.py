@@ -1,0 +1,121 @@
+"""Approving what waits at an endpoint: said first, then written as annotations, which a policy of the chart guards.
+
+What is approved is what was shown: the annotations name the digest and the evaluation that the endpoint's status waits
+for, and the change applies to the endpoint as it was read or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound
+from slipway.cluster.resources import ENDPOINTS, RUNS, run_of
+from slipway.exit_codes import BadInput
+from slipway_core.lifecycle.verdict import shown
+from slipway_core.resources import conditions
+from slipway_core.resources.model_endpoint import ModelEndpoint
+from slipway_core.resources.promotion import PROMOTION_CONDITIONS
+from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
+from slipway_core.resources.training_run import TrainingRun
+from slipway_core.rollout.promotion import (
+    APPROVED_BY_ANNOTATION,
+    APPROVED_DIGEST_ANNOTATION,
+    APPROVED_EVALUATION_ANNOTATION,
+)
+
+
+def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
+    """Yields what waits at an endpoint and how it was judged, for whoever is to approve it.
+
+    Raises BadInput where nothing waits.
+    """
+    awaiting = waits_at(endpoint)
+    name, live = endpoint.metadata.name, endpoint.status and endpoint.status.live
+    yield f"endpoint   {name} in {kubectl.title}"
+    yield f"model      {awaiting.digest}"
+    run = _run(kubectl, awaiting.run)
+    evaluation = run.status.evaluation if run is not None and run.status is not None else None
+    if evaluation is not None and (evaluation.artifact_digest, evaluation.number) == (
+        awaiting.digest,
+        awaiting.evaluation,
+    ):
+        yield f"judged by  run {awaiting.run}, evaluation {awaiting.evaluation}: {evaluation.verdict.value}"
+        yield from _figures(evaluation, live.digest if live is not None else None)
+    elif awaiting.evaluation:
+        gone = "its figures are not here: the run is gone, was judged again, or may not be seen by this user"
+        yield f"judged by  run {awaiting.run}, evaluation {awaiting.evaluation}; {gone}"
+    else:
+        yield "judged by  nobody: the endpoint accepts it without a verdict (model.acceptUnjudged)"
+    now = f"version {live.version} of run {live.run or '-'}, {live.digest}" if live is not None else "nothing"
+    yield f"live now   {now}"
+
+
+def approve(kubectl: Kubectl, endpoint: ModelEndpoint, digest: str) -> Iterator[str]:
+    """Approves the model of this digest. Yields what was done, for a person.
+
+    Raises BadInput where another model waits, and ClusterError where this user may not.
+    """
+    awaiting = waits_at(endpoint)
+    if digest != awaiting.digest:
+        raise BadInput(f"--digest {digest}: what waits at endpoint {endpoint.metadata.name} is {awaiting.digest}")
+    user = _user(kubectl)
+    notes = {
+        APPROVED_BY_ANNOTATION: user,
+        APPROVED_DIGEST_ANNOTATION: awaiting.digest,
+        APPROVED_EVALUATION_ANNOTATION: str(awaiting.evaluation),
+    }
+    change = {"metadata": {"annotations": notes, "resourceVersion": _version(kubectl, endpoint, awaiting)}}
+    kubectl.patch(ENDPOINTS, endpoint.metadata.name, change)
+    yield f"approved as {user}: endpoint {endpoint.metadata.name} starts {awaiting.digest}"
+
+
+def waits_at(endpoint: ModelEndpoint) -> AwaitingStatus:
+    """Returns what waits for an approval at an endpoint. Raises BadInput that says what is the matter where nothing
+    does."""
+    status = endpoint.status or EndpointStatus()
+    if status.awaiting_approval is not None:
+        return status.awaiting_approval
+    name = endpoint.metadata.name
+    for type_ in PROMOTION_CONDITIONS:
+        if (found := conditions.find(status.conditions, type_)) is not None:
+            raise BadInput(f"nothing can be approved at endpoint {name}: {found.message}")
+    asks = endpoint.spec.promotion is not None and endpoint.spec.promotion.mode == "Approval"
+    why = "no new model waits there" if asks else "it asks for no approval (spec.promotion.mode)"
+    raise BadInput(f"nothing is to be approved at endpoint {name}: {why}")
+
+
+def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
+    for one in evaluation.metrics:
+        value = shown(one) if one.value is not None else "no value"
+        yield f"           {one.title}: {value}, wanted {one.threshold}: {one.verdict.value}"
+    compared = evaluation.baseline_digest
+    if compared is not None and compared != live:
+        yield f"           it was compared with {compared}, which is not live any more"
+
+
+def _run(kubectl: Kubectl, name: str | None) -> TrainingRun | None:
+    if name is None:
+        return None
+    try:
+        return run_of(kubectl.get(RUNS, name))
+    except (NotFound, Forbidden):
+        return None
+
+
+def _user(kubectl: Kubectl) -> str:
+    """Returns the name by which the API server knows this user."""
+    found: Any = kubectl.json("auth", "whoami")
+    user = found.get("status", {}).get("userInfo", {}).get("username")
+    if not user:
+        raise ClusterError(f"the cluster of context {kubectl.context} does not say who this user is")
+    return str(user)
+
+
+def _version(kubectl: Kubectl, endpoint: ModelEndpoint, awaiting: AwaitingStatus) -> str:
+    """Returns the version of the endpoint at which that still waits."""
+    document = kubectl.get(ENDPOINTS, endpoint.metadata.name)
+    found = document.get("status", {}).get("awaitingApproval") or {}
+    if (found.get("digest"), found.get("evaluation", 0)) != (awaiting.digest, awaiting.evaluation):
+        raise BadInput(f"endpoint {endpoint.metadata.name} waits for another model by now; look at it again")
+    return str(document["metadata"].get("resourceVersion") or "")

@@ -1,0 +1,147 @@
+"""`slipway approve`: what waits is said first, and nothing but that is approved, in the user's own name."""
+
+import json
+
+import pytest
+from tests.unit.cli.cluster.objects import condition, endpoint_document, run_document
+from typer.testing import CliRunner
+
+from slipway.main import app
+from slipway_core.resources.status import (
+    ArtifactStatus,
+    AwaitingStatus,
+    EndpointStatus,
+    EvaluationStatus,
+    MetricStatus,
+    Phase,
+    RunStatus,
+    Verdict,
+    VersionStatus,
+)
+
+DIGEST, OTHER, LIVE = ("sha256:" + letter * 64 for letter in "abc")
+SERVING = {"endpoint": "chat"}
+
+
+def slipway(*arguments, code=0):
+    result = CliRunner().invoke(app, [*arguments, "-n", "other", "--context", "test"])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+@pytest.fixture
+def waits(cluster):
+    """The run tang has passed, and its model waits at the endpoint chat, beside a version that is live."""
+    metric = MetricStatus(
+        name="perplexity", threshold="<= 20", verdict=Verdict.PASS, value=12.5, lower=11.0, upper=14.0
+    )
+    evaluation = EvaluationStatus(
+        number=3, verdict=Verdict.PASS, artifact_digest=DIGEST, baseline_digest=OTHER, metrics=[metric]
+    )
+    run = RunStatus(
+        phase=Phase.AWAITING_APPROVAL,
+        evaluation=evaluation,
+        artifact=ArtifactStatus(uri="pvc://work/tang/artifact", digest=DIGEST),
+    )
+    live = VersionStatus(
+        version=4, uri="pvc://a/b", digest=LIVE, run="older", state="Live", since="2026-01-01T00:00:00Z"
+    )
+    endpoint = EndpointStatus(live=live, awaiting_approval=AwaitingStatus(digest=DIGEST, run="tang", evaluation=3))
+    document = endpoint_document("chat", status=endpoint.to_document(), promotion={"mode": "Approval"})
+    document["metadata"]["resourceVersion"] = "17"
+    gates = {"data": [{"uri": "package://tang-held-out"}], "gates": [{"metric": "perplexity", "max": 20}]}
+    cluster.save(
+        **{
+            "trainingrun/tang": run_document(run, serving=SERVING, evaluation=gates),
+            "modelendpoint/chat": document,
+        }
+    )
+    return cluster
+
+
+def notes(cluster):
+    return cluster.objects["modelendpoint/chat"]["metadata"].get("annotations", {})
+
+
+def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_the_digest(waits):
+    said = slipway("approve", "tang")
+    assert f"model      {DIGEST}" in said
+    assert "judged by  run tang, evaluation 3: Pass" in said
+    assert "perplexity: 12.5 (11 to 14), wanted <= 20: Pass" in said
+    assert f"it was compared with {OTHER}, which is not live any more" in said
+    assert f"live now   version 4 of run older, {LIVE}" in said
+    assert f"`slipway approve tang --digest {DIGEST} -n other --context test`" in said
+    assert notes(waits) == {}
+
+
+def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
+    said = slipway("approve", "endpoint/chat", "--digest", DIGEST)
+    assert f"approved as ada: endpoint chat starts {DIGEST}" in said
+    assert notes(waits) == {
+        "slipway.dev/approved-by": "ada",
+        "slipway.dev/approved-digest": DIGEST,
+        "slipway.dev/approved-evaluation": "3",
+    }
+    (patch,) = waits.calls("patch")
+    sent = json.loads(patch[patch.index("--patch") + 1])
+    assert sent["metadata"]["resourceVersion"] == "17", "of the endpoint as it was shown, or not at all"
+
+
+@pytest.mark.parametrize("digest", [OTHER, DIGEST[:30]])
+def test_A_another_digest_approves_nothing(waits, digest):
+    assert f"what waits at endpoint chat is {DIGEST}" in slipway("approve", "tang", "--digest", digest, code=2)
+    assert notes(waits) == {}
+
+
+def test_A_a_run_whose_model_is_not_what_waits_approves_nothing(waits):
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"]["digest"] = OTHER
+    waits.save(**{"modelendpoint/chat": endpoint})
+    said = slipway("approve", "tang", "--digest", OTHER, code=2)
+    assert (
+        "which is not the model of run tang; `slipway approve endpoint/chat -n other --context test` shows it" in said
+    )
+    assert notes(waits) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "promotion", "why"),
+    [
+        ({}, None, "it asks for no approval (spec.promotion.mode)"),
+        ({}, {"mode": "Approval"}, "no new model waits there"),
+        ({"ApprovalRefused": "turn on admissionPolicies.enabled"}, {"mode": "Approval"}, "turn on admissionPolicies"),
+        ({"LacksRequiredGate": "no gate asks that"}, {"mode": "Approval"}, "no gate asks that"),
+    ],
+)
+def test_where_nothing_can_be_approved_it_says_why(cluster, status, promotion, why):
+    own = [condition(type_, "True", "Reason", message).to_document() for type_, message in status.items()]
+    asks = {"promotion": promotion} if promotion else {}
+    cluster.save(**{"modelendpoint/chat": endpoint_document("chat", status={"conditions": own}, **asks)})
+    assert why in slipway("approve", "endpoint/chat", code=2)
+
+
+def test_of_a_model_whose_run_is_gone_the_rest_is_shown(waits):
+    left = {name: one for name, one in waits.objects.items() if name != "trainingrun/tang"}
+    (waits.root / "objects.json").write_text(json.dumps(left))
+    assert "judged by  run tang, evaluation 3; its figures are not here: the run is gone" in slipway("approve", "endpoint/chat")
+
+
+def test_A_a_refusal_is_told_in_the_words_of_the_policy(waits):
+    words = 'modelendpoints.slipway.dev "chat" is forbidden: ValidatingAdmissionPolicy denied request: takes the verb'
+    waits.refuse("patch", f"Error from server (Forbidden): {words}")
+    assert "takes the verb" in slipway("approve", "tang", "--digest", DIGEST, code=1)
+
+
+def test_who_looks_on_is_told_what_is_to_be_approved_and_not_kept_waiting(waits):
+    run = waits.objects["trainingrun/tang"]
+    run["status"]["conditions"] = [
+        condition("Progressing", "True", "AwaitingApproval", f"`slipway approve tang --digest {DIGEST}`").to_document()
+    ]
+    waits.save(**{"trainingrun/tang": run})
+    said = slipway("watch", "tang", code=3)
+    assert f"AwaitingApproval: `slipway approve tang --digest {DIGEST}`" in said
+
+
+def test_on_this_machine_nothing_is_to_be_approved(tmp_path):
+    result = CliRunner().invoke(app, ["approve", "tang", "--local", "--workdir", str(tmp_path)])
+    assert (result.exit_code, "are of a cluster" in result.output) == (2, True)
