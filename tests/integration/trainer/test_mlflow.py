@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,47 @@ def test_a_server_that_was_away_is_caught_up(tmp_path: Path) -> None:
         assert [one.step for one in history] == [1, 2, 3, 4]
     assert read(file)["mlflow"].warning == ""
     assert len(said) == 1
+
+
+def test_a_configuration_that_was_told_in_part_is_told_in_full_by_who_comes_next(tmp_path: Path) -> None:
+    """The first process ends after it has made the run, and before the server has all of the configuration."""
+    params, runs, refusing = dict[str, str](), list[dict[str, Any]](), [True]
+
+    class Server(QuietHandler):
+        def do_GET(self) -> None:
+            self.answer({"experiment": {"experiment_id": "1", "name": "e", "lifecycle_stage": "active"}})
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            kept = {"params": [{"key": key, "value": value} for key, value in params.items()]}
+            if self.path.endswith("/runs/search"):
+                self.answer({"runs": [run | {"data": kept} for run in runs]})
+            elif self.path.endswith("/runs/create"):
+                runs.append({"info": {"run_id": "r", "run_uuid": "r", "experiment_id": "1", "status": "RUNNING"}})
+                self.answer({"run": runs[0]})
+            elif self.path.endswith("/runs/log-batch") and refusing[0] and params:
+                self.answer({"error_code": "INTERNAL_ERROR"}, 500)
+            else:
+                params.update({one["key"]: one["value"] for one in asked.get("params", ())})
+                self.answer({})
+
+        def answer(self, document: dict[str, Any], status: int = 200) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    run = replace(a_tracked_run(tmp_path), config={f"p{n}": n for n in range(150)})
+    with served(Server) as address:
+        settings = Mlflow(uri=address, experiment="e")
+        with pytest.raises(TrackerAway):
+            MlflowServer(run, settings).begin()
+        assert len(params) == 100
+        refusing[0] = False
+        MlflowServer(run, settings).begin()
+    assert params == {f"p{n}": str(n) for n in range(150)}
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, TrackerRefuses), (403, TrackerRefuses), (503, TrackerAway)])

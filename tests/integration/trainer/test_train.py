@@ -621,6 +621,25 @@ def test_a_loss_that_is_not_a_number_ends_the_stage_and_is_never_saved(tmp_path:
     assert step_names(run) == ["step-00000002"]
 
 
+@pytest.mark.parametrize(("precision", "zero"), [("FP32", 0), ("FP32", 1), ("BF16", 0), ("BF16", 3)])
+def test_a_gradient_that_is_not_a_number_ends_the_stage_in_every_precision_that_has_no_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, zero: int
+) -> None:
+    stage = {"precision": precision, "memory": {"zeroStage": zero}}
+    run = make(tmp_path, PRETRAIN | stage, **CHECKPOINTS)
+    taken = loop.Training._step
+
+    def poison(self: Any, window: Any, targets: float, rate: float, state: TrainState) -> Any:
+        if state.step == 3:
+            next(self.engine.module.parameters()).register_hook(lambda gradient: gradient * math.inf)
+        return taken(self, window, targets, rate, state)
+
+    monkeypatch.setattr(loop.Training, "_step", poison)
+    with pytest.raises(Diverged, match=r"the gradient norm of step 4 is (nan|inf), at a learning rate of "):
+        run.train()
+    assert step_names(run) == ["step-00000002"]
+
+
 def test_validation_is_weighted_by_tokens(tmp_path: Path) -> None:
     run = make(tmp_path, PRETRAIN | VALIDATED)
     run.train()

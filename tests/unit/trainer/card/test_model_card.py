@@ -94,6 +94,23 @@ def test_the_verdict_is_in_the_one_that_is_pushed() -> None:
     assert "before its gates were asked" not in body
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("file:///home/somebody/words", "tokenizer.from words)"),
+        ("s3://a-private-bucket/of/words/", "tokenizer.from words)"),
+        ("hf://org/words", "tokenizer.from hf://org/words)"),
+    ],
+)
+def test_a_new_model_says_no_place_of_the_tokenizer_that_it_took(uri: str, said: str) -> None:
+    manifest = a_manifest(base={})
+    manifest.lineage["base"] = {"scratch": {"layers": 2, "tokenizer": {"from": uri}}}
+    _, body = read(manifest)
+    assert f"from random weights (layers 2, {said}" in body
+    assert "somebody" not in body
+    assert "bucket" not in body
+
+
 def test_a_licence_that_nobody_named_is_not_invented() -> None:
     front, body = read(a_manifest(base={"name": "folder"}, data={**DATA, "license": "", "name": "rows.jsonl"}))
     assert not front.keys() & {"license", "base_model", "datasets"}

@@ -117,6 +117,25 @@ def test_one_embedding_for_both_ends_is_written_once_and_a_width_of_its_own_is_k
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
 
 
+def test_positions_that_are_stretched_are_divided_by_what_the_file_says(tmp_path: Path) -> None:
+    """transformers reads the file without it, as llama.cpp divides each frequency by it: so the test does that."""
+    words = make_tokenizer()
+    stretched = {
+        "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }  # fmt: skip
+    model = make_model(words, "llama", rope_parameters=stretched)
+    folder = written(an_artifact(tmp_path, model, words), "Q8_0")
+    (divisors,) = [t for t in gguf.GGUFReader(folder / "model.gguf").tensors if t.name == "rope_freqs.weight"]
+    assert (divisors.tensor_type, divisors.shape.tolist()) == (gguf.GGMLQuantizationType.F32, [8])
+    loaded: Any = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file="model.gguf", dtype=torch.float32)
+    tokens, expected = torch.arange(100)[None], sample_logits(rounded(model, "Q8_0"), torch.arange(100)[None])
+    assert (sample_logits(loaded, tokens) - expected).abs().max() > 0.1
+    with torch.no_grad():
+        loaded.model.rotary_emb.inv_freq.div_(torch.from_numpy(divisors.data.copy()))
+    torch.testing.assert_close(sample_logits(loaded, tokens), expected, atol=2e-4, rtol=1e-4)
+
+
 def test_it_says_what_ends_a_turn_and_what_begins_a_text(tmp_path: Path) -> None:
     words = make_tokenizer()
     words.add_tokens(["<tool>"])

@@ -1,5 +1,6 @@
 """The parts of the memory table: which are there when, how large, and on which side."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,8 @@ def test_zero_divides_what_its_stage_says(
         ("AdamW8bit", SEVEN_B, 8 * 32000 * 4096 + 2.03 * (7e9 - 32000 * 4096)),
         # Two of the embedding and the output layer, and one of all matrices.
         ("Muon", SEVEN_B, 8 * 2 * 32000 * 4096 + 4 * (7e9 - 2 * 32000 * 4096)),
+        # Of a mixture most weights are experts, which it does not take.
+        ("Muon", replace(SEVEN_B, stacked=6 * B), 8 * (6e9 + 2 * 32000 * 4096) + 4 * (1e9 - 2 * 32000 * 4096)),
         ("AdamW", SEVEN_B_LORA, 8 * 2e7),
         ("AdamW8bit", SEVEN_B_LORA, 2.03 * 2e7),
         ("Muon", SEVEN_B_LORA, 4 * 2e7),

@@ -9,11 +9,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from slipway_core.resources.data import StageData
 from slipway_core.resources.optimizer import Optimizer
-from slipway_core.resources.stage import Stage
+from slipway_core.resources.stage import Adapter, Stage
+from slipway_trainer.model import adapter_targets
+from slipway_trainer.model.adapters import add_adapter
 from slipway_trainer.model.token_rows import TokenRows
 from slipway_trainer.step import packages
 from slipway_trainer.step.errors import BadConfig
-from slipway_trainer.training import optimizer
+from slipway_trainer.training import memory_table, model_size, optimizer
 from slipway_trainer.training.muon import Muon
 
 CPU = torch.device("cpu")
@@ -102,15 +104,25 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(tied: bool) ->
     assert optimizer.in_words(optimizer.make(model, stage(), CPU)) is None
 
 
-def test_experts_that_are_one_tensor_go_by_adamw() -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_experts_that_are_one_tensor_and_adapters_on_them_go_by_adamw(adapted: bool) -> None:
     config = Qwen3MoeConfig(
-        vocab_size=32, hidden_size=8, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, head_dim=4, num_experts=4, num_experts_per_tok=2,
+        vocab_size=32, hidden_size=64, intermediate_size=16, moe_intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=32, num_experts=4, num_experts_per_tok=2,
     )  # fmt: skip
-    model = Qwen3MoeForCausalLM(config)
-    experts = {id(p) for name, p in model.named_parameters() if "experts" in name and p.ndim == 3}
-    assert experts
-    assert not experts & {id(p) for p in optimizer.muon_matrices(model)}
+    model: Any = Qwen3MoeForCausalLM(config)
+    taught = stage(name="Muon").model_copy(update={"adapter": Adapter(rank=2) if adapted else None})
+    if adapted:
+        model = add_adapter(model, taught, adapter_targets.resolve(model, taught))
+    matrices = {id(weight) for weight in optimizer.muon_matrices(model)}
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    experts = [weight for name, weight in trained.items() if "experts" in name]
+    assert len(experts) == (4 if adapted else 2)
+    assert not matrices & {id(weight) for weight in experts}
+    assert matrices & {id(weight) for name, weight in trained.items() if "q_proj" in name}
+    moments = sum(weight.numel() * (4 if id(weight) in matrices else 8) for weight in trained.values())
+    told = memory_table.moment_bytes(model_size.of_model(model, taught), taught.optimizer)
+    assert told == pytest.approx(moments, rel=0.03)
 
 
 def test_moments_of_matrices_are_held_in_8_bits_and_the_others_in_32() -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from slipway_trainer.training import resolved
+import pytest
+from tests.unit.trainer.tracking.runs import a_plan
+
+from slipway_core.protocol.step_result import StepResult
+from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.step.errors import OutOfMemory, Superseded
+from slipway_trainer.step.fence import Fence
+from slipway_trainer.training import resolved, train
 from slipway_trainer.training.resolved import Resolved
 
 TWO = Resolved(
@@ -58,3 +66,21 @@ def test_a_file_of_a_version_that_kept_no_history_is_read(tmp_path: Path) -> Non
     del old["history"], old["attempt"]
     path.write_text(json.dumps(old))
     assert resolved.read(path) == TWO
+
+
+def test_an_attempt_that_was_taken_over_halves_nothing_of_the_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, workspace = a_plan(), Workspace(tmp_path)
+    decided = workspace.stage("learn").resolved
+    decided.parent.mkdir(parents=True)
+    TWO.write(decided)
+
+    def runs_out(*_: Any) -> StepResult:
+        Fence(workspace.fence("learn"), 2).raise_()
+        raise OutOfMemory("out of memory")
+
+    monkeypatch.setattr(train, "_once", runs_out)
+    with pytest.raises(Superseded, match="attempt 2 has taken over from attempt 1"):
+        train.run(plan, workspace, stage="learn", attempt=1)
+    assert resolved.read(decided) == TWO

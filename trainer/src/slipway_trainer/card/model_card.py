@@ -11,6 +11,7 @@ from typing import Any
 
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.judged import Judged
+from slipway_core.resources import uris
 from slipway_trainer.card import front_matter, usage
 from slipway_trainer.data import licence
 
@@ -69,7 +70,7 @@ def _made_of(manifest: Manifest, facts: Mapping[str, Any]) -> str:
 def _base(base: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
     scratch = base.get("scratch")
     if scratch is not None:
-        yield f"- Base: none. It was trained from random weights ({', '.join(_flat(scratch))})"
+        yield f"- Base: none. It was trained from random weights ({', '.join(_flat(_placeless(scratch)))})"
         return
     name = f"[{said['hub']}](https://huggingface.co/{said['hub']})" if "hub" in said else _cell(said["name"])
     commit = f", commit `{base['revision']}`" if "revision" in base else ""
@@ -77,6 +78,15 @@ def _base(base: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
     if (was := base.get("was")) is not None:
         yield f"- The base was made by the run {_cell(was['run'])}: model `{was['digest']}`"
     yield f"- Licence of the base: {_cell(licence.named(said)) or 'its files do not say'}"
+
+
+def _placeless(scratch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a new model, with the tokenizer that it took by its name: where that lay is of one
+    machine, or of a bucket that is nobody's business."""
+    uri = scratch.get("tokenizer", {}).get("from")
+    if uri is None or uris.parse(uri).scheme == "hf":
+        return dict(scratch)
+    return {**scratch, "tokenizer": {"from": uri.rstrip("/").rpartition("/")[2]}}
 
 
 def _verdict(judged: Judged | None) -> str:

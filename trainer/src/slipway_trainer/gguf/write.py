@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-from gguf import GGUFWriter, LlamaFileType
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
 from slipway_core.protocol import artifact
 from slipway_core.protocol.artifact import ArtifactError, Manifest
@@ -34,6 +35,8 @@ from slipway_trainer.tokens.gguf_vocabulary import Vocabulary
 RECORD = "gguf.json"
 _FILE_TYPES = {"F16": LlamaFileType.MOSTLY_F16, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
 _SPARE_BYTES = 64 << 20
+_DIVISORS = "rope_freqs.weight"
+"""What llama.cpp divides the frequencies of rotary positions by where a file has it, in all layers alike."""
 
 
 def write(workspace: Workspace, manifest: Manifest, wanted: Format, fence: Fence, say: Say) -> Path:
@@ -70,11 +73,16 @@ def _write_files(source: Path, folder: Path, found: list[Tensor], manifest: Mani
         _add_vocabulary(writer, vocabulary)
         for tensor in found:
             writer.add_tensor_info(tensor.name, tensor.byte_shape, tensor.dtype, tensor.bytes, tensor.type)
+        divisors = np.array(shape.rope_divisors or (), np.float32)
+        if divisors.size:
+            writer.add_tensor_info(_DIVISORS, divisors.shape, divisors.dtype, divisors.nbytes, GGMLQuantizationType.F32)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for tensor in found:  # One in memory at a time.
             writer.write_tensor_data(tensors.read(tensor, shape))
+        if divisors.size:
+            writer.write_tensor_data(divisors)
     finally:
         writer.close()
     config: dict[str, Any] = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))

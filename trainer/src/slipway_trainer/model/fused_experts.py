@@ -53,6 +53,18 @@ def called(model: nn.Module, wanted: Collection[str]) -> list[str]:
     return sorted(name for name in of_model(model) if any(is_called(name, one) for one in wanted))
 
 
+def adapters(model: nn.Module) -> list[nn.Parameter]:
+    """Returns the weights of adapters on such tensors: each holds the thin matrices of all experts side by side."""
+    return [
+        weight
+        for module in model.modules()
+        # peft's layer for a tensor that is no layer of its own.
+        if hasattr(module, "lora_A") and hasattr(module, "parameter_name")
+        for part in (module.lora_A, module.lora_B)
+        for weight in part.parameters()
+    ]
+
+
 def short(name: str) -> str:
     """Returns the end of a name that tells experts from linear layers: `experts.down_proj`."""
     return ".".join(name.split(".")[-2:])

@@ -42,7 +42,9 @@ class MlflowServer:
             found = self._client.search_runs(
                 [experiment], filter_string=f"tags.`{_UID}` = '{self.run.uid}'", max_results=1
             )
-            self._id = found[0].info.run_id if found else self._create(experiment)
+            run = found[0] if found else self._create(experiment)
+            self._id = run.info.run_id
+            self._configure(run.data.params)
             self._client.update_run(self._id, status="RUNNING")
         return Begun(f"{self.settings.uri.rstrip('/')}/#/experiments/{experiment}/runs/{self._id}")
 
@@ -83,9 +85,7 @@ class MlflowServer:
                     raise
         raise TrackerAway(f"the experiment {name!r} exists and cannot be found")
 
-    def _create(self, experiment: str) -> str:
-        from mlflow.entities import Param
-
+    def _create(self, experiment: str) -> Any:
         tags = {
             _UID: self.run.uid,
             "slipway.run": self.run.name,
@@ -94,11 +94,17 @@ class MlflowServer:
             "mlflow.source.name": "slipway",
             "mlflow.user": "slipway",
         }
-        run = self._client.create_run(experiment, run_name=self.run.name, tags=tags).info.run_id
-        told = [Param(key[:_KEY_LIMIT], value[:_VALUE_LIMIT]) for key, value in parameters(self.run.config)]
-        for first in range(0, len(told), _PARAMS_AT_ONCE):
-            self._client.log_batch(run, params=told[first : first + _PARAMS_AT_ONCE])
-        return run
+        return self._client.create_run(experiment, run_name=self.run.name, tags=tags)
+
+    def _configure(self, told: Mapping[str, str]) -> None:
+        """Tells of the configuration what the run has not: whoever made it may have been killed before it had told
+        all."""
+        from mlflow.entities import Param
+
+        flat = {key[:_KEY_LIMIT]: value[:_VALUE_LIMIT] for key, value in parameters(self.run.config)}
+        lacking = [Param(key, value) for key, value in flat.items() if key not in told]
+        for first in range(0, len(lacking), _PARAMS_AT_ONCE):
+            self._client.log_batch(self._id, params=lacking[first : first + _PARAMS_AT_ONCE])
 
     def _log(self, metrics: list[Any]) -> None:
         with _in_our_words(self.settings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,11 +37,13 @@ _KNOWN = (
     _gpu("T4", 14.5, 65, "FP16"),
     _gpu("V100", 31.5, 125, "FP16"),
     _gpu("A10", 22, 125),
+    _gpu("A10G", 22, 70),
     _gpu("L4", 22, 121),
     _gpu("RTX3090", 23.5, 71),
     _gpu("RTX4090", 23.5, 165),
     _gpu("RTX5090", 31.3, 209),
     _gpu("A6000", 47.4, 155),
+    _gpu("L40", 44.4, 181),
     _gpu("L40S", 44.4, 362),
     _gpu("A100-40GB", 39.4, 312),
     _gpu("A100", 79.2, 312),
@@ -48,6 +52,11 @@ _KNOWN = (
     _gpu("B200", 178.3, 2250),
     _gpu("MI300X", 191.5, 1307),
 )
+_SLOWER = {"PCIE", "NVL", "LAPTOP", "MAX", "D"}
+"""Words behind the name of a device that say that it is a slower one of that name: but for the A100, whose speed they
+do not change."""
+_SAME = {"GH200": "H200"}
+"""Names of whole modules, by that of their GPU."""
 
 
 def named(name: str) -> Device:
@@ -91,9 +100,15 @@ def operations_per_second(device: Any, precision: str) -> float | None:
 
 
 def _known(reported: str) -> Device | None:
-    """Returns the device of a name as CUDA reports it: NVIDIA A100-SXM4-80GB."""
-    name = _plain(reported)
-    return max((d for d in _KNOWN if _plain(d.name) in name), key=lambda d: len(d.name), default=None)
+    """Returns the device of a name as CUDA reports it: NVIDIA A100-SXM4-80GB. Whole words count: an RTX A1000 is no
+    A100, and a T400 no T4."""
+    words = [_SAME.get(word, word) for word in re.split(r"[\s_-]+", reported.upper())]
+    for device in _KNOWN:
+        name = _plain(device.name)
+        for start, end in combinations(range(len(words) + 1), 2):
+            if "".join(words[start:end]) == name:
+                return None if _SLOWER & {*words[end:]} and name != "A100" else device
+    return None
 
 
 def may_have_gpu() -> bool:

@@ -159,10 +159,8 @@ class Training:
         norm = self._clipped() if self._owns_clipping else None
         optimizer.set_learning_rate(self.engine.optimizer.param_groups, rate)
         self.engine.step()
-        # fp16: a step that overflowed was left out, and the loss scale halved.
-        if norm is None and self.engine.was_step_applied():
-            norm = self.engine.get_global_grad_norm()
-            norm = torch.as_tensor(0.0 if norm is None else norm)
+        if norm is None:
+            norm = self._norm_of_engine()
         return Taken(state, rate, ReadBack(figures), None if norm is None else ReadBack(norm.reshape(1)))
 
     def _told(self, taken: Taken | None) -> TrainState | None:
@@ -201,6 +199,18 @@ class Training:
         most = self.stage.optimizer.max_grad_norm
         parameters = [p for p in self.engine.module.parameters() if p.grad is not None]
         return torch.nn.utils.clip_grad_norm_(parameters, most if most > 0 else math.inf)
+
+    def _norm_of_engine(self) -> torch.Tensor | None:
+        """Returns the norm of the gradients of the step that was just taken; None of an fp16 step that was left out.
+
+        DeepSpeed leaves out every step whose gradients are not finite, on all ranks alike and without a word. In fp16
+        that is how the loss scale is found. Elsewhere nothing changes by the next step: all would be left out, and the
+        stage would end as if it had learned.
+        """
+        if self.engine.was_step_applied():
+            norm = self.engine.get_global_grad_norm()
+            return torch.as_tensor(0.0 if norm is None else norm)
+        return None if self.resolved.precision == "FP16" else torch.tensor(math.nan)
 
     def _finite(self, what: str, value: float, step: int, rate: float) -> None:
         if math.isfinite(value):

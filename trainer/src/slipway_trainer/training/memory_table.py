@@ -127,7 +127,8 @@ def _merged(parts: list[Part]) -> MemoryTable:
 def moment_bytes(size: ModelSize, optimizer: Optimizer) -> int:
     """Returns bytes of an optimizer's moments of all trained weights: two of 4 a weight, unless it has smaller ones.
 
-    AdamW8bit has embeddings in 32 bits, and Muon one moment of its matrices. With an adapter neither trains embeddings.
+    AdamW8bit has embeddings in 32 bits, and Muon one moment of its matrices, which embeddings and the experts of one
+    tensor are not. With an adapter neither trains embeddings.
     """
     whole = size.trainable == size.parameters
     embedding = min(size.embedding, size.trainable) if whole else 0
@@ -135,7 +136,8 @@ def moment_bytes(size: ModelSize, optimizer: Optimizer) -> int:
         return int(8 * embedding + _IN_8_BITS * (size.trainable - embedding))
     if optimizer.name == "Muon":
         # The output layer is as large as the embedding, where it is not the same.
-        return 4 * size.trainable + 4 * min((1 if size.tied else 2) * embedding, size.trainable)
+        others = (1 if size.tied else 2) * embedding + size.stacked
+        return 4 * size.trainable + 4 * min(others, size.trainable)
     return 8 * size.trainable
 
 

@@ -27,6 +27,8 @@ class ModelSize:
     """Of all, those that are held in 4 bits."""
     expert_weights: int = 0
     """Of experts with an adapter: they stand in memory once more, with what the adapter adds."""
+    stacked: int = 0
+    """Trained weights of tensors that are several matrices, such as experts, and of adapters on them."""
     in_one_piece: str | None = None
     """Why ZeRO-3 cannot hold the weights in pieces; None where it can."""
     in_pieces: bool = False

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from slipway_core.resources.stage import Stage
-from slipway_trainer.model import four_bits
-from slipway_trainer.model.pieces import held_by, size_of
+from slipway_trainer.model import four_bits, fused_experts
+from slipway_trainer.model.pieces import held_by, shape_of, size_of
 from slipway_trainer.training.model_shape import ModelSize, kept_as
 
 
@@ -29,6 +30,7 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
         trainable=sum(size_of(p) for p in model.parameters() if p.requires_grad),
         four_bit_weights=four_bit_weights or 2 * packed,
         expert_weights=experts,
+        stacked=sum(map(size_of, _stacked(model))),
         in_one_piece=_in_one_piece(stage, experts),
         in_pieces=held_by(model),
         gated=any("gate" in name for name in names),
@@ -36,6 +38,11 @@ def of_model(model: Any, stage: Stage, *, four_bit_weights: int = 0) -> ModelSiz
         trains_output=output is None or any(p.requires_grad for p in output.parameters()),
         **(_adapted_layers(model, stage) if stage.adapter is not None else {}),
     )
+
+
+def _stacked(model: Any) -> list[nn.Parameter]:
+    several = [weight for weight in model.parameters() if len(shape_of(weight)) > 2]
+    return [weight for weight in (*several, *fused_experts.adapters(model)) if weight.requires_grad]
 
 
 def _in_one_piece(stage: Stage, experts: int) -> str | None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from slipway_core.resources.optimizer import DEFAULT_MOMENTUM
 from slipway_core.resources.stage import Stage
+from slipway_trainer.model import fused_experts
 from slipway_trainer.model.pieces import shape_of
 from slipway_trainer.model.token_rows import TokenRows
 from slipway_trainer.training import adamw8bit
@@ -79,9 +80,12 @@ def _filled(*groups: dict[str, Any]) -> list[dict[str, Any]]:
 def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Returns the trainable weights that Muon takes: matrices of the blocks, and of adapters on them.
 
-    Embeddings and the output layer go by AdamW, as do experts that are one tensor: it has three dimensions.
+    Embeddings and the output layer go by AdamW. So do experts that are one tensor, which has three dimensions, and
+    adapters on them, which have two and are the matrices of all experts: made orthogonal as one, the step of each
+    expert would depend on those of the others.
     """
     others = _embeddings(model) | {id(parameter) for layer in _outputs(model) for parameter in layer.parameters()}
+    others |= {id(parameter) for parameter in fused_experts.adapters(model)}
     return [p for p in model.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in others]
 
 

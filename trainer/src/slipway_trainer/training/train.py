@@ -8,6 +8,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step.errors import OutOfMemory
+from slipway_trainer.step.fence import Fence
 from slipway_trainer.tracking import choose
 from slipway_trainer.tracking.following import following
 from slipway_trainer.training import stage_output
@@ -38,7 +39,7 @@ def _in_less_memory(plan: Plan, ws: Workspace, stage: str, attempt: int) -> Step
         try:
             return _once(plan, ws, stage, attempt)
         except OutOfMemory as error:
-            if not _halve(ws, stage):
+            if not _halve(ws, stage, attempt):
                 raise OutOfMemory(
                     f"{error}. One row at a time does not fit either: set memory.gradientCheckpointing: Enabled, a "
                     "smaller maxLength, memory.zeroStage: 3 with more processes, or train an adapter"
@@ -57,13 +58,16 @@ def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks())
 
 
-def _halve(ws: Workspace, stage: str) -> bool:
+def _halve(ws: Workspace, stage: str, attempt: int) -> bool:
+    """Returns whether the micro batch could be halved. Raises Superseded when a newer attempt has the stage: what is
+    decided is its own then, and it may have less to fit."""
     from slipway_trainer.training import resolved
 
     path = ws.stage(stage).resolved
     decided = resolved.read(path)
     if decided is None or decided.micro_batch <= 1:
         return False
+    Fence(ws.fence(stage), attempt).check()
     half = decided.halved()
     print(
         f"{stage}: out of memory with {decided.micro_batch} rows at once: going on with {half.micro_batch} from the "
