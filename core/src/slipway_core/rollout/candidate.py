@@ -14,7 +14,6 @@ from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
 from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
 
-
 _TAKEN_BACK = "its verdict was taken back"
 
 
