@@ -14,7 +14,9 @@ def verify(
     what: Annotated[str, typer.Argument(metavar="NAME|FOLDER|URI", help="A run, an endpoint, a folder, or a URI.")],
     key: Annotated[
         list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Keys that are trusted, as JSON; else those of the .slipway."),
+        typer.Option(
+            "--key", metavar="FILE", help="Keys that are trusted, as JSON; else those of the .slipway of --workdir."
+        ),
     ] = None,
     statement: Annotated[
         list[Path] | None,

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from slipway.exit_codes import BAD_INPUT, DONE, FAILED, NOT_LIVE, BadInput, CliE
 from slipway.local import processes
 from slipway.local.state import FOLDER, State
 from slipway.local.statements import Statements, read_keys
+from slipway.screen.visible import visible
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.statement import JudgedGate
@@ -41,8 +42,8 @@ class Asked:
 @dataclass(frozen=True)
 class _Model:
     folder: Path
-    state: State
-    """Whose keys and statements count where none are named."""
+    statements: State
+    """Whose statements are looked at where none are named."""
     digest: str | None = None
     """That it must have; None takes what the manifest says."""
 
@@ -85,7 +86,11 @@ class Finding:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yields what a person reads."""
+        """Yields what a person reads, each on one line: names of files and statements are somebody else's."""
+        for line in self._lines():
+            yield " ".join(visible(line).split("\n"))
+
+    def _lines(self) -> Iterator[str]:
         yield f"{self.what}"
         if self.digest is not None:
             yield f"  model      {self.digest}"
@@ -119,14 +124,14 @@ def verify(asked: Asked, state: State) -> Finding:
     Raises BadInput for what is not there, or no model of this machine, and StateError for keys that cannot be read.
     """
     with _model(asked.what, state) as model:
-        keys = _keys(asked, model.state)
+        keys = _keys(asked, state)
         begun = time.monotonic()
         try:
             manifest = artifact.verify(model.folder, model.digest)
         except ArtifactError as error:
             return Finding(asked.what, model.digest, problem=str(error))
         took = time.monotonic() - begun
-        texts = _statements(asked, model.state, manifest)
+        texts = _statements(asked, model.statements, manifest)
         return Finding(
             asked.what,
             manifest.digest,
@@ -134,15 +139,24 @@ def verify(asked: Asked, state: State) -> Finding:
             sum(entry.size for entry in manifest.files.values()),
             took,
             len(texts),
-            _standing(texts, manifest.digest, keys, model.state),
+            _standing(asked, texts, manifest.digest, keys, state, model.statements),
         )
 
 
-def _standing(texts: Sequence[str], digest: str, keys: Sequence[TrustedKey], state: State) -> Standing:
+def _standing(
+    asked: Asked, texts: Sequence[str], digest: str, keys: Sequence[TrustedKey], state: State, other: State
+) -> Standing:
     found = trust.standing(texts, digest, keys)
+    if found.flaw is Flaw.UNTRUSTED_KEY and not asked.keys and other.root != state.root:
+        # Whoever gives away a model can lay keys beside it that say what they like.
+        told = (
+            f"{found.why}. Keys that lie beside a model prove nothing: if those in {other.trusted_keys} are "
+            f"yours, name them with --key, or their folder with --workdir {other.root.parent}"
+        )
+        return replace(found, why=told)
     if texts or found.newest is not None:
         return found
-    why = f"{found.why} in {state.all_statements}; name its file with --statement, or have a run judge the model"
+    why = f"{found.why} in {other.all_statements}; name its file with --statement, or have a run judge the model"
     return Standing(why=why)
 
 
@@ -206,7 +220,7 @@ def _named(what: str, state: State) -> _Model | None:
 
 
 def _state_around(folder: Path) -> State | None:
-    """Returns the state folder that a model lies in, whose keys signed for it."""
+    """Returns the state folder that a model lies in, which has the statements about it."""
     around = next((parent for parent in folder.resolve().parents if parent.name == FOLDER), None)
     return State(around) if around is not None else None
 
