@@ -59,6 +59,7 @@ def _report(error: Exception) -> int:
     from slipway import exit_codes
     from slipway.local.runs.admission import Refused
     from slipway.local.state import BusyError, StateError
+    from slipway.screen.visible import visible
     from slipway_core.documents.loading import DocumentError
     from slipway_core.resources.uris import UriError
 
@@ -76,7 +77,8 @@ def _report(error: Exception) -> int:
         case _:
             name = type(error).__name__
             message = f"a mistake in slipway itself: {name}: {message}\nSLIPWAY_DEBUG=1 shows where; please report it."
-    print(message, file=sys.stderr)
+    # It may name a file, or quote a row, that steers a terminal.
+    print(visible(message), file=sys.stderr)
     return code
 
 

@@ -22,7 +22,7 @@ def verify(
         typer.Option(
             "--key",
             metavar="FILE",
-            help="Keys that are trusted, as JSON; else those of the .slipway, or of the cluster.",
+            help="Keys that are trusted, as JSON; else those of the .slipway of --workdir, or of the cluster.",
         ),
     ] = None,
     statement: Annotated[
@@ -48,13 +48,15 @@ def verify(
 
     from slipway.choose_target import Wanted
     from slipway.local.verifying import Asked
+    from slipway.screen.visible import visible
 
     asked = Asked(what, tuple(key or ()), tuple(statement or ()))
     found = _found(asked, Wanted(workdir, local, context, namespace))
     if output == "json":
         print(json.dumps(found.to_document(), ensure_ascii=False, indent=2))
     else:
-        print("\n".join(found.lines()))
+        # Each on one line: names of files and statements are somebody else's.
+        print("\n".join(" ".join(visible(line).split("\n")) for line in found.lines()))
     raise typer.Exit(found.code)
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
@@ -18,7 +18,7 @@ from slipway.local.statements import Statements, read_keys
 from slipway.records.verification import Finding
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_core.protocol.trust import Standing, TrustedKey, TrustError
+from slipway_core.protocol.trust import Flaw, Standing, TrustedKey, TrustError
 from slipway_core.resources import uris
 
 _FETCH = (sys.executable, "-P", "-c", "from slipway_fetching.command import app; app()")
@@ -39,8 +39,8 @@ class Asked:
 @dataclass(frozen=True)
 class _Model:
     folder: Path
-    state: State
-    """Whose keys and statements count where none are named."""
+    statements: State
+    """Whose statements are looked at where none are named."""
     digest: str | None = None
     """That it must have; None takes what the manifest says."""
 
@@ -52,14 +52,14 @@ def verify(asked: Asked, state: State) -> Finding:
     """
     with _model(asked.what, state) as model:
         given = given_keys(asked)
-        keys = Statements(model.state).trusted() if given is None else given
+        keys = Statements(state).trusted() if given is None else given
         begun = time.monotonic()
         try:
             manifest = artifact.verify(model.folder, model.digest)
         except ArtifactError as error:
             return Finding(asked.what, model.digest, problem=str(error))
         took = time.monotonic() - begun
-        texts = _statements(asked, model.state, manifest)
+        texts = _statements(asked, model.statements, manifest)
         return Finding(
             asked.what,
             manifest.digest,
@@ -67,15 +67,24 @@ def verify(asked: Asked, state: State) -> Finding:
             sum(entry.size for entry in manifest.files.values()),
             took,
             len(texts),
-            _standing(texts, manifest.digest, keys, model.state),
+            _standing(asked, texts, manifest.digest, keys, state, model.statements),
         )
 
 
-def _standing(texts: Sequence[str], digest: str, keys: Sequence[TrustedKey], state: State) -> Standing:
+def _standing(
+    asked: Asked, texts: Sequence[str], digest: str, keys: Sequence[TrustedKey], state: State, other: State
+) -> Standing:
     found = trust.standing(texts, digest, keys)
+    if found.flaw is Flaw.UNTRUSTED_KEY and not asked.keys and other.root != state.root:
+        # Whoever gives away a model can lay keys beside it that say what they like.
+        told = (
+            f"{found.why}. Keys that lie beside a model prove nothing: if those in {other.trusted_keys} are "
+            f"yours, name them with --key, or their folder with --workdir {other.root.parent}"
+        )
+        return replace(found, why=told)
     if texts or found.newest is not None:
         return found
-    why = f"{found.why} in {state.all_statements}; name its file with --statement, or have a run judge the model"
+    why = f"{found.why} in {other.all_statements}; name its file with --statement, or have a run judge the model"
     return Standing(why=why)
 
 
@@ -150,7 +159,7 @@ def _named(what: str, state: State) -> _Model | None:
 
 
 def _state_around(folder: Path) -> State | None:
-    """Returns the state folder that a model lies in, whose keys signed for it."""
+    """Returns the state folder that a model lies in, which has the statements about it."""
     around = next((parent for parent in folder.resolve().parents if parent.name == FOLDER), None)
     return State(around) if around is not None else None
 

@@ -52,7 +52,7 @@ class Finding:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yields what a person reads."""
+        """Yields what a person reads. Names of files and statements in it are somebody else's: show it as `visible`."""
         yield f"{self.what}"
         if self.digest is not None:
             yield f"  model      {self.digest}"

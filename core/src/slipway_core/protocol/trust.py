@@ -267,7 +267,8 @@ def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> S
 
 
 def stand(statements: Iterable[Opened], digest: str) -> Standing:
-    """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted.
+    """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted; of one run
+    that is the one of its last evaluation, whatever the clock was then.
 
     One that is damaged, or about another model, is no pass whatever stands beside it: it may have been the one that
     takes a pass back.
@@ -284,7 +285,10 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
                 aside = error
     if not held:
         return Standing(flaw=aside.flaw if aside else None, why=str(aside) if aside else f"{NO_STATEMENT} {digest}")
-    newest, text = max(held, key=lambda one: one[0].order)
+    last: dict[str, tuple[Held, str]] = {}
+    for one in sorted(held, key=lambda one: (one[0].statement.predicate.evaluation, one[0].order)):
+        last[one[0].statement.predicate.run.uid] = one
+    newest, text = max(last.values(), key=lambda one: one[0].order)
     try:
         require_pass(newest)
     except StatementError as error:

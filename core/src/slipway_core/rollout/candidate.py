@@ -14,11 +14,14 @@ from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
 from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
 
+_TAKEN_BACK = "its verdict was taken back"
+
 
 def choose_candidate(draft: Draft) -> None:
     """Makes a candidate of the model that the spec asks for, unless it is live, on its way, or has failed already."""
     wanted = _wanted(draft)
     if wanted is None:
+        _drop_unjudged(draft)
         return
     revision = revision_of(wanted, draft.endpoint.spec)
     judged = _judged(draft, wanted) and parity.may_start(draft, wanted)
@@ -32,7 +35,7 @@ def choose_candidate(draft: Draft) -> None:
         if draft.candidate.revision == revision and may_start:
             return
         same = draft.candidate.revision == revision
-        why = "spec.promotion asks for more than it has" if judged else "its verdict was taken back"
+        why = "spec.promotion asks for more than it has" if judged else _TAKEN_BACK
         _drop_candidate(draft, why if same else "the spec asks for another version")
     if draft.has_failed(revision) and not draft.forgive and not parity.accepted_since(draft, wanted, revision):
         return
@@ -196,6 +199,13 @@ def _make_room(draft: Draft, live: VersionStatus) -> None:
     if live.version in draft.observed.versions:
         draft.stop.append(live.version)
     draft.route = None
+
+
+def _drop_unjudged(draft: Draft) -> None:
+    """Ends a candidate whose verdict was taken back while the spec names no version that there is."""
+    candidate = draft.candidate
+    if candidate is not None and candidate.digest not in draft.observed.passed and not candidate.accept_unjudged:
+        _drop_candidate(draft, _TAKEN_BACK)
 
 
 def _drop_candidate(draft: Draft, reason: str) -> None:

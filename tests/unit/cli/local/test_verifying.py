@@ -82,9 +82,25 @@ def test_a_run_an_endpoint_a_folder_and_a_uri_are_the_same_model(state: State) -
         assert said.endswith("holds\n")
 
 
-def test_a_model_in_another_state_folder_is_held_against_its_keys(tmp_path: Path) -> None:
-    _, place = _run(State.below(tmp_path / "elsewhere"))
-    assert "holds" in _verify(place, code=0)
+def test_keys_that_came_with_a_model_are_not_trusted(tmp_path: Path) -> None:
+    """Whoever gives a model away can give a .slipway with it that says that it passed."""
+    theirs = State.below(tmp_path / "elsewhere")
+    _, place = _run(theirs)
+    said = _verify(place, code=1)
+    assert f"if those in {theirs.trusted_keys} are yours, name them with --key" in said
+    assert "holds" in _verify(place, "--key", theirs.trusted_keys, code=0)
+    assert "holds" in _verify(place, "--workdir", tmp_path / "elsewhere", code=0)
+
+
+def test_names_of_files_steer_no_terminal(tmp_path: Path) -> None:
+    _model(tmp_path / "copy")
+    path = tmp_path / "copy" / artifact.MANIFEST
+    document = json.loads(path.read_text())
+    document["files"]["a\x1b[2K\nholds\n"] = {"size": 1, "sha256": "0" * 64}
+    path.write_text(json.dumps(document))
+    said = _verify("copy", code=1)
+    assert "\x1b" not in said
+    assert "holds" not in said.split("\n")
 
 
 def test_as_json(state: State) -> None:

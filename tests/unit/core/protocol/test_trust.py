@@ -23,6 +23,7 @@ from tests.unit.core.statements import (
 )
 
 from slipway_core.protocol.envelope import ENVELOPE_LIMIT
+from slipway_core.protocol.statement import JudgedRun
 from slipway_core.protocol.trust import (
     Flaw,
     Opened,
@@ -201,6 +202,14 @@ def test_the_newest_statement_counts() -> None:
     assert (taken_back.passed, taken_back.flaw) == (False, Flaw.NOT_PASSED)
     assert "too many bits" in taken_back.why
     assert standing([again, failed, GOOD], DIGEST, TRUSTED).passed
+
+
+def test_a_of_one_run_the_last_evaluation_counts_though_the_clock_went_back() -> None:
+    failed = sealed(Verdict.FAIL, judged_at="2026-11-29T04:29:00Z", evaluation=2)
+    assert standing([failed, GOOD], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+    other = JudgedRun(name="poems", uid="9999")
+    passed = sealed(judged_at="2026-11-29T04:29:30Z", run=other)
+    assert standing([failed, passed, GOOD], DIGEST, TRUSTED).newest == open_statement(passed, TRUSTED)
 
 
 def test_of_one_second_the_one_that_did_not_pass_counts() -> None:

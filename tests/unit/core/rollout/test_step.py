@@ -119,6 +119,22 @@ def test_A_a_candidate_whose_verdict_is_taken_back_does_not_take_over():
     assert world.goes_live() == 3
 
 
+@pytest.mark.parametrize(("model", "rollback"), [("b", {"rollbackTo": 99}), (None, {})], ids=["unknown", "none"])
+def test_A_nor_does_one_while_the_spec_names_no_version_that_there_is(model, rollback):
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for(model, **rollback)
+    world.settle()
+    assert world.candidate == 2, "what was on its way goes on"
+    world.passed.discard(digest("b"))
+    world.ready(2)
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.candidate, world.route) == (1, None, 1)
+    assert world.remembered(2).message == "its verdict was taken back"
+
+
 def test_a_lost_verdict_takes_no_live_version_away():
     world = a_live_world()
     world.passed.clear()

@@ -92,6 +92,9 @@ def test_a_pattern_that_would_take_years_takes_none() -> None:
     assert score("regex_match", text, pattern=evil) == 0
     schema = json.dumps({"pattern": evil, "patternProperties": {evil: {}}})
     assert score("json_schema", json.dumps(text), schema=schema) == 0
+    schema = json.dumps({"patternProperties": {evil: {}}, "additionalProperties": False})
+    assert score("json_schema", json.dumps({text: 1}), schema=schema) == 0
+    assert score("json_schema", json.dumps({"a": 1}), schema=schema) == 1
     assert time.monotonic() - started < 5
 
 
@@ -101,11 +104,40 @@ def test_a_pattern_that_would_take_years_takes_none() -> None:
         ({"type": "objekt"}, "no JSON schema"),
         ({"pattern": "(?=a)"}, "RE2 cannot read it"),
         ({"$ref": "http://example.org/x.json"}, "nothing is fetched"),
+        ({"$dynamicRef": "http://example.org/x.json"}, "nothing is fetched"),
+        ({"$ref": "#/$defs/name", "$defs": {"names": {}}}, "#/\\$defs/name, and there is no such place"),
+        ({"items": {"$ref": "#/other"}, "other": {"$ref": "#/allOf/x"}, "allOf": [True]}, "#/allOf/x, and there is no"),
+        ({"$defs": {"x": {"$id": "http://e.org/b", "$ref": "#y"}}}, "#y, and there is no such place"),
+        ({"$ref": "#/enum", "enum": [1]}, "which is no schema"),
+        ({"$schema": ["x"]}, "\\$schema must be a text"),
+        ({"patternProperties": {"^(a+)+$": {}}, "unevaluatedProperties": False}, "additionalProperties"),
     ],
 )
 def test_a_schema_that_cannot_be_used_says_why(schema: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         answer_rules.validator(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "expected"),
+    [
+        ({"multipleOf": 0.5}, "1" + "0" * 400, 1),
+        ({"multipleOf": 0.01}, "1e999", 0),
+        ({"multipleOf": 0.1}, "0.3", 1),
+        ({"multipleOf": 0.1}, "0.35", 0),
+        ({"properties": {"name": {"pattern": "^a"}}}, r'{"name": "\ud83d"}', 0),
+        ({"patternProperties": {"^.$": {"type": "string"}}}, r'{"\ud83d": 1}', 0),
+        ({"pattern": r"^\p{Han}+$"}, '"床前"', 1),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "string"}}, '{"a": 1, "b": "x"}', 1),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "string"}}, '{"a": 1, "b": 2}', 0),
+        ({"$defs": {"x": {"$anchor": "y", "type": "integer"}}, "items": {"$ref": "#y"}}, "[1]", 1),
+        ({"enum": [{"$ref": "http://e.org/"}]}, "1", 0),
+    ],
+)
+def test_no_answer_ends_the_evaluation(schema: object, said: str, expected: float) -> None:
+    """A model may say anything: numbers that no float holds, and half of a surrogate pair."""
+    answer_rules.validator(json.dumps(schema))
+    assert score("json_schema", said, schema=json.dumps(schema)) == expected
 
 
 SAID = ["the cat sat on the mat today", "床前明月光，疑是地上霜", "a b", "x y z w", "It is a dog and so on"]

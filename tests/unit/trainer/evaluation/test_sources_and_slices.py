@@ -254,6 +254,20 @@ def test_few_clusters_of_a_slice_are_warned_of(tmp_path: Path) -> None:
     assert any("rests on 16 prompts of evaluation.prompts (1 clusters)" in line for line in said)
 
 
+def test_a_rows_that_say_the_same_count_as_one(tmp_path: Path) -> None:
+    """One document, ten times, is no sample of ten: its bounds would have no width."""
+    gates = [{"metric": "bits_per_byte", "max": 9}, {"metric": "chat_bits_per_byte", "max": 9}, GATES[3]]
+    texts = [{"text": "清晨入古寺"}, {"text": "初日照高林", "cluster": "poem"}, {"text": "清晨入古寺 "}, *TEXTS[:5]]
+    sums = [{"prompt": f"{n % 3} 加", "answers": [f"{n}"]} for n in range(9)]
+    said = prepared(tmp_path, texts=texts + texts[:2] * 9, chats=CHATS[:1] * 9 + CHATS[1:7], sums=sums, gates=gates)
+    assert any("rests on 15 conversations of evaluation.data (7 clusters)" in line for line in said)
+    assert any("rests on 9 prompts of evaluation.prompts (3 clusters)" in line for line in said)
+    assert len([line for line in said if "will be inconclusive" in line]) == 2, "the texts are eight"
+    copies = tmp_path / "workspace" / "evaluation-data" / "documents.jsonl"
+    clusters = [json.loads(line).get("cluster") for line in copies.read_text().splitlines()]
+    assert clusters[:3] + clusters[8:10] == ["texts.jsonl:1", "poem", None, "texts.jsonl:1", "poem"]
+
+
 @pytest.mark.parametrize(
     "learned",
     [

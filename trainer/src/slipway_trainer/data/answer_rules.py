@@ -5,9 +5,12 @@ numbers and languages. Each library is imported where a row asks for it.
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +46,15 @@ def compiled(pattern: str) -> Any:
         raise ValueError(f"RE2 cannot read it: {said}") from None
 
 
+def found_in(pattern: str, text: str) -> bool:
+    """Whether a pattern is found in a text. Half a surrogate pair, which JSON holds and UTF-8 does not, is U+FFFD."""
+    try:
+        return compiled(pattern).search(text) is not None
+    except UnicodeEncodeError:
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return compiled(pattern).search(whole) is not None
+
+
 @lru_cache(maxsize=4096)
 def validator(schema: str) -> Any:
     """Returns what holds a value against a schema: draft 2020-12 unless it says another. Patterns are RE2's, and
@@ -52,46 +64,125 @@ def validator(schema: str) -> Any:
     from referencing import Registry
 
     document = json.loads(schema)
-    plain_class = validator_for(document, default=jsonschema.Draft202012Validator)
+    dialect = document.get("$schema", "") if isinstance(document, dict) else ""
+    if not isinstance(dialect, str):
+        raise ValueError("it is no JSON schema: $schema must be a text")
+    plain_class: Any = validator_for(document, default=jsonschema.Draft202012Validator)
     try:
-        plain_class.check_schema(document)
+        # No format is checked: a pattern would be read as one of Python.
+        plain_class.check_schema(document, format_checker=jsonschema.FormatChecker(formats=()))
     except jsonschema.SchemaError as error:
         place = "/".join(map(str, error.absolute_path))
         raise ValueError(f"it is no JSON schema: {error.message}" + (f" (at {place})" if place else "")) from None
     _refuse_what_re2_cannot(document)
-    return extend(plain_class, {"pattern": _pattern_rule, "patternProperties": _properties_rule})(
-        document, registry=Registry()
-    )
+    _refuse_what_leads_nowhere(document, plain_class)
+    return extend(plain_class, _RULES)(document, registry=Registry())
 
 
-def _refuse_what_re2_cannot(node: Any) -> None:
-    if isinstance(node, list):
-        for one in node:
-            _refuse_what_re2_cannot(one)
-    elif isinstance(node, dict):
+def _refuse_what_re2_cannot(document: Any) -> None:
+    """Tries every pattern, and refuses what the library would look for by itself, with Python's expressions."""
+    names: set[str] = set()
+    for node in _objects(document):
+        names |= node.keys()
         if isinstance(node.get("pattern"), str):
             compiled(node["pattern"])
         for pattern in node["patternProperties"] if isinstance(node.get("patternProperties"), dict) else ():
             compiled(pattern)
-        reference = node.get("$ref")
-        if isinstance(reference, str) and not reference.startswith("#"):
-            raise ValueError(f"it refers to {reference}, and nothing is fetched: write what is meant into the schema")
-        for one in node.values():
-            _refuse_what_re2_cannot(one)
+    if names >= {"patternProperties", "unevaluatedProperties"}:
+        raise ValueError(
+            "it has patternProperties and unevaluatedProperties, whose patterns could take for ever; write "
+            "additionalProperties beside the patterns instead"
+        )
+
+
+def _refuse_what_leads_nowhere(document: Any, kind: Any) -> None:
+    """Follows each reference from where it stands: one to another document, or to nothing, would end an evaluation."""
+    import referencing.jsonschema
+    from referencing import Registry, Specification
+    from referencing.exceptions import Unresolvable
+
+    specification = referencing.jsonschema.specification_with(
+        kind.META_SCHEMA.get("$schema", ""), default=Specification.OPAQUE
+    )
+    root = specification.create_resource(document)
+    waiting: list[tuple[Any, Any]] = [(document, Registry().resolver_with_root(root))]
+    seen: set[int] = set()
+    while waiting:
+        node, resolver = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if not isinstance(node, dict | bool):
+            raise ValueError(f"it refers to {json.dumps(node, ensure_ascii=False)[:64]}, which is no schema")
+        own = specification.create_resource(node)
+        waiting += [(one.contents, resolver.in_subresource(one)) for one in own.subresources()]
+        said: dict[str, Any] = node if isinstance(node, dict) else {}
+        for reference in (said.get("$ref"), said.get("$dynamicRef")):
+            if not isinstance(reference, str):
+                continue
+            if not reference.startswith("#"):
+                raise ValueError(
+                    f"it refers to {reference}, and nothing is fetched: write what is meant into the schema"
+                )
+            try:
+                resolved = resolver.lookup(reference)
+            except (Unresolvable, ValueError, LookupError, TypeError):
+                raise ValueError(f"it refers to {reference}, and there is no such place in it") from None
+            waiting.append((resolved.contents, resolved.resolver))
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for one in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _objects(one)
 
 
 def _pattern_rule(_own: Any, pattern: str, value: Any, _schema: Any) -> Any:
     from jsonschema import ValidationError
 
-    if isinstance(value, str) and compiled(pattern).search(value) is None:
+    if isinstance(value, str) and not found_in(pattern, value):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def _properties_rule(own: Any, patterns: dict[str, Any], value: Any, _schema: Any) -> Any:
     for pattern, schema in patterns.items() if isinstance(value, dict) else ():
         for name, held in value.items():
-            if compiled(pattern).search(name) is not None:
+            if found_in(pattern, name):
                 yield from own.descend(held, schema, path=name, schema_path=pattern)
+
+
+def _additional_rule(own: Any, wanted: Any, value: Any, schema: Any) -> Any:
+    """The library's own looks for the names of patternProperties with Python's expressions."""
+    for name, held in value.items() if isinstance(value, dict) else ():
+        known = name in schema.get("properties", {})
+        if not known and not any(found_in(pattern, name) for pattern in schema.get("patternProperties", {})):
+            yield from own.descend(held, wanted, path=name)
+
+
+def _multiple_rule(_own: Any, step: Any, value: Any, _schema: Any) -> Any:
+    """As both are written: 0.3 is three times 0.1. The library's own divides by it, which a long number overflows."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    # What JSON writes as 1e999 is infinite here.
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        _as_written(value) / _as_written(step)
+    ).denominator != 1:
+        yield ValidationError(f"{value!r} is not a multiple of {step}")
+
+
+def _as_written(number: float) -> Fraction:
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
+
+
+_RULES = {
+    "pattern": _pattern_rule,
+    "patternProperties": _properties_rule,
+    "additionalProperties": _additional_rule,
+    "multipleOf": _multiple_rule,
+}
 
 
 @lru_cache(maxsize=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from slipway_trainer.data import rows
 from slipway_trainer.data.inputs import FileKey, Input, InputFile, Inputs
@@ -50,6 +51,9 @@ class HeldPrompt(_Held[Prompt]):
     """Whether the training data is meant to hold the answer."""
 
 
+HeldRow = TypeVar("HeldRow", HeldDocument, HeldConversation, HeldPrompt)
+
+
 @dataclass(frozen=True)
 class HeldOut:
     documents: list[HeldDocument]
@@ -75,7 +79,35 @@ def read(found: Inputs) -> HeldOut:
         asked = rows.prompts(block)
         held.prompts.extend(HeldPrompt(block.name, row, source.recall, of=source.name) for row in asked)
         held.forms[file.key] = str(rows.form_of(block, "Prompts"))
-    return held
+    return replace(
+        held,
+        documents=_with_clusters(held.documents, lambda row: row.text),
+        conversations=_with_clusters(held.conversations, lambda row: [*map(asdict, row.turns), row.tools]),
+        prompts=_with_clusters(held.prompts, lambda row: [*row.messages, row.tools]),
+    )
+
+
+def _with_clusters(found: list[HeldRow], said: Callable[[Any], Any]) -> list[HeldRow]:
+    """Returns rows of which those that say the same are one cluster: the second tells nothing that the first did not.
+
+    Of one that has a cluster the others are, too.
+
+    Args:
+        said: what a row says, for JSON.
+    """
+    keys = [json.dumps(said(one.row), ensure_ascii=False) for one in found]
+    times, clusters = Counter(keys), dict[str, str]()
+    for one, key in zip(found, keys, strict=True):
+        if times[key] > 1 and one.row.labels.cluster is not None:
+            clusters.setdefault(key, one.row.labels.cluster)
+
+    def with_cluster(one: HeldRow, key: str) -> HeldRow:
+        if times[key] == 1 or one.row.labels.cluster is not None:
+            return one
+        labels = replace(one.row.labels, cluster=clusters.setdefault(key, one.source))
+        return replace(one, row=replace(one.row, labels=labels))
+
+    return [with_cluster(one, key) for one, key in zip(found, keys, strict=True)]
 
 
 def _blocks(found: Iterable[Input]) -> Iterator[tuple[InputFile, Input, Block]]:

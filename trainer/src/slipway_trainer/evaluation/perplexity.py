@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_trainer.data.scored_conversations import MAX_WINDOW as MAX_WINDOW
+from slipway_trainer.evaluation import lost_text
 from slipway_trainer.evaluation.estimates.intervals import Array
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.model.exported_model import require_rows
@@ -68,6 +69,10 @@ class ByDocument:
     bytes: Array
     words: Array
     not_finite: Array
+    lost: Array
+    """Characters of which the tokenizer makes nothing (`lost_text`)."""
+    characters: Array
+    """All that could be lost."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,8 @@ class Score:
             return f"no token was scored: the {self.documents} documents of evaluation.data hold no text"
         if self.not_finite or not math.isfinite(self.nll):
             return f"the log-probability of {self.not_finite} of {self.tokens} tokens is NaN or infinite"
-        return None
+        each = self.by_document
+        return None if each is None else lost_text.too_much(each.lost, each.characters)
 
 
 def band(perplexity: float | None) -> str | None:
@@ -226,19 +232,22 @@ def score_by(
 ) -> Score:
     """Scores documents by whatever computes windows."""
     prefix = prefix_token(tokenizer)
-    encoded = _encode(tokenizer, documents)
+    encoded = encode(tokenizer, documents)
     pieces = [
         replace(piece, document=number)
         for number, tokens in enumerate(encoded)
         for piece in windows(tokens, prefix, window)
     ]
     found = losses_of(compute, pieces, len(documents), advance)
+    lost, characters = lost_text.of_texts(tokenizer, documents, encoded)
     each = ByDocument(
         nll=found.nll,
         tokens=np.array([len(tokens) for tokens in encoded], dtype=np.float64),
         bytes=np.array([len(text.encode()) for text in documents], dtype=np.float64),
         words=np.array([len(re.split(r"\s+", text)) for text in documents], dtype=np.float64),
         not_finite=found.not_finite,
+        lost=lost,
+        characters=characters,
     )
     return Score(
         nll=found.total,
@@ -306,7 +315,7 @@ def losses_of(
     return Losses(total, nll, not_finite)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
     if not documents:
         return []
     encoded = tokenizer(list(documents), add_special_tokens=False, return_attention_mask=False, verbose=False)

@@ -138,7 +138,7 @@ def _number(said: str, references: Sequence[str], check: Checks) -> float | None
 def _pattern(said: str, pattern: str | None) -> float | None:
     if pattern is None:
         return None
-    return float(answer_rules.compiled(pattern).search(said[:_LONGEST_ANSWER]) is not None)
+    return float(answer_rules.found_in(pattern, said[:_LONGEST_ANSWER]))
 
 
 def parsed(said: str) -> tuple[bool, Any]:
