@@ -14,7 +14,8 @@ from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, unit
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, WIN_RATE, unit
+from slipway_core.resources.judge import Compared
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
 BASELINE = "baseline"
@@ -100,16 +101,24 @@ class Judgement:
         return "; ".join(_sentence(m) for m in self.metrics if m.verdict == self.verdict) or "the run has no gates"
 
 
-def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
+def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared | None = None) -> Judgement:
     """Returns the verdict on a model.
 
     One failed gate fails the whole; otherwise one inconclusive gate makes it inconclusive; otherwise it passes when
     at least one gate passed. Without any gate to apply it is NotApplicable, which promotes nothing. All gates must
     pass, so each keeps its own confidence however many there are (an intersection-union test: Berger 1982).
+
+    Args:
+        win_rate_over: what win_rate compares with.
     """
     compared = measured.baseline is not None
+
+    def applies(gate: Gate) -> bool:
+        of_live = win_rate_over == "Live" if gate.metric == WIN_RATE else gate.against_live
+        return compared or not of_live
+
     results = tuple(
-        _judge_one(gate, found, estimate, compared=compared) for gate, estimate, found in measured.by_gate(gates)
+        _judge_one(gate, found, estimate, applies=applies(gate)) for gate, estimate, found in measured.by_gate(gates)
     )
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
@@ -118,7 +127,7 @@ def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
     return Judgement(Verdict.NOT_APPLICABLE, results)
 
 
-def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared: bool) -> MetricStatus:
+def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool) -> MetricStatus:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
@@ -134,7 +143,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared
             **bounds,
         )
 
-    if gate.against_live and not compared:
+    if not applies:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
     if value is None:
         return result(Verdict.INCONCLUSIVE, found.why_none)
