@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
+import textwrap
 import time
 from collections import Counter
 from dataclasses import replace
@@ -321,3 +324,37 @@ def test_H_a_redirect_does_not_take_the_key_elsewhere(tmp_path: Path) -> None:
     assert elsewhere.asked == []
     assert "Redirects are not followed" in str(found.replies[0].trouble)
     assert found.requests <= 2
+
+
+def test_D_sigterm_ends_a_process_that_waits_for_a_judge(tmp_path: Path) -> None:
+    """In a process of its own, with the frame that every step has."""
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from slipway_core.resources.judge import Judge
+        from slipway_trainer.evaluation.judge import asking, questions
+        from slipway_trainer.evaluation.judge.kept_replies import KeptReplies
+        from slipway_trainer.step.errors import Interrupted
+        from slipway_trainer.step.run_step import _interruptible
+
+        judge = Judge(url=sys.argv[1], model="m", criteria="c")
+        put = [questions.mark(judge, 0, questions.conversation([], None), "a", of="candidate", repeat=0)]
+        try:
+            with _interruptible():
+                asking.ask(judge, None, put, KeptReplies.open(Path(sys.argv[2]), None, "sha256:plan"))
+        except Interrupted:
+            sys.exit(75)
+        """
+    )
+    with serving(lambda asked: replace(says(mark=1), seconds=30.0)) as server:
+        command = [sys.executable, "-c", script, server.url, str(tmp_path / "kept.jsonl")]
+        process = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        while not server.asked:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        started = time.monotonic()
+        assert process.wait(20) == 75
+        assert time.monotonic() - started < 10
