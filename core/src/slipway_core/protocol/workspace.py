@@ -193,7 +193,7 @@ class Workspace:
     @property
     def fetched_verdicts(self) -> Path:
         """What a judge model has said, by the request: what was paid for once is not asked again."""
-        return self.fetched / "judge.jsonl"
+        return self.fetched / "judge" / "replies.jsonl"
 
     @property
     def artifact(self) -> Path:

@@ -63,7 +63,9 @@ def run(
     Raises BadArtifact when the artifact is not what its manifest says or another one, BadData when prepared data is
     missing, DamagedShard when it is not what prepare reported, BadConfig when the judge's key is not there.
     """
-    reporter = Reporter("evaluate", kept=lambda: disk_space.taken(workspace.fetched_live))
+    # What an attempt that is interrupted leaves to the next one: so it has got on.
+    brought = (workspace.fetched_live, workspace.fetched_verdicts.parent)
+    reporter = Reporter("evaluate", kept=lambda: sum(map(disk_space.taken, brought)))
     reporter.serve()
     try:
         live = baselines.parse(baseline) if baseline else None

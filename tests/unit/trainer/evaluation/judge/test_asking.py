@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,29 @@ def test_A_what_is_no_verdict_is_none_and_says_why(response: Response, words: st
     assert words in str(found.replies[0].trouble)
     assert KEY not in repr(found)
     assert "elsewhere/?a" not in repr(found)
+
+
+def test_a_date_is_waited_for_as_seconds_are(tmp_path: Path) -> None:
+    def busy(_: Fields) -> Response:
+        return Response(b"", status=429, headers={"retry-after": formatdate(time.time() + 3600, usegmt=True)})
+
+    with serving(busy) as server:
+        found = ask(server, tmp_path)
+    assert re.search(r"left alone for 3(600|599|601) s", str(found.replies[0].trouble))
+    assert found.requests == 2, "it is not asked before"
+
+
+def test_half_a_character_in_a_reply_breaks_no_file(tmp_path: Path) -> None:
+    half = "\ud800"
+    body = {"model": half, "choices": [{"message": {"content": json.dumps({"verdict": [half]})}}]}
+    for content in (half, json.dumps({"verdict": [half]})):
+        body["choices"] = [{"message": {"content": content}}]
+        answer = Response(json.dumps(body).encode())
+        with serving(lambda _, answer=answer: answer) as server:
+            found = ask(server, tmp_path)
+        (reply, _) = found.replies
+        assert reply.completion is not None
+        f"{reply.completion.model}{reply.trouble}".encode()
 
 
 @pytest.mark.parametrize("mark", [0, 11, 7.5, True, "7", None, -1, 1e308])

@@ -25,6 +25,7 @@ from slipway_trainer.evaluation import evaluate
 from slipway_trainer.evaluation.judge import judging
 from slipway_trainer.prepare import judge_questions
 from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.progress import Reporter
 
 KEY = "sk-judges-key"
 PROMPTS = [
@@ -229,6 +230,22 @@ def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_incon
     again, report, _ = judged(asking(run, *gates, compare=None))
     assert (report["judge"]["kept"], report["judge"]["requests"]) == (19, 1), "what was answered is not paid for again"
     assert Verdict.INCONCLUSIVE not in {one.verdict for one in again.metrics}
+
+
+def test_D_an_evaluation_that_is_interrupted_has_got_on_by_what_it_was_answered(
+    run: TrainedRun, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    show = Reporter.show
+
+    def look(self: Reporter, message: str) -> None:
+        show(self, message)
+        self._looked_at = -1e9
+        kept.append(self.observed().kept or 0)
+
+    monkeypatch.setattr(Reporter, "show", look)
+    judged(asking(run, WINS))
+    assert 0 < kept[0] < kept[-1]
 
 
 def test_a_judge_with_a_wrong_key_holds_the_model_and_is_asked_once(run: TrainedRun, server: Server) -> None:

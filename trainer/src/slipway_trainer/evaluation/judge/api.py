@@ -274,7 +274,8 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _word(value: Any) -> str | None:
-    return value[:256] if isinstance(value, str) else None
+    # Half of a surrogate pair, which JSON can write, stands in no file of ours.
+    return value[:256].encode("utf-8", errors="replace").decode() if isinstance(value, str) else None
 
 
 def _count(usage: Any, name: str) -> int:

@@ -55,4 +55,5 @@ def _object(said: str) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    text = text.encode("utf-8", errors="replace").decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
