@@ -113,13 +113,12 @@ def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared 
     """
     compared = measured.baseline is not None
 
-    def applies(gate: Gate) -> bool:
+    def one(gate: Gate, found: _Found, estimate: Estimate | None) -> MetricStatus:
         of_live = win_rate_over == "Live" if gate.metric == WIN_RATE else gate.against_live
-        return compared or not of_live
+        applies = compared or not of_live
+        return _judge_one(gate, found, estimate, applies=applies, asked=threshold(gate, win_rate_over))
 
-    results = tuple(
-        _judge_one(gate, found, estimate, applies=applies(gate)) for gate, estimate, found in measured.by_gate(gates)
-    )
+    results = tuple(one(gate, found, estimate) for gate, estimate, found in measured.by_gate(gates))
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
         if verdict in verdicts:
@@ -127,7 +126,7 @@ def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared 
     return Judgement(Verdict.NOT_APPLICABLE, results)
 
 
-def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool) -> MetricStatus:
+def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, asked: str) -> MetricStatus:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
@@ -137,7 +136,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies:
             source=gate.source,
             slice=gate.slice,
             value=finite,
-            threshold=threshold(gate),
+            threshold=asked,
             verdict=verdict,
             reason=None if reason is None else fit(reason),
             **bounds,
@@ -233,8 +232,14 @@ def _most(gate: Gate) -> float:
     return gate.max if gate.max is not None else gate.max_regression or 0.0
 
 
-def threshold(gate: Gate) -> str:
-    """Returns a gate as a person reads it."""
+def threshold(gate: Gate, win_rate_over: Compared | None = None) -> str:
+    """Returns a gate as a person reads it.
+
+    Args:
+        win_rate_over: what win_rate compares with.
+    """
+    if gate.metric == WIN_RATE and gate.min is not None and win_rate_over is not None:
+        return f">= {gate.min:g} over {win_rate_over.lower()}"
     if gate.max is not None:
         return f"<= {gate.max:g}"
     if gate.min is not None:

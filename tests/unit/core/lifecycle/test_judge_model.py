@@ -63,6 +63,7 @@ def test_A_a_win_rate_is_judged_as_what_it_compares_with_allows(
 ) -> None:
     result = judged(compare, value, live=live)
     assert result.verdict is found
+    assert result.metrics[0].threshold == f">= 0.5 over {compare.lower()}"
     if value is None and found is Verdict.INCONCLUSIVE:
         assert "2 of 40 prompts have no usable answer of the judge" in result.reason
 

@@ -210,7 +210,7 @@ def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
             "slice": gate.slice,
             **{name: value for name, value in figure._asdict().items() if name != "reason"},
             "reason": None if figure.reason is None else reasons[figure.reason],
-            "threshold": verdict.threshold(gate),
+            "threshold": verdict.threshold(gate, plan.evaluation.win_rate_over),
             "confidence": gate.confidence,
             "estimate": estimate._asdict() if estimate else None,
         }

@@ -67,7 +67,8 @@ def _asked(record: Record, words: Words) -> str:
     """Returns what will be asked, of a run that was not judged yet."""
     from slipway_core.lifecycle.verdict import threshold
 
-    told = words("joint").join(f"{gate.metric} {threshold(gate)}" for gate in record.gates)
+    over = record.run.spec.evaluation.win_rate_over
+    told = words("joint").join(f"{gate.metric} {threshold(gate, over)}" for gate in record.gates)
     return f"{words('asked')}: {told}"
 
 

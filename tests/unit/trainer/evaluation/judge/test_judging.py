@@ -201,6 +201,19 @@ def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun
     assert found.metrics[0].value == 0.5, "whoever asks for no agreement gets ties"
 
 
+def test_A_a_judge_is_held_to_what_it_says_of_the_prompts_of_each_gate(run: TrainedRun, server: Server) -> None:
+    """It does well on the whole, and takes what stands first in a slice."""
+
+    def half_blind(asked: Fields) -> Response:
+        number = int(parts(asked)["conversation"].split('"say ')[1].split('"')[0])
+        return prefers_the_first(asked) if number % 2 and number > 5 else by_rules(asked)
+
+    server.answer = half_blind
+    found, _, _ = judged(asking(run, {**WINS, "min": 0.01}, {**WINS, "min": 0.01, "slice": "odd"}))
+    assert [one.verdict for one in found.metrics] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert "both orders of a pair is 0.30" in str(found.metrics[1].reason)
+
+
 def test_A_a_judge_that_says_the_worst_and_then_the_best_of_one_answer_passes_nothing(
     run: TrainedRun, server: Server
 ) -> None:

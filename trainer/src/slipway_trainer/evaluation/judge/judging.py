@@ -309,9 +309,9 @@ def _told(asked: Asked) -> dict[str, Any]:
 
 def _agreement(one: Scored) -> dict[str, Any]:
     return {
-        "orders": one.agreement.orders,
-        "repeats": one.agreement.repeats,
-        "pairs": one.agreement.pairs,
+        "orders": one.agreement(scores.ORDERS),
+        "repeats": one.agreement(scores.REPEATS),
+        "pairs": one.pairs,
         "contradicted": one.contradicted,
         "same_answers": one.same,
     }
@@ -329,8 +329,8 @@ def _said(asked: Asked, found: dict[tuple[str, str], Scored]) -> list[str]:
     if asked.without:
         lines.append(f"judge: the server refuses {', '.join(sorted(asked.without))}, so it was asked without")
     for (metric, of), one in found.items():
-        told = {"both orders": one.agreement.orders, "repeats": one.agreement.repeats}
-        if shares := [f"of {name} {share:.2f}" for name, share in told.items() if share is not None]:
+        told = {of: one.agreement(of) for of in (scores.ORDERS, scores.REPEATS)}
+        if shares := [f"of {of} {share:.2f}" for of, share in told.items() if share is not None]:
             lines.append(f"judge: {metric} of {of}: agreement {', '.join(shares)}")
         if one.opinion.nothing is not None:
             lines.append(f"judge: {metric} of {of}: no figure: {one.opinion.nothing}")

@@ -9,8 +9,8 @@ is none then.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -18,36 +18,11 @@ import numpy as np
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.judge.asking import Reply
-from slipway_trainer.evaluation.opinions import Opinion
+from slipway_trainer.evaluation.opinions import Agreement, Opinion
 
 TIE = 0.5
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far a judge says the same of the same."""
-
-    orders: float | None = None
-    """Share of the pairs of which both orders came out alike; None where none was asked about."""
-    repeats: float | None = None
-    """1 less the mean difference between two repeats of a question, each from 0 to 1; None without repeats."""
-    pairs: int = 0
-    """That were asked about in both orders."""
-
-    def trouble(self, least: float) -> str | None:
-        """Returns why the judge is not believed; None where it agrees with itself enough.
-
-        Args:
-            least: evaluation.judge.minAgreement.
-        """
-        what = {"both orders of a pair": self.orders, "repeats of a question": self.repeats}
-        for name, share in what.items():
-            if share is not None and share < least:
-                return (
-                    f"the judge contradicts itself: the agreement of {name} is {share:.2f}, and "
-                    f"evaluation.judge.minAgreement asks for {least:g}. Give it clearer criteria, or ask another judge"
-                )
-        return None
+ORDERS, REPEATS = "both orders of a pair", "repeats of a question"
+_ORDERS = 2
 
 
 @dataclass(frozen=True)
@@ -55,11 +30,16 @@ class Scored:
     """A metric of a judge."""
 
     opinion: Opinion
-    agreement: Agreement = field(default_factory=Agreement)
+    pairs: int = 0
+    """That were asked about in both orders."""
+    contradicted: int = 0
+    """Of these, those that were ties since the two orders contradict each other."""
     same: int = 0
     """Prompts with two answers that are the same: a tie, of which nobody is asked."""
-    contradicted: int = 0
-    """Pairs that were ties since the two orders contradict each other."""
+
+    def agreement(self, of: str) -> float | None:
+        """Returns how far the judge agrees with itself in one respect, over all prompts; None where nothing tells."""
+        return next((one.share() for one in self.opinion.agreements if one.of == of), None)
 
 
 def wins(judge: Judge, replies: Sequence[Reply], prompts: int, same: Sequence[int]) -> Scored:
@@ -70,27 +50,23 @@ def wins(judge: Judge, replies: Sequence[Reply], prompts: int, same: Sequence[in
         prompts: of the evaluation.
         same: numbers of the prompts with two answers that are the same.
     """
-    orders: dict[tuple[int, int], list[float]] = defaultdict(list)
+    points: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     unanswered: dict[int, str] = {}
     for reply in replies:
         if reply.points is None:
             unanswered.setdefault(reply.question.row, _why(reply))
         else:
-            orders[reply.question.row, reply.question.repeat].append(reply.points)
-    outcomes: dict[int, list[float]] = defaultdict(list)
-    alike = contradicted = 0
-    for (row, _), points in orders.items():
-        if len(points) < 2:
-            continue
-        agreed = points[0] == points[1]
-        alike += agreed
-        contradicted += not agreed
-        outcomes[row].append(points[0] if agreed else TIE)
-    pairs = alike + contradicted
-    agreement = Agreement(alike / pairs if pairs else None, _of_repeats(outcomes), pairs)
-    outcomes |= {row: [TIE] for row in same}
-    opinion = _opinion(outcomes, unanswered, prompts, agreement.trouble(judge.min_agreement))
-    return Scored(opinion, agreement, len(same), contradicted)
+            points[reply.question.row][reply.question.repeat].append(reply.points)
+    outcomes: dict[int, list[float]] = {row: [TIE] for row in same}
+    alike, asked = np.zeros(prompts), np.zeros(prompts)
+    for row, repeats in points.items():
+        both = [own for own in repeats.values() if len(own) == _ORDERS]
+        agreed = [own[0] == own[1] for own in both]
+        outcomes[row] = [own[0] if one else TIE for own, one in zip(both, agreed, strict=True)]
+        alike[row], asked[row] = sum(agreed), len(agreed)
+    agreements = (Agreement(ORDERS, alike, asked), _of_repeats(outcomes, prompts))
+    opinion = Opinion(_observed(outcomes, unanswered, prompts), unanswered, None, agreements, judge.min_agreement)
+    return Scored(opinion, int(asked.sum()), int((asked - alike).sum()), len(same))
 
 
 def marks(judge: Judge, replies: Sequence[Reply], prompts: int) -> Scored:
@@ -107,23 +83,26 @@ def marks(judge: Judge, replies: Sequence[Reply], prompts: int) -> Scored:
             unanswered.setdefault(reply.question.row, _why(reply))
         else:
             found[reply.question.row].append(reply.points)
-    agreement = Agreement(repeats=_of_repeats(found))
-    return Scored(_opinion(found, unanswered, prompts, agreement.trouble(judge.min_agreement)), agreement)
+    agreements = (_of_repeats(found, prompts),)
+    return Scored(Opinion(_observed(found, unanswered, prompts), unanswered, None, agreements, judge.min_agreement))
 
 
-def _of_repeats(points: dict[int, list[float]]) -> float | None:
-    """Returns 1 less the mean difference between two repeats: of a judge that says 0 and then 1, 0."""
-    apart = [abs(a - b) for own in points.values() for a, b in combinations(own, 2)]
-    return 1 - sum(apart) / len(apart) if apart else None
+def _of_repeats(points: Mapping[int, Sequence[float]], prompts: int) -> Agreement:
+    """Returns 1 less the difference between two repeats, of all pairs of them: of a judge that says 0 and then 1, 0."""
+    sums, sizes = np.zeros(prompts), np.zeros(prompts)
+    for row, own in points.items():
+        alike = [1 - abs(a - b) for a, b in combinations(own, 2)]
+        sums[row], sizes[row] = sum(alike), len(alike)
+    return Agreement(REPEATS, sums, sizes)
 
 
-def _opinion(points: dict[int, list[float]], unanswered: dict[int, str], prompts: int, trouble: str | None) -> Opinion:
+def _observed(points: Mapping[int, Sequence[float]], unanswered: Mapping[int, str], prompts: int) -> Observed:
     """Returns what was said of each prompt as one piece, however often it was asked."""
     sums, sizes = np.zeros(prompts), np.zeros(prompts)
     for row, own in points.items():
-        if row not in unanswered:
+        if own and row not in unanswered:
             sums[row], sizes[row] = sum(own) / len(own), 1.0
-    return Opinion(Observed("Share", sums, sizes), unanswered, trouble)
+    return Observed("Share", sums, sizes)
 
 
 def _why(reply: Reply) -> str:
