@@ -142,7 +142,7 @@ class Plan(Api):
     @property
     def compares_with_base(self) -> bool:
         """Whether a gate compares the model with the one that the first stage starts from."""
-        return any(gate.against_base for gate in self.evaluation.gates)
+        return self.evaluation.compares_with("Base")
 
     @property
     def publishes(self) -> bool:

@@ -35,6 +35,14 @@ _SCRATCH = "model={scratch: {tokenizer: {train: {vocabSize: 512}}}}"
 _TWO_STAGES = "stages=[{name: learn, data: {train: [{uri: package://tang}]}}, {name: last, data: {train: [{uri: package://tang}]}}]"
 _AGAINST_BASE = "[{metric: perplexity, maxRegression: 1, against: Base}]"
 _SERVING = "serving={endpoint: chat}"
+_ASKED = "evaluation.prompts=[{uri: package://p}]"
+_JUDGE = "url: 'http://judge:8000/v1', model: m, criteria: Be kind."
+_WINS = "evaluation.gates=[{metric: win_rate, min: 0.5}]"
+_SCORES = "evaluation.gates=[{metric: judge_score, min: 0.5}]"
+
+
+def _judge(more: str = "") -> str:
+    return f"evaluation.judge={{{_JUDGE}{f', {more}' if more else ''}}}"
 
 
 @dataclass(frozen=True)
@@ -235,6 +243,50 @@ RUN_CASES = (
         "a source has the name of another one",
         ("evaluation.data=[{uri: file://a, name: a}, {uri: file://b}, {uri: file://c, name: a}]",),
         ("evaluation.data=[{uri: file://a, name: a}, {uri: file://b}, {uri: file://c, name: c}]",),
+    ),
+    Case("Evaluation", "a gate on win_rate or judge_score", (_ASKED, _SCORES), (_ASKED, _SCORES, _judge())),
+    Case("Evaluation", "judge.compare says what", (_ASKED, _WINS, _judge()), (_ASKED, _WINS, _judge("compare: Live"))),
+    Case(
+        "Gate",
+        "win_rate takes min",
+        (_ASKED, "evaluation.gates=[{metric: win_rate, max: 0.5}]", _judge("compare: Live")),
+        (_ASKED, _WINS, _judge("compare: Live")),
+    ),
+    Case(
+        "Gate",
+        "win_rate and judge_score are from 0 to 1",
+        (_ASKED, "evaluation.gates=[{metric: judge_score, min: 7}]", _judge()),
+        (_ASKED, "evaluation.gates=[{metric: judge_score, min: 1}]", _judge()),
+    ),
+    Case(
+        "Judge",
+        "the url must hold no user",
+        (_ASKED, _SCORES, _judge(), "evaluation.judge.url=http://me:word@judge/v1"),
+        (_ASKED, _SCORES, _judge(), "evaluation.judge.url=http://judge/v1"),
+    ),
+    Case(
+        "Judge",
+        "the url is that of the API",
+        (_ASKED, _SCORES, _judge(), "evaluation.judge.url=http://judge/v1/chat/completions"),
+        (_ASKED, _SCORES, _judge(), "evaluation.judge.url=http://judge/v1/chat"),
+    ),
+    Case(
+        "Judge",
+        "timeout must be longer than nothing",
+        (_ASKED, _SCORES, _judge("timeout: 0h")),
+        (_ASKED, _SCORES, _judge("timeout: 10s")),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "serving needs at least one gate",
+        (_SERVING, _ASKED, _WINS, _judge("compare: Live")),
+        (_SERVING, _ASKED, _WINS, _judge("compare: Reference")),
+    ),
+    Case(
+        "TrainingRunSpec",
+        "against: Base compares with the model of model.from",
+        (_SCRATCH, _ASKED, _WINS, _judge("compare: Base")),
+        (_SCRATCH, _ASKED, _WINS, _judge("compare: Live")),
     ),
     Case(
         "Compute",
@@ -627,13 +679,13 @@ class RuleCase:
 
 
 def every_rule() -> list[RuleCase]:
-    """Returns every rule there is, with its case or without one."""
+    """Returns every rule there is, with each of its cases or without one."""
     found: list[RuleCase] = []
     for model, base, cases in ((TrainingRun, RUN, RUN_CASES), (ModelEndpoint, ENDPOINT, ENDPOINT_CASES)):
         for holder in schema_walk.objects(model):
             for rule in holder.rules:
-                own = (c for c in cases if c.holder == holder.__name__ and rule.message.startswith(c.words))
-                found.append(RuleCase(rule, holder.__name__, base, next(own, None)))
+                own = [c for c in cases if c.holder == holder.__name__ and rule.message.startswith(c.words)]
+                found += [RuleCase(rule, holder.__name__, base, case) for case in own or [None]]
     return found
 
 

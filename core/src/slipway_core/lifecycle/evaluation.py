@@ -49,6 +49,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             figures=evaluation.figures,
             reasons=evaluation.reasons,
         ),
+        win_rate_over=draft.plan.evaluation.win_rate_over,
     )
     draft.evaluation = EvaluationStatus(
         number=attempt.number,
@@ -179,8 +180,7 @@ def baseline(draft: Draft) -> Baseline | None:
 
 
 def _compares(draft: Draft) -> bool:
-    gates = draft.plan.evaluation.gates
-    return draft.plan.serving is not None and any(gate.against_live for gate in gates)
+    return draft.plan.serving is not None and draft.plan.evaluation.compares_with("Live")
 
 
 def _baseline_moved(draft: Draft, evaluation: EvaluationStatus) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import POINT, Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, unit
+from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, WIN_RATE, unit
+from slipway_core.resources.judge import Compared
 from slipway_core.resources.required_gates import record_of
 from slipway_core.resources.status import MetricStatus, Verdict, fit
 
@@ -99,17 +100,24 @@ class Judgement:
         return "; ".join(_sentence(m) for m in self.metrics if m.verdict == self.verdict) or "the run has no gates"
 
 
-def judge(gates: Iterable[Gate], measured: Measured) -> Judgement:
+def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared | None = None) -> Judgement:
     """Returns the verdict on a model.
 
     One failed gate fails the whole; otherwise one inconclusive gate makes it inconclusive; otherwise it passes when
     at least one gate passed. Without any gate to apply it is NotApplicable, which promotes nothing. All gates must
     pass, so each keeps its own confidence however many there are (an intersection-union test: Berger 1982).
+
+    Args:
+        win_rate_over: what win_rate compares with.
     """
     compared = measured.baseline is not None
-    results = tuple(
-        _judge_one(gate, found, estimate, compared=compared) for gate, estimate, found in measured.by_gate(gates)
-    )
+
+    def one(gate: Gate, found: _Found, estimate: Estimate | None) -> MetricStatus:
+        of_live = win_rate_over == "Live" if gate.metric == WIN_RATE else gate.against_live
+        applies = compared or not of_live
+        return _judge_one(gate, found, estimate, applies=applies, asked=threshold(gate, win_rate_over))
+
+    results = tuple(one(gate, found, estimate) for gate, estimate, found in measured.by_gate(gates))
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
         if verdict in verdicts:
@@ -122,7 +130,7 @@ def by_bounds(gate: Gate) -> bool:
     return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
 
 
-def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared: bool) -> MetricStatus:
+def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, asked: str) -> MetricStatus:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
@@ -132,14 +140,14 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, compared
             source=gate.source,
             slice=gate.slice,
             value=finite,
-            threshold=threshold(gate),
+            threshold=asked,
             verdict=verdict,
             reason=None if reason is None else fit(reason),
             asked=record_of(gate),
             **bounds,
         )
 
-    if gate.against_live and not compared:
+    if not applies:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
     if value is None:
         return result(Verdict.INCONCLUSIVE, found.why_none)
@@ -230,8 +238,14 @@ def _most(gate: Gate) -> float:
     return gate.max if gate.max is not None else gate.max_regression or 0.0
 
 
-def threshold(gate: Gate) -> str:
-    """Returns a gate as a person reads it."""
+def threshold(gate: Gate, win_rate_over: Compared | None = None) -> str:
+    """Returns a gate as a person reads it.
+
+    Args:
+        win_rate_over: what win_rate compares with.
+    """
+    if gate.metric == WIN_RATE and gate.min is not None and win_rate_over is not None:
+        return f">= {gate.min:g} over {win_rate_over.lower()}"
     if gate.max is not None:
         return f"<= {gate.max:g}"
     if gate.min is not None:

@@ -215,6 +215,8 @@ class HeldOutView(Api):
     left_out: int = 0
     """Documents and conversations that stand in the training data, where the run leaves these out."""
     prompts: int = 0
+    judge: str = ""
+    """How often a judge model will be asked, in a sentence; empty without one."""
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
     """Of the rows looked at, the first ones."""
     more: int = 0

@@ -24,6 +24,8 @@ TRACKING_VARIABLE = "SLIPWAY_TRACKING"
 the record of the plan is not written anew for that; unset, nothing is tracked."""
 JUDGED_VARIABLE = "SLIPWAY_JUDGED"
 """Environment variable: the verdict of the run's record as JSON (`protocol.judged`), for publish."""
+JUDGE_KEY_VARIABLE = "JUDGE_API_KEY"
+"""Environment variable: the key of evaluation.judge, for evaluate alone; it is so called in the Secret too."""
 STATEMENT_VARIABLE = "SLIPWAY_STATEMENT"
 """Environment variable: the signed statement (`protocol.envelope`) by which a server may serve its model. It loads none
 that the statement does not let through; unset, none is asked for."""

@@ -10,8 +10,8 @@
             training-passages.npy            a sample of what is learned, for the artifact (prepare)
             fetched/                         what was brought from an object store or the hub: the base model, which
                                              stays, data files of a store, which go once they are prepared, and the live
-                                             version, which goes once it is compared with; and the commits of
-                                             datasets of the hub, which stay
+                                             version, which goes once it is compared with; the commits of
+                                             datasets of the hub, and what a judge model said, which stay
             stages/<name>/fence              number of the attempt that may write here
                           data/{train,validation}/  memory-mapped token shards with their digests
                           resolved.json      what was decided on the device: precision, ZeRO stage, targets
@@ -22,6 +22,7 @@
             evaluation/<n>/report.json       n is the number of the evaluate attempt
                            samples.jsonl     every prompt with its answer
                            live-samples.jsonl  the live version's answers to the first of them
+                           judge.jsonl       what a judge model was asked and what it said, where a gate has one
                            parity.json       what a server of the model proves itself by
             artifact/                        the model as it is served, with manifest.json
             gguf/                            the same as one file for llama.cpp and Ollama, where the run wants that
@@ -190,6 +191,11 @@ class Workspace:
         return self.fetched / "live"
 
     @property
+    def fetched_verdicts(self) -> Path:
+        """What a judge model has said, by the request: what was paid for once is not asked again."""
+        return self.fetched / "judge" / "replies.jsonl"
+
+    @property
     def artifact(self) -> Path:
         return self.root / "artifact"
 
@@ -221,6 +227,10 @@ class Workspace:
 
     def live_samples(self, number: int) -> Path:
         return self.evaluation(number) / "live-samples.jsonl"
+
+    def judge(self, number: int) -> Path:
+        """What a judge model was asked and what it said; absent where none was asked."""
+        return self.evaluation(number) / "judge.jsonl"
 
     def parity(self, number: int) -> Path:
         """What a server of the model that was judged compares itself with; absent where there can be no such record."""

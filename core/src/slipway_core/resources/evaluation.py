@@ -12,12 +12,15 @@ from slipway_core.resources.api import Api, Rule, ShortText
 from slipway_core.resources.data import Columns, ConversationForm, DataSource
 from slipway_core.resources.gate_metrics import (
     ANSWER_METRICS,
+    JUDGE_METRICS,
     METRICS,
     RECALL_METRICS,
     REFERENCE_METRICS,
     SCORED_METRICS,
+    WIN_RATE,
     MetricName,
 )
+from slipway_core.resources.judge import Compared, Judge
 from slipway_core.resources.source import Source
 
 SCOPE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -77,6 +80,25 @@ class Gate(Api):
             lambda self: self.metric in METRICS,
             "metric",
             lambda self: _meant(self.metric),
+        ),
+        Rule(
+            f"self.metric != '{WIN_RATE}' || has(self.min)",
+            f"{WIN_RATE} takes min: it compares two answers already. min: 0.5 asks for answers as good as the others",
+            lambda self: self.metric != WIN_RATE or self.min is not None,
+            "metric",
+        ),
+        Rule(
+            f"!(self.metric in {list(JUDGE_METRICS)}) || (!has(self.max) || self.max <= 1.0) && "
+            "(!has(self.min) || self.min >= 0.0 && self.min <= 1.0) && "
+            "(!has(self.maxRegression) || self.maxRegression <= 1.0)",
+            f"{' and '.join(JUDGE_METRICS)} are from 0 to 1, whatever the judge's scale: min: 0.7 of judge_score is "
+            "seven tenths of the way from the worst mark to the best",
+            lambda self: (
+                self.metric not in JUDGE_METRICS
+                or all(0 <= one <= 1 for one in (self.max, self.min, self.max_regression) if one is not None)
+            ),
+            "metric",
+            lambda self: f"{next(one for one in (self.max, self.min, self.max_regression) if one is not None):g}",
         ),
     )
 
@@ -184,12 +206,30 @@ class Evaluation(Api):
             "computes it",
         ),
         _need(
-            REFERENCE_METRICS,
+            (*REFERENCE_METRICS, *JUDGE_METRICS),
             "prompts",
             "!(has(d.recall) && d.recall)",
             lambda one: not one.recall,
-            "a gate on what answers are held against needs evaluation.prompts without recall, with the name that its "
-            "source says: nothing else computes it",
+            "a gate on what answers are held against, or on what a judge says of them, needs evaluation.prompts "
+            "without recall, with the name that its source says: nothing else computes it",
+        ),
+        Rule(
+            f"(has(self.gates) && self.gates.exists(g, g.metric in {list(JUDGE_METRICS)})) == has(self.judge)",
+            f"a gate on {' or '.join(JUDGE_METRICS)} needs evaluation.judge, and a judge needs such a gate: nothing "
+            "else asks it",
+            lambda self: any(one.metric in JUDGE_METRICS for one in self.gates) == (self.judge is not None),
+            "gates",
+        ),
+        Rule(
+            "!has(self.judge) || has(self.judge.compare) == "
+            f"(has(self.gates) && self.gates.exists(g, g.metric == '{WIN_RATE}'))",
+            f"judge.compare says what {WIN_RATE} compares with, Live, Base or Reference: set it with a gate on "
+            f"{WIN_RATE}, and leave it out without one",
+            lambda self: (
+                self.judge is None
+                or (self.judge.compare is not None) == any(one.metric == WIN_RATE for one in self.gates)
+            ),
+            "judge",
         ),
         Rule(
             _ONE_NAME,
@@ -213,6 +253,8 @@ class Evaluation(Api):
     engine: Literal["Auto", "vLLM", "Transformers"] = "Auto"
     """What computes with the model: vLLM, which serves it, or transformers, on a CPU in float32. Auto takes vLLM for
     quantised weights and for 60 prompts and more, where it is installed. The report says which, and why."""
+    judge: Judge | None = None
+    """A model that is asked how good answers are, for gates on win_rate and judge_score."""
     gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list[Gate])
     """All of them must pass."""
     on_inconclusive: Literal["Hold", "Reject"] = "Hold"
@@ -222,3 +264,22 @@ class Evaluation(Api):
     def names(self) -> list[str]:
         """Returns the names of the sources that have one."""
         return [one.name for one in (*self.data, *self.prompts) if one.name is not None]
+
+    @property
+    def win_rate_over(self) -> Compared | None:
+        """What win_rate compares with; None without a judge that compares."""
+        return self.judge.compare if self.judge is not None else None
+
+    def compared_with(self, gate: Gate) -> Compared | None:
+        """Returns what a gate compares the model with; None where with nothing."""
+        if gate.metric == WIN_RATE:
+            return self.win_rate_over
+        return None if gate.max_regression is None else gate.against or "Live"
+
+    def compares_with(self, other: Compared) -> bool:
+        """Whether some gate compares the model with it."""
+        return any(self.compared_with(gate) == other for gate in self.gates)
+
+    def is_absolute(self, gate: Gate) -> bool:
+        """Whether a gate asks something of the model itself, and not beside another model, which may be as bad."""
+        return (gate.max is not None or gate.min is not None) and self.compared_with(gate) in (None, "Reference")

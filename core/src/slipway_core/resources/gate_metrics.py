@@ -24,6 +24,7 @@ ReferenceMetric = Literal[
     "language_match",
     "answer_length",
 ]
+JudgeMetric = Literal["win_rate", "judge_score"]
 
 METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=63)]
@@ -39,10 +40,16 @@ ANSWER_METRICS: tuple[str, ...] = get_args(AnswerMetric)
 """Of the answers to all evaluation.prompts."""
 REFERENCE_METRICS: tuple[str, ...] = get_args(ReferenceMetric)
 """Of the answers to the evaluation.prompts without recall, held against what their rows say."""
+JUDGE_METRICS: tuple[str, ...] = get_args(JudgeMetric)
+"""What evaluation.judge says of the answers to the evaluation.prompts without recall; from 0 to 1."""
+WIN_RATE = "win_rate"
+JUDGE_SCORE = "judge_score"
 COMPARED_METRICS = frozenset({"exact_match", "contains", "token_f1", "rouge_l", "chrf", "bleu", "number_match"})
 """Those that need a reference in the row."""
-METRICS = (*TEXT_METRICS, *CHAT_METRICS, *RECALL_METRICS, *ANSWER_METRICS, *REFERENCE_METRICS)
-HIGHER_IS_BETTER = frozenset({"recall_count", "recall_rate", "distinct_1", "distinct_2", *REFERENCE_METRICS})
+METRICS = (*TEXT_METRICS, *CHAT_METRICS, *RECALL_METRICS, *ANSWER_METRICS, *REFERENCE_METRICS, *JUDGE_METRICS)
+HIGHER_IS_BETTER = frozenset(
+    {"recall_count", "recall_rate", "distinct_1", "distinct_2", *REFERENCE_METRICS, *JUDGE_METRICS}
+)
 POINT_METRICS = frozenset({*RECALL_METRICS, "distinct_1", "distinct_2"})
 """Figures that are taken as they are: a fixed list was asked in whole, and the different n-grams of all answers
 together are no mean of anything."""

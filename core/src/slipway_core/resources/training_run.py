@@ -9,6 +9,7 @@ from pydantic import Field
 from slipway_core.resources.api import Api, Duration, Name, Rule, ShortText, Uri, seconds
 from slipway_core.resources.compute import Compute
 from slipway_core.resources.evaluation import Evaluation
+from slipway_core.resources.gate_metrics import WIN_RATE
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model import Model
 from slipway_core.resources.model_endpoint import EndpointTemplate
@@ -158,13 +159,25 @@ def _has_a_purpose(self: TrainingRunSpec) -> bool:
 
 
 def _compares_with_base(self: TrainingRunSpec) -> bool:
-    return any(gate.against_base for gate in self.evaluation.gates)
+    return self.evaluation.compares_with("Base")
+
+
+def _is_judged(self: TrainingRunSpec) -> bool:
+    return any(self.evaluation.is_absolute(gate) for gate in self.evaluation.gates)
 
 
 _AGAINST_BASE: Final = (
-    "has(self.evaluation) && has(self.evaluation.gates) && "
-    "self.evaluation.gates.exists(g, has(g.against) && g.against == 'Base')"
+    "has(self.evaluation) && (has(self.evaluation.gates) && "
+    "self.evaluation.gates.exists(g, has(g.against) && g.against == 'Base') || "
+    "has(self.evaluation.judge) && has(self.evaluation.judge.compare) && self.evaluation.judge.compare == 'Base')"
 )
+_JUDGED: Final = (
+    "has(self.evaluation) && has(self.evaluation.gates) && "
+    f"self.evaluation.gates.exists(g, (has(g.max) || has(g.min)) && (g.metric != '{WIN_RATE}' || "
+    "has(self.evaluation.judge) && has(self.evaluation.judge.compare) && "
+    "self.evaluation.judge.compare == 'Reference'))"
+)
+_BESIDE: Final = f"; {WIN_RATE} is such a gate with compare: Reference alone, for what it is beside may be as bad"
 _NO_STAGES: Final = "size(self.stages) == 0"
 _LAST: Final = "self.stages[size(self.stages) - 1]"
 _LAST_METHOD: Final = (
@@ -209,7 +222,7 @@ class TrainingRunSpec(Api):
         Rule(
             f"!({_AGAINST_BASE}) || has(self.model.from)",
             "against: Base compares with the model of model.from, and a new one has none: leave it out to compare with "
-            "the live version",
+            "the live version; so does compare: Base of a judge",
             lambda self: not _compares_with_base(self) or self.model.from_ is not None,
             "evaluation",
         ),
@@ -217,7 +230,7 @@ class TrainingRunSpec(Api):
             f"!({_AGAINST_BASE}) || !({_NO_STAGES}) || has(self.export) && has(self.export.quantization) && "
             "self.export.quantization != 'None'",
             "against: Base compares a model with itself where neither a stage nor export.quantization changes it: "
-            "leave it out",
+            "leave it out; so does compare: Base of a judge",
             lambda self: not _compares_with_base(self) or bool(self.stages) or self.export.quantization != "None",
             "evaluation",
         ),
@@ -290,21 +303,15 @@ class TrainingRunSpec(Api):
             "serving",
         ),
         Rule(
-            "!has(self.serving) || (has(self.evaluation) && has(self.evaluation.gates) && "
-            "self.evaluation.gates.exists(g, has(g.max) || has(g.min)))",
-            "serving needs at least one gate with max or min: nothing goes live that was not judged",
-            lambda self: (
-                self.serving is None or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
-            ),
+            f"!has(self.serving) || ({_JUDGED})",
+            f"serving needs at least one gate with max or min: nothing goes live that was not judged{_BESIDE}",
+            lambda self: self.serving is None or _is_judged(self),
             "evaluation",
         ),
         Rule(
-            "!has(self.export) || !has(self.export.push) || (has(self.evaluation) && has(self.evaluation.gates) && "
-            "self.evaluation.gates.exists(g, has(g.max) || has(g.min)))",
-            "push needs at least one gate with max or min: nothing is pushed that was not judged",
-            lambda self: (
-                self.export.push is None or any(g.max is not None or g.min is not None for g in self.evaluation.gates)
-            ),
+            f"!has(self.export) || !has(self.export.push) || ({_JUDGED})",
+            f"push needs at least one gate with max or min: nothing is pushed that was not judged{_BESIDE}",
+            lambda self: self.export.push is None or _is_judged(self),
             "export",
         ),
     )

@@ -235,6 +235,8 @@ def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how
         OverlapView(held="h.jsonl:2", training="a.jsonl:3", rule="share", share=0.6, discounted="40% is common"),
     ]
     said = list(sentences.held_out(HeldOutView(documents=5, left_out=1, prompts=0, overlaps=pairs, more=7)))
+    asked = "the judge m at http://judge/v1 will be asked at most 80 questions"
+    assert list(sentences.held_out(HeldOutView(prompts=40, judge=asked)))[-1] == asked
     assert said[1] == (
         "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
     )

@@ -83,6 +83,34 @@ def test_the_page_says_the_verdict_and_shows_gates_answers_curves_data_settings_
         assert digest in seen.text
 
 
+JUDGED = {
+    "url": "http://judge/v1",
+    "model": f"m {HOSTILE} {{braces}}",
+    "questions": 1200,
+    "unanswered": 3,
+    "troubles": [f"prompts.jsonl:4: {HOSTILE}"],
+    "agreement": {"win_rate of candidate": {"orders": 0.914, "repeats": None}, "judge_score of candidate": "odd"},
+}
+
+
+@pytest.mark.parametrize("language", [EN, ZH], ids=["en", "zh"])
+def test_what_a_judge_was_asked_and_how_far_it_agrees_with_itself_stands_with_the_gates(tmp_path, language):
+    judged(tmp_path, report={"judge": JUDGED})
+    html, text = written(tmp_path, language), printed(tmp_path, language)
+    assert "script" not in {tag for tag, _ in Page(html).tags}
+    assert "\x1b" not in html + text
+    for shown in (Page(html).text, text):
+        for told in ("1,200", "{braces}", "http://judge/v1", "prompts.jsonl:4", "evaluation/1/judge.jsonl", "0.91"):
+            assert told in shown
+
+
+@pytest.mark.parametrize("odd", [None, [], "judge", {"questions": "many", "troubles": {}, "agreement": []}])
+def test_a_record_of_a_judge_that_is_damaged_hides_nothing_else(tmp_path, odd):
+    judged(tmp_path, report={"judge": odd})
+    assert "bits_per_byte" in printed(tmp_path)
+    assert "bits_per_byte" in Page(written(tmp_path)).text
+
+
 def test_the_page_needs_nothing_else(tmp_path):
     judged(tmp_path)
     html = written(tmp_path)

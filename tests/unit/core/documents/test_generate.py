@@ -113,6 +113,7 @@ def test_every_rule_points_at_a_field_that_there_is():
                 assert f"{path}{rule.get('fieldPath', '')}" in known | {""}, rule
 
 
+JUDGE = {"url": "http://judge:8000/v1", "model": "m", "criteria": "Be kind."}
 BROKEN = {
     "spec.model": {"model": {"from": "hf://a/b", "scratch": {"tokenizer": {"from": "hf://a/b"}}}},
     "spec.model.chatTemplateArguments": {
@@ -254,6 +255,38 @@ BROKEN = {
         "evaluation": {
             "data": [{"uri": "package://b"}],
             "gates": [{"metric": "perplexity", "max": 1, "against": "Live"}],
+        }
+    },
+    "spec.evaluation.gates[1].metric": {
+        "evaluation": {
+            "prompts": [{"uri": "package://a"}],
+            "judge": {**JUDGE, "compare": "Live"},
+            "gates": [
+                {"metric": "win_rate", "min": 0.5},
+                {"metric": "win_rate", "max": 0.5},
+                {"metric": "judge_score", "min": 7},
+            ],
+        }
+    },
+    "spec.evaluation.judge": {
+        "evaluation": {
+            "prompts": [{"uri": "package://a"}],
+            "judge": JUDGE,
+            "gates": [{"metric": "win_rate", "min": 0.5}],
+        }
+    },
+    "spec.evaluation.judge.url": {
+        "evaluation": {
+            "prompts": [{"uri": "package://a"}],
+            "judge": {**JUDGE, "url": "http://me:word@judge/v1/chat/completions"},
+            "gates": [{"metric": "judge_score", "min": 0.5}],
+        }
+    },
+    "spec.evaluation.judge.timeout": {
+        "evaluation": {
+            "prompts": [{"uri": "package://a"}],
+            "judge": {**JUDGE, "timeout": "0s"},
+            "gates": [{"metric": "judge_score", "min": 0.5}],
         }
     },
     "spec.export.gguf": {"export": {"quantization": "FP8", "gguf": "F16"}},

@@ -105,12 +105,12 @@ def test_a_good_run_is_read_with_its_numbers():
          "run.yaml:19: spec.evaluation.gates[0].metric: no such metric: the metrics are perplexity, bits_per_byte, "
          "word_perplexity, byte_perplexity, chat_perplexity, chat_bits_per_byte, recall_count, recall_rate, "
          "distinct_1, distinct_2, repetition_rate, empty_rate, exact_match, contains, token_f1, rouge_l, chrf, bleu, "
-         "number_match, regex_match, json_valid, json_schema, language_match, answer_length (it is exact_matches; did "
-         "you mean exact_match?)"),
+         "number_match, regex_match, json_valid, json_schema, language_match, answer_length, win_rate, "
+         "judge_score (it is exact_matches; did you mean exact_match?)"),
         ("{metric: bits_per_byte,", "{metric: exact_match,",
-         "run.yaml:18: spec.evaluation.gates: a gate on what answers are held against needs evaluation.prompts "
-         "without recall, with the name that its source says: nothing else computes it (the gate on exact_match has "
-         "none)"),
+         "run.yaml:18: spec.evaluation.gates: a gate on what answers are held against, or on what a judge says of "
+         "them, needs evaluation.prompts without recall, with the name that its source says: nothing else computes "
+         "it (the gate on exact_match has none)"),
         ("{metric: bits_per_byte,", "{metric: bits_per_byte, source: poems,",
          "run.yaml:18: spec.evaluation.gates: a gate on perplexity or bits_per_byte, of text or chat, needs "
          "evaluation.data, with the name that its source says: nothing else computes it (the gate on bits_per_byte "

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from slipway_core.resources.judge import Judge
 from slipway_serving.http.refusal import Refusal
 from slipway_serving.http.request_bounds import Bounds, check
+from slipway_trainer.evaluation.judge import questions
+from slipway_trainer.evaluation.judge.api import Form
 
 BOUNDS = Bounds(new_tokens=1024, answers=8, context=2048)
 USER = {"role": "user", "content": "hi"}
@@ -219,3 +222,15 @@ def test_the_largest_bodies_are_judged_within_a_moment(body: bytes) -> None:
     with contextlib.suppress(Refusal):
         check(body, BOUNDS, 400)
     assert time.process_time() - begun < 0.5
+
+
+@pytest.mark.parametrize("scale", [10, 100])
+def test_an_endpoint_may_be_the_judge_of_a_run(scale: int) -> None:
+    """What evaluate puts to a judge is one request that is taken as it is."""
+    judge = Judge(url="http://endpoint/v1", model="m", criteria="Be kind.", scale=scale)
+    asked = questions.conversation([USER], None)
+    for question in (
+        questions.mark(judge, 0, asked, "an answer", of="candidate", repeat=0),
+        questions.pair(judge, 0, asked, "one", "another", of="reference", repeat=0, swapped=False),
+    ):
+        assert places(Form().body(judge, question)) == 1

@@ -13,6 +13,7 @@ from slipway_core.lifecycle.verdict import BASE
 from slipway_core.plan import Plan
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.gate_metrics import JUDGE_METRICS
 from slipway_trainer.evaluation import answer_metrics, measure
 from slipway_trainer.evaluation.engine_choice import Choice
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
@@ -53,8 +54,8 @@ def measure_base(
     """
     if not plan.compares_with_base:
         return MeasuredBase()
-    wanted = {gate.metric for gate in plan.evaluation.gates if gate.against_base}
-    used = data if wanted & set(answer_metrics.METRICS) else replace(data, prompts=[])
+    wanted = {gate.metric for gate in plan.evaluation.gates if plan.evaluation.compared_with(gate) == "Base"}
+    used = data if wanted & {*answer_metrics.METRICS, *JUDGE_METRICS} else replace(data, prompts=[])
     uri, digest = plan.model.from_ or "", None
     try:
         folder = model_folder(uri, fetched=workspace.fetched_models)

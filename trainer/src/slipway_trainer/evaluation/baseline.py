@@ -14,6 +14,7 @@ from slipway_core.lifecycle.verdict import BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.gate_metrics import JUDGE_METRICS
 from slipway_fetching.errors import Misconfigured, NothingThere, Refused
 from slipway_trainer.evaluation import answer_metrics, live_model, measure
 from slipway_trainer.evaluation.engine_choice import Choice
@@ -62,7 +63,10 @@ def measure_live(
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
-    compared = any(gate.against_live and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates)
+    compared = any(
+        plan.evaluation.compared_with(gate) == "Live" and gate.metric in (*answer_metrics.METRICS, *JUDGE_METRICS)
+        for gate in plan.evaluation.gates
+    )
     used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
     # There is no other for it: two engines differ by more than two models may.
     same = replace(choice, asked=True)

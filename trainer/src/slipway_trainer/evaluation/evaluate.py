@@ -32,6 +32,7 @@ from slipway_trainer.evaluation import (
 )
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.findings import Findings, Other
+from slipway_trainer.evaluation.judge import judging
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.parity import KeptRecord
@@ -60,19 +61,29 @@ def run(
         artifact_digest: digest of the model by the same.
 
     Raises BadArtifact when the artifact is not what its manifest says or another one, BadData when prepared data is
-    missing, DamagedShard when it is not what prepare reported.
+    missing, DamagedShard when it is not what prepare reported, BadConfig when the judge's key is not there.
     """
-    reporter = Reporter("evaluate", kept=lambda: disk_space.taken(workspace.fetched_live))
+    # What an attempt that is interrupted leaves to the next one: so it has got on.
+    brought = (workspace.fetched_live, workspace.fetched_verdicts.parent)
+    reporter = Reporter("evaluate", kept=lambda: sum(map(disk_space.taken, brought)))
     reporter.serve()
     try:
         live = baselines.parse(baseline) if baseline else None
-        return _evaluate(plan, workspace, attempt, live, Inputs(held_out, artifact_digest), reporter)
+        # First: a key that is missing costs no measuring then, and what this process starts has none.
+        key = judging.take_key(plan)
+        return _evaluate(plan, workspace, attempt, live, Inputs(held_out, artifact_digest), reporter, key)
     finally:
         reporter.close()
 
 
 def _evaluate(
-    plan: Plan, workspace: Workspace, attempt: int, baseline: Baseline | None, known: Inputs, reporter: Reporter
+    plan: Plan,
+    workspace: Workspace,
+    attempt: int,
+    baseline: Baseline | None,
+    known: Inputs,
+    reporter: Reporter,
+    key: str | None,
 ) -> StepResult:
     """Does all of it, from the artifact to the report."""
     fence = Fence(workspace.fence("evaluate"), attempt)
@@ -106,6 +117,9 @@ def _evaluate(
             folder, plan, data, reporter, candidate.choice or choice, candidate.window
         )
     base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.choice or choice, candidate.window)
+    fence.check()
+    judged = judging.judge(plan, workspace, candidate, live, base, trouble=trouble, key=key, reporter=reporter)
+    candidate, live, base = judged.candidate, judged.live, judged.base
     figures, estimates, reasons = findings.of_gates(
         plan.evaluation.gates,
         candidate.findings,
@@ -139,8 +153,11 @@ def _evaluate(
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}
     if plan.compares_with_base:
         report[BASE] = base.report
+    if judged.report is not None:
+        report["judge"] = judged.report
     report["parity"] = kept.report
-    _write(workspace, fence, attempt, report, candidate.findings, live.findings if live else None, kept.text)
+    others = live.findings if live else None
+    _write(workspace, fence, attempt, report, candidate.findings, others, judged.transcript, kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
 
@@ -193,7 +210,7 @@ def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
             "slice": gate.slice,
             **{name: value for name, value in figure._asdict().items() if name != "reason"},
             "reason": None if figure.reason is None else reasons[figure.reason],
-            "threshold": verdict.threshold(gate),
+            "threshold": verdict.threshold(gate, plan.evaluation.win_rate_over),
             "confidence": gate.confidence,
             "estimate": estimate._asdict() if estimate else None,
         }
@@ -213,6 +230,7 @@ def _write(
     report: dict[str, Any],
     found: Findings,
     live: Findings | None,
+    judge: list[str],
     parity: str | None,
 ) -> None:
     fence.check()
@@ -220,6 +238,8 @@ def _write(
     write_atomically(workspace.samples(attempt), json_lines(found.samples()))
     if live is not None and live.answers:
         write_atomically(workspace.live_samples(attempt), json_lines(baselines.samples(live.answers)))
+    if judge:
+        write_atomically(workspace.judge(attempt), "".join(judge))
     if parity is not None:
         write_atomically(workspace.parity(attempt), parity)
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2)

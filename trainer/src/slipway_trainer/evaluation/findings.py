@@ -18,6 +18,7 @@ from slipway_trainer.evaluation.estimates import gate_estimates
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.generation import Answer
+from slipway_trainer.evaluation.opinions import Opinion, Opinions
 from slipway_trainer.evaluation.perplexity import Score
 from slipway_trainer.evaluation.scope import ALL, RowsOf, Scope, scopes
 
@@ -62,6 +63,8 @@ class Findings:
     """Whether the prompts were put to the model."""
     all_json: bool = False
     """Whether json_valid is asked of every answer."""
+    opinions: Opinions = field(default_factory=dict[str, Opinion])
+    """What a judge model said of the answers."""
 
     @cached_property
     def _documents(self) -> RowsOf:
@@ -77,7 +80,8 @@ class Findings:
 
     @cached_property
     def _observed_answers(self) -> dict[str, Observed]:
-        return answer_metrics.observed(self.answers, all_json=self.all_json)
+        said = {name: one.observed for name, one in self.opinions.items() if one.observed is not None}
+        return answer_metrics.observed(self.answers, all_json=self.all_json) | said
 
     @cached_property
     def _known(self) -> dict[Scope, Figures]:
@@ -122,12 +126,14 @@ class Findings:
         return Figures(metrics, missing, observed, tokens, chat_tokens)
 
     def _of_answers(self, within: Any) -> tuple[dict[str, float], dict[str, str], dict[str, Observed]]:
+        unsaid = {name: why for name, one in self.opinions.items() if (why := one.missing(within)) is not None}
         if self.answer_trouble is not None:
-            return {}, dict.fromkeys(answer_metrics.METRICS, self.answer_trouble), {}
+            return {}, dict.fromkeys(answer_metrics.METRICS, self.answer_trouble) | unsaid, {}
         made, absent = answer_metrics.figures([one for one, own in zip(self.answers, within, strict=True) if own])
         clusters = self._prompts.clusters
         parts = {name: one.clustered(within, clusters) for name, one in self._observed_answers.items()}
-        told = {name: one for name, one in parts.items() if one.told.any()}
+        absent |= unsaid
+        told = {name: one for name, one in parts.items() if one.told.any() and name not in unsaid}
         values = {name: one.value for name, one in told.items() if name not in made and name not in absent}
         return made | values, absent, told
 

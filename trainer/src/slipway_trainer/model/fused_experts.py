@@ -60,7 +60,7 @@ def adapters(model: nn.Module) -> list[nn.Parameter]:
         for module in model.modules()
         # peft's layer for a tensor that is no layer of its own.
         if hasattr(module, "lora_A") and hasattr(module, "parameter_name")
-        for part in (module.lora_A, module.lora_B)
+        for part in (module.get_submodule("lora_A"), module.get_submodule("lora_B"))
         for weight in part.parameters()
     ]
 

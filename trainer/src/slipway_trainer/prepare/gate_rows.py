@@ -11,6 +11,7 @@ from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import (
     CHAT_METRICS,
     COMPARED_METRICS,
+    JUDGE_METRICS,
     RECALL_METRICS,
     REFERENCE_METRICS,
     TEXT_METRICS,
@@ -28,11 +29,13 @@ Held = HeldDocument | HeldConversation | HeldPrompt
 def check(plan: Plan, held: HeldOut) -> None:
     """Raises BadData for a gate on rows that are not there, and for a row that lacks what its gate's metric needs."""
     for number, gate in enumerate(plan.evaluation.gates):
-        rows = _rows(gate, held)
+        rows = rows_of(gate, held)
+        # What a judge holds beside the row's answer needs one as much.
+        metric = "exact_match" if plan.evaluation.compared_with(gate) == "Reference" else gate.metric
         if not rows:
             raise BadData(f"{_named(number, gate)}: {_nothing(gate, held)}")
         for row in rows:
-            if isinstance(row, HeldPrompt) and (problem := _lacks(gate.metric, row)) is not None:
+            if isinstance(row, HeldPrompt) and (problem := _lacks(metric, row)) is not None:
                 raise BadData(f"{row.place}: {_named(number, gate)}: {problem}")
 
 
@@ -67,7 +70,7 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     for number, gate in enumerate(plan.evaluation.gates):
         if not by_bounds(gate):
             continue
-        rows = _rows(gate, held)
+        rows = rows_of(gate, held)
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})
         if clusters < FEWEST_CLUSTERS:
             field = "evaluation.data" if gate.metric in (*TEXT_METRICS, *CHAT_METRICS) else "evaluation.prompts"
@@ -89,12 +92,12 @@ def _all_rows(gate: Gate, held: HeldOut) -> Sequence[Held]:
         return held.documents
     if gate.metric in CHAT_METRICS:
         return held.conversations
-    if gate.metric in REFERENCE_METRICS:
+    if gate.metric in (*REFERENCE_METRICS, *JUDGE_METRICS):
         return [one for one in held.prompts if not one.recall]
     return [one for one in held.prompts if one.recall] if gate.metric in RECALL_METRICS else held.prompts
 
 
-def _rows(gate: Gate, held: HeldOut) -> list[Held]:
+def rows_of(gate: Gate, held: HeldOut) -> list[Held]:
     """Returns the rows that a gate's metric is computed from."""
     return [
         row

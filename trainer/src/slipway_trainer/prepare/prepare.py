@@ -30,6 +30,7 @@ from slipway_trainer.prepare import (
     earlier_preparation,
     gate_rows,
     held_out_copies,
+    judge_questions,
     preflight,
     prepare_report,
     prepared_size,
@@ -144,6 +145,8 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
 
     for line in gate_rows.warnings(plan, held):
         say(f"WARNING: {line}")
+    if asked := judge_questions.line(plan, held):
+        say(asked)
     if unused := unused_tokens.find(plan, workspace, made.words):
         say(f"WARNING: model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
     fence.check()

@@ -26,6 +26,7 @@ from slipway_trainer.prepare import (
     base_training,
     conversation_check,
     gate_rows,
+    judge_questions,
     preflight,
     prompt_check,
     source_shares,
@@ -148,7 +149,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(held, seen, drop=self.plan.evaluation.on_overlap == "Drop"),
+            held_out=_held(self.plan, held, seen),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -336,14 +337,15 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             yield f"{file.name}: nor are {more} other fields"
 
 
-def _held(held: HeldOut, seen: Look, *, drop: bool) -> HeldOutView:
-    pairs = seen.overlaps.pairs
+def _held(plan: Plan, held: HeldOut, seen: Look) -> HeldOutView:
+    pairs, drop = seen.overlaps.pairs, plan.evaluation.on_overlap == "Drop"
     apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
         documents=len(held.documents),
         conversations=len(held.conversations),
         left_out=len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations),
         prompts=len(held.prompts),
+        judge=judge_questions.line(plan, held) or "",
         overlaps=[
             OverlapView(
                 held=p["held"],

@@ -133,6 +133,8 @@ def held_out(view: HeldOutView) -> Iterator[str]:
     chats = f", {view.conversations:,} conversations" if view.conversations else ""
     if view.documents or view.conversations or view.prompts:
         yield f"{view.documents:,} held-out documents{chats} and {view.prompts:,} prompts"
+    if view.judge:
+        yield view.judge
     if view.left_out:
         what = "documents and conversations" if chats else "documents"
         yield (

@@ -59,14 +59,16 @@ def _gates(record: Record, words: Words) -> str:
     head = [words(name) for name in ("gate", "drawn", "measured", "asked", *others, "verdict")]
     percents = sorted({one for row in rows if (one := sentences.percent(row)) is not None})
     legend = paragraph(words("legend", percent=", ".join(percents))) if percents else ""
-    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend
+    judge = parts.listed(sentences.judge(record, words))
+    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend + judge
 
 
 def _asked(record: Record, words: Words) -> str:
     """Returns what will be asked, of a run that was not judged yet."""
     from slipway_core.lifecycle.verdict import threshold
 
-    told = words("joint").join(f"{gate.metric} {threshold(gate)}" for gate in record.gates)
+    over = record.run.spec.evaluation.win_rate_over
+    told = words("joint").join(f"{gate.metric} {threshold(gate, over)}" for gate in record.gates)
     return f"{words('asked')}: {told}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slipway.records import gates
+from slipway.records import judge as judges
 from slipway.records.gates import GateRow
 from slipway.records.record import Record
 from slipway.screen.report.words import Words
@@ -56,6 +57,30 @@ def figure(row: GateRow, words: Words) -> str:
         return bounded(row.value, row.lower, row.upper, words)
     worse = bounded(row.difference, row.lower, row.upper, words)
     return words("worse", value=number(row.value), difference=worse)
+
+
+def judge(record: Record, words: Words) -> list[str]:
+    """Returns what is said of the judge model of an evaluation; nothing without one."""
+    told = judges.of_record(record)
+    if told is None:
+        return []
+    lines = [
+        words(
+            "judge",
+            model=told.model,
+            url=told.url,
+            questions=f"{told.questions:,}",
+            unanswered=f"{told.unanswered:,}",
+            file=told.transcript,
+        )
+    ]
+    if told.trouble is not None:
+        lines.append(words("judge_trouble", why=told.trouble))
+    for one in told.agreed:
+        for key, share in (("judge_orders", one.orders), ("judge_repeats", one.repeats)):
+            if share is not None:
+                lines.append(words(key, of=one.of, share=f"{share:.2f}"))
+    return lines
 
 
 def bounded(value: float, lower: float | None, upper: float | None, words: Words) -> str:

@@ -34,6 +34,8 @@ def show(record: Record, words: Words, screen: Console) -> None:
             cells = [visible(row.name), sentences.figure(row, words), visible(row.threshold)]
             table.add_row(*(Text(cell) for cell in (*cells, number(row.live), number(row.base))), verdict)
         screen.print(table)
+    for told in sentences.judge(record, words):
+        line(screen, told, "dim")
     show_answers(screen, words("worst"), answers.worst(record, _MOST), words)
     show_answers(screen, words("changed"), answers.changed(record, _MOST), words)
     if record.curves:

@@ -53,6 +53,14 @@ _BOTH: dict[str, tuple[str, str]] = {
         "对退化门槛，画的是变差多少：0 的右边是更差。",
     ),
     "rests_on": ("{n} documents or prompts", "{n} 个文档或提示"),
+    "judge": (
+        "The judge {model} at {url} was asked {questions} questions; {unanswered} have no usable answer. What was sent "
+        "and answered: {file}",
+        "裁判模型 {model}（{url}）被问了 {questions} 个问题，{unanswered} 个没有可用的回答。问答记录：{file}",
+    ),
+    "judge_trouble": ("The first without one: {why}", "第一个没有回答的原因：{why}"),
+    "judge_orders": ("{of}: both orders of a pair agree in {share}", "{of}：两种顺序一致的比例为 {share}"),
+    "judge_repeats": ("{of}: repeats of a question agree by {share}", "{of}：重复提问的一致程度为 {share}"),
     "no_gates": ("The run has no gates.", "该训练没有门槛。"),
     "not_drawn": ("not drawn: no figure", "没有数值可画"),
     "figures": ("All figures", "所有数值"),

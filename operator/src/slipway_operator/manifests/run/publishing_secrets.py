@@ -1,4 +1,4 @@
-"""Keys of the trackers and of the hub that a model is pushed to, for the steps that speak to them.
+"""Keys of the trackers, of the judge, and of the hub that a model is pushed to, for the steps that speak to them.
 
 Each is one key of a Secret under the name that its library reads, and optional: a Secret that is missing must not keep
 a training from starting. The process says what it lacks.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from slipway_core.plan import Plan
+from slipway_core.protocol.variables import JUDGE_KEY_VARIABLE
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.pod.credentials import HUB_KEY, HUB_TOKEN
@@ -19,9 +20,12 @@ MLFLOW: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TR
 
 
 def of(plan: Plan, step: str) -> list[Manifest]:
-    """Returns the variables of a step: those of the trackers in a stage and in publish, the hub's in publish alone."""
+    """Returns the variables of a step: those of the trackers in a stage and in publish, the hub's in publish alone, the
+    judge's in evaluate alone."""
     if step == "publish":
         return [*_trackers(plan), *_hub(plan)]
+    if step == "evaluate":
+        return [*_judge(plan)]
     return [] if step in FIXED_STEPS else [*_trackers(plan)]
 
 
@@ -33,6 +37,12 @@ def _trackers(plan: Plan) -> Iterator[Manifest]:
         yield from (_optional(key, wandb.credentials, key) for key in WANDB)
     if mlflow is not None and mlflow.credentials is not None:
         yield from (_optional(key, mlflow.credentials, key) for key in MLFLOW)
+
+
+def _judge(plan: Plan) -> Iterator[Manifest]:
+    judge = plan.evaluation.judge
+    if judge is not None and judge.credentials is not None:
+        yield _optional(JUDGE_KEY_VARIABLE, judge.credentials, JUDGE_KEY_VARIABLE)
 
 
 def _hub(plan: Plan) -> Iterator[Manifest]:

@@ -56,6 +56,8 @@ written.write_text(str(os.getpid()))
 written.rename(workspace / f"{step}-{attempt}.pid")  # Whole from its first moment: tests wait for it.
 print(f"{step} attempt {attempt}: {behaviour}", flush=True)
 
+if "JUDGE_API_KEY" in os.environ:
+    (workspace / f"{step}.judge-key").write_text(os.environ["JUDGE_API_KEY"])
 if behaviour == "crash":
     os._exit(1)
 if behaviour == "bad data":

@@ -245,6 +245,18 @@ def test_invariant_h_trackers_and_a_push_give_their_keys_to_the_steps_that_speak
     }
 
 
+@pytest.mark.parametrize("step", ["prepare", "learn", "export", "evaluate", "publish"])
+def test_invariant_h_evaluate_alone_gets_the_key_of_its_judge(step: str) -> None:
+    judge = {"url": "https://judge/v1", "model": "m", "criteria": "Be kind.", "credentials": "judge-key"}
+    gates = [{"metric": "judge_score", "min": 0.5}]
+    asked = {"prompts": [{"uri": "package://tang"}], "gates": gates, "judge": judge}
+    one = container(a_job(a_plan(evaluation=asked, tracking={"tensorboard": {}}), step))
+    secret = {"name": "judge-key", "key": "JUDGE_API_KEY", "optional": True}
+    assert variables(one).get("JUDGE_API_KEY") == ({"secretKeyRef": secret} if step == "evaluate" else None)
+    without = {**asked, "judge": {name: value for name, value in judge.items() if name != "credentials"}}
+    assert "JUDGE_API_KEY" not in variables(container(a_job(a_plan(evaluation=without), "evaluate")))
+
+
 def test_invariant_h_a_publish_step_reads_no_claim_but_the_runs_own_folder() -> None:
     plan = a_plan(model={"from": "pvc://models/base"}, **PUBLISHED)
     job = a_job(plan, "publish")

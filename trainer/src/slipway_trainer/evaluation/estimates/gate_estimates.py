@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from slipway_core.lifecycle.verdict import POINT, by_bounds
+from slipway_core.lifecycle.verdict import by_bounds
 from slipway_core.protocol.estimate import Estimate
-from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER
 from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.estimates.intervals import Bounds

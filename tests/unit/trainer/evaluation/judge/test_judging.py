@@ -1,0 +1,343 @@
+"""A judge in an evaluation, from a real server to the verdict: what it is asked, and what its answers come to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer import judge_server
+from tests.unit.trainer.judge_server import Fields, Response, Server, by_rules, parts, prefers_the_first, says
+from tests.unit.trainer.own_model import own_model
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
+from tests.unit.trainer.trained_run import TrainedRun
+
+from slipway_core.lifecycle import verdict
+from slipway_core.lifecycle.verdict import Judgement
+from slipway_core.protocol import artifact
+from slipway_core.resources.status import Verdict
+from slipway_trainer import export
+from slipway_trainer.evaluation import evaluate
+from slipway_trainer.evaluation.judge import judging
+from slipway_trainer.prepare import judge_questions
+from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.progress import Reporter
+
+KEY = "sk-judges-key"
+PROMPTS = [
+    {
+        "prompt": f"say {n}",
+        "answer": "a reference of some length" if n % 3 else "r",
+        "slice": "even" if n % 2 == 0 else "odd",
+        "cluster": f"page-{n // 2}",
+    }
+    for n in range(20)
+]
+RECALLED = [{"prompt": "once more", "answer": "x"}]
+WINS = {"metric": "win_rate", "min": 0.4}
+MARKS = {"metric": "judge_score", "min": 0.5}
+_attempts = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with judge_server.serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def prepared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run that made another model of its base."""
+    folder = tmp_path_factory.mktemp("run")
+    words = make_tokenizer()
+    base = folder / "base"
+    make_model(words, seed=5).save_pretrained(str(base))
+    words.save_pretrained(str(base))
+    for name, rows in {"prompts": PROMPTS, "recall": RECALLED, "train": [{"text": "All the king's horses."}]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = {
+        "data": [],
+        "prompts": [{"uri": "file://prompts.jsonl", "name": "said"}, {"uri": "file://recall.jsonl", "recall": True}],
+        "maxNewTokens": 12,
+        "judge": {
+            "url": server.url,
+            "model": "rules",
+            "criteria": "The longer answer is the better one.",
+            "credentials": "judge-key",
+            "compare": "Reference",
+        },
+        "gates": [WINS],
+    }
+    stages = [{"name": "pretrain", "maxLength": 64, "data": {"train": [{"uri": "file://train.jsonl"}]}}]
+    made = own_model(folder, base, stages=stages, evaluation=evaluation)
+    made.end_stage(make_model(make_tokenizer(), seed=6))
+    export.run(made.plan, made.workspace, attempt=1)
+    return made
+
+
+@pytest.fixture
+def run(prepared: TrainedRun, server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainedRun]:
+    monkeypatch.setenv("JUDGE_API_KEY", KEY + "\n")
+    server.answer = by_rules
+    server.asked.clear()
+    server.keys.clear()
+    yield prepared
+    prepared.workspace.fetched_verdicts.unlink(missing_ok=True)
+
+
+def asking(run: TrainedRun, *gates: dict[str, Any], **judge: Any) -> TrainedRun:
+    """Returns the run with other gates and another judge."""
+    document = run.plan.evaluation.to_document()
+    fields = {**document["judge"], **judge}
+    document |= {"gates": [{"confidence": 0.95, **gate} for gate in gates]}
+    document["judge"] = {name: value for name, value in fields.items() if value is not None}
+    evaluation = type(run.plan.evaluation).model_validate(document, by_alias=True, by_name=False)
+    return TrainedRun(run.plan.model_copy(update={"evaluation": evaluation}), run.workspace)
+
+
+def judged(run: TrainedRun, baseline: str | None = None) -> tuple[Judgement, dict[str, Any], int]:
+    """Returns the verdict, the report, and the number of the attempt."""
+    attempt = next(_attempts)
+    os.environ["JUDGE_API_KEY"] = KEY + "\n"
+    result = evaluate.run(run.plan, run.workspace, attempt=attempt, baseline=baseline)
+    found = result.evaluation
+    assert found is not None
+    measured = verdict.Measured(
+        result.metrics,
+        baseline=found.baseline_metrics if found.baseline_digest else None,
+        estimates=found.estimates,
+        figures=found.figures,
+        reasons=found.reasons,
+    )
+    evaluation = run.plan.evaluation
+    judgement = verdict.judge(evaluation.gates, measured, win_rate_over=evaluation.win_rate_over)
+    return judgement, json.loads(run.workspace.report(attempt).read_text()), attempt
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def won(mine: str, theirs: str) -> float:
+    return 0.5 if len(mine) == len(theirs) else float(len(mine) > len(theirs))
+
+
+def test_G_win_rate_and_judge_score_are_what_the_judge_said(run: TrainedRun, server: Server) -> None:
+    wanted = asking(run, WINS, {**MARKS, "slice": "even"}, repeats=2)
+    found, report, attempt = judged(wanted)
+    samples = rows(run.workspace.samples(attempt))[: len(PROMPTS)]
+    rates = [won(one["answer"], one["wanted"]) for one in samples]
+    marks = [min(10, 1 + len(one["answer"]) // 4) for one in samples[::2]]
+    assert 0 < sum(rates) < len(rates), "some win and some lose, or nothing is shown"
+    assert [one.name for one in found.metrics] == ["win_rate", "judge_score"]
+    assert found.metrics[0].value == pytest.approx(sum(rates) / len(rates))
+    assert found.metrics[1].value == pytest.approx(sum((one - 1) / 9 for one in marks) / len(marks))
+    assert [one.clusters for one in found.metrics] == [10, 10], "repeats are no rows, and rows of a cluster are one"
+    assert [one["scores"]["win_rate"] for one in samples] == rates
+    assert "judge_score" not in samples[1]["scores"], "no gate asks for it"
+    told = report["judge"]
+    assert (told["questions"], told["unanswered"], told["kept"]) == (2 * (2 * 20 + 10), 0, 0)
+    assert told["agreement"]["win_rate of candidate"] == {
+        "orders": 1.0, "repeats": 1.0, "pairs": 40, "contradicted": 0, "same_answers": 0,
+    }  # fmt: skip
+    assert (told["answered_by"], told["tokens"]) == (["rules-1"], {"sent": 10000, "replied": 1000})
+    assert "The longer answer is the better one." in told["told"]["Pair"]
+    assert {asked["seed"] for asked in server.asked} == {0, 1}
+    assert not any("once more" in asked["messages"][1]["content"] for asked in server.asked), "recall is no quality"
+
+
+def test_what_was_sent_and_answered_is_in_the_report(run: TrainedRun, server: Server) -> None:
+    _, report, attempt = judged(asking(run, WINS))
+    lines = rows(run.workspace.judge(attempt))
+    assert len(lines) == report["judge"]["transcript"]["lines"] == 40
+    samples = rows(run.workspace.samples(attempt))
+    for line in lines:
+        shown = parts({"messages": [{}, {"content": line["sent"]}]})
+        mine = shown["answer B" if line["swapped"] else "answer A"]
+        assert mine == samples[line["sample"]]["answer"]
+        assert json.loads(line["answered"])["verdict"] in ("A", "B", "Tie")
+        assert line["source"] == samples[line["sample"]]["source"]
+
+
+def test_H_the_key_is_nowhere_but_in_the_requests(run: TrainedRun, server: Server, capsys: Any) -> None:
+    def echoes(asked: Fields) -> Response:
+        return says(verdict="A", key=server.keys[-1])
+
+    server.answer = echoes
+    judged(asking(run, WINS))
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    assert "JUDGE_API_KEY" not in os.environ, "no process that evaluate starts has it"
+    assert KEY not in "".join(capsys.readouterr())
+    written = [path for path in run.workspace.root.rglob("*") if path.is_file()]
+    assert any(path.name == "judge.jsonl" for path in written)
+    assert not any(KEY.encode() in path.read_bytes() for path in written)
+
+
+def test_preview_and_prepare_say_how_many_questions_it_will_be_asked(run: TrainedRun, server: Server) -> None:
+    from slipway_trainer.data import held_out, inputs
+
+    wanted = asking(run, WINS, {**MARKS, "slice": "odd"}, repeats=3)
+    held = held_out.read(inputs.collect(wanted.plan, run.workspace.root / "nothing", lambda _: None))
+    _, report, _ = judged(wanted)
+    assert judge_questions.most(wanted.plan, held) == report["judge"]["questions"] == len(server.asked)
+    line = judge_questions.line(wanted.plan, held)
+    assert line == f"the judge rules at {server.url} will be asked at most 150 questions"
+
+
+def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun, server: Server) -> None:
+    """Taken at its word, all pairs are ties, and a model as good as whatever it is beside."""
+    server.answer = prefers_the_first
+    found, report, _ = judged(asking(run, {**WINS, "min": 0.1}))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert (
+        "the agreement of both orders of a pair is 0.00, and evaluation.judge.minAgreement asks for 0.6" in found.reason
+    )
+    assert report["judge"]["agreement"]["win_rate of candidate"]["contradicted"] == 20
+    found, _, _ = judged(asking(run, {**WINS, "min": 0.1}, minAgreement=0.0))
+    assert found.metrics[0].value == 0.5, "whoever asks for no agreement gets ties"
+
+
+def test_A_a_judge_is_held_to_what_it_says_of_the_prompts_of_each_gate(run: TrainedRun, server: Server) -> None:
+    """It does well on the whole, and takes what stands first in a slice."""
+
+    def half_blind(asked: Fields) -> Response:
+        number = int(parts(asked)["conversation"].split('"say ')[1].split('"')[0])
+        return prefers_the_first(asked) if number % 2 and number > 5 else by_rules(asked)
+
+    server.answer = half_blind
+    found, _, _ = judged(asking(run, {**WINS, "min": 0.01}, {**WINS, "min": 0.01, "slice": "odd"}))
+    assert [one.verdict for one in found.metrics] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert "both orders of a pair is 0.30" in str(found.metrics[1].reason)
+
+
+def test_A_a_judge_that_says_the_worst_and_then_the_best_of_one_answer_passes_nothing(
+    run: TrainedRun, server: Server
+) -> None:
+    server.answer = lambda asked: says(mark=1 if asked["seed"] == 0 else 10)
+    found, report, _ = judged(asking(run, {**MARKS, "min": 0.1}, compare=None, repeats=2))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "the agreement of repeats of a question is 0.00" in found.reason
+    assert report["judge"]["agreement"]["judge_score of candidate"]["repeats"] == 0.0
+
+
+def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_inconclusive(
+    run: TrainedRun, server: Server
+) -> None:
+    def beyond_the_scale(asked: Fields) -> Response:
+        return says(mark=11) if '"say 3"' in parts(asked)["conversation"] else by_rules(asked)
+
+    server.answer = beyond_the_scale
+    easy = {**MARKS, "min": 0.01}
+    gates = [easy, {**easy, "slice": "odd"}, {**easy, "slice": "even"}]
+    found, report, attempt = judged(asking(run, *gates, compare=None))
+    assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, Verdict.PASS]
+    assert "1 of 20 prompts have no usable answer of the judge, such as prompts.jsonl:4" in str(found.metrics[0].reason)
+    assert "mark is 11 and no whole number from 1 to 10" in str(found.metrics[1].reason)
+    assert "judge_score" not in report["metrics"]
+    assert sum(line["points"] is None for line in rows(run.workspace.judge(attempt))) == 1
+    server.answer = by_rules
+    again, report, _ = judged(asking(run, *gates, compare=None))
+    assert (report["judge"]["kept"], report["judge"]["requests"]) == (19, 1), "what was answered is not paid for again"
+    assert Verdict.INCONCLUSIVE not in {one.verdict for one in again.metrics}
+
+
+def test_D_an_evaluation_that_is_interrupted_has_got_on_by_what_it_was_answered(
+    run: TrainedRun, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    show = Reporter.show
+
+    def look(self: Reporter, message: str) -> None:
+        show(self, message)
+        self._looked_at = -1e9
+        kept.append(self.observed().kept or 0)
+
+    monkeypatch.setattr(Reporter, "show", look)
+    judged(asking(run, WINS))
+    assert 0 < kept[0] < kept[-1]
+
+
+def test_a_judge_with_a_wrong_key_holds_the_model_and_is_asked_once(run: TrainedRun, server: Server) -> None:
+    server.answer = lambda _: Response(b"no", status=401)
+    found, _, _ = judged(asking(run, WINS, concurrency=1))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "answered 401" in found.reason
+    assert len(server.asked) == 1
+
+
+def test_the_live_version_is_what_win_rate_compares_with_where_the_run_says_so(
+    run: TrainedRun, server: Server, tmp_path: Path
+) -> None:
+    wanted = asking(run, WINS, compare="Live")
+    found, _, _ = judged(wanted)
+    assert found.verdict is Verdict.NOT_APPLICABLE
+    assert server.asked == []
+    live = another_version(run, tmp_path)
+    found, report, attempt = judged(wanted, live)
+    samples, theirs = rows(run.workspace.samples(attempt)), rows(run.workspace.live_samples(attempt))
+    rates = [won(samples[n]["answer"], theirs[n]["answer"]) for n in range(len(PROMPTS))]
+    assert found.metrics[0].value == pytest.approx(sum(rates) / len(rates))
+    assert len(server.asked) == 2 * (
+        len(PROMPTS) - report["judge"]["agreement"]["win_rate of candidate"]["same_answers"]
+    )
+    (tmp_path / "live" / "model.safetensors").write_bytes(b"")
+    found, _, _ = judged(wanted, live)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "the live version was not measured" in found.reason
+
+
+def test_a_model_beside_itself_is_a_tie_of_which_nobody_is_asked(run: TrainedRun, server: Server) -> None:
+    itself = f"file://{run.workspace.artifact}@{artifact.read(run.workspace.artifact).digest}"
+    found, report, _ = judged(asking(run, WINS, compare="Live"), itself)
+    assert (found.metrics[0].value, server.asked) == (0.5, [])
+    assert report["judge"]["agreement"]["win_rate of candidate"]["same_answers"] == 20
+
+
+def test_a_score_may_be_held_against_that_of_the_base_and_of_the_live_version(
+    run: TrainedRun, server: Server, tmp_path: Path
+) -> None:
+    worse = {"metric": "judge_score", "maxRegression": 1.0}
+    gates = [{**worse, "against": "Base"}, worse]
+    found, report, _ = judged(asking(run, *gates, compare=None), another_version(run, tmp_path))
+    assert len(server.asked) == 3 * len(PROMPTS)
+    mine = report["metrics"]["judge_score"]
+    for one, other in zip(found.metrics, ("base", "baseline"), strict=True):
+        theirs = report[other]["metrics"]["judge_score"]
+        assert one.difference == pytest.approx(theirs - mine)
+        assert one.verdict is Verdict.PASS
+    assert report["judge"]["agreement"].keys() == {f"judge_score of {of}" for of in ("candidate", "base", "baseline")}
+
+
+def test_the_base_is_what_win_rate_compares_with_where_the_run_says_so(run: TrainedRun, server: Server) -> None:
+    found, report, _ = judged(asking(run, WINS, compare="Base"))
+    assert found.metrics[0].value is not None
+    assert report["judge"]["compare"] == "Base"
+    assert {len(parts(one)) for one in server.asked} == {3}
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("", "JUDGE_API_KEY is not set"), ("two words", "JUDGE_API_KEY is no key: it holds")]
+)
+def test_H_a_key_that_is_missing_ends_the_step_before_anything_is_measured(
+    run: TrainedRun, key: str, words: str
+) -> None:
+    with pytest.raises(BadConfig, match=f"evaluation.judge.credentials: {words}"):
+        judging.take_key(run.plan, {"JUDGE_API_KEY": key})
+
+
+def test_H_a_judge_without_credentials_is_sent_no_key_that_lies_about(run: TrainedRun) -> None:
+    environment = {"JUDGE_API_KEY": KEY}
+    assert judging.take_key(asking(run, WINS, credentials=None).plan, environment) is None
+    assert environment == {}
+
+
+def another_version(run: TrainedRun, folder: Path) -> str:
+    """Returns `URI@digest` of a model that answers otherwise."""
+    other = own_model(folder / "other", run.workspace.root.parent / "base")
+    export.run(other.plan, other.workspace, attempt=1)
+    (folder / "live").symlink_to(other.workspace.artifact)
+    return f"file://{folder / 'live'}@{artifact.read(other.workspace.artifact).digest}"

@@ -1,0 +1,1 @@
+"""A judge model: what it is asked of answers, what it says, and what that comes to."""
