@@ -147,8 +147,9 @@ def _need(
     """
     beside = f" && {such}" if such else ""
     cel = (
-        f"!has(self.gates) || self.gates.all(g, has(g.task) || !(g.metric in {list(metrics)}) || (has(self.{sources}) && "
-        f"self.{sources}.exists(d, (!has(g.source) || (has(d.name) && d.name == g.source)){beside})))"
+        f"!has(self.gates) || self.gates.all(g, has(g.task) || !(g.metric in {list(metrics)}) || "
+        f"(has(self.{sources}) && self.{sources}.exists(d, "
+        f"(!has(g.source) || (has(d.name) && d.name == g.source)){beside})))"
     )
 
     def computed(gate: Gate, evaluation: Evaluation) -> bool:

@@ -53,8 +53,10 @@ def measure_base(
     """
     if not plan.compares_with_base:
         return MeasuredBase()
-    wanted = {gate.metric for gate in plan.evaluation.gates if gate.against_base}
+    gates = [gate for gate in plan.evaluation.gates if gate.against_base]
+    wanted = {gate.metric for gate in gates if gate.task is None}
     used = data if wanted & set(answer_metrics.METRICS) else replace(data, prompts=[])
+    used = replace(used, tasks=[task for task in data.tasks if task.name in {gate.task for gate in gates}])
     uri, digest = plan.model.from_ or "", None
     try:
         folder = model_folder(uri, fetched=workspace.fetched_models)

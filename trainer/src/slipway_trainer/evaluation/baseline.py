@@ -62,8 +62,10 @@ def measure_live(
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
-    compared = any(gate.against_live and gate.metric in answer_metrics.METRICS for gate in plan.evaluation.gates)
+    gates = [gate for gate in plan.evaluation.gates if gate.against_live]
+    compared = any(gate.task is None and gate.metric in answer_metrics.METRICS for gate in gates)
     used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
+    used = replace(used, tasks=[task for task in data.tasks if task.name in {gate.task for gate in gates}])
     # There is no other for it: two engines differ by more than two models may.
     same = replace(choice, asked=True)
 
@@ -77,7 +79,7 @@ def measure_live(
             if compared or not used.prompts:
                 raise
             # What is there to be looked at alone must not cost a gate its figure.
-            live = measured(replace(data, prompts=[]))
+            live = measured(replace(used, prompts=[]))
     except (BadArtifact, BadModel, BadConfig) as error:
         return None, _not_measured(error)
     return (live if compared else _of_text_alone(live)), {}

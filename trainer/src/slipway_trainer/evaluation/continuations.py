@@ -2,8 +2,8 @@
 lm-evaluation-harness ask for.
 
 Tokens are made as by its `--model hf` with its defaults: the two texts are encoded together with whatever the tokenizer
-adds by itself, white space at the end of the context goes to what follows, an empty context is the BOS token (else EOS),
-and what is longer than the model takes loses its beginning.
+adds by itself, white space at the end of the context goes to what follows, an empty context is the BOS token (else
+EOS), and what is longer than the model takes loses its beginning.
 
 Source: EleutherAI's lm-evaluation-harness 0.4, `TemplateLM._encode_pair`, `HFLM._loglikelihood_tokens`; a test compares
 the two.
@@ -115,9 +115,7 @@ def computed(model: PreTrainedModel) -> Compute:
     return compute
 
 
-def _likelihoods(
-    model: PreTrainedModel, batch: list[Window], targets: list[list[Sequence[int]]]
-) -> list[Likelihood]:
+def _likelihoods(model: PreTrainedModel, batch: list[Window], targets: list[list[Sequence[int]]]) -> list[Likelihood]:
     """Returns the likelihood of each of the targets of each input, one input after the other."""
     width = max(len(one.inputs) for one in batch)
     tokens = torch.tensor([[*one.inputs, *[0] * (width - len(one.inputs))] for one in batch])

@@ -39,9 +39,7 @@ class TaskModel:
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """Raises ValueError as `continuations.likelihoods` does."""
-        found = continuations.likelihoods(
-            self._compute, self._words, pairs, window=self._window, advance=self._advance
-        )
+        found = continuations.likelihoods(self._compute, self._words, pairs, window=self._window, advance=self._advance)
         return [(one.log, one.greedy) for one in found]
 
     def writings(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -24,8 +24,8 @@ from slipway_core.protocol import quantized
 from slipway_host import processor
 from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation import conversations, generation, perplexity, vllm_worker
-from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.continuations import Likelihood
+from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Advance
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, IGNORED, MAX_WINDOW, Score, Window

@@ -26,8 +26,8 @@ class Settings:
 def run(connection: Any, settings: Settings, parent: int) -> None:
     """Loads, tells `{version, longest, dtype}` or `{failed}`, and then answers each of
 
-    - `{score: [(tokens, targets)]}`: log-probabilities of the last `targets` tokens of each row; with `greedy` each with
-      whether it was the most likely token,
+    - `{score: [(tokens, targets)]}`: log-probabilities of the last `targets` tokens of each row; with `greedy` each
+      with whether it was the most likely token,
     - `{answer: [(tokens, room)], ends, repetition_penalty}`: the new tokens of each row, greedily,
 
     by `{found}`, or by `{refused}` with a reason.

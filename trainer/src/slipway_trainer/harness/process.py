@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,8 +35,7 @@ class Model(Protocol):
         ...
 
     def writings(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        """Returns what follows each context: `until` one of some texts, which are left out, or `tokens` were written.
-        """
+        """Returns what follows each context: `until` one of some texts, which is left out, or `tokens` were written."""
         ...
 
 
@@ -110,7 +109,7 @@ class Harness:
             left_out: numbers of those that are not judged.
             samples: how many documents are told.
 
-        Raises Refused, and what the model raises.
+        Raises Refused, also for a ValueError of the model; what else that raises goes through.
         """
         told = self._ask(
             "judge",
@@ -131,12 +130,20 @@ class Harness:
                 kind, told = self._connection.recv()
                 match kind:
                     case "likelihoods" if model is not None:
-                        self._connection.send(model.likelihoods(told))
+                        self._connection.send(_tried(model.likelihoods, told))
                     case "writings" if model is not None:
-                        self._connection.send(model.writings(told))
+                        self._connection.send(_tried(model.writings, told))
                     case "refused":
                         raise Refused(str(told))
                     case _:
                         return told
         except (EOFError, OSError):
             raise RuntimeError("the process of lm-eval ended while it was asked: its last words are above") from None
+
+
+def _tried(ask: Callable[[Any], Any], asked: Any) -> tuple[str, Any]:
+    """Returns what a model was found to do; where it cannot be asked so, that task alone ends."""
+    try:
+        return "found", ask(asked)
+    except ValueError as error:
+        return "failed", str(error)

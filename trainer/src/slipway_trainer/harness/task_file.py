@@ -1,7 +1,7 @@
 """The file of a task that the harness does not ship: what it says is taken as data, never as code.
 
-Such a file comes from whoever wrote the plan, or from whoever can write where its URI points; the harness would run what
-it names. So the fields are a list, and whatever could import, run or fetch something is refused with the field.
+Such a file comes from whoever wrote the plan, or from whoever can write where its URI points; the harness would run
+what it names. So the fields are a list, and whatever could import, run or fetch something is refused with the field.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The process in which lm-evaluation-harness runs: the one module of the trainer that imports it.
 
 It answers one question after the other over a pipe, until that is closed. It never uses the network: rows are files of
-this machine, and whatever a task's code would fetch is denied. Templates of tasks are rendered in jinja's sandbox: those
-of a task file are somebody's text, and the harness's own environment would let them reach Python.
+this machine, and whatever a task's code would fetch is denied. Templates of tasks are rendered in jinja's sandbox:
+those of a task file are somebody's text, and the harness's own environment would let them reach Python.
 """
 
 from __future__ import annotations
@@ -280,7 +280,9 @@ def _rows(found: Mapping[str, Any]) -> Rows:
     for name in ("streaming", "verification_mode"):
         said.pop(name, None)
     if unknown := sorted(set(said) - _READING):
-        raise _Refused(f"its dataset_kwargs have {', '.join(unknown)}, which is not known here: give its rows as `data`")
+        raise _Refused(
+            f"its dataset_kwargs have {', '.join(unknown)}, which is not known here: give its rows as `data`"
+        )
     if isinstance(files, str | list):
         files = {"train": files}
     return Rows(
@@ -474,7 +476,10 @@ def _model(connection: Any) -> Any:
 
     def ask(what: str, asked: list[Any]) -> Any:
         connection.send((what, asked))
-        return connection.recv()
+        kind, told = connection.recv()
+        if kind == "failed":
+            raise _Refused(told)
+        return told
 
     class Asked(LM):
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:

@@ -29,6 +29,8 @@ Held = HeldDocument | HeldConversation | HeldPrompt
 def check(plan: Plan, held: HeldOut) -> None:
     """Raises BadData for a gate on rows that are not there, and for a row that lacks what its gate's metric needs."""
     for number, gate in enumerate(plan.evaluation.gates):
+        if gate.task is not None:
+            continue  # `harness_tasks` knows what it rests on.
         rows = _rows(gate, held)
         if not rows:
             raise BadData(f"{_named(number, gate)}: {_nothing(gate, held)}")
@@ -66,7 +68,7 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     """Returns a sentence for each gate that will be inconclusive whatever is measured."""
     found: list[str] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        if gate.confidence in (None, POINT) or gate.metric in POINT_METRICS:
+        if gate.task is not None or gate.confidence in (None, POINT) or gate.metric in POINT_METRICS:
             continue
         rows = _rows(gate, held)
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})

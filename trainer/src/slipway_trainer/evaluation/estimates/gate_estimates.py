@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from slipway_core.lifecycle.verdict import POINT
+from slipway_core.lifecycle.verdict import POINT, is_point
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS
+from slipway_core.resources.gate_metrics import higher_is_better
 from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.estimates.intervals import Bounds
 from slipway_trainer.evaluation.estimates.observed import Observed
@@ -35,14 +35,14 @@ def of_gate(gate: Gate, mine: Observed | None, theirs: Observed | None) -> Estim
     both = _comparable(mine, theirs)
     if not both.any():
         return None
-    after, before = (theirs, mine) if gate.metric in HIGHER_IS_BETTER else (mine, theirs)
+    after, before = (theirs, mine) if higher_is_better(gate.metric, gate.task) else (mine, theirs)
     bounds = of_difference(after, before, gate.confidence or POINT)
     return _estimate(bounds, int(both.sum()), int(mine.sizes[both].sum()))
 
 
 def needs_bounds(gate: Gate) -> bool:
     """Whether a gate is judged by bounds, and not by the figure as it is."""
-    return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
+    return gate.confidence not in (None, POINT) and not is_point(gate)
 
 
 def estimate(observed: Observed, confidence: float) -> Estimate | None:
