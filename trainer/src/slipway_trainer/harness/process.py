@@ -42,7 +42,10 @@ class Model(Protocol):
 def require() -> None:
     """Raises BadConfig where the harness is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise BadConfig(f"evaluation.tasks needs lm-eval, which is not installed: {INSTALL}, or leave tasks out")
+        raise BadConfig(
+            f"evaluation.tasks needs lm-eval, which is not installed: {INSTALL}, or leave tasks out. "
+            "An image has it when it is built with TASKS=1 (docs/images.md)"
+        )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -131,14 +132,6 @@ def _sandbox() -> None:
 def _described(wanted: dict[str, Any]) -> Described:
     found = _config(wanted)
     output = found.get("output_type") or "generate_until"
-    if output == "loglikelihood_rolling":
-        raise _Refused("it scores text token by token, which evaluation.data does: give the text there")
-    if found.get("unsafe_code"):
-        raise _Refused("it runs code that the model writes, which is never done here")
-    if found.get("doc_to_image") or found.get("doc_to_audio"):
-        raise _Refused("it shows pictures or plays sound, which these models do not take")
-    if int(found.get("repeats") or 1) > 1:
-        raise _Refused(f"it asks each document {found['repeats']} times, and answers are greedy: all would be the same")
     fewshot = _fewshot(found, wanted["fewshot"])
     judged = found.get("test_split") or found.get("validation_split")
     if not judged:
@@ -165,17 +158,19 @@ def _config(wanted: dict[str, Any]) -> dict[str, Any]:
     name = wanted["name"]
     if wanted["definition"] is not None:
         found = task_file.read(wanted["definition"])
+        _refuse(found)
         if found["task"] != name:
             raise _Refused(f"its file defines the task {found['task']}: call it so in evaluation.tasks")
     else:
         from lm_eval.tasks._yaml_loader import load_yaml
 
+        path = _shipped(name)
+        # Before its code is loaded, which may be of no use, or fetch what it needs.
+        _refuse(load_yaml(path, resolve_func=False))
         try:
-            found = load_yaml(_shipped(name), resolve_func=True)
+            found = load_yaml(path, resolve_func=True)
         except ImportError as error:
             raise _Refused(f"its code needs a package that is not installed: {error}") from None
-    if "class" in found or found.get("custom_dataset") is not None:
-        raise _Refused("it is a program that fetches its rows itself; judged are tasks that name a dataset")
     for field in ("tag", "group", "task_list", "task_alias"):
         found.pop(field, None)
     said = found.get("metadata")
@@ -183,6 +178,21 @@ def _config(wanted: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _refuse(found: Mapping[str, Any]) -> None:
+    """Raises _Refused for a task of a kind that is not judged here."""
+    if "class" in found or found.get("custom_dataset") is not None:
+        raise _Refused("it is a program that fetches its rows itself; judged are tasks that name a dataset")
+    if found.get("output_type") == "loglikelihood_rolling":
+        raise _Refused("it scores text token by token, which evaluation.data does: give the text there")
+    if found.get("unsafe_code"):
+        raise _Refused("it runs code that the model writes, which is never done here")
+    if found.get("doc_to_image") or found.get("doc_to_audio"):
+        raise _Refused("it shows pictures or plays sound, which these models do not take")
+    if int(found.get("repeats") or 1) > 1:
+        raise _Refused(f"it asks each document {found['repeats']} times, and answers are greedy: all would be the same")
+
+
+@lru_cache(maxsize=64)
 def _shipped(name: str) -> Path:
     """Returns the file of a task that the harness ships. Without its own index, which parses all of 13,000 files."""
     import lm_eval.tasks
@@ -196,9 +206,7 @@ def _shipped(name: str) -> Path:
 def _indexed(name: str) -> Path:
     import difflib
 
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager()
+    manager = _manager()
     entry = manager.task_index.get(name)
     if entry is None:
         near = difflib.get_close_matches(name, manager.all_subtasks, n=_NEAR, cutoff=0.7)
@@ -212,6 +220,13 @@ def _indexed(name: str) -> Path:
     inside = sorted(entry.tags) or [one if isinstance(one, str) else str(one.get("task")) for one in _members(entry)]
     some = ", ".join(inside[:_NEAR]) + (", ..." if len(inside) > _NEAR else "")
     raise _Refused(f"it is a group of tasks: name each that is wanted, of {some}")
+
+
+@lru_cache(maxsize=1)
+def _manager() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
 
 
 def _members(entry: Any) -> list[Any]:

@@ -82,6 +82,12 @@ def prepare(plan: Plan, workspace: Workspace, longest: ContextLength | None, say
         return [_copied(task, harness, workspace, say) for task in known]
 
 
+def look(plan: Plan, cache: Path, longest: ContextLength | None, say: Say) -> None:
+    """Raises what `prepare` would for tasks and gates that cannot be, without reading the rows of any."""
+    with process.opened() as harness:
+        describe(plan, harness, cache, longest, cache / "commits", say)
+
+
 def describe(
     plan: Plan, harness: Harness, cache: Path, longest: ContextLength | None, commits: Path, say: Say
 ) -> list[KnownTask]:

@@ -26,6 +26,7 @@ from slipway_trainer.prepare import (
     base_training,
     conversation_check,
     gate_rows,
+    harness_tasks,
     preflight,
     prompt_check,
     source_shares,
@@ -103,6 +104,9 @@ class _See:
         base = self._try(self._base)
         there = base is not None or self.plan.model.from_ is None
         checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
+        if there and self.plan.evaluation.tasks:
+            longest_of_model = preflight.longest(self.plan, base)
+            self._try(lambda: harness_tasks.look(self.plan, self.folder / "tasks", longest_of_model, self.say))
         found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
