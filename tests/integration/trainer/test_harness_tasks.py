@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +304,7 @@ def test_C_documents_of_a_task_that_stand_in_the_training_data_are_refused_or_le
     said: list[str] = []
     prepare.run(dropping, place, attempt=1, workers=1, say=said.append)
     (told,) = json.loads(place.evaluation_tasks.read_text())
-    assert (told["left_out"], told["documents"]) == ([2, 3, 4], 5)
+    assert (told["left_out"], len(told["texts"])) == ([2, 3, 4], 5)
     assert any("gates[0] (acc of task arc_easy) rests on 5 documents and will be inconclusive" in line for line in said)
 
 
@@ -332,6 +334,15 @@ def test_a_template_of_a_task_file_reaches_nothing(harness: Harness, files: Path
     task = Wanted("which", reaching, own_data=True)
     with pytest.raises(Refused, match="unsafe"):
         harness.copy(task, {"test": [files / "test.jsonl"]}, tmp_path, "copy-", 8)
+
+
+def test_a_task_is_denied_the_network() -> None:
+    program = (
+        "import socket, sys; from slipway_trainer.harness import worker; sys.addaudithook(worker._deny_network)\n"
+        "socket.create_connection(('127.0.0.1', 9))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "PermissionError: a task may not use the network" in told.stderr
 
 
 def test_rows_without_a_column_that_the_task_reads_are_refused(harness: Harness, tmp_path: Path) -> None:

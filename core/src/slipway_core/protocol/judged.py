@@ -29,7 +29,9 @@ class JudgedMetric(Api):
     @property
     def key(self) -> str:
         """The same as one word, for trackers."""
-        return "/".join(part for part in (self.name, self.task, self.source, self.slice) if part)
+        # Trackers take no comma, which stands before the filter of a task's metric, and no @.
+        name = self.name.replace(",", ".").replace("@", ".")
+        return "/".join(part for part in (name, self.task, self.source, self.slice) if part)
 
 
 class Judged(Api):

@@ -42,8 +42,9 @@ class EvaluationData:
 
     @property
     def texts(self) -> list[str]:
-        """The documents, and of each conversation what its answers say."""
-        return [*self.documents, *(_answers(one.row) for one in self.conversations)]
+        """The documents, of each conversation what its answers say, and what tasks ask with the right answers."""
+        asked = (text for task in self.tasks for text in task.texts)
+        return [*self.documents, *(_answers(one.row) for one in self.conversations), *asked]
 
 
 def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> EvaluationData:
@@ -88,7 +89,7 @@ def _tasks(workspace: Workspace, copies: dict[str, str]) -> list[PreparedTask]:
             {split: _verified(workspace.evaluation_data / name, copies) for split, name in one["files"].items()},
             one["limit"],
             tuple(one["left_out"]),
-            one["documents"],
+            tuple(one["texts"]),
         )
         for one in json.loads(_bytes(workspace.evaluation_tasks, copies))
     ]

@@ -30,12 +30,17 @@ class PreparedTask:
     limit: int | None
     left_out: tuple[int, ...] = ()
     """Documents that stand in the training data."""
-    documents: int = 0
-    """That are judged."""
+    texts: tuple[str, ...] = ()
+    """Of each document that is judged, what it asks and the right answer."""
 
     @property
     def name(self) -> str:
         return self.wanted.name
+
+    @property
+    def documents(self) -> int:
+        """How many are judged."""
+        return len(self.texts)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,13 @@ class CopiedTask:
     """Where the rows are from, for the report."""
 
 
-def prepare(plan: Plan, workspace: Workspace, longest: ContextLength | None, say: Say) -> list[CopiedTask]:
+def prepare(
+    plan: Plan, workspace: Workspace, longest: ContextLength | None, say: Say, check: Callable[[], None]
+) -> list[CopiedTask]:
     """Describes, fetches and copies all tasks.
 
     Args:
+        check: raises where another attempt writes here by now.
         longest: input that the model takes; None where nothing says it.
 
     Raises BadConfig for a task or a gate that cannot be, BadData for rows that cannot be read, and a FetchError.
@@ -79,7 +82,7 @@ def prepare(plan: Plan, workspace: Workspace, longest: ContextLength | None, say
     cache = workspace.fetched_data
     with process.opened() as harness:
         known = describe(plan, harness, cache, longest, workspace.fetched_commits, say)
-        return [_copied(task, harness, workspace, say) for task in known]
+        return [_copied(task, harness, workspace, say, check) for task in known]
 
 
 def look(plan: Plan, cache: Path, longest: ContextLength | None, say: Say) -> None:
@@ -140,7 +143,7 @@ def publish(tasks: Sequence[CopiedTask], kept: Sequence[HeldTask], workspace: Wo
                 "files": dict(one.copied.files),
                 "limit": one.task.asked.limit,
                 "left_out": [number for number in range(every) if (name, number) not in told],
-                "documents": sum((name, number) in told for number in range(every)),
+                "texts": [text for number, text in enumerate(one.copied.texts) if (name, number) in told],
             }
         )
         for file in one.copied.files.values():
@@ -221,7 +224,7 @@ def _definition(task: HarnessTask, field: str, cache: Path, commits: Path, say: 
     return text
 
 
-def _copied(task: KnownTask, harness: Harness, workspace: Workspace, say: Say) -> CopiedTask:
+def _copied(task: KnownTask, harness: Harness, workspace: Workspace, say: Say, check: Callable[[], None]) -> CopiedTask:
     cache, commits = workspace.fetched_data, workspace.fetched_commits
     field = f"evaluation.tasks[{task.number}]"
     rows: dict[str, list[SourceFile]] = {}
@@ -237,6 +240,7 @@ def _copied(task: KnownTask, harness: Harness, workspace: Workspace, say: Say) -
         for split in task.described.splits:
             rows[split] = _of_hub(task.described.rows, split, field, cache, commits, say)
     say(f"task {task.asked.name}: copying the rows of {', '.join(rows)}")
+    check()
     paths = {split: [file.path for file in files] for split, files in rows.items()}
     prefix = f"task-{task.asked.name}-"
     try:

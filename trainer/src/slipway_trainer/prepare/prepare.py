@@ -99,7 +99,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     preflight.check(plan, base, say)
     _clear(plan, workspace, fence)
 
-    tasks = harness_tasks.prepare(plan, workspace, preflight.longest(plan, base), say)
+    tasks = harness_tasks.prepare(plan, workspace, preflight.longest(plan, base), say, fence.check)
     found = inputs.collect(plan, workspace.fetched_data, say, commits=workspace.fetched_commits)
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
