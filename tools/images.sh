@@ -4,6 +4,7 @@
 # Usage: images.sh [train] [serve] [operator]
 #   VARIANT=cpu|cuda      what torch and vLLM run on (cpu)
 #   TAG=dev               tag of the images
+#   TASKS=1               with lm-evaluation-harness in the train image, for evaluation.tasks
 #   BASE_IMAGE=NAME       another Debian bookworm than debian:bookworm-slim
 #   BUILDKIT=ADDRESS      a buildkitd with a containerd worker, instead of the test cluster's own
 #   PIP_INDEX_URL=URL     a package index of your own; it goes into no layer
@@ -30,6 +31,7 @@ for name; do [ -f "Dockerfile.$name" ] || fail "there is no image $name; there i
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' core/pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 arguments=("VARIANT=$VARIANT" "VERSION=$version" "REVISION=$revision")
+[ -z "${TASKS:-}" ] || arguments+=("TASKS=$TASKS")
 # Known to every Dockerfile, and in no layer.
 for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
   [ -z "${!name:-}" ] || arguments+=("$name=${!name}")

@@ -21,3 +21,4 @@ compile cpu --override requirements/overrides.txt
 compile cuda --override requirements/overrides.txt
 # setuptools comes with either set, at the version that its vLLM asks for.
 compile dev --override requirements/overrides.txt --no-emit-package setuptools
+compile tasks --override requirements/overrides.txt --no-emit-package setuptools

@@ -190,7 +190,7 @@ _NEWER: Mapping[str, Mapping[str, object]] = {
     "stages[].data": {"deduplicate": "None"},
     "stages[].data.train[]": {"format": "Auto", "documents": "File", "streaming": False},
     "stages[].data.validation.data[]": {"format": "Auto", "documents": "File", "streaming": False},
-    "evaluation": {"onOverlap": "Refuse", "engine": "Auto"},
+    "evaluation": {"onOverlap": "Refuse", "engine": "Auto", "tasks": []},
     "evaluation.data[]": {"format": "Auto", "documents": "File", "streaming": False},
     "evaluation.prompts[]": {"format": "Auto", "streaming": False},
     "export": {"gguf": "None"},

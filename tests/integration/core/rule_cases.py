@@ -524,6 +524,24 @@ RUN_CASES = (
         ("evaluation.gates=[{metric: perplexity, max: 2}, {metric: perplexity, min: 1}]",),
     ),
     Case(
+        "Evaluation",
+        "a task is named twice",
+        ("evaluation.tasks=[{name: arc_easy}, {name: piqa}, {name: arc_easy, limit: 8}]",),
+        ("evaluation.tasks=[{name: arc_easy}, {name: piqa}]",),
+    ),
+    Case(
+        "Evaluation",
+        "a gate with task names one of evaluation.tasks",
+        ("evaluation.tasks=[{name: arc_easy}]", "evaluation.gates=[{metric: acc, task: piqa, min: 0.5}]"),
+        ("evaluation.tasks=[{name: piqa}]", "evaluation.gates=[{metric: 'acc,none', task: piqa, min: 0.5}]"),
+    ),
+    Case(
+        "Gate",
+        "task is of a gate on a task alone",
+        ("evaluation.tasks=[{name: a}]", "evaluation.gates=[{metric: acc, task: a, slice: b, min: 0.5}]"),
+        ("evaluation.tasks=[{name: a}]", "evaluation.gates=[{metric: acc, task: a, min: 0.5}]"),
+    ),
+    Case(
         "Gate",
         "no such metric",
         ("evaluation.gates=[{metric: perplexityy, max: 2}]",),

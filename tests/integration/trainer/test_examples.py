@@ -43,6 +43,8 @@ def judged(folder: Path, name: str, *overrides: str) -> tuple[Training, Judgemen
         scored_tokens=found.evaluation.scored_tokens,
         missing=found.missing,
         estimates=found.evaluation.estimates,
+        figures=found.evaluation.figures,
+        reasons=found.evaluation.reasons,
     )
     return Training(plan, workspace), verdict.judge(plan.evaluation.gates, measured)
 
@@ -59,6 +61,14 @@ def test_an_example_learns_and_is_judged(tmp_path: Path, name: str, stages: tupl
         losses = run.losses(stage)
         assert len(losses) == 30
         assert losses[-1] < losses[0] - 0.3
+
+
+def test_A_a_gate_on_a_task_of_a_file_lets_a_model_through_that_knows_the_order_of_a_line(tmp_path: Path) -> None:
+    run, judgement = judged(tmp_path, "tasks", "stages.pretrain.epochs=null", "stages.pretrain.steps=60")
+    (acc,) = judgement.metrics
+    assert (acc.title, acc.verdict, judgement.verdict) == ("acc of task line-order", Verdict.PASS, Verdict.PASS)
+    assert acc.clusters == 80
+    assert (run.workspace.evaluation_data / "task-line-order-test.parquet").is_file()
 
 
 def test_A_the_quickstarts_gates_stop_a_model_that_has_hardly_learned_anything(tmp_path: Path) -> None:

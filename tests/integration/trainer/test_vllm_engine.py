@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,19 @@ from slipway_trainer.model import exported_model, model_files
 pytestmark = pytest.mark.slow
 POEM = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
 ASKED = ["背诵《静夜思》", "The quick brown fox", "说点什么", "x" * 300]
+
+PAIRS = [
+    ("The quick brown", " fox"),
+    ("The quick brown", " dog and the rain"),
+    ("", "山"),
+    ("x " * 200, "y"),
+    ("山 ", "水"),
+]
+CONTEXTS: list[tuple[str, dict[str, Any]]] = [
+    ("The quick brown", {"until": [], "tokens": 40}),
+    ("The rain in", {"until": ["n"], "tokens": 40}),
+    ("x " * 200, {"until": ["\n"], "tokens": 4}),
+]
 
 
 def test_both_engines_say_the_same_of_texts_and_answer_prompts_alike(tmp_path: Path) -> None:
@@ -38,6 +52,7 @@ def test_both_engines_say_the_same_of_texts_and_answer_prompts_alike(tmp_path: P
         assert (theirs.dtype, theirs.repetition_penalty) == ("float32", 1.3)
         score = theirs.score(documents, window=None)
         answers = theirs.answer(prompts, max_new_tokens=30)
+        likelihoods, writings = theirs.for_tasks().likelihoods(PAIRS), theirs.for_tasks().writings(CONTEXTS)
     assert dict(os.environ) == before
     wanted = ours.score(documents, window=score.window)
     # The model takes 128 tokens, of which one is what vLLM writes.
@@ -46,6 +61,12 @@ def test_both_engines_say_the_same_of_texts_and_answer_prompts_alike(tmp_path: P
     assert score.by_document is not None
     assert wanted.by_document is not None
     assert np.allclose(score.by_document.nll, wanted.by_document.nll, rtol=1e-4, atol=1e-3)
+    own = ours.for_tasks()
+    for found, known in zip(likelihoods, own.likelihoods(PAIRS), strict=True):
+        assert found == (pytest.approx(known[0], rel=1e-4, abs=1e-3), known[1])
+    assert any(greedy for _, greedy in likelihoods)
+    assert writings == own.writings(CONTEXTS)
+    assert "n" not in writings[1]
     told = ours.answer(prompts, max_new_tokens=30)
     assert [(one.text, one.tokens, one.finish_reason) for one in answers] == [
         (one.text, one.tokens, one.finish_reason) for one in told

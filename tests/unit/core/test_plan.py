@@ -77,7 +77,7 @@ NEWER = {
     "adapter": [("rankStabilized", True), ("modulesToSave", ["lm_head"])],
     "data": [("deduplicate", "Near"), ("normalization", ["NFC"])],
     "train": [("format", "ShareGPT"), ("documents", "Paragraph"), ("streaming", True)],
-    "evaluation": [("onOverlap", "Drop"), ("engine", "Transformers")],
+    "evaluation": [("onOverlap", "Drop"), ("engine", "Transformers"), ("tasks", [{"name": "piqa"}])],
     "held out": [("format", "Text"), ("documents", "Paragraph"), ("streaming", True)],
     "prompts": [("format", "Prompt"), ("streaming", True)],
     "export": [("gguf", "F16")],

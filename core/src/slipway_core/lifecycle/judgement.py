@@ -69,6 +69,7 @@ def stated(metric: MetricStatus) -> JudgedGate:
         metric=fit(metric.name, METRIC_LIMIT),
         source=metric.source,
         slice=metric.slice,
+        task=metric.task,
         threshold=fit(metric.threshold, THRESHOLD_LIMIT),
         verdict=metric.verdict,
         value=finite(metric.value),

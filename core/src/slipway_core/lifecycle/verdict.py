@@ -14,7 +14,7 @@ from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import POINT, Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, WIN_RATE, unit
+from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, WIN_RATE, higher_is_better, unit
 from slipway_core.resources.judge import Compared
 from slipway_core.resources.required_gates import record_of
 from slipway_core.resources.status import MetricStatus, Verdict, fit
@@ -61,7 +61,7 @@ class Measured:
     def _looked_up(self, gate: Gate) -> _Found:
         """Of an evaluation that tells no figures of gates: an earlier release's, which knew no sources and slices."""
         missing = self.missing or {}
-        if gate.source is not None or gate.slice is not None:
+        if (gate.source, gate.slice, gate.task) != (None, None, None):
             return _Found(None, None, 0, _OLDER, _OLDER)
         others, key = (self.base, BASE) if gate.against_base else (self.baseline or {}, BASELINE)
         return _Found(
@@ -74,7 +74,7 @@ class Measured:
 
 
 _NOT_MEASURED = "was not measured"
-_OLDER = "the evaluation told nothing of this source or slice; an image of another release made it"
+_OLDER = "the evaluation told nothing of this source, slice or task; an image of another release made it"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared 
 
 def by_bounds(gate: Gate) -> bool:
     """Whether a gate is judged by bounds, and not by the figure as it is."""
-    return gate.confidence not in (None, POINT) and gate.metric not in POINT_METRICS
+    return gate.confidence not in (None, POINT) and not is_point(gate)
 
 
 def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, asked: str) -> MetricStatus:
@@ -139,6 +139,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies:
             name=gate.metric,
             source=gate.source,
             slice=gate.slice,
+            task=gate.task,
             value=finite,
             threshold=asked,
             verdict=verdict,
@@ -153,7 +154,7 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies:
         return result(Verdict.INCONCLUSIVE, found.why_none)
     if finite is None:
         return result(Verdict.INCONCLUSIVE, f"is {value}")
-    if gate.metric in SCORED_METRICS and found.tokens < gate.min_tokens:
+    if gate.task is None and gate.metric in SCORED_METRICS and found.tokens < gate.min_tokens:
         return result(
             Verdict.INCONCLUSIVE,
             f"rests on {found.tokens} tokens, minTokens asks for {gate.min_tokens}",
@@ -181,6 +182,11 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies:
     )
 
 
+def is_point(gate: Gate) -> bool:
+    """Whether a gate's figure has no bounds, and is taken as it is."""
+    return gate.task is None and gate.metric in POINT_METRICS
+
+
 def _of_point(gate: Gate, value: float) -> Verdict:
     """Returns the verdict on a figure as it is: a value, or how much worse it is."""
     if gate.min is not None:
@@ -192,7 +198,7 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
     """Returns the verdict on a figure whose bounds are known, and what there is to say of it."""
     assert estimate.lower is not None
     assert estimate.upper is not None
-    pieces = unit(gate.metric)
+    pieces = unit(gate.metric, gate.task)
     if estimate.clusters < FEWEST_CLUSTERS:
         return (
             Verdict.INCONCLUSIVE,
@@ -230,7 +236,7 @@ def other_not_measured(gate: Gate) -> str:
 
 
 def _worse(gate: Gate, value: float, other: float) -> float:
-    return other - value if gate.metric in HIGHER_IS_BETTER else value - other
+    return other - value if higher_is_better(gate.metric, gate.task) else value - other
 
 
 def _most(gate: Gate) -> float:
@@ -251,7 +257,7 @@ def threshold(gate: Gate, win_rate_over: Compared | None = None) -> str:
     if gate.min is not None:
         return f">= {gate.min:g}"
     other = "base" if gate.against_base else "live"
-    if gate.metric in HIGHER_IS_BETTER:
+    if higher_is_better(gate.metric, gate.task):
         return f">= {other} - {gate.max_regression:g}"
     return f"<= {other} + {gate.max_regression:g}"
 

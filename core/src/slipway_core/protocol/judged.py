@@ -16,6 +16,7 @@ class JudgedMetric(Api):
     name: str
     source: str | None = None
     slice: str | None = None
+    task: str | None = None
     value: float | None = None
     threshold: str
     verdict: Verdict
@@ -23,12 +24,14 @@ class JudgedMetric(Api):
     @property
     def title(self) -> str:
         """The metric with the rows that counted, as a person reads it."""
-        return titled(self.name, self.source, self.slice)
+        return titled(self.name, self.source, self.slice, self.task)
 
     @property
     def key(self) -> str:
         """The same as one word, for trackers."""
-        return "/".join(part for part in (self.name, self.source, self.slice) if part)
+        # Trackers take no comma, which stands before the filter of a task's metric, and no @.
+        name = self.name.replace(",", ".").replace("@", ".")
+        return "/".join(part for part in (name, self.task, self.source, self.slice) if part)
 
 
 class Judged(Api):
@@ -58,6 +61,7 @@ class Judged(Api):
                     name=one.name,
                     source=one.source,
                     slice=one.slice,
+                    task=one.task,
                     value=one.value,
                     threshold=one.threshold,
                     verdict=one.verdict,

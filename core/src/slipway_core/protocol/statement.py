@@ -99,6 +99,7 @@ class JudgedGate(Stated):
     metric: Annotated[str, Field(min_length=1, max_length=METRIC_LIMIT)]
     source: ShortText | None = None
     slice: ShortText | None = None
+    task: ShortText | None = None
     threshold: Annotated[str, Field(max_length=THRESHOLD_LIMIT)]
     verdict: Verdict
     value: float | None = None

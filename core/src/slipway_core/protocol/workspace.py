@@ -4,7 +4,7 @@
 <workspace>/plan.json
             tokenizer/                       the run's tokenizer with its chat template (prepare)
             prepare.json                     digests, counts and reports of what was prepared
-            evaluation-data/                 documents.jsonl and prompts.jsonl: what evaluate reads (prepare)
+            evaluation-data/                 documents, prompts and rows of tasks, as evaluate reads them (prepare)
             overlap.jsonl                    what of the held-out data stands in the training data, where some does
             duplicates.jsonl                 rows that a stage does not learn since others say the same, where some are
             training-passages.npy            a sample of what is learned, for the artifact (prepare)
@@ -164,6 +164,11 @@ class Workspace:
     def evaluation_prompts(self) -> Path:
         """Rows {"conversations", "answer", "recall"}: a prompt as a conversation that the model continues."""
         return self.evaluation_data / "prompts.jsonl"
+
+    @property
+    def evaluation_tasks(self) -> Path:
+        """Which tasks of lm-evaluation-harness are judged, and how; their rows lie beside it as Parquet."""
+        return self.evaluation_data / "tasks.json"
 
     @property
     def fetched(self) -> Path:

@@ -22,6 +22,7 @@ from slipway_core.resources.gate_metrics import (
 )
 from slipway_core.resources.judge import Compared, Judge
 from slipway_core.resources.source import Source
+from slipway_core.resources.task import HarnessTask, TaskName
 
 SCOPE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 """Names of sources and slices: letters, digits, dots, dashes and underscores."""
@@ -75,9 +76,9 @@ class Gate(Api):
             "against",
         ),
         Rule(
-            f"self.metric in {list(METRICS)}",
+            f"has(self.task) || self.metric in {list(METRICS)}",
             f"no such metric: the metrics are {', '.join(METRICS)}",
-            lambda self: self.metric in METRICS,
+            lambda self: self.task is not None or self.metric in METRICS,
             "metric",
             lambda self: _meant(self.metric),
         ),
@@ -100,10 +101,19 @@ class Gate(Api):
             "metric",
             lambda self: f"{next(one for one in (self.max, self.min, self.max_regression) if one is not None):g}",
         ),
+        Rule(
+            "!has(self.task) || !(has(self.source) || has(self.slice))",
+            "task is of a gate on a task alone, which has neither sources nor slices: leave source and slice out",
+            lambda self: self.task is None or (self.source is None and self.slice is None),
+            "task",
+        ),
     )
 
     metric: MetricName
-    """What is measured: of text and conversations on data, of recall and generated text on prompts."""
+    """What is measured: of text and conversations on data, of recall and generated text on prompts, and of a task what
+    that has: acc, acc_norm, exact_match, ..., where it has several filters with that: exact_match,strict-match."""
+    task: TaskName | None = None
+    """The name of the task of evaluation.tasks that the metric is of."""
     source: ScopeName | None = None
     """The name of the source whose rows alone count; all of them that the metric is computed from when left out."""
     slice: ScopeName | None = None
@@ -146,6 +156,12 @@ def _meant(metric: str) -> str:
     return f"it is {metric}" + (f"; did you mean {close[0]}?" if close else "")
 
 
+def _task_named(evaluation: Evaluation) -> str:
+    names = [one.name for one in evaluation.tasks]
+    missing = next((one.task for one in evaluation.gates if one.task not in (None, *names)), None)
+    return f"{missing} is not among {', '.join(names) or 'them: there are none'}"
+
+
 def _need(
     metrics: tuple[str, ...], sources: str, such: str, has: Callable[[PromptSource], bool] | None, message: str
 ) -> Rule:
@@ -158,8 +174,9 @@ def _need(
     """
     beside = f" && {such}" if such else ""
     cel = (
-        f"!has(self.gates) || self.gates.all(g, !(g.metric in {list(metrics)}) || (has(self.{sources}) && "
-        f"self.{sources}.exists(d, (!has(g.source) || (has(d.name) && d.name == g.source)){beside})))"
+        f"!has(self.gates) || self.gates.all(g, has(g.task) || !(g.metric in {list(metrics)}) || "
+        f"(has(self.{sources}) && self.{sources}.exists(d, "
+        f"(!has(g.source) || (has(d.name) && d.name == g.source)){beside})))"
     )
 
     def computed(gate: Gate, evaluation: Evaluation) -> bool:
@@ -168,7 +185,8 @@ def _need(
         return any(gate.source in (None, one.name) and (has is None or has(one)) for one in evaluation.prompts)
 
     def broken(evaluation: Evaluation) -> Iterator[Gate]:
-        return (gate for gate in evaluation.gates if gate.metric in metrics and not computed(gate, evaluation))
+        named = (gate for gate in evaluation.gates if gate.task is None and gate.metric in metrics)
+        return (gate for gate in named if not computed(gate, evaluation))
 
     def shown(evaluation: Evaluation) -> str:
         gate = next(broken(evaluation))
@@ -238,6 +256,21 @@ class Evaluation(Api):
             "data",
             lambda self: f"the names are {', '.join(self.names)}",
         ),
+        Rule(
+            "!has(self.tasks) || self.tasks.all(t, self.tasks.exists_one(u, u.name == t.name))",
+            "a task is named twice: gates tell tasks apart by their names",
+            lambda self: len({one.name for one in self.tasks}) == len(self.tasks),
+            "tasks",
+            lambda self: f"the names are {', '.join(one.name for one in self.tasks)}",
+        ),
+        Rule(
+            "!has(self.gates) || self.gates.all(g, !has(g.task) || "
+            "(has(self.tasks) && self.tasks.exists(t, t.name == g.task)))",
+            "a gate with task names one of evaluation.tasks",
+            lambda self: {g.task for g in self.gates if g.task is not None} <= {one.name for one in self.tasks},
+            "gates",
+            _task_named,
+        ),
     )
 
     data: Annotated[list[HeldOutSource], Field(max_length=64)] = Field(default_factory=list[HeldOutSource])
@@ -248,6 +281,8 @@ class Evaluation(Api):
     says how many: a gate that is left with fewer than its minTokens is inconclusive."""
     prompts: Annotated[list[PromptSource], Field(max_length=64)] = Field(default_factory=list[PromptSource])
     """Prompts that the model answers, greedily."""
+    tasks: Annotated[list[HarnessTask], Field(max_length=16)] = Field(default_factory=list[HarnessTask])
+    """Tasks of lm-evaluation-harness, asked and scored as its own command does."""
     max_new_tokens: int = Field(default=256, ge=1, le=8192)
     """Longest answer to a prompt, in tokens."""
     engine: Literal["Auto", "vLLM", "Transformers"] = "Auto"

@@ -26,7 +26,8 @@ ReferenceMetric = Literal[
 ]
 JudgeMetric = Literal["win_rate", "judge_score"]
 
-METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+METRIC_PATTERN = r"^[a-z][a-z0-9_,@.-]{0,62}$"
+"""Of a task also with the filter behind a comma, as lm-evaluation-harness prints both: exact_match,strict-match."""
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=63)]
 
 TEXT_METRICS: tuple[str, ...] = get_args(TextMetric)
@@ -55,15 +56,23 @@ POINT_METRICS = frozenset({*RECALL_METRICS, "distinct_1", "distinct_2"})
 together are no mean of anything."""
 
 
-def unit(metric: str) -> str:
+def higher_is_better(metric: str, task: str | None = None) -> bool:
+    """Whether more of a metric is better. Of a task it is: prepare refuses a gate on any other metric of one."""
+    return task is not None or metric in HIGHER_IS_BETTER
+
+
+def unit(metric: str, task: str | None = None) -> str:
     """Returns what a metric's bounds are made of, for people."""
+    if task is not None:
+        return "documents of the task"
     if metric in TEXT_METRICS:
         return "documents"
     return "conversations" if metric in CHAT_METRICS else "prompts"
 
 
-def titled(metric: str, source: str | None, slice: str | None) -> str:
+def titled(metric: str, source: str | None, slice: str | None, task: str | None = None) -> str:
     """Returns a metric with the rows that count, as a person reads it: `exact_match of source sums, slice hard`."""
-    scope = [f"source {source}"] if source else []
+    scope = [f"task {task}"] if task else []
+    scope += [f"source {source}"] if source else []
     scope += [f"slice {slice}"] if slice else []
     return f"{metric} of {', '.join(scope)}" if scope else metric

@@ -1,7 +1,7 @@
 """Whether a model was judged by what an endpoint requires. Pure.
 
-A gate answers a required one where it is about the same thing and is nowhere weaker: its metric, source, slice and
-`against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
+A gate answers a required one where it is about the same thing and is nowhere weaker: its metric, task, source, slice
+and `against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
 confidence and minTokens are no less. One gate alone has to be all of that: two that are each weaker elsewhere are none.
 """
 
@@ -43,6 +43,8 @@ class Judged(Protocol):
 
     @property
     def metric(self) -> str: ...
+    @property
+    def task(self) -> str | None: ...
     @property
     def source(self) -> str | None: ...
     @property
@@ -117,7 +119,8 @@ def describe(gate: Gate) -> str:
     differ must not look alike."""
     name = _threshold(gate)
     against = f" against {gate.against or 'Live'}" if name == "max_regression" else ""
-    return f"{titled(gate.metric, gate.source, gate.slice)}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
+    what = titled(gate.metric, gate.source, gate.slice, gate.task)
+    return f"{what}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
 
 
 def _shortfall(required: Gate, passed: Sequence[PassedGate], beside_live: bool) -> Shortfall | None:
@@ -130,7 +133,7 @@ def _shortfall(required: Gate, passed: Sequence[PassedGate], beside_live: bool) 
 
 def _about(gate: Gate) -> tuple[object, ...]:
     against = gate.against or "Live" if gate.max_regression is not None else None
-    return gate.metric, gate.source, gate.slice, against, _threshold(gate)
+    return gate.metric, gate.task, gate.source, gate.slice, against, _threshold(gate)
 
 
 def _threshold(gate: Gate) -> str:
@@ -145,9 +148,9 @@ def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[s
         bound = "least" if name == "min" else "most"
         found.append(f"{_NAMES[name]} is {_figure(was)}, and must be at {bound} {_figure(must)}")
     sure, must_be = gate.confidence or POINT, required.confidence or DEFAULT_CONFIDENCE
-    if required.metric not in POINT_METRICS and sure < must_be:
+    if (required.task is not None or required.metric not in POINT_METRICS) and sure < must_be:
         found.append(f"confidence is {_figure(sure)}, and must be at least {_figure(must_be)}")
-    if required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
+    if required.task is None and required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
         found.append(f"minTokens is {gate.min_tokens}, and must be at least {required.min_tokens}")
     if not passed.compared and beside_live:
         found.append("no version was live to compare with when it was judged, and one is now")
@@ -160,6 +163,7 @@ def _passed(judged: Judged) -> PassedGate | None:
         return None
     said = {
         "metric": judged.metric,
+        "task": judged.task,
         "source": judged.source,
         "slice": judged.slice,
         "max": asked.max,

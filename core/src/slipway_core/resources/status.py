@@ -201,6 +201,8 @@ class MetricStatus(Recorded):
     """The source whose rows alone counted; None for all."""
     slice: Annotated[str, Field(max_length=63)] | None = None
     """The slice whose rows alone counted; None for all."""
+    task: Annotated[str, Field(max_length=63)] | None = None
+    """The task of lm-evaluation-harness that it is of; None for none."""
     value: float | None = None
     """None when it was not computed or is not finite; `reason` says why."""
     threshold: str
@@ -223,7 +225,7 @@ class MetricStatus(Recorded):
     @property
     def title(self) -> str:
         """The metric with the rows that counted, as a person reads it."""
-        return titled(self.name, self.source, self.slice)
+        return titled(self.name, self.source, self.slice, self.task)
 
 
 class EvaluationStatus(Recorded):

@@ -366,7 +366,7 @@ class Retention:
 
 def _without_data(plan: Plan) -> Plan:
     """Returns a plan without what makes some large: many are looked at in turns."""
-    evaluation = plan.evaluation.model_copy(update={"data": [], "prompts": []})
+    evaluation = plan.evaluation.model_copy(update={"data": [], "prompts": [], "tasks": []})
     return plan.model_copy(update={"stages": [], "evaluation": evaluation})
 
 

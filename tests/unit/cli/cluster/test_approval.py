@@ -123,7 +123,8 @@ def test_where_nothing_can_be_approved_it_says_why(cluster, status, promotion, w
 def test_of_a_model_whose_run_is_gone_the_rest_is_shown(waits):
     left = {name: one for name, one in waits.objects.items() if name != "trainingrun/tang"}
     (waits.root / "objects.json").write_text(json.dumps(left))
-    assert "judged by  run tang, evaluation 3; its figures are not here: the run is gone" in slipway("approve", "endpoint/chat")
+    told = "judged by  run tang, evaluation 3; its figures are not here: the run is gone"
+    assert told in slipway("approve", "endpoint/chat")
 
 
 def test_A_a_refusal_is_told_in_the_words_of_the_policy(waits):

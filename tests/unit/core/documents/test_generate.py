@@ -329,7 +329,23 @@ WITHOUT_STAGES = (
     ),
     ("spec.stages", {"stages": []}),
 )
-CASES = (*BROKEN.items(), *WITHOUT_STAGES)
+OF_TASKS = (
+    ("spec.evaluation.tasks", {"evaluation": {"tasks": [{"name": "piqa"}, {"name": "piqa", "limit": 8}]}}),
+    (
+        "spec.evaluation.gates",
+        {"evaluation": {"tasks": [{"name": "piqa"}], "gates": [{"metric": "acc", "task": "arc_easy", "min": 0.5}]}},
+    ),
+    (
+        "spec.evaluation.gates[0].task",
+        {
+            "evaluation": {
+                "tasks": [{"name": "piqa"}],
+                "gates": [{"metric": "acc", "task": "piqa", "source": "one", "min": 0.5}],
+            }
+        },
+    ),
+)
+CASES = (*BROKEN.items(), *WITHOUT_STAGES, *OF_TASKS)
 
 
 def run_of(spec):
@@ -374,12 +390,14 @@ _maybe = st.sampled_from
             "min": st.just(1.0),
             "maxRegression": st.just(0.5),
             "source": _maybe(["one", "two"]),
+            "task": _maybe(["piqa", "boolq"]),
         },
     ),
     evaluation=st.fixed_dictionaries(
         {},
         optional={
             "data": st.lists(_maybe([{"uri": "package://b"}, {"uri": "package://b", "name": "one"}]), max_size=2),
+            "tasks": st.just([{"name": "piqa"}]),
             "prompts": st.lists(
                 _maybe(
                     [

@@ -297,3 +297,25 @@ def test_A_a_gate_on_a_slice_is_never_judged_by_the_figure_of_all_rows():
 def test_few_conversations_are_called_what_they_are():
     few = Measured({}, estimates=[Estimate(5.0, 4.9, 5.1, 100, 7)], figures=[Figure(5.0, tokens=100)])
     assert "rests on 7 conversations" in judge([gate("chat_perplexity", max=20.0, confidence=0.95)], few).reason
+
+
+def test_A_a_gate_on_a_task_is_of_that_task_alone_and_more_of_it_is_better():
+    gates = [
+        # Of text `perplexity` is less where it is better, and needs tokens; nothing of that is so of a task's.
+        gate("perplexity", task="a", max_regression=0.1, min_tokens=1000, confidence=0.95),
+        gate("recall_rate", task="a", min=0.5, confidence=0.95),
+        gate("acc", task="b", min=0.5),
+    ]
+    estimates = [Estimate(0.3, 0.2, 0.4, 40, 40), Estimate(0.6, 0.55, 0.65, 4, 4), None]
+    figures = [Figure(0.4, 0.7), Figure(0.6), Figure(None, reason=0)]
+    judged = judge(
+        gates, Measured({"acc": 0.9}, 0, baseline={}, estimates=estimates, figures=figures, reasons=["was not asked"])
+    )
+    assert [one.verdict for one in judged.metrics] == [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
+    assert judged.metrics[0].threshold == ">= live - 0.1"
+    assert judged.metrics[0].title == "perplexity of task a"
+    assert judged.metrics[1].reason == "rests on 4 documents of the task; 8 are the fewest that bounds can be told from"
+    assert judged.metrics[2].reason == "was not asked"
+    older = judge(gates[2:], Measured({"acc": 0.9}))
+    assert older.metrics[0].verdict is Verdict.INCONCLUSIVE
+    assert "nothing of this source, slice or task" in (older.metrics[0].reason or "")

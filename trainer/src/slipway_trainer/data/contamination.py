@@ -29,7 +29,7 @@ _RELATION = {
 class HeldText:
     """A text that is looked for in the training data."""
 
-    kind: Literal["document", "conversation", "prompt"]
+    kind: Literal["document", "conversation", "prompt", "task"]
     number: int
     """Which one of its kind it is of."""
     what: str
@@ -54,7 +54,7 @@ def held_texts(held: HeldOut) -> list[HeldText]:
             for answer in answers
             if _tells(answer)
         ]
-    return found
+    return found + [HeldText("task", number, one.place, one.text) for number, one in enumerate(held.tasks)]
 
 
 def _tells(answer: str) -> bool:
@@ -163,12 +163,14 @@ class Overlaps:
         ]
 
     def without_overlap(self) -> HeldOut:
-        """Returns what is held out without the documents and conversations that stand in the training data."""
-        documents, conversations = self._found("document"), self._conversations()
+        """Returns what is held out without the documents, conversations and tasks' documents that stand in the training
+        data."""
+        documents, conversations, tasks = self._found("document"), self._conversations(), self._found("task")
         return replace(
             self.held,
             documents=[one for number, one in enumerate(self.held.documents) if number not in documents],
             conversations=[one for number, one in enumerate(self.held.conversations) if number not in conversations],
+            tasks=[one for number, one in enumerate(self.held.tasks) if number not in tasks],
         )
 
     def refuse(self, *, documents_too: bool = True) -> None:
@@ -194,6 +196,12 @@ class Overlaps:
                 f"evaluation.data: {len(conversations)} of {len(held.conversations)} held-out conversations have "
                 "answers that stand in the training data, so a gate on them would measure memory: "
                 f"{_listed(conversations)}. {way_out}"
+            )
+        tasks = list(self._found("task").values())
+        if tasks and documents_too:
+            raise Overlap(
+                f"evaluation.tasks: {len(tasks)} of {len(held.tasks)} documents of tasks stand in the training data, "
+                f"so a gate on them would measure memory: {_listed(tasks)}. {way_out}"
             )
         asked = [
             f"{held.prompts[number].place} is worded as {place}"

@@ -55,12 +55,29 @@ HeldRow = TypeVar("HeldRow", HeldDocument, HeldConversation, HeldPrompt)
 
 
 @dataclass(frozen=True)
+class HeldTask:
+    """A document of a task."""
+
+    task: str
+    number: int
+    """Which one of the task, from 0."""
+    text: str
+    """What it asks, and the right answer."""
+
+    @property
+    def place(self) -> str:
+        return f"document {self.number} of task {self.task}"
+
+
+@dataclass(frozen=True)
 class HeldOut:
     documents: list[HeldDocument]
     prompts: list[HeldPrompt]
     forms: dict[FileKey, str] = field(default_factory=dict[FileKey, str])
     """Of the rows of each file."""
     conversations: list[HeldConversation] = field(default_factory=list[HeldConversation])
+    tasks: list[HeldTask] = field(default_factory=list[HeldTask])
+    """The documents of all tasks."""
 
 
 def read(found: Inputs) -> HeldOut:

@@ -54,8 +54,10 @@ def measure_base(
     """
     if not plan.compares_with_base:
         return MeasuredBase()
-    wanted = {gate.metric for gate in plan.evaluation.gates if plan.evaluation.compared_with(gate) == "Base"}
+    gates = [gate for gate in plan.evaluation.gates if plan.evaluation.compared_with(gate) == "Base"]
+    wanted = {gate.metric for gate in gates if gate.task is None}
     used = data if wanted & {*answer_metrics.METRICS, *JUDGE_METRICS} else replace(data, prompts=[])
+    used = replace(used, tasks=[task for task in data.tasks if task.name in {gate.task for gate in gates}])
     uri, digest = plan.model.from_ or "", None
     try:
         folder = model_folder(uri, fetched=workspace.fetched_models)

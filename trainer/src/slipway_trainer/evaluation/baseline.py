@@ -63,11 +63,10 @@ def measure_live(
         window: that of the candidate. The same for both, unless the live version takes less: its report says so then.
     """
     # Scoring text is cheap, answering prompts is not: all of them only when a gate compares the answers.
-    compared = any(
-        plan.evaluation.compared_with(gate) == "Live" and gate.metric in (*answer_metrics.METRICS, *JUDGE_METRICS)
-        for gate in plan.evaluation.gates
-    )
+    gates = [gate for gate in plan.evaluation.gates if plan.evaluation.compared_with(gate) == "Live"]
+    compared = any(gate.task is None and gate.metric in (*answer_metrics.METRICS, *JUDGE_METRICS) for gate in gates)
     used = data if compared else replace(data, prompts=data.prompts[:SHOWN])
+    used = replace(used, tasks=[task for task in data.tasks if task.name in {gate.task for gate in gates}])
     # There is no other for it: two engines differ by more than two models may.
     same = replace(choice, asked=True)
 
@@ -81,7 +80,7 @@ def measure_live(
             if compared or not used.prompts:
                 raise
             # What is there to be looked at alone must not cost a gate its figure.
-            live = measured(replace(data, prompts=[]))
+            live = measured(replace(used, prompts=[]))
     except (BadArtifact, BadModel, BadConfig) as error:
         return None, _not_measured(error)
     return (live if compared else _of_text_alone(live)), {}

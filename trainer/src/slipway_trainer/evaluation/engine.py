@@ -9,6 +9,7 @@ from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import Score
+from slipway_trainer.evaluation.task_model import TaskModel
 
 Advance = Callable[[int, int], None]
 """Told what is done, and what there is in all."""
@@ -43,4 +44,8 @@ class Engine(Protocol):
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, advance: Advance | None = None) -> list[Answer]:
         """Answers prompts, in their order. Raises ValueError when prompts cannot be put to the model."""
+        ...
+
+    def for_tasks(self, *, advance: Advance | None = None) -> TaskModel:
+        """Returns the model as tasks of lm-evaluation-harness ask it: raw texts, without a chat template."""
         ...

@@ -95,7 +95,7 @@ def _evaluate(
     choice = engine_choice.choose(
         plan.evaluation.engine,
         quantized=any(map(_is_quantized, compared)),
-        prompts=len(data.prompts),
+        prompts=len(data.prompts) + sum(task.documents for task in data.tasks if task.described.writes is not None),
         trouble=vllm_engine.trouble(workspace.artifact),
     )
     kept = KeptRecord(manifest)
@@ -208,6 +208,7 @@ def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
             "metric": gate.metric,
             "source": gate.source,
             "slice": gate.slice,
+            **({"task": gate.task} if gate.task is not None else {}),
             **{name: value for name, value in figure._asdict().items() if name != "reason"},
             "reason": None if figure.reason is None else reasons[figure.reason],
             "threshold": verdict.threshold(gate, plan.evaluation.win_rate_over),

@@ -17,6 +17,8 @@ from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation.generation import Prompt
 from slipway_trainer.evaluation.scope import RowOf
+from slipway_trainer.evaluation.task_scores import PreparedTask
+from slipway_trainer.harness.description import Described, Wanted
 from slipway_trainer.model import lineage
 from slipway_trainer.step.errors import BadData, DamagedShard
 
@@ -36,11 +38,13 @@ class EvaluationData:
     documents_of: list[RowOf] = field(default_factory=list[RowOf])
     """Where each document belongs."""
     conversations_of: list[RowOf] = field(default_factory=list[RowOf])
+    tasks: list[PreparedTask] = field(default_factory=list[PreparedTask])
 
     @property
     def texts(self) -> list[str]:
-        """The documents, and of each conversation what its answers say."""
-        return [*self.documents, *(_answers(one.row) for one in self.conversations)]
+        """The documents, of each conversation what its answers say, and what tasks ask with the right answers."""
+        asked = (text for task in self.tasks for text in task.texts)
+        return [*self.documents, *(_answers(one.row) for one in self.conversations), *asked]
 
 
 def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> EvaluationData:
@@ -70,20 +74,44 @@ def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> Evaluat
         prompts=[_prompt(row) for row in prompts],
         documents_of=[_of(row) for row in documents],
         conversations_of=[_of(row) for row in conversations],
+        tasks=_tasks(workspace, copies) if plan.evaluation.tasks else [],
         digest=found,
         recall_overlap=int(report["prompts"]["recall_overlap"]),
         report={name: report[name] for name in ("evaluation", "prompts")},
     )
 
 
+def _tasks(workspace: Workspace, copies: dict[str, str]) -> list[PreparedTask]:
+    return [
+        PreparedTask(
+            Wanted(**one["wanted"]),
+            Described.of_document(one["described"]),
+            {split: _verified(workspace.evaluation_data / name, copies) for split, name in one["files"].items()},
+            one["limit"],
+            tuple(one["left_out"]),
+            tuple(one["texts"]),
+        )
+        for one in json.loads(_bytes(workspace.evaluation_tasks, copies))
+    ]
+
+
+def _verified(path: Path, copies: dict[str, str]) -> Path:
+    _bytes(path, copies)
+    return path
+
+
 def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in _bytes(path, copies).decode("utf-8").split("\n") if line]
+
+
+def _bytes(path: Path, copies: dict[str, str]) -> bytes:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: {error.strerror}. Start the run again to prepare its data") from None
     if hashlib.sha256(text).hexdigest() != copies.get(path.name):
         raise DamagedShard(f"{path}: was changed after it was prepared. {_AGAIN}")
-    return [json.loads(line) for line in text.decode("utf-8").split("\n") if line]
+    return text
 
 
 def _of(row: dict[str, Any]) -> RowOf:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from slipway_trainer.evaluation.generation import Answer
 from slipway_trainer.evaluation.opinions import Opinion, Opinions
 from slipway_trainer.evaluation.perplexity import Score
 from slipway_trainer.evaluation.scope import ALL, RowsOf, Scope, scopes
+from slipway_trainer.evaluation.task_scores import TaskScores
 
 CONFIDENCE = 0.95
 """Of the bounds in the report, each by itself, where no gate asks for another."""
@@ -65,6 +66,8 @@ class Findings:
     """Whether json_valid is asked of every answer."""
     opinions: Opinions = field(default_factory=dict[str, Opinion])
     """What a judge model said of the answers."""
+    tasks: Mapping[str, TaskScores] = field(default_factory=dict[str, TaskScores])
+    """By the names of tasks, of those that it was measured on."""
 
     @cached_property
     def _documents(self) -> RowsOf:
@@ -137,6 +140,13 @@ class Findings:
         values = {name: one.value for name, one in told.items() if name not in made and name not in absent}
         return made | values, absent, told
 
+    def of_task(self, name: str) -> Figures:
+        """Returns the figures of a task."""
+        if name not in self.tasks:
+            return Figures()
+        metrics, missing = self.tasks[name].figures
+        return Figures(metrics, missing, self.tasks[name].observed)
+
     def samples(self) -> list[dict[str, Any]]:
         """Returns each prompt with its answer and what that scored, as it is written to samples.jsonl."""
         rows = [answer.row for answer in self.answers]
@@ -160,16 +170,13 @@ class Findings:
             for scope in self.scopes()
         ]
 
+    def task_reports(self) -> list[dict[str, Any]]:
+        """Returns what the report says of each task."""
+        return [one.to_document(_with_bounds(self.of_task(name))) for name, one in self.tasks.items()]
+
     def with_bounds(self, scope: Scope = ALL) -> dict[str, dict[str, float | int | None]]:
         """Returns each metric of a scope with its bounds, each of which holds with `CONFIDENCE`, by name."""
-        found: dict[str, dict[str, float | int | None]] = {}
-        figures = self.at(scope)
-        for name, value in figures.metrics.items():
-            own = figures.observed.get(name)
-            known = gate_estimates.estimate(own, CONFIDENCE) if own is not None else None
-            # The figure itself has all its digits.
-            found[name] = {**(known._asdict() if known is not None else {}), "value": value}
-        return found
+        return _with_bounds(self.at(scope))
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,16 @@ class Other:
     """None where it was not measured."""
     trouble: str | None
     """Why not, where there is one to compare with."""
+
+
+def _with_bounds(figures: Figures) -> dict[str, dict[str, float | int | None]]:
+    found: dict[str, dict[str, float | int | None]] = {}
+    for name, value in figures.metrics.items():
+        own = figures.observed.get(name)
+        known = gate_estimates.estimate(own, CONFIDENCE) if own is not None else None
+        # The figure itself has all its digits.
+        found[name] = {**(known._asdict() if known is not None else {}), "value": value}
+    return found
 
 
 def of_gates(
@@ -202,10 +219,12 @@ def of_gates(
     estimates: list[Estimate | None] = []
     for gate in gates:
         scope = Scope(gate.source, gate.slice)
-        own = mine.at(scope)
+        own = mine.of_task(gate.task) if gate.task is not None else mine.at(scope)
         other = base if gate.against_base else live
         compared = other.findings if gate.max_regression is not None else None
-        theirs = compared.at(scope) if compared is not None else None
+        theirs = None
+        if compared is not None:
+            theirs = compared.of_task(gate.task) if gate.task is not None else compared.at(scope)
         before, after = own.observed.get(gate.metric), theirs.observed.get(gate.metric) if theirs else None
         estimates.append(gate_estimates.of_gate(gate, before, after))
         value = _rounded(own.metrics.get(gate.metric))
@@ -216,11 +235,13 @@ def of_gates(
         elif gate.max_regression is not None and was is None and (theirs is not None or other.trouble is not None):
             absent = theirs.missing.get(gate.metric) if theirs else None
             reason = said(other.trouble or absent or other_not_measured(gate))
-        figures.append(Figure(value, was, own.scored(gate.metric), reason))
+        figures.append(Figure(value, was, own.scored(gate.metric) if gate.task is None else 0, reason))
     return figures, estimates, reasons
 
 
 def _nothing(gate: Gate, scope: Scope) -> str:
+    if gate.task is not None:
+        return f"task {gate.task} was not measured"
     return "no row of this source or slice tells it" if scope != ALL else f"no row tells {gate.metric}"
 
 

@@ -130,7 +130,7 @@ def answer(
     """
     limit = positions(exported.model.config, exported.tokenizer) - exported.virtual_tokens
     return answer_by(
-        lambda rows, rooms: _computed(exported, rows, rooms),
+        computed(exported),
         exported.tokenizer,
         exported.end_tokens,
         prompts,
@@ -173,6 +173,12 @@ def answer_by(
     return [answers[index] for index in range(len(prompts))]
 
 
+def computed(exported: ExportedModel) -> GoOn:
+    """Returns what writes on with a model in this process."""
+    return lambda rows, rooms: _computed(exported, rows, rooms)
+
+
+@torch.inference_mode()
 def _computed(
     exported: ExportedModel, rows: list[list[int]], rooms: list[int]
 ) -> Iterator[tuple[list[int], list[list[int]]]]:

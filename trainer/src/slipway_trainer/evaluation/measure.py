@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from slipway_core.plan import Plan
-from slipway_trainer.evaluation import answer_metrics, vllm_engine
+from slipway_trainer.evaluation import answer_metrics, task_scores, vllm_engine
 from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Engine
 from slipway_trainer.evaluation.engine_choice import Choice
@@ -81,7 +81,7 @@ def measure_folder(
                 reporter,
                 max_new_tokens=plan.evaluation.max_new_tokens,
                 window=window,
-                all_json=any(gate.metric == "json_valid" for gate in plan.evaluation.gates),
+                all_json=any(gate.metric == "json_valid" and gate.task is None for gate in plan.evaluation.gates),
             )
             if record is not None and isinstance(engine, TransformersEngine):
                 record.compute(engine.exported)
@@ -157,6 +157,11 @@ def measure(
         answer_trouble=unanswered,
         asked=bool(data.prompts),
         all_json=all_json,
+        tasks=task_scores.measure(
+            data.tasks,
+            engine.for_tasks(advance=_advance(reporter, f"{name}: asked", "requests of a task")),
+            lambda line: reporter.say(f"{name}: {line}"),
+        ),
     )
     if "generation" in report:
         report["generation"]["samples"] = findings.samples()[:SAMPLES_IN_REPORT]
@@ -180,6 +185,7 @@ def told_of(findings: Findings) -> dict[str, Any]:
         "missing": figures.missing,
         "bounds": findings.with_bounds(),
         "scopes": findings.report(),
+        **({"tasks": findings.task_reports()} if findings.tasks else {}),
     }
 
 

@@ -271,7 +271,7 @@ def computed(model: PreTrainedModel) -> Compute:
     @torch.inference_mode()
     def compute(pieces: list[Window]) -> Iterator[tuple[list[Window], torch.Tensor]]:
         require_rows(model, max((max(*piece.inputs, *piece.targets) for piece in pieces), default=0))
-        for batch in _batches(pieces, _batch_tokens(model.config)):
+        for batch in batches(pieces, batch_tokens(model.config)):
             yield batch, _losses(model, batch)
 
     return compute
@@ -322,12 +322,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list
     return encoded["input_ids"]  # pyright: ignore[reportReturnType]
 
 
-def _batch_tokens(config: Any) -> int:
+def batch_tokens(config: Any) -> int:
+    """Returns how many tokens are computed together."""
     vocabulary = getattr(config.get_text_config(), "vocab_size", None) or 1
     return max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary))
 
 
-def _batches(pieces: list[Window], budget: int) -> Iterator[list[Window]]:
+def batches(pieces: list[Window], budget: int) -> Iterator[list[Window]]:
     """Yields windows of similar length, longest first, in rectangles of at most `budget` tokens (or one row)."""
     batch: list[Window] = []
     for piece in sorted(pieces, key=lambda piece: -len(piece.inputs)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from slipway_trainer.data.scored_conversations import Spoken
-from slipway_trainer.evaluation import conversations, generation, perplexity
+from slipway_trainer.evaluation import continuations, conversations, generation, perplexity
 from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Advance
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import Score
+from slipway_trainer.evaluation.task_model import TaskModel
 from slipway_trainer.model.exported_model import ExportedModel
 
 
@@ -35,3 +36,16 @@ class TransformersEngine:
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, advance: Advance | None = None) -> list[Answer]:
         return generation.answer(self.exported, prompts, max_new_tokens=max_new_tokens, advance=advance)
+
+    def for_tasks(self, *, advance: Advance | None = None) -> TaskModel:
+        own = self.exported
+        longest = perplexity.positions(own.model.config, own.tokenizer) - own.virtual_tokens
+        return TaskModel(
+            continuations.computed(own.model),
+            generation.computed(own),
+            own.tokenizer,
+            own.end_tokens,
+            longest=longest,
+            window=longest,
+            advance=advance,
+        )

@@ -24,10 +24,12 @@ from slipway_core.protocol import quantized
 from slipway_host import processor
 from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation import conversations, generation, perplexity, vllm_worker
+from slipway_trainer.evaluation.continuations import Likelihood
 from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.engine import Advance
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, IGNORED, MAX_WINDOW, Score, Window
+from slipway_trainer.evaluation.task_model import TaskModel
 from slipway_trainer.model import config_file, exported_model, placement, unmerged_artifact
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.tokens import tokenizer
@@ -129,6 +131,25 @@ class VllmEngine:
             max_new_tokens=max_new_tokens,
             advance=advance,
         )
+
+    def for_tasks(self, *, advance: Advance | None = None) -> TaskModel:
+        return TaskModel(
+            self._likelihoods,
+            self._go_on,
+            self._words,
+            self._ends,
+            longest=self._longest,
+            window=self._longest - _ROOM,
+            advance=advance,
+        )
+
+    def _likelihoods(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], list[Likelihood]]]:
+        for start in range(0, len(windows), _AT_ONCE):
+            numbers = list(range(start, min(start + _AT_ONCE, len(windows))))
+            batch = [windows[number] for number in numbers]
+            rows = [([*one.inputs, one.targets[-1]], len(one.targets)) for one in batch]
+            found: list[list[tuple[float, bool]]] = self._ask({"score": rows, "greedy": True})
+            yield numbers, [Likelihood(sum(log for log, _ in row), all(best for _, best in row)) for row in found]
 
     def _losses(self, pieces: list[Window]) -> Iterator[tuple[list[Window], torch.Tensor]]:
         for start in range(0, len(pieces), _AT_ONCE):

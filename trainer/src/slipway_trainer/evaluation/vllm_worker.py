@@ -26,7 +26,8 @@ class Settings:
 def run(connection: Any, settings: Settings, parent: int) -> None:
     """Loads, tells `{version, longest, dtype}` or `{failed}`, and then answers each of
 
-    - `{score: [(tokens, targets)]}`: log-probabilities of the last `targets` tokens of each row,
+    - `{score: [(tokens, targets)]}`: log-probabilities of the last `targets` tokens of each row; with `greedy` each
+      with whether it was the most likely token,
     - `{answer: [(tokens, room)], ends, repetition_penalty}`: the new tokens of each row, greedily,
 
     by `{found}`, or by `{refused}` with a reason.
@@ -67,14 +68,19 @@ def run(connection: Any, settings: Settings, parent: int) -> None:
                 connection.send({"refused": _reason(error)})
 
 
-def _score(engine: Any, asked: dict[str, Any]) -> list[list[float]]:
+def _score(engine: Any, asked: dict[str, Any]) -> list[list[Any]]:
     from vllm import SamplingParams
 
     only = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
     rows = asked["score"]
     made = engine.generate([{"prompt_token_ids": tokens} for tokens, _ in rows], only, use_tqdm=False)
+    greedy = asked.get("greedy", False)
+
+    def told(one: Any) -> Any:
+        return (float(one.logprob), one.rank == 1) if greedy else float(one.logprob)
+
     return [
-        [float(said[token].logprob) for said, token in list(zip(one.prompt_logprobs, tokens, strict=True))[-targets:]]
+        [told(said[token]) for said, token in list(zip(one.prompt_logprobs, tokens, strict=True))[-targets:]]
         for one, (tokens, targets) in zip(made, rows, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 from slipway_core.plan import Plan
 from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data import learned_passages, passage_sample
-from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.held_out import HeldDocument, HeldOut, HeldTask
 from slipway_trainer.step.errors import Overlap
 from slipway_trainer.step.progress import Say
 
@@ -44,7 +44,8 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
 
     Raises Overlap where it has learned some, unless the run asks for these to be left out.
     """
-    if base is None or not held.documents:
+    asked = [*held.documents, *held.tasks]
+    if base is None or not asked:
         return BaseTraining(held, {}, [])
     uri = plan.model.from_ or ""
     try:
@@ -55,30 +56,41 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     if sample is None:
         say(f"whether the base model {uri} has learned from the held-out data is not known: {unknown}")
         return BaseTraining(held, {"unknown": unknown}, [])
-    looked_up, learned = learned_passages.look_up(sample, [document.row.text for document in held.documents])
+    looked_up, learned = learned_passages.look_up(sample, [_text(one) for one in asked])
     before = learned_passages.base_unknown(base)
     if before is not None:
         say(f"what {before}, from which the base model {uri} was made, has learned is not known")
     report = {
-        "documents": len(held.documents),
+        "documents": len(asked),
         "looked_up": looked_up,
-        "overlapping": [held.documents[number].source for number in learned],
+        "overlapping": [_source(asked[number]) for number in learned],
         "rate": sample.rate,
         "base_unknown": before,
     }
     if not learned:
         return BaseTraining(held, report, [])
-    places = [held.documents[number].place for number in learned]
+    field = "evaluation.data" if learned[0] < len(held.documents) else "evaluation.tasks"
+    places = [asked[number].place for number in learned]
     found = [{"held": place, "training": uri, "rule": "base"} for place in places]
     listed = ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
-    words = f"{len(places)} of {len(held.documents)} held-out documents stand in what the base model {uri} learned from"
+    words = f"{len(places)} of {len(asked)} held-out documents stand in what the base model {uri} learned from"
     if plan.evaluation.on_overlap != "Drop":
         if pairs is not None:
             write_atomically(pairs, json_lines(found))
         raise Overlap(
-            f"evaluation.data: {words}, so a gate on them would measure memory: {listed}. Hold out other text, or set "
+            f"{field}: {words}, so a gate on them would measure memory: {listed}. Hold out other text, or set "
             "onOverlap: Drop to have them left out"
         )
     say(f"{words} and are left out (onOverlap: Drop): {listed}")
-    kept = [one for number, one in enumerate(held.documents) if number not in set(learned)]
-    return BaseTraining(replace(held, documents=kept), report, found)
+    known, first = set(learned), len(held.documents)
+    kept = [one for number, one in enumerate(held.documents) if number not in known]
+    tasks = [one for number, one in enumerate(held.tasks) if first + number not in known]
+    return BaseTraining(replace(held, documents=kept, tasks=tasks), report, found)
+
+
+def _text(one: HeldDocument | HeldTask) -> str:
+    return one.text if isinstance(one, HeldTask) else one.row.text
+
+
+def _source(one: HeldDocument | HeldTask) -> str:
+    return one.place if isinstance(one, HeldTask) else one.source

@@ -29,6 +29,8 @@ Held = HeldDocument | HeldConversation | HeldPrompt
 def check(plan: Plan, held: HeldOut) -> None:
     """Raises BadData for a gate on rows that are not there, and for a row that lacks what its gate's metric needs."""
     for number, gate in enumerate(plan.evaluation.gates):
+        if gate.task is not None:
+            continue  # `harness_tasks` knows what it rests on.
         rows = rows_of(gate, held)
         # What a judge holds beside the row's answer needs one as much.
         metric = "exact_match" if plan.evaluation.compared_with(gate) == "Reference" else gate.metric
@@ -68,7 +70,7 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     """Returns a sentence for each gate that will be inconclusive whatever is measured."""
     found: list[str] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        if not by_bounds(gate):
+        if gate.task is not None or not by_bounds(gate):
             continue
         rows = rows_of(gate, held)
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})

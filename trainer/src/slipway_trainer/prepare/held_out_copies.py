@@ -73,7 +73,14 @@ def _turn(turn: Turn) -> dict[str, Any]:
 
 
 def documents_report(
-    held: HeldOut, found: Inputs, copies: dict[str, str], *, dropped: int, discounted: int, base: dict[str, Any]
+    held: HeldOut,
+    found: Inputs,
+    copies: dict[str, str],
+    *,
+    dropped: int,
+    discounted: int,
+    base: dict[str, Any],
+    tasks: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Returns what the report says of the copies, as `copy` returned them, and of the documents in them.
 
@@ -82,6 +89,7 @@ def documents_report(
             the base model.
         discounted: texts that share boilerplate with it, and no more.
         base: what is known of whether the base model has learned them.
+        tasks: what there is to say of the tasks of the evaluation.
     """
     return {
         "documents": len(held.documents),
@@ -93,6 +101,7 @@ def documents_report(
         "sketch": sketch_of(_texts(held)),
         "copies": copies,
         **({"base": base} if base else {}),
+        **({"tasks": tasks} if tasks else {}),
         "files": [entry for source in found.evaluation for entry in source.to_documents(held.forms)],
     }
 
@@ -100,6 +109,7 @@ def documents_report(
 def _texts(held: HeldOut) -> Iterator[str]:
     """Yields what another run's held-out data may have too: each document, and each prompt with its answer."""
     yield from (document.row.text for document in held.documents)
+    yield from (one.text for one in held.tasks)
     yield from (json.dumps([prompt.row.messages, prompt.row.answer], ensure_ascii=False) for prompt in held.prompts)
 
 

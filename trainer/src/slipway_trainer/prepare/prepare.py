@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from slipway_trainer.prepare import (
     conversation_check,
     earlier_preparation,
     gate_rows,
+    harness_tasks,
     held_out_copies,
     judge_questions,
     preflight,
@@ -98,10 +100,11 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     preflight.check(plan, base, say)
     _clear(plan, workspace, fence)
 
+    tasks = harness_tasks.prepare(plan, workspace, preflight.longest(plan, base), say, fence.check)
     found = inputs.collect(plan, workspace.fetched_data, say, commits=workspace.fetched_commits)
     prepared_size.check_space(workspace.root, needed=prepared_size.needed_bytes(found))
     workers = _workers(found) if workers is None else workers
-    held = held_out_data.read(found)
+    held = replace(held_out_data.read(found), tasks=harness_tasks.texts(tasks))
     gate_rows.check(plan, held)
     for line in gate_rows.notes(held):
         say(line)
@@ -143,7 +146,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             say=say,
         )
 
-    for line in gate_rows.warnings(plan, held):
+    for line in (*gate_rows.warnings(plan, held), *harness_tasks.warnings(plan, held.tasks)):
         say(f"WARNING: {line}")
     if asked := judge_questions.line(plan, held):
         say(asked)
@@ -152,7 +155,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
     fence.check()
     duplicates.finish()
     write_atomically(workspace.passages, scanned.passages.to_bytes())
-    copies = held_out_copies.copy(held, workspace)
+    copies = held_out_copies.copy(held, workspace) | harness_tasks.publish(tasks, held.tasks, workspace)
     report = prepare_report.make(
         plan,
         stages=stages,
@@ -163,6 +166,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             dropped=scanned.dropped + learned.dropped,
             discounted=scanned.discounted,
             base=learned.report,
+            tasks=harness_tasks.report(tasks),
         ),
         prompts=held_out_copies.prompts_report(held, found, scanned.recall_overlap),
         tokenizer=made.to_document(workspace.tokenizer),

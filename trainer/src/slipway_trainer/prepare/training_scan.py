@@ -114,6 +114,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     for was, is_, what in (
         (held.documents, apart.documents, "documents"),
         (held.conversations, apart.conversations, "conversations"),
+        (held.tasks, apart.tasks, "documents of tasks"),
     ):
         if len(was) > len(is_):
             say(
@@ -121,6 +122,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
                 f"(onOverlap: Drop); {pairs.name} has them"
             )
     dropped = len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations)
+    dropped += len(held.tasks) - len(apart.tasks)
     if discounted := overlaps.discounted:
         say(
             f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "

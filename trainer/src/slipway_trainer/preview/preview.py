@@ -26,6 +26,7 @@ from slipway_trainer.prepare import (
     base_training,
     conversation_check,
     gate_rows,
+    harness_tasks,
     judge_questions,
     preflight,
     prompt_check,
@@ -106,6 +107,9 @@ class _See:
         if there and self._try(lambda: stage_sizes.are_told(self.plan, base)) is False:
             self.beside.import_torch()
         checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
+        if there and self.plan.evaluation.tasks:
+            longest_of_model = preflight.longest(self.plan, base)
+            self._try(lambda: harness_tasks.look(self.plan, self.folder / "tasks", longest_of_model, self.say))
         found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())

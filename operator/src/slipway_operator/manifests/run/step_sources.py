@@ -9,6 +9,7 @@ from slipway_core.protocol.commands import Baseline
 from slipway_core.resources import uris
 from slipway_core.resources.data import DataSource
 from slipway_core.resources.evaluation import PromptSource
+from slipway_core.resources.task import TaskFile
 from slipway_operator.manifests.pod.credentials import Source
 
 
@@ -60,8 +61,10 @@ def _data(plan: Plan) -> Iterator[Source]:
         yield from _named(f"stages[{number}].data.validation.data", (validation.data if validation else None) or [])
     yield from _named("evaluation.data", plan.evaluation.data)
     yield from _named("evaluation.prompts", plan.evaluation.prompts)
+    for number, task in enumerate(plan.evaluation.tasks):
+        yield from _named(f"evaluation.tasks[{number}].data", task.data or [])
 
 
-def _named(field: str, sources: Iterable[DataSource | PromptSource]) -> Iterator[Source]:
+def _named(field: str, sources: Iterable[DataSource | PromptSource | TaskFile]) -> Iterator[Source]:
     for index, source in enumerate(sources):
         yield Source(source.uri, source.credentials, f"{field}[{index}].uri")

@@ -10,7 +10,7 @@ import numpy as np
 from slipway_core.lifecycle.verdict import by_bounds
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import POINT, Gate
-from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER
+from slipway_core.resources.gate_metrics import higher_is_better
 from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.estimates.intervals import Bounds
 from slipway_trainer.evaluation.estimates.observed import Observed
@@ -35,7 +35,7 @@ def of_gate(gate: Gate, mine: Observed | None, theirs: Observed | None) -> Estim
     both = _comparable(mine, theirs)
     if not both.any():
         return None
-    after, before = (theirs, mine) if gate.metric in HIGHER_IS_BETTER else (mine, theirs)
+    after, before = (theirs, mine) if higher_is_better(gate.metric, gate.task) else (mine, theirs)
     bounds = of_difference(after, before, gate.confidence or POINT)
     return _estimate(bounds, int(both.sum()), int(mine.sizes[both].sum()))
 
