@@ -15,7 +15,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, Proof, VersionView
+from slipway_core.rollout.observed import EndpointObserved, Judged, Proof, VersionView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -64,6 +64,7 @@ class EndpointWorld:
     proofs: dict[str, Proof] = field(default_factory=dict)
     """What the statements say; whoever sets one keeps `passed` in step with it (`sign`)."""
     revoked: set[str] = field(default_factory=set)
+    judged: tuple[Judged, ...] = ()
     _again: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------ looks
@@ -103,6 +104,7 @@ class EndpointWorld:
             self.blockers,
             dict(self.proofs),
             frozenset(self.revoked),
+            judged=self.judged,
             parity={digest: a_record(digest) for digest in self.passed - self.without_record},
         )
 

@@ -31,12 +31,13 @@ def report(
     from slipway.exit_codes import BadInput
     from slipway.records import files, record
     from slipway.screen.report.words import Language, Words
+    from slipway.target import judgements
 
     if output is not None and output.suffix.lower() != ".html":
         raise BadInput(f"--output {output}: ends in {output.suffix or 'nothing'}; a report is a page: .html")
     target = choose(Wanted(workdir, local, context, namespace), name)
     run = target.run(name)
-    found = record.of_files(run, target.files(run, files.of_run(run)))
+    found = record.of_files(run, target.files(run, files.of_run(run)), judgements(target, run))
     words = Words(Language(lang))
     if output is None:
         from slipway.screen.printing import console

@@ -11,7 +11,7 @@ from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import Condition, EndpointPhase, EndpointStatus, VersionStatus, fit
+from slipway_core.resources.status import Condition, EndpointPhase, EndpointStatus, HeldOutStatus, VersionStatus, fit
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.observed import EndpointObserved, Proof
 
@@ -26,6 +26,7 @@ KEY_REVOKED = "KeyRevoked"
 """Condition while the only verdict on the model is signed by a key that is trusted no more."""
 PARITY_FAILED = "ParityFailed"
 PARITY_UNKNOWN = "ParityUnknown"
+HELD_OUT_WORN = "HeldOutWorn"
 _OWN_CONDITIONS = (
     "Ready",
     "Judged",
@@ -34,6 +35,7 @@ _OWN_CONDITIONS = (
     KEY_REVOKED,
     PARITY_FAILED,
     PARITY_UNKNOWN,
+    HELD_OUT_WORN,
 )
 
 
@@ -47,6 +49,7 @@ class Draft:
     candidate: VersionStatus | None
     history: list[VersionStatus]
     conditions: list[Condition]
+    held_out: HeldOutStatus | None
     retry: str | None
     forgive: bool = False
     """Whether a model that failed before is tried again."""
@@ -71,6 +74,7 @@ class Draft:
             was.candidate,
             list(was.history),
             list(was.conditions),
+            was.held_out,
             was.retry,
         )
 
@@ -144,6 +148,7 @@ class Draft:
             live=self.live,
             candidate=self.candidate,
             history=self.history,
+            held_out=self.held_out,
             passed=self._passed(),
             url=self.observed.url,
             retry=self.retry,

@@ -44,6 +44,19 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """How often models of one run were measured on its held-out data, so far as anybody knows."""
+
+    uid: str
+    """Of the run."""
+    judgements: int
+    since: str
+    """When the newest of these was."""
+    sketch: str
+    """The smallest hashes of the data."""
+
+
+@dataclass(frozen=True)
 class EndpointObserved:
     versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
     """Every version that has anything running."""
@@ -63,3 +76,5 @@ class EndpointObserved:
     """Keys that are trusted no more, whatever they signed."""
     parity: Mapping[str, ParityStatus] = field(default_factory=dict[str, ParityStatus])
     """The records by which servers of these artifacts prove themselves, by the artifact's digest."""
+    judged: tuple[Judged, ...] = ()
+    """The runs whose models were judged for this endpoint, as far as they or their statements are still there."""

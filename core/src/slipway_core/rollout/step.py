@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.rollout import parity
+from slipway_core.rollout import parity, wear
 from slipway_core.rollout.candidate import advance_candidate, choose_candidate
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.draft import Draft
@@ -33,6 +33,7 @@ def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> 
     advance_candidate(draft)
     retire_standby(draft)
     parity.show(draft)
+    wear.show(draft)
     return draft.decide()
 
 

@@ -31,6 +31,7 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
+from slipway_operator.endpoints.judged import judged_for
 from slipway_operator.endpoints.parity_records import record_of
 from slipway_operator.endpoints.passed import is_proven
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
@@ -155,6 +156,7 @@ class EndpointReconciler:
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
+            judged=judged_for(self.world, metadata["namespace"], metadata["name"]),
             parity={digest: record for digest, record in records.items() if record is not None},
         )
 

@@ -59,7 +59,8 @@ def _gates(record: Record, words: Words) -> str:
     head = [words(name) for name in ("gate", "drawn", "measured", "asked", *others, "verdict")]
     percents = sorted({one for row in rows if (one := sentences.percent(row)) is not None})
     legend = paragraph(words("legend", percent=", ".join(percents))) if percents else ""
-    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend
+    worn = paragraph(told) if (told := sentences.worn(record, words)) else ""
+    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend + worn
 
 
 def _asked(record: Record, words: Words) -> str:

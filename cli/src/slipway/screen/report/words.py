@@ -53,6 +53,19 @@ _BOTH: dict[str, tuple[str, str]] = {
         "对退化门槛，画的是变差多少：0 的右边是更差。",
     ),
     "rests_on": ("{n} documents or prompts", "{n} 个文档或提示"),
+    "judged_upon": (
+        "Held-out data: judged upon {n} times for this endpoint, this run and data that shares documents with its own "
+        "included.",
+        "保留数据：此端点的模型已在与其共有文档的数据上评测 {n} 次（包括本次训练）。",
+    ),
+    "judged_upon_once": (
+        "Held-out data: judged upon once for this endpoint.",
+        "保留数据：此端点的模型在这些数据上评测过 1 次。",
+    ),
+    "worn": (
+        "From {n} on a pass may be the luck of many tries: hold out other documents.",
+        "从 {n} 次起，通过可能只是多次尝试的运气：请换用其他保留文档。",
+    ),
     "no_gates": ("The run has no gates.", "该训练没有门槛。"),
     "not_drawn": ("not drawn: no figure", "没有数值可画"),
     "figures": ("All figures", "所有数值"),
