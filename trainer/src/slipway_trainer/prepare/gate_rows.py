@@ -29,7 +29,7 @@ Held = HeldDocument | HeldConversation | HeldPrompt
 def check(plan: Plan, held: HeldOut) -> None:
     """Raises BadData for a gate on rows that are not there, and for a row that lacks what its gate's metric needs."""
     for number, gate in enumerate(plan.evaluation.gates):
-        rows = _rows(gate, held)
+        rows = rows_of(gate, held)
         if not rows:
             raise BadData(f"{_named(number, gate)}: {_nothing(gate, held)}")
         for row in rows:
@@ -68,7 +68,7 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     for number, gate in enumerate(plan.evaluation.gates):
         if gate.confidence in (None, POINT) or gate.metric in POINT_METRICS:
             continue
-        rows = _rows(gate, held)
+        rows = rows_of(gate, held)
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})
         if clusters < FEWEST_CLUSTERS:
             field = "evaluation.data" if gate.metric in (*TEXT_METRICS, *CHAT_METRICS) else "evaluation.prompts"
@@ -95,7 +95,7 @@ def _all_rows(gate: Gate, held: HeldOut) -> Sequence[Held]:
     return [one for one in held.prompts if one.recall] if gate.metric in RECALL_METRICS else held.prompts
 
 
-def _rows(gate: Gate, held: HeldOut) -> list[Held]:
+def rows_of(gate: Gate, held: HeldOut) -> list[Held]:
     """Returns the rows that a gate's metric is computed from."""
     return [
         row

@@ -28,6 +28,7 @@ from slipway_trainer.prepare import (
     base_training,
     conversation_check,
     earlier_preparation,
+    gate_power,
     gate_rows,
     held_out_copies,
     preflight,
@@ -142,7 +143,7 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             say=say,
         )
 
-    for line in gate_rows.warnings(plan, held):
+    for line in (*gate_rows.warnings(plan, held), *gate_power.warnings(plan, held, made.words)):
         say(f"WARNING: {line}")
     if unused := unused_tokens.find(plan, workspace, made.words):
         say(f"WARNING: model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
