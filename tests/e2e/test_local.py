@@ -94,6 +94,8 @@ def test_A_a_rejected_model_leaves_the_live_one_answering(serving):
 def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
     """The example, with the model of the small run as its base."""
     shutil.copy(EXAMPLES / "lora-from-folder.yaml", serving.folder)
+    few = ({"text": f"prose that nobody learns, line {number}"} for number in range(10))
+    (serving.folder / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in few))
     rollout = serving.start(*lora(serving))
     asked = 0
     with httpx.Client(base_url=serving.url, timeout=60) as client:
@@ -111,6 +113,8 @@ def test_B_a_lora_of_that_model_takes_over_and_no_request_fails(serving):
     assert "the live version has" in regression["reason"]
     forgotten = serving.status("lora-from-folder")["evaluation"]["metrics"][3]
     assert (forgotten["verdict"], "the base model has" in forgotten["reason"]) == ("Pass", True)
+    general = serving.status("lora-from-folder")["evaluation"]["metrics"][4]
+    assert (general["source"], general["verdict"], general["clusters"]) == ("general", "Pass", 10)
 
 
 def test_B_killing_what_is_live_brings_it_back(serving):
@@ -145,7 +149,9 @@ def lora(machine):
         "evaluation.gates[0].max": "8",
         "evaluation.gates[1].maxRegression": "8",
         "evaluation.gates[2].min": "0",
+        "evaluation.data[1].uri": "file://general.jsonl",
         "evaluation.gates[3].maxRegression": "8",
+        "evaluation.gates[4].maxRegression": "8",
         "serving.template.port": machine.port,
         "serving.template.rollout.probation": "2s",
     }

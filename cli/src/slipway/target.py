@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slipway.records.files import Files
     from slipway.training_metrics import StageMetrics
     from slipway_core.resources.model_endpoint import ModelEndpoint
+    from slipway_core.resources.status import HeldOutStatus
     from slipway_core.resources.training_run import TrainingRun
 
 Write = Callable[[str], None]
@@ -174,6 +175,10 @@ class Target(Protocol):
         """Returns the signed judgements of a model, as they are kept here; whether they hold is not looked at."""
         ...
 
+    def held_out(self, endpoint: str) -> HeldOutStatus | None:
+        """Returns how often held-out data was used to judge models for an endpoint, which may not be there yet."""
+        ...
+
     def reach(self, name: str | None) -> AbstractContextManager[Reached]:
         """Opens a way to the server of an endpoint, or of a run's; the one that serves when the name is None."""
         ...
@@ -202,3 +207,14 @@ class Target(Protocol):
     def reevaluate(self, name: str | None, *, as_json: bool) -> int:
         """Has a held run judged again, shows it, and returns its exit code."""
         ...
+
+
+def judgements(target: Target, run: TrainingRun) -> int | None:
+    """Returns how many judgements for the run's endpoint used data that shares documents with the run's own, as far as
+    is known; None where the run has no endpoint, or nothing was held out or judged yet."""
+    from slipway_core.rollout import wear
+
+    sketch = run.status.held_out_sketch if run.status else None
+    if run.spec.serving is None or not sketch:
+        return None
+    return wear.judgements_upon(target.held_out(run.spec.serving.endpoint), sketch) or None

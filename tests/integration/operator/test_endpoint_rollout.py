@@ -219,6 +219,8 @@ def test_an_endpoint_outlives_its_run_and_so_does_the_verdict(runs):
     assert endpoint.reaches("Serving", version=1)
     assert endpoint.routed == "1"
     assert [one["data"]["digest"] for one in verdicts(run.api, run.namespace)] == [model_digest(run.uid)]
+    held_out = endpoint.status["heldOut"]
+    assert (held_out["judgements"], [one["uid"] for one in held_out["counted"]]) == (1, [run.uid])
 
 
 def test_an_endpoint_that_is_deleted_takes_everything_with_it(runs):

@@ -20,6 +20,8 @@ from slipway_trainer.prepare import prepare
 from slipway_trainer.training import train
 
 METHODS = sorted((Path(__file__).parents[3] / "examples" / "methods").glob("*.yaml"))
+FORGETS_LITTLE = {"lora", "dora", "qlora", "rslora", "added-tokens", "adapter-alone"}
+"""Those with a gate on what was forgotten."""
 ALONE = {"adapter-alone", "prefix", "prompt-tuning", "p-tuning"}
 
 
@@ -59,7 +61,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_it_runs(tmp_path: Path, base: Path, path: Path) -> None:
     text = path.read_text().replace("run://quickstart", f"file://{base}").replace("epochs: 3", "steps: 2")
-    run = loading.load(text.replace("maxNewTokens: 96", "maxNewTokens: 4"), path.name)
+    few = tmp_path / "general.jsonl"
+    few.write_text("".join(json.dumps({"text": f"prose that nobody learns, line {n}"}) + "\n" for n in range(10)))
+    text = text.replace("maxNewTokens: 96", "maxNewTokens: 4").replace("package://general-text", f"file://{few}")
+    run = loading.load(text, path.name)
     assert isinstance(run, TrainingRun)
     plan = plans.resolve(run, ExecutorDefaults(folder=str(path.parent)), uid="uid-1")
     workspace = Workspace(tmp_path / "run")
@@ -77,4 +82,7 @@ def test_it_runs(tmp_path: Path, base: Path, path: Path) -> None:
     if run.spec.evaluation.data:
         judged = evaluate.run(plan, workspace, attempt=1)
         assert judged.metrics["bits_per_byte"] > 0
-        assert json.loads(workspace.report(1).read_text())["metrics"] == judged.metrics
+        report = json.loads(workspace.report(1).read_text())
+        assert report["metrics"] == judged.metrics
+        # Each gate on general text is measured, of the base too.
+        assert [gate["estimate"]["clusters"] for gate in report["gates"]] == [10] * (path.stem in FORGETS_LITTLE)

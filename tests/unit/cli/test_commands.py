@@ -17,7 +17,16 @@ from slipway.local.state import State
 from slipway.main import app
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
-from slipway_core.resources.status import EndpointStatus, Phase, RunStatus, StepState, StepStatus
+from slipway_core.resources.status import (
+    EndpointStatus,
+    HeldOutData,
+    HeldOutStatus,
+    Phase,
+    RunStatus,
+    StepState,
+    StepStatus,
+)
+from slipway_core.resources.training_run import Serving
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +185,25 @@ def test_status_of_a_run_is_the_resource_with_its_status(tmp_path):
     page = slipway("status", "tang").stdout
     assert "run tang: Rejected" in page
     assert "bits_per_byte" in page
+
+
+def test_status_says_how_often_held_out_data_was_judged_upon(tmp_path):
+    folder = judged(tmp_path, run=served_at("chat"))
+    one = HeldOutData(sketch="0123456789abcdef", judgements=21, since="2026-01-01T00:00:00Z")
+    held = HeldOutStatus(judgements=21, data=[one])
+    folder.save_status(folder.status().model_copy(update={"held_out_sketch": one.sketch}))
+    endpoint = served(tmp_path, folder)
+    endpoint.save_status(endpoint.status().model_copy(update={"held_out": held}))
+    for name in ("tang", "endpoint/chat"):
+        assert "judged upon 21 times for this endpoint; it wears out at 20" in slipway("status", name).stdout
+    assert "From 20 on a pass may be the luck of many tries" in slipway("report", "tang").stdout
+
+
+def served_at(endpoint):
+    def change(run):
+        return run.model_copy(update={"spec": run.spec.model_copy(update={"serving": Serving(endpoint=endpoint)})})
+
+    return change
 
 
 def test_an_endpoint_is_found_by_its_name_also_where_a_run_has_it(tmp_path):

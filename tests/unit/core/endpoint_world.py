@@ -15,7 +15,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, ParityStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, Judged, Proof, VersionView
+from slipway_core.rollout.observed import EndpointObserved, Judged, Proof, RunJudgements, VersionView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -68,6 +68,7 @@ class EndpointWorld:
     """By what models were judged, by their digest."""
     guarded: bool = True
     """Whether approvals are kept from whoever may not give one."""
+    judgements: tuple[RunJudgements, ...] = ()
     _again: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------ looks
@@ -107,6 +108,7 @@ class EndpointWorld:
             self.blockers,
             dict(self.proofs),
             frozenset(self.revoked),
+            judgements=self.judgements,
             parity={digest: a_record(digest) for digest in self.passed - self.without_record},
             judged=dict(self.judged),
             approvals_guarded=self.guarded,

@@ -22,7 +22,7 @@ from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNO
 from slipway_core.protocol.workspace import folder_of
 from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.status import HeldOutStatus, Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -195,6 +195,19 @@ class ClusterTarget:
         if live is None:
             raise BadInput(f"{name}: that endpoint has no live version")
         return live.uri, live.digest
+
+    def held_out(self, endpoint: str) -> HeldOutStatus | None:
+        from slipway_core.rollout import wear
+
+        try:
+            there = self._get(ENDPOINTS, endpoint)
+        except Forbidden:
+            return None
+        status = endpoint_of(there).status if there is not None else None
+        if status is not None and status.held_out is not None:
+            return status.held_out
+        own = [run for run in self.runs() if run.spec.serving and run.spec.serving.endpoint == endpoint]
+        return wear.counted(None, [judged for run in own if (judged := wear.judged_by(run)) is not None])
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

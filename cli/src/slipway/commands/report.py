@@ -31,11 +31,12 @@ def report(
     from slipway.records import files, record
     from slipway.screen.pages import output as out
     from slipway.screen.report.words import Language, Words
+    from slipway.target import judgements
 
     out.require_page(output, "a report")
     target = choose(Wanted(workdir, local, context, namespace), name)
     run = target.run(name)
-    found = record.of_files(run, target.files(run, files.of_run(run)))
+    found = record.of_files(run, target.files(run, files.of_run(run)), judgements(target, run))
     words = Words(Language(lang))
     if output is None:
         from slipway.screen.printing import console

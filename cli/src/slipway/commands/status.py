@@ -132,6 +132,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
     from rich.text import Text
 
     from slipway.screen import view
+    from slipway.target import judgements
     from slipway_core.resources.status import RunStatus
 
     status = run.status or RunStatus()
@@ -145,6 +146,8 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
         parts += ["", view.verdict_table(status.evaluation.metrics)]
     if note := status.evaluation and view.baseline_note(status.evaluation):
         parts.append(note)
+    if (judged := judgements(target, run)) is not None:
+        parts.append(_wear(judged))
     if status.conditions:
         parts += ["", _conditions_table(status.conditions)]
     if status.artifact is not None:
@@ -176,9 +179,21 @@ def _endpoint_page(endpoint: ModelEndpoint) -> list[RenderableType]:
         for version in versions:
             table.add_row(*_version_row(version))
         parts += ["", table]
+    if status.held_out is not None:
+        parts += ["", _wear(status.held_out.judgements)]
     if status.conditions:
         parts += ["", _conditions_table(status.conditions)]
     return parts
+
+
+def _wear(judgements: int) -> RenderableType:
+    from rich.text import Text
+
+    from slipway_core.rollout import wear
+
+    times = "once" if judgements == 1 else f"{judgements} times"
+    style = "yellow" if wear.is_worn(judgements) else "dim"
+    return Text(f"held-out data  judged upon {times} for this endpoint; it wears out at {wear.WORN_FROM}", style=style)
 
 
 def _version_row(version: VersionStatus) -> tuple[str, ...]:

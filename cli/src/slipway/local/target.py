@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway import exit_codes
@@ -20,7 +21,7 @@ from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write, b
 from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources import uris
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import RunStatus
+from slipway_core.resources.status import HeldOutStatus, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 _SECONDS = 0.5
@@ -116,6 +117,14 @@ class LocalTarget:
     def statements(self, digest: str) -> Files:
         folder = self.state.statements(digest)
         return read_folder(folder, sorted(path.name for path in folder.glob("*.json")))
+
+    def held_out(self, endpoint: str) -> HeldOutStatus | None:
+        from slipway.local.judgements import Judgements
+        from slipway_core.rollout import wear
+
+        folder = self.state.endpoint(endpoint)
+        was = folder.status().held_out if folder.exists() else None
+        return wear.counted(was, Judgements(self.state, lambda: datetime.now(UTC)).of(endpoint))
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from slipway.records import answers, gates, settings
 from slipway.records.answers import Shown
 from slipway.records.gates import LIVE, GateRow
+from slipway.records.parts import PartFigure, of_parts
 from slipway.records.record import Record
 from slipway.records.settings import Pair
 
@@ -40,6 +41,20 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class ComparedPart:
+    """A metric of a source or a slice, which was measured of both."""
+
+    name: str
+    metric: str
+    a: PartFigure
+    b: PartFigure
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.a.value is None or self.b.value is None else self.b.value - self.a.value
+
+
+@dataclass(frozen=True)
 class Comparison:
     a: Record
     b: Side
@@ -51,6 +66,8 @@ class Comparison:
     changed: Sequence[Shown] = ()
     common: int = 0
     """Prompts that both answered."""
+    parts: Sequence[ComparedPart] = ()
+    """Of the sources and slices that both have."""
 
     @property
     def records(self) -> list[Record]:
@@ -68,7 +85,7 @@ def compare(a: Record, b: Side) -> Comparison:
         changed, common = answers.changed(a), len(a.live_samples) if measured is not None else 0
         return Comparison(
             a, b, _metrics(a, None, measured or {}), True if measured else None,
-            changed=changed if common else (), common=common,
+            changed=changed if common else (), common=common, parts=_parts(a, None) if measured is not None else (),
         )  # fmt: skip
     mine, other = settings.held_out(a), settings.held_out(b.record)
     same = None if mine is None or other is None else mine == other
@@ -78,6 +95,7 @@ def compare(a: Record, b: Side) -> Comparison:
     return Comparison(
         a, b, _metrics(a, b.record, figures), True if same is False and measured else same,
         settings.differences(a, b.record), settings.data_differences(a, b.record), changed, common,
+        _parts(a, b.record if same or measured is None else None),
     )  # fmt: skip
 
 
@@ -96,6 +114,17 @@ def _metrics(a: Record, b: Record | None, figures: Mapping[str, float]) -> list[
         Compared(name, mine.get(name), other.get(name), _value(name, mine, a.metrics), _value(name, other, figures))
         for name in names
     ]
+
+
+def _parts(a: Record, b: Record | None) -> list[ComparedPart]:
+    """Returns the figures of the parts that both have; of the other one what was measured beside `a` where `b` is
+    None."""
+    mine = {(one.name, one.metric): one for one in of_parts(a)}
+    if b is None:
+        other = {at: PartFigure(one.name, one.metric, one.live) for at, one in mine.items() if one.live is not None}
+    else:
+        other = {(one.name, one.metric): one for one in of_parts(b)}
+    return [ComparedPart(*at, one, other[at]) for at, one in mine.items() if at in other]
 
 
 def _by_metric(rows: Sequence[GateRow]) -> dict[str, GateRow]:

@@ -33,6 +33,8 @@ class Record:
     live_samples: Mapping[int, Document] = field(default_factory=dict[int, Document])
     """The live version's answers, by the line of `samples`."""
     curves: Sequence[StageMetrics] = ()
+    judgements: int | None = None
+    """Judgements for its endpoint upon data that shares documents with its own; None where that is not known."""
     troubles: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -59,8 +61,12 @@ class Record:
         return numbers(other.get("metrics")) if isinstance(other, Mapping) else {}
 
 
-def of_files(run: TrainingRun, found: Files) -> Record:
-    """Reads the records of a run."""
+def of_files(run: TrainingRun, found: Files, judgements: int | None = None) -> Record:
+    """Reads the records of a run.
+
+    Args:
+        judgements: how many there were for its endpoint upon data that shares documents with its own.
+    """
     contents, troubles = found.contents, [found.trouble] if found.trouble else []
 
     def document(name: str) -> Document:
@@ -107,6 +113,7 @@ def of_files(run: TrainingRun, found: Files) -> Record:
         samples=rows(files.samples(number)) if number is not None else (),
         live_samples={row["sample"]: row for row in live if isinstance(row.get("sample"), int)},
         curves=[stage for stage in curves if stage.last_step],
+        judgements=judgements,
         troubles=troubles,
     )
 

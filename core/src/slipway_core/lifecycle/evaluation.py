@@ -66,6 +66,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         parity_digest=evaluation.parity_digest,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
+        judgements=(draft.evaluation.times_judged if draft.evaluation else 0) + 1,
     )
     draft.event(
         "Normal" if judgement.verdict is Verdict.PASS else "Warning",
@@ -90,6 +91,7 @@ def _inconclusive(draft: Draft, number: int, reason: str) -> None:
         artifact_digest=draft.artifact.digest if draft.artifact else None,
         reason=fit(reason),
         reevaluation=_reevaluation(draft),
+        judgements=(draft.evaluation.times_judged if draft.evaluation else 0),
     )
     draft.event("Warning", "Judged", f"Inconclusive: {reason}")
 

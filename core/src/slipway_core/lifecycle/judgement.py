@@ -46,6 +46,7 @@ def judgement_statement(
     image = status.train_image or plan.images.train
     judgement = Judgement(
         run=JudgedRun(name=plan.run.name, uid=plan.run.uid, namespace=plan.run.namespace),
+        endpoint=plan.serving.endpoint if plan.serving else None,
         plan=plan.digest,
         evaluation=evaluation.number,
         judged_at=step.finished_at,

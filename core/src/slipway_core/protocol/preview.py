@@ -207,6 +207,14 @@ class OverlapView(Api):
     """Why it is none, of what shares boilerplate alone with the training data."""
 
 
+class GatePower(Api):
+    """What a gate can show with the rows that it has."""
+
+    gate: str
+    """The metric with the rows that count, and what is asked."""
+    says: str
+
+
 class HeldOutView(Api):
     documents: int = 0
     """With those that are left out."""
@@ -221,6 +229,7 @@ class HeldOutView(Api):
     """Of the rows looked at, the first ones."""
     more: int = 0
     """Further ones."""
+    gates: list[GatePower] = Field(default_factory=list[GatePower])
 
 
 class Preview(Api):

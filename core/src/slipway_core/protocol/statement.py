@@ -125,6 +125,8 @@ class Judgement(Stated):
     """The predicate: one evaluation of one run, and how it came out."""
 
     run: JudgedRun
+    endpoint: ShortText | None = None
+    """What the run would serve the model at. None where it serves nothing, and of a release that did not say it."""
     plan: Digest
     evaluation: Annotated[int, Field(ge=1)]
     judged_at: Moment

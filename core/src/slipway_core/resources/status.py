@@ -253,6 +253,15 @@ class EvaluationStatus(Recorded):
     reason: Text | None = None
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
+    judgements: Annotated[int, Field(ge=0)] = 0
+    """How often models of this run were measured on its held-out data, this evaluation included. An evaluation that
+    crashed told nobody anything, and does not count."""
+
+    @property
+    def times_judged(self) -> int:
+        """The same, of an evaluation too that a release recorded which did not count: it is known to be one where it
+        names the data."""
+        return max(self.judgements, 1 if self.data_digest is not None else 0)
 
 
 class ArtifactStatus(Recorded):
@@ -369,6 +378,36 @@ class VersionStatus(Recorded):
     message: Text | None = None
 
 
+class HeldOutData(Recorded):
+    """Held-out data upon which models for an endpoint were judged."""
+
+    sketch: Sketch
+    """The smallest hashes of its documents and prompts."""
+    judgements: Annotated[int, Field(ge=0)] = 0
+    since: str
+    """When the newest judgement upon it was."""
+
+
+class CountedRun(Recorded):
+    """A run whose judgements are counted, so that none is counted twice."""
+
+    uid: ShortText
+    judgements: Annotated[int, Field(ge=0)]
+    since: str
+    """When the newest of these was."""
+
+
+class HeldOutStatus(Recorded):
+    """How worn the held-out data is upon which models for an endpoint are judged."""
+
+    judgements: Annotated[int, Field(ge=0)] = 0
+    """Judgements upon data that shares documents with that of the newest one, which is one of them."""
+    data: Annotated[list[HeldOutData], Field(max_length=8)] = Field(default_factory=list[HeldOutData])
+    """What was judged upon, the newest first."""
+    counted: Annotated[list[CountedRun], Field(max_length=64)] = Field(default_factory=list[CountedRun])
+    """Whose judgements those are, the newest first, whether the run is still there or not."""
+
+
 class EndpointStatus(Recorded):
     observed_generation: int | None = None
     phase: EndpointPhase = EndpointPhase.PENDING
@@ -377,6 +416,8 @@ class EndpointStatus(Recorded):
     candidate: VersionStatus | None = None
     history: Annotated[list[VersionStatus], Field(max_length=32)] = Field(default_factory=list[VersionStatus])
     """Versions that were live, failed or were dropped, newest first."""
+    held_out: HeldOutStatus | None = None
+    """How often held-out data was used to judge models for this endpoint. None where no judgement is known."""
     passed: Digest | None = None
     """The model of the spec, where it passed: the run that says so may go before the model is served."""
     awaiting_approval: AwaitingStatus | None = None

@@ -17,6 +17,7 @@ from slipway_core.resources.status import (
     Condition,
     EndpointPhase,
     EndpointStatus,
+    HeldOutStatus,
     VersionStatus,
     fit,
 )
@@ -34,6 +35,7 @@ KEY_REVOKED = "KeyRevoked"
 """Condition while the only verdict on the model is signed by a key that is trusted no more."""
 PARITY_FAILED = "ParityFailed"
 PARITY_UNKNOWN = "ParityUnknown"
+HELD_OUT_WORN = "HeldOutWorn"
 _OWN_CONDITIONS = (
     "Ready",
     "Judged",
@@ -43,6 +45,7 @@ _OWN_CONDITIONS = (
     PARITY_FAILED,
     PARITY_UNKNOWN,
     *PROMOTION_CONDITIONS,
+    HELD_OUT_WORN,
 )
 
 
@@ -56,6 +59,7 @@ class Draft:
     candidate: VersionStatus | None
     history: list[VersionStatus]
     conditions: list[Condition]
+    held_out: HeldOutStatus | None
     retry: str | None
     forgive: bool = False
     """Whether a model that failed before is tried again."""
@@ -83,6 +87,7 @@ class Draft:
             was.candidate,
             list(was.history),
             list(was.conditions),
+            was.held_out,
             was.retry,
         )
 
@@ -156,6 +161,7 @@ class Draft:
             live=self.live,
             candidate=self.candidate,
             history=self.history,
+            held_out=self.held_out,
             passed=self._passed(),
             awaiting_approval=self.awaiting,
             url=self.observed.url,

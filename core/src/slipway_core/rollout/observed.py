@@ -65,6 +65,19 @@ class Approval:
 
 
 @dataclass(frozen=True)
+class RunJudgements:
+    """How often models of one run were measured on its held-out data, so far as anybody knows."""
+
+    uid: str
+    """Of the run."""
+    judgements: int
+    since: str
+    """When the newest of these was."""
+    sketch: str
+    """The smallest hashes of the data."""
+
+
+@dataclass(frozen=True)
 class EndpointObserved:
     versions: Mapping[int, VersionView] = field(default_factory=dict[int, VersionView])
     """Every version that has anything running."""
@@ -88,3 +101,5 @@ class EndpointObserved:
     """By what models were judged, by their digest; needed where the endpoint has `promotion`."""
     approvals_guarded: bool = False
     """Whether something keeps an approval from being written by whoever may not give one."""
+    judgements: tuple[RunJudgements, ...] = ()
+    """The runs whose models were judged for this endpoint, as far as they or their statements are still there."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.rollout import parity, promotion
+from slipway_core.rollout import parity, promotion, wear
 from slipway_core.rollout.candidate import advance_candidate, choose_candidate
 from slipway_core.rollout.decision import EndpointDecision
 from slipway_core.rollout.draft import Draft
@@ -35,6 +35,7 @@ def step(endpoint: ModelEndpoint, observed: EndpointObserved, now: datetime) -> 
     retire_standby(draft)
     parity.show(draft)
     promotion.show(draft)
+    wear.show(draft)
     return draft.decide()
 
 

@@ -50,8 +50,9 @@ def settled_run(status: RunStatus) -> RunStatus:
 
 
 def settled_endpoint(status: EndpointStatus) -> EndpointStatus:
-    """Returns the status without what is said while a candidate starts, and without the words of conditions."""
-    quiet = status.model_copy(update={"conditions": _wordless(status.conditions)})
+    """Returns the status without what is said while a candidate starts, without the words of conditions, and without
+    what is counted of held-out data, which a candidate's own writes take along."""
+    quiet = status.model_copy(update={"conditions": _wordless(status.conditions), "held_out": None})
     if status.candidate is None:
         return quiet
     return quiet.model_copy(update={"candidate": status.candidate.model_copy(update={"message": None})})

@@ -33,6 +33,7 @@ from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
 from slipway_operator.endpoints.judged_gates import judged
+from slipway_operator.endpoints.judgements import judgements_for
 from slipway_operator.endpoints.proofs import Proofs
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
@@ -163,6 +164,7 @@ class EndpointReconciler:
             parity=await self.proofs.parity(metadata["namespace"], passed),
             judged=await self._judged(endpoint, passed),
             approvals_guarded=self.settings.admission_policies,
+            judgements=judgements_for(self.world, metadata["namespace"], metadata["name"]),
         )
 
     async def _judged(self, endpoint: ModelEndpoint, passed: Set[str]) -> Mapping[str, Judged]:

@@ -53,7 +53,7 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
         yield Key("Namespace", namespace, namespace)
     if kind == TRAINING_RUN.kind:
         yield from _waits_for_model(world, namespace, manifest["metadata"]["name"])
-        yield from _waits_for_verdict(world, namespace, before, after)
+        yield from _told_by_verdict(world, namespace, before, after)
     # Something ended, or was made where there was no room: there may be room for more.
     if kind not in OWN_KEYS and (before is None or after is None or _has_ended(after)):
         first = world.waiting.first(namespace)
@@ -91,13 +91,17 @@ def _waits_for_folder(world: World, namespace: str, run: str) -> Iterable[Key]:
         yield Key("TrainingRun", namespace, name)
 
 
-def _waits_for_verdict(world: World, namespace: str, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
-    """Yields the endpoints that were told the model which a run says now that it passed."""
+def _told_by_verdict(world: World, namespace: str, before: Manifest | None, after: Manifest | None) -> Iterable[Key]:
+    """Yields the endpoints that were told the model which a run says now that it passed, and the one that it was judged
+    for, which counts that."""
     judged = at(after, "status", "evaluation")
-    if judged == at(before, "status", "evaluation") or judged.get("verdict") != Verdict.PASS.value:
+    if not judged or judged == at(before, "status", "evaluation"):
         return
+    passed = judged.get("verdict") == Verdict.PASS.value
+    own = at(after, "spec", "serving").get("endpoint")
     for endpoint in world.all(MODEL_ENDPOINT, namespace):
-        if at(endpoint, "spec", "model").get("digest") == judged.get("artifactDigest"):
+        told = passed and at(endpoint, "spec", "model").get("digest") == judged.get("artifactDigest")
+        if told or endpoint["metadata"]["name"] == own:
             yield Key("ModelEndpoint", namespace, endpoint["metadata"]["name"])
 
 

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+from tests.unit.cli.cluster.objects import endpoint_document, run_document
 from tests.unit.cli.evidence import run_named
 from tests.unit.cli.judged_run import judged, served
 from typer.testing import CliRunner
 
 from slipway.main import app
 from slipway_core.protocol.workspace import run_folder
+from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, StepState, StepStatus, Verdict
 
 SETTINGS = {"data": {"client.yaml": "images: {train: a:1}"}}
 
@@ -61,6 +63,20 @@ def test_a_lineage_goes_from_an_endpoint_to_the_data_and_a_model_of_a_run_that_i
     assert "learned from: pretrain/train  sha256:" + "e" * 64 in said
     elsewhere = slipway("lineage", "s3://bucket/model")
     assert "s3://bucket/model: lies in no claim of the cluster" in elsewhere
+
+
+def test_how_often_data_was_judged_upon_is_in_the_endpoint_and_before_there_is_one_in_the_runs(cluster):
+    sketch = "0123456789abcdef"
+    held = {"judgements": 3, "data": [{"sketch": sketch, "judgements": 3, "since": "2026-01-01T00:00:00Z"}]}
+    cluster.save(**{"modelendpoint/chat": endpoint_document("chat", status={"heldOut": held})})
+    evaluation = EvaluationStatus(number=2, verdict=Verdict.FAIL, data_digest="sha256:1", judgements=2)
+    step = StepStatus(name="evaluate", state=StepState.SUCCEEDED, finished_at="2026-01-01T00:00:00Z")
+    status = RunStatus(phase=Phase.REJECTED, evaluation=evaluation, held_out_sketch=sketch, stages=[step])
+    for endpoint, times in (("chat", 3), ("new", 2)):
+        cluster.save(**{"trainingrun/tang": run_document(status, serving={"endpoint": endpoint})})
+        assert f"judged upon {times} times for this endpoint" in slipway("status", "tang")
+    cluster.refuse("get modelendpoint", "Error from server (Forbidden): modelendpoints is forbidden: no")
+    assert "judged upon" not in slipway("status", "tang")
 
 
 def test_where_the_files_are_out_of_reach_the_report_says_so_and_what_the_status_tells(cluster, tmp_path):

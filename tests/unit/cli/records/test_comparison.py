@@ -107,3 +107,30 @@ def test_what_is_live_is_known_from_the_evaluation_where_its_run_is_gone(tmp_pat
     unknown = comparison.compare(read(tmp_path, "a"), Side("chat, version 4", None, "sha256:" + "0" * 64))
     assert (unknown.metrics[0].b_value, unknown.same_data, unknown.common) == (None, None, 0)
     assert "No prompt was answered by both." in shown(unknown)
+
+
+def scoped(**values):
+    """A report's figures of sources, with bounds."""
+    return [
+        {"source": name, "slice": None, "metrics": {"chrf": {"value": value, "lower": value - 1, "upper": value + 1}}}
+        for name, value in values.items()
+    ]
+
+
+def test_sources_and_slices_that_both_have_are_side_by_side(tmp_path):
+    judged(tmp_path, "a", report={"candidate": {"scopes": scoped(poems=20.0, songs=5.0)}})
+    judged(tmp_path, "b", report={"candidate": {"scopes": scoped(poems=23.5, other=1.0)}})
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
+    assert [(one.name, one.metric, one.difference) for one in found.parts] == [("poems", "chrf", 3.5)]
+    told = shown(found)
+    assert told.count("20 (19 to 21)") == told.count("23.5 (22.5 to 24.5)") == 2, "on the page and at the terminal"
+    assert told.count("+3.5") == 2
+
+
+def test_without_the_other_run_its_parts_are_those_that_were_measured_beside(tmp_path):
+    live = {"digest": "sha256:" + "f" * 64, "metrics": {"chrf": 9.0}, "scopes": scoped(poems=9.0)}
+    judged(tmp_path, "a", report={"candidate": {"scopes": scoped(poems=20.0, songs=5.0)}, "baseline": live})
+    found = comparison.compare(read(tmp_path, "a"), Side("chat, version 3", None, live["digest"]))
+    assert [(one.name, one.b.value, one.difference) for one in found.parts] == [("poems", 9.0, -11.0)]
+    unknown = comparison.compare(read(tmp_path, "a"), Side("chat, version 4", None, "sha256:" + "0" * 64))
+    assert unknown.parts == ()

@@ -13,6 +13,7 @@ from slipway_core.protocol.preview import (
     Extent,
     Fate,
     FileView,
+    GatePower,
     HeldOutView,
     Lengths,
     MemoryPart,
@@ -227,6 +228,12 @@ def test_a_preview_of_nothing_is_shown_too():
     )
     assert "0 tokens in 0 texts" in printed(seen(stages=[nothing]))
     assert "0 tokens in 0 texts" in page.page(seen(stages=[nothing]))
+
+
+def test_of_each_gate_it_says_what_it_can_show():
+    gates = [GatePower(gate="exact_match >= 0.85", says="20 prompts: passes only with 20 of 20 right")]
+    said = list(sentences.held_out(HeldOutView(prompts=20, gates=gates)))
+    assert said[-1] == "exact_match >= 0.85: 20 prompts: passes only with 20 of 20 right"
 
 
 def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how_much_is_not_listed():

@@ -58,6 +58,27 @@ def read(workdir, name="tang"):
     return of_files(run, target.files(run, files.of_run(run)))
 
 
+@pytest.mark.parametrize("lang", [EN, ZH])
+@pytest.mark.parametrize(("judgements", "worn"), [(None, False), (1, False), (19, False), (20, True)])
+def test_it_says_how_often_its_held_out_data_was_judged_upon_and_warns_where_that_was_often(
+    tmp_path, lang, judgements, worn
+):
+    judged(tmp_path)
+    target = LocalTarget(State.below(tmp_path))
+    run = target.run("tang")
+    record = of_files(run, target.files(run, files.of_run(run)), judgements)
+    told, out = sentences.worn(record, lang), io.StringIO()
+    terminal.show(record, lang, Console(file=out, width=1000))
+    html = Page(page.page(record, lineage.of_run(target, run, record), lang, NOW)).text
+    if judgements is None:
+        assert told is None
+        return
+    assert told in out.getvalue()
+    assert told in html
+    assert str(judgements) in told or judgements == 1
+    assert (lang("worn", n=20) in told) is worn
+
+
 def written(workdir, words=EN):
     target, record = LocalTarget(State.below(workdir)), read(workdir)
     return page.page(record, lineage.of_run(target, record.run, record), words, NOW)

@@ -40,6 +40,7 @@ def test_it_says_what_the_record_says() -> None:
         ("perplexity", "<= 20", 10.0, 10.0, 40)
     ]
     assert (said.data.training, said.data.sketch) == ({"learn/train": "sha256:1"}, ["00000000000000ab"])
+    assert said.endpoint == (world.plan.serving.endpoint if world.plan.serving else None)
     assert said.versions == {"slipway": slipway_core.__version__}
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from slipway_core.protocol import step_result
-from slipway_core.protocol.sketch import HASHES, hashes_of, sketch_of
+from slipway_core.protocol.sketch import HASHES, hashes_of, shares, sketch_of
 from slipway_core.protocol.step_result import RESULT_LIMIT, StepResult
 
 
@@ -23,6 +25,30 @@ def test_what_two_sets_share_is_seen_in_their_sketches() -> None:
     together = sorted(ours | theirs)[:HASHES]
     share = sum(one in ours and one in theirs for one in together) / HASHES
     assert share == pytest.approx(1 / 3, abs=0.18), "three standard errors"
+
+
+@pytest.mark.parametrize("smaller", [400, 1000])
+@pytest.mark.parametrize(("share", "missed"), [(0.01, 0.53), (0.05, 0.038), (0.1, 0.0012)])
+def test_how_often_sketches_miss_that_two_sets_share_texts_is_what_is_said(
+    smaller: int, share: float, missed: float
+) -> None:
+    """The larger set has 1,000 texts, of which the smaller one has 1, 5 or 10 %; hashes are drawn, as SHA-256's are."""
+    draw, shared, tries = random.Random(7), round(1000 * share), 400
+    found = 0
+    for _ in range(tries):
+        hashes = [f"{draw.getrandbits(64):016x}" for _ in range(1000 + smaller - shared)]
+        ours, theirs = hashes[:1000], hashes[1000 - shared :]
+        found += shares("".join(sorted(ours)[:HASHES]), "".join(sorted(theirs)[:HASHES]))
+    assert missed == pytest.approx((1 - share) ** HASHES, rel=0.05)
+    assert 1 - found / tries == pytest.approx(missed, abs=4 * (missed * (1 - missed) / tries) ** 0.5)
+
+
+def test_of_small_sets_one_shared_text_is_seen_and_sets_without_one_never_are() -> None:
+    ours = [f"ours {number}" for number in range(HASHES - 1)]
+    theirs = [f"theirs {number}" for number in range(HASHES - 1)]
+    assert shares(sketch_of([*ours, "one"]), sketch_of([*theirs, "one"]))
+    assert not shares(sketch_of(ours), sketch_of(theirs))
+    assert not shares(sketch_of([]), sketch_of([]))
 
 
 @pytest.mark.parametrize("metrics", [0, 40, 90])

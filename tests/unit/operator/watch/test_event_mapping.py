@@ -194,6 +194,18 @@ def test_an_endpoint_is_looked_at_when_a_run_says_that_its_model_passed():
     assert Key("ModelEndpoint", "team", "chat") not in wakes(after, later, told)
 
 
+def test_an_endpoint_is_looked_at_when_a_model_was_judged_for_it_and_did_not_pass():
+    own, other = an_object(MODEL_ENDPOINT, "chat", spec={}), an_object(MODEL_ENDPOINT, "other", spec={})
+    spec = {"serving": {"endpoint": "chat"}}
+    before = an_object(TRAINING_RUN, "judges", uid="u", spec=spec, status={"phase": "Evaluating"})
+    judged = {"phase": "Rejected", "evaluation": {"verdict": "Fail", "artifactDigest": "sha256:a"}}
+    after = an_object(TRAINING_RUN, "judges", 2, uid="u", spec=spec, status=judged)
+    assert Key("ModelEndpoint", "team", "chat") in wakes(before, after, own, other)
+    assert Key("ModelEndpoint", "team", "other") not in wakes(before, after, own, other)
+    later = an_object(TRAINING_RUN, "judges", 3, uid="u", spec=spec, status={**judged, "conditions": []})
+    assert Key("ModelEndpoint", "team", "chat") not in wakes(after, later, own)
+
+
 @pytest.mark.parametrize("after", [None, ENDED], ids=["gone", "ended"])
 def test_the_end_of_a_pod_of_an_earlier_run_wakes_the_run_that_waits_for_its_folder(after):
     """It has no plan yet."""

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from slipway_trainer.bounds import intervals
 from slipway_trainer.data import answer_rules
 from slipway_trainer.data.formats.answer_checks import Checks
 from slipway_trainer.evaluation import corpus_scores, reference_scores
-from slipway_trainer.evaluation.estimates import intervals
 from slipway_trainer.evaluation.text_units import plain
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from slipway_core.protocol import artifact
-from slipway_core.protocol.sketch import sketch_of
+from slipway_core.protocol.sketch import HASHES, hashes_of, sketch_of
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.data.reading import json_lines
@@ -511,6 +511,21 @@ def test_the_digest_does_not_depend_on_where_the_data_lies(tmp_path):
         held = write_rows(tmp_path / place / "h.jsonl", text(POEM))
         digests.add(run(tmp_path / f"run-{place}", plan(causal(train), data=[{"uri": held}]))[1]["digest"])
     assert len(digests) == 1
+
+
+def test_the_sketch_is_of_texts_conversations_and_prompts_and_not_of_the_text_that_comes_with_the_trainer(tmp_path):
+    train = write_rows(tmp_path / "a.jsonl", *numbered(20))
+    chats = {"uri": write_rows(tmp_path / "c.jsonl", chat(POEM, OTHER))}
+    asked = [{"uri": write_rows(tmp_path / "p.jsonl", {"prompt": THIRD})}]
+    held, general = {"uri": write_rows(tmp_path / "h.jsonl", text(POEM))}, {"uri": "package://general-text"}
+
+    def sketch(name, *data, **more):
+        return run(tmp_path / name, plan(causal(train), data=list(data), **more))[1]["evaluation"]["sketch"]
+
+    assert sketch("one", held, general) == sketch("two", held) == sketch_of([POEM])
+    assert len(hashes_of(sketch("three", held, chats, general, prompts=asked))) == 3
+    assert len(hashes_of(sketch("four", chats))) == 1
+    assert len(hashes_of(sketch("five", general))) == HASHES
 
 
 def test_what_is_done_is_recognised_without_its_sources(tmp_path):

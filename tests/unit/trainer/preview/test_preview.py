@@ -222,6 +222,25 @@ def test_data_of_which_nothing_is_learned_is_refused_as_prepare_refuses_it(tmp_p
         assert previewed(made).problems == [str(refused.value)]
 
 
+def test_what_a_gate_can_show_is_told_and_one_that_no_model_can_pass_is_a_warning_of_both(tmp_path):
+    uri, asked = (
+        write_rows(tmp_path / "a.jsonl", *numbered(30)),
+        write_rows(tmp_path / "p.jsonl", *({"prompt": f"what is {n}?", "answer": str(n)} for n in range(20))),
+    )
+    gates = [{"metric": "exact_match", "min": 0.85}, {"metric": "empty_rate", "max": 0.01}]
+    made = plan(causal(uri), prompts=[{"uri": asked}], gates=gates)
+    seen = previewed(made)
+    assert [(one.gate, one.says) for one in seen.held_out.gates] == [
+        ("exact_match >= 0.85", "20 prompts: passes only with 20 of 20 right"),
+        ("empty_rate <= 0.01", "20 prompts: no model can pass"),
+    ]
+    (warning,) = [line for line in seen.warnings if "can never pass" in line]
+    assert seen.problems == []
+    said: list[str] = []
+    prepare.run(made, workspace(tmp_path / "run", made), attempt=1, say=said.append)
+    assert f"WARNING: {warning}" in said
+
+
 def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_without_a_word(tmp_path, monkeypatch):
     monkeypatch.setattr(preview, "MOST_OVERLAPS", 2)
     uri = write_rows(tmp_path / "a.jsonl", *numbered(20))

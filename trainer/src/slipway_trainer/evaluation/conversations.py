@@ -13,9 +13,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from slipway_core.resources.gate_metrics import CHAT_METRICS
+from slipway_trainer.bounds.intervals import Array
 from slipway_trainer.data.scored_conversations import Spoken, as_scored, named, tokens_of
 from slipway_trainer.evaluation import lost_text, perplexity
-from slipway_trainer.evaluation.estimates.intervals import Array
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.perplexity import IGNORED, Compute, Window
 from slipway_trainer.model.exported_model import ExportedModel

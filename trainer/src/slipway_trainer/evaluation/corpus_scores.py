@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from slipway_trainer.evaluation.estimates.intervals import Array
+from slipway_trainer.bounds.intervals import Array
 
 ORDERS = 4
 CHARACTER_ORDERS = 6

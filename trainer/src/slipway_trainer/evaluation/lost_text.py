@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from slipway_trainer.evaluation.estimates.intervals import Array
+from slipway_trainer.bounds.intervals import Array
 
 MOST = 0.02
 """Share of the characters that may be lost: a rare sign that is unknown costs a few bits too, and moves little."""

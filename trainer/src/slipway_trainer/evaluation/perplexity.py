@@ -23,9 +23,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
+from slipway_trainer.bounds.intervals import Array
 from slipway_trainer.data.scored_conversations import MAX_WINDOW as MAX_WINDOW
 from slipway_trainer.evaluation import lost_text
-from slipway_trainer.evaluation.estimates.intervals import Array
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.model.exported_model import require_rows
 

@@ -17,6 +17,8 @@ from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOu
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.data.rows import Turn
 
+GENERAL_TEXT = "package://general-text"
+
 
 def copy(held: HeldOut, workspace: Workspace) -> dict[str, str]:
     """Writes what is held out where `evaluate` reads it and returns the SHA-256 of each file by its name."""
@@ -98,7 +100,7 @@ def documents_report(
         "discounted": discounted,
         "bytes": sum(len(document.row.text.encode()) for document in held.documents),
         "digest": digest_of_copies(copies),
-        "sketch": sketch_of(_texts(held)),
+        "sketch": sketch_of(_texts(held, found)),
         "copies": copies,
         **({"base": base} if base else {}),
         **({"tasks": tasks} if tasks else {}),
@@ -106,10 +108,17 @@ def documents_report(
     }
 
 
-def _texts(held: HeldOut) -> Iterator[str]:
-    """Yields what another run's held-out data may have too: each document, and each prompt with its answer."""
-    yield from (document.row.text for document in held.documents)
+def _texts(held: HeldOut, found: Inputs) -> Iterator[str]:
+    """Yields what another run's held-out data may have too: each document, each conversation, and each prompt with its
+    answer. Not the text that comes with the trainer: whoever takes other documents may go on to ask what a model has
+    forgotten of it, unless it is all that there is."""
+    common = {file.name for source in found.evaluation if source.uri == GENERAL_TEXT for file in source.files}
+    own = [document for document in held.documents if document.name not in common]
+    alone = not (own or held.conversations or held.prompts or held.tasks)
+    yield from (document.row.text for document in (held.documents if alone else own))
     yield from (one.text for one in held.tasks)
+    for conversation in held.conversations:
+        yield json.dumps([[turn.role, turn.content] for turn in conversation.row.turns], ensure_ascii=False)
     yield from (json.dumps([prompt.row.messages, prompt.row.answer], ensure_ascii=False) for prompt in held.prompts)
 
 

@@ -29,6 +29,7 @@ from slipway_trainer.prepare import (
     base_training,
     conversation_check,
     earlier_preparation,
+    gate_power,
     gate_rows,
     harness_tasks,
     held_out_copies,
@@ -146,7 +147,12 @@ def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None
             say=say,
         )
 
-    for line in (*gate_rows.warnings(plan, held), *harness_tasks.warnings(plan, held.tasks)):
+    warned = (
+        *gate_rows.warnings(plan, held),
+        *harness_tasks.warnings(plan, held.tasks),
+        *gate_power.warnings(plan, held, made.words),
+    )
+    for line in warned:
         say(f"WARNING: {line}")
     if asked := judge_questions.line(plan, held):
         say(asked)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from slipway_core.plan import Plan
-from slipway_core.protocol.preview import Cost, HeldOutView, OverlapView, Preview, StageView
+from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, OverlapView, Preview, StageView
 from slipway_core.resources.stage import Stage
 from slipway_trainer.data import held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
@@ -25,6 +25,7 @@ from slipway_trainer.data.inputs import Input, Inputs, StageInputs
 from slipway_trainer.prepare import (
     base_training,
     conversation_check,
+    gate_power,
     gate_rows,
     harness_tasks,
     judge_questions,
@@ -125,10 +126,13 @@ class _See:
         self.problems += seen.problems
         words = self._try(lambda: self._tokenizer(base, seen)) if there else None
         encoded: dict[str, _Encoded] = {}
+        power: list[gate_power.Power] = []
         costs = cost.Costs(self.device, {})
         if words is not None:
             longest, virtual = preflight.longest(self.plan, base), self.plan.virtual_tokens
             self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
+            power = self._try(lambda: gate_power.of_gates(self.plan, held, words.words)) or []
+            self.warnings += [one.never for one in power if one.never is not None]
             long = self._try(lambda: conversation_check.warnings(held, words.words, longest, virtual=virtual))
             self.warnings += long or []
             encoded = {s.name: made for s in self.plan.stages if (made := self._encoded(s, seen, words)) is not None}
@@ -153,7 +157,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(self.plan, held, seen),
+            held_out=_held(self.plan, held, seen, power),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -341,7 +345,7 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             yield f"{file.name}: nor are {more} other fields"
 
 
-def _held(plan: Plan, held: HeldOut, seen: Look) -> HeldOutView:
+def _held(plan: Plan, held: HeldOut, seen: Look, power: Sequence[gate_power.Power]) -> HeldOutView:
     pairs, drop = seen.overlaps.pairs, plan.evaluation.on_overlap == "Drop"
     apart = seen.overlaps.without_overlap() if drop else held
     return HeldOutView(
@@ -361,6 +365,7 @@ def _held(plan: Plan, held: HeldOut, seen: Look) -> HeldOutView:
             for p in pairs[:MOST_OVERLAPS]
         ],
         more=max(0, len(pairs) - MOST_OVERLAPS),
+        gates=[GatePower(gate=one.gate, says=one.says) for one in power],
     )
 
 

@@ -23,6 +23,7 @@ from slipway.local.endpoints.frozen_version import FrozenVersion
 from slipway.local.endpoints.relay import Backend, Relay, Unavailable
 from slipway.local.endpoints.server_process import Launch, Patience
 from slipway.local.endpoints.version_server import VersionServer
+from slipway.local.judgements import Judgements
 from slipway.local.ports import LOOPBACK
 from slipway.local.state import EndpointFolder, State, StateError
 from slipway.local.statements import Statements, frozen_statement
@@ -115,6 +116,7 @@ class EndpointExecutor:
         self._tick = tick
         self._versions: dict[int, VersionServer] = {}
         self._statements = Statements(state)
+        self._judgements = Judgements(state, clock)
         self._route: int | None = None
         self._frozen_versions: dict[tuple[int, str], FrozenVersion] = {}
         self._problems: dict[str, Blocker] = {}
@@ -203,6 +205,7 @@ class EndpointExecutor:
             proofs=proofs,
             revoked=frozenset(key.id for key in keys if key.revoked),
             parity=records,
+            judgements=self._judgements.of(self._folder.name),
         )
 
     def _proofs(self) -> tuple[tuple[TrustedKey, ...], Mapping[str, Proof], Mapping[str, ParityStatus]]:

@@ -129,7 +129,7 @@ def memory_table(view: MemoryView) -> list[tuple[str, ...]]:
 
 
 def held_out(view: HeldOutView) -> Iterator[str]:
-    """Yields how much is held out, and what of it stands in the training data."""
+    """Yields how much is held out, what of it stands in the training data, and what gates can show with it."""
     chats = f", {view.conversations:,} conversations" if view.conversations else ""
     if view.documents or view.conversations or view.prompts:
         yield f"{view.documents:,} held-out documents{chats} and {view.prompts:,} prompts"
@@ -148,6 +148,8 @@ def held_out(view: HeldOutView) -> Iterator[str]:
             yield f"{pair.held} stands in {pair.training} ({pair.rule}, {pair.share:.0%})"
     if view.more:
         yield f"and {view.more:,} more; prepare writes all of them to overlap.jsonl"
+    for gate in view.gates:
+        yield f"{gate.gate}: {gate.says}"
 
 
 def _fate(fate: Fate) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 
-from slipway.records.comparison import Compared, Comparison
+from slipway.records.comparison import Compared, ComparedPart, Comparison
 from slipway.records.gates import GateRow, kind
+from slipway.records.parts import PartFigure
 from slipway.records.settings import Pair
 from slipway.screen.pages.frame import framed, read
 from slipway.screen.report import charts, parts, sentences
@@ -30,6 +31,7 @@ def page(found: Comparison, words: Words, now: datetime) -> str:
         f'<a class="skip" href="#gates">{escape(words("skip"))}</a>\n',
         f"<header><h1>{text(title)}</h1>\n{heads}</header>\n",
         f"<main>\n{section('gates', words('gates'), _metrics(found, words))}",
+        section("slices", words("slices"), _parts(found, words)),
         section("answers", words("answers"), _answers(found, words)),
         section("curves", words("curves"), _curves(found, words)),
         section("differences", words("differences"), _differences(found, words)),
@@ -63,6 +65,22 @@ def _metrics(found: Comparison, words: Words) -> str:
     return table(head, rows, words("gates"), "gates compared") + paragraph(data_note(found, words))
 
 
+def _parts(found: Comparison, words: Words) -> str:
+    if not found.parts:
+        return ""
+    head = [words("part"), words("metric"), *found.names, words("difference")]
+    rows = [
+        [text(one.name), text(one.metric), *(text(part(side, words)) for side in (one.a, one.b)), _more(one)]
+        for one in found.parts
+    ]
+    return table(head, rows, words("slices"), "slices")
+
+
+def part(one: PartFigure, words: Words) -> str:
+    """Returns the figure of a source or a slice, with its bounds where it has some."""
+    return "–" if one.value is None else sentences.bounded(one.value, one.lower, one.upper, words)
+
+
 def _figure(row: GateRow | None, value: float | None, words: Words) -> str:
     if row is None or row.regression:
         return number(value)
@@ -77,7 +95,7 @@ def _drawn(row: GateRow | None, value: float | None, words: Words) -> str:
     return charts.interval(row, sentences.gate(row, words))
 
 
-def _more(one: Compared) -> str:
+def _more(one: Compared | ComparedPart) -> str:
     return "–" if one.difference is None else f"{one.difference:+.4g}"
 
 

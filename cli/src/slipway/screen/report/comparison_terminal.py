@@ -10,7 +10,7 @@ from slipway.records.comparison import Comparison
 from slipway.records.gates import GateRow
 from slipway.screen import view
 from slipway.screen.report import sentences
-from slipway.screen.report.comparison_page import data_note
+from slipway.screen.report.comparison_page import data_note, part
 from slipway.screen.report.terminal import line, show_answers
 from slipway.screen.report.words import Words
 from slipway.screen.visible import visible
@@ -30,6 +30,19 @@ def show(found: Comparison, words: Words, screen: Console) -> None:
             table.add_row(Text(visible(one.name)), *mine, *other, Text(more))
         screen.print(table)
         line(screen, data_note(found, words), "" if found.same_data else "yellow")
+    if found.parts:
+        screen.print()
+        line(screen, words("slices"), "bold")
+        table = Table(words("part"), words("metric"), a, b, words("difference"), box=None, pad_edge=False,
+                      header_style="dim")  # fmt: skip
+        for one in found.parts:
+            more = "–" if one.difference is None else f"{one.difference:+.4g}"
+            table.add_row(
+                *(Text(visible(cell)) for cell in (one.name, one.metric)),
+                *(Text(part(side, words)) for side in (one.a, one.b)),
+                Text(more),
+            )
+        screen.print(table)
     if found.common:
         show_answers(screen, words("changed_between", n=found.common), list(found.changed)[:3], words, b)
     pairs = {**found.settings, **found.data}

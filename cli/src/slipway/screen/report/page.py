@@ -59,8 +59,10 @@ def _gates(record: Record, words: Words) -> str:
     head = [words(name) for name in ("gate", "drawn", "measured", "asked", *others, "verdict")]
     percents = sorted({one for row in rows if (one := sentences.percent(row)) is not None})
     legend = paragraph(words("legend", percent=", ".join(percents))) if percents else ""
-    judge = parts.listed(sentences.judge(record, words))
-    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend + judge
+    below = parts.listed(sentences.judge(record, words))
+    if told := sentences.worn(record, words):
+        below += paragraph(told)
+    return table(head, [_gate(row, others, words) for row in rows], words("gates"), "gates") + legend + below
 
 
 def _asked(record: Record, words: Words) -> str:

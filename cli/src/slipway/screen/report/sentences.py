@@ -8,6 +8,7 @@ from slipway.records.gates import GateRow
 from slipway.records.record import Record
 from slipway.screen.report.words import Words
 from slipway_core.resources.status import StepState, Verdict
+from slipway_core.rollout import wear
 
 
 def verdict(record: Record, words: Words) -> str:
@@ -108,3 +109,11 @@ def facts(record: Record, words: Words) -> list[str]:
     if status.endpoint is not None and status.phase.value == "Serving":
         told.append(words("serves", endpoint=status.endpoint.name, version=status.endpoint.version or "–"))
     return told
+
+
+def worn(record: Record, words: Words) -> str | None:
+    """Returns how often the run's held-out data was judged upon, and what that means."""
+    if record.judgements is None:
+        return None
+    told = words("judged_upon_once") if record.judgements == 1 else words("judged_upon", n=record.judgements)
+    return f"{told} {words('worn', n=wear.WORN_FROM)}" if wear.is_worn(record.judgements) else told

@@ -15,6 +15,7 @@ from slipway.screen.report import sentences
 from slipway.screen.report.sentences import number
 from slipway.screen.report.words import Words
 from slipway.screen.visible import visible
+from slipway_core.rollout.wear import is_worn
 
 _LONGEST = 160
 """Characters of an answer that are shown."""
@@ -36,6 +37,8 @@ def show(record: Record, words: Words, screen: Console) -> None:
         screen.print(table)
     for told in sentences.judge(record, words):
         line(screen, told, "dim")
+    if told := sentences.worn(record, words):
+        line(screen, told, "yellow" if is_worn(record.judgements or 0) else "dim")
     show_answers(screen, words("worst"), answers.worst(record, _MOST), words)
     show_answers(screen, words("changed"), answers.changed(record, _MOST), words)
     if record.curves:

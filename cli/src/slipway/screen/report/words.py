@@ -61,6 +61,19 @@ _BOTH: dict[str, tuple[str, str]] = {
     "judge_trouble": ("The first without one: {why}", "第一个没有回答的原因：{why}"),
     "judge_orders": ("{of}: both orders of a pair agree in {share}", "{of}：两种顺序一致的比例为 {share}"),
     "judge_repeats": ("{of}: repeats of a question agree by {share}", "{of}：重复提问的一致程度为 {share}"),
+    "judged_upon": (
+        "Held-out data: judged upon {n} times for this endpoint, this run and data that shares documents with its own "
+        "included.",
+        "保留数据：此端点的模型已在与其共有文档的数据上评测 {n} 次（包括本次训练）。",
+    ),
+    "judged_upon_once": (
+        "Held-out data: judged upon once for this endpoint.",
+        "保留数据：此端点的模型在这些数据上评测过 1 次。",
+    ),
+    "worn": (
+        "From {n} on a pass may be the luck of many tries: hold out other documents.",
+        "从 {n} 次起，通过可能只是多次尝试的运气：请换用其他保留文档。",
+    ),
     "no_gates": ("The run has no gates.", "该训练没有门槛。"),
     "not_drawn": ("not drawn: no figure", "没有数值可画"),
     "figures": ("All figures", "所有数值"),

@@ -11,8 +11,8 @@ from slipway_core.lifecycle.verdict import by_bounds
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import higher_is_better
-from slipway_trainer.evaluation.estimates import intervals
-from slipway_trainer.evaluation.estimates.intervals import Bounds
+from slipway_trainer.bounds import intervals
+from slipway_trainer.bounds.intervals import Bounds
 from slipway_trainer.evaluation.estimates.observed import Observed
 
 _DIGITS = 9

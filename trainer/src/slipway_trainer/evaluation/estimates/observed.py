@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from slipway_trainer.evaluation.estimates.intervals import Array, SumFigure
+from slipway_trainer.bounds.intervals import Array, SumFigure
 
 Kind = Literal["Ratio", "ExpRatio", "Share", "Sums"]
 

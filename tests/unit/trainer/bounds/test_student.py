@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.special import stdtrit
 
-from slipway_trainer.evaluation.estimates import student
+from slipway_trainer.bounds import student
 
 
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.3, 7, 29.5, 31, 100, 1e4, 1e7])

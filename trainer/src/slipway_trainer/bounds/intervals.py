@@ -3,7 +3,7 @@
 Rows of one cluster are alike, so the number of clusters is what counts (Miller 2024, arXiv:2411.00640, section 2.2).
 Each bound holds by itself with the confidence that is asked for: of 0.95 the two together are a 90 % interval.
 
-Every choice here was held against a simulation (tests/unit/trainer/evaluation/test_bounds_hold.py): at a boundary, at
+Every choice here was held against a simulation (tests/unit/trainer/bounds/test_bounds_hold.py): at a boundary, at
 most 7.1 % of 1,000 verdicts may be wrong where 5 % are asked for. The textbook forms do not hold that:
 
 - Student's t with clusters - 1 on a ratio passes 10 to 16 % of what should not, where documents differ in length as
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_trainer.evaluation.estimates import student
+from slipway_trainer.bounds import student
 
 Array = NDArray[np.float64]
 BOOTSTRAP = 999

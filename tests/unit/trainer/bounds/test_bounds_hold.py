@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from slipway_trainer.evaluation.estimates import intervals
-from slipway_trainer.evaluation.estimates.intervals import Array, Bounds
+from slipway_trainer.bounds import intervals
+from slipway_trainer.bounds.intervals import Array, Bounds
 
 TIMES = 1000
 CONFIDENCE = 0.95

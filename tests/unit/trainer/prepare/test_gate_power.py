@@ -1,0 +1,201 @@
+"""What is said that a gate can show is what its verdict would be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.trainer.plans_of_data import causal, chat, plan, write_rows
+
+from slipway_core.plan import Plan
+from slipway_core.resources.evaluation import Gate
+from slipway_trainer.bounds import intervals
+from slipway_trainer.data import held_out, inputs
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.evaluation.estimates import gate_estimates
+from slipway_trainer.evaluation.estimates.observed import Observed
+from slipway_trainer.prepare import gate_power
+from slipway_trainer.prepare.gate_power import Power
+
+
+def held(tmp_path, gate: dict[str, Any], *, prompts=(), documents=(), recall=False, name="one") -> tuple[Plan, HeldOut]:
+    train = write_rows(tmp_path / "train.jsonl", {"text": "what is learned"})
+    more: dict[str, Any] = {"gates": [gate]}
+    if prompts:
+        asked = {"uri": write_rows(tmp_path / f"{name}-prompts.jsonl", *prompts)}
+        more["prompts"] = [asked | ({"recall": True} if recall else {})]
+    if documents:
+        more["data"] = [{"uri": write_rows(tmp_path / f"{name}-data.jsonl", *documents)}]
+    made = plan(causal(train), **more)
+    found = inputs.collect(made, tmp_path / f"data-{name}", lambda _: None)
+    return made, held_out.read(found)
+
+
+def questions(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"question {n}", "answer": f"answer {n}"} for n in range(count)]
+
+
+def told(*arguments, **options) -> Power:
+    (one,) = gate_power.of_gates(*held(*arguments, **options))
+    return one
+
+
+def passes(metric: str, right: int, of: int, **gate) -> bool:
+    """Whether a model passes that has so many right, by the bounds that judge it."""
+    sums = np.zeros(of)
+    sums[:right] = 1
+    asked = Gate.model_validate({"metric": metric, "confidence": 0.95, **gate}, by_alias=True, by_name=False)
+    found = gate_estimates.of_gate(asked, Observed("Share", sums, np.ones(of)), None)
+    assert found is not None
+    return found.lower >= asked.min if asked.min is not None else found.upper <= (asked.max or 0)
+
+
+@pytest.mark.parametrize(("count", "least"), [(26, 0.9), (20, 0.5), (100, 0.9), (33, 0.3)])
+def test_a_share_passes_with_as_many_right_as_is_said_and_not_with_one_fewer(tmp_path, count, least):
+    says = told(tmp_path, {"metric": "exact_match", "min": least}, prompts=questions(count)).says
+    found = re.fullmatch(rf"{count} prompts: passes only with (\d+) of {count} right( or more)?", says)
+    assert found, says
+    right = int(found[1])
+    assert passes("exact_match", right, count, min=least)
+    assert not passes("exact_match", right - 1, count, min=least)
+    assert bool(found[2]) == (right < count)
+
+
+def test_twenty_prompts_show_seventeen_twentieths_only_where_all_are_right(tmp_path):
+    one = told(tmp_path, {"metric": "exact_match", "min": 0.85}, prompts=questions(20))
+    assert (one.gate, one.never) == ("exact_match >= 0.85", None)
+    assert one.says == "20 prompts: passes only with 20 of 20 right"
+
+
+@pytest.mark.parametrize(("count", "most"), [(40, 0.1), (200, 0.05), (500, 0.02)])
+def test_a_share_that_must_be_small_passes_with_as_many_as_is_said_and_not_with_one_more(tmp_path, count, most):
+    says = told(tmp_path, {"metric": "empty_rate", "max": most}, prompts=questions(count)).says
+    found = re.fullmatch(rf"{count} prompts: passes only with (\d+) of {count}( or fewer)?", says)
+    assert found, says
+    assert passes("empty_rate", int(found[1]), count, max=most)
+    assert not passes("empty_rate", int(found[1]) + 1, count, max=most)
+
+
+@pytest.mark.parametrize(
+    ("gate", "count", "perfect"),
+    [({"metric": "exact_match", "min": 0.98}, 30, True), ({"metric": "empty_rate", "max": 0.02}, 40, False)],
+)
+def test_a_gate_that_a_faultless_model_would_not_pass_is_told_with_how_many_rows_would_do(
+    tmp_path, gate, count, perfect
+):
+    one = told(tmp_path, gate, prompts=questions(count))
+    found = re.search(
+        r"can never pass: .*Have ([\d,]+) prompts or more, ask for less, or take the figure", one.never or ""
+    )
+    assert found, one
+    enough = int(found[1].replace(",", ""))
+    asked = {name: value for name, value in gate.items() if name != "metric"}
+    for rows, holds in ((count, False), (enough - 1, False), (enough, True)):
+        assert passes(gate["metric"], rows if perfect else 0, rows, **asked) is holds
+    assert not told(tmp_path, gate, prompts=questions(enough), name="more").never
+
+
+@pytest.mark.parametrize("gate", [{"metric": "exact_match", "min": 1}, {"metric": "empty_rate", "max": 0}])
+def test_no_number_of_rows_shows_that_all_are_right(tmp_path, gate):
+    never = told(tmp_path, gate, prompts=questions(30)).never
+    assert "No number of prompts shows that: ask for less" in (never or "")
+    assert told(tmp_path, {**gate, "confidence": 0.5}, prompts=questions(30), name="as-it-is").never is None
+
+
+def test_what_may_become_wrong_is_what_the_bounds_of_the_difference_let_pass(tmp_path):
+    gate = {"metric": "exact_match", "maxRegression": 0.05}
+    says = told(tmp_path, gate, prompts=questions(200)).says
+    found = re.fullmatch(
+        r"200 prompts: where none gets better, passes with (\d+) of 200 .*wrong that was right.*", says
+    )
+    assert found, says
+    for wrong, holds in ((int(found[1]), True), (int(found[1]) + 1, False)):
+        worse = np.zeros(200)
+        worse[:wrong] = 1
+        assert (intervals.of_share_difference(worse, np.ones(200), 0.95).upper <= 0.05) is holds
+    few = told(tmp_path, gate, prompts=questions(20), name="few")
+    assert "a model that answers the same does not pass" in few.says
+    assert few.never is None
+
+
+def test_a_mean_of_scores_is_told_as_it_holds_whatever_they_are(tmp_path):
+    says = told(tmp_path, {"metric": "token_f1", "min": 0.6}, prompts=questions(50)).says
+    mean = float(says.removesuffix(" or more").rpartition(" ")[2])
+    sums = np.zeros(50)
+    sums[: round(50 * mean)] = 1
+    assert intervals.of_share(sums, np.ones(50), 0.95).lower >= 0.6
+    assert intervals.of_share(np.full(50, mean), np.ones(50), 0.95).lower >= 0.6
+
+
+def test_rows_of_one_cluster_are_one_piece_and_few_pieces_say_nothing(tmp_path):
+    twos = [{**row, "cluster": f"page {n // 2}"} for n, row in enumerate(questions(40))]
+    says = told(tmp_path, {"metric": "exact_match", "min": 0.5}, prompts=twos).says
+    assert says.startswith("20 clusters of 40 prompts: passes only with")
+    few = told(tmp_path, {"metric": "exact_match", "min": 0.5}, prompts=questions(7), name="few")
+    assert few.says == "7 prompts: inconclusive whatever is measured, 8 are the fewest"
+    assert few.never is None, "that is said already"
+
+
+def test_a_list_that_is_asked_in_whole_cannot_give_more_than_it_has(tmp_path):
+    gate = {"metric": "recall_count", "min": 3}
+    (line,) = gate_power.warnings(*held(tmp_path, gate, prompts=questions(2), recall=True))
+    assert line.startswith(
+        "evaluation.gates[0] (recall_count) can never pass: 2 prompts have recall: true, and min is 3"
+    )
+    assert gate_power.warnings(*held(tmp_path, gate, prompts=questions(3), recall=True, name="enough")) == []
+
+
+@pytest.mark.parametrize("metric", ["bits_per_byte", "perplexity"])
+def test_figures_of_texts_pass_half_of_the_time_where_it_is_said_that_they_pass(tmp_path, metric):
+    """Documents of different lengths that differ as is assumed."""
+    draw = np.random.default_rng(3)
+    sizes = draw.integers(200, 1000, 40)
+    says = told(tmp_path, {"metric": metric, "max": 3}, documents=[{"text": "x" * int(size)} for size in sizes]).says
+    found = re.search(
+        r"40 documents: passes with about ([\d.]+) or less \(assumed that documents differ by 20%\)", says
+    )
+    assert found, says
+    center = float(found[1]) if metric == "bits_per_byte" else np.log(float(found[1]))
+    limit = 3 if metric == "bits_per_byte" else np.log(3)
+    passed = 0
+    for _ in range(100):
+        each = center * (1 + gate_power.SPREAD * draw.standard_normal(40))
+        passed += intervals.of_ratio(each * sizes, sizes.astype(float), 0.95).upper <= limit
+    assert 30 <= passed <= 70
+
+
+def test_the_more_one_document_outweighs_the_others_the_less_they_show(tmp_path):
+    even = [{"text": "x" * 300 + str(n)} for n in range(20)]
+    book = [*even[:19], {"text": "y" * 100_000}]
+    found = []
+    for name, rows in (("even", even), ("book", book)):
+        says = told(tmp_path, {"metric": "bits_per_byte", "max": 2.0}, documents=rows, name=name).says
+        found.append(float(says.partition("about ")[2].split()[0]))
+    assert found[1] < found[0] < 2
+
+
+def test_conversations_count_by_their_answers_and_a_regression_by_how_much_documents_change(tmp_path):
+    chats = [chat(f"question {n}", "answer " * 40) for n in range(20)]
+    gate = {"metric": "chat_bits_per_byte", "maxRegression": 0.5}
+    says = told(tmp_path, gate, documents=chats).says
+    found = re.search(
+        r"^20 conversations: passes where it is worse by (0\.4\d+) or less \(assumed that it differs", says
+    )
+    assert found, says
+    small = told(tmp_path, {**gate, "maxRegression": 0}, documents=chats, name="small").says
+    assert "passes where it is better by 0.0" in small
+
+
+def test_too_few_tokens_are_told_where_there_is_a_tokenizer(tmp_path):
+    gate = {"metric": "bits_per_byte", "max": 2.0, "minTokens": 1000}
+    made, found = held(tmp_path, gate, documents=[{"text": f"line {n}"} for n in range(20)])
+
+    def words(texts, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [list(text) for text in texts]}
+
+    (line,) = gate_power.warnings(made, found, words)
+    assert "can never pass: its documents have 130 tokens, and minTokens is 1,000" in line
+    assert gate_power.warnings(made, found) == []

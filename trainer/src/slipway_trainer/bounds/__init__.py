@@ -1,0 +1,1 @@
+"""How sure a figure is that is made of a sample."""
