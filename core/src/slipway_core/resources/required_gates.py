@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -18,6 +19,23 @@ from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
 
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
+
+
+class Asked(Protocol):
+    """What a gate asked, as a status or a statement has it."""
+
+    @property
+    def max(self) -> float | None: ...
+    @property
+    def min(self) -> float | None: ...
+    @property
+    def max_regression(self) -> float | None: ...
+    @property
+    def against(self) -> str | None: ...
+    @property
+    def min_tokens(self) -> int: ...
+    @property
+    def confidence(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +81,32 @@ def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
 def passed_of(metrics: Iterable[MetricStatus]) -> list[PassedGate]:
     """Returns the gates that an evaluation says the model passed. Of one that does not say what was asked, as those of
     earlier releases, nothing is known, so it answers no required gate."""
-    found = (_passed(metric) for metric in metrics if metric.verdict in (Verdict.PASS, Verdict.NOT_APPLICABLE))
+    found = (passed_gate(one.name, one.source, one.slice, one.verdict, one.asked) for one in metrics)
     return [one for one in found if one is not None]
+
+
+def passed_gate(
+    metric: str, source: str | None, slice: str | None, verdict: Verdict, asked: Asked | None
+) -> PassedGate | None:
+    """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
+    if asked is None or verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
+        return None
+    said = {
+        "metric": metric,
+        "source": source,
+        "slice": slice,
+        "max": asked.max,
+        "min": asked.min,
+        "maxRegression": asked.max_regression,
+        "against": asked.against,
+        "minTokens": asked.min_tokens,
+        "confidence": asked.confidence,
+    }
+    try:
+        gate = Gate.model_validate(said, by_alias=True, by_name=False)
+    except ValidationError:
+        return None  # A newer release judged it by something that is not known here.
+    return PassedGate(gate, compared=verdict is Verdict.PASS)
 
 
 def record_of(gate: Gate) -> AskedStatus:
@@ -119,28 +161,6 @@ def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[s
     if not passed.compared and beside_live:
         found.append("no version was live to compare with when it was judged, and one is now")
     return found
-
-
-def _passed(metric: MetricStatus) -> PassedGate | None:
-    asked = metric.asked
-    if asked is None:
-        return None
-    said = {
-        "metric": metric.name,
-        "source": metric.source,
-        "slice": metric.slice,
-        "max": asked.max,
-        "min": asked.min,
-        "maxRegression": asked.max_regression,
-        "against": asked.against,
-        "minTokens": asked.min_tokens,
-        "confidence": asked.confidence,
-    }
-    try:
-        gate = Gate.model_validate(said, by_alias=True, by_name=False)
-    except ValidationError:
-        return None  # A newer release judged it by something that is not known here.
-    return PassedGate(gate, compared=metric.verdict is Verdict.PASS)
 
 
 def _figure(value: float) -> str:

@@ -53,7 +53,6 @@ class Phase(StrEnum):
         """Whether the run does nothing more by itself."""
         return self in (Phase.SERVING, Phase.COMPLETED, Phase.REJECTED, Phase.HELD, Phase.FAILED)
 
-
     @property
     def rests(self) -> bool:
         """Whether nothing but a person, or time, moves it on: it is finished, or waits for an approval."""

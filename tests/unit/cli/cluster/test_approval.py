@@ -123,7 +123,9 @@ def test_where_nothing_can_be_approved_it_says_why(cluster, status, promotion, w
 def test_of_a_model_whose_run_is_gone_the_rest_is_shown(waits):
     left = {name: one for name, one in waits.objects.items() if name != "trainingrun/tang"}
     (waits.root / "objects.json").write_text(json.dumps(left))
-    assert "judged by  run tang, evaluation 3; its figures are not here: the run is gone" in slipway("approve", "endpoint/chat")
+    assert "judged by  run tang, evaluation 3; its figures are not here: the run is gone" in slipway(
+        "approve", "endpoint/chat"
+    )
 
 
 def test_A_a_refusal_is_told_in_the_words_of_the_policy(waits):
@@ -140,6 +142,14 @@ def test_who_looks_on_is_told_what_is_to_be_approved_and_not_kept_waiting(waits)
     waits.save(**{"trainingrun/tang": run})
     said = slipway("watch", "tang", code=3)
     assert f"AwaitingApproval: `slipway approve tang --digest {DIGEST}`" in said
+
+
+def test_who_approved_a_version_stands_beside_it(waits, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["live"]["approval"] = {"user": "grace", "evaluation": 3, "at": "2026-01-01T00:00:00Z"}
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert "approved by grace" in slipway("status", "endpoint/chat")
 
 
 def test_on_this_machine_nothing_is_to_be_approved(tmp_path):
