@@ -101,8 +101,15 @@ def _established(plane: ControlPlane, name: str) -> bool:
 
 def _permit(plane: ControlPlane) -> None:
     plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "slipway-system"}})
-    roles = ("operator-role.yaml", "lease-role.yaml", "user-roles.yaml", "restore-role.yaml")
-    chart = helm_template(*roles, "admission-policies.yaml", "approval-policy.yaml")
+    chart = helm_template(
+        "operator-role.yaml",
+        "lease-role.yaml",
+        "signing-role.yaml",
+        "user-roles.yaml",
+        "restore-role.yaml",
+        "admission-policies.yaml",
+        "approval-policy.yaml",
+    )
     for manifest in [*chart, *_any_lease()]:
         plane.api.apply(manifest, manifest["metadata"].get("namespace"))
 

@@ -19,6 +19,11 @@ networkPolicy:
   metricsFrom: {{ .Values.networkPolicy.metricsFrom | toJson }}
 retention: {{- .Values.retention | toYaml | nindent 2 }}
 admissionPolicies: {{ .Values.admissionPolicies.enabled }}
+signing:
+  secret: {{ include "slipway.signingSecret" . }}
+  keys: {{ include "slipway.trustedKeys" . }}
+  namespace: {{ .Release.Namespace }}
+trustedKeys: {{ .Values.trustedKeys | toJson }}
 watchNamespaces: {{ .Values.watchNamespaces | toJson }}
 port: {{ $operator.port }}
 podUrl: {{ $operator.podUrl | quote }}

@@ -17,6 +17,15 @@
 {{ .Release.Name }}-operator
 {{- end -}}
 
+{{/* Of what no upgrade changes, either: under another name there would be another key. */}}
+{{- define "slipway.signingSecret" -}}
+{{ .Release.Name }}-operator-signing-key
+{{- end -}}
+
+{{- define "slipway.trustedKeys" -}}
+{{ .Release.Name }}-operator-trusted-keys
+{{- end -}}
+
 {{- define "slipway.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "slipway.operatorName" .) -}}

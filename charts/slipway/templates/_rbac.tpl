@@ -1,6 +1,7 @@
 {{/*
 What the operator may do where it looks after runs, a rule a resource and each verb for a call that it makes.
-Secrets are not among them: the kubelet mounts them, and what is missing shows in a pod's own events. What has an owner
+Secrets are not among them: the kubelet mounts them, and what is missing shows in a pod's own events. Of the one that is
+the operator's own, signing-role.yaml speaks. What has an owner
 is deleted by Kubernetes' garbage collector.
 */}}
 {{- define "slipway.operatorRules" -}}

@@ -13,6 +13,7 @@ from slipway_core.protocol.workspace import run_folder as run_folder
 from slipway_core.protocol.workspace import short_uid as short_uid
 from slipway_core.resources.api import GROUP
 from slipway_core.resources.labels import ATTEMPT as ATTEMPT
+from slipway_core.resources.labels import DIGEST as DIGEST
 from slipway_core.resources.labels import ENDPOINT as ENDPOINT
 from slipway_core.resources.labels import FOLDER as FOLDER
 from slipway_core.resources.labels import KEPT_BY as KEPT_BY
@@ -26,6 +27,7 @@ from slipway_core.resources.labels import RUN as RUN
 from slipway_core.resources.labels import RUN_UID as RUN_UID
 from slipway_core.resources.labels import STEP as STEP
 from slipway_core.resources.labels import VERSION as VERSION
+from slipway_core.resources.labels import digest_label as digest_label
 from slipway_core.resources.labels import join as join
 from slipway_core.resources.labels import label as label
 from slipway_core.resources.labels import service as service
@@ -38,8 +40,11 @@ CHILDREN: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 
 CLEANUP: Final = "cleanup"
 """Role of a Job that removes a run's folder."""
-DIGEST: Final = f"{GROUP}/digest"
-"""Label: the first 63 hex digits of an artifact's digest, on its verdict."""
+
+SIGNED_BY: Final = f"{GROUP}/signed-by"
+"""Label: the key that signed the statement of a judgement."""
+JUDGED_FOR: Final = f"{GROUP}/judged-for"
+"""Label of a judgement: the endpoint that its run promotes to, shortened like a label's value. It is no child of it."""
 
 BASELINE: Final = f"{GROUP}/baseline"
 """Annotation of an evaluate Job: the live version that it compares with, `uri@digest`."""
@@ -93,13 +98,13 @@ def plan(run: str, uid: str) -> str:
 
 
 def verdict(digest: str) -> str:
-    """ConfigMap that says that an artifact passed."""
+    """ConfigMap by which a release that signed none said that an artifact passed."""
     return f"slipway-verdict-{digest.removeprefix('sha256:')[:32]}"
 
 
-def digest_label(digest: str) -> str:
-    """Value of the label DIGEST."""
-    return digest.removeprefix("sha256:")[:LABEL_LIMIT]
+def judgement(digest: str, uid: str, evaluation: int) -> str:
+    """ConfigMap that holds the statement of one judgement: of an artifact, by an evaluation of the run of this uid."""
+    return f"{verdict(digest)}-{short_uid(uid)}-{evaluation}"
 
 
 def version(endpoint: str, number: int) -> str:

@@ -9,6 +9,7 @@ from slipway_operator.cache.world import World
 from slipway_operator.common.large_objects import LargeObjects
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.orphaned_objects import OrphanedObjects
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.reconcile import EndpointReconciler
 from slipway_operator.kube.cluster import Cluster
@@ -27,10 +28,11 @@ def reconcilers(
     What they remember of a process is theirs: they are made anew each time that this replica begins to lead.
     """
     pods = Pods(settings)
-    records = VerdictReader(cluster, world)
+    keys = SigningKeys(cluster, world, settings, clock)
+    records = VerdictReader(cluster, world, keys)
     large = LargeObjects()
-    runs = RunReconciler(cluster, world, settings, pods, metrics, clock, records, large)
-    endpoints = EndpointReconciler(cluster, world, settings, pods, metrics, clock, records, large)
+    runs = RunReconciler(cluster, world, settings, pods, metrics, clock, records, keys, large)
+    endpoints = EndpointReconciler(cluster, world, settings, pods, metrics, clock, records, keys, large)
 
     orphans = OrphanedObjects(cluster, world, clock)
 

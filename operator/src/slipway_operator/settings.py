@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from slipway_core.protocol.trust import KEYS_LIMIT, TrustedKey, distinct
 from slipway_core.resources.api import Duration, Name, Quantity
 from slipway_core.resources.placement import Toleration, reserved
 from slipway_operator.pod_templates import PodTemplate
@@ -175,6 +176,17 @@ class Retention(_Settings):
     """How many folders are removed at the same time, in all namespaces."""
 
 
+class Signing(_Settings):
+    """Where the operator keeps the key by which it signs verdicts."""
+
+    secret: str = "slipway-operator-signing-key"
+    """Secret that has it; the operator makes it, and nobody else needs it."""
+    keys: str = "slipway-operator-trusted-keys"
+    """ConfigMap that has its public half, and all keys that are trusted, for whoever wants to verify."""
+    namespace: str = "slipway-system"
+    """The operator's own."""
+
+
 class Settings(_Settings):
     images: Images = Images()
     workspace: Workspace = Workspace()
@@ -188,6 +200,9 @@ class Settings(_Settings):
     admission_policies: bool = False
     """Whether the chart's policies hold, without which anybody could write an approval: `promotion.mode: Approval` is
     refused then."""
+    signing: Signing = Signing()
+    trusted_keys: tuple[TrustedKey, ...] = Field(default=(), max_length=KEYS_LIMIT - 1)
+    """Keys that may have signed a verdict beside the operator's own, and which of them are retired or revoked."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     port: int = 8080
@@ -205,6 +220,11 @@ class Settings(_Settings):
     give_way_after: Duration = "10m"
     """How long a run over several nodes may hold places for some of its pods while others find none and an older run
     waits in the same way; without one it has twice as long."""
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _told_apart(cls, keys: tuple[TrustedKey, ...]) -> tuple[TrustedKey, ...]:
+        return distinct(keys)
 
 
 def load(path: Path | None) -> Settings:

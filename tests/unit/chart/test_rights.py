@@ -30,6 +30,7 @@ RIGHTS = {
 }
 QUEUE_RIGHTS = {"kueue.x-k8s.io/workloads": "list"}
 LEASE_RIGHTS = {"coordination.k8s.io/leases": "create get update"}
+SECRET_RIGHTS = {"secrets": "create get"}
 
 
 def rights(role: Manifest) -> dict[str, str]:
@@ -75,16 +76,37 @@ def test_invariant_h_the_lease_is_the_only_one_that_the_operator_may_touch(helm:
     ]
 
 
+def test_invariant_h_the_one_secret_that_the_operator_may_read_is_its_own_and_it_changes_none(helm: Helm) -> None:
+    for values in ({}, {"watchNamespaces": ["team-a"]}):
+        chart = helm.render(values)
+        role = chart.one("Role", "slipway-operator-signing")
+        assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+            (["secrets"], None, ["create"]),
+            (["secrets"], ["slipway-operator-signing-key"], ["get"]),
+            (["configmaps"], None, ["create"]),
+            (["configmaps"], ["slipway-operator-trusted-keys"], ["get", "update"]),
+        ]
+        binding = chart.one("RoleBinding", "slipway-operator-signing")
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": OPERATOR, "namespace": NAMESPACE}]
+        assert chart.all("Secret") == [], "the chart makes none, so that no upgrade makes another key"
+
+
 def test_every_user_may_see_whether_the_operator_is_at_work_and_no_other_lease(helm: Helm) -> None:
     chart = helm.render({"watchNamespaces": ["team-a"]})
     role = chart.one("Role", "slipway-client")
     assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in role["rules"]] == [
-        (["leases"], ["slipway-operator"], ["get"])
+        (["leases"], ["slipway-operator"], ["get"]),
+        (["configmaps"], ["slipway-operator-trusted-keys"], ["get"]),
     ]
     assert chart.one("RoleBinding", "slipway-client")["subjects"][0]["name"] == "system:authenticated"
     told = chart.one("ConfigMap", "slipway-client", "kube-public")["data"]["client.yaml"]
     place = yaml.safe_load(told)["operator"]
-    assert place == {"namespace": NAMESPACE, "lease": "slipway-operator", "watchNamespaces": ["team-a"]}
+    assert place == {
+        "namespace": NAMESPACE,
+        "lease": "slipway-operator",
+        "watchNamespaces": ["team-a"],
+        "trustedKeys": "slipway-operator-trusted-keys",
+    }
     without = helm.render({"clientSettings": {"enabled": False}})
     assert "slipway-client" not in [role["metadata"]["name"] for role in without.all("Role")]
 
@@ -95,7 +117,8 @@ def test_invariant_h_no_role_has_a_wildcard_or_reaches_secrets_or_into_pods(helm
     for role in (*chart.all("ClusterRole"), *chart.all("Role")):
         for rule in role["rules"]:
             assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
-            assert not {"secrets", "pods/exec", "pods/attach", "pods/portforward"} & {*rule["resources"]}
+            reached = {*rule["resources"]} - ({"secrets"} if role["metadata"]["name"].endswith("-signing") else set())
+            assert not {"secrets", "pods/exec", "pods/attach", "pods/portforward"} & reached
             assert not {"escalate", "bind", "impersonate"} & {*rule["verbs"]}
 
 
@@ -124,7 +147,9 @@ def test_users_roles_bind_nobody_and_can_be_left_out(helm: Helm) -> None:
 
 def test_the_documentation_has_the_same_table() -> None:
     rows = re.findall(r"^\| `([\w./-]+)` \| ([a-z, ]+) \|", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
-    assert {name: verbs.replace(",", "") for name, verbs in rows} == RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS
+    assert {
+        name: verbs.replace(",", "") for name, verbs in rows
+    } == RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS | SECRET_RIGHTS
 
 
 def resource(kind: Kind) -> str:
@@ -149,7 +174,7 @@ def calls() -> Iterator[tuple[str, str, str]]:
 
 
 def test_every_call_that_names_its_kind_is_allowed() -> None:
-    allowed = RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS
+    allowed = RIGHTS | QUEUE_RIGHTS | LEASE_RIGHTS | SECRET_RIGHTS
     made = list(calls())
     assert len(made) > 10
     refused = [call for call in made if call[1] not in allowed.get(call[2], "").split()]

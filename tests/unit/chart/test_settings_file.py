@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from tests.unit.chart.rendering import CASES, NAMESPACE, Helm, Rendered
+from tests.unit.core.statements import KEY, OTHER_KEY
 
 from slipway_operator import settings
 from slipway_operator.settings import Settings
@@ -54,6 +55,10 @@ OTHER = {
         "serving": {"accelerator": "amd.com/gpu", "resources": RESOURCES, "device": "cuda", "linger": "9s", **PODS},
     },
     "retention": {"grace": "36h", "cleanupJobs": 9},
+    "trustedKeys": [
+        {"id": KEY.public.id, "key": KEY.public.text, "notAfter": "2026-11-29T04:30:00Z"},
+        {"id": "theirs", "key": OTHER_KEY.public.text, "revoked": True},
+    ],
     "operator": {
         "replicas": 1,
         "leaderElection": {"durationSeconds": 30, "renewSeconds": 7.5},
@@ -97,17 +102,27 @@ def test_the_charts_defaults_are_the_operators_own(helm: Helm, tmp_path: Path) -
 def test_every_setting_is_reached_through_values(helm: Helm, tmp_path: Path) -> None:
     default, other = dict(leaves(Settings())), dict(leaves(loaded(helm.render(OTHER), tmp_path)))
     out_of_reach = [name for name in default if default[name] == other[name]]
-    assert out_of_reach == ["lease.name", "lease.namespace"], "the release's own"
+    own = ["lease.name", "lease.namespace", "signing.secret", "signing.keys", "signing.namespace"]
+    assert out_of_reach == own, "the release's own"
     assert other["images.train"] == "registry.example.com/slipway/train:1.2.3"
     assert other["images.serve"] == f"registry.example.com/slipway/slipway-serve@{DIGEST}"
     assert other["training.resources.limits"] == RESOURCES["limits"]
     assert other["client.qps"] == 20.5
+    retired, revoked = other["trusted_keys"]
+    assert (retired.key, retired.not_after, revoked.id, revoked.revoked) == (
+        KEY.public.text,
+        "2026-11-29T04:30:00Z",
+        "theirs",
+        True,
+    )
 
 
 def test_the_lease_is_the_releases_own_and_no_value_moves_it(helm: Helm, tmp_path: Path) -> None:
-    assert loaded(helm.render(namespace="elsewhere"), tmp_path, "elsewhere").lease.namespace == "elsewhere"
+    moved = loaded(helm.render(namespace="elsewhere"), tmp_path, "elsewhere")
+    assert (moved.lease.namespace, moved.signing.namespace) == ("elsewhere", "elsewhere")
     renamed = helm.render({"fullnameOverride": "other"}).one("ConfigMap", "other-operator")
     assert "  name: slipway-operator\n" in renamed["data"]["config.yaml"]
+    assert "  secret: slipway-operator-signing-key\n" in renamed["data"]["config.yaml"]
 
 
 def test_an_image_without_a_tag_has_the_charts_version(helm: Helm, tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ REFUSED = [
     ({"images": {"train": {"digest": "abc"}}}, "/images/train/digest", "'abc' does not match pattern"),
     ({"images": {"pullPolicy": "Sometimes"}}, "/images/pullPolicy", "'IfNotPresent', 'Always', 'Never'"),
     ({"images": {"pullSecrets": [{"name": "x"}]}}, "/images/pullSecrets/0", "got object, want string"),
+    ({"trustedKeys": [{"id": "old"}]}, "/trustedKeys/0", "missing property 'key'"),
+    (
+        {"trustedKeys": [{"id": "old", "key": "-----BEGIN PRIVATE KEY-----"}]},
+        "/trustedKeys/0/key",
+        "does not match pattern",
+    ),
     ({"watchNamespaces": "team-a"}, "/watchNamespaces", "got string, want array"),
     ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0", "'Team A' does not match pattern"),
     ({"defaults": {"serving": {"device": "gpu"}}}, "/defaults/serving/device", "must be one of 'cpu', 'cuda'"),

@@ -21,6 +21,9 @@ from slipway_operator.kube.events import api_event
 from slipway_operator.kube.kinds import EVENT, Kind
 from slipway_operator.kube.manifest import Manifest, at, items, labels
 
+OPERATORS = "slipway-system"
+"""Namespace of the operator."""
+
 
 class Write(NamedTuple):
     verb: str
@@ -142,7 +145,12 @@ class FakeCluster:
                 self.remove(kinds.of(manifest), space, child)
 
     def all(self, kind: Kind) -> list[Manifest]:
-        return [copy.deepcopy(manifest) for (own, _, _), manifest in self.objects.items() if own == kind.kind]
+        """What there is of a kind, but for the operator's own namespace, which no run and no endpoint is in."""
+        return [
+            copy.deepcopy(manifest)
+            for (own, space, _), manifest in self.objects.items()
+            if own == kind.kind and space != OPERATORS
+        ]
 
     def one(self, kind: Kind, name: str, namespace: str = "default") -> Manifest:
         return copy.deepcopy(self.objects[kind.kind, namespace, name])

@@ -15,6 +15,7 @@ from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import Progress
 from slipway_operator import names
 from slipway_operator.common.large_objects import LargeObjects
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict
@@ -53,16 +54,25 @@ class RunWorld:
         self.start_operator()
         self.create(self.name)
 
+    def reader(self) -> VerdictReader:
+        """Of a new operator process, with its keys."""
+        cluster: Any = self.cluster
+        keys = SigningKeys(cluster, cluster.world, self.settings, lambda: self.now)
+        return VerdictReader(cluster, cluster.world, keys)
+
     def start_operator(self) -> None:
         """A new operator process: nothing but the cluster is remembered."""
+        cluster: Any = self.cluster
+        reader = self.reader()
         self.reconciler = RunReconciler(
-            self.cluster,  # type: ignore[arg-type]
+            cluster,
             self.cluster.world,
             self.settings,
             self.pods,  # type: ignore[arg-type]
             NoMetrics(),  # type: ignore[arg-type]
             lambda: self.now,
-            VerdictReader(self.cluster, self.cluster.world),  # type: ignore[arg-type]
+            reader,
+            reader.keys,
             LargeObjects(),
             lambda: self.now.timestamp(),
         )
@@ -170,6 +180,10 @@ class RunWorld:
         self.pod_of(job, phase=phase, containerStatuses=[{"name": "trainer", "state": state}])
         condition = {"type": "Failed" if code else "Complete", "status": "True", "reason": "R"}
         self.cluster.set_status(kinds.JOB, "default", job["metadata"]["name"], {"conditions": [condition]})
+
+    def judgements(self) -> list[Manifest]:
+        """The records of what was judged, in the order in which they were made."""
+        return [one for one in self.cluster.all(kinds.CONFIG_MAP) if "statement" in one["data"]]
 
     def loses(self, step: str) -> None:
         """The Jobs and pods of a step go, as by a drain and somebody who tidies up."""

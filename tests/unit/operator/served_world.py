@@ -7,15 +7,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.unit.core.statements import KEY, judgement
 from tests.unit.operator.fake_cluster import FakeCluster
 
+from slipway_core.protocol import envelope
+from slipway_core.protocol.signing import SigningKey
+from slipway_core.protocol.statement import JudgedRun, Statement
+from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
+from slipway_core.rollout.revision import revision_of
 from slipway_operator import names
 from slipway_operator.common.large_objects import LargeObjects
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.reconcile import EndpointReconciler
-from slipway_operator.kube import kinds
+from slipway_operator.kube import kinds, resources
 from slipway_operator.manifests.endpoint.service import routed_version
+from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
+from slipway_operator.manifests.signing_key import trusted_keys
 from slipway_operator.settings import Settings
 
 NAMESPACE, NAME = "default", "chat"
@@ -56,18 +66,23 @@ class ServedWorld:
 
     def __post_init__(self) -> None:
         self.cluster.clock = lambda: self.now
+        own = TrustedKey.of(KEY.public)
+        self.cluster.put(trusted_keys(own, [own], self.settings.signing))
         self.start_operator()
 
     def start_operator(self) -> None:
         """A new operator process: nothing but the cluster is remembered."""
+        cluster: Any = self.cluster
+        keys = SigningKeys(cluster, cluster.world, self.settings, lambda: self.now)
         self.reconciler = EndpointReconciler(
-            self.cluster,  # type: ignore[arg-type]
+            cluster,
             self.cluster.world,
             self.settings,
             self.pods,
             self.metrics,  # type: ignore[arg-type]
             lambda: self.now,
-            VerdictReader(self.cluster, self.cluster.world),  # type: ignore[arg-type]
+            VerdictReader(cluster, cluster.world, keys),
+            keys,
             LargeObjects(),
             lambda: self.now.timestamp(),
         )
@@ -99,7 +114,7 @@ class ServedWorld:
         """A run's gate lets these models through now."""
         for model in models:
             self.judged(model)
-            self.vouched(model)
+            self.signed(model)
 
     def judged(self, model: str, verdict: str = "Pass", *, run: str | None = None, **evaluation_has: Any) -> None:
         """A run says so in its status, which nobody but the operator writes."""
@@ -110,8 +125,57 @@ class ServedWorld:
         head = {"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingRun", "metadata": name}
         self.cluster.put({**head, "spec": {}, "status": {"evaluation": evaluation, "artifact": artifact}})
 
+    def before_signing(self, model: str = "a") -> None:
+        """Version 1 with this model is live as a release left it that signed none."""
+        self.vouched(model)
+        self.serve(model)
+        asked = resources.endpoint(self.endpoint).spec
+        assert asked.model is not None
+        version = {
+            "version": 1,
+            "uri": f"pvc://models/{model}",
+            "digest": digest(model),
+            "revision": revision_of(asked.model, asked),
+            "state": "Live",
+            "since": timestamp(self.now - timedelta(hours=1)),
+        }
+        self.cluster.set_status(kinds.MODEL_ENDPOINT, NAMESPACE, NAME, {"phase": "Serving", "live": version})
+        self.settle()
+        self.becomes_ready(1)
+        self.settle()
+
+    def signed(
+        self,
+        model: str,
+        verdict: Verdict = Verdict.PASS,
+        *,
+        key: SigningKey = KEY,
+        number: int = 1,
+        run: str | None = None,
+        namespace: str = NAMESPACE,
+        **says: Any,
+    ) -> Manifest:
+        """There is a signed statement on a model: of a run `run-<model>` unless another one is named."""
+        about, name = digest(model), run or f"run-{model}"
+        evaluation = EvaluationStatus(number=number, verdict=verdict, artifact_digest=about, parity_digest=digest("e"))
+        said = Statement.about(
+            about,
+            judgement(
+                verdict,
+                run=JudgedRun(name=name, uid=f"{name}-0123", namespace=namespace),
+                evaluation=number,
+                judged_at=timestamp(self.now),
+                parity=digest("e"),
+                **says,
+            ),
+        )
+        artifact = ArtifactStatus(uri=f"pvc://models/{name}/artifact", digest=about)
+        sealed = envelope.seal(said, key)
+        manifest = verdict_config_map(NAMESPACE, evaluation, artifact, statement=said, sealed=sealed, endpoint=NAME)
+        return self.cluster.put(manifest)
+
     def vouched(self, *models: str) -> None:
-        """There is a record of a verdict, whoever made it."""
+        """There is a record of a verdict as releases wrote it that signed none, whoever made it."""
         for model in models:
             manifest = {
                 "apiVersion": "v1",

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from tests.unit.core.statements import KEY
 
 from slipway_operator import settings
 from slipway_operator.settings import SettingsError
@@ -38,6 +39,26 @@ def test_a_lease_that_is_renewed_twice_before_it_runs_out_is_taken(tmp_path: Pat
 def test_a_peer_that_would_let_in_everybody_or_nobody_is_refused(peer: str, said: str, tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_text(f"networkPolicy: {{metricsFrom: [{peer}]}}")
+    with pytest.raises(SettingsError, match=said):
+        settings.load(path)
+
+
+_KEY = '{id: own, key: "' + KEY.public.text + '"%s}'
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (f"[{_KEY % ''}, {_KEY % ''}]", "trustedKeys: .*the key 'own' is there twice"),
+        ("[{id: own, key: AAAA}]", "trustedKeys.0.key: .*is no public ed25519 key"),
+        (f"[{_KEY % ', notAfter: yesterday'}]", "trustedKeys.0.notAfter"),
+        (f"[{_KEY % ', revokd: true'}]", "trustedKeys.0.revokd: Extra inputs"),
+        (f"[{', '.join([_KEY % ''] * 64)}]", "trustedKeys: .*at most 63 items"),
+    ],
+)
+def test_keys_of_which_nobody_could_say_what_they_mean_are_refused(keys: str, said: str, tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"trustedKeys: {keys}")
     with pytest.raises(SettingsError, match=said):
         settings.load(path)
 

@@ -6,7 +6,11 @@ Its key `client.yaml` holds what the command line needs to make pods and the wor
 images: {train: slipway-train:dev, pullPolicy: IfNotPresent, pullSecrets: []}
 workspace: {storageClass: standard, size: 50Gi, accessModes: [ReadWriteOnce]}
 retention: {grace: 24h}
-operator: {namespace: slipway-system, lease: slipway-operator, watchNamespaces: []}
+operator:
+  namespace: slipway-system
+  lease: slipway-operator
+  watchNamespaces: []
+  trustedKeys: slipway-operator-trusted-keys
 ```
 """
 
@@ -48,6 +52,8 @@ class OperatorPlace:
     """The Lease that the one at work holds, in that namespace."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
+    trusted_keys: str | None = None
+    """ConfigMap in that namespace by whose keys verdicts count; None where an older chart says nothing of it."""
 
 
 def operator_place(kubectl: Kubectl) -> OperatorPlace | None:
@@ -61,7 +67,12 @@ def operator_place(kubectl: Kubectl) -> OperatorPlace | None:
         told = document.get("operator") or {}
         if not told:
             return None
-        return OperatorPlace(str(told["namespace"]), str(told["lease"]), tuple(told.get("watchNamespaces") or ()))
+        return OperatorPlace(
+            str(told["namespace"]),
+            str(told["lease"]),
+            tuple(told.get("watchNamespaces") or ()),
+            told.get("trustedKeys"),
+        )
     except (YAMLError, AttributeError, KeyError, TypeError):
         raise ClusterError(
             f"ConfigMap {CONFIG_MAP} in namespace {NAMESPACE}: {KEY} does not say where the operator is; install the "

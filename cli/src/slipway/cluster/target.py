@@ -174,10 +174,27 @@ class ClusterTarget:
         return folder(self.kubectl, uri, names, note)
 
     def statements(self, digest: str) -> Files:
+        from slipway.cluster.verifying import statements
         from slipway.records.files import Files
 
-        # A cluster keeps a verdict beside the endpoint, and no signed statement yet.
-        return Files()
+        try:
+            found = statements(self.kubectl, digest)
+        except ClusterError as error:
+            return Files(trouble=f"its signed judgements cannot be read: {error}")
+        return Files({name: text.encode() for name, text in found.items()})
+
+    def model_of(self, name: str) -> tuple[str, str]:
+        """Returns URI and digest of the model of a run, or of the live version of an endpoint."""
+        found = self.find(name)
+        if isinstance(found, TrainingRun):
+            status = found.status or RunStatus()
+            if status.artifact is None:
+                raise BadInput(f"{name}: that run is {status.phase.value} and has no model yet")
+            return status.artifact.uri, status.artifact.digest
+        live = found.status.live if found.status is not None else None
+        if live is None:
+            raise BadInput(f"{name}: that endpoint has no live version")
+        return live.uri, live.digest
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

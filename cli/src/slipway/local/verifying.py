@@ -8,22 +8,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from slipway.exit_codes import BAD_INPUT, DONE, FAILED, NOT_LIVE, BadInput, CliError
+from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
 from slipway.local import processes
 from slipway.local.state import FOLDER, State
 from slipway.local.statements import Statements, read_keys
+from slipway.records.verification import Finding
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.artifact import ArtifactError, Manifest
-from slipway_core.protocol.statement import JudgedGate
-from slipway_core.protocol.trust import Flaw, Standing, TrustedKey, TrustError
+from slipway_core.protocol.trust import Standing, TrustedKey, TrustError
 from slipway_core.resources import uris
 
 _FETCH = (sys.executable, "-P", "-c", "from slipway_fetching.command import app; app()")
-_GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -47,79 +45,14 @@ class _Model:
     """That it must have; None takes what the manifest says."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    what: str
-    digest: str | None = None
-    files: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    """That hashing all of them took."""
-    statements: int = 0
-    standing: Standing = field(default_factory=Standing)
-    problem: str = ""
-    """Why the files are not the model; empty where they are."""
-
-    @property
-    def code(self) -> int:
-        """Returns the exit code: 0 holds and passed, 3 holds and did not pass, 1 does not hold."""
-        if not self.problem and self.standing.passed:
-            return DONE
-        return NOT_LIVE if not self.problem and self.standing.flaw is Flaw.NOT_PASSED else FAILED
-
-    def to_document(self) -> dict[str, Any]:
-        newest = self.standing.newest
-        flaw = self.standing.flaw or ("Damaged" if self.problem else "NoStatement")
-        return {
-            "what": self.what,
-            "digest": self.digest,
-            "files": self.files,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 3),
-            "holds": not self.problem and newest is not None,
-            "passed": self.code == DONE,
-            "reason": None if self.code == DONE else flaw,
-            "message": self.problem or self.standing.why or None,
-            "key": newest.key.id if newest else None,
-            "statement": newest.statement.to_document() if newest else None,
-        }
-
-    def lines(self) -> Iterator[str]:
-        """Yields what a person reads."""
-        yield f"{self.what}"
-        if self.digest is not None:
-            yield f"  model      {self.digest}"
-        if self.problem:
-            yield f"  files      {self.problem}"
-            yield "does not hold"
-            return
-        each = f", {self.seconds / (self.bytes / _GB):.2f} s a GB" if self.bytes > _GB / 10 else ""
-        yield f"  files      {self.files}, {_size(self.bytes)}: all as the manifest says ({self.seconds:.2f} s{each})"
-        newest = self.standing.newest
-        if newest is None:
-            yield f"  statement  {self.standing.why}"
-            yield "does not hold"
-            return
-        said = newest.statement.predicate
-        others = f"; the newest of {self.statements}" if self.statements > 1 else ""
-        yield f"  statement  {said.judged_at}, evaluation {said.evaluation} of the run {said.run.name}{others}"
-        yield f"  signed by  {newest.key.id}"
-        yield f"  plan       {said.plan}"
-        if said.data.held_out:
-            yield f"  judged on  {said.data.held_out}"
-        yield f"  verdict    {said.verdict.value}"
-        for gate in said.gates:
-            yield f"    {_gate(gate)}"
-        yield "holds" if self.standing.passed else f"holds, and the model did not pass: {self.standing.why}"
-
-
 def verify(asked: Asked, state: State) -> Finding:
     """Hashes a model and looks for the statement about it.
 
     Raises BadInput for what is not there, or no model of this machine, and StateError for keys that cannot be read.
     """
     with _model(asked.what, state) as model:
-        keys = _keys(asked, model.state)
+        given = given_keys(asked)
+        keys = Statements(model.state).trusted() if given is None else given
         begun = time.monotonic()
         try:
             manifest = artifact.verify(model.folder, model.digest)
@@ -146,22 +79,30 @@ def _standing(texts: Sequence[str], digest: str, keys: Sequence[TrustedKey], sta
     return Standing(why=why)
 
 
-def _keys(asked: Asked, state: State) -> tuple[TrustedKey, ...]:
+def given_keys(asked: Asked) -> tuple[TrustedKey, ...] | None:
+    """Returns the keys of the files that are named; None where none is. Raises BadInput, and StateError."""
     if not asked.keys:
-        return Statements(state).trusted()
+        return None
     try:
         return trust.distinct(key for path in asked.keys for key in read_keys(path))
     except TrustError as error:
         raise BadInput(f"--key: {error}") from None
 
 
-def _statements(asked: Asked, state: State, manifest: Manifest) -> list[str]:
+def given_statements(asked: Asked) -> list[str] | None:
+    """Returns the statements of the files that are named; None where none is. Raises BadInput."""
     if not asked.statements:
-        return [path.read_text(errors="replace") for path in sorted(state.statements(manifest.digest).glob("*.json"))]
+        return None
     try:
         return [path.read_text(encoding="utf-8", errors="replace") for path in asked.statements]
     except OSError as error:
         raise BadInput(f"--statement {error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _statements(asked: Asked, state: State, manifest: Manifest) -> list[str]:
+    given = given_statements(asked)
+    kept = sorted(state.statements(manifest.digest).glob("*.json")) if given is None else []
+    return [path.read_text(errors="replace") for path in kept] if given is None else given
 
 
 @contextmanager
@@ -175,7 +116,10 @@ def _model(what: str, state: State) -> Iterator[_Model]:
                 yield _Model(Path(folder), state)
             return
         if uri.scheme not in ("file", "run"):
-            raise BadInput(f"{what}: is not within reach of this machine; name a folder, or s3://, gs:// or hf://")
+            raise BadInput(
+                f"{what}: is not within reach of this machine; name a folder, or s3://, gs:// or hf://, or add "
+                "--cluster for pvc://"
+            )
         what = uri.authority if uri.scheme == "run" else uri.path
     found = _named(what, state)
     if found is None and Path(what).is_dir():
@@ -184,7 +128,7 @@ def _model(what: str, state: State) -> Iterator[_Model]:
         names = [folder.name for folder in state.runs()] + [f"endpoint/{folder.name}" for folder in state.endpoints()]
         raise BadInput(
             f"{what}: is no run or endpoint in {state.root}, no folder and no URI; there are: "
-            f"{', '.join(names) or 'none'}. On a cluster each server verifies its model when it loads it"
+            f"{', '.join(names) or 'none'}. What is on a cluster is named with --cluster, -n or --context"
         )
     yield found
 
@@ -220,16 +164,3 @@ def _fetch(uri: str, folder: Path) -> None:
     if code := process.wait():
         message = f"{uri}: cannot be fetched; the reason stands above"
         raise CliError(message, BAD_INPUT if code == BAD_INPUT else FAILED)
-
-
-def _gate(gate: JudgedGate) -> str:
-    value = "no value" if gate.value is None else f"{gate.value:.6g}"
-    if gate.difference is not None:
-        value += f", worse by {gate.difference:.6g}"
-    if gate.lower is not None and gate.upper is not None:
-        value += f" ({gate.lower:.6g} to {gate.upper:.6g})"
-    return f"{gate.metric} {value}, wanted {gate.threshold}: {gate.verdict.value}"
-
-
-def _size(number: int) -> str:
-    return f"{number / _GB:.2f} GB" if number >= _GB / 10 else f"{number / 1e6:.1f} MB"

@@ -33,6 +33,7 @@ class Flaw(StrEnum):
     KEY_RETIRED = "KeyRetired"
     BAD_SIGNATURE = "SignatureWrong"
     OTHER_MODEL = "OtherModel"
+    OTHER_NAMESPACE = "OtherNamespace"
     NOT_PASSED = "NotPassed"
 
 
@@ -178,6 +179,17 @@ def require_about(held: Held, digest: str) -> None:
         )
 
 
+def require_of_namespace(held: Held, namespace: str) -> None:
+    """Raises StatementError where a run of another namespace was judged, whose gates are those of another team."""
+    judged = held.statement.predicate.run
+    if judged.namespace != namespace:
+        raise StatementError(
+            Flaw.OTHER_NAMESPACE,
+            f"the statement is about the run {judged.name} of the namespace {judged.namespace}, whose gates count "
+            f"there; have a run of {namespace} judge the model",
+        )
+
+
 def require_pass(held: Held) -> None:
     """Raises StatementError where the model did not pass."""
     judgement = held.statement.predicate
@@ -215,7 +227,46 @@ class Standing:
         return self.flaw is None and self.newest is not None
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A statement that was looked at for one model: it holds, or it is known why it does not."""
+
+    held: Held | None = None
+    error: StatementError | None = None
+    text: str = ""
+    """Its envelope; empty where nobody is going to need it."""
+
+
+def opened(
+    text: str,
+    digest: str,
+    keys: Sequence[TrustedKey],
+    *,
+    own: TrustedKey | None = None,
+    namespace: str | None = None,
+) -> Opened:
+    """Returns what a statement comes to that is kept for a model of this digest, whatever it says of it.
+
+    Args:
+        own: the key of a cluster's operator. What it signed counts in the namespace of the run alone.
+        namespace: in which the statement is kept.
+    """
+    try:
+        held = open_statement(text, keys)
+        require_about(held, digest)
+        if own is not None and namespace is not None and held.key.key == own.key:
+            require_of_namespace(held, namespace)
+    except StatementError as error:
+        return Opened(error=error, text=text)
+    return Opened(held, text=text)
+
+
 def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> Standing:
+    """Returns how a model stands by the envelopes of all statements that are kept for it, as `stand` says."""
+    return stand((opened(text, digest, keys) for text in texts), digest)
+
+
+def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted.
 
     One that is damaged, or about another model, is no pass whatever stands beside it: it may have been the one that
@@ -223,13 +274,11 @@ def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> S
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
-    for text in texts:
-        try:
-            found = open_statement(text, keys)
-            require_about(found, digest)
-            held.append((found, text))
-        except StatementError as error:
-            if error.flaw not in (Flaw.UNTRUSTED_KEY, Flaw.KEY_REVOKED, Flaw.KEY_RETIRED):
+    for one in statements:
+        if one.held is not None:
+            held.append((one.held, one.text))
+        elif (error := one.error) is not None:
+            if error.flaw not in ASIDE:
                 return Standing(flaw=error.flaw, why=str(error))
             if aside is None or error.flaw is Flaw.KEY_REVOKED:
                 aside = error
@@ -243,4 +292,6 @@ def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> S
     return Standing(newest, text)
 
 
+ASIDE = frozenset({Flaw.UNTRUSTED_KEY, Flaw.KEY_REVOKED, Flaw.KEY_RETIRED, Flaw.OTHER_NAMESPACE})
+"""Flaws of a statement that leave others about the same model what they are: it is not its content that is wrong."""
 NO_STATEMENT = "there is no statement on the model"

@@ -19,6 +19,8 @@ STEP: Final = f"{GROUP}/step"
 ATTEMPT: Final = f"{GROUP}/attempt"
 ENDPOINT: Final = f"{GROUP}/endpoint"
 VERSION: Final = f"{GROUP}/version"
+DIGEST: Final = f"{GROUP}/digest"
+"""Of the record of a judgement: the first 63 hex digits of the digest of the model that was judged."""
 
 ORPHANED_AT: Final = f"{GROUP}/orphaned-at"
 """Annotation of a plan's record whose run is gone: since when nothing keeps what is to go of its folder next."""
@@ -47,6 +49,11 @@ def join(*parts: str, limit: int = LIMIT) -> str:
 def label(value: str) -> str:
     """Returns a text as a label's value: at most 63 characters, told apart by a hash when it was cut."""
     return join(value)
+
+
+def digest_label(digest: str) -> str:
+    """Returns the value of the label DIGEST."""
+    return digest.removeprefix("sha256:")[:LIMIT]
 
 
 def service(name: str) -> str:

@@ -153,6 +153,10 @@ class World:
         """Returns the ConfigMaps of a role: plan, verdict."""
         return self._of(_Group(CONFIG_MAP.kind, namespace, names.ROLE, role))
 
+    def judgements(self, namespace: str, label: str) -> list[Manifest]:
+        """Returns the ConfigMaps about a model, by the label that its digest makes."""
+        return self._of(_Group(CONFIG_MAP.kind, namespace, names.DIGEST, label))
+
     def has_run(self, namespace: str, uid: str) -> bool:
         """Whether there is a run of this uid, set aside or not."""
         return _Group(TRAINING_RUN.kind, namespace, _UID, uid) in self._groups
@@ -484,6 +488,8 @@ def _groups(name: _Name, manifest: Manifest) -> Iterable[_Group]:
         yield from _identity(name, uid_of(manifest))
     if name.kind == CONFIG_MAP.kind and (role := own.get(names.ROLE)):
         yield _Group(name.kind, name.namespace, names.ROLE, role)
+    if name.kind == CONFIG_MAP.kind and (digest := own.get(names.DIGEST)):
+        yield _Group(name.kind, name.namespace, names.DIGEST, digest)
     if name.kind == TRAINING_RUN.kind:
         for base in bases_of(manifest):
             yield _Group(name.kind, name.namespace, _BASE, base)

@@ -14,6 +14,7 @@ from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.status import CONDITION_LIMIT, Phase, RunStatus, StepState, StepStatus, fit
 from slipway_core.resources.training_run import TrainingRun
 from slipway_operator.common.owned_objects import TakenError
+from slipway_operator.common.signing_key import SigningKeyError
 from slipway_operator.manifests.errors import ManifestError
 
 CONDITION = "Refused"
@@ -36,7 +37,7 @@ class Refusal:
 def reason(error: Exception) -> str:
     """Returns the reason of the condition."""
     match error:
-        case ManifestError():
+        case ManifestError() | SigningKeyError():
             return error.reason
         case TakenError():
             return "NameTaken"

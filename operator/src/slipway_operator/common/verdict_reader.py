@@ -1,25 +1,34 @@
-"""What a verdict's record says. The cache has its metadata alone, so it is read once for each of its versions."""
+"""What the records of judgements say. The cache has their metadata alone, so each version of one is read once.
+
+Of a statement that was verified the figures are let go: a namespace may have thousands, and what counts is who signed
+what about which model, and what its gates asked.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from slipway_core.protocol import trust
+from slipway_core.protocol.statement import JudgedData, JudgedGate, Statement, canonical
+from slipway_core.protocol.trust import Flaw, Held, Opened, Standing, StatementError, TrustedKey
+from slipway_operator import names
 from slipway_operator.cache.world import World
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.kinds import CONFIG_MAP
-from slipway_operator.kube.manifest import Manifest, Version, at, version
+from slipway_operator.kube.manifest import Manifest, Version, at, labels, version
 from slipway_operator.manifests.run.verdict_config_map import (
     DIGEST_KEY,
-    EVALUATION_NUMBER_KEY,
-    GATES_KEY,
-    GATES_LIMIT,
     JUDGED_AT_KEY,
     PARITY_DIGEST_KEY,
     PARITY_URI_KEY,
-    RUN_KEY,
     RUN_UID_KEY,
+    STATEMENT_KEY,
     VERDICT_KEY,
 )
 
@@ -32,21 +41,35 @@ _FIELDS: Final = {
     JUDGED_AT_KEY: _SHORT,
     PARITY_DIGEST_KEY: _SHORT,
     PARITY_URI_KEY: 1024,
-    RUN_KEY: _SHORT,
-    EVALUATION_NUMBER_KEY: _SHORT,
-    GATES_KEY: GATES_LIMIT,
 }
 """What is kept of a record, and how many characters at most."""
 _KEPT: Final = 4096
+MOST: Final = 200
+"""Judgements of one model that are read: a model is judged a few times, and each may have 96 KiB."""
+
+
+class Looked(NamedTuple):
+    """What was found of a statement, and by which keys."""
+
+    version: Version
+    digest: str
+    keys: Sequence[TrustedKey]
+    found: Opened
+    payload: str
+    """SHA-256 of what is signed: whether another judgement says the same."""
+    gates: str
+    """What the gates of a pass asked, as JSON: a tenth of the memory that they take as objects."""
 
 
 @dataclass
 class VerdictReader:
     cluster: Cluster
     world: World
+    keys: SigningKeys
     _read: OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]] = field(
         default_factory=OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]]
     )
+    _looked: OrderedDict[tuple[str, str], Looked] = field(default_factory=OrderedDict[tuple[str, str], Looked])
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
         """Returns what the record says: verdict, digest, run, time, record of parity, gates. Empty without one.
@@ -72,6 +95,117 @@ class VerdictReader:
         if len(self._read) > _KEPT:
             self._read.popitem(last=False)
         return said
+
+    # ------------------------------------------------------------------------------------------------- statements
+
+    def judgements(self, namespace: str, digest: str) -> list[str]:
+        """Returns the names of the records that judgements of a model have."""
+        found = self.world.judgements(namespace, names.digest_label(digest))
+        own = sorted(str(one["metadata"]["name"]) for one in found if labels(one).get(names.ROLE) == "verdict")
+        return [name for name in own if name != names.verdict(digest)]
+
+    async def standing(self, namespace: str, digest: str) -> Standing:
+        """Returns how a model stands by all the statements on it in a namespace. Raises ClusterError."""
+        own = self.judgements(namespace, digest)
+        if len(own) > MOST:
+            return Standing(
+                flaw=Flaw.UNREADABLE,
+                why=f"there are {len(own)} judgements of {digest}, and {MOST} are the most that are read; remove old "
+                f"ones: `kubectl get configmaps -n {namespace} -l {names.DIGEST}={names.digest_label(digest)}`",
+            )
+        found = [(name, (await self.look(namespace, name, digest)).found) for name in own]
+        standing = trust.stand([one for _, one in found], digest)
+        if standing.newest is None and standing.flaw not in (None, *trust.ASIDE):
+            # Somebody has to find it among others.
+            name = next(name for name, one in found if one.error is not None and one.error.flaw is standing.flaw)
+            return Standing(flaw=standing.flaw, why=f"{standing.why} (ConfigMap {name})")
+        return standing
+
+    async def look(self, namespace: str, name: str, digest: str) -> Looked:
+        """Returns what the statement of a record comes to for a model, without its envelope. Raises ClusterError."""
+        keys, known = await self.keys.trusted(), self.world.get(CONFIG_MAP, namespace, name)
+        before = self._looked.get((namespace, name))
+        if before is not None and known is not None and before[:3] == (version(known), digest, keys):
+            self._looked.move_to_end((namespace, name))
+            return before
+        there = await self.cluster.get(CONFIG_MAP, namespace, name)
+        return self._take(namespace, name, there, digest, keys)
+
+    async def made(self, record: Manifest, digest: str) -> None:
+        """Takes a record that this process has made, as the API server returned it. Raises ClusterError."""
+        metadata = record["metadata"]
+        self._take(metadata["namespace"], metadata["name"], record, digest, await self.keys.trusted())
+
+    def _take(
+        self, namespace: str, name: str, record: Manifest | None, digest: str, keys: Sequence[TrustedKey]
+    ) -> Looked:
+        if record is not None:
+            self.remember(record)
+        whole = self._opened(namespace, name, at(record, "data").get(STATEMENT_KEY), digest, keys)
+        payload = hashlib.sha256(canonical(whole.held.statement)).hexdigest() if whole.held is not None else ""
+        known = version(record) if record else ("", "")
+        looked = Looked(known, digest, keys, _slim(whole), payload, _asked(whole))
+        self._looked[namespace, name] = looked
+        self._looked.move_to_end((namespace, name))
+        if len(self._looked) > _KEPT:
+            self._looked.popitem(last=False)
+        return looked
+
+    async def passes(self, namespace: str, digest: str) -> list[Statement]:
+        """Returns the statements by which a model passed, the newest last; of their gates what each asked. Raises
+        ClusterError."""
+        looked = [await self.look(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
+        found = [(one.found.held, one.gates) for one in looked if one.found.held is not None]
+        passed = [(held, gates) for held, gates in found if held.passed]
+        return [_with_gates(held.statement, gates) for held, gates in sorted(passed, key=lambda one: one[0].order)]
+
+    async def passing(self, namespace: str, digest: str, signed_by: str | None) -> str | None:
+        """Returns the envelope of a statement by which a model passed: the newest that this key signed, else the newest
+        of any that is trusted. None where there is none. Raises ClusterError."""
+        own = self.judgements(namespace, digest)[:MOST]
+        found = [(name, (await self.look(namespace, name, digest)).found.held) for name in own]
+        held = [(one.key.id == signed_by, one.order, name) for name, one in found if one is not None and one.passed]
+        for _, _, name in sorted(held, reverse=True):
+            there = await self.cluster.get(CONFIG_MAP, namespace, name)
+            text = at(there, "data").get(STATEMENT_KEY)
+            # It is read once more, and may be another one by now.
+            again = self._opened(namespace, name, text, digest, await self.keys.trusted())
+            if again.held is not None and again.held.passed:
+                return again.text
+        return None
+
+    def _opened(self, namespace: str, name: str, text: object, digest: str, keys: Sequence[TrustedKey]) -> Opened:
+        if not isinstance(text, str):
+            return Opened(error=StatementError(Flaw.UNREADABLE, f"the ConfigMap {name} has no statement; remove it"))
+        return trust.opened(text, digest, keys, own=self.keys.own, namespace=namespace)
+
+
+def _slim(found: Opened) -> Opened:
+    held = found.held
+    if held is None:
+        return Opened(error=found.error)
+    predicate = held.statement.predicate.model_copy(update={"gates": [], "data": JudgedData(), "versions": {}})
+    statement: Statement = held.statement.model_copy(update={"predicate": predicate})
+    return Opened(Held(statement, held.key))
+
+
+def _asked(found: Opened) -> str:
+    """Returns what the gates of a pass asked, without their figures."""
+    if found.held is None or not found.held.passed:
+        return "[]"
+    told = [
+        {"metric": one.metric, "source": one.source, "slice": one.slice, "verdict": one.verdict.value, "threshold": ""}
+        | {"asked": one.asked.to_document()}
+        for one in found.held.statement.predicate.gates
+        if one.asked is not None
+    ]
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _with_gates(statement: Statement, gates: str) -> Statement:
+    told = [JudgedGate.model_validate_json(json.dumps(one), by_alias=True, by_name=False) for one in json.loads(gates)]
+    predicate = statement.predicate.model_copy(update={"gates": told})
+    return statement.model_copy(update={"predicate": predicate})
 
 
 def _short(data: Manifest) -> dict[str, str]:

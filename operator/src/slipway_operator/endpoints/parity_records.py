@@ -18,7 +18,9 @@ from slipway_operator.kube.manifest import at
 from slipway_operator.manifests.run.verdict_config_map import PARITY_DIGEST_KEY, PARITY_URI_KEY
 
 
-def record_of(world: World, namespace: str, digest: str, verdict: Mapping[str, str]) -> ParityStatus | None:
+def record_of(
+    world: World, namespace: str, digest: str, verdict: Mapping[str, str], *, signed: str | None = None
+) -> ParityStatus | None:
     """Returns the record of a model that passed; None where its evaluation left none, or none that a pod can mount.
 
     Args:
@@ -26,14 +28,16 @@ def record_of(world: World, namespace: str, digest: str, verdict: Mapping[str, s
         namespace: of the verdict.
         digest: of the model.
         verdict: data of the ConfigMap that says that it passed.
+        signed: digest of the record that a statement names; no other one counts then.
     """
     for run in world.all(TRAINING_RUN, namespace):
         evaluation = at(run, "status", "evaluation")
         number, left = evaluation.get("number"), evaluation.get("parityDigest")
         passed = evaluation.get("verdict") == Verdict.PASS.value and evaluation.get("artifactDigest") == digest
-        if passed and isinstance(number, int) and left is not None:
+        if passed and isinstance(number, int) and left is not None and signed in (None, left):
             return _record(parity_uri(str(at(run, "status", "artifact").get("uri", "")), number), left)
-    return _record(verdict.get(PARITY_URI_KEY), verdict.get(PARITY_DIGEST_KEY))
+    told = verdict.get(PARITY_DIGEST_KEY)
+    return _record(verdict.get(PARITY_URI_KEY), told) if signed in (None, told) else None
 
 
 def _record(uri: str | None, digest: object) -> ParityStatus | None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.status import EndpointStatus, ParityStatus, Verdict, VersionStatus
+from slipway_core.resources.status import EndpointStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, Judged
+from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
@@ -27,13 +27,12 @@ from slipway_operator.common import refusal, unreadable
 from slipway_operator.common.large_objects import LATER, LargeObjects
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import OwnedObjects, TakenError
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.status_throttle import StatusThrottle, settled_endpoint
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
-from slipway_operator.endpoints.judged_gates import judged
-from slipway_operator.endpoints.parity_records import record_of
-from slipway_operator.endpoints.passed import is_proven
+from slipway_operator.endpoints.proofs import Proofs
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -48,7 +47,6 @@ from slipway_operator.manifests.endpoint.network_policy import network_policy
 from slipway_operator.manifests.endpoint.pod_disruption_budget import pod_disruption_budget
 from slipway_operator.manifests.endpoint.service import endpoint_service, routed_version
 from slipway_operator.manifests.errors import ManifestError
-from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, JUDGED_AT_KEY, VERDICT_KEY
 from slipway_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,9 +69,11 @@ class EndpointReconciler:
     metrics: Metrics
     clock: Callable[[], datetime]
     records: VerdictReader
+    keys: SigningKeys
     large: LargeObjects
     """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
+    proofs: Proofs = field(init=False)
     versions: Versions = field(init=False)
     owned: OwnedObjects = field(init=False)
     too_many: TooMany = field(init=False)
@@ -84,7 +84,8 @@ class EndpointReconciler:
     """Of the endpoint that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
-        self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.clock)
+        self.proofs = Proofs(self.world, self.records, self.keys, self.clock)
+        self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.proofs, self.clock)
         self.owned = OwnedObjects(self.cluster, self.world, self.clock)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
         self.writes = StatusThrottle(settled_endpoint, self.monotonic)
@@ -129,7 +130,7 @@ class EndpointReconciler:
         wait = await self._write(manifest, endpoint.status, decision.status)
         decided = endpoint.model_copy(update={"status": decision.status})
         try:
-            refused = await self._try_apply(manifest, decided, decision, seen)
+            refused = await self._try_apply(manifest, decided, decision, seen, observed.revoked)
         finally:
             # After the traffic has moved, and also when a call failed: the next pass does not decide it again.
             await self._tell(manifest, endpoint.status, decision)
@@ -146,43 +147,22 @@ class EndpointReconciler:
 
     async def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
         metadata = manifest["metadata"]
-        passed = [digest for digest in sorted(_digests(endpoint)) if await self._passed(manifest, digest)]
-        records = {digest: await self._record(metadata["namespace"], digest) for digest in passed}
-        judged_by = {digest: await self._judged(endpoint, digest) for digest in passed if endpoint.spec.promotion}
+        proofs = await self.proofs.of(endpoint, _digests(endpoint))
+        passed = frozenset(digest for digest, proof in proofs.items() if proof.passes)
         blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
             route=routed_version(self._service(endpoint)),
-            passed=frozenset(passed),
+            passed=passed,
             url=f"http://{names.service(metadata['name'])}.{metadata['namespace']}.svc:{endpoint.spec.port}",
             retry=request_token(endpoint.metadata.annotations, RETRY_ANNOTATION),
             blockers=tuple(blocker for blocker in blockers if blocker is not None),
-            parity={digest: record for digest, record in records.items() if record is not None},
-            judged=judged_by,
+            proofs=proofs,
+            revoked=await self.proofs.revoked(),
+            parity=await self.proofs.parity(metadata["namespace"], passed),
+            judged=await self.proofs.judged(metadata["namespace"], passed if endpoint.spec.promotion else ()),
             approvals_guarded=self.settings.admission_policies,
         )
-
-    async def _passed(self, manifest: Manifest, digest: str) -> bool:
-        """Whether there is a passing verdict on a model that somebody gave whom nobody else can speak for."""
-        namespace = manifest["metadata"]["namespace"]
-        proven = is_proven(self.world, namespace, digest, manifest)
-        return proven and await self._verdict(namespace, digest) is not None
-
-    async def _record(self, namespace: str, digest: str) -> ParityStatus | None:
-        """Returns the record by which a server of a model that passed proves itself."""
-        return record_of(self.world, namespace, digest, await self._verdict(namespace, digest) or {})
-
-    async def _judged(self, endpoint: ModelEndpoint, digest: str) -> Judged:
-        """Returns by what a model was judged that passed."""
-        return judged(
-            self.world, endpoint, digest, await self._verdict(endpoint.metadata.namespace or "", digest) or {}
-        )
-
-    async def _verdict(self, namespace: str, digest: str) -> dict[str, str] | None:
-        """Returns the data of the passing verdict on exactly this artifact."""
-        data = await self.records.read(namespace, names.verdict(digest))
-        passed = data.get(DIGEST_KEY) == digest and data.get(VERDICT_KEY) == Verdict.PASS.value
-        return data if passed else None
 
     # ------------------------------------------------------------------------------------------------ write and tell
 
@@ -214,19 +194,24 @@ class EndpointReconciler:
         before = {version.digest for version in [*was.history, *filter(None, [was.live])]}
         if live is None or live.digest in before:
             return
-        judged = (await self._verdict(namespace, live.digest) or {}).get(JUDGED_AT_KEY)
-        if judged:
+        judged = await self.proofs.judged_at(namespace, live.digest)
+        if judged is not None:
             self.metrics.gate_to_live((self.clock() - parse_timestamp(judged)).total_seconds())
 
     # ------------------------------------------------------------------------------------------------ apply
 
     async def _try_apply(
-        self, manifest: Manifest, endpoint: ModelEndpoint, decision: EndpointDecision, seen: ObservedVersions
+        self,
+        manifest: Manifest,
+        endpoint: ModelEndpoint,
+        decision: EndpointDecision,
+        seen: ObservedVersions,
+        revoked: Set[str],
     ) -> timedelta | None:
         """Applies a decision. What the API server does not take is a condition from the next pass on."""
         uid = manifest["metadata"]["uid"]
         refusals: list[Blocker] = []
-        for action in self._actions(endpoint, decision, seen):
+        for action in self._actions(endpoint, decision, seen, revoked):
             try:
                 await action()
             except (ManifestError, TakenError, QuotaExceeded, Forbidden, Invalid) as error:
@@ -246,7 +231,9 @@ class EndpointReconciler:
         created, generation = str(metadata.get("creationTimestamp", "")), int(metadata.get("generation") or 0)
         return self.world.waiting.refused(_key(manifest), reason, created=created, generation=generation)
 
-    def _actions(self, endpoint: ModelEndpoint, decision: EndpointDecision, seen: ObservedVersions) -> Iterator[Action]:
+    def _actions(
+        self, endpoint: ModelEndpoint, decision: EndpointDecision, seen: ObservedVersions, revoked: Set[str]
+    ) -> Iterator[Action]:
         """Yields what to do, in order: who may reach a version is settled before it runs, it runs before it gets the
         traffic, and ends after it lost it."""
         live, service = decision.status.live, self._service(endpoint)
@@ -255,7 +242,7 @@ class EndpointReconciler:
             yield lambda: self.owned.ensure(network_policy(endpoint, self.settings, seen.access()))
         for version in decision.start:
             yield lambda version=version: self.versions.start(endpoint, version, seen)
-        route = routed_version(service) if decision.route is None else decision.route
+        route = _route(service, decision, revoked)
         kept = may_come_back(decision.status)
         frozen = {number: text for number, text in seen.frozen.items() if number in kept}
         yield lambda: self.owned.ensure(endpoint_service(endpoint, route, frozen))
@@ -300,6 +287,16 @@ class EndpointReconciler:
 
 def _key(manifest: Manifest) -> Key:
     return Key("ModelEndpoint", manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _route(service: Manifest | None, decision: EndpointDecision, revoked: Set[str]) -> int | None:
+    """Returns the version that gets the traffic. It stays where it is while nothing says otherwise, unless the version
+    that has it lost it since its verdict is signed by a revoked key."""
+    if decision.route is not None:
+        return decision.route
+    there = routed_version(service)
+    lost = [version.version for version in decision.status.history if version.signed_by in revoked]
+    return None if decision.status.live is None and there in lost else there
 
 
 def _digests(endpoint: ModelEndpoint) -> set[str]:

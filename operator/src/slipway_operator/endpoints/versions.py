@@ -18,6 +18,7 @@ from slipway_operator.common.owned_objects import check_owner
 from slipway_operator.common.warning_events import WarningEvents
 from slipway_operator.endpoints import observe as observe_version
 from slipway_operator.endpoints.observe import VersionObjects
+from slipway_operator.endpoints.proofs import Proofs
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import DEPLOYMENT, POD, SERVICE
@@ -65,6 +66,7 @@ class Versions:
     world: World
     settings: Settings
     pods: Answers
+    proofs: Proofs
     clock: Callable[[], datetime]
     _known: dict[str, dict[int, Manifest]] = field(default_factory=dict[str, dict[int, Manifest]])
     """The Deployments of the versions that may have to be made again, byte for byte; by the uid of their endpoint. A
@@ -110,12 +112,13 @@ class Versions:
     async def start(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> None:
         """Creates the Deployment of a version; one that exists is left alone, whatever the settings say by now.
 
-        Raises ManifestError for settings that cannot be had on a cluster, Conflict, and ClusterError.
+        Raises ManifestError for settings that cannot be had on a cluster, or where no statement lets its model through
+        any more; Conflict; and ClusterError.
         """
         one = seen.objects.get(version.version)
         if one is not None and one.deployment is not None:
             return
-        manifest = self._deployment(endpoint, version, seen)
+        manifest = await self._deployment(endpoint, version, seen)
         try:
             self.world.put(await self.cluster.create(manifest))
         except AlreadyExists:
@@ -181,7 +184,7 @@ class Versions:
             return None if error.reason == template.UNKNOWN else str(error)
         return None
 
-    def _deployment(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> Manifest:
+    async def _deployment(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> Manifest:
         status = endpoint.status or EndpointStatus()
         live = status.live
         replicas = _replicas_to_start(endpoint.spec, seen.objects.get(live.version) if live is not None else None)
@@ -189,7 +192,10 @@ class Versions:
         if known is not None and as_frozen(endpoint, version, _frozen_of(known)) is not None:
             return scaled(known, replicas)
         made_of = as_frozen(endpoint, version, seen.frozen.get(version.version, ""))
-        return version_deployment(made_of or endpoint, version, settings=self.settings, replicas=replicas)
+        statement = await self.proofs.environment(endpoint.metadata.namespace or "", version)
+        return version_deployment(
+            made_of or endpoint, version, settings=self.settings, replicas=replicas, statement=statement
+        )
 
     def _frozen(self, manifest: Manifest, objects: Mapping[int, VersionObjects]) -> dict[int, str]:
         metadata = manifest["metadata"]

@@ -32,6 +32,8 @@ from slipway_operator.common.large_objects import LATER, LargeObjects
 from slipway_operator.common.next_look import soonest
 from slipway_operator.common.owned_objects import TakenError
 from slipway_operator.common.refusal import Refusal
+from slipway_operator.common.signing_key import SigningKeyError
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.status_throttle import StatusThrottle, settled_run
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
@@ -72,6 +74,7 @@ class RunReconciler:
     metrics: Metrics
     clock: Callable[[], datetime]
     records: VerdictReader
+    keys: SigningKeys
     large: LargeObjects
     """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
@@ -90,7 +93,7 @@ class RunReconciler:
         adoption = Adoption(self.cluster, self.world, self.settings)
         self.plans = Plans(self.cluster, self.world, self.settings, adoption)
         self.attempts = Attempts(self.cluster, self.world, self.settings, self.pods, self.clock)
-        self.verdicts = Verdicts(self.cluster, self.world, self.clock, self.records)
+        self.verdicts = Verdicts(self.cluster, self.world, self.records, self.keys)
         self.promotion = Promotion(self.cluster, self.world)
         deciding = adoption.deciding
         self.retention = Retention(self.cluster, self.world, self.settings, self.clock, self.records, deciding)
@@ -162,7 +165,8 @@ class RunReconciler:
         seen = await self.attempts.observe(plan, Owner.of(manifest), run.status or RunStatus(), baselines)
         observed = Observed(seen.attempts, endpoint, seen.queued, seen.blockers)
         decision = lifecycle.step(run, plan, observed, self.clock(), self.policy)
-        if decision.create and not read:
+        unsigned = _is_judgement_recorded(run, decision) and self.verdicts.lacks(plan, decision.status)
+        if (decision.create or unsigned) and not read:
             return await self._planned(manifest, run)  # Nothing is made of a plan whose record was not read.
         jobs: dict[str, str] = {}
         refused = await self._apply(manifest, run, plan, seen, decision, jobs)
@@ -218,7 +222,7 @@ class RunReconciler:
                     promote = None
             for wanted in beside:
                 jobs[wanted.step] = await self.attempts.start(wanted, plan, owner)
-        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError) as error:
+        except (QuotaExceeded, Forbidden, Invalid, ManifestError, TakenError, SigningKeyError) as error:
             lacking = tuple(wanted for wanted in decision.create if wanted.step not in jobs)
             return Refusal(refusal.reason(error), str(error), lacking, promote)
         return None

@@ -31,7 +31,7 @@ from slipway_operator.common.owned_objects import has_owner_of
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid
-from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, OWN, POD, TRAINING_RUN
+from slipway_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, MODEL_ENDPOINT, OWN, POD, TRAINING_RUN
 from slipway_operator.kube.manifest import Manifest, Version, at, condition, job_end, labels, notes, version
 from slipway_operator.manifests.owner import Owner
 from slipway_operator.manifests.run import same_work
@@ -348,9 +348,11 @@ class Retention:
         runs = self.world.all(TRAINING_RUN, namespace)
         made = {str(at(run, "status", "artifact").get("digest", "")) for run in runs}
         needed = {names.digest_label(digest) for digest in served_digests(self.world, namespace) | made}
+        # What was judged for an endpoint stays as long as that one, whatever it serves: it says how often it was tried.
+        endpoints = {names.label(one["metadata"]["name"]) for one in self.world.all(MODEL_ENDPOINT, namespace)}
         all_known = not any(self.world.all_aside(kind, namespace) for kind in OWN)
         for found in self.world.records(namespace, "verdict") if all_known else ():
-            if labels(found).get(names.DIGEST) not in needed:
+            if labels(found).get(names.DIGEST) not in needed and labels(found).get(names.JUDGED_FOR) not in endpoints:
                 run = (await self.records.read(namespace, _name(found))).get(RUN_UID_KEY)
                 if run and not self._is_kept(namespace, run, record):
                     await config_maps.delete(self.cluster, found)

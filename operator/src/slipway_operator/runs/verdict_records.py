@@ -1,27 +1,25 @@
-"""Passing verdicts as ConfigMaps, one a digest: they outlive the run, and let a version start (invariant A)."""
+"""Judgements as ConfigMaps, one each, signed: they outlive the run, and let a version start or not (invariant A)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 
+from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.plan import Plan
-from slipway_core.resources.status import RunStatus, Verdict
+from slipway_core.protocol import envelope
+from slipway_core.protocol.statement import Statement, canonical
+from slipway_core.protocol.trust import Flaw
+from slipway_core.resources.status import RunStatus
 from slipway_operator import names
 from slipway_operator.cache.world import World
-from slipway_operator.common.owned_objects import holds
+from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
-from slipway_operator.kube.manifest import Manifest, at, items
-from slipway_operator.manifests.run.verdict_config_map import (
-    DIGEST_KEY,
-    RUN_UID_KEY,
-    VERDICT_KEY,
-    verdict_config_map,
-)
+from slipway_operator.kube.manifest import Manifest, at, items, labels
+from slipway_operator.manifests.run.verdict_config_map import verdict_config_map
 from slipway_operator.runs import config_maps
 
 
@@ -29,57 +27,75 @@ from slipway_operator.runs import config_maps
 class Verdicts:
     cluster: Cluster
     world: World
-    clock: Callable[[], datetime]
     reader: VerdictReader
+    keys: SigningKeys
+
+    def lacks(self, plan: Plan, status: RunStatus) -> bool:
+        """Whether a judgement of a run has no record: one of an earlier release, or one that somebody removed."""
+        name = _name(plan, status)
+        if name is None or self.world.get(CONFIG_MAP, plan.run.namespace, name) is not None:
+            return False
+        return judgement_statement(plan, status) is not None
 
     async def keep(self, plan: Plan, status: RunStatus, *, at_work: bool = True) -> None:
-        """Keeps a run's passing verdict, or takes back its own one when a later judgement did not pass.
+        """Signs what a run's status says of its model, whatever that is, and keeps it; once for each evaluation, and
+        again where the key that signed it is retired, or none that is known. What a revoked key signed stays so until
+        somebody removes the record, for it took traffic away.
 
-        `at_work`: whether this process has worked on the run, so that what the verdict says is worth reading.
+        `at_work`: whether this process has read the record of the run's plan, so that something may be made of it.
+
+        Raises SigningKeyError, Conflict where there was another record of that name, and ClusterError.
         """
-        evaluation, artifact = status.evaluation, status.artifact
-        if evaluation is None or artifact is None or evaluation.artifact_digest != artifact.digest:
+        namespace, name = plan.run.namespace, _name(plan, status)
+        statement = judgement_statement(plan, status) if name is not None and at_work else None
+        if name is None or statement is None or status.evaluation is None or status.artifact is None:
             return
-        namespace, name = plan.run.namespace, names.verdict(artifact.digest)
         there = self.world.get(CONFIG_MAP, namespace, name)
-        if evaluation.verdict is not Verdict.PASS:
-            unknown = self.world.all_aside(MODEL_ENDPOINT, namespace)
-            if there is None or unknown or artifact.digest in served_digests(self.world, namespace):
-                return  # Somebody serves it, or may.
-            if (await self.reader.read(namespace, name)).get(RUN_UID_KEY) == plan.run.uid:
-                await self.cluster.delete(CONFIG_MAP, namespace, name)
-            return
-        if there is not None and not at_work:
-            return  # It has had its effect, and whoever starts the model reads it again.
+        if there is not None:
+            if await self._says_the_same(there, statement):
+                return
+            # Somebody put something else under that name, which would keep a model that passed from going live, or
+            # keep one from being known that did not. It stays while there is no key to put the right one there.
+            await self.keys.signing()
+            await config_maps.delete(self.cluster, there)
+            self.world.remove(there)
+            raise Conflict(f"there was a ConfigMap {name} that is not this judgement, signed; it is made anew")
         manifest = verdict_config_map(
             namespace,
-            evaluation,
-            artifact,
-            run=plan.run.name,
-            uid=plan.run.uid,
-            plan_digest=plan.digest,
-            now=self.clock(),
+            status.evaluation,
+            status.artifact,
+            statement=statement,
+            sealed=envelope.seal(statement, await self.keys.signing()),
+            endpoint=plan.serving.endpoint if plan.serving is not None else None,
         )
-        if there is None:
-            try:
-                there = await self.cluster.create(manifest)
-            except AlreadyExists:
-                there = await self.cluster.get(CONFIG_MAP, namespace, name)
-            if there is not None:
-                self.world.put(there)
-                self.reader.remember(there)
-        if there is None or not _says_the_same(there, await self.reader.read(namespace, name), manifest):
-            # Somebody put something else under that name, which would keep a model that passed from going live.
-            if there is not None:
-                await config_maps.delete(self.cluster, there)
-                self.world.remove(there)
-            raise Conflict(f"there was a ConfigMap {name} that is not the verdict on this model; it is made anew")
+        try:
+            there = await self.cluster.create(manifest)
+        except AlreadyExists:
+            found = await self.cluster.get(CONFIG_MAP, namespace, name)
+            if found is not None:
+                self.world.put(found)
+            raise Conflict(f"there is a ConfigMap {name} already; it is looked at") from None
+        self.world.put(there)
+        await self.reader.made(there, statement.digest)
+
+    async def _says_the_same(self, there: Manifest, statement: Statement) -> bool:
+        metadata = there["metadata"]
+        looked = await self.reader.look(metadata["namespace"], metadata["name"], statement.digest)
+        held, error = looked.found.held, looked.found.error
+        if held is None:
+            return error is not None and error.flaw is Flaw.KEY_REVOKED
+        alike = looked.payload == hashlib.sha256(canonical(statement)).hexdigest()
+        named = {names.ROLE: "verdict", names.DIGEST: names.digest_label(statement.digest)}
+        labelled = all(labels(there).get(name) == value for name, value in named.items())
+        return alike and labelled and not held.key.retired(self.keys.clock())
 
 
-def _says_the_same(there: Manifest, said: Mapping[str, str], wanted: Manifest) -> bool:
-    """Whether a ConfigMap says of the same model that it passed; the one of another run does as well."""
-    alike = all(said.get(name) == wanted["data"][name] for name in (DIGEST_KEY, VERDICT_KEY))
-    return alike and holds(there, {"metadata": {"labels": wanted["metadata"]["labels"]}})
+def _name(plan: Plan, status: RunStatus) -> str | None:
+    """Returns the name of the record of the judgement that a status names; None where it names none of its artifact."""
+    evaluation, artifact = status.evaluation, status.artifact
+    if evaluation is None or artifact is None or evaluation.artifact_digest != artifact.digest:
+        return None
+    return names.judgement(artifact.digest, plan.run.uid, evaluation.number)
 
 
 def served_digests(world: World, namespace: str) -> set[str]:

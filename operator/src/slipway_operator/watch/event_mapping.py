@@ -66,6 +66,11 @@ def woken(world: World, before: Manifest | None, after: Manifest | None) -> Iter
     if kind in (TRAINING_RUN.kind, MODEL_ENDPOINT.kind) and after is None:
         # There is room for those that were one too many.
         yield from world.next_in(kinds.of(manifest), namespace)
+    if kind == CONFIG_MAP.kind and (digest := labels(manifest).get(names.DIGEST)) and after is None:
+        # Somebody may have removed what a run said: it says it again.
+        for run in world.all(TRAINING_RUN, namespace):
+            if str(at(run, "status", "artifact").get("digest", "")).removeprefix("sha256:").startswith(digest):
+                yield Key("TrainingRun", namespace, run["metadata"]["name"])
     if kind == CONFIG_MAP.kind and (digest := labels(manifest).get(names.DIGEST)):
         for endpoint in world.all(MODEL_ENDPOINT, namespace):
             if str(at(endpoint, "spec", "model").get("digest", "")).removeprefix("sha256:").startswith(digest):

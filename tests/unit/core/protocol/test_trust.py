@@ -25,6 +25,7 @@ from tests.unit.core.statements import (
 from slipway_core.protocol.envelope import ENVELOPE_LIMIT
 from slipway_core.protocol.trust import (
     Flaw,
+    Opened,
     StatementError,
     TrustedKey,
     TrustError,
@@ -33,6 +34,9 @@ from slipway_core.protocol.trust import (
     dump,
     keys_of,
     open_statement,
+    opened,
+    require_of_namespace,
+    stand,
     standing,
 )
 from slipway_core.resources.status import Verdict
@@ -211,6 +215,17 @@ def test_one_that_is_damaged_is_no_pass_whatever_stands_beside_it() -> None:
 def test_what_an_untrusted_key_says_changes_nothing() -> None:
     foreign = sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z", key=OTHER_KEY)
     assert standing([GOOD, foreign], DIGEST, TRUSTED).passed
+
+
+def test_a_what_a_run_of_another_namespace_says_is_told_apart_and_in_the_way_of_nothing() -> None:
+    elsewhere = opened(sealed(), DIGEST, TRUSTED).held
+    assert elsewhere is not None
+    require_of_namespace(elsewhere, "team")
+    with pytest.raises(StatementError, match="of the namespace team, whose gates count there") as refused:
+        require_of_namespace(elsewhere, "neighbor")
+    aside = Opened(error=refused.value)
+    assert (stand([aside], DIGEST).flaw, stand([aside], DIGEST).passed) == (Flaw.OTHER_NAMESPACE, False)
+    assert stand([aside, opened(sealed(), DIGEST, TRUSTED)], DIGEST).passed
 
 
 def test_a_revoked_key_is_told_of_where_nothing_else_holds() -> None:

@@ -1,4 +1,4 @@
-"""A: a record of a verdict that somebody made lets no model go live: a status must say the same."""
+"""A: a record of a verdict that somebody made lets no model go live: a key that is trusted must have signed it."""
 
 import pytest
 from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld, digest
@@ -18,6 +18,9 @@ def test_A_a_verdict_that_somebody_else_wrote_starts_no_version():
     world.settle()
     assert world.deployed() == []
     world.judged("a")
+    world.settle()
+    assert world.deployed() == [], "a release that signs none is the only one that would take that"
+    world.signed("a")
     world.settle()
     assert world.deployed() == [1]
 

@@ -107,17 +107,6 @@ def test_A_a_model_without_a_verdict_gets_no_deployment_until_it_has_one():
     assert world.deployed() == [1]
 
 
-@pytest.mark.parametrize("forged", [{"digest": digest("b")}, {"verdict": "Fail"}])
-def test_A_a_verdict_about_something_else_is_none(forged):
-    world = ServedWorld()
-    world.passes("a")
-    verdict = world.cluster.one(kinds.CONFIG_MAP, names.verdict(digest("a")))
-    world.cluster.put({**verdict, "data": {**verdict["data"], **forged}})
-    world.serve("a")
-    world.settle()
-    assert world.deployed() == []
-
-
 def test_A_a_model_that_is_accepted_unjudged_starts_and_says_so():
     world = ServedWorld()
     world.serve("a", unjudged=True)

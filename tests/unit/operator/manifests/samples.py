@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from tests.unit.core.statements import KEY
 from tests.unit.operator.manifests.pod_defaults import DEFAULTS
 
 from slipway_core import plan as plans
 from slipway_core.lifecycle.decision import Promote
 from slipway_core.plan import ExecutorDefaults, Plan
+from slipway_core.protocol import envelope
 from slipway_core.protocol.commands import Baseline
+from slipway_core.protocol.statement import JudgedRun, Judgement, Statement
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict, VersionStatus
 from slipway_core.resources.training_run import TrainingRun
@@ -91,11 +94,21 @@ def a_deployment(
     return version_deployment(endpoint, version or a_version(), settings=Settings(**settings), replicas=replicas)
 
 
-def a_verdict(plan: Plan, *, verdict: Verdict = Verdict.PASS, judged: str = DIGEST) -> Manifest:
+def a_verdict(plan: Plan, *, verdict: Verdict = Verdict.PASS, judged: str = DIGEST, stated: str = DIGEST) -> Manifest:
+    """`judged`: what the evaluation says it measured. `stated`: what the statement is about."""
     evaluation = EvaluationStatus(number=1, verdict=verdict, artifact_digest=judged, scored_tokens=1000)
     artifact = ArtifactStatus(uri=a_version().uri, digest=DIGEST)
+    run = JudgedRun(name=plan.run.name, uid=plan.run.uid, namespace=NAMESPACE)
+    judgement = Judgement(run=run, plan=plan.digest, evaluation=1, judged_at="2026-01-01T00:00:00Z", verdict=verdict)
+    statement = Statement.about(stated, judgement)
+    serving = plan.serving
     return verdict_config_map(
-        NAMESPACE, evaluation, artifact, run=plan.run.name, uid=plan.run.uid, plan_digest=plan.digest, now=NOW
+        NAMESPACE,
+        evaluation,
+        artifact,
+        statement=statement,
+        sealed=envelope.seal(statement, KEY),
+        endpoint=serving.endpoint if serving is not None else None,
     )
 
 

@@ -60,7 +60,7 @@ def test_an_endpoint_that_a_later_run_was_told_to_during_the_pass_is_left_to_it(
         await keep(*arguments, **more)
         world.cluster.put(told_by_a_later_run(world))
 
-    world.reconciler.verdicts = SimpleNamespace(keep=meanwhile)
+    world.reconciler.verdicts = SimpleNamespace(keep=meanwhile, lacks=lambda plan, status: False)
     world.evaluate()
     assert world.cluster.one(kinds.MODEL_ENDPOINT, "chat")["spec"]["model"]["run"] == "later"
     assert world.phase == "Completed"

@@ -1,8 +1,10 @@
+import asyncio
 from datetime import timedelta
 
 import pytest
 from tests.unit.operator.run_world import DIGEST, RunWorld
 
+from slipway_core.protocol.trust import Flaw, Standing
 from slipway_core.resources.status import Progress
 from slipway_operator import names
 from slipway_operator.kube import kinds
@@ -68,7 +70,8 @@ def test_A_a_model_that_does_not_pass_is_neither_promoted_nor_given_a_verdict():
     world.evaluate(perplexity=99)
     assert world.phase == "Rejected"
     assert world.cluster.all(kinds.MODEL_ENDPOINT) == []
-    assert not [cm for cm in world.cluster.all(kinds.CONFIG_MAP) if cm["metadata"]["labels"][names.ROLE] == "verdict"]
+    (judgement,) = world.judgements()
+    assert judgement["data"]["verdict"] == "Fail"
 
 
 def test_A_garbage_in_the_termination_message_is_inconclusive_with_the_reason():
@@ -88,15 +91,20 @@ def test_A_a_verdict_is_taken_back_when_the_model_is_judged_again_and_does_not_p
     world = RunWorld()
     world.train()
     world.evaluate()
-    name = names.verdict(DIGEST)
-    assert world.cluster.one(kinds.CONFIG_MAP, name)
+    assert standing(world).passed
     status = world.run["status"]
     status["evaluation"] |= {"verdict": "Inconclusive", "number": 2}
+    status["stages"][-1] |= {"attempt": 2, "finishedAt": "2026-01-01T12:30:00Z"}
     world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
     world.cluster.set_status(kinds.TRAINING_RUN, "default", "demo", status)
     world.reconcile()
-    with pytest.raises(KeyError):
-        world.cluster.one(kinds.CONFIG_MAP, name)
+    assert [one["data"]["verdict"] for one in world.judgements()] == ["Pass", "Inconclusive"]
+    assert (standing(world).passed, standing(world).flaw) == (False, Flaw.NOT_PASSED)
+
+
+def standing(world: RunWorld) -> Standing:
+    """How the model stands for a new process of the operator."""
+    return asyncio.run(world.reader().standing("default", DIGEST))
 
 
 def test_E_an_edit_before_the_run_is_planned_makes_the_plan_anew_and_one_after_it_changes_nothing():
@@ -470,7 +478,8 @@ def test_an_object_that_cannot_be_read_is_told_and_left_alone():
 def test_A_a_verdict_that_somebody_wrote_first_is_replaced_by_that_of_the_run():
     world = RunWorld()
     world.train()
-    theirs = {"metadata": {"name": names.verdict(DIGEST)}, "data": {"digest": DIGEST, "verdict": "Fail"}}
+    name = names.judgement(DIGEST, world.uid, 1)
+    theirs = {"metadata": {"name": name}, "data": {"digest": DIGEST, "verdict": "Fail"}}
     world.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
     world.end_evaluation()
     world.persist()
@@ -612,7 +621,8 @@ def test_a_run_whose_status_cannot_be_read_keeps_it_as_it_is():
 def test_A_a_verdict_that_somebody_wrote_first_is_replaced_also_for_a_run_without_serving():
     world = RunWorld(spec={"serving": None})
     world.train()
-    theirs = {"metadata": {"name": names.verdict(DIGEST)}, "data": {"digest": DIGEST, "verdict": "Fail"}}
+    name = names.judgement(DIGEST, world.uid, 1)
+    theirs = {"metadata": {"name": name}, "data": {"digest": DIGEST, "verdict": "Fail"}}
     world.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
     world.end_evaluation()
     world.persist()

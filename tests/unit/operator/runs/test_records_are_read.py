@@ -7,7 +7,6 @@ import asyncio
 from tests.unit.operator.run_world import DIGEST, RunWorld
 
 from slipway_operator import names
-from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.manifest import at
 
@@ -18,7 +17,7 @@ def reads(world: RunWorld) -> list[str]:
     get = world.cluster.get
 
     async def noted(kind, namespace, name):
-        if kind == kinds.CONFIG_MAP:
+        if kind == kinds.CONFIG_MAP and namespace == "default":
             found.append(name)
         return await get(kind, namespace, name)
 
@@ -74,9 +73,9 @@ def test_E_a_run_that_is_told_to_go_on_has_its_plan_read_first():
 
 def test_A_a_verdict_is_read_once_for_each_of_its_versions():
     world = a_finished_world()
-    reader = VerdictReader(world.cluster, world.cluster.world)  # type: ignore[arg-type]
+    reader = world.reader()
     found = reads(world)
-    name = names.verdict(DIGEST)
+    name = names.judgement(DIGEST, world.uid, 1)
 
     def said() -> dict[str, str]:
         return asyncio.run(reader.read("default", name))
@@ -93,9 +92,9 @@ def test_A_a_verdict_is_read_once_for_each_of_its_versions():
 
 def test_H_what_a_verdict_says_beyond_what_is_read_is_not_kept():
     world = a_finished_world()
-    name = names.verdict(DIGEST)
+    name = names.judgement(DIGEST, world.uid, 1)
     there = world.cluster.one(kinds.CONFIG_MAP, name)
     world.cluster.put({**there, "data": {**at(there, "data"), "large": "x" * 100_000, "digest": "x" * 100_000}})
-    reader = VerdictReader(world.cluster, world.cluster.world)  # type: ignore[arg-type]
+    reader = world.reader()
     said = asyncio.run(reader.read("default", name))
     assert sum(len(value) for value in said.values()) < 1000

@@ -5,10 +5,9 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.unit.operator.run_world import DIGEST, RunWorld
+from tests.unit.operator.run_world import RunWorld
 
 from slipway_operator import names
-from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Invalid
 from slipway_operator.runs.retention import Retention
@@ -19,7 +18,7 @@ DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
 def retention(world: RunWorld) -> Retention:
     """Of a new operator process."""
     cluster, cache = world.cluster, world.cluster.world
-    records = VerdictReader(cluster, cache)  # type: ignore[arg-type]
+    records = world.reader()
     deciding = asyncio.Lock()
     return Retention(cluster, cache, world.settings, lambda: world.now, records, deciding)  # type: ignore[arg-type]
 
@@ -61,13 +60,35 @@ def test_A_a_verdict_stays_for_the_other_run_that_made_the_same_model():
     cleanup_done(world)
     look_after(world)
     assert records(world) == ["second"]
-    assert world.cluster.one(kinds.CONFIG_MAP, names.verdict(DIGEST))
+    kept = [one["data"]["run"] for one in world.judgements()]
+    assert kept == ["first", "second"], "also the judgement of the run that is gone, while its endpoint is there"
     world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
     delete(other)
     look_after(other)
     cleanup_done(other)
     look_after(other)
     assert world.cluster.all(kinds.CONFIG_MAP) == [], "the last one takes it along"
+
+
+def test_what_was_judged_for_an_endpoint_stays_as_long_as_that_one_whatever_it_serves():
+    world = RunWorld(name="first")
+    endpoint = {"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelEndpoint", "metadata": {"name": "chat"}}
+    world.cluster.put({**endpoint, "spec": {}})
+    world.train()
+    world.evaluate(perplexity=99)
+    other = RunWorld(name="second", cluster=world.cluster)
+    other.settle()
+
+    def goes(run: RunWorld) -> list[str]:
+        delete(run)
+        look_after(run)
+        cleanup_done(run)
+        look_after(run)
+        return [one["data"]["verdict"] for one in world.judgements()]
+
+    assert goes(world) == ["Fail"]
+    world.cluster.remove(kinds.MODEL_ENDPOINT, "default", "chat")
+    assert goes(other) == []
 
 
 def test_what_one_record_is_refused_for_keeps_no_other_waiting():

@@ -145,6 +145,16 @@ def test_a_verdict_wakes_the_endpoints_that_wait_for_it():
 # ------------------------------------------------------------------------------------------- the handlers
 
 
+def test_a_judgement_that_somebody_removed_wakes_the_run_that_signs_it_again():
+    digest = "a" * 64
+    judgement = an_object(CONFIG_MAP, "v", labels={names.MANAGED_BY: "slipway", names.DIGEST: digest[:63]})
+    made = {"artifact": {"uri": "pvc://w/x", "digest": f"sha256:{digest}"}}
+    run, other = an_object(TRAINING_RUN, "made-it", status=made), an_object(TRAINING_RUN, "other")
+    assert Key("TrainingRun", "team", "made-it") in (woken := wakes(judgement, None, run, other))
+    assert Key("TrainingRun", "team", "other") not in woken
+    assert Key("TrainingRun", "team", "made-it") not in wakes(None, judgement, run, other), "it wrote that itself"
+
+
 def handlers_of_watches() -> WatchHandlers:
     return WatchHandlers(a_world(), WorkQueue(lambda: 0.0))
 

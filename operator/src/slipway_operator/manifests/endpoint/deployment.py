@@ -7,6 +7,7 @@ says by then.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -37,7 +38,12 @@ _SHARED_MEMORY = "1Gi"
 
 
 def version_deployment(
-    endpoint: ModelEndpoint, version: VersionStatus, *, settings: Settings, replicas: int | None
+    endpoint: ModelEndpoint,
+    version: VersionStatus,
+    *,
+    settings: Settings,
+    replicas: int | None,
+    statement: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Returns the Deployment of a version with the settings that endpoint.spec has.
 
@@ -46,6 +52,8 @@ def version_deployment(
         version: its number, uri, digest, credentials, revision and record of parity; the rest changes nothing here.
         settings: of the operator.
         replicas: None leaves them to an autoscaler.
+        statement: variables by which the server finds that its model passed (`commands.serve_environment`). They are
+            part of the template, so that the version is let through by the same statement for as long as it is there.
 
     Raises ManifestError for access or a URI that cannot be had on a cluster, and for a pod template that is unknown.
     """
@@ -62,7 +70,7 @@ def version_deployment(
         "revisionHistoryLimit": 0,
         "template": {
             "metadata": placement.metadata(endpoint.spec, settings.serving, labels),
-            "spec": _pod(endpoint, version, settings, labels),
+            "spec": _pod(endpoint, version, settings, labels, statement or {}),
         },
     }
     if replicas is not None:
@@ -124,7 +132,13 @@ def _frozen(endpoint: ModelEndpoint, version: VersionStatus) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, labels: dict[str, str]) -> Manifest:
+def _pod(
+    endpoint: ModelEndpoint,
+    version: VersionStatus,
+    settings: Settings,
+    labels: dict[str, str],
+    statement: Mapping[str, str],
+) -> Manifest:
     spec = endpoint.spec
     model = model_parts(
         version,
@@ -138,7 +152,7 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
         **placement.placement(spec, settings.serving, settings.images.pull_secrets),
         "terminationGracePeriodSeconds": _grace(spec, settings),
         "securityContext": pod_security.pod_security(),
-        "containers": [_container(endpoint, version, settings, model.mount, record)],
+        "containers": [_container(endpoint, version, settings, model.mount, record, statement)],
         "volumes": [model.volume, *record.volumes, *scratch.volumes(_SHARED_MEMORY), *_keys_volume(spec)],
         "topologySpreadConstraints": [_spread(labels)],
     }
@@ -148,7 +162,12 @@ def _pod(endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, la
 
 
 def _container(
-    endpoint: ModelEndpoint, version: VersionStatus, settings: Settings, model: Manifest, record: RecordParts
+    endpoint: ModelEndpoint,
+    version: VersionStatus,
+    settings: Settings,
+    model: Manifest,
+    record: RecordParts,
+    statement: Mapping[str, str],
 ) -> Manifest:
     spec = endpoint.spec
     keys = spec.access.keys_secret is not None
@@ -171,7 +190,7 @@ def _container(
         "image": settings.images.serve,
         "imagePullPolicy": settings.images.pull_policy,
         "args": command,
-        "env": environment.values(scratch.variables()),
+        "env": environment.values({**scratch.variables(), **statement}),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": _resources(spec, settings),
         "securityContext": pod_security.container_security(),

@@ -1,28 +1,24 @@
-"""The verdict on an artifact: the one thing that lets an endpoint serve it (invariant A)."""
+"""One judgement of an artifact, with the signed statement by which an endpoint may serve it, or not (invariant A)."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
+from slipway_core.protocol import envelope
+from slipway_core.protocol.statement import Statement
 from slipway_core.protocol.workspace import parity_uri
-from slipway_core.resources.conditions import timestamp
-from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
+from slipway_core.resources.status import ArtifactStatus, EvaluationStatus
 from slipway_operator import names
 from slipway_operator.kube.manifest import Manifest
 
+STATEMENT_KEY = "statement"
+"""The envelope. All else but where the record of parity lies is for people, or what releases wrote that signed none."""
 DIGEST_KEY = "digest"
 VERDICT_KEY = "verdict"
 RUN_UID_KEY = "runUid"
 JUDGED_AT_KEY = "judgedAt"
 PARITY_URI_KEY = "parityUri"
 PARITY_DIGEST_KEY = "parityDigest"
-RUN_KEY = "run"
-EVALUATION_NUMBER_KEY = "evaluationNumber"
-GATES_KEY = "gates"
-"""What the model passed, gate by gate: what an endpoint requires is held against it when the run is gone."""
-GATES_LIMIT = 12288
-"""Characters of that which are read: more than the gates of a run can have."""
 
 
 def verdict_config_map(
@@ -30,55 +26,57 @@ def verdict_config_map(
     evaluation: EvaluationStatus,
     artifact: ArtifactStatus,
     *,
-    run: str,
-    uid: str,
-    plan_digest: str,
-    now: datetime,
+    statement: Statement,
+    sealed: str,
+    endpoint: str | None,
 ) -> Manifest:
     """Returns the ConfigMap. It has no owner and none of the run's labels: it outlives the run.
 
-    Raises ValueError for a verdict that is no pass, or one on another artifact: such a ConfigMap would let a model
-    through the gate.
+    Args:
+        namespace: of the run.
+        evaluation: that was made, passed or not.
+        artifact: that was judged.
+        statement: on it.
+        sealed: its envelope.
+        endpoint: that the run promotes to; the judgement stays while there is one of that name.
+
+    Raises ValueError where these are not about one judgement: such a ConfigMap would say what nobody judged.
     """
-    if evaluation.verdict is not Verdict.PASS or evaluation.artifact_digest != artifact.digest:
+    judged, digest = statement.predicate, artifact.digest
+    if not evaluation.artifact_digest == digest == statement.digest:
         raise ValueError(
-            f"run {run}: evaluation {evaluation.number} is {evaluation.verdict} for {evaluation.artifact_digest}, "
-            f"which is no pass for {artifact.digest}"
+            f"run {judged.run.name}: evaluation {evaluation.number} is of {evaluation.artifact_digest}, and the "
+            f"statement of {statement.digest}, which is no judgement of {digest}"
         )
+    own = {} if endpoint is None else {names.JUDGED_FOR: names.label(endpoint)}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": names.verdict(artifact.digest),
+            "name": names.judgement(digest, judged.run.uid, evaluation.number),
             "namespace": namespace,
             "labels": {
                 names.MANAGED_BY: names.MANAGED_BY_VALUE,
                 names.ROLE: "verdict",
-                names.DIGEST: names.digest_label(artifact.digest),
+                names.DIGEST: names.digest_label(digest),
+                names.SIGNED_BY: envelope.read(sealed).key_id,
+                **own,
             },
         },
         "immutable": True,
         "data": {
+            STATEMENT_KEY: sealed,
             VERDICT_KEY: evaluation.verdict.value,
-            DIGEST_KEY: artifact.digest,
+            DIGEST_KEY: digest,
             "uri": artifact.uri,
-            RUN_KEY: run,
-            RUN_UID_KEY: uid,
-            "planDigest": plan_digest,
-            JUDGED_AT_KEY: timestamp(now),
-            EVALUATION_NUMBER_KEY: str(evaluation.number),
-            GATES_KEY: _gates(evaluation),
+            "run": judged.run.name,
+            RUN_UID_KEY: judged.run.uid,
+            "planDigest": judged.plan,
+            JUDGED_AT_KEY: judged.judged_at,
             **_parity(evaluation, artifact),
             "evaluation": json.dumps(evaluation.to_document(), ensure_ascii=False, indent=2),
         },
     }
-
-
-def _gates(evaluation: EvaluationStatus) -> str:
-    told = [one.to_document() for one in evaluation.metrics]
-    kept = ("name", "source", "slice", "verdict", "asked")
-    gates = [{name: one[name] for name in kept if name in one} for one in told]
-    return json.dumps(gates, ensure_ascii=False, separators=(",", ":"))
 
 
 def _parity(evaluation: EvaluationStatus, artifact: ArtifactStatus) -> dict[str, str]:
