@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
-from slipway_core.resources.evaluation import POINT, Gate
+from slipway_core.resources.evaluation import AS_IT_IS, Gate
 from slipway_core.resources.gate_metrics import HIGHER_IS_BETTER, POINT_METRICS, SCORED_METRICS, unit
 from slipway_core.resources.required_gates import record_of
 from slipway_core.resources.status import MetricStatus, Verdict, fit
@@ -22,6 +22,8 @@ BASELINE = "baseline"
 """Key of `missing` that says why the live version has no metrics."""
 BASE = "base"
 """Key of `missing` that says why the model that the run started from has none."""
+POINT = AS_IT_IS
+"""The confidence with which a figure is taken as it is."""
 FEWEST_CLUSTERS = 8
 """Documents, conversations or prompts that bounds need: what is told from fewer depends on what each happens to be."""
 

@@ -26,7 +26,7 @@ ScopeName = Annotated[str, Field(pattern=SCOPE_PATTERN, max_length=63)]
 DEFAULT_CONFIDENCE = 0.95
 """Of a gate that says none. A plan fills it in; one that has none is of a release whose gates took figures as they are.
 """
-POINT = 0.5
+AS_IT_IS = 0.5
 """The confidence with which a figure is taken as it is."""
 
 

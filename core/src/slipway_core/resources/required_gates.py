@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
+from slipway_core.resources.evaluation import AS_IT_IS, DEFAULT_CONFIDENCE, Gate
 from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, titled
 from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
 
@@ -153,7 +153,7 @@ def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[s
     if (was < must) if name == "min" else (was > must):
         bound = "least" if name == "min" else "most"
         found.append(f"{_NAMES[name]} is {_figure(was)}, and must be at {bound} {_figure(must)}")
-    sure, must_be = gate.confidence or POINT, required.confidence or DEFAULT_CONFIDENCE
+    sure, must_be = gate.confidence or AS_IT_IS, required.confidence or DEFAULT_CONFIDENCE
     if required.metric not in POINT_METRICS and sure < must_be:
         found.append(f"confidence is {_figure(sure)}, and must be at least {_figure(must_be)}")
     if required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
