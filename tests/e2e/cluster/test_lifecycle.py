@@ -74,6 +74,12 @@ def test_its_service_answers_with_the_poem(kube: Kube, live):
     assert answer.json()["response"] == POEM
 
 
+def test_A_its_server_verified_who_says_that_it_passed(kube: Kube, live):
+    version = kube.status("modelendpoint", "chat")["live"]
+    said = kube.run("logs", f"deployment/slipway-serve-chat-v{version['version']}")
+    assert f"the verdict on {version['digest']} is signed by the key {version['signedBy']}" in said
+
+
 def test_F_the_operator_wrote_fewer_than_thirty_times(live, audit_log):
     if audit_log is None:
         pytest.skip("this cluster keeps no audit log")

@@ -667,6 +667,24 @@ ENDPOINT_CASES = (
         ("access={anonymous: true, keysFile: keys}",),
         ("access={anonymous: true}",),
     ),
+    Case(
+        "Gate",
+        "set exactly one of max, min and maxRegression",
+        ("promotion={requiredGates: [{metric: perplexity, max: 2, min: 1}]}",),
+        ("promotion={requiredGates: [{metric: perplexity, max: 2}, {metric: perplexity, min: 1}]}",),
+    ),
+    Case(
+        "Gate",
+        "against is of maxRegression",
+        ("promotion={requiredGates: [{metric: perplexity, max: 20, against: Base}]}",),
+        (f"promotion={{requiredGates: {_AGAINST_BASE}}}",),
+    ),
+    Case(
+        "Gate",
+        "no such metric",
+        ("promotion={requiredGates: [{metric: perplexityy, max: 2}]}",),
+        ("promotion={mode: Approval, requiredGates: [{metric: perplexity, max: 2}]}",),
+    ),
 )
 
 

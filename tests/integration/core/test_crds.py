@@ -88,12 +88,6 @@ def test_an_endpoint_is_as_strict(api):
         api.create(changed(ENDPOINT, "modle=1"), "default", dry_run=True)
     assert refused(api, changed(ENDPOINT, "model={uri: hf://org/name, digest: sha256:abc}"))
     api.create(changed(ENDPOINT, f"model={{uri: 'hf://org/name', digest: '{DIGEST}'}}"), "default", dry_run=True)
-    asks = "promotion={mode: Approval, requiredGates: [{metric: perplexity, %s, confidence: 0.9}]}"
-    api.create(changed(ENDPOINT, asks % "max: 20"), "default", dry_run=True)
-    both = changed(ENDPOINT, asks % "max: 20, min: 1")
-    assert refused(api, both) == told(both) == {
-        Cause("spec.promotion.requiredGates[0]", "set exactly one of max, min and maxRegression")
-    }  # fmt: skip
 
 
 def test_names_may_have_63_characters_and_no_more(api):

@@ -12,7 +12,7 @@ from tests.unit.operator.fake_cluster import FakeCluster
 
 from slipway_core.protocol import envelope
 from slipway_core.protocol.signing import SigningKey
-from slipway_core.protocol.statement import JudgedGate, JudgedRun, Statement
+from slipway_core.protocol.statement import JudgedRun, Statement
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.status import ArtifactStatus, EvaluationStatus, Verdict
@@ -151,7 +151,7 @@ class ServedWorld:
         number: int = 1,
         run: str | None = None,
         namespace: str = NAMESPACE,
-        gates: list[JudgedGate] | None = None,
+        **says: Any,
     ) -> Manifest:
         """There is a signed statement on a model: of a run `run-<model>` unless another one is named."""
         about, name = digest(model), run or f"run-{model}"
@@ -164,7 +164,7 @@ class ServedWorld:
                 evaluation=number,
                 judged_at=timestamp(self.now),
                 parity=digest("e"),
-                **({} if gates is None else {"gates": gates}),
+                **says,
             ),
         )
         artifact = ArtifactStatus(uri=f"pvc://models/{name}/artifact", digest=about)

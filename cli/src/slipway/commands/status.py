@@ -198,7 +198,9 @@ def _wear(judgements: int) -> RenderableType:
 
 def _version_row(version: VersionStatus) -> tuple[str, ...]:
     digest = version.digest.removeprefix("sha256:")[:12]
-    return (str(version.version), version.state, version.run or "", _age(version.since), digest, version.message or "")
+    approved = f"approved by {version.approval.user}" if version.approval is not None else ""
+    said = "; ".join(part for part in (approved, version.message or "") if part)
+    return (str(version.version), version.state, version.run or "", _age(version.since), digest, said)
 
 
 def _conditions_table(conditions: list[Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slipway_core.lifecycle.draft import OWN_CONDITIONS, STEP_WARNING
+from slipway_core.resources.promotion import LACKS_REQUIRED_GATE
 from slipway_core.resources.status import Condition, RunStatus
 
 
@@ -25,7 +26,7 @@ def title(blocker: Condition) -> str:
 
 def is_warning(blocker: Condition) -> bool:
     """Whether the run goes on all the same."""
-    return blocker.type == STEP_WARNING
+    return blocker.type in (STEP_WARNING, LACKS_REQUIRED_GATE)
 
 
 def sentence(blocker: Condition) -> str:

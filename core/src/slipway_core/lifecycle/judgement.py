@@ -52,7 +52,7 @@ def judgement_statement(
         judged_at=step.finished_at,
         verdict=evaluation.verdict,
         reason=fit(evaluation.reason, REASON_LIMIT) if evaluation.reason else None,
-        gates=[stated(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
+        gates=[_gate(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
         data=JudgedData(
             held_out=evaluation.data_digest, training=learned, sketch=hashes_of(status.held_out_sketch or "")
         ),
@@ -64,8 +64,7 @@ def judgement_statement(
     return Statement.about(evaluation.artifact_digest, judgement)
 
 
-def stated(metric: MetricStatus) -> JudgedGate:
-    """Returns a gate of a verdict as its statement says it."""
+def _gate(metric: MetricStatus) -> JudgedGate:
     return JudgedGate(
         metric=fit(metric.name, METRIC_LIMIT),
         source=metric.source,

@@ -31,6 +31,8 @@ def promote(draft: Draft) -> Phase:
         draft.condition("Progressing", "False", "Completed", f"{judged}; the run has no serving")
         return Phase.COMPLETED
     view = draft.observed.endpoint
+    if stays_out(draft) and not is_promoted(draft):
+        return Phase.REJECTED
     if view is not None and view.unreadable:
         return _unreadable(draft, serving.endpoint, view.unreadable)
     draft.endpoint = _on_endpoint(draft, serving.endpoint, view)
@@ -39,8 +41,6 @@ def promote(draft: Draft) -> Phase:
             return _superseded(draft, view.claim)
         if is_over(draft, serving.endpoint, view):
             return _let_go(draft, serving.endpoint, view)
-        if stays_out(draft):
-            return Phase.REJECTED
         why = required_gates.refusal(view, serving.endpoint, draft.evaluation, artifact.digest)
         if why is not None:
             return _not_let_in(draft, why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from slipway_core.lifecycle.judgement import stated
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker
@@ -35,7 +34,7 @@ def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus |
     live = view.status.live
     lacking = shortfalls(
         view.promotion.required_gates,
-        passed_of(stated(one) for one in evaluation.metrics),
+        passed_of(evaluation.metrics),
         beside_live=live is not None and live.digest != digest,
     )
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None

@@ -15,14 +15,14 @@ from pydantic import ValidationError
 
 from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
 from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, titled
-from slipway_core.resources.status import AskedStatus, Verdict
+from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
 
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
 
 
 class Asked(Protocol):
-    """What a gate asked, in figures, as a statement has it."""
+    """What a gate asked, as a status or a statement has it."""
 
     @property
     def max(self) -> float | None: ...
@@ -36,23 +36,6 @@ class Asked(Protocol):
     def min_tokens(self) -> int: ...
     @property
     def confidence(self) -> float | None: ...
-
-
-class Judged(Protocol):
-    """A gate as a statement has it."""
-
-    @property
-    def metric(self) -> str: ...
-    @property
-    def task(self) -> str | None: ...
-    @property
-    def source(self) -> str | None: ...
-    @property
-    def slice(self) -> str | None: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def asked(self) -> Asked | None: ...
 
 
 @dataclass(frozen=True)
@@ -95,11 +78,36 @@ def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
     return [PassedGate(gate) for gate in gates]
 
 
-def passed_of(judged: Iterable[Judged]) -> list[PassedGate]:
-    """Returns the gates that a judgement says the model passed. Of one that does not say what was asked, as those of
+def passed_of(metrics: Iterable[MetricStatus]) -> list[PassedGate]:
+    """Returns the gates that an evaluation says the model passed. Of one that does not say what was asked, as those of
     earlier releases, nothing is known, so it answers no required gate."""
-    found = (_passed(one) for one in judged if one.verdict in (Verdict.PASS, Verdict.NOT_APPLICABLE))
+    found = (passed_gate(one.name, one.source, one.slice, one.task, one.verdict, one.asked) for one in metrics)
     return [one for one in found if one is not None]
+
+
+def passed_gate(
+    metric: str, source: str | None, slice: str | None, task: str | None, verdict: Verdict, asked: Asked | None
+) -> PassedGate | None:
+    """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
+    if asked is None or verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
+        return None
+    said = {
+        "metric": metric,
+        "task": task,
+        "source": source,
+        "slice": slice,
+        "max": asked.max,
+        "min": asked.min,
+        "maxRegression": asked.max_regression,
+        "against": asked.against,
+        "minTokens": asked.min_tokens,
+        "confidence": asked.confidence,
+    }
+    try:
+        gate = Gate.model_validate(said, by_alias=True, by_name=False)
+    except ValidationError:
+        return None  # A newer release judged it by something that is not known here.
+    return PassedGate(gate, compared=verdict is Verdict.PASS)
 
 
 def record_of(gate: Gate) -> AskedStatus:
@@ -155,29 +163,6 @@ def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[s
     if not passed.compared and beside_live:
         found.append("no version was live to compare with when it was judged, and one is now")
     return found
-
-
-def _passed(judged: Judged) -> PassedGate | None:
-    asked = judged.asked
-    if asked is None:
-        return None
-    said = {
-        "metric": judged.metric,
-        "task": judged.task,
-        "source": judged.source,
-        "slice": judged.slice,
-        "max": asked.max,
-        "min": asked.min,
-        "maxRegression": asked.max_regression,
-        "against": asked.against,
-        "minTokens": asked.min_tokens,
-        "confidence": asked.confidence,
-    }
-    try:
-        gate = Gate.model_validate(said, by_alias=True, by_name=False)
-    except ValidationError:
-        return None  # A newer release judged it by something that is not known here.
-    return PassedGate(gate, compared=judged.verdict is Verdict.PASS)
 
 
 def _figure(value: float) -> str:

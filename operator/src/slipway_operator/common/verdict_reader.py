@@ -1,19 +1,20 @@
 """What the records of judgements say. The cache has their metadata alone, so each version of one is read once.
 
-Of a statement that was verified its gates are let go: a namespace may have thousands, and what counts is who signed
-what about which model. They are read once more where an endpoint requires some.
+Of a statement that was verified the figures are let go: a namespace may have thousands, and what counts is who signed
+what about which model, and what its gates asked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from slipway_core.protocol import trust
-from slipway_core.protocol.statement import JudgedData, Statement, canonical
+from slipway_core.protocol.statement import JudgedData, JudgedGate, Statement, canonical
 from slipway_core.protocol.trust import Flaw, Held, Opened, Standing, StatementError, TrustedKey
 from slipway_operator import names
 from slipway_operator.cache.world import World
@@ -43,7 +44,6 @@ _FIELDS: Final = {
 }
 """What is kept of a record, and how many characters at most."""
 _KEPT: Final = 4096
-_GATES_KEPT: Final = 512
 MOST: Final = 200
 """Judgements of one model that are read: a model is judged a few times, and each may have 96 KiB."""
 
@@ -57,6 +57,8 @@ class Looked(NamedTuple):
     found: Opened
     payload: str
     """SHA-256 of what is signed: whether another judgement says the same."""
+    gates: str
+    """What the gates of a pass asked, as JSON: a tenth of the memory that they take as objects."""
 
 
 @dataclass
@@ -67,14 +69,10 @@ class VerdictReader:
     _read: OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]] = field(
         default_factory=OrderedDict[tuple[str, str], tuple[Version, dict[str, str]]]
     )
-    _gates: OrderedDict[tuple[str, str], tuple[Version, Held]] = field(
-        default_factory=OrderedDict[tuple[str, str], tuple[Version, Held]]
-    )
-    """Whole statements, of models that an endpoint holds against what it requires."""
     _looked: OrderedDict[tuple[str, str], Looked] = field(default_factory=OrderedDict[tuple[str, str], Looked])
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
-        """Returns what the record says: verdict, digest, uid of the run, time, record of parity. Empty without one.
+        """Returns what the record says: verdict, digest, run, time, record of parity, gates. Empty without one.
 
         Raises ClusterError.
         """
@@ -145,12 +143,21 @@ class VerdictReader:
             self.remember(record)
         whole = self._opened(namespace, name, at(record, "data").get(STATEMENT_KEY), digest, keys)
         payload = hashlib.sha256(canonical(whole.held.statement)).hexdigest() if whole.held is not None else ""
-        looked = Looked(version(record) if record else ("", ""), digest, keys, _slim(whole), payload)
+        known = version(record) if record else ("", "")
+        looked = Looked(known, digest, keys, _slim(whole), payload, _asked(whole))
         self._looked[namespace, name] = looked
         self._looked.move_to_end((namespace, name))
         if len(self._looked) > _KEPT:
             self._looked.popitem(last=False)
         return looked
+
+    async def passes(self, namespace: str, digest: str) -> list[Statement]:
+        """Returns the statements by which a model passed, the newest last; of their gates what each asked. Raises
+        ClusterError."""
+        looked = [await self.look(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
+        found = [(one.found.held, one.gates) for one in looked if one.found.held is not None]
+        passed = [(held, gates) for held, gates in found if held.passed]
+        return [_with_gates(held.statement, gates) for held, gates in sorted(passed, key=lambda one: one[0].order)]
 
     async def passing(self, namespace: str, digest: str, signed_by: str | None) -> str | None:
         """Returns the envelope of a statement by which a model passed: the newest that this key signed, else the newest
@@ -167,30 +174,6 @@ class VerdictReader:
                 return again.text
         return None
 
-    async def passes(self, namespace: str, digest: str) -> list[Held]:
-        """Returns the statements by which a model passed, with their gates, the oldest first. Raises ClusterError."""
-        found = [await self._whole(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
-        return sorted((one for one in found if one is not None), key=lambda held: held.order)
-
-    async def _whole(self, namespace: str, name: str, digest: str) -> Held | None:
-        """Returns a statement by which a model passed as it was signed; None of a record that holds no such."""
-        looked = await self.look(namespace, name, digest)
-        if looked.found.held is None or not looked.found.held.passed:
-            return None
-        known = self._gates.get((namespace, name))
-        if known is None or known[0] != looked.version:
-            there = await self.cluster.get(CONFIG_MAP, namespace, name)
-            text = at(there, "data").get(STATEMENT_KEY)
-            held = self._opened(namespace, name, text, digest, await self.keys.trusted()).held
-            if there is None or held is None or not held.passed:
-                return None
-            known = version(there), held
-            self._gates[namespace, name] = known
-            if len(self._gates) > _GATES_KEPT:
-                self._gates.popitem(last=False)
-        self._gates.move_to_end((namespace, name))
-        return known[1]
-
     def _opened(self, namespace: str, name: str, text: object, digest: str, keys: Sequence[TrustedKey]) -> Opened:
         if not isinstance(text, str):
             return Opened(error=StatementError(Flaw.UNREADABLE, f"the ConfigMap {name} has no statement; remove it"))
@@ -204,6 +187,25 @@ def _slim(found: Opened) -> Opened:
     predicate = held.statement.predicate.model_copy(update={"gates": [], "data": JudgedData(), "versions": {}})
     statement: Statement = held.statement.model_copy(update={"predicate": predicate})
     return Opened(Held(statement, held.key))
+
+
+def _asked(found: Opened) -> str:
+    """Returns what the gates of a pass asked, without their figures."""
+    if found.held is None or not found.held.passed:
+        return "[]"
+    told = [
+        {"metric": one.metric, "source": one.source, "slice": one.slice, "verdict": one.verdict.value, "threshold": ""}
+        | {"asked": one.asked.to_document()}
+        for one in found.held.statement.predicate.gates
+        if one.asked is not None
+    ]
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _with_gates(statement: Statement, gates: str) -> Statement:
+    told = [JudgedGate.model_validate_json(json.dumps(one), by_alias=True, by_name=False) for one in json.loads(gates)]
+    predicate = statement.predicate.model_copy(update={"gates": told})
+    return statement.model_copy(update={"predicate": predicate})
 
 
 def _short(data: Manifest) -> dict[str, str]:

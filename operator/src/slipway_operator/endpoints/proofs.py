@@ -10,7 +10,8 @@ from slipway_core.protocol.commands import serve_environment
 from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, ParityStatus, Verdict, VersionStatus
-from slipway_core.rollout.observed import Proof
+from slipway_core.rollout.judged import judged_by
+from slipway_core.rollout.observed import Judged, Proof
 from slipway_core.rollout.proof import prove
 from slipway_operator import names
 from slipway_operator.cache.world import World
@@ -43,6 +44,10 @@ class Proofs:
         """Returns the records by which servers of models that passed prove themselves. Raises ClusterError."""
         found = {digest: await self._record(namespace, digest) for digest in digests}
         return {digest: record for digest, record in found.items() if record is not None}
+
+    async def judged(self, namespace: str, digests: Iterable[str]) -> Mapping[str, Judged]:
+        """Returns by what models were judged that passed, as signed statements say it. Raises ClusterError."""
+        return {digest: judged_by(await self.records.passes(namespace, digest)) for digest in digests}
 
     async def judged_at(self, namespace: str, digest: str) -> str | None:
         """Returns when the judgement was made that counts; None where none is signed. Raises ClusterError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, VersionStatus
 from slipway_core.rollout import step as rollout
 from slipway_core.rollout.decision import EndpointDecision
-from slipway_core.rollout.observed import EndpointObserved, Judged
+from slipway_core.rollout.observed import EndpointObserved
 from slipway_operator import names
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
@@ -32,7 +32,6 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
-from slipway_operator.endpoints.judged_gates import judged
 from slipway_operator.endpoints.judgements import judgements_for
 from slipway_operator.endpoints.proofs import Proofs
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
@@ -162,18 +161,10 @@ class EndpointReconciler:
             proofs=proofs,
             revoked=await self.proofs.revoked(),
             parity=await self.proofs.parity(metadata["namespace"], passed),
-            judged=await self._judged(endpoint, passed),
+            judged=await self.proofs.judged(metadata["namespace"], passed if endpoint.spec.promotion else ()),
             approvals_guarded=self.settings.admission_policies,
             judgements=judgements_for(self.world, metadata["namespace"], metadata["name"]),
         )
-
-    async def _judged(self, endpoint: ModelEndpoint, passed: Set[str]) -> Mapping[str, Judged]:
-        """Returns by what models that passed were judged, where the endpoint says what it takes."""
-        if endpoint.spec.promotion is None:
-            return {}
-        namespace = endpoint.metadata.namespace or ""
-        found = {digest: await self.records.passes(namespace, digest) for digest in sorted(passed)}
-        return {digest: judged(endpoint, digest, passes) for digest, passes in found.items()}
 
     # ------------------------------------------------------------------------------------------------ write and tell
 

@@ -143,6 +143,14 @@ def test_who_looks_on_is_told_what_is_to_be_approved_and_not_kept_waiting(waits)
     assert f"AwaitingApproval: `slipway approve tang --digest {DIGEST}`" in said
 
 
+def test_who_approved_a_version_stands_beside_it(waits, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["live"]["approval"] = {"user": "grace", "evaluation": 3, "at": "2026-01-01T00:00:00Z"}
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert "approved by grace" in slipway("status", "endpoint/chat")
+
+
 def test_on_this_machine_nothing_is_to_be_approved(tmp_path):
     result = CliRunner().invoke(app, ["approve", "tang", "--local", "--workdir", str(tmp_path)])
     assert (result.exit_code, "are of a cluster" in result.output) == (2, True)

@@ -95,6 +95,16 @@ def test_a_warning_of_a_step_comes_first_while_it_runs_and_stays_when_it_has_end
     assert (finding.subject, finding.title, finding.figure) == ("pretrain", "it ended with a warning", "lacks 389 rows")
 
 
+def test_a_run_whose_endpoint_requires_other_gates_goes_on_and_is_warned_of_it():
+    told = condition("LacksRequiredGate", "True", "GateWeaker", "max is 1e9")
+    finding = diagnose(Evidence(run_named(), RunStatus(phase=Phase.TRAINING, conditions=[told])))[0]
+    assert (finding.level, finding.title, finding.figure) == (
+        Level.PROBLEM,
+        "it goes on with a warning",
+        "max is 1e9",
+    )
+
+
 def report(finish_reasons=None, samples=(), **metrics):
     generation = {"samples": samples, "finish_reasons": finish_reasons or {"stop": 10}, "max_new_tokens": 64}
     return {"metrics": metrics, "candidate": {"generation": generation}}

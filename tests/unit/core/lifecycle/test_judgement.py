@@ -8,7 +8,10 @@ from tests.unit.core.world import World
 import slipway_core
 from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.protocol.statement import Statement
+from slipway_core.resources.required_gates import PassedGate
 from slipway_core.resources.status import Verdict
+from slipway_core.rollout.judged import judged_by
+from slipway_core.rollout.observed import Judged
 
 
 def _judged(**result) -> World:
@@ -70,3 +73,13 @@ def test_there_is_none_before_the_judgement_and_while_it_is_made_anew() -> None:
     assert step
     again = judged.model_copy(update={"stages": [*judged.stages[:-1], step.model_copy(update={"attempt": 2})]})
     assert judgement_statement(world.plan, again) is None
+
+
+def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:
+    passed = _judged()
+    said = _statement(passed)
+    gates = tuple(PassedGate(gate) for gate in passed.plan.evaluation.gates)
+    assert judged_by([said]) == Judged("demo", 1, gates)
+    failed = _statement(_judged(metrics={"perplexity": 99.0}))
+    assert judged_by([failed]) == Judged()
+    assert judged_by([failed, said, failed]) == Judged("demo", 1, gates)

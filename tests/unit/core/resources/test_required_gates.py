@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_core.lifecycle.judgement import stated
 from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol.estimate import Estimate
-from slipway_core.protocol.statement import AskedOfIt, JudgedGate
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import METRICS, POINT_METRICS, SCORED_METRICS
 from slipway_core.resources.required_gates import PassedGate, asked_of, describe, passed_of, record_of, shortfalls
@@ -80,10 +78,10 @@ def test_A_a_regression_for_which_nothing_was_live_answers_only_while_nothing_is
 # ------------------------------------------------------------------------------------------------ what a verdict says
 
 
-def _judged(*gates: Gate, **measured: Any) -> list[JudgedGate]:
+def _judged(*gates: Gate, **measured: Any) -> list[MetricStatus]:
     exact = [Estimate(10.0, 10.0, 10.0, 1000, 40)] * len(gates)
     found = Measured({"perplexity": 10.0}, scored_tokens=1000, estimates=exact, **measured)
-    return [stated(one) for one in judge(gates, found).metrics]
+    return list(judge(gates, found).metrics)
 
 
 def test_a_verdict_says_what_its_gates_asked_to_the_last_digit():
@@ -103,14 +101,13 @@ def test_A_a_gate_that_did_not_pass_answers_nothing():
 )
 def test_A_what_a_release_judged_that_says_it_otherwise_answers_nothing(asked):
     metric = MetricStatus(name="perplexity", threshold="<= 20", verdict=Verdict.PASS, asked=asked)
-    assert passed_of([stated(metric)]) == []
+    assert passed_of([metric]) == []
 
 
 def test_a_verdict_has_all_that_tells_two_gates_apart():
     """Whoever adds a field to a gate has to say whether one with it answers one without."""
-    status = {*MetricStatus.model_fields, *AskedStatus.model_fields, "metric"}
-    statement = {*JudgedGate.model_fields, *AskedOfIt.model_fields}
-    assert set(Gate.model_fields) <= status & statement
+    said = {*MetricStatus.model_fields, *AskedStatus.model_fields, "metric"}
+    assert set(Gate.model_fields) <= said
 
 
 # ------------------------------------------------------------------------------------------------ of any gates
@@ -144,7 +141,7 @@ def test_a_gate_answers_itself(one: Gate):
     metric = MetricStatus(
         name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=record_of(one)
     )
-    assert passed_of([stated(metric)]) == [PassedGate(one)]
+    assert passed_of([metric]) == [PassedGate(one)]
 
 
 @given(gates(), gates(), gates())

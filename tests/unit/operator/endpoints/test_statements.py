@@ -11,7 +11,7 @@ from tests.unit.core.statements import KEY, OTHER_KEY, altered, payload_of, sign
 from tests.unit.operator.manifests.samples import variables
 from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld, digest
 
-from slipway_core.protocol import trust
+from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.signing import SigningKey
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.status import Verdict
@@ -19,6 +19,8 @@ from slipway_operator import names
 from slipway_operator.common.verdict_reader import MOST
 from slipway_operator.kube import kinds
 from slipway_operator.settings import Settings
+from slipway_serving.main import require_statement
+from slipway_serving.settings import SettingsError
 
 Manifest = dict[str, Any]
 OWN, OTHER = KEY.public.id, OTHER_KEY.public.id
@@ -44,6 +46,11 @@ def server(world: ServedWorld, version: int = 1) -> dict[str, Any]:
     return variables(container)
 
 
+def a_manifest(model: str) -> artifact.Manifest:
+    """What a server finds beside the model of that letter."""
+    return artifact.Manifest(digest=digest(model), files={}, run="r", plan_digest=digest("9"), created_at="now")
+
+
 def served(model: str = "a") -> ServedWorld:
     """A model that passed is live as version 1."""
     world = ServedWorld()
@@ -60,8 +67,9 @@ def test_A_a_signed_pass_starts_a_version_whose_server_can_verify_it_by_itself()
     world = served()
     assert world.status["live"]["signedBy"] == OWN
     told = server(world)
-    keys = trust.keys_of(told["SLIPWAY_TRUSTED_KEYS"])
-    assert trust.check(told["SLIPWAY_STATEMENT"], digest("a"), keys).passed
+    require_statement(told, a_manifest("a"))
+    with pytest.raises(SettingsError, match="the model is not served"):
+        require_statement(told, a_manifest("b"))
     judged = world.condition("Judged")
     assert (judged["status"], judged["reason"]) == ("True", "Passed")
     assert OWN in judged["message"]

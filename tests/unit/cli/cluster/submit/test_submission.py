@@ -40,6 +40,11 @@ def test_a_new_run_is_submitted():
     [
         (Phase.FAILED, "run tang is there already and Failed; `slipway resume tang -n team` tries it again\n"),
         (Phase.HELD, "run tang is there already and Held; `slipway reevaluate tang -n team` judges it again\n"),
+        (
+            Phase.AWAITING_APPROVAL,
+            "run tang is there already and waits for an approval; `slipway approve tang -n team` shows what is to be "
+            "approved\n",
+        ),
         (Phase.SERVING, "run tang was done already (Serving); no step runs again\n"),
         (Phase.COMPLETED, "run tang was done already (Completed); no step runs again\n"),
         (Phase.REJECTED, "run tang was done already (Rejected); no step runs again\n"),

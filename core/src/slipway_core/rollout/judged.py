@@ -1,0 +1,27 @@
+"""By what a model was judged, as the statements about it say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slipway_core.protocol.statement import JudgedGate, Statement
+from slipway_core.resources.required_gates import PassedGate, passed_gate
+from slipway_core.resources.status import Verdict
+from slipway_core.rollout.observed import Judged
+
+
+def judged_by(statements: Sequence[Statement]) -> Judged:
+    """Returns by what a model was judged, of statements about it that hold, the newest last.
+
+    Every gate that it passed counts, in whichever judgement: the model is the same. A judgement that did not pass as a
+    whole says nothing.
+    """
+    passes = [one.predicate for one in statements if one.predicate.verdict is Verdict.PASS]
+    if not passes:
+        return Judged()
+    found = [gate for judgement in passes for one in judgement.gates if (gate := _gate(one)) is not None]
+    return Judged(passes[-1].run.name, passes[-1].evaluation, tuple(found))
+
+
+def _gate(one: JudgedGate) -> PassedGate | None:
+    return passed_gate(one.metric, one.source, one.slice, one.task, one.verdict, one.asked)
