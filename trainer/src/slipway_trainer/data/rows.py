@@ -383,6 +383,16 @@ def _no_form(row: Mapping[str, Any], use: Use) -> str:
         hint = f", which objective: {other} learns from" if others[0] in ALLOWED[other] else ""
         return f"the rows are {others[0]}{hint}. {_learns(use)}"
     has = f"it has {columns.listed(row)}" if row else "it has no field at all"
-    line = columns.suggestion(row, use)
-    add = f"; for these add {line!r} beside the uri" if line else ""
-    return f"no field that is read: {has}. {_learns(use)[0].upper()}{_learns(use)[1:]}{add}"
+    return f"no field that is read: {has}. {_learns(use)[0].upper()}{_learns(use)[1:]}{_suggested(row, use)}"
+
+
+def _suggested(row: Mapping[str, Any], use: Use) -> str:
+    """Returns what of a source would have such rows read, and what it would not read of them; nothing for none."""
+    offered = columns.suggestion(row, use)
+    if offered is None:
+        return ""
+    line = f"columns: {{{', '.join(f'{field}: {column}' for field, column in offered.items())}}}"
+    own = {*offered.values(), *_HARMLESS, *unused_fields.COLUMNS}
+    rest = [name for name in row if name not in own and row[name] is not None]
+    loses = f" (which reads no {columns.listed(rest)})" if rest else ""
+    return f"; for these add {line!r} beside the uri{loses}"
