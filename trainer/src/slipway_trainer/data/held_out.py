@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -57,6 +58,8 @@ class HeldOut:
     forms: dict[FileKey, str] = field(default_factory=dict[FileKey, str])
     """Of the rows of each file."""
     conversations: list[HeldConversation] = field(default_factory=list[HeldConversation])
+    blank: Counter[str] = field(default_factory=Counter[str])
+    """By file, the rows whose text says nothing, which are in none of these."""
 
 
 def read(found: Inputs) -> HeldOut:
@@ -66,7 +69,9 @@ def read(found: Inputs) -> HeldOut:
         form = rows.form_of(block, "HeldOut")
         held.forms[file.key] = str(form)
         if form in (None, "Text"):
-            texts = rows.documents(block, "HeldOut")
+            blank: list[int] = []
+            texts = rows.documents(block, "HeldOut", blank=blank)
+            held.blank.update({block.name: len(blank)} if blank else {})
             held.documents.extend(HeldDocument(block.name, row, of=source.name) for row in texts)
         else:
             spoken = rows.conversations(block, use="HeldOut")
