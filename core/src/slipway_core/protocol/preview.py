@@ -33,6 +33,8 @@ class FileView(Api):
     weight: float = 1.0
     unused: dict[str, int] = Field(default_factory=dict[str, int])
     """Fields that nothing asks for, with how many of the rows looked at have them."""
+    blank: int = 0
+    """Of the rows looked at, those whose text says nothing, and that are left out."""
 
 
 class Amount(Api):

@@ -202,7 +202,12 @@ REFUSED = [
     ([{"turns": ["a", "b"], "id": 1}], r"rows\.$"),  # No column is offered that holds something else.
     ([{"text": "a"}], "1: the rows are Text, which objective: CausalLM learns from"),
     ([{"query": "a", "response": "b"}], "add 'columns: {user: query, assistant: response}' beside the uri"),
-    ([{"dialog": TURNS}], "add 'columns: {messages: dialog}' beside the uri"),
+    ([{"dialog": TURNS}], r"add 'columns: {messages: dialog}' beside the uri\.$"),
+    ([{"id": "niv.1", "system_prompt": "s", "question": "a", "response": "b"}],
+     r"add 'columns: {system: system_prompt, user: question, assistant: response}' beside the uri\.$"),
+    ([{"instruction": "a", "context": "c", "response": "b", "category": "qa", "notes": None}],
+     r"{user: instruction, assistant: response}' beside the uri \(which reads no 'context'\)\.$"),
+    ([{"conversation": [{"input": "a", "output": "b"}]}], r'"user", "assistant"} rows\.$'),
     ([{"messages": [{"role": "assistant", "content": "b", "weight": 0}]}], "every assistant turn has weight 0"),
     ([{"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "image_url"}]}]}],
      'content of turn 2 .assistant. has a part of type "image_url": models of text alone'),
@@ -280,7 +285,11 @@ def test_preferences_are_checked_and_their_common_beginning_is_the_prompt(tmp_pa
     )
     assert (other.prompt, other.chosen, other.rejected) == (seen, (ANSWER,), (Turn("assistant", "c"),))
     for row, message in (
-        ({"chosen": "a", "rejected": "b"}, "no beginning in common and there is no prompt"),
+        ({"chosen": "a", "rejected": "b"}, "are texts, and there is no prompt that they answer"),
+        (
+            {"chosen": TURNS[1:], "rejected": [TURNS[1] | {"content": "other"}]},
+            "no beginning in common and there is no",
+        ),
         ({"prompt": "p", "chosen": "a", "rejected": "a"}, "say the same"),
         ({"prompt": "p", "chosen": "a"}, "no 'rejected'"),
         ({"chosen": TURNS, "rejected": TURNS[:1]}, "say the same"),

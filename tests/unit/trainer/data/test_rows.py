@@ -117,7 +117,6 @@ BAD_DOCUMENTS = [
     (b'{"text": ' + b"7" * 5000 + b"}", r"text is .*777…; it must be a string"),
     ({"text": 5}, "text is 5; it must be a string"),
     ({"text": ["a"]}, r'text is \["a"\]; it must be a string'),
-    ({"text": " \n"}, "the text is empty, or white space alone"),
     ({"text": "a\0"}, "text has a NUL character at character 2"),
     (b'{"text": "a\\ud83d"}', r"text has a lone surrogate \(\\ud83d\) at character 2"),
 ]
@@ -127,6 +126,15 @@ BAD_DOCUMENTS = [
 def test_a_bad_document_is_named_by_file_and_line(tmp_path, row, message):
     with pytest.raises(BadData, match=rf"^data\.jsonl:2: .*{message}"):
         read(write(tmp_path, lines({"text": "fine"}, row, {"text": "fine"})))
+
+
+def test_texts_that_say_nothing_are_left_out_with_their_lines(tmp_path):
+    blank: list[int] = []
+    path = write(tmp_path, lines({"text": ""}, {"text": "a"}, {"text": " \n\u3000"}, {"text": "b"}))
+    (block,) = blocks.blocks(path, "data.jsonl")
+    for use in ("CausalLM", "HeldOut"):
+        assert [(row.line, row.text) for row in rows.documents(block, use, blank=blank)] == [(2, "a"), (4, "b")]
+    assert blank == [1, 3, 1, 3]
 
 
 BAD_CONVERSATIONS = [

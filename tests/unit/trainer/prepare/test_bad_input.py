@@ -209,6 +209,15 @@ CASES = {
         r"a\.jsonl:3: the row is Alpaca and line 1 is Messages: .*a file of their own",
     ),
     "0 rows": Case(b"\n \n", r"a\.jsonl: is empty\. Give it rows, or take it out"),
+    "texts that say nothing": Case(
+        texts("") + FINE + texts(" \n", ""),
+        learned=BOTH,
+        settings={"deduplicate": "Near"},
+        said="a.jsonl: the text of 3 rows is empty, or white space alone: they are left out",
+    ),
+    "0 texts that say something": Case(
+        texts("", " "), r"its train data holds no row that says anything \(file:///.*a\.jsonl\)\. Give it"
+    ),
     "0 rows after those that are too long": Case(
         texts("long " * 200),
         r"stage pretrain: all 1 rows .* longer than maxLength 64, and tooLong: Drop .*Raise maxLength",
@@ -236,10 +245,13 @@ def test_a_file_as_people_have_it_is_learned_as_it_says_or_refused_with_what_to_
     case = CASES[name]
     settings = dict(case.settings)
     validation, template = settings.pop("validation", None), settings.pop("template", None)
+    deduplicate = settings.pop("deduplicate", None)
     (tmp_path / case.name).write_bytes(case.content)
     stage = (chatting if case.chat else causal)(f"file://{tmp_path / case.name}") | settings
     if validation:
         stage["data"]["validation"] = validation
+    if deduplicate:
+        stage["data"]["deduplicate"] = deduplicate
     made = plan(stage, model=_base(tmp_path / "base", template) if template else None)
     found, said = workspace(tmp_path / "run", made), list[str]()
     if case.message:

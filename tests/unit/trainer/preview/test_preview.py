@@ -258,6 +258,22 @@ def test_fields_that_are_not_used_are_named_or_counted(tmp_path):
     ]
 
 
+def test_texts_that_say_nothing_are_counted_and_tokens_are_those_of_the_others(tmp_path):
+    rows = [text(""), *numbered(10), text("\n"), text("")]
+    held = {"uri": write_rows(tmp_path / "h.jsonl", text(""), text("a held-out text of several words"))}
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", *rows)), data=[held])
+    found = previewed(made)
+    assert not found.problems
+    assert [line.rpartition("/")[2] for line in found.warnings if "empty" in line] == [
+        "h.jsonl: the text of 1 rows is empty, or white space alone: they are left out",
+        "a.jsonl: the text of 3 of 13 rows is empty, or white space alone: they are left out",
+    ]
+    assert found.held_out.documents == 1
+    _, report = prepared(tmp_path, made)
+    assert found.stages[0].tokens.value == report["stages"]["pretrain"]["train"]["tokens"]
+    assert report["stages"]["pretrain"]["train"]["rows"] == 10
+
+
 def test_a_mixture_is_told_by_source(tmp_path):
     data = {
         "train": [

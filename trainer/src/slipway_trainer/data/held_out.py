@@ -78,6 +78,8 @@ class HeldOut:
     conversations: list[HeldConversation] = field(default_factory=list[HeldConversation])
     tasks: list[HeldTask] = field(default_factory=list[HeldTask])
     """The documents of all tasks."""
+    blank: Counter[str] = field(default_factory=Counter[str])
+    """By file, the rows whose text says nothing, which are in none of these."""
 
 
 def read(found: Inputs) -> HeldOut:
@@ -87,7 +89,9 @@ def read(found: Inputs) -> HeldOut:
         form = rows.form_of(block, "HeldOut")
         held.forms[file.key] = str(form)
         if form in (None, "Text"):
-            texts = rows.documents(block, "HeldOut")
+            blank: list[int] = []
+            texts = rows.documents(block, "HeldOut", blank=blank)
+            held.blank.update({block.name: len(blank)} if blank else {})
             held.documents.extend(HeldDocument(block.name, row, of=source.name) for row in texts)
         else:
             spoken = rows.conversations(block, use="HeldOut")

@@ -136,21 +136,28 @@ class Prompt:
         return [turn.to_message() for turn in self.turns]
 
 
-def documents(block: Block, use: Use = "CausalLM", unused: Counter[str] | None = None) -> list[Document]:
-    """Returns the texts of a block. Raises BadData that names file and line.
+def documents(
+    block: Block, use: Use = "CausalLM", unused: Counter[str] | None = None, blank: list[int] | None = None
+) -> list[Document]:
+    """Returns the texts of a block, without those that say nothing: data sets that hold a text a line have many.
 
     Args:
         use: CausalLM, or HeldOut.
         unused: counts, by name, the fields that rows have and that nothing asks for.
+        blank: gets the lines of the rows whose text is empty, or white space alone.
+
+    Raises BadData that names file and line.
     """
 
-    def read(line: int, row: Mapping[str, Any], form: Format) -> Document:
+    def read(line: int, row: Mapping[str, Any], form: Format) -> Document | None:
         if problem := unused_fields.problem(row, rendered=False, learned=True):
             raise BadRow(problem)
         if form == "Text":
             text = required(row, "text")
             if not string(text, "text").strip():
-                raise BadRow("the text is empty, or white space alone. Remove the row")
+                if blank is not None:
+                    blank.append(line)
+                return None
             found = _document(line, "", text, block)
             return replace(found, labels=row_labels.read(row)) if use == "HeldOut" else found
         prompt, completion = row.get("prompt"), row.get("completion")
@@ -268,7 +275,7 @@ def _document(line: int, prompt: str, completion: str, block: Block) -> Document
 def _read(
     block: Block,
     use: Use,
-    read: Callable[[int, Mapping[str, Any], Format], Row],
+    read: Callable[[int, Mapping[str, Any], Format], Row | None],
     unused: Counter[str] | None,
 ) -> list[Row]:
     found: list[Row] = []
@@ -280,11 +287,14 @@ def _read(
         try:
             if (mixed := _mixed(block, row, form)) is not None:
                 raise BadRow(mixed)
-            found.append(read(line, row, form))
+            made = read(line, row, form)
         except KeyError as error:
             raise bad(block.name, line, _missing(row, error.args[0], use)) from None
         except BadRow as error:
             raise bad(block.name, line, error) from None
+        if made is None:
+            continue
+        found.append(made)
         if unused is not None:
             unused.update(name for name in row if name not in asked and row[name] is not None)
     if unused is not None:
@@ -386,6 +396,16 @@ def _no_form(row: Mapping[str, Any], use: Use) -> str:
         hint = f", which objective: {other} learns from" if others[0] in ALLOWED[other] else ""
         return f"the rows are {others[0]}{hint}. {_learns(use)}"
     has = f"it has {columns.listed(row)}" if row else "it has no field at all"
-    line = columns.suggestion(row, use)
-    add = f"; for these add {line!r} beside the uri" if line else ""
-    return f"no field that is read: {has}. {_learns(use)[0].upper()}{_learns(use)[1:]}{add}"
+    return f"no field that is read: {has}. {_learns(use)[0].upper()}{_learns(use)[1:]}{_suggested(row, use)}"
+
+
+def _suggested(row: Mapping[str, Any], use: Use) -> str:
+    """Returns what of a source would have such rows read, and what it would not read of them; nothing for none."""
+    offered = columns.suggestion(row, use)
+    if offered is None:
+        return ""
+    line = f"columns: {{{', '.join(f'{field}: {column}' for field, column in offered.items())}}}"
+    own = {*offered.values(), *_HARMLESS, *unused_fields.COLUMNS}
+    rest = [name for name in row if name not in own and row[name] is not None]
+    loses = f" (which reads no {columns.listed(rest)})" if rest else ""
+    return f"; for these add {line!r} beside the uri{loses}"

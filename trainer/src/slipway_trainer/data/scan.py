@@ -56,6 +56,8 @@ class Findings:
     """Of the rows of its file."""
     marks: Marks | None = None
     """By which rows are left out that say the same; None where that is not asked for."""
+    blank: int = 0
+    """Rows beside these whose text is empty, or white space alone."""
 
 
 @dataclass
@@ -109,7 +111,8 @@ class Scan:
 
     def _documents(self, block: Block, deduplicate: Deduplicate) -> Findings:
         unused: Counter[str] = Counter()
-        found = rows.documents(block, unused=unused)
+        blank: list[int] = []
+        found = rows.documents(block, unused=unused, blank=blank)
         split = [units(row.text) for row in found]
         texts = ["".join(own) for own in split]
         keys = [validation_split.key(text) for text in texts]
@@ -133,6 +136,7 @@ class Scan:
             unused=unused,
             form=_form(block, "CausalLM"),
             marks=row_marks.of_documents(found, near=deduplicate == "Near") if deduplicate != "None" else None,
+            blank=len(blank),
         )
 
     def _conversations(self, block: Block, objective: Objective, deduplicate: Deduplicate) -> Findings:

@@ -18,7 +18,7 @@ from slipway_core.resources.gate_metrics import (
     titled,
     unit,
 )
-from slipway_trainer.data import answer_rules
+from slipway_trainer.data import answer_rules, blank_rows
 from slipway_trainer.data.formats.answer_checks import FIELDS, METRIC_OF
 from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt
 from slipway_trainer.step.errors import BadData
@@ -42,9 +42,9 @@ def check(plan: Plan, held: HeldOut) -> None:
 
 
 def notes(held: HeldOut) -> list[str]:
-    """Returns a sentence for each field of prompts that is read as the user's own, since it says nothing of answers and
-    no gate asks for it."""
-    found: list[str] = []
+    """Returns a sentence for each file of which rows that say nothing are left out, and for each field of prompts that
+    is read as the user's own, since it says nothing of answers and no gate asks for it."""
+    found = [blank_rows.line(name, count) for name, count in held.blank.items()]
     for field in FIELDS:
         wrong = [(one, why) for one in held.prompts if (why := _unreadable(one, field)) is not None]
         if wrong:

@@ -174,7 +174,9 @@ def _jobs(found: Iterable[Input], left_out: LeftOut | None = None) -> Iterator[t
 def refuse_empty(stage: Stage, split: str, counts: Counts | None) -> None:
     """Raises BadData when a split of a stage ends up with nothing to learn; `counts` is None where it has no row."""
     if counts is None or counts.rows == 0:
-        raise BadData(f"stage {stage.name}: its {split} data holds no row")
+        validation = stage.data.validation.data if stage.data.validation is not None and split != "train" else None
+        uris = ", ".join(source.uri for source in validation or stage.data.train)
+        raise BadData(f"stage {stage.name}: its {split} data holds no row that says anything ({uris}). Give it some")
     if counts.documents == 0 and counts.dropped:
         raise BadData(
             f"stage {stage.name}: all {counts.rows} rows of its {split} data are longer than maxLength "

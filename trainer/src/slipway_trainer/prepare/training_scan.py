@@ -14,7 +14,7 @@ import numpy as np
 
 from slipway_core.resources.data import Deduplicate
 from slipway_host.files import json_lines, write_atomically
-from slipway_trainer.data import contamination, parallel, passage_sample
+from slipway_trainer.data import blank_rows, contamination, parallel, passage_sample
 from slipway_trainer.data.boilerplate import COMMON_DOCUMENTS
 from slipway_trainer.data.contamination import Overlaps
 from slipway_trainer.data.formats.row_format import Format
@@ -90,6 +90,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[tuple[tuple[Objective, FileKey], str], Counter[str]] = defaultdict(Counter)
+    blank: dict[tuple[tuple[Objective, FileKey], str], int] = defaultdict(int)
     prompted: set[tuple[Objective, FileKey]] = set()
     forms: dict[tuple[Objective, FileKey], Format] = {}
     progress = RowProgress("checked", say)
@@ -103,6 +104,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         overlaps.add(name, findings.held, findings.wordings)
         passages.add(findings.passages)
         unused[place, name].update(findings.unused)
+        blank[place, name] += findings.blank
         prompted |= {place} if findings.prompted else set()
         if findings.marks is not None:
             marked.add(place, findings.marks)
@@ -128,7 +130,9 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
             f"{discounted} held-out texts share boilerplate with the training data and no more: passages that stand in "
             f"{COMMON_DOCUMENTS} of its documents or more do not count against them; {pairs.name} has them"
         )
-    # A file that is read in two ways is named once for what both leave unused.
+    # A file that is read in two ways is named once for what both leave unused, or out.
+    for line in dict.fromkeys(blank_rows.line(name, count) for (_, name), count in blank.items() if count):
+        say(line)
     for line in dict.fromkeys(line for (_, name), fields in unused.items() for line in _unused(name, fields)):
         say(line)
     block_rows = {place: [len(part) for part in parts] for place, parts in keys.items()}

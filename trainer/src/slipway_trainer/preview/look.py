@@ -33,6 +33,7 @@ class Looked:
     form: str | None = None
     keys: list[np.ndarray] = field(default_factory=list[np.ndarray])
     unused: Counter[str] = field(default_factory=Counter[str])
+    blank: int = 0
     prompted: bool = False
     characters: int = 0
     problems: list[str] = field(default_factory=list[str])
@@ -42,6 +43,7 @@ class Looked:
     def add(self, findings: Findings) -> None:
         self.keys.append(findings.keys)
         self.unused.update(findings.unused)
+        self.blank += findings.blank
         self.prompted |= findings.prompted
         self.characters += findings.characters
         self.marks += [findings.marks] if findings.marks is not None else []
@@ -205,4 +207,5 @@ def _view(looked: Looked, source: Input, split: Split) -> FileView:
         bytes=file.size,
         weight=source.weight,
         unused=dict(looked.unused.most_common()),
+        blank=looked.blank,
     )

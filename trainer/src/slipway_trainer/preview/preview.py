@@ -18,7 +18,7 @@ import numpy as np
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, OverlapView, Preview, StageView
 from slipway_core.resources.stage import Stage
-from slipway_trainer.data import held_out, inputs, learned_validation
+from slipway_trainer.data import blank_rows, held_out, inputs, learned_validation
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
@@ -339,6 +339,8 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             "leaves less"
         )
     for file in view.files:
+        if file.blank:
+            yield blank_rows.line(file.name, file.blank, of=f" of {file.looked_at:,}")
         for name, count in list(file.unused.items())[:MOST_PROBLEMS]:
             yield f"{file.name}: the field {name!r} of {count:,} of {file.looked_at:,} rows is not used"
         if (more := len(file.unused) - MOST_PROBLEMS) > 0:

@@ -10,6 +10,7 @@ from slipway_trainer.data.formats.row_format import ALLOWED, REQUIRED, Format, U
 
 _LIKE: dict[str, tuple[str, ...]] = {
     "text": ("content", "body", "article", "document", "passage", "raw_content", "story", "markdown", "code"),
+    "system": ("system_prompt", "system_message"),
     "user": ("query", "question", "instruction", "human", "request", "input", "problem", "title"),
     "assistant": ("response", "reply", "answer", "output", "gpt", "solution", "target", "bot"),
     "prompt": ("query", "question", "instruction", "request", "input", "problem"),
@@ -41,9 +42,9 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
     return rest | {name: row[column] for name, column in columns.items() if name not in absent}
 
 
-def suggestion(row: Mapping[str, Any], use: Use) -> str | None:
-    """Returns the line that a source could have, where the columns of a row are like ours of another name and hold what
-    ours do."""
+def suggestion(row: Mapping[str, Any], use: Use) -> dict[str, str] | None:
+    """Returns the columns that a source could name, by our names, where those of a row are called like ours elsewhere
+    and hold what ours do."""
     known = {name.casefold(): name for name in row}
     for fields in _OFFERED[use]:
         found: dict[str, str] = {}
@@ -55,15 +56,24 @@ def suggestion(row: Mapping[str, Any], use: Use) -> str | None:
                 break
             found[field] = match
         else:
-            return f"columns: {{{', '.join(f'{field}: {column}' for field, column in found.items())}}}"
+            if "user" in found and (system := _system(row, known)):
+                return {"system": system, **found}
+            return found
     return None
+
+
+def _system(row: Mapping[str, Any], known: Mapping[str, str]) -> str | None:
+    """Returns a column that says what a system turn would; none has to be named where it is called so."""
+    there = (known[name] for name in _LIKE["system"] if name in known and "system" not in row)
+    return next((name for name in there if _may_be("system", row[name])), None)
 
 
 def _may_be(field: str, value: Any) -> bool:
     if field != "messages":
         return isinstance(value, str)
     turns = cast(list[Any], value) if isinstance(value, list) else []
-    return bool(turns) and isinstance(turns[0], dict)
+    first = cast(dict[str, Any], turns[0]) if turns and isinstance(turns[0], dict) else {}
+    return {"role", "content"} <= first.keys() or {"from", "value"} <= first.keys()
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:

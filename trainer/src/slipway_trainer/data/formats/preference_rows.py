@@ -40,6 +40,11 @@ def preference(row: Mapping[str, Any]) -> Preference:
         while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
             same += 1
         prompt, chosen, rejected = chosen[:same], chosen[same:], rejected[same:]
+        if not prompt and isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
+            raise BadRow(
+                "chosen and rejected are texts, and there is no prompt that they answer. Put it into a field prompt, "
+                'or write the turns of both as lists of {"role", "content"}'
+            )
         if not prompt:
             raise BadRow("chosen and rejected have no beginning in common and there is no prompt. Give the row one")
     if chosen == rejected or not (chosen and rejected):
