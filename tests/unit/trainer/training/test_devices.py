@@ -22,7 +22,8 @@ from slipway_trainer.training import devices
         ("NVIDIA RTX A1000", None), ("NVIDIA T400 4GB", None), ("NVIDIA GB200", None), ("NVIDIA H20", None),
         ("NVIDIA RTX 6000 Ada Generation", None), ("NVIDIA H100 PCIe", None), ("NVIDIA H100 NVL", None),
         ("NVIDIA H200 NVL", None), ("Tesla V100-PCIE-16GB", None), ("NVIDIA GeForce RTX 4090 D", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", None),
     ],
 )  # fmt: skip
 def test_a_gpu_is_told_by_whole_words_of_its_name(

@@ -55,14 +55,9 @@ def called(model: nn.Module, wanted: Collection[str]) -> list[str]:
 
 def adapters(model: nn.Module) -> list[nn.Parameter]:
     """Returns the weights of adapters on such tensors: each holds the thin matrices of all experts side by side."""
-    return [
-        weight
-        for module in model.modules()
-        # peft's layer for a tensor that is no layer of its own.
-        if hasattr(module, "lora_A") and hasattr(module, "parameter_name")
-        for part in (module.get_submodule("lora_A"), module.get_submodule("lora_B"))
-        for weight in part.parameters()
-    ]
+    # peft's layer for a tensor that is no layer of its own.
+    layers: list[Any] = [one for one in model.modules() if hasattr(one, "lora_A") and hasattr(one, "parameter_name")]
+    return [weight for layer in layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()]
 
 
 def short(name: str) -> str:

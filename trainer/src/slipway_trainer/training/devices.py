@@ -55,6 +55,8 @@ _KNOWN = (
 _SLOWER = {"PCIE", "NVL", "LAPTOP", "MAX", "D"}
 """Words behind the name of a device that say that it is a slower one of that name: but for the A100, whose speed they
 do not change."""
+_PART = "MIG"
+"""The same of a slice of a device."""
 _SAME = {"GH200": "H200"}
 """Names of whole modules, by that of their GPU."""
 
@@ -107,7 +109,9 @@ def _known(reported: str) -> Device | None:
         name = _plain(device.name)
         for start, end in combinations(range(len(words) + 1), 2):
             if "".join(words[start:end]) == name:
-                return None if _SLOWER & {*words[end:]} and name != "A100" else device
+                behind = {*words[end:]}
+                slower = _PART in behind or (_SLOWER & behind and name != "A100")
+                return None if slower else device
     return None
 
 
