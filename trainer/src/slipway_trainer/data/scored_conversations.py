@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
+from slipway_trainer.data import lost_text
 from slipway_trainer.data.answers import joined
 from slipway_trainer.data.conversation_tokens import ConversationTokens
 from slipway_trainer.data.rows import Conversation
@@ -51,6 +52,10 @@ class Texts:
     """Answers that end beyond the window."""
     unplaced: int
     """Answers of which the template does not say where they start."""
+    lost: int
+    """Characters of what the scored turns say that their tokens do not."""
+    characters: int
+    """All that could be lost."""
 
     @property
     def tokens(self) -> int:
@@ -69,14 +74,17 @@ def as_scored(tokens: ConversationTokens, spoken: Sequence[Spoken], window: int)
     found: list[Texts] = []
     for one, texts in zip(spoken, tokens.answers(renderings), strict=True):
         kept = [[answer for answer in text if answer.end <= window] for text in texts]
-        turns = [one.row.turns[answer.turn] for text in kept for answer in text if answer.turn is not None]
+        scored = [(one.row.turns[own.turn].said, own) for text in kept for own in text if own.turn is not None]
+        lost = [lost_text.of_answer(said, tokens.said(own.tokens)) for said, own in scored]
         placed = sum(map(len, texts))
         found.append(
             Texts(
                 [joined(text) for text in kept if text],
-                sum(len(turn.said.encode()) for turn in turns),
+                sum(len(said.encode()) for said, _ in scored),
                 placed - sum(map(len, kept)),
                 sum(one.row.learned) - placed,
+                sum(own for own, _ in lost),
+                sum(own for _, own in lost),
             )
         )
     return found
