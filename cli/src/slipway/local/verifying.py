@@ -15,10 +15,10 @@ from typing import Any
 from slipway.exit_codes import BAD_INPUT, DONE, FAILED, NOT_LIVE, BadInput, CliError
 from slipway.local import processes
 from slipway.local.state import FOLDER, State
-from slipway.local.statements import Statements, read_keys
+from slipway.local.statements import Statements, at_its_file, read_keys
 from slipway.screen.visible import visible
 from slipway_core.protocol import artifact, trust
-from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.protocol.statement import JudgedGate
 from slipway_core.protocol.trust import Flaw, Standing, TrustedKey, TrustError
 from slipway_core.resources import uris
@@ -131,7 +131,8 @@ def verify(asked: Asked, state: State) -> Finding:
         except ArtifactError as error:
             return Finding(asked.what, model.digest, problem=str(error))
         took = time.monotonic() - begun
-        texts = _statements(asked, model.statements, manifest)
+        files = asked.statements or sorted(model.statements.statements(manifest.digest).glob("*.json"))
+        texts = _texts(files)
         return Finding(
             asked.what,
             manifest.digest,
@@ -139,7 +140,7 @@ def verify(asked: Asked, state: State) -> Finding:
             sum(entry.size for entry in manifest.files.values()),
             took,
             len(texts),
-            _standing(asked, texts, manifest.digest, keys, state, model.statements),
+            at_its_file(_standing(asked, texts, manifest.digest, keys, state, model.statements), files),
         )
 
 
@@ -169,11 +170,9 @@ def _keys(asked: Asked, state: State) -> tuple[TrustedKey, ...]:
         raise BadInput(f"--key: {error}") from None
 
 
-def _statements(asked: Asked, state: State, manifest: Manifest) -> list[str]:
-    if not asked.statements:
-        return [path.read_text(errors="replace") for path in sorted(state.statements(manifest.digest).glob("*.json"))]
+def _texts(files: Sequence[Path]) -> list[str]:
     try:
-        return [path.read_text(encoding="utf-8", errors="replace") for path in asked.statements]
+        return [path.read_text(encoding="utf-8", errors="replace") for path in files]
     except OSError as error:
         raise BadInput(f"--statement {error.filename}: cannot be read: {error.strerror}") from None
 

@@ -165,7 +165,7 @@ def open_statement(text: str, keys: Sequence[TrustedKey]) -> Held:
     return Held(statement, key)
 
 
-_AGAIN = "put the right one back, or have a run judge the model again"
+_AGAIN = "put the right one back, or remove it and have a run judge the model again"
 
 
 def require_about(held: Held, digest: str) -> None:
@@ -209,6 +209,8 @@ class Standing:
     flaw: Flaw | None = None
     why: str = ""
     """Why it does not pass; empty where it does."""
+    at_fault: int | None = None
+    """Place of the statement that is damaged or about another model, among those that were looked at."""
 
     @property
     def passed(self) -> bool:
@@ -224,14 +226,14 @@ def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> S
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
-    for text in texts:
+    for place, text in enumerate(texts):
         try:
             found = open_statement(text, keys)
             require_about(found, digest)
             held.append((found, text))
         except StatementError as error:
             if error.flaw not in (Flaw.UNTRUSTED_KEY, Flaw.KEY_REVOKED, Flaw.KEY_RETIRED):
-                return Standing(flaw=error.flaw, why=str(error))
+                return Standing(flaw=error.flaw, why=str(error), at_fault=place)
             if aside is None or error.flaw is Flaw.KEY_REVOKED:
                 aside = error
     if not held:
