@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from slipway import foreign_json
 from slipway.records import files, statements
 from slipway.records.files import Files
 from slipway.records.lineage_graph import Edge, Lineage, Node
@@ -295,7 +295,7 @@ class _Walk:
 
 def _manifest(read: Files) -> Document:
     try:
-        found = json.loads(read.contents.get(MANIFEST, b"{}"))
+        found = foreign_json.loads(read.contents.get(MANIFEST, b"{}"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -94,6 +94,22 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert "url(" not in html
 
 
+@pytest.mark.parametrize("damaged", ["[" * 100_000, '{"step": 1, "loss": 1' + "0" * 400 + "}"])
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_shown(tmp_path, damaged):
+    folder = judged(tmp_path)
+    workspace = folder.workspace()
+    manifest = workspace.artifact / "manifest.json"
+    for path in (workspace.plan, workspace.prepared, manifest, workspace.report(1), workspace.samples(1)):
+        path.write_text(damaged)
+    (metrics,) = workspace.root.glob("stages/*/metrics.jsonl")
+    metrics.write_text(metrics.read_text() + damaged)
+    seen = Page(written(tmp_path))
+    assert "Passed: the one gate that applies holds." in seen.text
+    for name in ("plan.json", "prepare.json", "report.json", "samples.jsonl:1"):
+        assert f"{name}: is damaged" in seen.text
+    assert "Passed" in printed(tmp_path)
+
+
 def test_what_answers_hold_is_text_turns_nothing_around_and_is_shown_in_part_where_it_is_long(tmp_path):
     samples = [
         {"conversations": [{"role": "user", "content": HOSTILE}], "answer": HOSTILE, "wanted": "x" * 2_000_000},
