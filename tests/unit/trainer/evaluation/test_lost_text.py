@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from tests.unit.trainer.tiny_model import make_exported
+from tests.unit.trainer.tiny_model import make_exported, make_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from slipway_trainer.data import lost_text
-from slipway_trainer.data.formats.turns import Turn
+from slipway_trainer.data.formats.turns import ToolCall, Turn
 from slipway_trainer.data.rows import Conversation
-from slipway_trainer.data.scored_conversations import Spoken
+from slipway_trainer.data.scored_conversations import Spoken, as_scored, tokens_of
 from slipway_trainer.evaluation import conversations, perplexity
 
 ENGLISH = "It was a dark and stormy night; the rain fell in torrents."
@@ -72,6 +74,24 @@ def test_nor_is_one_of_answers_that_the_template_does_not_write(content: str, lo
     metrics, missing = conversations.score(exported, [Spoken(Conversation(1, turns), "a.jsonl:1")]).figures
     assert ("chat_bits_per_byte" in metrics) is not lost
     assert ("of their characters are lost" in missing.get("chat_bits_per_byte", "")) is lost
+
+
+CALLS = """{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content or '' }}{% for c in m.tool_calls or [] %}<tool_call>
+{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def test_a_call_is_not_lost_for_how_its_json_is_written() -> None:
+    words = make_tokenizer()
+    words.chat_template = CALLS
+    call = ToolCall("weather", json.dumps({"city": "北京市", "unit": None, "days": [1.5, True, "明"]}))
+    turns = (Turn("user", "?", learned=False), Turn("assistant", "", tool_calls=(call,)))
+    tools = json.dumps([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}])
+    (found,) = as_scored(tokens_of(words), [Spoken(Conversation(1, turns, tools), "a.jsonl:1")], 4000)
+    assert (found.lost, found.characters) == (0, len("weathercityunitdays北京市明"))
 
 
 def test_nor_is_one_of_answers_that_the_tokenizer_does_not_read() -> None:
