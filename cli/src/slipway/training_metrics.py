@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from slipway import foreign_json
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.training_run import TrainingRun
 
@@ -80,7 +80,7 @@ def stage_metrics(name: str, rows: Iterable[dict[str, Any]]) -> StageMetrics:
 def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            row = json.loads(line)
+            row = foreign_json.loads(line)
         except ValueError:
             continue  # The line that was being written when the process ended.
         if isinstance(row, dict) and isinstance(row.get("step"), int):

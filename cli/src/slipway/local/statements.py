@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Statements:
         known = self._standings.get(digest)
         if known is None or known[0] != stamps:
             texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
-            known = stamps, trust.standing(texts, digest, self.trusted())
+            known = stamps, at_its_file(trust.standing(texts, digest, self.trusted()), files)
             self._standings[digest] = known
         return known[1]
 
@@ -125,8 +125,13 @@ class Statements:
         """
         path = self.state.signing_key
         if not path.exists():
-            self._require_no_other_key()
-            _create_private(path, SigningKey(secrets.token_bytes(SEED_BYTES)).pem)
+            try:
+                self._require_no_other_key()
+            except KeyLostError:
+                if not path.exists():
+                    raise  # Else another judgement has made it since we looked.
+            else:
+                _create_private(path, SigningKey(secrets.token_bytes(SEED_BYTES)).pem)
         try:
             key = SigningKey.parse(path.read_text(encoding="utf-8", errors="replace"))
         except KeyFormatError as error:
@@ -155,7 +160,8 @@ class Statements:
         public, path = key.public, self.state.trusted_keys
         known = self.trusted()
         own = next((one for one in known if one.key == public.text), None)
-        if own is None and (not known or all(one.revoked or one.not_after for one in known)):
+        now = datetime.now().astimezone()
+        if own is None and (not known or all(one.revoked or one.retired(now) for one in known)):
             write_atomically(path, _readable([*known, TrustedKey.of(public)]))
             return
         if own is None:
@@ -165,12 +171,19 @@ class Statements:
             )
         if own.id != public.id:
             raise StateError(f"{path}: the key of {self.state.signing_key} is called {own.id!r}; call it {public.id!r}")
-        if own.revoked or own.not_after is not None:
+        if own.revoked or own.retired(now):
             what = "revoked" if own.revoked else "retired"
             raise StateError(
                 f"{self.state.signing_key}: the key {own.id!r} is {what} by {path}; move the file away, and a new key "
                 "is made"
             )
+
+
+def at_its_file(standing: Standing, files: Sequence[Path]) -> Standing:
+    """Returns how a model stands, with the file that is at fault: nothing starts while that lies there."""
+    if standing.at_fault is None:
+        return standing
+    return replace(standing, why=f"{files[standing.at_fault]}: {standing.why}")
 
 
 def read_keys(path: Path) -> tuple[TrustedKey, ...]:

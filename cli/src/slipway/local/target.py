@@ -23,6 +23,7 @@ from slipway_core.resources import uris
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import HeldOutStatus, RunStatus
 from slipway_core.resources.training_run import TrainingRun
+from slipway_core.resources.uris import UriError
 
 _SECONDS = 0.5
 """Between two looks at a run that is followed."""
@@ -108,7 +109,10 @@ class LocalTarget:
         return read_folder(self._folder(run).workspace(run).root, names)
 
     def folder(self, uri: str, names: Sequence[str]) -> Files:
-        place = uris.anchor(uris.parse(uri), str(self.state.root.parent))
+        try:
+            place = uris.anchor(uris.parse(uri), str(self.state.root.parent))
+        except UriError as error:
+            return Files(trouble=str(error))
         if place.scheme != "file":
             return Files(trouble=f"{uri}: does not lie on this machine, and is not fetched to be looked at")
         folder = Path(place.path)

@@ -14,10 +14,10 @@ from pathlib import Path
 from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
 from slipway.local import processes
 from slipway.local.state import FOLDER, State
-from slipway.local.statements import Statements, read_keys
+from slipway.local.statements import Statements, at_its_file, read_keys
 from slipway.records.verification import Finding
 from slipway_core.protocol import artifact, trust
-from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.artifact import ArtifactError
 from slipway_core.protocol.trust import Flaw, Standing, TrustedKey, TrustError
 from slipway_core.resources import uris
 
@@ -59,7 +59,8 @@ def verify(asked: Asked, state: State) -> Finding:
         except ArtifactError as error:
             return Finding(asked.what, model.digest, problem=str(error))
         took = time.monotonic() - begun
-        texts = _statements(asked, model.statements, manifest)
+        files = asked.statements or sorted(model.statements.statements(manifest.digest).glob("*.json"))
+        texts = _texts(files)
         return Finding(
             asked.what,
             manifest.digest,
@@ -67,7 +68,7 @@ def verify(asked: Asked, state: State) -> Finding:
             sum(entry.size for entry in manifest.files.values()),
             took,
             len(texts),
-            _standing(asked, texts, manifest.digest, keys, state, model.statements),
+            at_its_file(_standing(asked, texts, manifest.digest, keys, state, model.statements), files),
         )
 
 
@@ -100,18 +101,14 @@ def given_keys(asked: Asked) -> tuple[TrustedKey, ...] | None:
 
 def given_statements(asked: Asked) -> list[str] | None:
     """Returns the statements of the files that are named; None where none is. Raises BadInput."""
-    if not asked.statements:
-        return None
+    return _texts(asked.statements) if asked.statements else None
+
+
+def _texts(files: Sequence[Path]) -> list[str]:
     try:
-        return [path.read_text(encoding="utf-8", errors="replace") for path in asked.statements]
+        return [path.read_text(encoding="utf-8", errors="replace") for path in files]
     except OSError as error:
         raise BadInput(f"--statement {error.filename}: cannot be read: {error.strerror}") from None
-
-
-def _statements(asked: Asked, state: State, manifest: Manifest) -> list[str]:
-    given = given_statements(asked)
-    kept = sorted(state.statements(manifest.digest).glob("*.json")) if given is None else []
-    return [path.read_text(errors="replace") for path in kept] if given is None else given
 
 
 @contextmanager

@@ -134,7 +134,8 @@ def _wanted(wanted: Any) -> str | None:
 
 
 def _prompt(sample: Mapping[str, Any]) -> str:
-    turns: Sequence[Any] = sample.get("conversations") or ()
+    said = sample.get("conversations")
+    turns: Sequence[Any] = said if isinstance(said, list) else ()
     texts = [(turn.get("role", ""), _text(turn, "content")) for turn in turns if isinstance(turn, Mapping)]
     return texts[0][1] if len(texts) == 1 else "\n".join(f"{role}: {text}" for role, text in texts)
 

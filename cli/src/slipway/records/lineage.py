@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from slipway import foreign_json
 from slipway.records import files, statements
 from slipway.records.files import Files
 from slipway.records.lineage_graph import Edge, Lineage, Node
@@ -217,7 +217,7 @@ class _Walk:
 
     def _plan(self, artifact: str, manifest: Document, plan: Document, run: TrainingRun | None) -> None:
         recorded = _status(run).plan_digest if run is not None else None
-        digest = manifest.get("plan_digest") or recorded or plan.get("digest")
+        digest = _text(manifest.get("plan_digest")) or recorded or _text(plan.get("digest"))
         maker = run.name if run is not None else manifest.get("run")
         if digest is None and maker is None:
             return
@@ -226,7 +226,7 @@ class _Walk:
             missing = "its plan.json is not there: the manifest alone names it" if run is None else "it is not there"
         elif plan.get("digest") != digest:
             missing = f"the plan.json that lies there has the digest {plan.get('digest')}"
-        stages = ", ".join(str(stage.get("name")) for stage in plan.get("stages", ()) if isinstance(stage, Mapping))
+        stages = ", ".join(str(stage.get("name")) for stage in _mappings(plan.get("stages")))
         facts = _facts(run=maker, uid=_mapping(plan.get("run")).get("uid"), stages=stages)
         node = Node(f"plan/{maker}/{digest}", "plan", f"the plan of run {maker}", digest, facts, missing)
         self.join(artifact, self.add(node), "made by")
@@ -256,9 +256,7 @@ class _Walk:
             self._files(node.id, _mapping(prepared.get("prompts")))
 
     def _files(self, data: str, found: Document) -> None:
-        for file in found.get("files") or ():
-            if not isinstance(file, Mapping):
-                continue
+        for file in _mappings(found.get("files")):
             name, sha = str(file.get("name") or file.get("uri")), file.get("sha256")
             facts = _facts(bytes=_count(file.get("bytes")), revision=file.get("revision"), license=file.get("license"))
             node = Node(f"file/{name}/{sha}", "file", name, f"sha256:{sha}" if sha else None, facts)
@@ -271,7 +269,7 @@ class _Walk:
             title = f"a new model ({shape.get('architecture', 'of its own settings')})"
             self.join(artifact, self.add(Node(f"{artifact}/base", "base", title, facts=facts)), "starts from")
             return
-        uri, digest = str(base.get("uri")), base.get("digest")
+        uri, digest = str(base.get("uri")), _text(base.get("digest"))
         node = Node(f"base/{uri}/{digest}", "base", uri, digest, _facts(revision=base.get("revision")))
         known = node.id in self.nodes
         self.join(artifact, self.add(node), "starts from")
@@ -287,7 +285,7 @@ class _Walk:
             return
         read = self.reader.folder(uri, [MANIFEST])
         if manifest := _manifest(read):
-            self.join(node.id, self.artifact(uri, manifest.get("digest"), manifest.get("run")), "is")
+            self.join(node.id, self.artifact(uri, _text(manifest.get("digest")), _text(manifest.get("run"))), "is")
         else:
             why = read.trouble or "it has no manifest of ours: what it was made of is not known"
             self.nodes[node.id] = replace(node, missing=why)
@@ -295,7 +293,7 @@ class _Walk:
 
 def _manifest(read: Files) -> Document:
     try:
-        found = json.loads(read.contents.get(MANIFEST, b"{}"))
+        found = foreign_json.loads(read.contents.get(MANIFEST, b"{}"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -323,7 +321,7 @@ def _not_as_recorded(manifest: Document, digest: str | None) -> str | None:
 
 def _of_manifest(manifest: Document) -> dict[str, str]:
     entries = [one for one in _mapping(manifest.get("files")).values() if isinstance(one, Mapping)]
-    size = sum(int(one.get("size", 0)) for one in entries)
+    size = sum(size for one in entries if isinstance(size := one.get("size"), int))
     figures = _mapping(manifest.get("metrics"))
     return _facts(
         created=manifest.get("created_at"),
@@ -340,6 +338,14 @@ def _facts(**facts: Any) -> dict[str, str]:
 
 def _count(value: Any) -> str | None:
     return f"{value:,.0f}" if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _mappings(value: Any) -> list[Document]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> Document:

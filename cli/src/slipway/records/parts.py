@@ -35,7 +35,7 @@ def of_parts(record: Record) -> list[PartFigure]:
             _number(told.get("value")),
             _number(told.get("lower")),
             _number(told.get("upper")),
-            None if (clusters := _number(told.get("clusters"))) is None else int(clusters),
+            clusters if isinstance(clusters := told.get("clusters"), int) else None,
             live.get((name, metric)),
             base.get((name, metric)),
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway import foreign_json
 from slipway.records import files
 from slipway.records.files import Files
 from slipway.training_metrics import StageMetrics, parse_stage
@@ -73,7 +73,7 @@ def of_files(run: TrainingRun, found: Files, judgements: int | None = None) -> R
         if name not in contents:
             return {}
         try:
-            one = json.loads(contents[name])
+            one = foreign_json.loads(contents[name])
         except ValueError:
             one = None
         if not isinstance(one, dict):
@@ -86,7 +86,7 @@ def of_files(run: TrainingRun, found: Files, judgements: int | None = None) -> R
         kept: list[Document] = []
         for number, line in enumerate(filter(None, text.split("\n")), start=1):
             try:
-                row = json.loads(line)
+                row = foreign_json.loads(line)
             except ValueError:
                 row = None
             if not isinstance(row, dict):

@@ -50,7 +50,7 @@ def _compared(plan: Document) -> dict[str, str]:
     kept = {name: value for name, value in found.items() if not name.startswith("evaluation.gates")}
     evaluation = plan.get("evaluation")
     gates = evaluation.get("gates") if isinstance(evaluation, Mapping) else None
-    return kept | dict(_gate(gate) for gate in gates or () if isinstance(gate, Mapping))
+    return kept | dict(_gate(gate) for gate in (gates if isinstance(gates, list) else ()) if isinstance(gate, Mapping))
 
 
 _ASKED = ("max", "min", "maxRegression")

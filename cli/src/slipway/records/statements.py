@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from slipway import foreign_json
 from slipway.records.lineage_graph import Node
 
 
@@ -20,9 +20,9 @@ def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
         plan: digest of the plan by that model's manifest, where that is known.
     """
     try:
-        outer = json.loads(envelope)
+        outer = foreign_json.loads(envelope)
         payload = base64.b64decode(outer["payload"], validate=True)
-        inner = json.loads(payload)
+        inner = foreign_json.loads(payload)
         predicate, subject = inner["predicate"], f"sha256:{inner['subject'][0]['digest']['sha256']}"
         key, judged = outer["signatures"][0]["keyid"], predicate.get("judgedAt")
     except (ValueError, binascii.Error, KeyError, IndexError, TypeError, AttributeError):

@@ -166,7 +166,7 @@ def open_statement(text: str, keys: Sequence[TrustedKey]) -> Held:
     return Held(statement, key)
 
 
-_AGAIN = "put the right one back, or have a run judge the model again"
+_AGAIN = "put the right one back, or remove it and have a run judge the model again"
 
 
 def require_about(held: Held, digest: str) -> None:
@@ -221,6 +221,8 @@ class Standing:
     flaw: Flaw | None = None
     why: str = ""
     """Why it does not pass; empty where it does."""
+    at_fault: int | None = None
+    """Place of the statement that is damaged or about another model, among those that were looked at."""
 
     @property
     def passed(self) -> bool:
@@ -275,12 +277,12 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
-    for one in statements:
+    for place, one in enumerate(statements):
         if one.held is not None:
             held.append((one.held, one.text))
         elif (error := one.error) is not None:
             if error.flaw not in ASIDE:
-                return Standing(flaw=error.flaw, why=str(error))
+                return Standing(flaw=error.flaw, why=str(error), at_fault=place)
             if aside is None or error.flaw is Flaw.KEY_REVOKED:
                 aside = error
     if not held:

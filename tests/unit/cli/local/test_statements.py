@@ -49,6 +49,25 @@ def test_the_key_is_made_once_and_its_owner_alone_reads_it(state: State) -> None
     assert sorted(path.name for path in state.signing_key.parent.iterdir()) == ["signing.pem", "trusted.json"]
 
 
+def test_two_judgements_at_once_have_one_key(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one makes the key between our look and our own attempt."""
+    looked = Statements._require_no_other_key  # pyright: ignore[reportPrivateUsage]
+
+    def after_another(own: Statements) -> None:
+        monkeypatch.setattr(Statements, "_require_no_other_key", looked)
+        Statements(state).signing_key()
+        looked(own)
+
+    monkeypatch.setattr(Statements, "_require_no_other_key", after_another)
+    assert Statements(state).signing_key() == Statements(state).signing_key()
+
+
+def test_a_key_signs_until_its_end_has_come(state: State) -> None:
+    key = _with_key(state).signing_key()
+    _trust(state, TrustedKey.of(key.public).model_copy(update={"not_after": "2999-01-01T00:00:00Z"}))
+    assert Statements(state).signing_key() == key
+
+
 def test_two_folders_have_two_keys(tmp_path: Path) -> None:
     assert Statements(State(tmp_path / "a")).signing_key() != Statements(State(tmp_path / "b")).signing_key()
 
@@ -105,7 +124,10 @@ def test_a_the_newest_statement_counts_as_the_files_are_now(state: State) -> Non
     worse = _write(state, "two", sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z", evaluation=2))
     assert statements.standing(DIGEST).flaw is Flaw.NOT_PASSED
     worse.write_text(worse.read_text()[:-30])
-    assert statements.standing(DIGEST).flaw is Flaw.UNREADABLE
+    standing = statements.standing(DIGEST)
+    assert standing.flaw is Flaw.UNREADABLE
+    assert f"{worse}: the statement" in standing.why
+    assert standing.why.endswith("put the right one back, or remove it and have a run judge the model again")
     worse.unlink()
     assert statements.standing(DIGEST).passed
     _trust(state, TrustedKey.of(KEY.public).model_copy(update={"revoked": True}))

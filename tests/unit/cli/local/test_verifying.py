@@ -132,7 +132,9 @@ def test_a_statement_that_was_changed_is_found(state: State) -> None:
     digest, _ = _run(state)
     (path,) = state.statements(digest).iterdir()
     path.write_text(path.read_text().replace('"sig":"', '"sig":"A'))
-    assert "does not hold" in _verify("demo", code=1)
+    said = _verify("demo", code=1)
+    assert f"statement  {path}: " in said
+    assert "does not hold" in said
 
 
 def test_a_failed_model_has_a_code_of_its_own(state: State) -> None:

@@ -1,6 +1,7 @@
 """The report of a run: why it was judged as it was, drawn and told, whatever its answers hold."""
 
 import io
+import json
 import math
 import re
 from datetime import UTC, datetime
@@ -11,12 +12,13 @@ from string import Formatter
 import pytest
 from rich.console import Console
 from tests.unit.cli.evidence import entered, rejected
-from tests.unit.cli.judged_run import gate, judged
+from tests.unit.cli.judged_run import SAMPLES, gate, judged
 
 from slipway.local.state import State
 from slipway.local.target import LocalTarget
-from slipway.records import files, gates, lineage
+from slipway.records import comparison, files, gates, lineage
 from slipway.records.record import of_files
+from slipway.screen.lineage import text
 from slipway.screen.report import charts, page, sentences, terminal, words
 from slipway.screen.report.words import Language, Words
 from slipway.training_metrics import Point
@@ -141,6 +143,60 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert not [name for _, attrs in seen.tags for name in attrs if name.startswith("on")]
     assert "default-src 'none'" in html
     assert "url(" not in html
+
+
+@pytest.mark.parametrize("damaged", ["[" * 100_000, '{"step": 1, "loss": 1' + "0" * 400 + "}"])
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_shown(tmp_path, damaged):
+    folder = judged(tmp_path)
+    workspace = folder.workspace()
+    manifest = workspace.artifact / "manifest.json"
+    for path in (workspace.plan, workspace.prepared, manifest, workspace.report(1), workspace.samples(1)):
+        path.write_text(damaged)
+    (metrics,) = workspace.root.glob("stages/*/metrics.jsonl")
+    metrics.write_text(metrics.read_text() + damaged)
+    seen = Page(written(tmp_path))
+    assert "Passed: the one gate that applies holds." in seen.text
+    for name in ("plan.json", "prepare.json", "report.json", "samples.jsonl:1"):
+        assert f"{name}: is damaged" in seen.text
+    assert "Passed" in printed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value"),
+    [
+        ("plan", ["stages"], HOSTILE),
+        ("plan", ["stages", 0, "name"], HOSTILE),
+        ("plan", ["evaluation", "gates"], 5),
+        ("plan", ["digest"], []),
+        ("prepared", ["stages", "pretrain", "train", "files"], 5),
+        ("manifest", ["files", "model.safetensors", "size"], float("inf")),
+        ("manifest", ["lineage", "base", "uri"], None),
+        ("manifest", ["lineage", "base", "digest"], 5),
+        ("report", ["missing"], 5),
+        ("report", ["candidate"], {"scopes": [{"source": "a", "metrics": {"chrf": {"clusters": float("nan")}}}]}),
+        ("samples", ["conversations"], 5),
+    ],
+)
+def test_a_file_of_another_shape_ends_no_report(tmp_path, file, place, value):
+    """Whoever writes in a workspace, or gives a model away, writes what they like."""
+    folder = judged(tmp_path, samples=SAMPLES[:1], base="file:///nowhere")
+    judged(tmp_path, "other")
+    workspace = folder.workspace()
+    path = {"report": workspace.report(1), "samples": workspace.samples(1)}.get(file) or (
+        workspace.artifact / "manifest.json" if file == "manifest" else getattr(workspace, file)
+    )
+    document = inner = json.loads(path.read_text())
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(document))
+    seen = Page(html := written(tmp_path))
+    assert "Passed: the one gate that applies holds." in seen.text
+    assert not set("\x1b\u202e") & set(html + printed(tmp_path))
+    assert "<script" not in html
+    target = LocalTarget(State.below(tmp_path))
+    assert list(text.lines(lineage.of_run(target, target.run("tang"))))
+    assert comparison.compare(read(tmp_path), comparison.Side("other", read(tmp_path, "other"), None))
 
 
 def test_what_answers_hold_is_text_turns_nothing_around_and_is_shown_in_part_where_it_is_long(tmp_path):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from tests.unit.trainer.tiny_model import make_exported
+from tests.unit.trainer.tiny_model import make_exported, make_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from slipway_trainer.data.formats.turns import Turn
+from slipway_trainer.data import lost_text
+from slipway_trainer.data.formats.turns import ToolCall, Turn
 from slipway_trainer.data.rows import Conversation
-from slipway_trainer.data.scored_conversations import Spoken
-from slipway_trainer.evaluation import conversations, lost_text, perplexity
+from slipway_trainer.data.scored_conversations import Spoken, as_scored, tokens_of
+from slipway_trainer.evaluation import conversations, perplexity
 
 ENGLISH = "It was a dark and stormy night; the rain fell in torrents."
 CHINESE = "清晨入古寺，初日照高林。曲径通幽处，禅房花木深。"
@@ -41,7 +44,7 @@ def _by_letters(letters: str, *steps: normalizers.Normalizer) -> PreTrainedToken
     ],
 )
 def test_what_is_lost_is_counted(words: PreTrainedTokenizerFast, text: str, expected: float) -> None:
-    lost, every = lost_text.of_texts(words, [text], perplexity.encode(words, [text]))
+    lost, every = lost_text.of_texts(words, [text])
     assert lost[0] == pytest.approx(expected * every[0])
 
 
@@ -50,16 +53,50 @@ def test_a_figure_of_text_that_the_tokenizer_does_not_read_is_none() -> None:
     found = perplexity.score(exported.model, words, [ENGLISH, CHINESE, CHINESE])
     metrics, missing = found.figures
     assert (metrics, found.observed) == ({}, {})
-    assert "loses 51% of the characters" in missing["bits_per_byte"]
+    assert "of the 3 documents of evaluation.data 51% of their characters are lost" in missing["bits_per_byte"]
     # Of the one that it reads there is one.
     assert found.of(np.array([True, False, False])).figures[1] == {}
 
 
-def test_nor_is_one_of_answers() -> None:
+@pytest.mark.parametrize(
+    ("content", "lost"),
+    [("{{ m.content }}", False), ("", True), ("{{ m.content[:9] }}", True), ("{{ m.content | upper }}!", False)],
+)
+def test_nor_is_one_of_answers_that_the_template_does_not_write(content: str, lost: bool) -> None:
+    """Bytes are those of the row: a template that drops its answers made any model a good one."""
+    exported = make_exported(positions=256)
+    exported.tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'user' %}{{ m.content }}{% else %}"
+        + content
+        + "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    turns = (Turn("user", "?", learned=False), Turn("assistant", CHINESE + ENGLISH))
+    metrics, missing = conversations.score(exported, [Spoken(Conversation(1, turns), "a.jsonl:1")]).figures
+    assert ("chat_bits_per_byte" in metrics) is not lost
+    assert ("of their characters are lost" in missing.get("chat_bits_per_byte", "")) is lost
+
+
+CALLS = """{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content or '' }}{% for c in m.tool_calls or [] %}<tool_call>
+{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def test_a_call_is_not_lost_for_how_its_json_is_written() -> None:
+    words = make_tokenizer()
+    words.chat_template = CALLS
+    call = ToolCall("weather", json.dumps({"city": "北京市", "unit": None, "days": [1.5, True, "明"]}))
+    turns = (Turn("user", "?", learned=False), Turn("assistant", "", tool_calls=(call,)))
+    tools = json.dumps([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}])
+    (found,) = as_scored(tokens_of(words), [Spoken(Conversation(1, turns, tools), "a.jsonl:1")], 4000)
+    assert (found.lost, found.characters) == (0, len("weathercityunitdays北京市明"))
+
+
+def test_nor_is_one_of_answers_that_the_tokenizer_does_not_read() -> None:
     exported = make_exported()
     turns = (Turn("user", "?", learned=False), Turn("assistant", CHINESE))
-    words = exported.tokenizer
-    spoken = [Spoken(Conversation(1, turns), "a.jsonl:1")]
-    assert conversations.score(exported, spoken).figures[1] == {}
-    words.backend_tokenizer.normalizer = normalizers.Replace(Regex("\\p{Han}"), "a")
-    assert "of the characters" in conversations.score(exported, spoken).figures[1]["chat_bits_per_byte"]
+    exported.tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex("\\p{Han}"), "a")
+    found = conversations.score(exported, [Spoken(Conversation(1, turns), "a.jsonl:1")]).figures[1]
+    assert "of their characters are lost" in found["chat_bits_per_byte"]

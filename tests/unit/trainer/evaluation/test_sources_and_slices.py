@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.unit.trainer.tiny_model import make_tokenizer
 from tests.unit.trainer.trained_run import TRAINING, TrainedRun
+from tokenizers import Regex, normalizers
 
 from slipway_core import plan as plans
 from slipway_core.lifecycle import verdict
@@ -18,10 +20,12 @@ from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import Verdict
 from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer.data.encode import Encoder
-from slipway_trainer.data.rows import Conversation
+from slipway_trainer.data.formats.turns import Turn
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut
+from slipway_trainer.data.rows import Conversation, Document
 from slipway_trainer.evaluation import conversations, evaluate, evaluation_data
 from slipway_trainer.model import exported_model
-from slipway_trainer.prepare import prepare
+from slipway_trainer.prepare import conversation_check, prepare
 from slipway_trainer.step.errors import BadData, Overlap
 from slipway_trainer.tokens import tokenizer
 
@@ -266,6 +270,21 @@ def test_a_rows_that_say_the_same_count_as_one(tmp_path: Path) -> None:
     copies = tmp_path / "workspace" / "evaluation-data" / "documents.jsonl"
     clusters = [json.loads(line).get("cluster") for line in copies.read_text().splitlines()]
     assert clusters[:3] + clusters[8:10] == ["texts.jsonl:1", "poem", None, "texts.jsonl:1", "poem"]
+
+
+def test_text_that_the_tokenizer_does_not_read_is_told_of_before_anything_is_trained() -> None:
+    words = make_tokenizer()
+    turns = (Turn("user", "?", learned=False), Turn("assistant", "举头望明月"))
+    held = HeldOut(
+        [HeldDocument("a.jsonl", Document(1, "床前明月光"))],
+        [],
+        conversations=[HeldConversation("b.jsonl", Conversation(1, turns))],
+    )
+    assert conversation_check.warnings(held, words, None) == []
+    words.backend_tokenizer.normalizer = normalizers.Replace(Regex("\\p{Han}"), "a")
+    texts, answers = conversation_check.warnings(held, words, None)
+    assert "of the 1 documents 100% of their characters are lost" in texts
+    assert "of the answers of the 1 conversations 100%" in answers
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,10 @@ class ConversationTokens:
             self._quoted_encoder = QuotedEncoder(self.renderer.control, self.tokenizer, Tokenizer.from_str)
         return self._quoted_encoder
 
+    def said(self, tokens: list[int]) -> str:
+        """Returns the text of tokens."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=False)
+
     def answers(self, renderings: list[Rendered]) -> Iterator[list[list[Answer]]]:
         """Yields for each conversation the texts by which it is learned, and of each its answers."""
         texts = self._answers(

@@ -13,14 +13,17 @@ own marks cost bits and count no bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from slipway_trainer.data import lost_text
 from slipway_trainer.data.answers import joined
 from slipway_trainer.data.conversation_tokens import ConversationTokens
-from slipway_trainer.data.rows import Conversation
+from slipway_trainer.data.rows import Conversation, Turn
 from slipway_trainer.tokens import tokenizer
 
 SHOWN = 5
@@ -51,6 +54,10 @@ class Texts:
     """Answers that end beyond the window."""
     unplaced: int
     """Answers of which the template does not say where they start."""
+    lost: int
+    """Characters of what the scored turns say that their tokens do not."""
+    characters: int
+    """All that could be lost."""
 
     @property
     def tokens(self) -> int:
@@ -69,17 +76,37 @@ def as_scored(tokens: ConversationTokens, spoken: Sequence[Spoken], window: int)
     found: list[Texts] = []
     for one, texts in zip(spoken, tokens.answers(renderings), strict=True):
         kept = [[answer for answer in text if answer.end <= window] for text in texts]
-        turns = [one.row.turns[answer.turn] for text in kept for answer in text if answer.turn is not None]
+        scored = [(one.row.turns[own.turn], own) for text in kept for own in text if own.turn is not None]
+        lost = [lost_text.of_answer(_words(turn), tokens.said(own.tokens)) for turn, own in scored]
         placed = sum(map(len, texts))
         found.append(
             Texts(
                 [joined(text) for text in kept if text],
-                sum(len(turn.said.encode()) for turn in turns),
+                sum(len(turn.said.encode()) for turn, _ in scored),
                 placed - sum(map(len, kept)),
                 sum(one.row.learned) - placed,
+                sum(own for own, _ in lost),
+                sum(own for _, own in lost),
             )
         )
     return found
+
+
+def _words(turn: Turn) -> str:
+    """Returns what a turn says, its calls without the signs of JSON: templates write null as None, and Chinese as it is
+    or as escapes."""
+    calls = [[call.name, json.loads(call.arguments)] for call in turn.tool_calls]
+    return "\n".join(filter(None, [turn.reasoning, turn.content, *_leaves(calls)]))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _leaves([*value.keys(), *value.values()])
+    elif isinstance(value, list):
+        for one in value:
+            yield from _leaves(one)
 
 
 def named(places: Sequence[str]) -> str:

@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from slipway_core.resources.gate_metrics import CHAT_METRICS
 from slipway_trainer.bounds.intervals import Array
+from slipway_trainer.data import lost_text
 from slipway_trainer.data.scored_conversations import Spoken, as_scored, named, tokens_of
-from slipway_trainer.evaluation import lost_text, perplexity
+from slipway_trainer.evaluation import perplexity
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.perplexity import IGNORED, Compute, Window
 from slipway_trainer.model.exported_model import ExportedModel
@@ -35,7 +36,7 @@ class ChatScore:
     window: int
     """Longest text in tokens."""
     lost: Array
-    """Characters of which the tokenizer makes nothing (`lost_text`)."""
+    """Characters of answers that their tokens do not say (`lost_text`)."""
     characters: Array
     """All that could be lost."""
     sources: tuple[str, ...]
@@ -93,7 +94,8 @@ class ChatScore:
             return f"no token was scored of the {len(self.tokens)} held-out conversations: {reason}"
         if bad := int(self.not_finite.sum()):
             return f"the log-probability of {bad} of {int(self.tokens.sum())} tokens is NaN or infinite"
-        return lost_text.too_much(self.lost, self.characters)
+        why = lost_text.too_much(self.lost.sum(), self.characters.sum())
+        return why and f"of the answers of the {len(self.tokens)} held-out conversations {why}"
 
 
 def score(
@@ -136,8 +138,6 @@ def score_by(
     found = as_scored(tokens_of(cast(PreTrainedTokenizerFast, tokenizer)), spoken, most)
     pieces = [_window(tokens, learn, place) for place, one in enumerate(found) for tokens, learn in one.texts]
     losses = perplexity.losses_of(compute, [piece for piece in pieces if piece.scored], len(spoken), advance)
-    said = ["\n".join(turn.said for turn in one.row.turns if turn.said) for one in spoken]
-    lost, characters = lost_text.of_texts(tokenizer, said, perplexity.encode(tokenizer, said))
     return ChatScore(
         nll=losses.nll,
         tokens=np.array([one.tokens for one in found], np.float64),
@@ -146,8 +146,8 @@ def score_by(
         too_long=np.array([one.too_long for one in found], np.float64),
         unplaced=np.array([one.unplaced for one in found], np.float64),
         window=most,
-        lost=lost,
-        characters=characters,
+        lost=np.array([one.lost for one in found], np.float64),
+        characters=np.array([one.characters for one in found], np.float64),
         sources=tuple(one.source for one in spoken),
     )
 

@@ -24,8 +24,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_trainer.bounds.intervals import Array
+from slipway_trainer.data import lost_text
 from slipway_trainer.data.scored_conversations import MAX_WINDOW as MAX_WINDOW
-from slipway_trainer.evaluation import lost_text
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.model.exported_model import require_rows
 
@@ -157,7 +157,8 @@ class Score:
         if self.not_finite or not math.isfinite(self.nll):
             return f"the log-probability of {self.not_finite} of {self.tokens} tokens is NaN or infinite"
         each = self.by_document
-        return None if each is None else lost_text.too_much(each.lost, each.characters)
+        why = None if each is None else lost_text.too_much(each.lost.sum(), each.characters.sum())
+        return why and f"of the {self.documents} documents of evaluation.data {why}"
 
 
 def band(perplexity: float | None) -> str | None:
@@ -232,7 +233,7 @@ def score_by(
 ) -> Score:
     """Scores documents by whatever computes windows."""
     prefix = prefix_token(tokenizer)
-    encoded = encode(tokenizer, documents)
+    encoded = _encode(tokenizer, documents)
     pieces = [
         replace(piece, document=number)
         for number, tokens in enumerate(encoded)
@@ -315,7 +316,7 @@ def losses_of(
     return Losses(total, nll, not_finite)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
+def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
     if not documents:
         return []
     encoded = tokenizer(list(documents), add_special_tokens=False, return_attention_mask=False, verbose=False)

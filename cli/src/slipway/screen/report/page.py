@@ -19,6 +19,7 @@ from slipway.screen.report import charts, parts, sentences
 from slipway.screen.report.parts import paragraph, section, table, text
 from slipway.screen.report.sentences import number
 from slipway.screen.report.words import Words
+from slipway.screen.visible import visible
 from slipway_core.resources.conditions import timestamp
 
 HERE = "slipway.screen.report"
@@ -95,7 +96,7 @@ def _figures(record: Record, words: Words) -> str:
         return ""
     columns = [("this", record.metrics), *((key, one) for key, one in (("live", live), ("base", base)) if one)]
     rows = [[text(name), *(number(one.get(name)) for _, one in columns)] for name in names]
-    missing: Mapping[str, Any] = record.report.get("missing") or {}
+    missing = _mapping(record.report.get("missing"))
     empty = [""] * (len(columns) - 1)
     rows += [[text(name), text(why), *empty] for name, why in missing.items() if name not in names]
     return table([words("metric"), *(words(key) for key, _ in columns)], rows, words("figures"), "figures")
@@ -151,8 +152,9 @@ def _settings(record: Record, words: Words) -> str:
         return [[text(name), text(value)] for name, value in flat(document).items()]
 
     folded = [parts.folded(words("model"), table(head, rows(_mapping(record.plan.get("model"))), words("model")))]
-    for stage in record.plan.get("stages") or ():
-        name = str(stage.get("name"))
+    stages = record.plan.get("stages")
+    for stage in filter(None, map(_mapping, stages if isinstance(stages, list) else ())):
+        name = visible(str(stage.get("name")))
         shown = {key: value for key, value in stage.items() if key != "name"}
         body = table(head, rows(shown), name)
         if decided := record.resolved.get(name):

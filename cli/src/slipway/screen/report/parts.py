@@ -178,7 +178,8 @@ def _data_rows(place: str, found: Mapping[str, Any], counted: str) -> list[list[
     rows = [
         [f"<b>{text(place)}</b>", _count(found.get(counted)), _count(found.get("tokens")), _code(found.get("digest"))]
     ]
-    for file in found.get("files") or ():
+    files = found.get("files")
+    for file in files if isinstance(files, list) else ():
         if isinstance(file, Mapping):
             rows.append([text(file.get("name") or file.get("uri")), "", "", _code(file.get("sha256"))])
     return rows
