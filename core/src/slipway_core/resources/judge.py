@@ -59,6 +59,8 @@ class Judge(Api):
     of the row. There is no default."""
     repeats: int = Field(default=1, ge=1, le=16)
     """How often each question is put. What is said of one prompt counts as one piece, however often it is asked."""
+    max_new_tokens: int = Field(default=1024, ge=64, le=32768)
+    """Longest reply in tokens, with what the judge thinks first. One that is cut says no verdict."""
     min_agreement: float = Field(default=0.6, ge=0, le=1)
     """Share of the comparisons that must come out alike in both orders, without which win_rate is inconclusive; and
     how near the repeats of a question must be to each other. A judge that throws a coin has about 0.5 in two orders."""

@@ -118,7 +118,9 @@ def _evaluate(
         )
     base = bases.measure_base(plan, workspace, manifest, data, reporter, candidate.choice or choice, candidate.window)
     fence.check()
-    judged = judging.judge(plan, workspace, candidate, live, base, trouble=trouble, key=key, reporter=reporter)
+    judged = judging.judge(
+        plan, workspace, candidate, live, base, trouble=trouble, key=key, reporter=reporter, check=fence.check
+    )
     candidate, live, base = judged.candidate, judged.live, judged.base
     figures, estimates, reasons = findings.of_gates(
         plan.evaluation.gates,

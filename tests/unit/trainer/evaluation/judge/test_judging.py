@@ -24,7 +24,8 @@ from slipway_trainer import export
 from slipway_trainer.evaluation import evaluate
 from slipway_trainer.evaluation.judge import judging
 from slipway_trainer.prepare import judge_questions
-from slipway_trainer.step.errors import BadConfig
+from slipway_trainer.step.errors import BadConfig, Superseded
+from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.progress import Reporter
 
 KEY = "sk-judges-key"
@@ -259,6 +260,21 @@ def test_D_an_evaluation_that_is_interrupted_has_got_on_by_what_it_was_answered(
     monkeypatch.setattr(Reporter, "show", look)
     judged(asking(run, WINS))
     assert 0 < kept[0] < kept[-1]
+
+
+def test_F_an_attempt_that_a_newer_one_replaced_asks_no_more(run: TrainedRun, server: Server) -> None:
+    def replaced(asked: Fields) -> Response:
+        if len(server.asked) == 3:
+            Fence(run.workspace.fence("evaluate"), 100_000).raise_()
+        return by_rules(asked)
+
+    server.answer = replaced
+    try:
+        with pytest.raises(Superseded):
+            judged(asking(run, WINS, concurrency=1))
+    finally:
+        run.workspace.fence("evaluate").unlink()
+    assert len(server.asked) < 10, "of 40"
 
 
 def test_a_judge_with_a_wrong_key_holds_the_model_and_is_asked_once(run: TrainedRun, server: Server) -> None:

@@ -22,8 +22,6 @@ from slipway_trainer.evaluation.judge.questions import Question
 
 MOST_BYTES = 1 << 20
 """Of a response."""
-MOST_TOKENS = 1024
-"""Of a reply; one that is cut there says no verdict."""
 _AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may be another one soon."""
 _NEVER = frozenset({401, 402, 403, 404, 405})
@@ -84,7 +82,7 @@ class Form:
         fields = {
             "temperature": 0,
             "seed": question.repeat,
-            "max_tokens": MOST_TOKENS,
+            "max_tokens": judge.max_new_tokens,
             "response_format": {
                 "type": "json_schema",
                 "json_schema": {
@@ -97,7 +95,7 @@ class Form:
         messages = [{"role": "system", "content": question.system}, {"role": "user", "content": question.user}]
         kept = {name: value for name, value in fields.items() if name not in self.without}
         if "max_tokens" in self.without:
-            kept["max_completion_tokens"] = MOST_TOKENS
+            kept["max_completion_tokens"] = judge.max_new_tokens
         return {"model": judge.model, "messages": messages, **kept}
 
     def milder(self, said: str) -> Form | None:
@@ -209,7 +207,8 @@ class Api:
         except (TypeError, KeyError, IndexError, AttributeError):
             raise NoReply(f"{told}: that is no chat completion") from None
         if finish == "length":
-            raise NoReply(f"the judge's reply was cut at {MOST_TOKENS} tokens, before its verdict")
+            longest = self.judge.max_new_tokens
+            raise NoReply(f"the judge's reply was cut at {longest} tokens: raise evaluation.judge.maxNewTokens")
         if not isinstance(text, str) or not text.strip():
             why = f": it refuses: {self._quoted(str(refusal))}" if refusal else ""
             raise NoReply(f"the judge's reply is empty{why}")

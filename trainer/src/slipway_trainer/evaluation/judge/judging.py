@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,7 @@ def judge(
     trouble: dict[str, str],
     key: str | None,
     reporter: Reporter,
+    check: Callable[[], None] = lambda: None,
     patience: Patience | None = None,
 ) -> Judged:
     """Asks the judge of the plan, where there is one, for what the gates name and nothing else.
@@ -86,7 +87,13 @@ def judge(
     Args:
         trouble: why the live version was not measured, by `BASELINE`, where one is live and was not.
         key: the judge's.
+        check: called between two questions, with the fence's right to end it: an older attempt pays for no more.
     """
+
+    def advance(done: int, total: int) -> None:
+        check()
+        reporter.show(f"judge: {done:,} of {total:,} questions")
+
     settings = plan.evaluation.judge
     if settings is None:
         return Judged(candidate, live, base)
@@ -102,14 +109,7 @@ def judge(
     put = wanted.questions
     reporter.say(f"judge: asking {settings.model} at {settings.url} {len(put):,} questions")
     try:
-        asked = asking.ask(
-            settings,
-            key,
-            put,
-            kept,
-            advance=lambda done, total: reporter.show(f"judge: {done:,} of {total:,} questions"),
-            patience=patience,
-        )
+        asked = asking.ask(settings, key, put, kept, advance=advance, patience=patience)
     finally:
         kept.close()
     found = wanted.scored(asked.replies)
