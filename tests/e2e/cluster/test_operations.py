@@ -223,7 +223,8 @@ def test_A_a_model_without_a_verdict_is_served_only_when_that_is_accepted(place:
     )
     judged = lambda: condition(place, "modelendpoint", "by-hand", "Judged")  # noqa: E731
     refused = wait(judged, "the endpoint to be looked at", 30)
-    assert (refused["status"], refused["reason"]) == ("False", "NoPassingVerdict")
+    # The run was judged by no gate, and its signed statement says so.
+    assert (refused["status"], refused["reason"]) == ("False", "NotPassed")
     assert place.list("deployments", "slipway.dev/endpoint=by-hand") == []
 
     patch(place, "modelendpoint", "by-hand", {"spec": {"model": {"acceptUnjudged": True}}})
