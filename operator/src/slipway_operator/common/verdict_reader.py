@@ -43,6 +43,7 @@ _FIELDS: Final = {
     PARITY_URI_KEY: 1024,
 }
 """What is kept of a record, and how many characters at most."""
+_NO_FIGURES: Final = dict.fromkeys(("value", "difference", "lower", "upper", "confidence", "clusters"))
 _KEPT: Final = 4096
 MOST: Final = 200
 """Judgements of one model that are read: a model is judged a few times, and each may have 96 KiB."""
@@ -190,15 +191,12 @@ def _slim(found: Opened) -> Opened:
 
 
 def _asked(found: Opened) -> str:
-    """Returns what the gates of a pass asked, without their figures."""
+    """Returns what the gates of a pass asked, without their figures. What is left out is named, and not what is kept:
+    a gate without a field that tells it from another one would answer for that."""
     if found.held is None or not found.held.passed:
         return "[]"
-    told = [
-        {"metric": one.metric, "source": one.source, "slice": one.slice, "verdict": one.verdict.value, "threshold": ""}
-        | {"asked": one.asked.to_document()}
-        for one in found.held.statement.predicate.gates
-        if one.asked is not None
-    ]
+    gates = [one for one in found.held.statement.predicate.gates if one.asked is not None]
+    told = [one.model_copy(update={"threshold": "", **_NO_FIGURES}).to_document() for one in gates]
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -40,6 +40,19 @@ def test_A_a_model_goes_live_by_what_a_statement_says_that_it_passed():
     assert world.deployed() == [1], "another run has judged the same model by stricter gates"
 
 
+def test_A_a_task_answers_what_is_required_of_that_task_and_nothing_else():
+    required = {"metric": "exact_match", "min": 0.7}
+    of_task = {"metric": "exact_match", "task": "sums", "asked": AskedOfIt(min=0.7, confidence=0.95)}
+    world = a_world()
+    world.signed("a", gates=[gate(0.0, **of_task)])
+    world.serve("a", promotion={"requiredGates": [required]})
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GateMissing")
+    world.serve("a", promotion={"requiredGates": [{**required, "task": "sums"}]})
+    world.settle()
+    assert world.deployed() == [1]
+
+
 @pytest.mark.parametrize(
     "gates",
     [
