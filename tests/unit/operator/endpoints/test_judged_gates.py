@@ -53,6 +53,22 @@ def test_A_a_task_answers_what_is_required_of_that_task_and_nothing_else():
     assert world.deployed() == [1]
 
 
+def test_A_a_regression_from_another_endpoints_model_answers_nothing_here():
+    required = {"requiredGates": [{"metric": "perplexity", "maxRegression": 0.1}]}
+    no_worse = gate(0.0, asked=AskedOfIt(max_regression=0.1, confidence=0.95))
+    world = a_world()
+    world.passes("a")
+    world.serve("a")
+    world.goes_live()
+    world.signed("b", gates=[no_worse], baseline=digest("c"))
+    world.serve("b", promotion=required)
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([1], "GateWeaker")
+    assert f"compared with {digest('c')}, which was never live here" in world.condition("LacksRequiredGate")["message"]
+    world.signed("b", run="here", gates=[no_worse], baseline=digest("a"))
+    world.goes_live(2)
+
+
 @pytest.mark.parametrize(
     "gates",
     [
