@@ -56,8 +56,9 @@ class Looked(NamedTuple):
     digest: str
     keys: Sequence[TrustedKey]
     found: Opened
-    payload: str
-    """SHA-256 of what is signed: whether another judgement says the same."""
+    judgement: str
+    """What `judgement_digest` says of the statement: whether another one is of the same judgement. Empty where it does
+    not hold."""
     gates: str
     """What the gates of a pass asked, as JSON: a tenth of the memory that they take as objects."""
 
@@ -143,9 +144,9 @@ class VerdictReader:
         if record is not None:
             self.remember(record)
         whole = self._opened(namespace, name, at(record, "data").get(STATEMENT_KEY), digest, keys)
-        payload = hashlib.sha256(canonical(whole.held.statement)).hexdigest() if whole.held is not None else ""
+        judgement = judgement_digest(whole.held.statement) if whole.held is not None else ""
         known = version(record) if record else ("", "")
-        looked = Looked(known, digest, keys, _slim(whole), payload, _asked(whole))
+        looked = Looked(known, digest, keys, _slim(whole), judgement, _asked(whole))
         self._looked[namespace, name] = looked
         self._looked.move_to_end((namespace, name))
         if len(self._looked) > _KEPT:
@@ -179,6 +180,13 @@ class VerdictReader:
         if not isinstance(text, str):
             return Opened(error=StatementError(Flaw.UNREADABLE, f"the ConfigMap {name} has no statement; remove it"))
         return trust.opened(text, digest, keys, own=self.keys.own, namespace=namespace)
+
+
+def judgement_digest(statement: Statement) -> str:
+    """Returns the SHA-256 of what a statement says of a judgement. Which release and image said it is left out: a later
+    release makes the same of a status, and what an earlier one signed stays."""
+    predicate = statement.predicate.model_copy(update={"versions": {}})
+    return hashlib.sha256(canonical(statement.model_copy(update={"predicate": predicate}))).hexdigest()
 
 
 def _slim(found: Opened) -> Opened:
