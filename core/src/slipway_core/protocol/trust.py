@@ -272,8 +272,8 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted; of one run
     that is the one of its last evaluation, whatever the clock was then.
 
-    One that is damaged, or about another model, is no pass whatever stands beside it: it may have been the one that
-    takes a pass back.
+    One in which no gate applied says nothing of the model, and counts where there is no other. One that is damaged, or
+    about another model, is no pass whatever stands beside it: it may have been the one that takes a pass back.
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
@@ -288,7 +288,8 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     if not held:
         return Standing(flaw=aside.flaw if aside else None, why=str(aside) if aside else f"{NO_STATEMENT} {digest}")
     last: dict[str, tuple[Held, str]] = {}
-    for one in sorted(held, key=lambda one: (one[0].statement.predicate.evaluation, one[0].order)):
+    said = [one for one in held if one[0].statement.predicate.verdict is not Verdict.NOT_APPLICABLE]
+    for one in sorted(said or held, key=lambda one: (one[0].statement.predicate.evaluation, one[0].order)):
         last[one[0].statement.predicate.run.uid] = one
     newest, text = max(last.values(), key=lambda one: one[0].order)
     try:

@@ -122,6 +122,10 @@ def test_A_a_judgement_that_somebody_removed_counts_as_long_as_its_run_says_so()
     world.settle()
     assert world.deployed() == []
     assert "the run later has judged it since" in world.condition("Judged")["message"]
+    said["verdict"] = "NotApplicable"
+    world.cluster.put({**run, "metadata": {"name": "later"}, "status": {"evaluation": said, "stages": [step]}})
+    world.settle()
+    assert world.deployed() == [1], "no gate applied, so nothing was said of the model"
 
 
 def test_A_a_judgement_of_another_namespace_counts_there():
