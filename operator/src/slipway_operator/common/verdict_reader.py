@@ -154,12 +154,12 @@ class VerdictReader:
         return looked
 
     async def passes(self, namespace: str, digest: str) -> list[Statement]:
-        """Returns the statements by which a model passed, the newest last; of their gates what each asked. Raises
-        ClusterError."""
+        """Returns the statements by which a model passed, the last of each run, the newest last; of their gates what
+        each asked. Raises ClusterError."""
         looked = [await self.look(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
-        found = [(one.found.held, one.gates) for one in looked if one.found.held is not None]
-        passed = [(held, gates) for held, gates in found if held.passed]
-        return [_with_gates(held.statement, gates) for held, gates in sorted(passed, key=lambda one: one[0].order)]
+        gates = {id(one.found.held): one.gates for one in looked}
+        last = trust.last_judgements([one.found.held for one in looked if one.found.held is not None])
+        return [_with_gates(held.statement, gates[id(held)]) for held in last if held.passed]
 
     async def passing(self, namespace: str, digest: str, signed_by: str | None) -> str | None:
         """Returns the envelope of a statement by which a model passed: the newest that this key signed, else the newest

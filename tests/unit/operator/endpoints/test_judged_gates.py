@@ -87,6 +87,18 @@ def test_A_what_a_statement_does_not_say_or_did_not_pass_answers_nothing(gates):
     assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GatesUnknown")
 
 
+def test_A_what_a_run_took_back_answers_nothing_when_another_run_lets_the_model_pass():
+    world = a_world()
+    world.signed("a", gates=[gate(20.0)])
+    world.wait(60)
+    world.signed("a", Verdict.FAIL, number=2, gates=[gate(20.0, Verdict.FAIL)])
+    world.wait(60)
+    world.signed("a", run="easy", gates=[gate(1e9)])
+    world.serve("a", promotion=REQUIRED)
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GateWeaker")
+
+
 def test_A_what_no_trusted_key_signed_answers_nothing():
     world = a_world()
     world.signed("a", gates=[gate(1e9)])
