@@ -163,8 +163,11 @@ class VerdictReader:
 
     async def passing(self, namespace: str, digest: str, signed_by: str | None) -> str | None:
         """Returns the envelope of a statement by which a model passed: the newest that this key signed, else the newest
-        of any that is trusted. None where there is none. Raises ClusterError."""
-        own = self.judgements(namespace, digest)[:MOST]
+        of any that is trusted. None where there is none. Raises ClusterError.
+
+        However many there are: what is live has to come back, and is asked for seldom.
+        """
+        own = self.judgements(namespace, digest)
         found = [(name, (await self.look(namespace, name, digest)).found.held) for name in own]
         held = [(one.key.id == signed_by, one.order, name) for name, one in found if one is not None and one.passed]
         for _, _, name in sorted(held, reverse=True):

@@ -291,6 +291,17 @@ def test_A_more_judgements_of_one_model_than_are_read_are_no_pass():
     assert f"there are {MOST + 1} judgements" in world.condition("Judged")["message"]
 
 
+def test_B_what_is_live_is_made_again_by_its_statement_however_many_came_after_it():
+    world = served()
+    before = server(world)["SLIPWAY_STATEMENT"]
+    for number in range(1, MOST + 2):
+        world.signed("a", Verdict.FAIL, number=number, run="nightly")
+    world.cluster.remove(kinds.DEPLOYMENT, NAMESPACE, names.version(NAME, 1))
+    world.start_operator()
+    world.settle()
+    assert server(world)["SLIPWAY_STATEMENT"] == before
+
+
 def test_a_statement_is_read_once_for_each_of_its_versions():
     world = served()
     reads: list[str] = []
