@@ -70,10 +70,11 @@ class Shortfall:
 
 def served_beside(digest: str, live: VersionStatus | None, history: Iterable[VersionStatus]) -> frozenset[str]:
     """Returns the models that an endpoint serves, and served before, where one is live that is not this one: what a
-    model was compared with is among them, or it has evaded the comparison. Nothing where there is none to evade."""
+    model was compared with is among them, or it has evaded the comparison. Nothing where there is none to evade. One
+    that failed may have been live until its probation ended, and has had what the endpoint asked for."""
     if live is None or live.digest == digest:
         return frozenset()
-    return frozenset({live.digest, *(one.digest for one in history if one.state in ("Standby", "Retired"))})
+    return frozenset({live.digest, *(one.digest for one in history if one.state in ("Standby", "Retired", "Failed"))})
 
 
 def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside: Collection[str]) -> list[Shortfall]:

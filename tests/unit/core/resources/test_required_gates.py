@@ -103,7 +103,7 @@ def test_an_endpoint_serves_beside_a_model_what_is_live_and_was():
     )
     assert served_beside(live.digest, live, history) == frozenset()
     assert served_beside(live.digest, None, history) == frozenset()
-    assert {one[7] for one in served_beside(history[0].digest, live, history)} == {"a", "b", "c"}
+    assert {one[7] for one in served_beside(history[0].digest, live, history)} == {"a", "b", "c", "d"}
 
 
 @pytest.mark.parametrize(("over", "answers_it"), [("Live", True), ("Base", False), ("Reference", False), (None, False)])
