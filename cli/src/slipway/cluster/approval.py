@@ -116,6 +116,9 @@ def _version(kubectl: Kubectl, endpoint: ModelEndpoint, awaiting: AwaitingStatus
     """Returns the version of the endpoint at which that still waits."""
     document = kubectl.get(ENDPOINTS, endpoint.metadata.name)
     found = document.get("status", {}).get("awaitingApproval") or {}
-    if (found.get("digest"), found.get("evaluation", 0)) != (awaiting.digest, awaiting.evaluation):
-        raise BadInput(f"endpoint {endpoint.metadata.name} waits for another model by now; look at it again")
+    now = found.get("digest"), found.get("run"), found.get("evaluation", 0)
+    if now != (awaiting.digest, awaiting.run, awaiting.evaluation):
+        raise BadInput(
+            f"endpoint {endpoint.metadata.name} waits for another model or judgement by now; look at it again"
+        )
     return str(document["metadata"].get("resourceVersion") or "")

@@ -6,6 +6,10 @@ import pytest
 from tests.unit.cli.cluster.objects import condition, endpoint_document, run_document
 from typer.testing import CliRunner
 
+from slipway.cluster import approval
+from slipway.cluster.kubectl import connect
+from slipway.cluster.resources import endpoint_of
+from slipway.exit_codes import BadInput
 from slipway.main import app
 from slipway_core.resources.status import (
     ArtifactStatus,
@@ -85,6 +89,18 @@ def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
     (patch,) = waits.calls("patch")
     sent = json.loads(patch[patch.index("--patch") + 1])
     assert sent["metadata"]["resourceVersion"] == "17", "of the endpoint as it was shown, or not at all"
+
+
+@pytest.mark.parametrize("news", [{"digest": OTHER}, {"evaluation": 4}, {"run": "easy"}])
+def test_A_what_waits_for_another_judgement_by_now_is_not_approved(waits, news):
+    endpoint = endpoint_of(waits.objects["modelendpoint/chat"])
+    there = waits.objects["modelendpoint/chat"]
+    there["status"]["awaitingApproval"].update(news)
+    waits.save(**{"modelendpoint/chat": there})
+    kubectl = connect("test", "other")
+    with pytest.raises(BadInput, match="waits for another model or judgement by now"):
+        list(approval.approve(kubectl, endpoint, DIGEST))
+    assert notes(waits) == {}
 
 
 @pytest.mark.parametrize("digest", [OTHER, DIGEST[:30]])
