@@ -81,7 +81,10 @@ def _judged(draft: Draft, wanted: ServedModel) -> bool:
         draft.condition("Judged", "True", *_words(proof))
         return True
     if wanted.accept_unjudged:
-        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
+        # Whoever is to approve it must not take a model that failed for one that nobody has judged.
+        but = f", and none that there is counts: {proof.why}" if proof is not None and proof.flaw is not None else ""
+        said = fit(f"the spec accepts this model without a verdict{but}", CONDITION_LIMIT)
+        draft.condition("Judged", "False", "AcceptedUnjudged", said)
         return True
     message = f"{wanted.digest} has no passing verdict, so no version of it starts"
     if proof is not None and proof.flaw is not None:

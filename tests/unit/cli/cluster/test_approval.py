@@ -78,6 +78,24 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
     assert notes(waits) == {}
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            "AcceptedUnjudged",
+            "the spec accepts this model without a verdict, and evaluation 2 of tang came out as Fail",
+        ),
+        ("Unsigned", "the model has a passing verdict of an earlier release, which signed none"),
+    ],
+)
+def test_A_of_a_model_without_a_judgement_that_counts_it_is_said_what_is_known(waits, reason, message):
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"] = {"digest": DIGEST}
+    endpoint["status"]["conditions"] = [condition("Judged", "False", reason, message).to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert f"judged by  no run that counts: {message}" in slipway("approve", "endpoint/chat")
+
+
 def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
     said = slipway("approve", "endpoint/chat", "--digest", DIGEST)
     assert f"approved as ada: endpoint chat starts {DIGEST}" in said
