@@ -112,8 +112,9 @@ class VerdictReader:
         if len(own) > MOST:
             return Standing(
                 flaw=Flaw.UNREADABLE,
-                why=f"there are {len(own)} judgements of {digest}, and {MOST} are the most that are read; remove old "
-                f"ones: `kubectl get configmaps -n {namespace} -l {names.DIGEST}={names.digest_label(digest)}`",
+                why=f"there are {len(own)} judgements of {digest}, and {MOST} are the most that are read; have "
+                f"somebody with the verb restore on trainingruns remove old ones whose runs are gone: `kubectl get "
+                f"configmaps -n {namespace} -l {names.DIGEST}={names.digest_label(digest)}`",
             )
         found = [(name, (await self.look(namespace, name, digest)).found) for name in own]
         standing = trust.stand([one for _, one in found], digest)

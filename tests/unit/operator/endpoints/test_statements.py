@@ -288,7 +288,9 @@ def test_A_more_judgements_of_one_model_than_are_read_are_no_pass():
     world.serve("a")
     world.settle()
     assert world.deployed() == []
-    assert f"there are {MOST + 1} judgements" in world.condition("Judged")["message"]
+    message = world.condition("Judged")["message"]
+    assert f"there are {MOST + 1} judgements" in message
+    assert "somebody with the verb restore" in message, "the chart's policies let nobody else remove one"
 
 
 def test_B_what_is_live_is_made_again_by_its_statement_however_many_came_after_it():
