@@ -46,7 +46,10 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         gone = "its figures are not here: the run is gone, was judged again, or may not be seen by this user"
         yield f"judged by  run {awaiting.run}, evaluation {awaiting.evaluation}; {gone}"
     else:
-        yield "judged by  nobody: the endpoint accepts it without a verdict (model.acceptUnjudged)"
+        # The endpoint says whether it failed, or was let through by an earlier release.
+        judged = conditions.find(endpoint.status.conditions, "Judged") if endpoint.status is not None else None
+        known = judged.message if judged is not None else "the endpoint accepts it without a verdict"
+        yield f"judged by  no run that counts: {known}"
     now = f"version {live.version} of run {live.run or '-'}, {live.digest}" if live is not None else "nothing"
     yield f"live now   {now}"
 
@@ -116,6 +119,9 @@ def _version(kubectl: Kubectl, endpoint: ModelEndpoint, awaiting: AwaitingStatus
     """Returns the version of the endpoint at which that still waits."""
     document = kubectl.get(ENDPOINTS, endpoint.metadata.name)
     found = document.get("status", {}).get("awaitingApproval") or {}
-    if (found.get("digest"), found.get("evaluation", 0)) != (awaiting.digest, awaiting.evaluation):
-        raise BadInput(f"endpoint {endpoint.metadata.name} waits for another model by now; look at it again")
+    now = found.get("digest"), found.get("run"), found.get("evaluation", 0)
+    if now != (awaiting.digest, awaiting.run, awaiting.evaluation):
+        raise BadInput(
+            f"endpoint {endpoint.metadata.name} waits for another model or judgement by now; look at it again"
+        )
     return str(document["metadata"].get("resourceVersion") or "")

@@ -6,7 +6,7 @@ from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.promotion import LACKS_REQUIRED_GATE
-from slipway_core.resources.required_gates import Shortfall, asked_of, passed_of, shortfalls
+from slipway_core.resources.required_gates import Shortfall, asked_of, passed_of, served_beside, shortfalls
 from slipway_core.resources.status import EvaluationStatus
 
 NOT_LET_IN = "NotLetIn"
@@ -17,7 +17,8 @@ def foreseen(plan: Plan, view: EndpointView | None) -> Blocker | None:
     """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is."""
     if plan.serving is None or view is None or view.promotion is None:
         return None
-    lacking = shortfalls(view.promotion.required_gates, asked_of(plan.evaluation.gates), beside_live=False)
+    asked = asked_of(plan.evaluation.gates, plan.evaluation.win_rate_over)
+    lacking = shortfalls(view.promotion.required_gates, asked, beside=())
     if not lacking:
         return None
     name = plan.serving.endpoint
@@ -31,11 +32,10 @@ def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus |
     """Returns why an endpoint does not take a model that passed; None where it does."""
     if view is None or view.promotion is None or evaluation is None:
         return None
-    live = view.status.live
     lacking = shortfalls(
         view.promotion.required_gates,
-        passed_of(evaluation.metrics),
-        beside_live=live is not None and live.digest != digest,
+        passed_of(evaluation.metrics, evaluation.baseline_digest),
+        beside=served_beside(digest, view.status.live, view.status.history),
     )
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
 

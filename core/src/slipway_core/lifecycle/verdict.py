@@ -115,7 +115,7 @@ def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared 
     def one(gate: Gate, found: _Found, estimate: Estimate | None) -> MetricStatus:
         of_live = win_rate_over == "Live" if gate.metric == WIN_RATE else gate.against_live
         applies = compared or not of_live
-        return _judge_one(gate, found, estimate, applies=applies, asked=threshold(gate, win_rate_over))
+        return _judge_one(gate, found, estimate, applies=applies, over=win_rate_over)
 
     results = tuple(one(gate, found, estimate) for gate, estimate, found in measured.by_gate(gates))
     verdicts = {result.verdict for result in results}
@@ -130,7 +130,9 @@ def by_bounds(gate: Gate) -> bool:
     return gate.confidence not in (None, POINT) and not is_point(gate)
 
 
-def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, asked: str) -> MetricStatus:
+def _judge_one(
+    gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, over: Compared | None
+) -> MetricStatus:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
@@ -141,10 +143,10 @@ def _judge_one(gate: Gate, found: _Found, estimate: Estimate | None, *, applies:
             slice=gate.slice,
             task=gate.task,
             value=finite,
-            threshold=asked,
+            threshold=threshold(gate, over),
             verdict=verdict,
             reason=None if reason is None else fit(reason),
-            asked=record_of(gate),
+            asked=record_of(gate, over),
             **bounds,
         )
 

@@ -89,7 +89,7 @@ class AskedOfIt(Stated):
     min: float | None = None
     max_regression: float | None = None
     against: Annotated[str, Field(max_length=16)] | None = None
-    """Live when left out."""
+    """What it compares with: of maxRegression Live when left out, of win_rate Live, Base or Reference."""
     min_tokens: int = 1
     confidence: float | None = None
     """None took the figure as it is."""

@@ -272,8 +272,8 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted; of one run
     that is the one of its last evaluation, whatever the clock was then.
 
-    One that is damaged, or about another model, is no pass whatever stands beside it: it may have been the one that
-    takes a pass back.
+    One in which no gate applied says nothing of the model, and counts where there is no other. One that is damaged, or
+    about another model, is no pass whatever stands beside it: it may have been the one that takes a pass back.
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
@@ -287,15 +287,23 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
                 aside = error
     if not held:
         return Standing(flaw=aside.flaw if aside else None, why=str(aside) if aside else f"{NO_STATEMENT} {digest}")
-    last: dict[str, tuple[Held, str]] = {}
-    for one in sorted(held, key=lambda one: (one[0].statement.predicate.evaluation, one[0].order)):
-        last[one[0].statement.predicate.run.uid] = one
-    newest, text = max(last.values(), key=lambda one: one[0].order)
+    newest = last_judgements([one for one, _ in held])[-1]
+    text = next(text for one, text in held if one is newest)
     try:
         require_pass(newest)
     except StatementError as error:
         return Standing(newest, text, error.flaw, str(error))
     return Standing(newest, text)
+
+
+def last_judgements(statements: Sequence[Held]) -> list[Held]:
+    """Returns of the statements about one model the one of each run's last evaluation, the one that counts last. Those
+    in which no gate applied are left out where there are others."""
+    said = [one for one in statements if one.statement.predicate.verdict is not Verdict.NOT_APPLICABLE]
+    last: dict[str, Held] = {}
+    for one in sorted(said or statements, key=lambda one: (one.statement.predicate.evaluation, one.order)):
+        last[one.statement.predicate.run.uid] = one
+    return sorted(last.values(), key=lambda one: one.order)
 
 
 ASIDE = frozenset({Flaw.UNTRUSTED_KEY, Flaw.KEY_REVOKED, Flaw.KEY_RETIRED, Flaw.OTHER_NAMESPACE})

@@ -24,6 +24,7 @@ class Promotion(Api):
     mode: Literal["Automatic", "Approval"] = "Automatic"
     """Approval: a model that passed waits until somebody with the verb `approve` says yes (`slipway approve`)."""
     required_gates: Annotated[list[Gate], Field(max_length=16)] = Field(default_factory=list[Gate])
-    """Gates that the model must have passed, or stricter ones: with the same metric, source, slice and `against`, a
-    threshold that lets through no more, and no less confidence and minTokens. What source or slice leaves out is about
-    all rows, and a gate on some of them is another one."""
+    """Gates that the model must have passed, or stricter ones: with the same metric, task, source, slice and `against`,
+    a threshold that lets through no more, and no less confidence and minTokens. What source or slice leaves out is
+    about all rows, and a gate on some of them is another one. What is compared with the live version was compared with
+    one of this endpoint, and win_rate is over that."""

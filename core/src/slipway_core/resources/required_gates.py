@@ -3,20 +3,23 @@
 A gate answers a required one where it is about the same thing and is nowhere weaker: its metric, task, source, slice
 and `against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
 confidence and minTokens are no less. One gate alone has to be all of that: two that are each weaker elsewhere are none.
+What is compared with the live version was compared with one of that endpoint: another may serve whatever is bad enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import ValidationError
 
 from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
-from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, titled
-from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
+from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, WIN_RATE, titled
+from slipway_core.resources.judge import Compared
+from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, VersionStatus
 
+_LIVE = "Live"
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
 
@@ -45,7 +48,11 @@ class PassedGate:
     gate: Gate
     """Its confidence is what it was judged with; None takes the figure as it is."""
     compared: bool = True
-    """False of a regression from the live version, where none was live."""
+    """False of a comparison with the live version, where none was live."""
+    over: str | None = None
+    """What win_rate was over: Live, Base or Reference. None where nobody says it."""
+    beside: str | None = None
+    """Digest of the live version of then, where one was compared with."""
 
 
 @dataclass(frozen=True)
@@ -61,36 +68,67 @@ class Shortfall:
         return f"{describe(self.required)}: {self.why}"
 
 
-def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside_live: bool) -> list[Shortfall]:
+def served_beside(digest: str, live: VersionStatus | None, history: Iterable[VersionStatus]) -> frozenset[str]:
+    """Returns the models that an endpoint serves, and served before, where one is live that is not this one: what a
+    model was compared with is among them, or it has evaded the comparison. Nothing where there is none to evade. One
+    that failed may have been live until its probation ended, and has had what the endpoint asked for."""
+    if live is None or live.digest == digest:
+        return frozenset()
+    return frozenset({live.digest, *(one.digest for one in history if one.state in ("Standby", "Retired", "Failed"))})
+
+
+def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside: Collection[str]) -> list[Shortfall]:
     """Returns what a model lacks of the gates that are required; nothing where each is answered.
 
     Args:
         required: of the endpoint.
         passed: the gates that the model has passed, or is going to be judged by.
-        beside_live: whether another model is live, so that one that was compared with none has evaded a regression.
+        beside: as `served_beside` returns it; empty also where nothing was compared yet.
     """
-    found = (_shortfall(gate, passed, beside_live) for gate in required)
+    found = (_shortfall(gate, passed, beside) for gate in required)
     return [one for one in found if one is not None]
 
 
-def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
-    """Returns what a model will have passed that passes the gates of a plan."""
-    return [PassedGate(gate) for gate in gates]
+def asked_of(gates: Iterable[Gate], win_rate_over: Compared | None = None) -> list[PassedGate]:
+    """Returns what a model will have passed that passes the gates of a plan.
+
+    Args:
+        win_rate_over: what win_rate compares with.
+    """
+    return [PassedGate(gate, over=win_rate_over if is_win_rate(gate) else None) for gate in gates]
 
 
-def passed_of(metrics: Iterable[MetricStatus]) -> list[PassedGate]:
+def passed_of(metrics: Iterable[MetricStatus], baseline: str | None = None) -> list[PassedGate]:
     """Returns the gates that an evaluation says the model passed. Of one that does not say what was asked, as those of
-    earlier releases, nothing is known, so it answers no required gate."""
-    found = (passed_gate(one.name, one.source, one.slice, one.task, one.verdict, one.asked) for one in metrics)
+    earlier releases, nothing is known, so it answers no required gate.
+
+    Args:
+        baseline: digest of the live version that the model was compared with.
+    """
+    found = (
+        passed_gate(one.name, one.source, one.slice, one.task, one.verdict, one.asked, baseline) for one in metrics
+    )
     return [one for one in found if one is not None]
+
+
+def is_win_rate(gate: Gate) -> bool:
+    """Whether a gate is on win_rate of a judge, which a task may have a metric of the name of."""
+    return gate.metric == WIN_RATE and gate.task is None
 
 
 def passed_gate(
-    metric: str, source: str | None, slice: str | None, task: str | None, verdict: Verdict, asked: Asked | None
+    metric: str,
+    source: str | None,
+    slice: str | None,
+    task: str | None,
+    verdict: Verdict,
+    asked: Asked | None,
+    baseline: str | None = None,
 ) -> PassedGate | None:
     """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
     if asked is None or verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
         return None
+    judged_over = metric == WIN_RATE and task is None
     said = {
         "metric": metric,
         "task": task,
@@ -99,7 +137,8 @@ def passed_gate(
         "max": asked.max,
         "min": asked.min,
         "maxRegression": asked.max_regression,
-        "against": asked.against,
+        # Of win_rate the run's judge says what it is over.
+        "against": None if judged_over else asked.against,
         "minTokens": asked.min_tokens,
         "confidence": asked.confidence,
     }
@@ -107,16 +146,21 @@ def passed_gate(
         gate = Gate.model_validate(said, by_alias=True, by_name=False)
     except ValidationError:
         return None  # A newer release judged it by something that is not known here.
-    return PassedGate(gate, compared=verdict is Verdict.PASS)
+    over = asked.against if judged_over else None
+    return PassedGate(gate, compared=verdict is Verdict.PASS, over=over, beside=baseline)
 
 
-def record_of(gate: Gate) -> AskedStatus:
-    """Returns what a verdict says of what a gate asked."""
+def record_of(gate: Gate, win_rate_over: Compared | None = None) -> AskedStatus:
+    """Returns what a verdict says of what a gate asked.
+
+    Args:
+        win_rate_over: what win_rate compares with.
+    """
     return AskedStatus(
         max=gate.max,
         min=gate.min,
         max_regression=gate.max_regression,
-        against=gate.against,
+        against=win_rate_over if is_win_rate(gate) else gate.against,
         min_tokens=gate.min_tokens,
         confidence=gate.confidence,
     )
@@ -126,29 +170,39 @@ def describe(gate: Gate) -> str:
     """Returns a gate as a person writes it: `perplexity of source web, max 20`. Figures are written out: two that
     differ must not look alike."""
     name = _threshold(gate)
-    against = f" against {gate.against or 'Live'}" if name == "max_regression" else ""
+    against = f" against {gate.against or _LIVE}" if name == "max_regression" else ""
+    against = " over the live version" if is_win_rate(gate) else against
     what = titled(gate.metric, gate.source, gate.slice, gate.task)
     return f"{what}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
 
 
-def _shortfall(required: Gate, passed: Sequence[PassedGate], beside_live: bool) -> Shortfall | None:
-    same = [one for one in passed if _about(one.gate) == _about(required)]
+def _shortfall(required: Gate, passed: Sequence[PassedGate], beside: Collection[str]) -> Shortfall | None:
+    # A required win_rate is over the live version: over the base or a reference it is another figure.
+    about = _about(PassedGate(required, over=_LIVE if is_win_rate(required) else None))
+    same = [one for one in passed if _about(one) == about]
     if not same:
         return Shortfall(required, "no gate asks that", missing=True)
-    weaknesses = min((_weaknesses(required, one, beside_live) for one in same), key=len)
+    weaknesses = min((_weaknesses(required, one, beside) for one in same), key=len)
     return Shortfall(required, "; ".join(weaknesses), missing=False) if weaknesses else None
 
 
-def _about(gate: Gate) -> tuple[object, ...]:
-    against = gate.against or "Live" if gate.max_regression is not None else None
-    return gate.metric, gate.task, gate.source, gate.slice, against, _threshold(gate)
+def _about(passed: PassedGate) -> tuple[object, ...]:
+    gate = passed.gate
+    return gate.metric, gate.task, gate.source, gate.slice, _compared_with(passed), _threshold(gate)
+
+
+def _compared_with(passed: PassedGate) -> str | None:
+    """Returns what a gate compares with: Live, Base or Reference; None where with nothing, or nobody says it."""
+    if is_win_rate(passed.gate):
+        return passed.over
+    return passed.gate.against or _LIVE if passed.gate.max_regression is not None else None
 
 
 def _threshold(gate: Gate) -> str:
     return next(name for name in _THRESHOLDS if getattr(gate, name) is not None)
 
 
-def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[str]:
+def _weaknesses(required: Gate, passed: PassedGate, beside: Collection[str]) -> list[str]:
     gate, found = passed.gate, list[str]()
     name = _threshold(required)
     was, must = float(getattr(gate, name)), float(getattr(required, name))
@@ -160,8 +214,10 @@ def _weaknesses(required: Gate, passed: PassedGate, beside_live: bool) -> list[s
         found.append(f"confidence is {_figure(sure)}, and must be at least {_figure(must_be)}")
     if required.task is None and required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
         found.append(f"minTokens is {gate.min_tokens}, and must be at least {required.min_tokens}")
-    if not passed.compared and beside_live:
+    if beside and not passed.compared:
         found.append("no version was live to compare with when it was judged, and one is now")
+    elif beside and _compared_with(passed) == _LIVE and passed.beside not in beside:
+        found.append(f"it was compared with {passed.beside or 'a model that nobody names'}, which was never live here")
     return found
 
 

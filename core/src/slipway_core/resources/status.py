@@ -189,7 +189,7 @@ class AskedStatus(Recorded):
     min: float | None = None
     max_regression: float | None = None
     against: Annotated[str, Field(max_length=16)] | None = None
-    """Live when left out."""
+    """What it compares with: of maxRegression Live when left out, of win_rate what the judge's `compare` says."""
     min_tokens: int = 1
     confidence: float | None = None
     """None took the figure as it is."""

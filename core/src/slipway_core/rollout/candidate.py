@@ -15,13 +15,14 @@ from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of, secret_of
 
 _TAKEN_BACK = "its verdict was taken back"
+_ASKS_MORE = "spec.promotion asks for more than it has"
 
 
 def choose_candidate(draft: Draft) -> None:
     """Makes a candidate of the model that the spec asks for, unless it is live, on its way, or has failed already."""
     wanted = _wanted(draft)
     if wanted is None:
-        _drop_unjudged(draft)
+        _drop_unwanted(draft)
         return
     revision = revision_of(wanted, draft.endpoint.spec)
     judged = _judged(draft, wanted) and parity.may_start(draft, wanted)
@@ -35,7 +36,7 @@ def choose_candidate(draft: Draft) -> None:
         if draft.candidate.revision == revision and may_start:
             return
         same = draft.candidate.revision == revision
-        why = "spec.promotion asks for more than it has" if judged else _TAKEN_BACK
+        why = _ASKS_MORE if judged else _TAKEN_BACK
         _drop_candidate(draft, why if same else "the spec asks for another version")
     if draft.has_failed(revision) and not draft.forgive and not parity.accepted_since(draft, wanted, revision):
         return
@@ -80,7 +81,10 @@ def _judged(draft: Draft, wanted: ServedModel) -> bool:
         draft.condition("Judged", "True", *_words(proof))
         return True
     if wanted.accept_unjudged:
-        draft.condition("Judged", "False", "AcceptedUnjudged", "the spec accepts this model without a verdict")
+        # Whoever is to approve it must not take a model that failed for one that nobody has judged.
+        but = f", and none that there is counts: {proof.why}" if proof is not None and proof.flaw is not None else ""
+        said = fit(f"the spec accepts this model without a verdict{but}", CONDITION_LIMIT)
+        draft.condition("Judged", "False", "AcceptedUnjudged", said)
         return True
     message = f"{wanted.digest} has no passing verdict, so no version of it starts"
     if proof is not None and proof.flaw is not None:
@@ -201,11 +205,18 @@ def _make_room(draft: Draft, live: VersionStatus) -> None:
     draft.route = None
 
 
-def _drop_unjudged(draft: Draft) -> None:
-    """Ends a candidate whose verdict was taken back while the spec names no version that there is."""
+def _drop_unwanted(draft: Draft) -> None:
+    """Ends a candidate whose verdict was taken back, or that has less than the endpoint asks for by now, while the spec
+    names no version that there is."""
     candidate = draft.candidate
-    if candidate is not None and candidate.digest not in draft.observed.passed and not candidate.accept_unjudged:
-        _drop_candidate(draft, _TAKEN_BACK)
+    if candidate is None:
+        return
+    if candidate.digest not in draft.observed.passed and not candidate.accept_unjudged:
+        return _drop_candidate(draft, _TAKEN_BACK)
+    if not promotion.may_start(draft, _served_by(candidate), candidate.revision):
+        # Nobody asks for the model any more: once it is dropped it waits for nothing.
+        draft.held_back, draft.awaiting = None, None
+        _drop_candidate(draft, _ASKS_MORE)
 
 
 def _drop_candidate(draft: Draft, reason: str) -> None:
@@ -227,12 +238,14 @@ def _wanted(draft: Draft) -> ServedModel | None:
         draft.conditions = conditions.drop(draft.conditions, ROLLBACK_WITHOUT_EFFECT)
         return None
     draft.conditions = conditions.drop(draft.conditions, "RollbackUnknown")
-    if target is None:
-        return spec.model
+    return spec.model if target is None else _served_by(target)
+
+
+def _served_by(version: VersionStatus) -> ServedModel:
     return ServedModel(
-        uri=target.uri,
-        digest=target.digest,
-        run=target.run,
-        credentials=target.credentials,
-        accept_unjudged=target.accept_unjudged,
+        uri=version.uri,
+        digest=version.digest,
+        run=version.run,
+        credentials=version.credentials,
+        accept_unjudged=version.accept_unjudged,
     )

@@ -19,9 +19,11 @@ def judged_by(statements: Sequence[Statement]) -> Judged:
     passes = [one.predicate for one in statements if one.predicate.verdict is Verdict.PASS]
     if not passes:
         return Judged()
-    found = [gate for judgement in passes for one in judgement.gates if (gate := _gate(one)) is not None]
+    found = [
+        gate for judgement in passes for one in judgement.gates if (gate := _gate(one, judgement.baseline)) is not None
+    ]
     return Judged(passes[-1].run.name, passes[-1].evaluation, tuple(found))
 
 
-def _gate(one: JudgedGate) -> PassedGate | None:
-    return passed_gate(one.metric, one.source, one.slice, one.task, one.verdict, one.asked)
+def _gate(one: JudgedGate, baseline: str | None) -> PassedGate | None:
+    return passed_gate(one.metric, one.source, one.slice, one.task, one.verdict, one.asked, baseline)

@@ -16,7 +16,7 @@ from slipway_core.resources.promotion import (
     PROMOTION_CONDITIONS,
     Promotion,
 )
-from slipway_core.resources.required_gates import shortfalls
+from slipway_core.resources.required_gates import served_beside, shortfalls
 from slipway_core.resources.status import ApprovalStatus, AwaitingStatus, VersionStatus, fit
 from slipway_core.rollout.draft import Draft
 from slipway_core.rollout.observed import Approval, Judged
@@ -83,8 +83,8 @@ def _has_required_gates(draft: Draft, promotion: Promotion, wanted: ServedModel)
     if not required:
         return True
     judged = draft.observed.judged.get(wanted.digest, Judged())
-    beside_live = draft.live is not None and draft.live.digest != wanted.digest
-    lacking = shortfalls(required, judged.gates, beside_live=beside_live)
+    beside = served_beside(wanted.digest, draft.live, draft.history)
+    lacking = shortfalls(required, judged.gates, beside=beside)
     if not lacking:
         return True
     advice = (

@@ -102,8 +102,7 @@ class SigningKeys:
         return TrustedKey.of(public) if public is not None else None
 
     async def _tell(self, own: TrustedKey) -> None:
-        if own == self._own:
-            return
+        """Has the record say which key signs here, also where somebody removed it: whoever verifies reads it there."""
         place = self.settings.signing
         await self._write(await self.cluster.get(CONFIG_MAP, place.namespace, place.keys), own)
         self._own = own

@@ -43,6 +43,7 @@ _FIELDS: Final = {
     PARITY_URI_KEY: 1024,
 }
 """What is kept of a record, and how many characters at most."""
+_NO_FIGURES: Final = dict.fromkeys(("value", "difference", "lower", "upper", "confidence", "clusters"))
 _KEPT: Final = 4096
 MOST: Final = 200
 """Judgements of one model that are read: a model is judged a few times, and each may have 96 KiB."""
@@ -55,8 +56,9 @@ class Looked(NamedTuple):
     digest: str
     keys: Sequence[TrustedKey]
     found: Opened
-    payload: str
-    """SHA-256 of what is signed: whether another judgement says the same."""
+    judgement: str
+    """What `judgement_digest` says of the statement: whether another one is of the same judgement. Empty where it does
+    not hold."""
     gates: str
     """What the gates of a pass asked, as JSON: a tenth of the memory that they take as objects."""
 
@@ -110,8 +112,9 @@ class VerdictReader:
         if len(own) > MOST:
             return Standing(
                 flaw=Flaw.UNREADABLE,
-                why=f"there are {len(own)} judgements of {digest}, and {MOST} are the most that are read; remove old "
-                f"ones: `kubectl get configmaps -n {namespace} -l {names.DIGEST}={names.digest_label(digest)}`",
+                why=f"there are {len(own)} judgements of {digest}, and {MOST} are the most that are read; have "
+                f"somebody with the verb restore on trainingruns remove old ones whose runs are gone: `kubectl get "
+                f"configmaps -n {namespace} -l {names.DIGEST}={names.digest_label(digest)}`",
             )
         found = [(name, (await self.look(namespace, name, digest)).found) for name in own]
         standing = trust.stand([one for _, one in found], digest)
@@ -142,9 +145,9 @@ class VerdictReader:
         if record is not None:
             self.remember(record)
         whole = self._opened(namespace, name, at(record, "data").get(STATEMENT_KEY), digest, keys)
-        payload = hashlib.sha256(canonical(whole.held.statement)).hexdigest() if whole.held is not None else ""
+        judgement = judgement_digest(whole.held.statement) if whole.held is not None else ""
         known = version(record) if record else ("", "")
-        looked = Looked(known, digest, keys, _slim(whole), payload, _asked(whole))
+        looked = Looked(known, digest, keys, _slim(whole), judgement, _asked(whole))
         self._looked[namespace, name] = looked
         self._looked.move_to_end((namespace, name))
         if len(self._looked) > _KEPT:
@@ -152,17 +155,20 @@ class VerdictReader:
         return looked
 
     async def passes(self, namespace: str, digest: str) -> list[Statement]:
-        """Returns the statements by which a model passed, the newest last; of their gates what each asked. Raises
-        ClusterError."""
+        """Returns the statements by which a model passed, the last of each run, the newest last; of their gates what
+        each asked. Raises ClusterError."""
         looked = [await self.look(namespace, name, digest) for name in self.judgements(namespace, digest)[:MOST]]
-        found = [(one.found.held, one.gates) for one in looked if one.found.held is not None]
-        passed = [(held, gates) for held, gates in found if held.passed]
-        return [_with_gates(held.statement, gates) for held, gates in sorted(passed, key=lambda one: one[0].order)]
+        gates = {id(one.found.held): one.gates for one in looked}
+        last = trust.last_judgements([one.found.held for one in looked if one.found.held is not None])
+        return [_with_gates(held.statement, gates[id(held)]) for held in last if held.passed]
 
     async def passing(self, namespace: str, digest: str, signed_by: str | None) -> str | None:
         """Returns the envelope of a statement by which a model passed: the newest that this key signed, else the newest
-        of any that is trusted. None where there is none. Raises ClusterError."""
-        own = self.judgements(namespace, digest)[:MOST]
+        of any that is trusted. None where there is none. Raises ClusterError.
+
+        However many there are: what is live has to come back, and is asked for seldom.
+        """
+        own = self.judgements(namespace, digest)
         found = [(name, (await self.look(namespace, name, digest)).found.held) for name in own]
         held = [(one.key.id == signed_by, one.order, name) for name, one in found if one is not None and one.passed]
         for _, _, name in sorted(held, reverse=True):
@@ -180,6 +186,13 @@ class VerdictReader:
         return trust.opened(text, digest, keys, own=self.keys.own, namespace=namespace)
 
 
+def judgement_digest(statement: Statement) -> str:
+    """Returns the SHA-256 of what a statement says of a judgement. Which release and image said it is left out: a later
+    release makes the same of a status, and what an earlier one signed stays."""
+    predicate = statement.predicate.model_copy(update={"versions": {}})
+    return hashlib.sha256(canonical(statement.model_copy(update={"predicate": predicate}))).hexdigest()
+
+
 def _slim(found: Opened) -> Opened:
     held = found.held
     if held is None:
@@ -190,15 +203,12 @@ def _slim(found: Opened) -> Opened:
 
 
 def _asked(found: Opened) -> str:
-    """Returns what the gates of a pass asked, without their figures."""
+    """Returns what the gates of a pass asked, without their figures. What is left out is named, and not what is kept:
+    a gate without a field that tells it from another one would answer for that."""
     if found.held is None or not found.held.passed:
         return "[]"
-    told = [
-        {"metric": one.metric, "source": one.source, "slice": one.slice, "verdict": one.verdict.value, "threshold": ""}
-        | {"asked": one.asked.to_document()}
-        for one in found.held.statement.predicate.gates
-        if one.asked is not None
-    ]
+    gates = [one for one in found.held.statement.predicate.gates if one.asked is not None]
+    told = [one.model_copy(update={"threshold": "", **_NO_FIGURES}).to_document() for one in gates]
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 

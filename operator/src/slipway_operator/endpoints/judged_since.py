@@ -11,6 +11,8 @@ from slipway_operator.cache.world import World
 from slipway_operator.kube.kinds import TRAINING_RUN
 from slipway_operator.kube.manifest import at, items
 
+_NO_REFUSAL = (Verdict.PASS.value, Verdict.NOT_APPLICABLE.value)
+"""Where no gate applied nothing was said of the model."""
 _OVER = (StepState.SUCCEEDED.value, StepState.FAILED.value)
 
 
@@ -25,7 +27,7 @@ def not_passed_since(world: World, namespace: str, digest: str, moment: str) -> 
     """
     for run in world.all(TRAINING_RUN, namespace):
         evaluation = at(run, "status", "evaluation")
-        if evaluation.get("artifactDigest") != digest or evaluation.get("verdict") == Verdict.PASS.value:
+        if evaluation.get("artifactDigest") != digest or evaluation.get("verdict") in _NO_REFUSAL:
             continue
         for step in items(run, "status", "stages"):
             over = step.get("name") == "evaluate" and step.get("state") in _OVER

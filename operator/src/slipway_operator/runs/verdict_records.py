@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.plan import Plan
 from slipway_core.protocol import envelope
-from slipway_core.protocol.statement import Statement, canonical
+from slipway_core.protocol.statement import Statement
 from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.status import RunStatus
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common.signing_keys import SigningKeys
-from slipway_operator.common.verdict_reader import VerdictReader
+from slipway_operator.common.verdict_reader import VerdictReader, judgement_digest
 from slipway_operator.kube.cluster import Cluster
 from slipway_operator.kube.errors import AlreadyExists, Conflict
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
@@ -84,7 +83,7 @@ class Verdicts:
         held, error = looked.found.held, looked.found.error
         if held is None:
             return error is not None and error.flaw is Flaw.KEY_REVOKED
-        alike = looked.payload == hashlib.sha256(canonical(statement)).hexdigest()
+        alike = looked.judgement == judgement_digest(statement)
         named = {names.ROLE: "verdict", names.DIGEST: names.digest_label(statement.digest)}
         labelled = all(labels(there).get(name) == value for name, value in named.items())
         return alike and labelled and not held.key.retired(self.keys.clock())

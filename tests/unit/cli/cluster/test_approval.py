@@ -6,6 +6,10 @@ import pytest
 from tests.unit.cli.cluster.objects import condition, endpoint_document, run_document
 from typer.testing import CliRunner
 
+from slipway.cluster import approval
+from slipway.cluster.kubectl import connect
+from slipway.cluster.resources import endpoint_of
+from slipway.exit_codes import BadInput
 from slipway.main import app
 from slipway_core.resources.status import (
     ArtifactStatus,
@@ -74,6 +78,24 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
     assert notes(waits) == {}
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            "AcceptedUnjudged",
+            "the spec accepts this model without a verdict, and evaluation 2 of tang came out as Fail",
+        ),
+        ("Unsigned", "the model has a passing verdict of an earlier release, which signed none"),
+    ],
+)
+def test_A_of_a_model_without_a_judgement_that_counts_it_is_said_what_is_known(waits, reason, message):
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"] = {"digest": DIGEST}
+    endpoint["status"]["conditions"] = [condition("Judged", "False", reason, message).to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert f"judged by  no run that counts: {message}" in slipway("approve", "endpoint/chat")
+
+
 def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
     said = slipway("approve", "endpoint/chat", "--digest", DIGEST)
     assert f"approved as ada: endpoint chat starts {DIGEST}" in said
@@ -85,6 +107,18 @@ def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
     (patch,) = waits.calls("patch")
     sent = json.loads(patch[patch.index("--patch") + 1])
     assert sent["metadata"]["resourceVersion"] == "17", "of the endpoint as it was shown, or not at all"
+
+
+@pytest.mark.parametrize("news", [{"digest": OTHER}, {"evaluation": 4}, {"run": "easy"}])
+def test_A_what_waits_for_another_judgement_by_now_is_not_approved(waits, news):
+    endpoint = endpoint_of(waits.objects["modelendpoint/chat"])
+    there = waits.objects["modelendpoint/chat"]
+    there["status"]["awaitingApproval"].update(news)
+    waits.save(**{"modelendpoint/chat": there})
+    kubectl = connect("test", "other")
+    with pytest.raises(BadInput, match="waits for another model or judgement by now"):
+        list(approval.approve(kubectl, endpoint, DIGEST))
+    assert notes(waits) == {}
 
 
 @pytest.mark.parametrize("digest", [OTHER, DIGEST[:30]])

@@ -8,6 +8,7 @@ from tests.unit.core.world import World
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources import conditions
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.promotion import Promotion
@@ -53,6 +54,32 @@ def test_a_run_whose_gates_are_too_weak_says_so_from_the_beginning_and_a_relaxed
     asks(world, None)
     world.settle()
     assert world.condition("LacksRequiredGate") is None
+
+
+def test_a_run_that_was_compared_with_what_is_live_at_its_endpoint_is_promoted():
+    gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 0.1}]
+    world = a_world(Promotion(required_gates=[Gate(metric="perplexity", max_regression=0.1)]), gates=gates)
+    world.goes_live(OTHER_DIGEST)
+    world.through(*ALL[:-1])
+    beside = {"baseline_digest": OTHER_DIGEST, "baseline_metrics": {"perplexity": 10.0}}
+    evaluation = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, **beside)
+    world.succeed("evaluate", evaluation=evaluation)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+
+
+@pytest.mark.parametrize("compare", ["Reference", "Live"])
+def test_A_a_run_whose_judge_compares_with_something_else_says_so_from_the_beginning(compare):
+    judge = {"url": "http://judge:8000/v1", "model": "j", "criteria": "good", "compare": compare}
+    evaluation = {
+        "prompts": [{"uri": "file://prompts.jsonl"}],
+        "judge": judge,
+        "data": [{"uri": "file://held-out.jsonl"}],
+        "gates": [{"metric": "win_rate", "min": 0.5}, {"metric": "perplexity", "max": 20}],
+    }
+    world = a_world(Promotion(required_gates=[Gate(metric="win_rate", min=0.5)]), evaluation=evaluation)
+    world.settle()
+    assert (world.condition("LacksRequiredGate") is not None) == (compare != "Live")
 
 
 def test_A_a_run_that_asks_less_than_its_endpoint_is_rejected_and_tells_it_nothing():

@@ -216,6 +216,16 @@ def test_of_one_second_the_one_that_did_not_pass_counts() -> None:
     assert not standing([GOOD, sealed(Verdict.FAIL)], DIGEST, TRUSTED).passed
 
 
+def test_B_a_judgement_in_which_no_gate_applied_takes_nothing_back_and_lets_nothing_pass():
+    """A run without gates makes a GGUF file of a model that is live: it keeps its digest, and nobody judged it anew."""
+    other = JudgedRun(name="download", uid="4567")
+    nothing = sealed(Verdict.NOT_APPLICABLE, run=other, judged_at="2026-11-30T00:00:00Z")
+    failed = sealed(Verdict.FAIL, run=other, judged_at="2026-11-29T23:00:00Z", evaluation=2)
+    assert standing([nothing, GOOD], DIGEST, TRUSTED).newest == open_statement(GOOD, TRUSTED)
+    assert standing([nothing], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+    assert standing([nothing, failed, GOOD], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+
+
 def test_one_that_is_damaged_is_no_pass_whatever_stands_beside_it() -> None:
     damaged = sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z")[:100]
     assert standing([GOOD, damaged], DIGEST, TRUSTED).flaw is Flaw.UNREADABLE

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import METRICS, POINT_METRICS, SCORED_METRICS
-from slipway_core.resources.required_gates import PassedGate, asked_of, describe, passed_of, record_of, shortfalls
-from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, METRICS, POINT_METRICS, SCORED_METRICS, WIN_RATE
+from slipway_core.resources.required_gates import (
+    PassedGate,
+    asked_of,
+    describe,
+    passed_of,
+    record_of,
+    served_beside,
+    shortfalls,
+)
+from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, VersionStatus
 
 
 def gate(**fields: Any) -> Gate:
@@ -19,9 +27,10 @@ def gate(**fields: Any) -> Gate:
 
 
 def lacks(required: Gate, *asked: Gate) -> list[str]:
-    return [str(one) for one in shortfalls([required], asked_of(asked), beside_live=True)]
+    return [str(one) for one in shortfalls([required], asked_of(asked, "Live"), beside=())]
 
 
+LIVE, JUNK = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
 MAX = gate(max=20.0, confidence=0.95, minTokens=100)
 
 
@@ -70,9 +79,43 @@ def test_one_gate_alone_has_to_be_all_of_it():
 def test_A_a_regression_for_which_nothing_was_live_answers_only_while_nothing_is():
     required = gate(maxRegression=0.1)
     passed = [PassedGate(gate(maxRegression=0.1, confidence=0.95), compared=False)]
-    assert shortfalls([required], passed, beside_live=False) == []
-    (told,) = shortfalls([required], passed, beside_live=True)
+    assert shortfalls([required], passed, beside=()) == []
+    (told,) = shortfalls([required], passed, beside={LIVE})
     assert "no version was live to compare with when it was judged" in str(told)
+
+
+@pytest.mark.parametrize("one", [gate(maxRegression=0.1, confidence=0.95), gate(metric="win_rate", min=0.5)])
+def test_A_what_was_compared_with_another_endpoints_model_answers_nothing(one):
+    """Whoever may make an endpoint can have it serve a model that is bad enough to be no worse than."""
+    required = one.model_copy(update={"confidence": 0.5})
+    for beside, answers_it in ((LIVE, True), (JUNK, False), (None, False)):
+        passed = [PassedGate(one, over="Live" if one.metric == "win_rate" else None, beside=beside)]
+        assert (shortfalls([required], passed, beside={LIVE}) == []) == answers_it
+    base = gate(maxRegression=0.1, against="Base", confidence=0.95)
+    assert shortfalls([base], [PassedGate(base, beside=JUNK)], beside={LIVE}) == [], "which has nothing to do with that"
+
+
+def test_an_endpoint_serves_beside_a_model_what_is_live_and_was():
+    states = {"b": "Standby", "c": "Retired", "d": "Failed", "e": "Dropped"}
+    live, *history = (
+        VersionStatus(version=1, uri="pvc://m/m", digest=f"sha256:{letter * 64}", state=state, since="")
+        for letter, state in {"a": "Live", **states}.items()
+    )
+    assert served_beside(live.digest, live, history) == frozenset()
+    assert served_beside(live.digest, None, history) == frozenset()
+    assert {one[7] for one in served_beside(history[0].digest, live, history)} == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(("over", "answers_it"), [("Live", True), ("Base", False), ("Reference", False), (None, False)])
+def test_A_a_required_win_rate_is_over_the_live_version(over, answers_it):
+    required = gate(metric="win_rate", min=0.5)
+    asked = gate(metric="win_rate", min=0.5, confidence=0.95)
+    found = shortfalls([required], asked_of([asked], over), beside=())
+    assert [str(one) for one in found] == (
+        [] if answers_it else ["win_rate, min 0.5 over the live version: no gate asks that"]
+    )
+    said = MetricStatus(name="win_rate", threshold="", verdict=Verdict.PASS, asked=record_of(asked, over))
+    assert passed_of([said], LIVE) == [PassedGate(asked, over=over, beside=LIVE)]
 
 
 # ------------------------------------------------------------------------------------------------ what a verdict says
@@ -113,20 +156,22 @@ def test_a_verdict_has_all_that_tells_two_gates_apart():
 # ------------------------------------------------------------------------------------------------ of any gates
 
 FIGURES = st.floats(0, 1e6, allow_nan=False)
+SHARES = st.floats(0, 1)
 SCOPES = st.sampled_from([None, "web", "books"])
 
 
 @st.composite
 def gates(draw: st.DrawFn) -> Gate:
-    kind = draw(st.sampled_from(["max", "min", "maxRegression"]))
+    metric = draw(st.sampled_from(METRICS))
+    kind = draw(st.sampled_from(["min"] if metric == WIN_RATE else ["max", "min", "maxRegression"]))
     against = {"against": draw(st.sampled_from(["Live", "Base"]))} if kind == "maxRegression" else {}
     return gate(
-        metric=draw(st.sampled_from(METRICS)),
+        metric=metric,
         source=draw(SCOPES),
         slice=draw(SCOPES),
         minTokens=draw(st.integers(1, 10**6)),
         confidence=draw(st.floats(0.5, 0.999)),
-        **{kind: draw(FIGURES)},
+        **{kind: draw(SHARES if metric in JUDGE_METRICS else FIGURES)},
         **against,
     )
 
@@ -138,10 +183,11 @@ def answers(asked: Gate, required: Gate) -> bool:
 @given(gates())
 def test_a_gate_answers_itself(one: Gate):
     assert answers(one, one)
+    asked = record_of(one, "Live")
     metric = MetricStatus(
-        name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=record_of(one)
+        name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=asked
     )
-    assert passed_of([metric]) == [PassedGate(one)]
+    assert passed_of([metric]) == asked_of([one], "Live")
 
 
 @given(gates(), gates(), gates())

@@ -108,6 +108,30 @@ def test_A_a_candidate_that_has_no_traffic_yet_is_dropped_when_more_is_required(
     assert world.remembered(2).message == "spec.promotion asks for more than it has"
 
 
+@pytest.mark.parametrize("asked", [REQUIRED, APPROVAL])
+def test_A_nor_does_it_go_on_while_the_spec_names_no_version_that_there_is(asked):
+    """Whoever may not change spec.promotion may still write rollbackTo."""
+    world = EndpointWorld(an_endpoint("a"))
+    world.goes_live()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for("b", promotion=asked, rollbackTo=999)
+    world.settle()
+    assert (world.live, world.candidate) == (1, None)
+    assert world.remembered(2).message == "spec.promotion asks for more than it has"
+    at_rest(world)
+
+
+def test_an_approved_candidate_goes_on_while_the_spec_names_no_version_that_there_is():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    assert world.candidate == 1
+    world.ask_for("a", promotion=APPROVAL, rollbackTo=999)
+    world.settle()
+    assert world.candidate == 1
+
+
 def test_A_a_regression_that_was_compared_with_nothing_is_none_beside_a_live_version():
     required = {"requiredGates": [{"metric": "perplexity", "maxRegression": 0.1}]}
     gate = Gate(metric="perplexity", max_regression=0.1, confidence=0.95)

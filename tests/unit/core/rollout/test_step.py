@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
 
+from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.model_endpoint import EndpointTemplate, ServedModel
 from slipway_core.resources.status import EndpointPhase
-from slipway_core.rollout.observed import VersionView
+from slipway_core.rollout.observed import Proof, VersionView
 from slipway_core.rollout.revision import revision_of
 
 
@@ -80,6 +81,15 @@ def test_A_an_accepted_model_starts_and_a_condition_shows_it_for_ever():
         world.wait(3600)
         world.settle()
         assert world.condition("Judged").reason == "AcceptedUnjudged"
+
+
+def test_A_of_an_accepted_model_that_was_judged_and_did_not_pass_it_is_said():
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=True))
+    world.sign("c", Proof(False, flaw=Flaw.NOT_PASSED, why="evaluation 2 of the run demo came out as Fail"))
+    world.goes_live()
+    judged = world.condition("Judged")
+    assert (judged.status, judged.reason) == ("False", "AcceptedUnjudged")
+    assert "evaluation 2 of the run demo came out as Fail" in judged.message
 
 
 def test_A_a_rollback_needs_a_verdict_like_any_other_version():

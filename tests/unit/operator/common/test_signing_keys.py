@@ -248,6 +248,18 @@ def test_the_chart_calls_it_as_statements_do(listed: TrustedKey):
     assert (reason, KEY.public.id in message) == (KEY_UNUSABLE, True)
 
 
+def test_a_record_that_somebody_removed_is_there_again_with_the_next_judgement():
+    keys = Keys()
+    keys.signing()
+    before = keys.record
+    keys.cluster.remove(kinds.CONFIG_MAP, PLACE.namespace, PLACE.keys)
+    keys.signing()
+    assert keys.record == before
+    writes = len(keys.cluster.writes)
+    keys.signing()
+    assert len(keys.cluster.writes) == writes
+
+
 def test_a_record_that_somebody_damaged_is_written_anew():
     keys = Keys()
     keys.signing()

@@ -40,6 +40,35 @@ def test_A_a_model_goes_live_by_what_a_statement_says_that_it_passed():
     assert world.deployed() == [1], "another run has judged the same model by stricter gates"
 
 
+def test_A_a_task_answers_what_is_required_of_that_task_and_nothing_else():
+    required = {"metric": "exact_match", "min": 0.7}
+    of_task = {"metric": "exact_match", "task": "sums", "asked": AskedOfIt(min=0.7, confidence=0.95)}
+    world = a_world()
+    world.signed("a", gates=[gate(0.0, **of_task)])
+    world.serve("a", promotion={"requiredGates": [required]})
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GateMissing")
+    world.serve("a", promotion={"requiredGates": [{**required, "task": "sums"}]})
+    world.settle()
+    assert world.deployed() == [1]
+
+
+def test_A_a_regression_from_another_endpoints_model_answers_nothing_here():
+    required = {"requiredGates": [{"metric": "perplexity", "maxRegression": 0.1}]}
+    no_worse = gate(0.0, asked=AskedOfIt(max_regression=0.1, confidence=0.95))
+    world = a_world()
+    world.passes("a")
+    world.serve("a")
+    world.goes_live()
+    world.signed("b", gates=[no_worse], baseline=digest("c"))
+    world.serve("b", promotion=required)
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([1], "GateWeaker")
+    assert f"compared with {digest('c')}, which was never live here" in world.condition("LacksRequiredGate")["message"]
+    world.signed("b", run="here", gates=[no_worse], baseline=digest("a"))
+    world.goes_live(2)
+
+
 @pytest.mark.parametrize(
     "gates",
     [
@@ -56,6 +85,18 @@ def test_A_what_a_statement_does_not_say_or_did_not_pass_answers_nothing(gates):
     world.serve("a", promotion=REQUIRED)
     world.settle()
     assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GatesUnknown")
+
+
+def test_A_what_a_run_took_back_answers_nothing_when_another_run_lets_the_model_pass():
+    world = a_world()
+    world.signed("a", gates=[gate(20.0)])
+    world.wait(60)
+    world.signed("a", Verdict.FAIL, number=2, gates=[gate(20.0, Verdict.FAIL)])
+    world.wait(60)
+    world.signed("a", run="easy", gates=[gate(1e9)])
+    world.serve("a", promotion=REQUIRED)
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "GateWeaker")
 
 
 def test_A_what_no_trusted_key_signed_answers_nothing():

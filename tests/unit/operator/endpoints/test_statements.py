@@ -122,6 +122,10 @@ def test_A_a_judgement_that_somebody_removed_counts_as_long_as_its_run_says_so()
     world.settle()
     assert world.deployed() == []
     assert "the run later has judged it since" in world.condition("Judged")["message"]
+    said["verdict"] = "NotApplicable"
+    world.cluster.put({**run, "metadata": {"name": "later"}, "status": {"evaluation": said, "stages": [step]}})
+    world.settle()
+    assert world.deployed() == [1], "no gate applied, so nothing was said of the model"
 
 
 def test_A_a_judgement_of_another_namespace_counts_there():
@@ -284,7 +288,20 @@ def test_A_more_judgements_of_one_model_than_are_read_are_no_pass():
     world.serve("a")
     world.settle()
     assert world.deployed() == []
-    assert f"there are {MOST + 1} judgements" in world.condition("Judged")["message"]
+    message = world.condition("Judged")["message"]
+    assert f"there are {MOST + 1} judgements" in message
+    assert "somebody with the verb restore" in message, "the chart's policies let nobody else remove one"
+
+
+def test_B_what_is_live_is_made_again_by_its_statement_however_many_came_after_it():
+    world = served()
+    before = server(world)["SLIPWAY_STATEMENT"]
+    for number in range(1, MOST + 2):
+        world.signed("a", Verdict.FAIL, number=number, run="nightly")
+    world.cluster.remove(kinds.DEPLOYMENT, NAMESPACE, names.version(NAME, 1))
+    world.start_operator()
+    world.settle()
+    assert server(world)["SLIPWAY_STATEMENT"] == before
 
 
 def test_a_statement_is_read_once_for_each_of_its_versions():

@@ -78,7 +78,19 @@ def test_F_a_pass_that_changes_nothing_signs_nothing():
     world.reconcile()
     world.start_operator()
     world.settle()
-    assert len(world.cluster.writes) == writes
+    assert world.cluster.writes[writes:] == []
+
+
+def test_F_a_later_release_leaves_what_an_earlier_one_signed(monkeypatch: pytest.MonkeyPatch):
+    """Nothing is lost in between, and it goes on to say which release has judged."""
+    world = a_judged_world()
+    before = world.judgements()
+    writes = len(world.cluster.writes)
+    monkeypatch.setattr("slipway_core.__version__", "9.9.9")
+    world.start_operator()
+    world.settle()
+    assert world.judgements() == before
+    assert [one for one in world.cluster.writes[writes:] if one.kind == "ConfigMap"] == []
 
 
 def test_A_one_that_somebody_removed_is_signed_again_the_same():
