@@ -72,7 +72,12 @@ def unit(metric: str, task: str | None = None) -> str:
 
 def titled(metric: str, source: str | None, slice: str | None, task: str | None = None) -> str:
     """Returns a metric with the rows that count, as a person reads it: `exact_match of source sums, slice hard`."""
-    scope = [f"task {task}"] if task else []
-    scope += [f"source {source}"] if source else []
-    scope += [f"slice {slice}"] if slice else []
-    return f"{metric} of {', '.join(scope)}" if scope else metric
+    part = part_named(source, slice, task)
+    return f"{metric} of {part}" if part else metric
+
+
+def part_named(source: str | None, slice: str | None, task: str | None = None) -> str:
+    """Returns the rows that count, as a person reads it: `source sums, slice hard`; nothing where all of them do. A
+    source, a slice and a task may have the same name, so each is told with what it is."""
+    named = {"task": task, "source": source, "slice": slice}
+    return ", ".join(f"{what} {name}" for what, name in named.items() if name)
