@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import METRICS, POINT_METRICS, SCORED_METRICS
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, METRICS, POINT_METRICS, SCORED_METRICS
+from slipway_core.resources.promotion import Promotion
 from slipway_core.resources.required_gates import PassedGate, asked_of, describe, passed_of, record_of, shortfalls
 from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict
 
@@ -114,6 +115,7 @@ def test_a_verdict_has_all_that_tells_two_gates_apart():
 
 FIGURES = st.floats(0, 1e6, allow_nan=False)
 SCOPES = st.sampled_from([None, "web", "books"])
+REQUIRABLE = [metric for metric in METRICS if metric not in JUDGE_METRICS]
 
 
 @st.composite
@@ -121,7 +123,7 @@ def gates(draw: st.DrawFn) -> Gate:
     kind = draw(st.sampled_from(["max", "min", "maxRegression"]))
     against = {"against": draw(st.sampled_from(["Live", "Base"]))} if kind == "maxRegression" else {}
     return gate(
-        metric=draw(st.sampled_from(METRICS)),
+        metric=draw(st.sampled_from(REQUIRABLE)),
         source=draw(SCOPES),
         slice=draw(SCOPES),
         minTokens=draw(st.integers(1, 10**6)),
@@ -169,3 +171,12 @@ def test_A_a_gate_that_is_weaker_anywhere_answers_nothing(required: Gate, by: fl
     else:
         update = {where: "elsewhere"}
     assert not answers(required.model_copy(update=update), required)
+
+
+@pytest.mark.parametrize("metric", JUDGE_METRICS)
+def test_what_a_judge_of_the_runs_own_choice_says_cannot_be_required(metric: str) -> None:
+    # A run says who judges and what win_rate is beside; its verdict would answer whatever that is.
+    asked = {"mode": "Approval", "requiredGates": [{"metric": "chrf", "min": 20}, {"metric": metric, "min": 0.5}]}
+    with pytest.raises(ValueError, match="win_rate and judge_score cannot be required: who judges"):
+        Promotion.model_validate(asked, by_alias=True, by_name=False)
+    assert Promotion.model_validate({"requiredGates": asked["requiredGates"][:1]}, by_alias=True, by_name=False)
