@@ -26,7 +26,7 @@ ReferenceMetric = Literal[
 ]
 JudgeMetric = Literal["win_rate", "judge_score"]
 
-METRIC_PATTERN = r"^[a-z][a-z0-9_,@.-]{0,62}$"
+METRIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_,@.-]{0,62}$"
 """Of a task also with the filter behind a comma, as lm-evaluation-harness prints both: exact_match,strict-match."""
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=63)]
 
