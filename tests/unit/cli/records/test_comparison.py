@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -150,6 +151,17 @@ def test_gates_on_a_source_and_on_a_slice_of_one_name_are_two(tmp_path):
     found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
     told = [(one.name, one.a_value, one.b_value) for one in found.metrics if one.a]
     assert told == [("contains of source hard", 0.5, 0.5), ("contains of slice hard", 0.75, 0.75)]
+
+
+def test_what_two_runs_ask_of_rows_of_one_name_is_told_apart(tmp_path):
+    def asked(least):
+        ones = [{"slice": "sums", "min": least}, {"task": "sums", "min": 0.5}, {"source": "sums", "min": 0.25}]
+        return {"evaluation": {"gates": [{"metric": "exact_match", **one} for one in ones]}}
+
+    for name in ("a", "b"):
+        judged(tmp_path, name)
+    a, b = (replace(read(tmp_path, name), plan=asked(least)) for name, least in (("a", 0.6), ("b", 0.7)))
+    assert comparison.compare(a, Side("b", b)).settings == {"gate exact_match slice sums min": ("0.6", "0.7")}
 
 
 def test_without_the_other_run_its_parts_are_those_that_were_measured_beside(tmp_path):
