@@ -691,7 +691,6 @@ ENDPOINT_CASES = (
         ("promotion={requiredGates: [{metric: chrf, min: 20}, {metric: judge_score, min: 0.5}]}",),
         ("promotion={requiredGates: [{metric: chrf, min: 20}]}",),
     ),
-    # Neither can be required, whatever it asks.
     Case(
         "Gate",
         "win_rate takes min",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from slipway_core.resources.api import Api, Rule
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import JUDGE_METRICS
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, WIN_RATE
 
 LACKS_REQUIRED_GATE = "LacksRequiredGate"
 """Condition while the model that is asked for was not judged by what the endpoint requires."""
@@ -25,7 +25,9 @@ class Promotion(Api):
     rules: ClassVar = (
         # Such a gate would be answered by the verdict of any model behind any address, beside whatever it was held.
         Rule(
-            f"!has(self.requiredGates) || !self.requiredGates.exists(g, g.metric in {list(JUDGE_METRICS)})",
+            # A gate that its own rules refuse is left to these, so that one mistake is told once.
+            f"!has(self.requiredGates) || !self.requiredGates.exists(g, g.metric in {list(JUDGE_METRICS)} && "
+            f"(g.metric != '{WIN_RATE}' || has(g.min)) && (!has(g.min) || g.min >= 0.0 && g.min <= 1.0))",
             f"{' and '.join(JUDGE_METRICS)} cannot be required: who judges, by which criteria and beside what, is said "
             "by the run. Require another metric, or set mode: Approval and look at what the judge said",
             lambda self: not any(one.metric in JUDGE_METRICS for one in self.required_gates),
