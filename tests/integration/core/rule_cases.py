@@ -685,6 +685,30 @@ ENDPOINT_CASES = (
         ("promotion={requiredGates: [{metric: perplexityy, max: 2}]}",),
         ("promotion={mode: Approval, requiredGates: [{metric: perplexity, max: 2}]}",),
     ),
+    Case(
+        "Promotion",
+        "win_rate and judge_score cannot be required",
+        ("promotion={requiredGates: [{metric: chrf, min: 20}, {metric: judge_score, min: 0.5}]}",),
+        ("promotion={requiredGates: [{metric: chrf, min: 20}]}",),
+    ),
+    Case(
+        "Gate",
+        "win_rate takes min",
+        ("promotion={requiredGates: [{metric: win_rate, max: 0.5}]}",),
+        ("promotion={requiredGates: [{metric: empty_rate, max: 0.5}]}",),
+    ),
+    Case(
+        "Gate",
+        "win_rate and judge_score are from 0 to 1",
+        ("promotion={requiredGates: [{metric: judge_score, min: 7}]}",),
+        ("promotion={requiredGates: [{metric: chrf, min: 7}]}",),
+    ),
+    Case(
+        "Gate",
+        "task is of a gate on a task alone",
+        ("promotion={requiredGates: [{metric: acc, task: arc_easy, source: web, min: 0.5}]}",),
+        ("promotion={requiredGates: [{metric: acc, task: arc_easy, min: 0.5}]}",),
+    ),
 )
 
 

@@ -107,6 +107,26 @@ def test_C_what_the_model_has_learned_is_refused_or_left_out(trained: TrainedRun
     assert "heldout.jsonl:4" in kept.workspace.overlap.read_text(encoding="utf-8")
 
 
+def test_C_conversations_that_the_model_has_learned_are_refused_or_left_out(
+    trained: TrainedRun, tmp_path: Path
+) -> None:
+    said = [*HELD_OUT, LONG]
+    chats = [{"messages": [{"role": "user", "content": "say"}, {"role": "assistant", "content": one}]} for one in said]
+    for name in ("refused", "dropped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "chats.jsonl").write_text("".join(json.dumps(one) + "\n" for one in chats))
+    gates = [{"metric": "chat_bits_per_byte", "max": 100, "confidence": 0.5}]
+    evaluation = {"data": [{"uri": "file://chats.jsonl"}], "gates": gates}
+    run = own_model(tmp_path / "refused", trained.workspace.artifact, evaluation=evaluation, prepared=False)
+    with pytest.raises(
+        Overlap, match=r"data: 1 of 4 held-out documents and conversations stand in what the base model"
+    ):
+        prepare.run(run.plan, run.workspace, attempt=1, workers=1, say=lambda _: None)
+    kept = own_model(tmp_path / "dropped", trained.workspace.artifact, evaluation={**evaluation, "onOverlap": "Drop"})
+    report = json.loads(kept.workspace.prepared.read_text(encoding="utf-8"))["evaluation"]
+    assert (report["conversations"], report["dropped"]) == (3, 1)
+
+
 def test_a_damaged_artifact_is_refused_before_anything_is_judged(trained: TrainedRun, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained.workspace.artifact, copy)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from slipway.records import answers, gates, settings
 from slipway.records.answers import Shown
-from slipway.records.gates import LIVE, GateRow
+from slipway.records.gates import GateRow
 from slipway.records.parts import PartFigure, of_parts
-from slipway.records.record import Record
+from slipway.records.record import LIVE, Record
 from slipway.records.settings import Pair
 
 
@@ -42,7 +42,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class ComparedPart:
-    """A metric of a source or a slice, which was measured of both."""
+    """A metric of a source, a slice or a task, which was measured of both."""
 
     name: str
     metric: str
@@ -67,7 +67,7 @@ class Comparison:
     common: int = 0
     """Prompts that both answered."""
     parts: Sequence[ComparedPart] = ()
-    """Of the sources and slices that both have."""
+    """Of the sources, slices and tasks that both have."""
 
     @property
     def records(self) -> list[Record]:
@@ -104,7 +104,8 @@ def beside(record: Record, digest: str | None) -> Mapping[str, float] | None:
     live = record.report.get(LIVE)
     if digest is None or not isinstance(live, Mapping) or live.get("digest") != digest:
         return None
-    return record.beside(LIVE)
+    of_gates = {row.name: row.live for row in gates.rows(record) if row.live is not None}
+    return {**record.beside(LIVE), **of_gates}
 
 
 def _metrics(a: Record, b: Record | None, figures: Mapping[str, float]) -> list[Compared]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from slipway.records.record import Record
+from slipway.records import parts
+from slipway.records.record import BASE, LIVE, Record
 from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import part_named
 from slipway_core.resources.status import MetricStatus, Verdict
 
-LIVE, BASE = "baseline", "base"
-"""Keys of an evaluation's report that have the figures of other models, on the same data."""
+Values = Mapping[tuple[str, str], float | None]
+"""By the rows that count, and the metric."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,14 @@ def rows(record: Record) -> list[GateRow]:
     if evaluation is None:
         return []
     gates = record.gates if len(record.gates) == len(evaluation.metrics) else [None] * len(evaluation.metrics)
-    live, base = record.beside(LIVE), record.beside(BASE)
+    live, base = parts.values(record, LIVE), parts.values(record, BASE)
     return [_row(metric, gate, live, base) for metric, gate in zip(evaluation.metrics, gates, strict=True)]
 
 
-def _row(metric: MetricStatus, gate: Gate | None, live: Mapping[str, float], base: Mapping[str, float]) -> GateRow:
-    told: dict[str, Any] = metric.to_document()
-    parts = [str(told[key]) for key in ("source", "slice", "task") if told.get(key)]
-    whole = not parts
+def _row(metric: MetricStatus, gate: Gate | None, live: Values, base: Values) -> GateRow:
+    at = part_named(metric.source, metric.slice, metric.task), metric.name
     return GateRow(
-        name=", ".join([metric.name, *parts]),
+        name=metric.title,
         metric=metric.name,
         verdict=metric.verdict,
         threshold=metric.threshold,
@@ -72,9 +72,9 @@ def _row(metric: MetricStatus, gate: Gate | None, live: Mapping[str, float], bas
         at_least=gate is not None and gate.min is not None,
         confidence=metric.confidence,
         clusters=metric.clusters,
-        # Those figures are of all rows: beside a figure of some they would mislead.
-        live=live.get(metric.name) if whole else None,
-        base=base.get(metric.name) if whole else None,
+        # Of the rows that the gate counts: those of all rows would mislead beside a figure of some.
+        live=live.get(at),
+        base=base.get(at),
         regression=gate.max_regression is not None if gate is not None else metric.difference is not None,
     )
 

@@ -1,13 +1,14 @@
-"""Figures of parts of the held-out data: of each source and each slice, as an evaluation's report has them."""
+"""Figures of parts of the held-out data: of each source, slice and task, as an evaluation's report has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from slipway.records.gates import BASE, LIVE
-from slipway.records.record import Record
+from slipway.records.record import BASE, LIVE, Record
+from slipway_core.resources.gate_metrics import part_named
 
 _OWN = "candidate"
 
@@ -15,7 +16,7 @@ _OWN = "candidate"
 @dataclass(frozen=True)
 class PartFigure:
     name: str
-    """The source, the slice, or both."""
+    """The source, the slice, or both, or the task."""
     metric: str
     value: float | None
     lower: float | None = None
@@ -26,8 +27,8 @@ class PartFigure:
 
 
 def of_parts(record: Record) -> list[PartFigure]:
-    """Returns the figures of each source and slice beside those of other models; none where the report has none."""
-    live, base = (_values(record, key) for key in (LIVE, BASE))
+    """Returns the figures of each source, slice and task beside those of other models."""
+    live, base = values(record, LIVE), values(record, BASE)
     return [
         PartFigure(
             name,
@@ -43,19 +44,23 @@ def of_parts(record: Record) -> list[PartFigure]:
     ]
 
 
-def _values(record: Record, model: str) -> dict[tuple[str, str], float | None]:
-    return {(name, metric): _number(told.get("value")) for name, metric, told in _figures(record, model)}
+def values(record: Record, model: str) -> dict[tuple[str, str], float | None]:
+    """Returns the figures of the model that stands in the report under a key, by the part and the metric; those of all
+    rows under the part ""."""
+    whole = {("", metric): value for metric, value in record.beside(model).items()}
+    return whole | {(name, metric): _number(told.get("value")) for name, metric, told in _figures(record, model)}
 
 
 def _figures(record: Record, model: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yields part, metric, and what is told of it."""
     other = record.report.get(model)
-    found = other.get("scopes") if isinstance(other, Mapping) else None
-    for part in found if isinstance(found, list) else ():
+    found = [other.get(key) for key in ("scopes", "tasks")] if isinstance(other, Mapping) else []
+    for part in chain.from_iterable(one for one in found if isinstance(one, list)):
         metrics = part.get("metrics") if isinstance(part, Mapping) else None
         for metric, told in metrics.items() if isinstance(metrics, Mapping) else ():
             if isinstance(told, Mapping):
-                yield ", ".join(str(part[key]) for key in ("source", "slice") if part.get(key)), str(metric), told
+                source, slice, task = (str(part.get(key) or "") for key in ("source", "slice", "task"))
+                yield part_named(source, slice, task), str(metric), told
 
 
 def _number(value: Any) -> float | None:

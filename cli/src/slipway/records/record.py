@@ -15,6 +15,8 @@ from slipway_core.resources.status import EvaluationStatus, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 Document = Mapping[str, Any]
+LIVE, BASE = "baseline", "base"
+"""Keys of an evaluation's report that have the figures of other models, on the same data."""
 
 
 @dataclass(frozen=True)

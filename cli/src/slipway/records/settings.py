@@ -55,12 +55,15 @@ def _compared(plan: Document) -> dict[str, str]:
 
 _ASKED = ("max", "min", "maxRegression")
 _OF_ROWS = ("metric", "source", "slice", "task", "against")
+_PARTS = ("source", "slice", "task")
 
 
 def _gate(gate: Document) -> tuple[str, str]:
     """Returns what a gate is on, and what it asks: one in the middle of a list is then no difference of all others."""
     asked = next((name for name in _ASKED if gate.get(name) is not None), "")
-    name = " ".join(str(gate[key]) for key in _OF_ROWS if gate.get(key) is not None)
+    # A source, a slice and a task may have the same name.
+    told = ((f"{key} " if key in _PARTS else "") + str(gate[key]) for key in _OF_ROWS if gate.get(key) is not None)
+    name = " ".join(told)
     more = [f"{key} {_shown(gate[key])}" for key in gate if key not in (*_ASKED, *_OF_ROWS) and gate[key] is not None]
     return f"gate {name} {asked}", ", ".join([_shown(gate.get(asked)), *more])
 

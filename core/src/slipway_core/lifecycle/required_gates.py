@@ -17,7 +17,7 @@ def foreseen(plan: Plan, view: EndpointView | None) -> Blocker | None:
     """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is."""
     if plan.serving is None or view is None or view.promotion is None:
         return None
-    asked = asked_of(plan.evaluation.gates, plan.evaluation.win_rate_over)
+    asked = asked_of(plan.evaluation.gates)
     lacking = shortfalls(view.promotion.required_gates, asked, beside=())
     if not lacking:
         return None

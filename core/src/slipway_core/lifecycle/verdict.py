@@ -56,7 +56,14 @@ class Measured:
         known = figure.reason is not None and figure.reason < len(self.reasons)
         reason = self.reasons[figure.reason] if known and figure.reason is not None else None
         other = None if gate.max_regression is None else figure.other
-        return _Found(figure.value, other, figure.tokens, reason or _NOT_MEASURED, reason or other_not_measured(gate))
+        return _Found(
+            figure.value,
+            other,
+            figure.tokens,
+            reason or _NOT_MEASURED,
+            reason or other_not_measured(gate),
+            reason or _NO_BOUNDS,
+        )
 
     def _looked_up(self, gate: Gate) -> _Found:
         """Of an evaluation that tells no figures of gates: an earlier release's, which knew no sources and slices."""
@@ -74,6 +81,7 @@ class Measured:
 
 
 _NOT_MEASURED = "was not measured"
+_NO_BOUNDS = "the evaluation told no bounds of it; an image of another release made it"
 _OLDER = "the evaluation told nothing of this source, slice or task; an image of another release made it"
 
 
@@ -87,6 +95,7 @@ class _Found:
     tokens: int
     why_none: str
     why_no_other: str
+    why_no_bounds: str = _NO_BOUNDS
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ def _judge_one(
         worse = None if other is None else _worse(gate, finite, other)
         return result(_of_point(gate, finite if worse is None else worse), beside, difference=worse)
     if estimate is None or estimate.lower is None or estimate.upper is None:
-        return result(Verdict.INCONCLUSIVE, "the evaluation told no bounds of it; an image of another release made it")
+        return result(Verdict.INCONCLUSIVE, found.why_no_bounds)
     verdict, why = _of_bounds(gate, estimate)
     return result(
         verdict,

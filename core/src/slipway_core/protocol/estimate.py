@@ -36,4 +36,5 @@ class Figure(NamedTuple):
     tokens: int = 0
     """Scored tokens that it rests on; 0 of what is not scored token by token."""
     reason: int | None = None
-    """Place in the result's `reasons` that says why there is no value, or no value of the other model."""
+    """Place in the result's `reasons` that says why there is no value, no value of the other model, or why there are
+    no bounds."""

@@ -31,7 +31,9 @@ class JudgedMetric(Api):
         """The same as one word, for trackers."""
         # Trackers take no comma, which stands before the filter of a task's metric, and no @.
         name = self.name.replace(",", ".").replace("@", ".")
-        return "/".join(part for part in (name, self.task, self.source, self.slice) if part)
+        # A source, a slice and a task may have the same name, and are no one series.
+        parts = {"task": self.task, "source": self.source, "slice": self.slice}
+        return "/".join([name, *(f"{what}/{own}" for what, own in parts.items() if own)])
 
 
 class Judged(Api):

@@ -227,6 +227,8 @@ class HeldOutView(Api):
     prompts: int = 0
     judge: str = ""
     """How often a judge model will be asked, in a sentence; empty without one."""
+    tasks: list[str] = Field(default_factory=list[str])
+    """Names of the tasks of lm-evaluation-harness, whose rows are not read here."""
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
     """Of the rows looked at, the first ones."""
     more: int = 0

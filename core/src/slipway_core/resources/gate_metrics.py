@@ -26,7 +26,7 @@ ReferenceMetric = Literal[
 ]
 JudgeMetric = Literal["win_rate", "judge_score"]
 
-METRIC_PATTERN = r"^[a-z][a-z0-9_,@.-]{0,62}$"
+METRIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_,@.-]{0,62}$"
 """Of a task also with the filter behind a comma, as lm-evaluation-harness prints both: exact_match,strict-match."""
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=63)]
 
@@ -72,7 +72,12 @@ def unit(metric: str, task: str | None = None) -> str:
 
 def titled(metric: str, source: str | None, slice: str | None, task: str | None = None) -> str:
     """Returns a metric with the rows that count, as a person reads it: `exact_match of source sums, slice hard`."""
-    scope = [f"task {task}"] if task else []
-    scope += [f"source {source}"] if source else []
-    scope += [f"slice {slice}"] if slice else []
-    return f"{metric} of {', '.join(scope)}" if scope else metric
+    part = part_named(source, slice, task)
+    return f"{metric} of {part}" if part else metric
+
+
+def part_named(source: str | None, slice: str | None, task: str | None = None) -> str:
+    """Returns the rows that count, as a person reads it: `source sums, slice hard`; nothing where all of them do. A
+    source, a slice and a task may have the same name, so each is told with what it is."""
+    named = {"task": task, "source": source, "slice": slice}
+    return ", ".join(f"{what} {name}" for what, name in named.items() if name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api
+from slipway_core.resources.api import Api, Rule
 from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, WIN_RATE
 
 LACKS_REQUIRED_GATE = "LacksRequiredGate"
 """Condition while the model that is asked for was not judged by what the endpoint requires."""
@@ -21,10 +22,23 @@ PROMOTION_CONDITIONS = (LACKS_REQUIRED_GATE, AWAITING_APPROVAL, APPROVAL_REFUSED
 class Promotion(Api):
     """What an endpoint asks of every new version, whoever brings its model. To change it takes the verb `approve`."""
 
+    rules: ClassVar = (
+        # Such a gate would be answered by the verdict of any model behind any address, beside whatever it was held.
+        Rule(
+            # A gate that its own rules refuse is left to these, so that one mistake is told once.
+            f"!has(self.requiredGates) || !self.requiredGates.exists(g, g.metric in {list(JUDGE_METRICS)} && "
+            f"(g.metric != '{WIN_RATE}' || has(g.min)) && (!has(g.min) || g.min >= 0.0 && g.min <= 1.0))",
+            f"{' and '.join(JUDGE_METRICS)} cannot be required: who judges, by which criteria and beside what, is said "
+            "by the run. Require another metric, or set mode: Approval and look at what the judge said",
+            lambda self: not any(one.metric in JUDGE_METRICS for one in self.required_gates),
+            "requiredGates",
+        ),
+    )
+
     mode: Literal["Automatic", "Approval"] = "Automatic"
     """Approval: a model that passed waits until somebody with the verb `approve` says yes (`slipway approve`)."""
     required_gates: Annotated[list[Gate], Field(max_length=16)] = Field(default_factory=list[Gate])
     """Gates that the model must have passed, or stricter ones: with the same metric, task, source, slice and `against`,
     a threshold that lets through no more, and no less confidence and minTokens. What source or slice leaves out is
     about all rows, and a gate on some of them is another one. What is compared with the live version was compared with
-    one of this endpoint, and win_rate is over that."""
+    one of this endpoint."""

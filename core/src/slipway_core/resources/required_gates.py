@@ -49,8 +49,6 @@ class PassedGate:
     """Its confidence is what it was judged with; None takes the figure as it is."""
     compared: bool = True
     """False of a comparison with the live version, where none was live."""
-    over: str | None = None
-    """What win_rate was over: Live, Base or Reference. None where nobody says it."""
     beside: str | None = None
     """Digest of the live version of then, where one was compared with."""
 
@@ -89,13 +87,9 @@ def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside
     return [one for one in found if one is not None]
 
 
-def asked_of(gates: Iterable[Gate], win_rate_over: Compared | None = None) -> list[PassedGate]:
-    """Returns what a model will have passed that passes the gates of a plan.
-
-    Args:
-        win_rate_over: what win_rate compares with.
-    """
-    return [PassedGate(gate, over=win_rate_over if is_win_rate(gate) else None) for gate in gates]
+def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
+    """Returns what a model will have passed that passes the gates of a plan."""
+    return [PassedGate(gate) for gate in gates]
 
 
 def passed_of(metrics: Iterable[MetricStatus], baseline: str | None = None) -> list[PassedGate]:
@@ -111,11 +105,6 @@ def passed_of(metrics: Iterable[MetricStatus], baseline: str | None = None) -> l
     return [one for one in found if one is not None]
 
 
-def is_win_rate(gate: Gate) -> bool:
-    """Whether a gate is on win_rate of a judge, which a task may have a metric of the name of."""
-    return gate.metric == WIN_RATE and gate.task is None
-
-
 def passed_gate(
     metric: str,
     source: str | None,
@@ -128,7 +117,6 @@ def passed_gate(
     """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
     if asked is None or verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
         return None
-    judged_over = metric == WIN_RATE and task is None
     said = {
         "metric": metric,
         "task": task,
@@ -137,17 +125,16 @@ def passed_gate(
         "max": asked.max,
         "min": asked.min,
         "maxRegression": asked.max_regression,
-        # Of win_rate the run's judge says what it is over.
-        "against": None if judged_over else asked.against,
+        "against": asked.against,
         "minTokens": asked.min_tokens,
         "confidence": asked.confidence,
     }
     try:
         gate = Gate.model_validate(said, by_alias=True, by_name=False)
     except ValidationError:
-        return None  # A newer release judged it by something that is not known here.
-    over = asked.against if judged_over else None
-    return PassedGate(gate, compared=verdict is Verdict.PASS, over=over, beside=baseline)
+        # A newer release judged it by something that is not known here; or a judge did, whose figures none requires.
+        return None
+    return PassedGate(gate, compared=verdict is Verdict.PASS, beside=baseline)
 
 
 def record_of(gate: Gate, win_rate_over: Compared | None = None) -> AskedStatus:
@@ -160,7 +147,7 @@ def record_of(gate: Gate, win_rate_over: Compared | None = None) -> AskedStatus:
         max=gate.max,
         min=gate.min,
         max_regression=gate.max_regression,
-        against=win_rate_over if is_win_rate(gate) else gate.against,
+        against=win_rate_over if gate.metric == WIN_RATE and gate.task is None else gate.against,
         min_tokens=gate.min_tokens,
         confidence=gate.confidence,
     )
@@ -171,31 +158,24 @@ def describe(gate: Gate) -> str:
     differ must not look alike."""
     name = _threshold(gate)
     against = f" against {gate.against or _LIVE}" if name == "max_regression" else ""
-    against = " over the live version" if is_win_rate(gate) else against
     what = titled(gate.metric, gate.source, gate.slice, gate.task)
     return f"{what}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
 
 
 def _shortfall(required: Gate, passed: Sequence[PassedGate], beside: Collection[str]) -> Shortfall | None:
-    # A required win_rate is over the live version: over the base or a reference it is another figure.
-    about = _about(PassedGate(required, over=_LIVE if is_win_rate(required) else None))
-    same = [one for one in passed if _about(one) == about]
+    same = [one for one in passed if _about(one.gate) == _about(required)]
     if not same:
         return Shortfall(required, "no gate asks that", missing=True)
     weaknesses = min((_weaknesses(required, one, beside) for one in same), key=len)
     return Shortfall(required, "; ".join(weaknesses), missing=False) if weaknesses else None
 
 
-def _about(passed: PassedGate) -> tuple[object, ...]:
-    gate = passed.gate
-    return gate.metric, gate.task, gate.source, gate.slice, _compared_with(passed), _threshold(gate)
+def _about(gate: Gate) -> tuple[object, ...]:
+    return gate.metric, gate.task, gate.source, gate.slice, _compared_with(gate), _threshold(gate)
 
 
-def _compared_with(passed: PassedGate) -> str | None:
-    """Returns what a gate compares with: Live, Base or Reference; None where with nothing, or nobody says it."""
-    if is_win_rate(passed.gate):
-        return passed.over
-    return passed.gate.against or _LIVE if passed.gate.max_regression is not None else None
+def _compared_with(gate: Gate) -> str | None:
+    return gate.against or _LIVE if gate.max_regression is not None else None
 
 
 def _threshold(gate: Gate) -> str:
@@ -216,7 +196,7 @@ def _weaknesses(required: Gate, passed: PassedGate, beside: Collection[str]) -> 
         found.append(f"minTokens is {gate.min_tokens}, and must be at least {required.min_tokens}")
     if beside and not passed.compared:
         found.append("no version was live to compare with when it was judged, and one is now")
-    elif beside and _compared_with(passed) == _LIVE and passed.beside not in beside:
+    elif beside and _compared_with(gate) == _LIVE and passed.beside not in beside:
         found.append(f"it was compared with {passed.beside or 'a model that nobody names'}, which was never live here")
     return found
 

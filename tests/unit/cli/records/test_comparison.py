@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -121,16 +122,52 @@ def test_sources_and_slices_that_both_have_are_side_by_side(tmp_path):
     judged(tmp_path, "a", report={"candidate": {"scopes": scoped(poems=20.0, songs=5.0)}})
     judged(tmp_path, "b", report={"candidate": {"scopes": scoped(poems=23.5, other=1.0)}})
     found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
-    assert [(one.name, one.metric, one.difference) for one in found.parts] == [("poems", "chrf", 3.5)]
+    assert [(one.name, one.metric, one.difference) for one in found.parts] == [("source poems", "chrf", 3.5)]
     told = shown(found)
     assert told.count("20 (19 to 21)") == told.count("23.5 (22.5 to 24.5)") == 2, "on the page and at the terminal"
     assert told.count("+3.5") == 2
+
+
+def of_task(value):
+    return [{"task": "arc", "metrics": {"acc": {"value": value, "lower": value - 0.1, "upper": value + 0.1}}}]
+
+
+def test_figures_of_tasks_and_of_gates_on_them_are_side_by_side(tmp_path):
+    live = {"digest": "sha256:" + "f" * 64, "metrics": {}, "tasks": of_task(0.25)}
+    gates = [gate(name="acc", task="arc", value=0.5, threshold=">= 0.4")]
+    judged(tmp_path, "a", gates=gates, report={"candidate": {"tasks": of_task(0.5)}, "baseline": live})
+    judged(tmp_path, "b", report={"candidate": {"tasks": of_task(0.75)}})
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
+    assert [(one.name, one.metric, one.difference) for one in found.parts] == [("task arc", "acc", 0.25)]
+    gone = comparison.compare(read(tmp_path, "a"), Side("chat, version 3", None, live["digest"]))
+    assert [(one.name, one.b.value) for one in gone.parts] == [("task arc", 0.25)]
+    assert [(one.name, one.b_value) for one in gone.metrics if one.a] == [("acc of task arc", 0.25)]
+
+
+def test_gates_on_a_source_and_on_a_slice_of_one_name_are_two(tmp_path):
+    gates = [gate(name="contains", source="hard", value=0.5), gate(name="contains", slice="hard", value=0.75)]
+    judged(tmp_path, "a", gates=gates)
+    judged(tmp_path, "b", gates=gates)
+    found = comparison.compare(read(tmp_path, "a"), side(tmp_path, "b"))
+    told = [(one.name, one.a_value, one.b_value) for one in found.metrics if one.a]
+    assert told == [("contains of source hard", 0.5, 0.5), ("contains of slice hard", 0.75, 0.75)]
+
+
+def test_what_two_runs_ask_of_rows_of_one_name_is_told_apart(tmp_path):
+    def asked(least):
+        ones = [{"slice": "sums", "min": least}, {"task": "sums", "min": 0.5}, {"source": "sums", "min": 0.25}]
+        return {"evaluation": {"gates": [{"metric": "exact_match", **one} for one in ones]}}
+
+    for name in ("a", "b"):
+        judged(tmp_path, name)
+    a, b = (replace(read(tmp_path, name), plan=asked(least)) for name, least in (("a", 0.6), ("b", 0.7)))
+    assert comparison.compare(a, Side("b", b)).settings == {"gate exact_match slice sums min": ("0.6", "0.7")}
 
 
 def test_without_the_other_run_its_parts_are_those_that_were_measured_beside(tmp_path):
     live = {"digest": "sha256:" + "f" * 64, "metrics": {"chrf": 9.0}, "scopes": scoped(poems=9.0)}
     judged(tmp_path, "a", report={"candidate": {"scopes": scoped(poems=20.0, songs=5.0)}, "baseline": live})
     found = comparison.compare(read(tmp_path, "a"), Side("chat, version 3", None, live["digest"]))
-    assert [(one.name, one.b.value, one.difference) for one in found.parts] == [("poems", 9.0, -11.0)]
+    assert [(one.name, one.b.value, one.difference) for one in found.parts] == [("source poems", 9.0, -11.0)]
     unknown = comparison.compare(read(tmp_path, "a"), Side("chat, version 4", None, "sha256:" + "0" * 64))
     assert unknown.parts == ()

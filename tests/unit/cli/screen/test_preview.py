@@ -244,6 +244,8 @@ def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how
     said = list(sentences.held_out(HeldOutView(documents=5, left_out=1, prompts=0, overlaps=pairs, more=7)))
     asked = "the judge m at http://judge/v1 will be asked at most 80 questions"
     assert list(sentences.held_out(HeldOutView(prompts=40, judge=asked)))[-1] == asked
+    (unread,) = sentences.held_out(HeldOutView(tasks=["arc_easy", "sums"]))
+    assert unread.startswith("the rows of tasks (arc_easy, sums) are not looked at: prepare reads them, holds them ag")
     assert said[1] == (
         "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
     )

@@ -369,10 +369,27 @@ def test_figures_of_sources_and_slices_are_shown_with_their_bounds(tmp_path):
     live = [{"source": "poems", "slice": "李白", "metrics": {"bits_per_byte": {"value": 2.625}}}]
     judged(tmp_path, report={"candidate": {"scopes": own}, "baseline": {"metrics": {}, "scopes": live}})
     seen = Page(written(tmp_path))
-    assert "Sources and slices" in seen.text
-    assert "poems, 李白" in seen.text
+    assert "Sources, slices and tasks" in seen.text
+    assert "source poems, slice 李白" in seen.text
     assert "2.5 (2.4 to 2.6)" in seen.text
     assert "2.625" in seen.text
+
+
+def test_a_gate_on_a_part_has_what_live_and_base_have_of_that_part_beside_it(tmp_path):
+    def other(value):
+        told = {"contains": {"value": value}}
+        return {"metrics": {"contains": 0.9}, "scopes": [{"source": "sums", "slice": None, "metrics": told}]}
+
+    judged(
+        tmp_path,
+        gates=[gate(name="contains", source="sums", value=0.5, threshold=">= 0.4")],
+        report={"baseline": other(0.375), "base": other(0.125)},
+    )
+    seen = Page(written(tmp_path))
+    assert "contains of source sums" in seen.text
+    assert "0.375" in seen.text
+    assert "0.125" in seen.text
+    assert re.search(r"contains of source sums\s+0\.5 \(.*\)\s+>= 0\.4\s+0\.375\s+0\.125\s+Pass", printed(tmp_path))
 
 
 def test_a_page_in_chinese_has_no_english_word_of_ours(tmp_path):

@@ -68,20 +68,6 @@ def test_a_run_that_was_compared_with_what_is_live_at_its_endpoint_is_promoted()
     assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
 
 
-@pytest.mark.parametrize("compare", ["Reference", "Live"])
-def test_A_a_run_whose_judge_compares_with_something_else_says_so_from_the_beginning(compare):
-    judge = {"url": "http://judge:8000/v1", "model": "j", "criteria": "good", "compare": compare}
-    evaluation = {
-        "prompts": [{"uri": "file://prompts.jsonl"}],
-        "judge": judge,
-        "data": [{"uri": "file://held-out.jsonl"}],
-        "gates": [{"metric": "win_rate", "min": 0.5}, {"metric": "perplexity", "max": 20}],
-    }
-    world = a_world(Promotion(required_gates=[Gate(metric="win_rate", min=0.5)]), evaluation=evaluation)
-    world.settle()
-    assert (world.condition("LacksRequiredGate") is not None) == (compare != "Live")
-
-
 def test_A_a_run_that_asks_less_than_its_endpoint_is_rejected_and_tells_it_nothing():
     world = a_world(gates=WEAK)
     world.through(*ALL)

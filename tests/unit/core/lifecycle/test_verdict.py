@@ -318,7 +318,7 @@ def test_A_a_gate_on_a_task_is_of_that_task_alone_and_more_of_it_is_better():
     assert judged.metrics[1].reason == "rests on 4 documents of the task; 8 are the fewest that bounds can be told from"
     assert judged.metrics[2].reason == "was not asked"
     told = JudgedMetric(name="exact_match,strict-match", task="b", threshold=">= 0.5", verdict=Verdict.PASS)
-    assert (told.key, told.title) == ("exact_match.strict-match/b", "exact_match,strict-match of task b")
+    assert (told.key, told.title) == ("exact_match.strict-match/task/b", "exact_match,strict-match of task b")
     older = judge(gates[2:], Measured({"acc": 0.9}))
     assert older.metrics[0].verdict is Verdict.INCONCLUSIVE
     assert "nothing of this source, slice or task" in (older.metrics[0].reason or "")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import JUDGE_METRICS, METRICS, POINT_METRICS, SCORED_METRICS, WIN_RATE
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, METRICS, POINT_METRICS, SCORED_METRICS
+from slipway_core.resources.promotion import Promotion
 from slipway_core.resources.required_gates import (
     PassedGate,
     asked_of,
@@ -27,7 +28,7 @@ def gate(**fields: Any) -> Gate:
 
 
 def lacks(required: Gate, *asked: Gate) -> list[str]:
-    return [str(one) for one in shortfalls([required], asked_of(asked, "Live"), beside=())]
+    return [str(one) for one in shortfalls([required], asked_of(asked), beside=())]
 
 
 LIVE, JUNK = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
@@ -84,12 +85,12 @@ def test_A_a_regression_for_which_nothing_was_live_answers_only_while_nothing_is
     assert "no version was live to compare with when it was judged" in str(told)
 
 
-@pytest.mark.parametrize("one", [gate(maxRegression=0.1, confidence=0.95), gate(metric="win_rate", min=0.5)])
-def test_A_what_was_compared_with_another_endpoints_model_answers_nothing(one):
+def test_A_what_was_compared_with_another_endpoints_model_answers_nothing():
     """Whoever may make an endpoint can have it serve a model that is bad enough to be no worse than."""
+    one = gate(maxRegression=0.1, confidence=0.95)
     required = one.model_copy(update={"confidence": 0.5})
     for beside, answers_it in ((LIVE, True), (JUNK, False), (None, False)):
-        passed = [PassedGate(one, over="Live" if one.metric == "win_rate" else None, beside=beside)]
+        passed = [PassedGate(one, beside=beside)]
         assert (shortfalls([required], passed, beside={LIVE}) == []) == answers_it
     base = gate(maxRegression=0.1, against="Base", confidence=0.95)
     assert shortfalls([base], [PassedGate(base, beside=JUNK)], beside={LIVE}) == [], "which has nothing to do with that"
@@ -106,16 +107,12 @@ def test_an_endpoint_serves_beside_a_model_what_is_live_and_was():
     assert {one[7] for one in served_beside(history[0].digest, live, history)} == {"a", "b", "c", "d"}
 
 
-@pytest.mark.parametrize(("over", "answers_it"), [("Live", True), ("Base", False), ("Reference", False), (None, False)])
-def test_A_a_required_win_rate_is_over_the_live_version(over, answers_it):
-    required = gate(metric="win_rate", min=0.5)
-    asked = gate(metric="win_rate", min=0.5, confidence=0.95)
-    found = shortfalls([required], asked_of([asked], over), beside=())
-    assert [str(one) for one in found] == (
-        [] if answers_it else ["win_rate, min 0.5 over the live version: no gate asks that"]
-    )
-    said = MetricStatus(name="win_rate", threshold="", verdict=Verdict.PASS, asked=record_of(asked, over))
-    assert passed_of([said], LIVE) == [PassedGate(asked, over=over, beside=LIVE)]
+@pytest.mark.parametrize("over", ["Live", "Base", "Reference"])
+def test_A_a_judges_win_rate_answers_nothing_and_the_verdict_says_what_it_was_over(over):
+    asked = record_of(gate(metric="win_rate", min=0.5, confidence=0.95), over)
+    assert asked.against == over
+    said = MetricStatus(name="win_rate", threshold="", verdict=Verdict.PASS, asked=asked)
+    assert passed_of([said], LIVE) == []
 
 
 # ------------------------------------------------------------------------------------------------ what a verdict says
@@ -156,22 +153,21 @@ def test_a_verdict_has_all_that_tells_two_gates_apart():
 # ------------------------------------------------------------------------------------------------ of any gates
 
 FIGURES = st.floats(0, 1e6, allow_nan=False)
-SHARES = st.floats(0, 1)
 SCOPES = st.sampled_from([None, "web", "books"])
+REQUIRABLE = [metric for metric in METRICS if metric not in JUDGE_METRICS]
 
 
 @st.composite
 def gates(draw: st.DrawFn) -> Gate:
-    metric = draw(st.sampled_from(METRICS))
-    kind = draw(st.sampled_from(["min"] if metric == WIN_RATE else ["max", "min", "maxRegression"]))
+    kind = draw(st.sampled_from(["max", "min", "maxRegression"]))
     against = {"against": draw(st.sampled_from(["Live", "Base"]))} if kind == "maxRegression" else {}
     return gate(
-        metric=metric,
+        metric=draw(st.sampled_from(REQUIRABLE)),
         source=draw(SCOPES),
         slice=draw(SCOPES),
         minTokens=draw(st.integers(1, 10**6)),
         confidence=draw(st.floats(0.5, 0.999)),
-        **{kind: draw(SHARES if metric in JUDGE_METRICS else FIGURES)},
+        **{kind: draw(FIGURES)},
         **against,
     )
 
@@ -183,11 +179,11 @@ def answers(asked: Gate, required: Gate) -> bool:
 @given(gates())
 def test_a_gate_answers_itself(one: Gate):
     assert answers(one, one)
-    asked = record_of(one, "Live")
+    asked = record_of(one)
     metric = MetricStatus(
         name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=asked
     )
-    assert passed_of([metric]) == asked_of([one], "Live")
+    assert passed_of([metric]) == asked_of([one])
 
 
 @given(gates(), gates(), gates())
@@ -215,3 +211,12 @@ def test_A_a_gate_that_is_weaker_anywhere_answers_nothing(required: Gate, by: fl
     else:
         update = {where: "elsewhere"}
     assert not answers(required.model_copy(update=update), required)
+
+
+@pytest.mark.parametrize("metric", JUDGE_METRICS)
+def test_what_a_judge_of_the_runs_own_choice_says_cannot_be_required(metric: str) -> None:
+    # A run says who judges and what win_rate is beside; its verdict would answer whatever that is.
+    asked = {"mode": "Approval", "requiredGates": [{"metric": "chrf", "min": 20}, {"metric": metric, "min": 0.5}]}
+    with pytest.raises(ValueError, match="win_rate and judge_score cannot be required: who judges"):
+        Promotion.model_validate(asked, by_alias=True, by_name=False)
+    assert Promotion.model_validate({"requiredGates": asked["requiredGates"][:1]}, by_alias=True, by_name=False)

@@ -15,6 +15,7 @@ from slipway_trainer.evaluation import generation
 from slipway_trainer.evaluation.answer_metrics import METRICS, figures
 from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import MAX_WINDOW
+from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
 
@@ -67,6 +68,20 @@ def test_an_answer_is_the_same_alone_and_in_a_batch_of_other_lengths(taught: Exp
     together = generation.answer(taught, prompts, max_new_tokens=24)
     alone = [generation.answer(taught, [prompt], max_new_tokens=24)[0] for prompt in prompts]
     assert together == alone
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_A_a_model_without_a_finite_score_writes_no_answer_and_finds_none_likely(value: float) -> None:
+    broken = make_exported()
+    with torch.no_grad():
+        broken.model.get_output_embeddings().weight[5].fill_(value)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        generation.answer(broken, [_prompt(QUESTION)], max_new_tokens=4)
+    task = TransformersEngine(broken, "as a task asks").for_tasks()
+    with pytest.raises(ValueError, match="of 2 of 2 answers is NaN or infinite"):
+        task.likelihoods([("the", " dog"), ("the", " fox")])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        task.writings([("the", {"until": [], "tokens": 4})])
 
 
 def test_an_answer_ends_after_max_new_tokens(taught: ExportedModel) -> None:

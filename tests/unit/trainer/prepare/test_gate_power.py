@@ -13,7 +13,7 @@ from slipway_core.plan import Plan
 from slipway_core.resources.evaluation import Gate
 from slipway_trainer.bounds import intervals
 from slipway_trainer.data import held_out, inputs
-from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.data.held_out import HeldOut, HeldTask
 from slipway_trainer.evaluation.estimates import gate_estimates
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.prepare import gate_power
@@ -40,6 +40,48 @@ def questions(count: int) -> list[dict[str, Any]]:
 def told(*arguments, **options) -> Power:
     (one,) = gate_power.of_gates(*held(*arguments, **options))
     return one
+
+
+JUDGE = {"url": "http://127.0.0.1:9/v1", "model": "judge", "criteria": "true"}
+
+
+def told_of_judge(tmp_path, gate: dict[str, Any], count: int, **judge: Any) -> Power:
+    train = write_rows(tmp_path / "train.jsonl", {"text": "what is learned"})
+    asked = write_rows(tmp_path / "prompts.jsonl", *questions(count))
+    made = plan(causal(train), prompts=[{"uri": asked}], gates=[gate], judge={**JUDGE, **judge})
+    (one,) = gate_power.of_gates(made, held_out.read(inputs.collect(made, tmp_path / "data", lambda _: None)))
+    return one
+
+
+def test_what_a_judge_says_is_a_mean_of_scores_and_some_gates_on_it_can_never_pass(tmp_path):
+    one = told_of_judge(tmp_path, {"metric": "win_rate", "min": 0.9}, 20, compare="Reference")
+    assert (one.gate, one.says) == ("win_rate >= 0.9 over reference", "20 prompts: no model can pass")
+    assert one.never is not None
+    assert one.never.startswith("evaluation.gates[0] (win_rate) can never pass: with all 20 at their best the lower")
+    assert "Have 26 prompts or more" in one.never
+    assert not passes("win_rate", 20, 20, min=0.9)
+    assert passes("win_rate", 26, 26, min=0.9)
+    one = told_of_judge(tmp_path, {"metric": "judge_score", "min": 0.5}, 20)
+    found = re.fullmatch(r"20 prompts: passes for certain with a mean of (\S+) or more", one.says)
+    assert found, one.says
+    assert passes("judge_score", round(float(found[1]) * 20), 20, min=0.5)
+
+
+def test_documents_of_a_task_show_what_as_many_prompts_do(tmp_path):
+    train = write_rows(tmp_path / "train.jsonl", {"text": "what is learned"})
+    gates = [{"metric": "acc", "task": "one", "min": 0.9}, {"metric": "acc", "task": "two", "maxRegression": 0.4}]
+    made = plan(causal(train), tasks=[{"name": "one"}, {"name": "two"}], gates=gates)
+    tasks = [HeldTask(name, number, "a question") for name in ("one", "two") for number in range(20)]
+    first, second = gate_power.of_gates(made, HeldOut([], [], tasks=tasks))
+    assert first.gate == "acc of task one >= 0.9"
+    assert first.never is not None
+    assert first.never.startswith("evaluation.gates[0] (acc of task one) can never pass: with all 20 at their best")
+    assert "Have 26 documents of the task or more" in first.never
+    assert re.search(
+        r"20 documents of the task: where none gets better, passes with \d of 20 that became worse", second.says
+    )
+    # Preview does not read the rows of tasks, and says nothing of them.
+    assert gate_power.of_gates(made, HeldOut([], [])) == []
 
 
 def passes(metric: str, right: int, of: int, **gate) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from slipway_core.lifecycle.verdict import other_not_measured
+from slipway_core.lifecycle.verdict import by_bounds, other_not_measured
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import CHAT_METRICS, SCORED_METRICS
@@ -235,6 +235,8 @@ def of_gates(
         elif gate.max_regression is not None and was is None and (theirs is not None or other.trouble is not None):
             absent = theirs.missing.get(gate.metric) if theirs else None
             reason = said(other.trouble or absent or other_not_measured(gate))
+        elif by_bounds(gate) and estimates[-1] is None:
+            reason = said(_no_bounds(gate, known=before is not None))
         figures.append(Figure(value, was, own.scored(gate.metric) if gate.task is None else 0, reason))
     return figures, estimates, reasons
 
@@ -243,6 +245,20 @@ def _nothing(gate: Gate, scope: Scope) -> str:
     if gate.task is not None:
         return f"task {gate.task} was not measured"
     return "no row of this source or slice tells it" if scope != ALL else f"no row tells {gate.metric}"
+
+
+def _no_bounds(gate: Gate, *, known: bool) -> str:
+    """Returns why a figure that was measured has no bounds.
+
+    Args:
+        known: whether it is known what it is made of.
+    """
+    if gate.task is not None and not known:
+        return (
+            f"it has no bounds: what documents of task {gate.task} score is not between 0 and 1. Take the figure as it "
+            "is with confidence: 0.5, or another metric"
+        )
+    return "no bounds can be told of it: they are not finite, or no row tells it of both models"
 
 
 def _rounded(value: float | None) -> float | None:

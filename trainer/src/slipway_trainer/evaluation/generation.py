@@ -250,9 +250,23 @@ def _generate(exported: ExportedModel, rows: list[list[int]], room: int) -> list
     )
     penalty = [_RepetitionPenalty(exported.repetition_penalty, mask)] if exported.repetition_penalty != 1 else []
     made: Any = exported.model.generate(  # pyright: ignore[reportCallIssue]
-        inputs=inputs, attention_mask=mask, generation_config=greedy, logits_processor=LogitsProcessorList(penalty)
+        inputs=inputs,
+        attention_mask=mask,
+        generation_config=greedy,
+        logits_processor=LogitsProcessorList([_Finite(), *penalty]),
     )
     return made[:, width:].tolist()
+
+
+class _Finite(LogitsProcessor):
+    """Ends an answer that a model of NaN would write: the greatest of NaN is the first token, and text as any other."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Takes scores [rows, vocabulary] and returns them. Raises ValueError."""
+        # Nothing is less than NaN; what can never come may be minus infinite.
+        if not bool((scores < torch.inf).all()):
+            raise ValueError("the model's scores of the next token are NaN or infinite")
+        return scores
 
 
 class _RepetitionPenalty(LogitsProcessor):

@@ -45,6 +45,9 @@ class Opinion:
     agreements: Sequence[Agreement] = ()
     least: float = 0.0
     """Agreement below which there is no figure: evaluation.judge.minAgreement."""
+    beside: np.ndarray | None = None
+    """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
+    figure, since it would be taken for one of the same prompts."""
 
     def missing(self, within: np.ndarray) -> str | None:
         """Returns why there is no figure of some prompts; None where there is one.
@@ -63,6 +66,8 @@ class Opinion:
             )
         if not told:
             return "the judge was asked about no prompt of these"
+        if self.beside is not None and (self.beside & within & ~self.observed.told).any():
+            return "the judge was asked about those of these prompts alone that a gate compares"
         for one in self.agreements:
             share = one.share(within)
             if share is not None and share < self.least:

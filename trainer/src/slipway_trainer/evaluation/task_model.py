@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -38,8 +39,11 @@ class TaskModel:
         self._longest, self._window, self._advance = longest, window, advance
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
-        """Raises ValueError as `continuations.likelihoods` does."""
+        """Raises ValueError as `continuations.likelihoods` does, and where one is not finite: of choices that are all
+        NaN the harness takes the first, and a broken model would have the share of those that are right."""
         found = continuations.likelihoods(self._compute, self._words, pairs, window=self._window, advance=self._advance)
+        if bad := sum(not math.isfinite(one.log) for one in found):
+            raise ValueError(f"the log-likelihood of {bad} of {len(found)} answers is NaN or infinite")
         return [(one.log, one.greedy) for one in found]
 
     def writings(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

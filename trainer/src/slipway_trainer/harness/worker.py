@@ -366,8 +366,13 @@ def _kind(paths: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Returns which reader of datasets reads some files, and with which settings."""
     kinds: set[tuple[str, str]] = set()
     for path in paths:
-        name = Path(path).name.removesuffix(".gz").removesuffix(".zst")
-        kinds.add((_KINDS[Path(name).suffix], Path(name).suffix))
+        name = Path(path).name.lower().removesuffix(".gz").removesuffix(".zst")
+        end = Path(name).suffix
+        if end not in _KINDS:
+            raise _Refused(
+                f"{Path(path).name} is none of its kinds of rows: name a file that ends in {', '.join(_KINDS)}"
+            )
+        kinds.add((_KINDS[end], end))
     if len(kinds) > 1:
         raise _Refused(f"one of its splits has files of several kinds: {', '.join(sorted(end for _, end in kinds))}")
     kind, end = next(iter(kinds))

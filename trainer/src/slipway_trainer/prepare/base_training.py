@@ -14,7 +14,7 @@ from typing import Any
 from slipway_core.plan import Plan
 from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data import learned_passages, passage_sample
-from slipway_trainer.data.held_out import HeldDocument, HeldOut, HeldTask
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldTask
 from slipway_trainer.step.errors import Overlap
 from slipway_trainer.step.progress import Say
 
@@ -36,7 +36,7 @@ class BaseTraining:
 
 
 def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path | None = None) -> BaseTraining:
-    """Looks the held-out documents up in what the base model has learned.
+    """Looks held-out documents, conversations and tasks up in what the base model has learned.
 
     Args:
         base: its folder; None when the plan makes a new one.
@@ -44,7 +44,7 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
 
     Raises Overlap where it has learned some, unless the run asks for these to be left out.
     """
-    asked = [*held.documents, *held.tasks]
+    asked = [*held.documents, *held.conversations, *held.tasks]
     if base is None or not asked:
         return BaseTraining(held, {}, [])
     uri = plan.model.from_ or ""
@@ -69,11 +69,13 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     }
     if not learned:
         return BaseTraining(held, report, [])
-    field = "evaluation.data" if learned[0] < len(held.documents) else "evaluation.tasks"
+    chats, tasks_from = len(held.documents), len(held.documents) + len(held.conversations)
+    field = "evaluation.data" if learned[0] < tasks_from else "evaluation.tasks"
     places = [asked[number].place for number in learned]
     found = [{"held": place, "training": uri, "rule": "base"} for place in places]
     listed = ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
-    words = f"{len(places)} of {len(asked)} held-out documents stand in what the base model {uri} learned from"
+    what = "documents and conversations" if held.conversations else "documents"
+    words = f"{len(places)} of {len(asked)} held-out {what} stand in what the base model {uri} learned from"
     if plan.evaluation.on_overlap != "Drop":
         if pairs is not None:
             write_atomically(pairs, json_lines(found))
@@ -82,15 +84,21 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
             "onOverlap: Drop to have them left out"
         )
     say(f"{words} and are left out (onOverlap: Drop): {listed}")
-    known, first = set(learned), len(held.documents)
+    known = set(learned)
     kept = [one for number, one in enumerate(held.documents) if number not in known]
-    tasks = [one for number, one in enumerate(held.tasks) if first + number not in known]
-    return BaseTraining(replace(held, documents=kept, tasks=tasks), report, found)
+    spoken = [one for number, one in enumerate(held.conversations, chats) if number not in known]
+    tasks = [one for number, one in enumerate(held.tasks, tasks_from) if number not in known]
+    return BaseTraining(replace(held, documents=kept, conversations=spoken, tasks=tasks), report, found)
 
 
-def _text(one: HeldDocument | HeldTask) -> str:
-    return one.text if isinstance(one, HeldTask) else one.row.text
+def _text(one: HeldDocument | HeldConversation | HeldTask) -> str:
+    """Returns a text as it is looked up: of a conversation, as of what the live version has learned, its answers."""
+    if isinstance(one, HeldTask):
+        return one.text
+    if isinstance(one, HeldDocument):
+        return one.row.text
+    return "\n".join(turn.said for turn, scored in zip(one.row.turns, one.row.learned, strict=True) if scored)
 
 
-def _source(one: HeldDocument | HeldTask) -> str:
+def _source(one: HeldDocument | HeldConversation | HeldTask) -> str:
     return one.place if isinstance(one, HeldTask) else one.source

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from slipway_core.lifecycle.verdict import FEWEST_CLUSTERS, by_bounds, threshold
+from slipway_core.lifecycle.verdict import FEWEST_CLUSTERS, by_bounds, is_point, threshold
 from slipway_core.plan import Plan
 from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import (
     ANSWER_METRICS,
     HIGHER_IS_BETTER,
+    JUDGE_METRICS,
     POINT_METRICS,
     RECALL_METRICS,
     REFERENCE_METRICS,
@@ -30,7 +31,7 @@ from slipway_core.resources.gate_metrics import (
 )
 from slipway_trainer.bounds import intervals, student
 from slipway_trainer.bounds.intervals import Array
-from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt, HeldTask
 from slipway_trainer.prepare import gate_rows
 
 SPREAD = 0.2
@@ -41,15 +42,15 @@ PAIRED_SPREAD = 0.1
 Measured for LoRA on the quickstart's model: 0.05 bits a byte of poems, 0.07 of package://general-text."""
 CORPUS_SPREAD = 20.0
 """Assumed standard deviation of what answers add to BLEU or chrF, in their points."""
-_GRADED = frozenset({"token_f1", "rouge_l", "repetition_rate"})
-"""Scores between 0 and 1; those of other shares are one of the two."""
+_GRADED = frozenset({"token_f1", "rouge_l", "repetition_rate", *JUDGE_METRICS})
+"""Scores between 0 and 1; those of other shares are one of the two. So may be what a document of a task scores."""
 _CORPUS = frozenset({"chrf", "bleu"})
-_SHARES = frozenset({*ANSWER_METRICS, *REFERENCE_METRICS}) - POINT_METRICS - _CORPUS
+_SHARES = frozenset({*ANSWER_METRICS, *REFERENCE_METRICS, *JUDGE_METRICS}) - POINT_METRICS - _CORPUS
 _BITS = frozenset({"bits_per_byte", "chat_bits_per_byte"})
 _MOST = 1 << 20
 """Rows from which on nobody asks for more."""
 
-Held = HeldDocument | HeldConversation | HeldPrompt
+Held = HeldDocument | HeldConversation | HeldPrompt | HeldTask
 
 
 @dataclass(frozen=True)
@@ -63,26 +64,25 @@ class Power:
 
 
 def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
-    """Returns what each gate can show.
+    """Returns what each gate can show; nothing of one on a task whose rows were not read.
 
     Args:
         words: a tokenizer of transformers, by which tokens are counted where a gate asks for some.
     """
     found: list[Power] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        if gate.task is not None:
-            continue  # What it scores is the harness's to say.
-        rows = gate_rows.rows_of(gate, held)
+        rows = _rows(gate, held)
         if not rows:
             continue  # That is refused.
-        named = f"evaluation.gates[{number}] ({titled(gate.metric, gate.source, gate.slice)})"
+        title = titled(gate.metric, gate.source, gate.slice, gate.task)
         power = _power(gate, rows)
         if power is None:
             continue
         says, never = power
         never = _too_few_tokens(gate, rows, words) or never
-        asked = f"{titled(gate.metric, gate.source, gate.slice)} {threshold(gate)}"
-        found.append(Power(asked, says, None if never is None else f"{named} can never pass: {never}"))
+        asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
+        why = None if never is None else f"evaluation.gates[{number}] ({title}) can never pass: {never}"
+        found.append(Power(asked, says, why))
     return found
 
 
@@ -91,9 +91,19 @@ def warnings(plan: Plan, held: HeldOut, words: Any = None) -> list[str]:
     return [one.never for one in of_gates(plan, held, words) if one.never is not None]
 
 
+def _rows(gate: Gate, held: HeldOut) -> Sequence[Held]:
+    if gate.task is None:
+        return gate_rows.rows_of(gate, held)
+    return [one for one in held.tasks if one.task == gate.task]
+
+
+def _is_graded(gate: Gate) -> bool:
+    return gate.task is not None or gate.metric in _GRADED
+
+
 def _power(gate: Gate, rows: Sequence[Held]) -> tuple[str, str | None] | None:
     """Returns what is said of a gate, and why it can never pass; None of a metric of which nothing is known."""
-    if gate.metric in POINT_METRICS:
+    if is_point(gate):
         return _of_figure(gate, rows)
     sizes = _sizes(rows)
     count = f"{len(sizes):,} {_unit(gate, rows, sizes)}"
@@ -101,7 +111,7 @@ def _power(gate: Gate, rows: Sequence[Held]) -> tuple[str, str | None] | None:
         return f"{count}; the figure is taken as it is", None
     if len(sizes) < FEWEST_CLUSTERS:
         return f"{count}: inconclusive whatever is measured, {FEWEST_CLUSTERS} are the fewest", None
-    if gate.metric in _SHARES:
+    if gate.task is not None or gate.metric in _SHARES:
         told = _share_regression(gate, sizes) if gate.max_regression is not None else _share(gate, sizes)
     elif gate.metric in _CORPUS:
         told = _corpus(gate, sizes)
@@ -125,7 +135,8 @@ def _sizes(rows: Sequence[Held]) -> Array:
     """Returns float64 [clusters]: how many prompts each cluster has, or bytes of text."""
     sizes: dict[Any, float] = defaultdict(float)
     for row in rows:
-        sizes[row.row.labels.cluster or id(row)] += _size(row)
+        cluster = None if isinstance(row, HeldTask) else row.row.labels.cluster
+        sizes[cluster or id(row)] += _size(row)
     return np.array(list(sizes.values()), np.float64)
 
 
@@ -139,7 +150,8 @@ def _size(row: Held) -> float:
 
 
 def _unit(gate: Gate, rows: Sequence[Held], sizes: Array) -> str:
-    return unit(gate.metric) if len(sizes) == len(rows) else f"clusters of {len(rows):,} {unit(gate.metric)}"
+    name = unit(gate.metric, gate.task)
+    return name if len(sizes) == len(rows) else f"clusters of {len(rows):,} {name}"
 
 
 # ------------------------------------------------------------------------------------------------------- shares
@@ -153,13 +165,14 @@ def _share(gate: Gate, sizes: Array) -> tuple[str, str | None]:
         least = _fewest(n, lambda k: intervals.of_share(_first(sizes, k), sizes, confidence).lower >= asked)
         if least is None:
             best = intervals.of_share(sizes, sizes, confidence).lower
+            right = "at their best" if _is_graded(gate) else "right"
+            more = _more(lambda m: intervals.of_share(np.ones(m), np.ones(m), confidence).lower >= asked, gate)
             return "no model can pass", (
-                f"with all {n:,} right the lower bound is {best:.3g}, below min: {asked:g}. "
-                f"{_more(lambda m: intervals.of_share(np.ones(m), np.ones(m), confidence).lower >= asked)}"
+                f"with all {n:,} {right} the lower bound is {best:.3g}, below min: {asked:g}. {more}"
             )
         if least == 0:
             return "passes whatever is answered", None
-        if gate.metric in _GRADED:
+        if _is_graded(gate):
             return f"passes for certain with a mean of {_part(sizes, least):.3g} or more", None
         return f"passes only with {least:,} of {n:,} right{'' if least == n else ' or more'}", None
     assert gate.max is not None
@@ -167,14 +180,12 @@ def _share(gate: Gate, sizes: Array) -> tuple[str, str | None]:
     over = _fewest(n, lambda k: intervals.of_share(_first(sizes, k, largest=False), sizes, confidence).upper > asked)
     if over == 0:
         best = intervals.of_share(np.zeros(n), sizes, confidence).upper
-        return "no model can pass", (
-            f"with 0 of {n:,} the upper bound is {best:.3g}, above max: {asked:g}. "
-            f"{_more(lambda m: intervals.of_share(np.zeros(m), np.ones(m), confidence).upper <= asked)}"
-        )
+        more = _more(lambda m: intervals.of_share(np.zeros(m), np.ones(m), confidence).upper <= asked, gate)
+        return "no model can pass", (f"with 0 of {n:,} the upper bound is {best:.3g}, above max: {asked:g}. {more}")
     if over is None:
         return "passes whatever is answered", None
     most = over - 1
-    if gate.metric in _GRADED:
+    if _is_graded(gate):
         return f"passes for certain with a mean of {_part(sizes, most, largest=False):.3g} or less", None
     return f"passes only with {most:,} of {n:,}{' or fewer' if most else ''}", None
 
@@ -194,7 +205,7 @@ def _share_regression(gate: Gate, sizes: Array) -> tuple[str, str | None]:
     if over is None:
         return "passes whatever is answered", None
     most = over - 1
-    worse = "worse" if gate.metric in _GRADED or gate.metric not in HIGHER_IS_BETTER else "wrong that was right"
+    worse = "worse" if _is_graded(gate) or gate.metric not in HIGHER_IS_BETTER else "wrong that was right"
     return f"where none gets better, passes with {most:,} of {n:,} that became {worse}{' or fewer' * (most > 0)}", None
 
 
@@ -223,13 +234,13 @@ def _fewest(most: int, holds: Callable[[int], Any]) -> int | None:
     return high
 
 
-def _more(enough: Callable[[int], Any]) -> str:
+def _more(enough: Callable[[int], Any], gate: Gate) -> str:
     """Returns what to do where there are too few rows even for a model without a fault."""
     way_out = "ask for less, or take the figure as it is with confidence: 0.5"
     rows = _fewest(_MOST, lambda m: m > 0 and enough(m))
     if rows is None:
-        return f"No number of prompts shows that: {way_out}"
-    return f"Have {rows:,} prompts or more, {way_out}"
+        return f"No number of {unit(gate.metric, gate.task)} shows that: {way_out}"
+    return f"Have {rows:,} {unit(gate.metric, gate.task)} or more, {way_out}"
 
 
 # -------------------------------------------------------------------------------------- texts, and corpus scores

@@ -356,6 +356,7 @@ def _held(plan: Plan, held: HeldOut, seen: Look, power: Sequence[gate_power.Powe
         left_out=len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations),
         prompts=len(held.prompts),
         judge=judge_questions.line(plan, held) or "",
+        tasks=[task.name for task in plan.evaluation.tasks],
         overlaps=[
             OverlapView(
                 held=p["held"],

@@ -135,6 +135,11 @@ def held_out(view: HeldOutView) -> Iterator[str]:
         yield f"{view.documents:,} held-out documents{chats} and {view.prompts:,} prompts"
     if view.judge:
         yield view.judge
+    if view.tasks:
+        yield (
+            f"the rows of tasks ({', '.join(view.tasks)}) are not looked at: prepare reads them, holds them against "
+            "the training data, and says what gates on them can never show"
+        )
     if view.left_out:
         what = "documents and conversations" if chats else "documents"
         yield (

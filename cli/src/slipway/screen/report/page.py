@@ -9,10 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from slipway.records import answers, gates
-from slipway.records.gates import BASE, LIVE, GateRow
+from slipway.records.gates import GateRow
 from slipway.records.lineage_graph import Lineage
 from slipway.records.parts import PartFigure, of_parts
-from slipway.records.record import Record
+from slipway.records.record import BASE, LIVE, Record
 from slipway.records.settings import flat
 from slipway.screen.pages.frame import framed, read
 from slipway.screen.report import charts, parts, sentences
@@ -69,9 +69,12 @@ def _gates(record: Record, words: Words) -> str:
 def _asked(record: Record, words: Words) -> str:
     """Returns what will be asked, of a run that was not judged yet."""
     from slipway_core.lifecycle.verdict import threshold
+    from slipway_core.resources.gate_metrics import titled
 
     over = record.run.spec.evaluation.win_rate_over
-    told = words("joint").join(f"{gate.metric} {threshold(gate, over)}" for gate in record.gates)
+    told = words("joint").join(
+        f"{titled(gate.metric, gate.source, gate.slice, gate.task)} {threshold(gate, over)}" for gate in record.gates
+    )
     return f"{words('asked')}: {told}"
 
 

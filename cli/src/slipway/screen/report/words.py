@@ -79,7 +79,7 @@ _BOTH: dict[str, tuple[str, str]] = {
     "figures": ("All figures", "所有数值"),
     "metric": ("metric", "指标"),
     "this": ("this model", "本模型"),
-    "slices": ("Sources and slices", "来源与切片"),
+    "slices": ("Sources, slices and tasks", "来源、切片与任务"),
     "part": ("part", "部分"),
     "answers": ("Answers", "回答"),
     "worst": ("The worst", "最差的"),

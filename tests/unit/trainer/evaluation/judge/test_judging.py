@@ -254,8 +254,9 @@ def test_D_an_evaluation_that_is_interrupted_has_got_on_by_what_it_was_answered(
 
     def look(self: Reporter, message: str) -> None:
         show(self, message)
-        self._looked_at = -1e9
-        kept.append(self.observed().kept or 0)
+        if message.startswith("judge: "):
+            self._looked_at = -1e9
+            kept.append(self.observed().kept or 0)
 
     monkeypatch.setattr(Reporter, "show", look)
     judged(asking(run, WINS))
@@ -326,6 +327,17 @@ def test_a_score_may_be_held_against_that_of_the_base_and_of_the_live_version(
         assert one.difference == pytest.approx(theirs - mine)
         assert one.verdict is Verdict.PASS
     assert report["judge"]["agreement"].keys() == {f"judge_score of {of}" for of in ("candidate", "base", "baseline")}
+
+
+def test_G_a_score_of_fewer_prompts_stands_beside_none_of_more(run: TrainedRun) -> None:
+    less = {"metric": "judge_score", "slice": "even", "maxRegression": 1.0, "against": "Base"}
+    found, report, _ = judged(asking(run, MARKS, less, compare=None))
+    assert found.metrics[1].verdict is Verdict.PASS
+    assert "judge_score" in report["candidate"]["metrics"]
+    assert "judge_score" not in report["base"]["metrics"]
+    assert report["base"]["missing"]["judge_score"].endswith("those of these prompts alone that a gate compares")
+    even = next(one for one in report["base"]["scopes"] if (one["source"], one["slice"]) == ("said", "even"))
+    assert even["metrics"]["judge_score"]["n"] == len(PROMPTS) / 2
 
 
 def test_the_base_is_what_win_rate_compares_with_where_the_run_says_so(run: TrainedRun, server: Server) -> None:

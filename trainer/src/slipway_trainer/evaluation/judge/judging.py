@@ -8,6 +8,8 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from slipway_core.lifecycle.verdict import BASE, BASELINE
 from slipway_core.plan import Plan
 from slipway_core.protocol import variables
@@ -187,8 +189,13 @@ class _Wanted:
                 opinion = replace(won.opinion, unanswered={**self.lacking, **won.opinion.unanswered})
                 found[metric, of] = replace(won, opinion=opinion)
             else:
-                own = [reply for reply in replies if reply.question.kind == "Mark" and reply.question.of == of]
-                found[metric, of] = scores.marks(self.judge, own, prompts)
+                marks = [reply for reply in replies if reply.question.kind == "Mark"]
+                scored = scores.marks(self.judge, [one for one in marks if one.question.of == of], prompts)
+                if of != CANDIDATE:
+                    beside = np.zeros(prompts, bool)
+                    beside[[one.question.row for one in marks if one.question.of == CANDIDATE]] = True
+                    scored = replace(scored, opinion=replace(scored.opinion, beside=beside))
+                found[metric, of] = scored
         return found
 
     def _pairs(self) -> None:
