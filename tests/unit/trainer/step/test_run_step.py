@@ -13,7 +13,7 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching import errors as fetching
 from slipway_host.files import write_atomically
-from slipway_trainer.step.errors import BadData, Interrupted, LostPeers, Superseded
+from slipway_trainer.step.errors import BadData, BadModel, Interrupted, LostPeers, Superseded
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.run_step import OF_FETCHING, run_step
 from slipway_trainer.step.signals import StopFlag
@@ -81,6 +81,20 @@ def test_what_cannot_be_fetched_is_told_as_any_other_failure(made, capsys, error
     assert result.error
     assert result.error.message == "model.from: s3://b/m: why"
     assert capsys.readouterr().err == f"prepare: {kind}: model.from: s3://b/m: why\n"
+
+
+def test_D_a_signal_is_no_fault_of_what_is_being_loaded(made):
+    """Whoever loads a file takes what a library raises for what is wrong with it."""
+
+    def body(_plan, _workspace):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except Exception as error:
+            raise BadModel(f"the tokenizer cannot be loaded: {error}") from None
+
+    code, result = frame(made, body)
+    assert (code, result.error and result.error.kind) == (75, "Interrupted")
 
 
 def test_every_error_of_fetching_has_its_kind():

@@ -121,6 +121,14 @@ class Interrupted(StepFailure):
     exit_code = exit_codes.RESTARTABLE
 
 
+class Stop(BaseException):
+    """A signal says stop, wherever the step is just then. The frame makes Interrupted of it.
+
+    It is no Exception: what a library raises is often taken for what is wrong with a file, and a stop in the middle of
+    loading one is nothing that is wrong with it.
+    """
+
+
 class Superseded(StepFailure):
     """A newer attempt of the step owns the workspace; this one must not write any more."""
 

@@ -29,6 +29,7 @@ from slipway_trainer.step.errors import (
     OutOfMemory,
     PlanChanged,
     StepFailure,
+    Stop,
 )
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.signals import STOP_SIGNALS
@@ -56,7 +57,7 @@ def run_step(
 ) -> int:
     """Runs a step and returns its exit code; the result is in the file that SLIPWAY_RESULT names.
 
-    SIGTERM and SIGINT raise Interrupted wherever the step is, which only writes through atomic renames. A step that
+    SIGTERM and SIGINT raise Stop wherever the step is, which only writes through atomic renames. A step that
     ends at a place of its own choosing installs a StopFlag first.
     """
     try:
@@ -85,6 +86,8 @@ def as_failure(error: BaseException) -> StepFailure | None:
         return error
     if isinstance(error, FetchError):
         return OF_FETCHING.get(type(error), FetchFailed)(str(error))
+    if isinstance(error, Stop):
+        return Interrupted(str(error))
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("stopped by Ctrl-C")
     if isinstance(error, SystemExit | GeneratorExit):
@@ -129,7 +132,7 @@ def _load(plan_file: Path) -> Plan:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}; start it again and it goes on")
+        raise Stop(f"stopped by {signal.Signals(number).name}; start it again and it goes on")
 
     previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:

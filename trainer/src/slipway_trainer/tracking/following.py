@@ -15,7 +15,7 @@ from subprocess import Popen
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import Progress
-from slipway_trainer.step.errors import Interrupted, StepFailure
+from slipway_trainer.step.errors import Interrupted, StepFailure, Stop
 from slipway_trainer.tracking import choose, record
 from slipway_trainer.tracking.follower import LAST_SECONDS, PARENT_VARIABLE
 
@@ -74,8 +74,8 @@ def following(plan: Plan, workspace: Workspace, stage: str) -> Iterator[Followin
         follower.end(failed=not stopped, seconds=_STOP_SECONDS if stopped else _END_SECONDS)
         failure.progress = follower.beside(failure.progress)
         raise
-    except BaseException:
-        follower.end(failed=True, seconds=_STOP_SECONDS)
+    except BaseException as error:
+        follower.end(failed=not isinstance(error, Stop), seconds=_STOP_SECONDS)
         raise
     else:
         follower.end(failed=False, seconds=_END_SECONDS)

@@ -28,7 +28,7 @@ from slipway_trainer.model import (
 )
 from slipway_trainer.model.next_token_loss import NextTokenLoss
 from slipway_trainer.model.preference_loss import PreferenceLoss
-from slipway_trainer.step.errors import BadData, StepFailure
+from slipway_trainer.step.errors import BadData, Interrupted, StepFailure, Stop
 from slipway_trainer.step.progress import Metrics, Reporter
 from slipway_trainer.step.signals import StopFlag
 from slipway_trainer.tokens import tokenizer
@@ -81,6 +81,10 @@ def train_stage(
     except StepFailure as failure:
         failure.progress = reporter.reached() if reporter else None
         raise
+    except Stop as signalled:
+        interrupted = Interrupted(str(signalled))
+        interrupted.progress = reporter.reached() if reporter else None
+        raise interrupted from None
     except Exception as error:
         failure = failures.in_our_words(error, ws.stage(stage).root, ranks)
         if failure is None:

@@ -360,7 +360,7 @@ def test_D_sigterm_ends_a_process_that_waits_for_a_judge(tmp_path: Path) -> None
         from slipway_core.resources.judge import Judge
         from slipway_trainer.evaluation.judge import asking, questions
         from slipway_trainer.evaluation.judge.kept_replies import KeptReplies
-        from slipway_trainer.step.errors import Interrupted
+        from slipway_trainer.step.errors import Stop
         from slipway_trainer.step.run_step import _interruptible
 
         judge = Judge(url=sys.argv[1], model="m", criteria="c")
@@ -368,7 +368,7 @@ def test_D_sigterm_ends_a_process_that_waits_for_a_judge(tmp_path: Path) -> None
         try:
             with _interruptible():
                 asking.ask(judge, None, put, KeptReplies.open(Path(sys.argv[2]), None, "sha256:plan"))
-        except Interrupted:
+        except Stop:
             sys.exit(75)
         """
     )
