@@ -50,10 +50,25 @@ class Group:
     @property
     def alive(self) -> bool:
         """Whether none has ended."""
-        return all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" for pid in self.pids)
+        return len(self._left()) == len(self.pids)
 
-    def wait(self) -> list[int]:
-        """Returns the exit codes once all have ended; that of one that a signal killed is negative."""
+    def _left(self) -> list[int]:
+        states = {pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in self.pids}
+        return [pid for pid, state in states.items() if state != "Z"]
+
+    def wait(self, grace: float | None = None) -> list[int]:
+        """Returns the exit codes once all have ended; that of one that a signal killed is negative.
+
+        Args:
+            grace: seconds after which those that are left are killed, as the launcher does: a rank that waits for one
+                that never started hears of nothing else.
+        """
+        if grace is not None:
+            deadline = time.monotonic() + grace
+            while self._left() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            for pid in self._left():
+                os.kill(pid, signal.SIGKILL)
         return [self.nursery.ask({"wait": pid}) for pid in self.pids]
 
     def finish(self) -> None:

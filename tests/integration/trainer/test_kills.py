@@ -26,6 +26,8 @@ from slipway_core.protocol import exit_codes
 KILLS = int(os.environ.get("SLIPWAY_KILLS", "10"))
 """Ten take 75 CPU-seconds with all that they are compared with; `make chaos` has a hundred."""
 SEED = int(os.environ.get("SLIPWAY_KILLS_SEED", "7"))
+GRACE = 20.0
+"""Seconds that ranks have to end once they are told to, as the launcher gives them some."""
 PATIENCE = 120.0
 """Seconds in which something has to happen on a busy machine."""
 
@@ -93,7 +95,7 @@ class Killer:
         if alone:
             time.sleep(0.2)
             group.signal(signal.SIGTERM)
-        codes = group.wait()
+        codes = group.wait(GRACE)
         known = {0, exit_codes.RESTARTABLE, exit_codes.LOST_PEERS, -signal.SIGKILL, -signal.SIGTERM}
         assert set(codes) <= known, f"{number.name}, {moment}: {codes}\n{group.said()}"
         return hit and 0 not in codes
