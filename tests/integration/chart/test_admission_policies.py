@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.integration.api_client import ApiClient, Manifest, Refused, eventually
+from tests.integration.chart.role_binding import bound
 from tests.integration.control_plane import ControlPlane, helm_template
 from tests.integration.fresh_namespace import fresh_namespace
 from tests.unit.operator.manifests import samples
@@ -44,16 +45,6 @@ RUN = {
         "stages": [{"name": "sft", "objective": "Chat", "steps": 1, "data": {"train": [{"uri": "package://tang"}]}}],
     },
 }
-
-
-def bound(user: str, role: str) -> Manifest:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": f"{user}-{role}"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
-    }
 
 
 def may(client: ApiClient, kind: Kind, namespace: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.integration.api_client import ApiClient, Manifest, Refused, eventually
+from tests.integration.chart.role_binding import bound
 from tests.integration.control_plane import ControlPlane
 from tests.integration.fresh_namespace import fresh_namespace
 
@@ -16,16 +17,6 @@ from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 PROMOTION = {"mode": "Approval", "requiredGates": [{"metric": "perplexity", "max": 20}]}
 NEEDS_THE_VERB = "takes the verb approve on modelendpoints"
-
-
-def bound(user: str, role: str) -> Manifest:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": f"{user}-{role}"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
-    }
 
 
 def endpoint(name: str, **spec: Any) -> Manifest:

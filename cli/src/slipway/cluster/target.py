@@ -207,7 +207,7 @@ class ClusterTarget:
         if status is not None and status.held_out is not None:
             return status.held_out
         own = [run for run in self.runs() if run.spec.serving and run.spec.serving.endpoint == endpoint]
-        return wear.counted(None, [judged for run in own if (judged := wear.judged_by(run)) is not None])
+        return wear.counted(None, [judged for run in own if (judged := wear.judgements_of(run)) is not None])
 
     @contextmanager
     def reach(self, name: str | None) -> Iterator[Reached]:

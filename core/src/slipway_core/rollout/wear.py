@@ -62,7 +62,7 @@ def _more(known: CountedRun | None, one: RunJudgements, oldest: str | None) -> i
     return one.judgements if oldest is None else int(one.since > oldest)
 
 
-def judged_by(run: TrainingRun) -> RunJudgements | None:
+def judgements_of(run: TrainingRun) -> RunJudgements | None:
     """Returns how often a run was judged, by its own status; None where it was not, or nothing is known of its data."""
     status = run.status
     step = status.step("evaluate") if status else None

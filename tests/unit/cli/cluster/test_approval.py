@@ -45,7 +45,7 @@ def waits(cluster):
     run = RunStatus(
         phase=Phase.AWAITING_APPROVAL,
         evaluation=evaluation,
-        artifact=ArtifactStatus(uri="pvc://work/tang/artifact", digest=DIGEST),
+        artifact=ArtifactStatus(uri="pvc://models/tang/artifact", digest=DIGEST),
     )
     live = VersionStatus(
         version=4, uri="pvc://a/b", digest=LIVE, run="older", state="Live", since="2026-01-01T00:00:00Z"

@@ -111,11 +111,11 @@ def test_a_run_says_how_often_it_was_judged_and_a_crash_is_no_judgement() -> Non
     world = World(a_run())
     world.settle()
     world.succeed("prepare", held_out_sketch=OURS)
-    assert wear.judged_by(world.run) is None
+    assert wear.judgements_of(world.run) is None
     world.through("learn", "export")
     world.succeed("evaluate", evaluation=None)
     world.settle()
-    first = wear.judged_by(world.run)
+    first = wear.judgements_of(world.run)
     assert first is not None
     assert (first.judgements, first.sketch) == (0, OURS)
     for number in (1, 2):
@@ -124,6 +124,6 @@ def test_a_run_says_how_often_it_was_judged_and_a_crash_is_no_judgement() -> Non
         world.settle()
         world.succeed("evaluate", metrics={})
         world.settle()
-        told = wear.judged_by(world.run)
+        told = wear.judgements_of(world.run)
         assert told is not None
         assert told.judgements == number

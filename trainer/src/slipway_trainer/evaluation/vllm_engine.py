@@ -31,6 +31,7 @@ from slipway_trainer.evaluation.generation import Answer, Prompt
 from slipway_trainer.evaluation.perplexity import BATCH_LOGITS, IGNORED, MAX_WINDOW, Score, Window
 from slipway_trainer.evaluation.task_model import TaskModel
 from slipway_trainer.model import config_file, exported_model, placement, unmerged_artifact
+from slipway_trainer.step import child_process
 from slipway_trainer.step.errors import BadArtifact
 from slipway_trainer.tokens import tokenizer
 
@@ -40,8 +41,6 @@ _CPU_CACHE_BYTES: Final = 1 << 30
 """For keys and values on a CPU, as in the server. On a GPU vLLM takes what is left."""
 _ROOM: Final = 2
 """Tokens that vLLM wants for itself beside a window: the last target, and one that it writes."""
-
-_END_SECONDS: Final = 20.0
 
 
 class NotStarted(Exception):
@@ -78,7 +77,7 @@ def opened(folder: Path, why: str, *, trust_remote_code: bool = False) -> Iterat
     process = context.Process(target=vllm_worker.run, args=(theirs, settings, os.getpid()), daemon=_on_cpu())
     process.start()
     theirs.close()
-    try:
+    with child_process.ending(process, ours):
         try:
             told = ours.recv()
         except EOFError:
@@ -87,16 +86,6 @@ def opened(folder: Path, why: str, *, trust_remote_code: bool = False) -> Iterat
         if "failed" in told:
             raise NotStarted(f"vLLM does not load the model: {told['failed']}")
         yield VllmEngine(folder, ours, why, str(told["version"]), int(told["longest"]), str(told["dtype"]))
-    except BaseException:
-        # In the midst of something that nobody waits for any more.
-        process.kill()
-        raise
-    finally:
-        ours.close()
-        process.join(_END_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
 
 class VllmEngine:

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from slipway_trainer.harness import worker
 from slipway_trainer.harness.description import Copied, Described, Sample, Scored, Wanted
+from slipway_trainer.step import child_process
 from slipway_trainer.step.errors import BadConfig
 
 INSTALL = "pip install 'slipway-trainer[tasks]'"
-_END_SECONDS = 20.0
 
 
 class Refused(ValueError):
@@ -57,18 +57,8 @@ def opened() -> Iterator[Harness]:
     process = context.Process(target=worker.run, args=(theirs, os.getpid()), daemon=True)
     process.start()
     theirs.close()
-    try:
+    with child_process.ending(process, ours):
         yield Harness(ours)
-    except BaseException:
-        # In the midst of something that nobody waits for any more.
-        process.kill()
-        raise
-    finally:
-        ours.close()
-        process.join(_END_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
 
 class Harness:
