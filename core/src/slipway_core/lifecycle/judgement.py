@@ -21,7 +21,7 @@ from slipway_core.protocol.statement import (
     Statement,
     finite,
 )
-from slipway_core.resources.status import AskedStatus, MetricStatus, RunStatus, fit
+from slipway_core.resources.status import MetricStatus, RunStatus, fit
 
 
 def judgement_statement(
@@ -78,16 +78,5 @@ def _gate(metric: MetricStatus) -> JudgedGate:
         upper=finite(metric.upper),
         confidence=metric.confidence,
         clusters=metric.clusters,
-        asked=_asked(metric.asked) if metric.asked is not None else None,
-    )
-
-
-def _asked(asked: AskedStatus) -> AskedOfIt:
-    return AskedOfIt(
-        max=asked.max,
-        min=asked.min,
-        max_regression=asked.max_regression,
-        against=asked.against,
-        min_tokens=asked.min_tokens,
-        confidence=asked.confidence,
+        asked=AskedOfIt.of(metric.asked) if metric.asked is not None else None,
     )

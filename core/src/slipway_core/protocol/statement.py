@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from slipway_core.protocol.sketch import HASHES
 from slipway_core.resources.api import Api, Digest, ShortText
+from slipway_core.resources.asked import AskedFigures
 from slipway_core.resources.conditions import parse_timestamp
 from slipway_core.resources.status import Verdict
 
@@ -82,17 +83,12 @@ class JudgedData(Stated):
     """The smallest hashes of held-out documents, by which two judgements tell how many of these they share."""
 
 
-class AskedOfIt(Stated):
+class AskedOfIt(AskedFigures, Stated):
     """What a gate asked, in figures: what an endpoint requires is held against it."""
 
-    max: float | None = None
-    min: float | None = None
-    max_regression: float | None = None
-    against: Annotated[str, Field(max_length=16)] | None = None
-    """What it compares with: of maxRegression Live when left out, of win_rate Live, Base or Reference."""
-    min_tokens: int = 1
-    confidence: float | None = None
-    """None took the figure as it is."""
+    @classmethod
+    def of(cls, asked: AskedFigures) -> Self:
+        return cls(**{name: getattr(asked, name) for name in AskedFigures.model_fields})
 
 
 class JudgedGate(Stated):

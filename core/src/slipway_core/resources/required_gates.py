@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import ValidationError
 
+from slipway_core.resources.asked import AskedFigures
 from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
 from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, WIN_RATE, titled
 from slipway_core.resources.judge import Compared
@@ -22,23 +22,6 @@ from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, Ve
 _LIVE = "Live"
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
-
-
-class Asked(Protocol):
-    """What a gate asked, as a status or a statement has it."""
-
-    @property
-    def max(self) -> float | None: ...
-    @property
-    def min(self) -> float | None: ...
-    @property
-    def max_regression(self) -> float | None: ...
-    @property
-    def against(self) -> str | None: ...
-    @property
-    def min_tokens(self) -> int: ...
-    @property
-    def confidence(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +94,7 @@ def passed_gate(
     slice: str | None,
     task: str | None,
     verdict: Verdict,
-    asked: Asked | None,
+    asked: AskedFigures | None,
     baseline: str | None = None,
 ) -> PassedGate | None:
     """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
@@ -122,15 +105,10 @@ def passed_gate(
         "task": task,
         "source": source,
         "slice": slice,
-        "max": asked.max,
-        "min": asked.min,
-        "maxRegression": asked.max_regression,
-        "against": asked.against,
-        "minTokens": asked.min_tokens,
-        "confidence": asked.confidence,
+        **{name: getattr(asked, name) for name in AskedFigures.model_fields},
     }
     try:
-        gate = Gate.model_validate(said, by_alias=True, by_name=False)
+        gate = Gate.model_validate(said, by_alias=False, by_name=True)
     except ValidationError:
         # A newer release judged it by something that is not known here; or a judge did, whose figures none requires.
         return None

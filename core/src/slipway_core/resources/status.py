@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway_core.resources.api import TEXT_LIMIT, Api, Digest, ShortText, Text
+from slipway_core.resources.asked import AskedFigures
 from slipway_core.resources.gate_metrics import titled
 
 CONDITION_LIMIT = 32768
@@ -182,17 +183,8 @@ class StepStatus(Recorded):
     anew."""
 
 
-class AskedStatus(Recorded):
+class AskedStatus(AskedFigures, Recorded):
     """What a gate asked, in figures: an endpoint holds that against its requiredGates."""
-
-    max: float | None = None
-    min: float | None = None
-    max_regression: float | None = None
-    against: Annotated[str, Field(max_length=16)] | None = None
-    """What it compares with: of maxRegression Live when left out, of win_rate what the judge's `compare` says."""
-    min_tokens: int = 1
-    confidence: float | None = None
-    """None took the figure as it is."""
 
 
 class MetricStatus(Recorded):

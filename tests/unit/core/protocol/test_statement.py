@@ -13,7 +13,7 @@ from slipway_core.protocol.envelope import ENVELOPE_LIMIT, pre_authentication_en
 from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.statement import AskedOfIt, JudgedData, JudgedGate, Statement, canonical
 from slipway_core.protocol.trust import check
-from slipway_core.resources.status import Verdict
+from slipway_core.resources.status import AskedStatus, Verdict
 
 
 def test_a_statement_is_one_of_in_toto() -> None:
@@ -88,6 +88,14 @@ def test_what_would_be_too_long_is_not_signed() -> None:
             reason="判" * statement.REASON_LIMIT,
             data=JudgedData(training={f"{n}{'判' * 250}": "判" * 253 for n in range(statement.TRAINING_LIMIT)}),
         )
+
+
+def test_a_status_and_a_statement_say_the_same_of_what_a_gate_asked() -> None:
+    asked = AskedStatus(max_regression=0.25, against="Base", min_tokens=7, confidence=0.9)
+    assert AskedOfIt.of(asked).to_document() == asked.to_document()
+    later = {**asked.to_document(), "mood": "good"}
+    assert AskedStatus.model_validate(later).to_document() == later, "a status keeps what a later release wrote"
+    assert AskedOfIt.model_validate(later) == AskedOfIt.of(asked), "a statement is deaf to it"
 
 
 def test_a_field_of_a_later_release_is_left_aside() -> None:
