@@ -15,6 +15,7 @@ from tests.integration.fresh_namespace import fresh_namespace
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+RUN, NEXT_RUN = "0c2f9d5e-demo", "77aa01b2-the-next-of-that-name"
 PROMOTION = {"mode": "Approval", "requiredGates": [{"metric": "perplexity", "max": 20}]}
 NEEDS_THE_VERB = "takes the verb approve on modelendpoints"
 
@@ -25,12 +26,14 @@ def endpoint(name: str, **spec: Any) -> Manifest:
     return {**head, "spec": {"model": model, **spec}}
 
 
-def approval(user: str | None, digest: str | None = DIGEST, evaluation: str | None = "3") -> Manifest:
-    own = {"approved-by": user, "approved-digest": digest, "approved-evaluation": evaluation}
+def approval(
+    user: str | None, digest: str | None = DIGEST, evaluation: str | None = "3", run: str | None = RUN
+) -> Manifest:
+    own = {"approved-by": user, "approved-digest": digest, "approved-evaluation": evaluation, "approved-run": run}
     return {"metadata": {"annotations": {f"slipway.dev/{name}": value for name, value in own.items()}}}
 
 
-WITHDRAWN = approval(None, None, None)
+WITHDRAWN = approval(None, None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def chat(control_plane: ControlPlane, team: str) -> Iterator[str]:
     """An endpoint at which a model waits for an approval."""
     api = control_plane.api
     api.create(endpoint("chat", promotion=PROMOTION), team)
-    waits = {"awaitingApproval": {"digest": DIGEST, "run": "demo", "evaluation": 3}}
+    waits = {"awaitingApproval": {"digest": DIGEST, "run": "demo", "runUid": RUN, "evaluation": 3}}
     api.merge(MODEL_ENDPOINT, team, "chat", {"status": waits}, subresource="status")
     yield "chat"
     if api.get(MODEL_ENDPOINT, team, "chat") is not None:
@@ -88,6 +91,7 @@ def test_A_whoever_may_edit_may_neither_approve_nor_change_nor_delete_what_asks_
         approval("mallory"),
         approval("ada"),
         {"metadata": {"annotations": {"slipway.dev/approved-by": "ada"}}},
+        {"metadata": {"annotations": {"slipway.dev/approved-run": RUN}}},
         {"spec": {"promotion": None}},
         {"spec": {"promotion": {"mode": "Automatic"}}},
         {"spec": {"promotion": {"requiredGates": []}}},
@@ -127,10 +131,22 @@ def test_A_an_approval_has_its_givers_name_and_is_about_what_waits(
 ) -> None:
     with pytest.raises(Refused, match="has the name of who gives it, which is ada"):
         ada.merge(MODEL_ENDPOINT, team, chat, approval("eve"))
-    for wrong in (approval("ada", OTHER), approval("ada", evaluation="2"), approval("ada", None)):
-        with pytest.raises(Refused, match=f"approved-digest: {DIGEST} and slipway.dev/approved-evaluation: 3"):
-            ada.merge(MODEL_ENDPOINT, team, chat, wrong)
+    wrong = (
+        approval("ada", OTHER),
+        approval("ada", evaluation="2"),
+        approval("ada", None),
+        approval("ada", run=NEXT_RUN),
+        approval("ada", run="demo"),
+        approval("ada", run=None),
+    )
+    told = f"approved-digest: {DIGEST}, slipway.dev/approved-evaluation: 3 and slipway.dev/approved-run: {RUN}"
+    for one in wrong:
+        with pytest.raises(Refused, match=told):
+            ada.merge(MODEL_ENDPOINT, team, chat, one)
     ada.merge(MODEL_ENDPOINT, team, chat, approval("ada"))
+    with pytest.raises(Refused, match=told):
+        # Given for the one run, it is not turned into that of another.
+        ada.merge(MODEL_ENDPOINT, team, chat, {"metadata": {"annotations": {"slipway.dev/approved-run": NEXT_RUN}}})
     with pytest.raises(Refused, match=NEEDS_THE_VERB):
         mallory.merge(MODEL_ENDPOINT, team, chat, WITHDRAWN)
     mallory.merge(MODEL_ENDPOINT, team, chat, {"spec": {"replicas": 2}})
@@ -139,6 +155,16 @@ def test_A_an_approval_has_its_givers_name_and_is_about_what_waits(
     api.merge(MODEL_ENDPOINT, team, chat, {"status": {"awaitingApproval": None}}, subresource="status")
     with pytest.raises(Refused, match="nothing waits for an approval at this endpoint"):
         ada.merge(MODEL_ENDPOINT, team, chat, approval("ada"))
+
+
+def test_A_of_a_model_that_no_run_judged_an_approval_names_none(
+    ada: ApiClient, control_plane: ControlPlane, team: str, chat: str
+) -> None:
+    waits = {"awaitingApproval": {"digest": DIGEST, "run": None, "runUid": None, "evaluation": 0}}
+    control_plane.api.merge(MODEL_ENDPOINT, team, chat, {"status": waits}, subresource="status")
+    with pytest.raises(Refused, match=r"approved-evaluation: 0, and no slipway\.dev/approved-run"):
+        ada.merge(MODEL_ENDPOINT, team, chat, approval("ada", evaluation="0"))
+    ada.merge(MODEL_ENDPOINT, team, chat, approval("ada", evaluation="0", run=None))
 
 
 def test_A_an_approval_may_be_of_an_endpoint_by_its_name(control_plane: ControlPlane, team: str, chat: str) -> None:

@@ -280,15 +280,16 @@ def test_A_a_model_that_was_judged_by_enough_waits_for_its_approval_and_one_by_l
     own = runs.apply("own", model={"from": "run://lax"}, stages=[])
     digest = own.reaches("AwaitingApproval")["artifact"]["digest"]
     assert f"`slipway approve own --digest {digest}`" in own.condition("Live")["message"]
-    assert endpoint.status["awaitingApproval"] == {"digest": digest, "run": "own", "evaluation": 1}
+    uid = own.manifest["metadata"]["uid"]
+    assert endpoint.status["awaitingApproval"] == {"digest": digest, "run": "own", "runUid": uid, "evaluation": 1}
     assert endpoint.versions == []
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     monkeypatch.setenv("SLIPWAY_KUBECTL", str(program("kubectl")))
     approved = CliRunner().invoke(app, ["approve", "own", "--digest", digest, "-n", runs.namespace, "--cluster"])
     assert approved.exit_code == 0, approved.output + repr(approved.exception)
-    assert "judged by  run own, evaluation 1: Pass" in approved.output
+    assert f"judged by  run own (uid {uid}), evaluation 1: Pass" in approved.output
     own.reaches("Serving")
     user = endpoint.live["approval"]["user"]
     assert f"approved as {user}: endpoint chat starts {digest}" in approved.output
-    assert endpoint.live["approval"]["evaluation"] == 1
+    assert (endpoint.live["approval"]["runUid"], endpoint.live["approval"]["evaluation"]) == (uid, 1)
     assert "awaitingApproval" not in endpoint.status

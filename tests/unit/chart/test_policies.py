@@ -13,6 +13,7 @@ from slipway_core.rollout.promotion import (
     APPROVED_BY_ANNOTATION,
     APPROVED_DIGEST_ANNOTATION,
     APPROVED_EVALUATION_ANNOTATION,
+    APPROVED_RUN_ANNOTATION,
 )
 from slipway_operator import names
 
@@ -64,7 +65,9 @@ def test_their_words_are_those_of_the_code(helm: Helm) -> None:
         assert f"startsWith('{prefix}')" in executed
     assert names.verdict("sha256:" + "a" * 64).startswith("slipway-verdict-")
     approval = json.dumps(found["slipway-approval"]["spec"])
-    for annotation in (APPROVED_BY_ANNOTATION, APPROVED_DIGEST_ANNOTATION, APPROVED_EVALUATION_ANNOTATION):
+    for annotation in (
+        APPROVED_BY_ANNOTATION, APPROVED_DIGEST_ANNOTATION, APPROVED_EVALUATION_ANNOTATION, APPROVED_RUN_ANNOTATION,
+    ):  # fmt: skip
         assert f"'{annotation}'" in approval
         assert annotation.startswith("slipway.dev/approved-")
 

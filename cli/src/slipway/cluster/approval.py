@@ -1,7 +1,7 @@
 """Approving what waits at an endpoint: said first, then written as annotations, which a policy of the chart guards.
 
-What is approved is what was shown: the annotations name the digest and the evaluation that the endpoint's status waits
-for, and the change applies to the endpoint as it was read or not at all.
+What is approved is what was shown: the annotations name the digest, the run and the evaluation that the endpoint's
+status waits for, and the change applies to the endpoint as it was read or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from slipway_core.rollout.promotion import (
     APPROVED_BY_ANNOTATION,
     APPROVED_DIGEST_ANNOTATION,
     APPROVED_EVALUATION_ANNOTATION,
+    APPROVED_RUN_ANNOTATION,
 )
 
 
@@ -34,17 +35,17 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
     name, live = endpoint.metadata.name, endpoint.status and endpoint.status.live
     yield f"endpoint   {name} in {kubectl.title}"
     yield f"model      {awaiting.digest}"
-    run = _run(kubectl, awaiting.run)
+    run = _run(kubectl, awaiting)
     evaluation = run.status.evaluation if run is not None and run.status is not None else None
     if evaluation is not None and (evaluation.artifact_digest, evaluation.number) == (
         awaiting.digest,
         awaiting.evaluation,
     ):
-        yield f"judged by  run {awaiting.run}, evaluation {awaiting.evaluation}: {evaluation.verdict.value}"
+        yield f"judged by  {_judge(awaiting)}: {evaluation.verdict.value}"
         yield from _figures(evaluation, live.digest if live is not None else None)
     elif awaiting.evaluation:
         gone = "its figures are not here: the run is gone, was judged again, or may not be seen by this user"
-        yield f"judged by  run {awaiting.run}, evaluation {awaiting.evaluation}; {gone}"
+        yield f"judged by  {_judge(awaiting)}; {gone}"
     else:
         # The endpoint says whether it failed, or was let through by an earlier release.
         judged = conditions.find(endpoint.status.conditions, "Judged") if endpoint.status is not None else None
@@ -67,10 +68,13 @@ def approve(kubectl: Kubectl, endpoint: ModelEndpoint, digest: str) -> Iterator[
         APPROVED_BY_ANNOTATION: user,
         APPROVED_DIGEST_ANNOTATION: awaiting.digest,
         APPROVED_EVALUATION_ANNOTATION: str(awaiting.evaluation),
+        # That of an earlier approval goes where no run is known.
+        APPROVED_RUN_ANNOTATION: awaiting.run_uid,
     }
     change = {"metadata": {"annotations": notes, "resourceVersion": _version(kubectl, endpoint, awaiting)}}
     kubectl.patch(ENDPOINTS, endpoint.metadata.name, change)
-    yield f"approved as {user}: endpoint {endpoint.metadata.name} starts {awaiting.digest}"
+    by = f", judged by {_judge(awaiting)}" if awaiting.evaluation else ""
+    yield f"approved as {user}: endpoint {endpoint.metadata.name} starts {awaiting.digest}{by}"
 
 
 def waits_at(endpoint: ModelEndpoint) -> AwaitingStatus:
@@ -97,13 +101,21 @@ def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
         yield f"           it was compared with {compared}, which is not live any more"
 
 
-def _run(kubectl: Kubectl, name: str | None) -> TrainingRun | None:
-    if name is None:
+def _judge(awaiting: AwaitingStatus) -> str:
+    """Returns which evaluation it is: two runs, one after the other, may have one name."""
+    uid = f" (uid {awaiting.run_uid})" if awaiting.run_uid is not None else ""
+    return f"run {awaiting.run}{uid}, evaluation {awaiting.evaluation}"
+
+
+def _run(kubectl: Kubectl, awaiting: AwaitingStatus) -> TrainingRun | None:
+    """Returns the run that judged what waits; None where it is gone, whichever has its name by now."""
+    if awaiting.run is None:
         return None
     try:
-        return run_of(kubectl.get(RUNS, name))
+        run = run_of(kubectl.get(RUNS, awaiting.run))
     except (NotFound, Forbidden):
         return None
+    return run if awaiting.run_uid in (None, run.metadata.uid) else None
 
 
 def _user(kubectl: Kubectl) -> str:
@@ -119,8 +131,8 @@ def _version(kubectl: Kubectl, endpoint: ModelEndpoint, awaiting: AwaitingStatus
     """Returns the version of the endpoint at which that still waits."""
     document = kubectl.get(ENDPOINTS, endpoint.metadata.name)
     found = document.get("status", {}).get("awaitingApproval") or {}
-    now = found.get("digest"), found.get("run"), found.get("evaluation", 0)
-    if now != (awaiting.digest, awaiting.run, awaiting.evaluation):
+    now = found.get("digest"), found.get("run"), found.get("runUid"), found.get("evaluation", 0)
+    if now != (awaiting.digest, awaiting.run, awaiting.run_uid, awaiting.evaluation):
         raise BadInput(
             f"endpoint {endpoint.metadata.name} waits for another model or judgement by now; look at it again"
         )

@@ -329,6 +329,11 @@ class ApprovalStatus(Recorded):
     """As the API server knows them."""
     evaluation: int
     """Number of the evaluation that they approved; 0 where none was known."""
+    run: str | None = None
+    """The run whose evaluation it was. None where none was known, and where a release recorded it that knew no such
+    field."""
+    run_uid: ShortText | None = None
+    """The uid of that run: another one may have its name, and number its evaluations alike."""
     at: str
     """When the endpoint took the approval up."""
 
@@ -339,6 +344,8 @@ class AwaitingStatus(Recorded):
     digest: Digest
     run: str | None = None
     """The run that judged it."""
+    run_uid: ShortText | None = None
+    """The uid of that run, which an approval has to name; None where no run is known."""
     evaluation: int = 0
     """Number of its evaluation there; 0 where none is known."""
 

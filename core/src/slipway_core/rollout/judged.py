@@ -22,7 +22,8 @@ def judged_by(statements: Sequence[Statement]) -> Judged:
     found = [
         gate for judgement in passes for one in judgement.gates if (gate := _gate(one, judgement.baseline)) is not None
     ]
-    return Judged(passes[-1].run.name, passes[-1].evaluation, tuple(found))
+    newest = passes[-1]
+    return Judged(newest.run.name, newest.evaluation, tuple(found), newest.run.uid)
 
 
 def _gate(one: JudgedGate, baseline: str | None) -> PassedGate | None:

@@ -53,6 +53,8 @@ class Judged:
     """Number of its evaluation in that run."""
     gates: tuple[PassedGate, ...] = ()
     """Every gate that it has passed; of several judgements those of each."""
+    run_uid: str | None = None
+    """The uid of that run: another one may have its name."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Approval:
     user: str
     digest: str
     evaluation: int
+    run_uid: str | None = None
+    """Of the run whose evaluation it is; None of a model that is known to be judged by none."""
 
 
 @dataclass(frozen=True)

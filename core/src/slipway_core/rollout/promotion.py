@@ -27,6 +27,9 @@ APPROVED_DIGEST_ANNOTATION = "slipway.dev/approved-digest"
 """Digest of the model that they approved."""
 APPROVED_EVALUATION_ANNOTATION = "slipway.dev/approved-evaluation"
 """Number of the evaluation that they approved, 0 where none was known."""
+APPROVED_RUN_ANNOTATION = "slipway.dev/approved-run"
+"""The uid of the run whose evaluation that is: the first one of another run has the same number, of the same model. It is
+not there where no run is known."""
 _USER_LIMIT = 1024
 
 
@@ -49,9 +52,15 @@ def approval_of(draft: Draft, digest: str) -> ApprovalStatus | None:
     waits = _waits(draft, digest)
     if not draft.observed.approvals_guarded or given is None:
         return None
-    if (given.digest, given.evaluation) != (digest, waits.evaluation):
+    if (given.digest, given.evaluation, given.run_uid) != (digest, waits.evaluation, waits.run_uid):
         return None
-    return ApprovalStatus(user=given.user, evaluation=given.evaluation, at=timestamp(draft.now))
+    return ApprovalStatus(
+        user=given.user,
+        evaluation=given.evaluation,
+        run=waits.run,
+        run_uid=waits.run_uid,
+        at=timestamp(draft.now),
+    )
 
 
 def approval_on(endpoint: ModelEndpoint) -> Approval | None:
@@ -61,7 +70,7 @@ def approval_on(endpoint: ModelEndpoint) -> Approval | None:
     evaluation = notes.get(APPROVED_EVALUATION_ANNOTATION, "")
     if not user or not digest or not (evaluation.isascii() and evaluation.isdecimal() and len(evaluation) < 10):
         return None
-    return Approval(fit(user, _USER_LIMIT), digest, int(evaluation))
+    return Approval(fit(user, _USER_LIMIT), digest, int(evaluation), notes.get(APPROVED_RUN_ANNOTATION) or None)
 
 
 def show(draft: Draft) -> None:
@@ -128,7 +137,7 @@ def _is_approved(draft: Draft, promotion: Promotion, wanted: ServedModel) -> boo
 def _waits(draft: Draft, digest: str) -> AwaitingStatus:
     """Returns what an approval of a model has to name."""
     judged = draft.observed.judged.get(digest, Judged())
-    return AwaitingStatus(digest=digest, run=judged.run, evaluation=judged.evaluation or 0)
+    return AwaitingStatus(digest=digest, run=judged.run, run_uid=judged.run_uid, evaluation=judged.evaluation or 0)
 
 
 def _recorded(draft: Draft, digest: str) -> ApprovalStatus | None:

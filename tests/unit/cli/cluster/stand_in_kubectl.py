@@ -145,11 +145,18 @@ def get(kind, name, options):
 
 
 def patch(kind, name, change):
-    found = load()[f"{bare(kind)}/{name}"]
-    for part, fields in change.items():
-        found[part].update(fields)
+    found = patched(load()[f"{bare(kind)}/{name}"], change)
     save({**load(), f"{bare(kind)}/{name}": found})
     print(json.dumps(found))
+
+
+def patched(old, change):
+    """A merge patch (RFC 7396): what is null goes."""
+    if not isinstance(change, dict):
+        return change
+    old = old if isinstance(old, dict) else {}
+    new = {name: patched(old.get(name), value) for name, value in change.items() if value is not None}
+    return {name: value for name, value in old.items() if name not in change} | new
 
 
 def watch(kind, name):

@@ -25,6 +25,7 @@ from slipway_core.resources.status import (
 
 DIGEST, OTHER, LIVE = ("sha256:" + letter * 64 for letter in "abc")
 SERVING = {"endpoint": "chat"}
+UID = run_document()["metadata"]["uid"]
 
 
 def slipway(*arguments, code=0):
@@ -50,7 +51,8 @@ def waits(cluster):
     live = VersionStatus(
         version=4, uri="pvc://a/b", digest=LIVE, run="older", state="Live", since="2026-01-01T00:00:00Z"
     )
-    endpoint = EndpointStatus(live=live, awaiting_approval=AwaitingStatus(digest=DIGEST, run="tang", evaluation=3))
+    awaiting = AwaitingStatus(digest=DIGEST, run="tang", run_uid=UID, evaluation=3)
+    endpoint = EndpointStatus(live=live, awaiting_approval=awaiting)
     document = endpoint_document("chat", status=endpoint.to_document(), promotion={"mode": "Approval"})
     document["metadata"]["resourceVersion"] = "17"
     gates = {"data": [{"uri": "package://tang-held-out"}], "gates": [{"metric": "perplexity", "max": 20}]}
@@ -70,7 +72,7 @@ def notes(cluster):
 def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_the_digest(waits):
     said = slipway("approve", "tang")
     assert f"model      {DIGEST}" in said
-    assert "judged by  run tang, evaluation 3: Pass" in said
+    assert f"judged by  run tang (uid {UID}), evaluation 3: Pass" in said
     assert "perplexity: 12.5 (11 to 14), wanted <= 20: Pass" in said
     assert f"it was compared with {OTHER}, which is not live any more" in said
     assert f"live now   version 4 of run older, {LIVE}" in said
@@ -98,18 +100,19 @@ def test_A_of_a_model_without_a_judgement_that_counts_it_is_said_what_is_known(w
 
 def test_an_approval_is_in_the_users_name_and_of_what_waits(waits):
     said = slipway("approve", "endpoint/chat", "--digest", DIGEST)
-    assert f"approved as ada: endpoint chat starts {DIGEST}" in said
+    assert f"approved as ada: endpoint chat starts {DIGEST}, judged by run tang (uid {UID}), evaluation 3" in said
     assert notes(waits) == {
         "slipway.dev/approved-by": "ada",
         "slipway.dev/approved-digest": DIGEST,
         "slipway.dev/approved-evaluation": "3",
+        "slipway.dev/approved-run": UID,
     }
     (patch,) = waits.calls("patch")
     sent = json.loads(patch[patch.index("--patch") + 1])
     assert sent["metadata"]["resourceVersion"] == "17", "of the endpoint as it was shown, or not at all"
 
 
-@pytest.mark.parametrize("news", [{"digest": OTHER}, {"evaluation": 4}, {"run": "easy"}])
+@pytest.mark.parametrize("news", [{"digest": OTHER}, {"evaluation": 4}, {"run": "easy"}, {"runUid": "made-anew"}])
 def test_A_what_waits_for_another_judgement_by_now_is_not_approved(waits, news):
     endpoint = endpoint_of(waits.objects["modelendpoint/chat"])
     there = waits.objects["modelendpoint/chat"]
@@ -157,8 +160,30 @@ def test_where_nothing_can_be_approved_it_says_why(cluster, status, promotion, w
 def test_of_a_model_whose_run_is_gone_the_rest_is_shown(waits):
     left = {name: one for name, one in waits.objects.items() if name != "trainingrun/tang"}
     (waits.root / "objects.json").write_text(json.dumps(left))
-    told = "judged by  run tang, evaluation 3; its figures are not here: the run is gone"
+    told = f"judged by  run tang (uid {UID}), evaluation 3; its figures are not here: the run is gone"
     assert told in slipway("approve", "endpoint/chat")
+
+
+def test_A_the_figures_of_another_run_of_that_name_are_not_shown_for_those_of_what_waits(waits):
+    run = waits.objects["trainingrun/tang"]
+    run["metadata"]["uid"] = "made-anew"
+    waits.save(**{"trainingrun/tang": run})
+    said = slipway("approve", "endpoint/chat")
+    assert f"judged by  run tang (uid {UID}), evaluation 3; its figures are not here: the run is gone" in said
+    assert "perplexity" not in said
+
+
+def test_of_a_model_that_no_run_judged_the_approval_names_none_and_an_earlier_ones_run_goes(waits):
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"] = {"digest": DIGEST}
+    endpoint["metadata"]["annotations"] = {"slipway.dev/approved-run": "of-before"}
+    waits.save(**{"modelendpoint/chat": endpoint})
+    slipway("approve", "endpoint/chat", "--digest", DIGEST)
+    assert notes(waits) == {
+        "slipway.dev/approved-by": "ada",
+        "slipway.dev/approved-digest": DIGEST,
+        "slipway.dev/approved-evaluation": "0",
+    }
 
 
 def test_A_a_refusal_is_told_in_the_words_of_the_policy(waits):

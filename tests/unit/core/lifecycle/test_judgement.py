@@ -79,7 +79,8 @@ def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:
     passed = _judged()
     said = _statement(passed)
     gates = tuple(PassedGate(gate) for gate in passed.plan.evaluation.gates)
-    assert judged_by([said]) == Judged("demo", 1, gates)
+    judged = Judged("demo", 1, gates, passed.plan.run.uid)
+    assert judged_by([said]) == judged
     failed = _statement(_judged(metrics={"perplexity": 99.0}))
     assert judged_by([failed]) == Judged()
-    assert judged_by([failed, said, failed]) == Judged("demo", 1, gates)
+    assert judged_by([failed, said, failed]) == judged

@@ -12,11 +12,12 @@ from slipway_core.rollout.revision import revision_of
 
 REQUIRED = {"requiredGates": [{"metric": "perplexity", "max": 20, "minTokens": 100}]}
 APPROVAL = {"mode": "Approval"}
+RUN, NEXT_RUN = "uid-of-demo", "uid-of-the-next-run"
 
 
 def judged_by(max_: float, **fields: Any) -> Judged:
     gate = {"metric": "perplexity", "max": max_, "minTokens": 100, "confidence": 0.95, **fields}
-    return Judged("demo", 3, (PassedGate(Gate.model_validate(gate, by_alias=True, by_name=False)),))
+    return Judged("demo", 3, (PassedGate(Gate.model_validate(gate, by_alias=True, by_name=False)),), RUN)
 
 
 def a_world(model: str | None = "a", **promotion: Any) -> EndpointWorld:
@@ -37,8 +38,11 @@ def held_back(world: EndpointWorld, type_: str, reason: str) -> str:
     return found.message
 
 
-def approve(world: EndpointWorld, model: str = "a", evaluation: int = 3, user: str = "ada") -> None:
-    world.annotate(approved_by=user, approved_digest=digest(model), approved_evaluation=str(evaluation))
+def approve(
+    world: EndpointWorld, model: str = "a", evaluation: int = 3, user: str = "ada", run: str | None = RUN
+) -> None:
+    own = {"approved_run": run} if run is not None else {}
+    world.annotate(approved_by=user, approved_digest=digest(model), approved_evaluation=str(evaluation), **own)
 
 
 def at_rest(world: EndpointWorld) -> None:
@@ -152,11 +156,12 @@ def test_A_a_model_waits_for_an_approval_and_its_version_remembers_whose():
     message = held_back(world, "AwaitingApproval", "NotApproved")
     assert f"`slipway approve endpoint/chat --digest {digest('a')}`" in message
     awaiting = world.status.awaiting_approval
-    assert (awaiting.digest, awaiting.run, awaiting.evaluation) == (digest("a"), "demo", 3)
+    assert (awaiting.digest, awaiting.run, awaiting.run_uid, awaiting.evaluation) == (digest("a"), "demo", RUN, 3)
     approve(world)
     assert world.goes_live() == 1
     at_rest(world)
-    assert (world.status.live.approval.user, world.status.live.approval.evaluation) == ("ada", 3)
+    approval = world.status.live.approval
+    assert (approval.user, approval.run, approval.run_uid, approval.evaluation) == ("ada", "demo", RUN, 3)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +172,25 @@ def test_A_a_model_waits_for_an_approval_and_its_version_remembers_whose():
         {"approved_evaluation": "three"},
         {"approved_evaluation": "³"},
         {"approved_by": ""},
+        {"approved_run": NEXT_RUN},
+        {"approved_run": "demo"},
+        {"approved_run": ""},
     ],
 )
 def test_A_an_approval_of_anything_else_counts_for_nothing(notes):
     world = a_world(**APPROVAL)
-    whole = {"approved_by": "ada", "approved_digest": digest("a"), "approved_evaluation": "3"}
+    whole = {
+        "approved_by": "ada", "approved_digest": digest("a"), "approved_evaluation": "3", "approved_run": RUN,
+    }  # fmt: skip
     world.annotate(**{**whole, **notes})
+    held_back(world, "AwaitingApproval", "NotApproved")
+    world.annotate(**whole)
+    assert world.goes_live() == 1
+
+
+def test_A_an_approval_of_an_earlier_release_that_names_no_run_counts_for_none():
+    world = a_world(**APPROVAL)
+    approve(world, run=None)
     held_back(world, "AwaitingApproval", "NotApproved")
 
 
@@ -187,9 +205,22 @@ def test_A_gates_come_before_an_approval():
 def test_A_an_approval_is_of_one_judgement():
     world = a_world(**APPROVAL)
     approve(world)
-    world.judged[digest("a")] = Judged("demo", 4, ())
+    world.judged[digest("a")] = Judged("demo", 4, (), RUN)
     held_back(world, "AwaitingApproval", "NotApproved")
     assert world.status.awaiting_approval.evaluation == 4
+
+
+def test_A_an_approval_is_of_one_run_whatever_the_next_one_of_that_name_numbers():
+    """The first judgement of another run has the same number, of the same model; so has one of a run that was deleted
+    and made anew under its name."""
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.judged[digest("a")] = Judged("demo", 3, (), NEXT_RUN)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.run_uid == NEXT_RUN
+    approve(world, run=NEXT_RUN)
+    assert world.goes_live() == 1
+    assert world.status.live.approval.run_uid == NEXT_RUN
 
 
 def test_an_approved_model_needs_no_other_approval_for_other_settings_and_for_a_rollback():
@@ -248,9 +279,14 @@ def test_A_where_nothing_guards_approvals_none_counts_and_a_condition_says_so():
 def test_a_model_that_nobody_judged_can_be_approved_where_no_gates_are_required():
     world = EndpointWorld(an_endpoint("c", accept_unjudged=True, promotion=APPROVAL))
     held_back(world, "AwaitingApproval", "NotApproved")
-    assert world.status.awaiting_approval.evaluation == 0
+    awaiting = world.status.awaiting_approval
+    assert (awaiting.evaluation, awaiting.run, awaiting.run_uid) == (0, None, None)
     approve(world, "c", evaluation=0)
+    world.settle()
+    assert world.candidate is None, "it is of a run, and nobody knows of one"
+    approve(world, "c", evaluation=0, run=None)
     assert world.goes_live() == 1
+    assert world.status.live.approval.run_uid is None
 
 
 def test_what_an_endpoint_asks_makes_no_other_version():

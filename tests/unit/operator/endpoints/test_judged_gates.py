@@ -24,9 +24,9 @@ def a_world(*, guarded: bool = True) -> ServedWorld:
     return ServedWorld(settings=Settings(admission_policies=guarded))
 
 
-def approve(world: ServedWorld, model: str, evaluation: int) -> None:
+def approve(world: ServedWorld, model: str, evaluation: int, run: str) -> None:
     own = {"approved-by": "ada", "approved-digest": digest(model), "approved-evaluation": str(evaluation)}
-    world.annotate(**own)
+    world.annotate(**own, **{"approved-run": run})
 
 
 def test_A_a_model_goes_live_by_what_a_statement_says_that_it_passed():
@@ -133,18 +133,22 @@ def test_A_a_model_waits_for_the_approval_of_its_newest_judgement():
     world.signed("a", number=7)
     world.serve("a", promotion=APPROVAL)
     world.settle()
-    assert world.status["awaitingApproval"] == {"digest": digest("a"), "run": "run-a", "evaluation": 7}
-    approve(world, "a", 6)
+    assert world.status["awaitingApproval"] == {
+        "digest": digest("a"), "run": "run-a", "runUid": "run-a-0123", "evaluation": 7,
+    }  # fmt: skip
+    approve(world, "a", 6, "run-a-0123")
     world.settle()
     assert world.deployed() == []
     world.wait(60)
-    world.signed("a", number=2, run="later")
-    approve(world, "a", 7)
+    world.signed("a", number=7, run="later")
+    approve(world, "a", 7, "run-a-0123")
     world.settle()
-    assert world.status["awaitingApproval"] == {"digest": digest("a"), "run": "later", "evaluation": 2}
-    approve(world, "a", 2)
+    assert world.deployed() == [], "another run's judgement has the same number, of the same model"
+    assert world.status["awaitingApproval"]["runUid"] == "later-0123"
+    approve(world, "a", 7, "later-0123")
     world.goes_live(1)
-    assert world.status["live"]["approval"]["user"] == "ada"
+    approval = world.status["live"]["approval"]
+    assert (approval["user"], approval["run"], approval["runUid"]) == ("ada", "later", "later-0123")
     assert "awaitingApproval" not in world.status
 
 
@@ -152,7 +156,7 @@ def test_A_without_the_policies_no_approval_counts():
     world = a_world(guarded=False)
     world.passes("a")
     world.serve("a", promotion=APPROVAL)
-    approve(world, "a", 1)
+    approve(world, "a", 1, "run-a-0123")
     world.settle()
     assert (world.deployed(), world.condition("ApprovalRefused")["reason"]) == ([], "NotGuarded")
 
