@@ -6,7 +6,14 @@ from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.promotion import LACKS_REQUIRED_GATE
-from slipway_core.resources.required_gates import Shortfall, asked_of, passed_of, served_beside, shortfalls
+from slipway_core.resources.required_gates import (
+    Shortfall,
+    asked_of,
+    held_against,
+    passed_of,
+    served_beside,
+    shortfalls,
+)
 from slipway_core.resources.status import EvaluationStatus
 
 NOT_LET_IN = "NotLetIn"
@@ -32,10 +39,11 @@ def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus |
     """Returns why an endpoint does not take a model that passed; None where it does."""
     if view is None or view.promotion is None or evaluation is None:
         return None
+    live, history = view.status.live, view.status.history
     lacking = shortfalls(
-        view.promotion.required_gates,
+        held_against(view.promotion.required_gates, digest, live, history),
         passed_of(evaluation.metrics, evaluation.baseline_digest),
-        beside=served_beside(digest, view.status.live, view.status.history),
+        beside=served_beside(digest, live, history),
     )
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
 

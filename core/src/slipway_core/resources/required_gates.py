@@ -4,6 +4,7 @@ A gate answers a required one where it is about the same thing and is nowhere we
 and `against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
 confidence and minTokens are no less. One gate alone has to be all of that: two that are each weaker elsewhere are none.
 What is compared with the live version was compared with one of that endpoint: another may serve whatever is bad enough.
+That comparison is asked of newcomers, and not of what the endpoint has had live.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from slipway_core.resources.judge import Compared
 from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, VersionStatus
 
 _LIVE = "Live"
+_HAD_TRAFFIC = ("Standby", "Retired")
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
 
@@ -56,6 +58,21 @@ def served_beside(digest: str, live: VersionStatus | None, history: Iterable[Ver
     if live is None or live.digest == digest:
         return frozenset()
     return frozenset({live.digest, *(one.digest for one in history if one.state in ("Standby", "Retired", "Failed"))})
+
+
+def held_against(
+    required: Iterable[Gate], digest: str, live: VersionStatus | None, history: Iterable[VersionStatus]
+) -> list[Gate]:
+    """Returns which of the required gates a model has to answer: all of them, but for those that compare with the live
+    version where the model is that version, or was it.
+
+    Such a gate asks whether a newcomer is as good as what people have. A rollback is for the hour in which that is not
+    good enough, and the first version was compared with nothing. What failed is nothing to go back to, and it may have
+    failed before it had any traffic.
+    """
+    had_traffic = {one.digest for one in history if one.state in _HAD_TRAFFIC}
+    comes_back = digest in had_traffic or (live is not None and live.digest == digest)
+    return [gate for gate in required if not (comes_back and _compared_with(gate) == _LIVE)]
 
 
 def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside: Collection[str]) -> list[Shortfall]:

@@ -16,7 +16,7 @@ from slipway_core.resources.promotion import (
     PROMOTION_CONDITIONS,
     Promotion,
 )
-from slipway_core.resources.required_gates import served_beside, shortfalls
+from slipway_core.resources.required_gates import held_against, served_beside, shortfalls
 from slipway_core.resources.status import ApprovalStatus, AwaitingStatus, VersionStatus, fit
 from slipway_core.rollout.draft import Draft
 from slipway_core.rollout.observed import Approval, Judged
@@ -28,8 +28,8 @@ APPROVED_DIGEST_ANNOTATION = "slipway.dev/approved-digest"
 APPROVED_EVALUATION_ANNOTATION = "slipway.dev/approved-evaluation"
 """Number of the evaluation that they approved, 0 where none was known."""
 APPROVED_RUN_ANNOTATION = "slipway.dev/approved-run"
-"""The uid of the run whose evaluation that is: the first one of another run has the same number, of the same model. It is
-not there where no run is known."""
+"""The uid of the run whose evaluation that is: the first one of another run has the same number, of the same model. It
+is not there where no run is known."""
 _USER_LIMIT = 1024
 
 
@@ -93,8 +93,9 @@ def _has_required_gates(draft: Draft, promotion: Promotion, wanted: ServedModel)
         return True
     judged = draft.observed.judged.get(wanted.digest, Judged())
     beside = served_beside(wanted.digest, draft.live, draft.history)
-    lacking = shortfalls(required, judged.gates, beside=beside)
-    if not lacking:
+    held = held_against(required, wanted.digest, draft.live, draft.history)
+    lacking = shortfalls(held, judged.gates, beside=beside)
+    if judged.gates and not lacking:
         return True
     advice = (
         "have a run judge it by such gates (`stages: []` judges a model as it is), or have somebody with the verb "

@@ -15,6 +15,7 @@ from slipway_core.resources.required_gates import (
     PassedGate,
     asked_of,
     describe,
+    held_against,
     passed_of,
     record_of,
     served_beside,
@@ -105,6 +106,31 @@ def test_an_endpoint_serves_beside_a_model_what_is_live_and_was():
     assert served_beside(live.digest, live, history) == frozenset()
     assert served_beside(live.digest, None, history) == frozenset()
     assert {one[7] for one in served_beside(history[0].digest, live, history)} == {"a", "b", "c", "d"}
+
+
+BESIDE_LIVE, BESIDE_BASE = gate(maxRegression=0.1), gate(maxRegression=0.1, against="Base")
+
+
+@pytest.mark.parametrize(
+    ("state", "comes_back"),
+    [
+        ("Live", True),  # Other settings of it.
+        ("Standby", True),
+        ("Retired", True),
+        # It may have failed before it was live; and what failed while it was is nothing to go back to.
+        ("Failed", False),
+        ("Dropped", False),
+        ("Starting", False),
+        (None, False),
+    ],
+)
+def test_A_what_is_beside_the_live_version_is_not_asked_of_a_model_that_was_it(state: Any, comes_back: bool):
+    live = VersionStatus(version=2, uri="pvc://m/m", digest=LIVE, state="Live", since="")
+    known = [] if state is None else [live.model_copy(update={"version": 1, "digest": JUNK, "state": state})]
+    now, history = (known[0], []) if state == "Live" else (live, known)
+    required = [gate(max=20.0), BESIDE_LIVE, gate(maxRegression=0.1, against="Live"), BESIDE_BASE]
+    held = held_against(required, JUNK, now, history)
+    assert held == ([required[0], BESIDE_BASE] if comes_back else required)
 
 
 @pytest.mark.parametrize("over", ["Live", "Base", "Reference"])

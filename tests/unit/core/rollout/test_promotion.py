@@ -148,6 +148,89 @@ def test_A_a_regression_that_was_compared_with_nothing_is_none_beside_a_live_ver
     assert "no version was live to compare with" in held_back(world, "LacksRequiredGate", "GateWeaker")
 
 
+REGRESSION = {"metric": "perplexity", "maxRegression": 0.1}
+COMPARED = Gate(metric="perplexity", max_regression=0.1, confidence=0.95)
+BOTH = {"requiredGates": [*REQUIRED["requiredGates"], REGRESSION]}
+
+
+def a_first_version_and_its_successor() -> EndpointWorld:
+    """a went live when nothing was, so that it was compared with nothing; b was compared with it."""
+    world = a_world("a", **BOTH)
+    (absolute,) = judged_by(20.0).gates
+    alone = (absolute, PassedGate(COMPARED, compared=False))
+    world.judged = {
+        digest("a"): Judged("first", 1, alone, "uid-of-first"),
+        digest("b"): Judged("second", 1, (absolute, PassedGate(COMPARED, beside=digest("a"))), "uid-of-second"),
+        digest("c"): Judged("third", 1, alone, "uid-of-third"),
+    }
+    assert world.goes_live() == 1
+    world.ask_for("b", promotion=BOTH)
+    assert world.goes_live() == 2
+    return world
+
+
+def test_the_first_version_comes_back_though_nothing_was_live_to_compare_it_with():
+    world = a_first_version_and_its_successor()
+    world.ask_for("b", promotion=BOTH, rollbackTo=1)
+    assert world.goes_live() == 3
+    assert world.status.live.digest == digest("a")
+    at_rest(world)
+
+
+def test_the_model_of_an_earlier_version_comes_back_by_hand_too():
+    world = a_first_version_and_its_successor()
+    world.ask_for("a", promotion=BOTH)
+    assert world.goes_live() == 3
+
+
+def test_A_a_model_that_never_served_here_does_not_come_in_as_one_that_comes_back():
+    world = a_first_version_and_its_successor()
+    world.passed = {*world.passed, digest("c")}
+    world.ask_for("c", promotion=BOTH)
+    assert "no version was live to compare with" in held_back(world, "LacksRequiredGate", "GateWeaker")
+    world.ask_for("b", promotion=BOTH, rollbackTo=7)
+    world.settle()
+    assert (world.live, world.candidate) == (2, None), "a version that there never was"
+
+
+def test_A_a_model_that_failed_before_it_was_live_has_not_served_here():
+    world = a_first_version_and_its_successor()
+    world.passed = {*world.passed, digest("c")}
+    world.ask_for("c")
+    world.settle()
+    world.crashes(3)
+    world.settle()
+    assert world.remembered(3).state == "Failed"
+    world.ask_for("c", promotion=BOTH, limits={"maxQueue": 1})
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (judged_by(1e9).gates, "GateWeaker"),  # What is asked of the model itself is asked of one that comes back.
+        ((PassedGate(COMPARED, compared=False),), "GateMissing"),
+    ],
+)
+def test_A_a_version_that_comes_back_has_what_is_asked_of_the_model_itself(first, reason):
+    world = a_first_version_and_its_successor()
+    world.judged[digest("a")] = Judged("first", 1, first, "uid-of-first")
+    world.ask_for("b", promotion=BOTH, rollbackTo=1)
+    held_back(world, "LacksRequiredGate", reason)
+    assert world.live == 2
+
+
+def test_A_a_version_that_nobody_judged_does_not_come_back_where_gates_are_required():
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=True))
+    world.goes_live()
+    world.judged = {digest("b"): Judged("second", 1, (PassedGate(COMPARED, beside=digest("c")),), "uid")}
+    only = {"requiredGates": [REGRESSION]}
+    world.ask_for("b", promotion=only)
+    assert world.goes_live() == 2
+    world.ask_for("b", promotion=only, rollbackTo=1)
+    held_back(world, "LacksRequiredGate", "GatesUnknown")
+
+
 # ------------------------------------------------------------------------------------------------ approval
 
 
