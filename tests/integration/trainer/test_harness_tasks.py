@@ -16,6 +16,7 @@ from tests.unit.trainer.tiny_model import TEXTS, make_exported, make_model, make
 
 from slipway_core.lifecycle import verdict
 from slipway_trainer import export
+from slipway_trainer.data import gate_data
 from slipway_trainer.evaluation import evaluate
 from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.harness import process
@@ -263,7 +264,11 @@ def test_a_task_of_the_hub_is_fetched_at_one_commit_and_judged_without_a_hub(
     assert [one.verdict for one in judged.metrics] == ["Pass", "Fail"]
     assert judged.metrics[1].title == "exact_match,whole of task written"
     assert exact.value == 0
-    told = json.loads(run.workspace.report(1).read_text())["candidate"]["tasks"]
+    told = json.loads(run.workspace.report(1).read_text())
+    data = [one["data"] for one in told["gates"]]
+    assert data == gate_data.of_gates(run.plan, run.workspace, report["copies"])
+    assert len(set(data)) == 2
+    told = told["candidate"]["tasks"]
     assert told[0]["metrics"]["acc_norm"]["value"] == pytest.approx(expected["acc_norm,none"])
     assert (told[0]["fewshot"], told[0]["limit"], told[0]["version"]) == (2, 9, "1.0")
     assert told[0]["samples"][0]["asked"].count("Question:") == 3

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.chat_server import ChatServer, running
 from tests.unit.cli.cluster.objects import condition
 from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
-from tests.unit.cli.judged_run import judged, served
+from tests.unit.cli.judged_run import gate, judged, served
 from typer.testing import CliRunner
 
 from slipway.local.processes import ProcessId
@@ -197,6 +197,20 @@ def test_status_says_how_often_held_out_data_was_judged_upon(tmp_path):
     for name in ("tang", "endpoint/chat"):
         assert "judged upon 21 times for this endpoint; it wears out at 20" in slipway("status", name).stdout
     assert "From 20 on a pass may be the luck of many tries" in slipway("report", "tang").stdout
+
+
+def test_status_and_report_show_the_data_of_a_gate_to_copy_it(tmp_path):
+    poems, sums = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    own = [gate(data=poems), gate(name="perplexity", data=poems), gate(name="chrf", source="sums", data=sums), gate()]
+    judged(tmp_path, gates=own)
+    for command in ("status", "report"):
+        said = slipway(command, "tang").stdout
+        assert f"judged on {poems}  bits_per_byte, perplexity\n" in said
+        assert f"judged on {sums}  chrf of source sums\n" in said
+    slipway("report", "tang", "-o", "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count(f"judged on {poems}") == 2
+    assert page.count(f"judged on {sums}") == 1
 
 
 def served_at(endpoint):

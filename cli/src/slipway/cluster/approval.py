@@ -12,6 +12,7 @@ from typing import Any
 from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound
 from slipway.cluster.resources import ENDPOINTS, RUNS, run_of
 from slipway.exit_codes import BadInput
+from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
@@ -96,6 +97,7 @@ def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
     for one in evaluation.metrics:
         value = shown(one) if one.value is not None else "no value"
         yield f"           {one.title}: {value}, wanted {one.threshold}: {one.verdict.value}"
+    yield from (f"           on {line}" for line in measured_on(evaluation.metrics))
     compared = evaluation.baseline_digest
     if compared is not None and compared != live:
         yield f"           it was compared with {compared}, which is not live any more"

@@ -131,6 +131,7 @@ def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
 def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[RenderableType]:
     from rich.text import Text
 
+    from slipway.records.gates import measured_on
     from slipway.screen import view
     from slipway.target import judgements
     from slipway_core.resources.status import RunStatus
@@ -144,6 +145,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
     if status.evaluation is not None and status.evaluation.metrics:
         parts += ["", view.verdict_table(status.evaluation.metrics)]
+        parts += [Text(f"judged on {line}", style="dim") for line in measured_on(status.evaluation.metrics)]
     if note := status.evaluation and view.baseline_note(status.evaluation):
         parts.append(note)
     if (judged := judgements(target, run)) is not None:

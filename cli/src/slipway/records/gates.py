@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +39,8 @@ class GateRow:
     live: float | None = None
     base: float | None = None
     regression: bool = False
+    data: str | None = None
+    """Digest of what it was measured on."""
 
     @property
     def drawn(self) -> float | None:
@@ -54,6 +56,15 @@ def rows(record: Record) -> list[GateRow]:
     gates = record.gates if len(record.gates) == len(evaluation.metrics) else [None] * len(evaluation.metrics)
     live, base = parts.values(record, LIVE), parts.values(record, BASE)
     return [_row(metric, gate, live, base) for metric, gate in zip(evaluation.metrics, gates, strict=True)]
+
+
+def measured_on(metrics: Iterable[MetricStatus]) -> list[str]:
+    """Returns a line for each digest of what gates were measured on: whoever requires a gate on that copies it."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.data is not None:
+            found.setdefault(metric.data, []).append(metric.title)
+    return [f"{digest}  {', '.join(dict.fromkeys(titles))}" for digest, titles in found.items()]
 
 
 def _row(metric: MetricStatus, gate: Gate | None, live: Values, base: Values) -> GateRow:
@@ -76,6 +87,7 @@ def _row(metric: MetricStatus, gate: Gate | None, live: Values, base: Values) ->
         live=live.get(at),
         base=base.get(at),
         regression=gate.max_regression is not None if gate is not None else metric.difference is not None,
+        data=metric.data,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from slipway.exit_codes import DONE, FAILED, NOT_LIVE
 from slipway_core.protocol.statement import JudgedGate
 from slipway_core.protocol.trust import Flaw, Standing
+from slipway_core.resources.gate_metrics import titled
 
 _GB = 1e9
 
@@ -86,7 +87,9 @@ def _gate(gate: JudgedGate) -> str:
         value += f", worse by {gate.difference:.6g}"
     if gate.lower is not None and gate.upper is not None:
         value += f" ({gate.lower:.6g} to {gate.upper:.6g})"
-    return f"{gate.metric} {value}, wanted {gate.threshold}: {gate.verdict.value}"
+    name = titled(gate.metric, gate.source, gate.slice, gate.task)
+    on = f", on {gate.data}" if gate.data is not None else ""
+    return f"{name} {value}, wanted {gate.threshold}: {gate.verdict.value}{on}"
 
 
 def _size(number: int) -> str:

@@ -72,6 +72,7 @@ class Draft:
     artifact: ArtifactStatus | None
     held_out_digest: str | None
     held_out_sketch: str | None
+    gate_data: list[str]
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -87,7 +88,7 @@ class Draft:
         draft = cls(
             run, plan, observed, now, policy, was, steps,
             list(was.conditions), was.evaluation, was.artifact, was.held_out_digest,
-            was.held_out_sketch, was.endpoint, was.retry,
+            was.held_out_sketch, list(was.gate_data), was.endpoint, was.retry,
         )  # fmt: skip
         draft.show_plan()
         return draft
@@ -115,7 +116,7 @@ class Draft:
         """Shows what is in the way, and what a step says is wrong although it goes on."""
         queued, warning = self.observed.queued, self._warning()
         over = self.was.phase.finished
-        lacking = None if over else required_gates.foreseen(self.plan, self.observed.endpoint)
+        lacking = None if over else required_gates.foreseen(self.plan, self.observed.endpoint, self.gate_data)
         blockers = [*self.observed.blockers, *filter(None, [queued, warning, lacking])]
         generation = self.run.metadata.generation
         own = [name for name in OWN_CONDITIONS if name != PUBLISHED or self.plan.publishes]
@@ -153,6 +154,7 @@ class Draft:
             folder=self._folder(),
             held_out_digest=self.held_out_digest,
             held_out_sketch=self.held_out_sketch,
+            gate_data=self.gate_data,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from slipway_core.lifecycle import verdict as verdicts
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_token
 from slipway_core.lifecycle.draft import Draft
@@ -12,6 +14,7 @@ from slipway_core.lifecycle.retry import DAMAGED_DATA, prepare_again
 from slipway_core.protocol.commands import Baseline
 from slipway_core.resources.status import (
     EvaluationStatus,
+    MetricStatus,
     Phase,
     StepState,
     StepStatus,
@@ -54,7 +57,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
     draft.evaluation = EvaluationStatus(
         number=attempt.number,
         verdict=judgement.verdict,
-        metrics=list(judgement.metrics),
+        metrics=_with_data(draft, judgement.metrics),
         scored_tokens=evaluation.scored_tokens,
         data_digest=evaluation.data_digest,
         artifact_digest=evaluation.artifact_digest,
@@ -75,6 +78,15 @@ def judge(draft: Draft, attempt: Attempt) -> None:
     )
     if evaluation.baseline_overlap and evaluation.baseline_note:
         draft.event("Warning", "LiveHasLearnedIt", evaluation.baseline_note)
+
+
+def _with_data(draft: Draft, metrics: Sequence[MetricStatus]) -> list[MetricStatus]:
+    """Returns gates with the digest of what each was measured on, by the record: prepare told it, and the evaluation
+    was upon the data that prepare told of."""
+    digests = draft.gate_data
+    if draft.held_out_digest is None or len(digests) != len(metrics):
+        return list(metrics)
+    return [one.model_copy(update={"data": digest}) for one, digest in zip(metrics, digests, strict=True)]
 
 
 def note_crashed_evaluation(draft: Draft, name: str, attempt: Attempt) -> None:

@@ -78,5 +78,6 @@ def _gate(metric: MetricStatus) -> JudgedGate:
         upper=finite(metric.upper),
         confidence=metric.confidence,
         clusters=metric.clusters,
+        data=metric.data,
         asked=AskedOfIt.of(metric.asked) if metric.asked is not None else None,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker
@@ -20,11 +22,16 @@ NOT_LET_IN = "NotLetIn"
 """Reason of the condition Live: the endpoint requires gates that the model was not judged by."""
 
 
-def foreseen(plan: Plan, view: EndpointView | None) -> Blocker | None:
-    """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is."""
+def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str]) -> Blocker | None:
+    """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is.
+
+    Args:
+        data: of each gate, the digest of what it is going to be measured on; empty until prepare has ended, and nothing
+            is said of it until then.
+    """
     if plan.serving is None or view is None or view.promotion is None:
         return None
-    asked = asked_of(plan.evaluation.gates)
+    asked = asked_of(plan.evaluation.gates, data)
     lacking = shortfalls(view.promotion.required_gates, asked, beside=())
     if not lacking:
         return None

@@ -105,6 +105,9 @@ class JudgedGate(Stated):
     upper: float | None = None
     confidence: float | None = None
     clusters: int | None = None
+    data: Digest | None = None
+    """Of the rows that it was measured on, with all that makes them easy or hard. None in statements of releases that
+    did not say it."""
     asked: AskedOfIt | None = None
     """None in statements of releases that did not say it."""
 

@@ -65,6 +65,9 @@ class StepResult(Api):
     """Of the held-out data, from prepare."""
     held_out_sketch: Sketch | None = None
     """Of the same documents and prompts (`protocol.sketch`)."""
+    gate_data: Annotated[list[Digest], Field(max_length=32)] = Field(default_factory=list[Digest])
+    """From prepare, one a gate, in the plan's order: of what the gate is going to be measured on. Empty from one of an
+    earlier release."""
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""
@@ -86,7 +89,7 @@ def encode(result: StepResult) -> str:
     """Returns the result as JSON of at most RESULT_LIMIT bytes.
 
     What the gates are judged by stays. Of the rest, what does not fit is left out or cut, the least needed first: the
-    report of an evaluation has all of it. A longer sketch or error message is cut.
+    report of a preparation or an evaluation has all of it. A longer sketch or error message is cut.
 
     Raises ValueError when it does not fit even so.
     """
@@ -115,9 +118,13 @@ def _text(result: StepResult) -> str:
 
 
 def _smaller(result: StepResult) -> Iterator[StepResult]:
-    """Yields an evaluation's result with less and less of what no gate needs."""
+    """Yields a result with less and less of what no gate needs."""
     evaluation = result.evaluation
     if evaluation is None:
+        if result.gate_data:
+            # The digests stay, and the sketch: the report of prepare has the metrics.
+            for most in (24, 12, 0):
+                yield result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])})
         return
     evaluation = evaluation.model_copy(update={"baseline_metrics": {}, "base_metrics": {}})
     yield (result := result.model_copy(update={"evaluation": evaluation}))

@@ -10,8 +10,8 @@ from slipway_core.resources.api import Api
 
 
 class AskedFigures(Api):
-    """Written once: a figure that a status has and a statement has not would let a weaker gate through, or hold a strong
-    one back."""
+    """Written once: a figure that a status has and a statement has not would let a weaker gate through, or hold back a
+    strong one."""
 
     max: float | None = None
     min: float | None = None

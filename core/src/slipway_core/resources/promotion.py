@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api, Rule
+from slipway_core.resources.api import Api, Digest, Rule
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import JUDGE_METRICS, WIN_RATE
 
@@ -17,6 +17,14 @@ AWAITING_APPROVAL = "AwaitingApproval"
 APPROVAL_REFUSED = "ApprovalRefused"
 """Condition while it waits for an approval that nobody can give: nothing says who may."""
 PROMOTION_CONDITIONS = (LACKS_REQUIRED_GATE, AWAITING_APPROVAL, APPROVAL_REFUSED)
+
+
+class RequiredGate(Gate):
+    """A gate that the model must have passed, or a stricter one."""
+
+    data: Digest | None = None
+    """The data that it must have been measured on, as `slipway report`, `status` and `verify` show it of a gate: the
+    rows that it counts, with their answers, and of a task its fewshot and limit. Left out, the run chooses its data."""
 
 
 class Promotion(Api):
@@ -37,8 +45,8 @@ class Promotion(Api):
 
     mode: Literal["Automatic", "Approval"] = "Automatic"
     """Approval: a model that passed waits until somebody with the verb `approve` says yes (`slipway approve`)."""
-    required_gates: Annotated[list[Gate], Field(max_length=16)] = Field(default_factory=list[Gate])
+    required_gates: Annotated[list[RequiredGate], Field(max_length=16)] = Field(default_factory=list[RequiredGate])
     """Gates that the model must have passed, or stricter ones: with the same metric, task, source, slice and `against`,
-    a threshold that lets through no more, and no less confidence and minTokens. What source or slice leaves out is
-    about all rows, and a gate on some of them is another one. What is compared with the live version was compared with
-    one of this endpoint."""
+    a threshold that lets through no more, no less confidence and minTokens, and the `data` that it names. What source
+    or slice leaves out is about all rows, and a gate on some of them is another one. What is compared with the live
+    version was compared with one of this endpoint."""

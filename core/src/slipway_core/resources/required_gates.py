@@ -1,10 +1,11 @@
 """Whether a model was judged by what an endpoint requires. Pure.
 
 A gate answers a required one where it is about the same thing and is nowhere weaker: its metric, task, source, slice
-and `against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, and its
-confidence and minTokens are no less. One gate alone has to be all of that: two that are each weaker elsewhere are none.
-What is compared with the live version was compared with one of that endpoint: another may serve whatever is bad enough.
-That comparison is asked of newcomers, and not of what the endpoint has had live.
+and `against` are the same, so is what it says (max, min or maxRegression), its threshold lets through no more, its
+confidence and minTokens are no less, and it was measured on the data that is asked for, if any is. One gate alone has
+to be all of that: two that are each weaker elsewhere are none. What is compared with the live version was compared with
+one of that endpoint: another may serve whatever is bad enough. That comparison is asked of newcomers, and not of what
+the endpoint has had live.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from slipway_core.resources.asked import AskedFigures
 from slipway_core.resources.evaluation import DEFAULT_CONFIDENCE, POINT, Gate
 from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, WIN_RATE, titled
 from slipway_core.resources.judge import Compared
+from slipway_core.resources.promotion import RequiredGate
 from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, VersionStatus
 
 _LIVE = "Live"
@@ -36,13 +38,17 @@ class PassedGate:
     """False of a comparison with the live version, where none was live."""
     beside: str | None = None
     """Digest of the live version of then, where one was compared with."""
+    data: str | None = None
+    """Digest of what it was measured on; None where nobody says it."""
+    foreseen: bool = False
+    """Whether it is still to be measured: where nobody says on what, that is not known yet."""
 
 
 @dataclass(frozen=True)
 class Shortfall:
     """What a model lacks of one required gate."""
 
-    required: Gate
+    required: RequiredGate
     why: str
     missing: bool
     """Whether no gate is about the same thing at all."""
@@ -61,8 +67,8 @@ def served_beside(digest: str, live: VersionStatus | None, history: Iterable[Ver
 
 
 def held_against(
-    required: Iterable[Gate], digest: str, live: VersionStatus | None, history: Iterable[VersionStatus]
-) -> list[Gate]:
+    required: Iterable[RequiredGate], digest: str, live: VersionStatus | None, history: Iterable[VersionStatus]
+) -> list[RequiredGate]:
     """Returns which of the required gates a model has to answer: all of them, but for those that compare with the live
     version where the model is that version, or was it.
 
@@ -75,7 +81,9 @@ def held_against(
     return [gate for gate in required if not (comes_back and _compared_with(gate) == _LIVE)]
 
 
-def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside: Collection[str]) -> list[Shortfall]:
+def shortfalls(
+    required: Iterable[RequiredGate], passed: Sequence[PassedGate], *, beside: Collection[str]
+) -> list[Shortfall]:
     """Returns what a model lacks of the gates that are required; nothing where each is answered.
 
     Args:
@@ -87,9 +95,14 @@ def shortfalls(required: Iterable[Gate], passed: Sequence[PassedGate], *, beside
     return [one for one in found if one is not None]
 
 
-def asked_of(gates: Iterable[Gate]) -> list[PassedGate]:
-    """Returns what a model will have passed that passes the gates of a plan."""
-    return [PassedGate(gate) for gate in gates]
+def asked_of(gates: Sequence[Gate], data: Sequence[str] = ()) -> list[PassedGate]:
+    """Returns what a model will have passed that passes the gates of a plan.
+
+    Args:
+        data: of each gate, the digest of what it is going to be measured on, once that is known.
+    """
+    known = data if len(data) == len(gates) else [None] * len(gates)
+    return [PassedGate(gate, data=digest, foreseen=True) for gate, digest in zip(gates, known, strict=True)]
 
 
 def passed_of(metrics: Iterable[MetricStatus], baseline: str | None = None) -> list[PassedGate]:
@@ -100,7 +113,8 @@ def passed_of(metrics: Iterable[MetricStatus], baseline: str | None = None) -> l
         baseline: digest of the live version that the model was compared with.
     """
     found = (
-        passed_gate(one.name, one.source, one.slice, one.task, one.verdict, one.asked, baseline) for one in metrics
+        passed_gate(one.name, one.source, one.slice, one.task, one.verdict, one.asked, baseline, one.data)
+        for one in metrics
     )
     return [one for one in found if one is not None]
 
@@ -113,6 +127,7 @@ def passed_gate(
     verdict: Verdict,
     asked: AskedFigures | None,
     baseline: str | None = None,
+    data: str | None = None,
 ) -> PassedGate | None:
     """Returns a gate as a verdict tells it; None of one that was not passed, or of which nobody says what it asked."""
     if asked is None or verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
@@ -129,7 +144,7 @@ def passed_gate(
     except ValidationError:
         # A newer release judged it by something that is not known here; or a judge did, whose figures none requires.
         return None
-    return PassedGate(gate, compared=verdict is Verdict.PASS, beside=baseline)
+    return PassedGate(gate, compared=verdict is Verdict.PASS, beside=baseline, data=data)
 
 
 def record_of(gate: Gate, win_rate_over: Compared | None = None) -> AskedStatus:
@@ -149,15 +164,16 @@ def record_of(gate: Gate, win_rate_over: Compared | None = None) -> AskedStatus:
 
 
 def describe(gate: Gate) -> str:
-    """Returns a gate as a person writes it: `perplexity of source web, max 20`. Figures are written out: two that
-    differ must not look alike."""
+    """Returns a gate as a person writes it: `perplexity of source web, max 20 on sha256:…`. Figures are written out:
+    two that differ must not look alike."""
     name = _threshold(gate)
     against = f" against {gate.against or _LIVE}" if name == "max_regression" else ""
     what = titled(gate.metric, gate.source, gate.slice, gate.task)
-    return f"{what}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}"
+    on = f" on {gate.data}" if isinstance(gate, RequiredGate) and gate.data is not None else ""
+    return f"{what}, {_NAMES[name]} {_figure(getattr(gate, name))}{against}{on}"
 
 
-def _shortfall(required: Gate, passed: Sequence[PassedGate], beside: Collection[str]) -> Shortfall | None:
+def _shortfall(required: RequiredGate, passed: Sequence[PassedGate], beside: Collection[str]) -> Shortfall | None:
     same = [one for one in passed if _about(one.gate) == _about(required)]
     if not same:
         return Shortfall(required, "no gate asks that", missing=True)
@@ -177,7 +193,7 @@ def _threshold(gate: Gate) -> str:
     return next(name for name in _THRESHOLDS if getattr(gate, name) is not None)
 
 
-def _weaknesses(required: Gate, passed: PassedGate, beside: Collection[str]) -> list[str]:
+def _weaknesses(required: RequiredGate, passed: PassedGate, beside: Collection[str]) -> list[str]:
     gate, found = passed.gate, list[str]()
     name = _threshold(required)
     was, must = float(getattr(gate, name)), float(getattr(required, name))
@@ -189,6 +205,10 @@ def _weaknesses(required: Gate, passed: PassedGate, beside: Collection[str]) -> 
         found.append(f"confidence is {_figure(sure)}, and must be at least {_figure(must_be)}")
     if required.task is None and required.metric in SCORED_METRICS and gate.min_tokens < required.min_tokens:
         found.append(f"minTokens is {gate.min_tokens}, and must be at least {required.min_tokens}")
+    unknown_yet = passed.foreseen and passed.data is None
+    if required.data is not None and passed.data != required.data and not unknown_yet:
+        measured = passed.data or "data of which no digest is known, since an earlier release judged or prepared it"
+        found.append(f"it is measured on {measured}, and must be on {required.data}")
     if beside and not passed.compared:
         found.append("no version was live to compare with when it was judged, and one is now")
     elif beside and _compared_with(gate) == _LIVE and passed.beside not in beside:

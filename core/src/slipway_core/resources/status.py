@@ -211,6 +211,9 @@ class MetricStatus(Recorded):
     """Of each bound by itself."""
     clusters: int | None = None
     """Documents, conversations or prompts that the figure rests on; those of one `cluster` of their rows are one."""
+    data: Digest | None = None
+    """Of the rows that it counts, with all that makes them easy or hard: `data` of a required gate asks for exactly
+    that. None where an earlier release prepared the data."""
     asked: AskedStatus | None = None
     """None of what an earlier release judged."""
 
@@ -285,6 +288,9 @@ class RunStatus(Recorded):
     nothing."""
     held_out_sketch: Sketch | None = None
     """The smallest hashes of its documents and prompts, by which judgements tell how many of these they share."""
+    gate_data: Annotated[list[Digest], Field(max_length=32)] = Field(default_factory=list[Digest])
+    """One a gate, in the plan's order, of the part of it that the gate counts. Empty where an earlier release prepared
+    it."""
     stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None

@@ -27,4 +27,4 @@ def judged_by(statements: Sequence[Statement]) -> Judged:
 
 
 def _gate(one: JudgedGate, baseline: str | None) -> PassedGate | None:
-    return passed_gate(one.metric, one.source, one.slice, one.task, one.verdict, one.asked, baseline)
+    return passed_gate(one.metric, one.source, one.slice, one.task, one.verdict, one.asked, baseline, one.data)

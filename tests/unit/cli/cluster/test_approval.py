@@ -23,7 +23,7 @@ from slipway_core.resources.status import (
     VersionStatus,
 )
 
-DIGEST, OTHER, LIVE = ("sha256:" + letter * 64 for letter in "abc")
+DIGEST, OTHER, LIVE, POEMS = ("sha256:" + letter * 64 for letter in "abcd")
 SERVING = {"endpoint": "chat"}
 UID = run_document()["metadata"]["uid"]
 
@@ -38,7 +38,7 @@ def slipway(*arguments, code=0):
 def waits(cluster):
     """The run tang has passed, and its model waits at the endpoint chat, beside a version that is live."""
     metric = MetricStatus(
-        name="perplexity", threshold="<= 20", verdict=Verdict.PASS, value=12.5, lower=11.0, upper=14.0
+        name="perplexity", threshold="<= 20", verdict=Verdict.PASS, value=12.5, lower=11.0, upper=14.0, data=POEMS
     )
     evaluation = EvaluationStatus(
         number=3, verdict=Verdict.PASS, artifact_digest=DIGEST, baseline_digest=OTHER, metrics=[metric]
@@ -74,6 +74,7 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
     assert f"model      {DIGEST}" in said
     assert f"judged by  run tang (uid {UID}), evaluation 3: Pass" in said
     assert "perplexity: 12.5 (11 to 14), wanted <= 20: Pass" in said
+    assert f"on {POEMS}  perplexity" in said
     assert f"it was compared with {OTHER}, which is not live any more" in said
     assert f"live now   version 4 of run older, {LIVE}" in said
     assert f"`slipway approve tang --digest {DIGEST} -n other --context test`" in said

@@ -15,7 +15,7 @@ from slipway.local.statements import Statements
 from slipway.main import app
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.envelope import seal
-from slipway_core.protocol.statement import Statement
+from slipway_core.protocol.statement import JudgedGate, Statement
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
@@ -80,6 +80,14 @@ def test_a_run_an_endpoint_a_folder_and_a_uri_are_the_same_model(state: State) -
         assert "2, 0.0 MB: all as the manifest says" in said
         assert "bits_per_byte 3.5 (3.25 to 3.75), wanted <= 4: Pass" in said
         assert said.endswith("holds\n")
+
+
+def test_it_says_of_each_gate_which_rows_counted_and_the_data_that_it_was_measured_on(state: State) -> None:
+    digest, place = _run(state)
+    poems = "sha256:" + "7" * 64
+    gate = JudgedGate(metric="chrf", source="poems", threshold=">= 30", verdict=Verdict.PASS, value=35.0, data=poems)
+    _judge(state, digest, gates=[gate], judged_at="2026-11-29T05:30:00Z")
+    assert f"chrf of source poems 35, wanted >= 30: Pass, on {poems}\n" in _verify(place, code=0)
 
 
 def test_keys_that_came_with_a_model_are_not_trusted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from tests.unit.core.world import World
 import slipway_core
 from slipway_core.lifecycle.judgement import judgement_statement
 from slipway_core.protocol.statement import Statement
+from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.required_gates import PassedGate
 from slipway_core.resources.status import Verdict
 from slipway_core.rollout.judged import judged_by
@@ -73,6 +74,29 @@ def test_there_is_none_before_the_judgement_and_while_it_is_made_anew() -> None:
     assert step
     again = judged.model_copy(update={"stages": [*judged.stages[:-1], step.model_copy(update={"attempt": 2})]})
     assert judgement_statement(world.plan, again) is None
+
+
+def test_A_the_data_of_each_gate_is_that_which_prepare_told_of() -> None:
+    """The record has it from prepare: the evaluation says nothing of it that would be believed."""
+    digests = ["sha256:" + "1" * 64, "sha256:" + "2" * 64]
+    held, gates = "sha256:" + "3" * 64, [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "max": 30}]
+    for upon, told, expected in (
+        (held, digests, digests),
+        (held, [], [None, None]),  # An earlier release prepared it.
+        (held, digests[:1], [None, None]),
+        (None, digests, [None, None]),
+        ("sha256:" + "4" * 64, digests, []),
+    ):
+        world = World(a_run(gates=gates))
+        world.settle()
+        world.succeed("prepare", held_out_digest=None if upon is None else held, gate_data=told)
+        world.through("learn", "export")
+        evaluation = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, data_digest=upon)
+        world.succeed("evaluate", evaluation=evaluation)
+        world.settle()
+        said = _statement(world)
+        assert [one.data for one in said.predicate.gates] == expected
+        assert [one.data for one in judged_by([said]).gates] == expected
 
 
 def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:

@@ -10,12 +10,13 @@ from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources import conditions
-from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.promotion import Promotion
+from slipway_core.resources.promotion import Promotion, RequiredGate
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, Phase
 
 ALL = ("prepare", "learn", "export", "evaluate")
-STRICT = Promotion(required_gates=[Gate(metric="perplexity", max=20.0, min_tokens=100)])
+STRICT = Promotion(required_gates=[RequiredGate(metric="perplexity", max=20.0, min_tokens=100)])
+POEMS, EASY, HELD_OUT = ("sha256:" + letter * 64 for letter in "cde")
+PINNED = Promotion(required_gates=[RequiredGate(metric="perplexity", max=20.0, min_tokens=100, data=POEMS)])
 WEAK = [{"metric": "perplexity", "max": 1e9}]
 
 
@@ -58,7 +59,7 @@ def test_a_run_whose_gates_are_too_weak_says_so_from_the_beginning_and_a_relaxed
 
 def test_a_run_that_was_compared_with_what_is_live_at_its_endpoint_is_promoted():
     gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 0.1}]
-    world = a_world(Promotion(required_gates=[Gate(metric="perplexity", max_regression=0.1)]), gates=gates)
+    world = a_world(Promotion(required_gates=[RequiredGate(metric="perplexity", max_regression=0.1)]), gates=gates)
     world.goes_live(OTHER_DIGEST)
     world.through(*ALL[:-1])
     beside = {"baseline_digest": OTHER_DIGEST, "baseline_metrics": {"perplexity": 10.0}}
@@ -100,8 +101,54 @@ def test_a_run_that_was_not_let_in_stays_so_when_less_is_asked_until_somebody_ha
     assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
 
 
+def prepared_on(world: World, *digests: str) -> None:
+    world.settle()
+    world.succeed("prepare", held_out_digest=HELD_OUT, gate_data=list(digests))
+    world.settle()
+
+
+def judged(world: World) -> None:
+    world.through("learn", "export")
+    world.succeed(
+        "evaluate",
+        evaluation=EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, data_digest=HELD_OUT),
+    )
+    world.settle()
+
+
+def test_a_run_says_nothing_of_its_data_before_that_is_known_and_is_promoted_by_the_right_one():
+    world = a_world(PINNED)
+    world.settle()
+    assert world.condition("LacksRequiredGate") is None
+    prepared_on(world, POEMS)
+    assert world.condition("LacksRequiredGate") is None
+    judged(world)
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+
+
+def test_A_a_run_on_other_data_says_so_before_it_trains_and_is_not_let_in():
+    """A text that any model knows is called as the one that is meant, and passed."""
+    world = a_world(PINNED)
+    prepared_on(world, EASY)
+    told = world.condition("LacksRequiredGate")
+    assert (told.status, told.reason) == ("True", "GateWeaker")
+    assert f"perplexity, max 20 on {POEMS}: it is measured on {EASY}, and must be on {POEMS}" in told.message
+    judged(world)
+    assert (world.phase, world.promotions) == (Phase.REJECTED, 0)
+
+
+def test_A_a_run_that_an_earlier_release_prepared_answers_no_gate_on_named_data():
+    world = a_world(PINNED)
+    prepared_on(world)
+    judged(world)
+    assert (world.phase, world.promotions) == (Phase.REJECTED, 0)
+    assert f"no digest is known, since an earlier release judged or prepared it, and must be on {POEMS}" in (
+        world.condition("Live").message
+    )
+
+
 def test_on_a_first_rollout_nothing_can_be_worse_than_what_is_live():
-    relative = Promotion(required_gates=[Gate(metric="perplexity", max_regression=1.0)])
+    relative = Promotion(required_gates=[RequiredGate(metric="perplexity", max_regression=1.0)])
     gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
     world = a_world(relative, gates=gates)
     world.through(*ALL)

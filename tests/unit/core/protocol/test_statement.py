@@ -13,6 +13,7 @@ from slipway_core.protocol.envelope import ENVELOPE_LIMIT, pre_authentication_en
 from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.statement import AskedOfIt, JudgedData, JudgedGate, Statement, canonical
 from slipway_core.protocol.trust import check
+from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.status import AskedStatus, Verdict
 
 
@@ -50,6 +51,8 @@ def test_the_same_judgement_has_the_same_bytes() -> None:
 
 
 def test_the_largest_statement_fits_where_it_has_to_go() -> None:
+    (most,) = (one.max_length for one in Evaluation.model_fields["gates"].metadata)
+    assert most <= statement.GATES_LIMIT
     gate = JudgedGate(
         metric="判" * statement.METRIC_LIMIT,
         threshold="判" * statement.THRESHOLD_LIMIT,
@@ -60,6 +63,9 @@ def test_the_largest_statement_fits_where_it_has_to_go() -> None:
         upper=-1.2345678901234567e-300,
         confidence=0.9999999999999999,
         clusters=10**9,
+        source="s" * 63,
+        slice="s" * 63,
+        data=DIGEST,
         asked=AskedOfIt(
             max_regression=1.2345678901234567e-300, against="Live", min_tokens=10**9, confidence=0.9999999999999999
         ),
@@ -71,7 +77,7 @@ def test_the_largest_statement_fits_where_it_has_to_go() -> None:
     )
     text = sealed(
         Verdict.INCONCLUSIVE,
-        gates=[gate] * statement.GATES_LIMIT,
+        gates=[gate] * most,
         data=data,
         reason="判" * statement.REASON_LIMIT,
         baseline=DIGEST,
@@ -88,6 +94,19 @@ def test_what_would_be_too_long_is_not_signed() -> None:
             reason="判" * statement.REASON_LIMIT,
             data=JudgedData(training={f"{n}{'判' * 250}": "判" * 253 for n in range(statement.TRAINING_LIMIT)}),
         )
+
+
+def test_a_judgement_that_says_no_data_of_its_gates_has_the_bytes_that_it_always_had() -> None:
+    # What an earlier release signed is compared with what this one would sign.
+    gate = payload_of(sealed())["predicate"]["gates"][0]
+    assert gate == {
+        "lower": 3.25,
+        "metric": "bits_per_byte",
+        "threshold": "<= 4",
+        "upper": 3.75,
+        "value": 3.5,
+        "verdict": "Pass",
+    }
 
 
 def test_a_status_and_a_statement_say_the_same_of_what_a_gate_asked() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from slipway_core.protocol import exit_codes, step_result
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.step_result import EvaluationResult, ResultError, StepError, StepResult
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import METRICS
@@ -67,6 +68,22 @@ def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are
         update={"missing": {}, "evaluation": result.evaluation.model_copy(update={"figures": [], "reasons": []})}
     )
     assert step_result.decode(step_result.encode(small)).evaluation.estimates == result.evaluation.estimates
+
+
+def test_the_data_of_as_many_gates_as_there_may_be_fits_beside_the_sketch_and_metrics_give_way():
+    digests = [f"sha256:{number:064x}" for number in range(32)]
+    result = StepResult(
+        step="prepare",
+        attempt=99_999,
+        metrics={f"a-stage-with-a-long-name-{number:03}_train_documents": 123456.0 for number in range(45)},
+        held_out_digest=digests[0],
+        held_out_sketch="0123456789abcdef" * HASHES,
+        gate_data=digests,
+    )
+    told = step_result.decode(step_result.encode(result))
+    assert (told.gate_data, told.held_out_sketch) == (digests, result.held_out_sketch)
+    few = result.model_copy(update={"gate_data": digests[:4]})
+    assert step_result.decode(step_result.encode(few)).metrics != {}, "no more gives way than must"
 
 
 def test_a_result_that_was_cut_off_is_recognised():

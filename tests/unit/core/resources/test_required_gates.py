@@ -10,7 +10,7 @@ from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import JUDGE_METRICS, METRICS, POINT_METRICS, SCORED_METRICS
-from slipway_core.resources.promotion import Promotion
+from slipway_core.resources.promotion import Promotion, RequiredGate
 from slipway_core.resources.required_gates import (
     PassedGate,
     asked_of,
@@ -28,8 +28,12 @@ def gate(**fields: Any) -> Gate:
     return Gate.model_validate({"metric": "perplexity", **fields}, by_alias=True, by_name=False)
 
 
-def lacks(required: Gate, *asked: Gate) -> list[str]:
-    return [str(one) for one in shortfalls([required], asked_of(asked), beside=())]
+def required(one: Gate, data: str | None = None) -> RequiredGate:
+    return RequiredGate.model_validate({**one.to_document(), "data": data}, by_alias=True, by_name=False)
+
+
+def lacks(one: Gate, *asked: Gate) -> list[str]:
+    return [str(found) for found in shortfalls([required(one)], asked_of(asked), beside=())]
 
 
 LIVE, JUNK = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
@@ -79,22 +83,24 @@ def test_one_gate_alone_has_to_be_all_of_it():
 
 
 def test_A_a_regression_for_which_nothing_was_live_answers_only_while_nothing_is():
-    required = gate(maxRegression=0.1)
+    asked = [required(gate(maxRegression=0.1))]
     passed = [PassedGate(gate(maxRegression=0.1, confidence=0.95), compared=False)]
-    assert shortfalls([required], passed, beside=()) == []
-    (told,) = shortfalls([required], passed, beside={LIVE})
+    assert shortfalls(asked, passed, beside=()) == []
+    (told,) = shortfalls(asked, passed, beside={LIVE})
     assert "no version was live to compare with when it was judged" in str(told)
 
 
 def test_A_what_was_compared_with_another_endpoints_model_answers_nothing():
     """Whoever may make an endpoint can have it serve a model that is bad enough to be no worse than."""
     one = gate(maxRegression=0.1, confidence=0.95)
-    required = one.model_copy(update={"confidence": 0.5})
+    asked = [required(one.model_copy(update={"confidence": 0.5}))]
     for beside, answers_it in ((LIVE, True), (JUNK, False), (None, False)):
         passed = [PassedGate(one, beside=beside)]
-        assert (shortfalls([required], passed, beside={LIVE}) == []) == answers_it
+        assert (shortfalls(asked, passed, beside={LIVE}) == []) == answers_it
     base = gate(maxRegression=0.1, against="Base", confidence=0.95)
-    assert shortfalls([base], [PassedGate(base, beside=JUNK)], beside={LIVE}) == [], "which has nothing to do with that"
+    assert shortfalls([required(base)], [PassedGate(base, beside=JUNK)], beside={LIVE}) == [], (
+        "which has nothing to do with that"
+    )
 
 
 def test_an_endpoint_serves_beside_a_model_what_is_live_and_was():
@@ -128,9 +134,8 @@ def test_A_what_is_beside_the_live_version_is_not_asked_of_a_model_that_was_it(s
     live = VersionStatus(version=2, uri="pvc://m/m", digest=LIVE, state="Live", since="")
     known = [] if state is None else [live.model_copy(update={"version": 1, "digest": JUNK, "state": state})]
     now, history = (known[0], []) if state == "Live" else (live, known)
-    required = [gate(max=20.0), BESIDE_LIVE, gate(maxRegression=0.1, against="Live"), BESIDE_BASE]
-    held = held_against(required, JUNK, now, history)
-    assert held == ([required[0], BESIDE_BASE] if comes_back else required)
+    asked = [required(one) for one in (gate(max=20.0), BESIDE_BASE, BESIDE_LIVE, gate(maxRegression=0, against="Live"))]
+    assert held_against(asked, JUNK, now, history) == (asked[:2] if comes_back else asked)
 
 
 @pytest.mark.parametrize("over", ["Live", "Base", "Reference"])
@@ -139,6 +144,44 @@ def test_A_a_judges_win_rate_answers_nothing_and_the_verdict_says_what_it_was_ov
     assert asked.against == over
     said = MetricStatus(name="win_rate", threshold="", verdict=Verdict.PASS, asked=asked)
     assert passed_of([said], LIVE) == []
+
+
+# ------------------------------------------------------------------------------------------------ on which data
+
+POEMS, EASY = "sha256:" + "cc" * 32, "sha256:" + "dd" * 32
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "foreseen", "why"),
+    [
+        (None, EASY, False, None),
+        (None, None, False, None),
+        (POEMS, POEMS, False, None),
+        (POEMS, EASY, False, f"it is measured on {EASY}, and must be on {POEMS}"),
+        (POEMS, None, False, f"since an earlier release judged or prepared it, and must be on {POEMS}"),
+        # Before prepare has ended nobody knows, and nobody may say that it is lacking.
+        (POEMS, None, True, None),
+        (POEMS, POEMS, True, None),
+        (POEMS, EASY, True, f"it is measured on {EASY}, and must be on {POEMS}"),
+    ],
+)
+def test_A_a_gate_on_data_that_is_required_is_answered_by_one_on_exactly_that(asked, measured, foreseen, why):
+    found = shortfalls([required(MAX, asked)], [PassedGate(MAX, data=measured, foreseen=foreseen)], beside=())
+    assert [str(one) for one in found] == ([] if why is None else [str(found[0])])
+    assert why is None or (why in found[0].why and f"perplexity, max 20 on {POEMS}: " in str(found[0]))
+
+
+def test_A_one_gate_has_both_the_data_and_the_threshold():
+    """A strict gate on easy data and a lax one on the data that is asked for are none."""
+    lax = gate(max=1e9, confidence=0.95, minTokens=100)
+    passed = [PassedGate(MAX, data=EASY), PassedGate(lax, data=POEMS)]
+    assert len(shortfalls([required(MAX, POEMS)], passed, beside=())) == 1
+    assert shortfalls([required(MAX, POEMS)], [*passed, PassedGate(MAX, data=POEMS)], beside=()) == []
+
+
+def test_a_weaker_gate_is_told_so_though_its_data_is_not_known_yet():
+    (told,) = shortfalls([required(gate(max=20.0), POEMS)], asked_of([gate(max=30.0, confidence=0.95)]), beside=())
+    assert str(told) == f"perplexity, max 20 on {POEMS}: max is 30, and must be at most 20"
 
 
 # ------------------------------------------------------------------------------------------------ what a verdict says
@@ -173,7 +216,7 @@ def test_A_what_a_release_judged_that_says_it_otherwise_answers_nothing(asked):
 def test_a_verdict_has_all_that_tells_two_gates_apart():
     """Whoever adds a field to a gate has to say whether one with it answers one without."""
     said = {*MetricStatus.model_fields, *AskedStatus.model_fields, "metric"}
-    assert set(Gate.model_fields) <= said
+    assert set(RequiredGate.model_fields) <= said
 
 
 # ------------------------------------------------------------------------------------------------ of any gates
@@ -209,7 +252,7 @@ def test_a_gate_answers_itself(one: Gate):
     metric = MetricStatus(
         name=one.metric, source=one.source, slice=one.slice, threshold="", verdict=Verdict.PASS, asked=asked
     )
-    assert passed_of([metric]) == asked_of([one])
+    assert [told.gate for told in passed_of([metric])] == [one]
 
 
 @given(gates(), gates(), gates())
@@ -221,22 +264,22 @@ def test_what_answers_a_stricter_one_answers_a_looser_one(asked: Gate, middle: G
 
 
 @given(gates(), st.floats(1e-3, 1e3), st.sampled_from(["threshold", "confidence", "min_tokens", "source", "slice"]))
-def test_A_a_gate_that_is_weaker_anywhere_answers_nothing(required: Gate, by: float, where: str):
+def test_A_a_gate_that_is_weaker_anywhere_answers_nothing(one: Gate, by: float, where: str):
     if where == "threshold":
-        name = next(name for name in ("max", "min", "max_regression") if getattr(required, name) is not None)
-        figure = getattr(required, name)
+        name = next(name for name in ("max", "min", "max_regression") if getattr(one, name) is not None)
+        figure = getattr(one, name)
         update = {name: figure - by if name == "min" else figure + by}
     elif where == "confidence":
-        update = {"confidence": 0.5, **({} if required.confidence != 0.5 else {"confidence": None})}
-        if required.metric in POINT_METRICS or (required.confidence or 0) <= 0.5:
+        update = {"confidence": 0.5, **({} if one.confidence != 0.5 else {"confidence": None})}
+        if one.metric in POINT_METRICS or (one.confidence or 0) <= 0.5:
             return
     elif where == "min_tokens":
-        if required.metric not in SCORED_METRICS or required.min_tokens == 1:
+        if one.metric not in SCORED_METRICS or one.min_tokens == 1:
             return
-        update = {"min_tokens": required.min_tokens - 1}
+        update = {"min_tokens": one.min_tokens - 1}
     else:
         update = {where: "elsewhere"}
-    assert not answers(required.model_copy(update=update), required)
+    assert not answers(one.model_copy(update=update), one)
 
 
 @pytest.mark.parametrize("metric", JUDGE_METRICS)

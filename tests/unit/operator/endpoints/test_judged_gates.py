@@ -53,6 +53,19 @@ def test_A_a_task_answers_what_is_required_of_that_task_and_nothing_else():
     assert world.deployed() == [1]
 
 
+def test_A_a_gate_on_named_data_is_answered_by_a_statement_that_names_the_same():
+    poems, easy = "sha256:" + "c" * 64, "sha256:" + "d" * 64
+    world = a_world()
+    world.signed("a", gates=[gate(20.0, data=easy)])
+    world.serve("a", promotion={"requiredGates": [{**REQUIRED["requiredGates"][0], "data": poems}]})
+    world.settle()
+    assert world.deployed() == []
+    assert f"it is measured on {easy}, and must be on {poems}" in world.condition("LacksRequiredGate")["message"]
+    world.signed("a", run="again", gates=[gate(20.0, data=poems)])
+    world.settle()
+    assert world.deployed() == [1]
+
+
 def test_A_a_regression_from_another_endpoints_model_answers_nothing_here():
     required = {"requiredGates": [{"metric": "perplexity", "maxRegression": 0.1}]}
     no_worse = gate(0.0, asked=AskedOfIt(max_regression=0.1, confidence=0.95))

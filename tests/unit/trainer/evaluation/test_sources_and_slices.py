@@ -19,6 +19,7 @@ from slipway_core.lifecycle import verdict
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.status import Verdict
 from slipway_core.resources.training_run import TrainingRun
+from slipway_trainer.data import gate_data
 from slipway_trainer.data.encode import Encoder
 from slipway_trainer.data.formats.turns import Turn
 from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut
@@ -137,6 +138,11 @@ def test_G_each_gate_is_given_the_figure_of_its_source_and_slice_with_bounds(run
     }
     for gate, figure in zip(run.plan.evaluation.gates, found.figures, strict=True):
         assert figure.value == pytest.approx(scopes[gate.source, gate.slice][gate.metric]["value"], rel=1e-8)
+    copies = json.loads(run.workspace.prepared.read_text(encoding="utf-8"))["evaluation"]["copies"]
+    data = [one["data"] for one in report["gates"]]
+    assert data == gate_data.of_gates(run.plan, run.workspace, copies)
+    assert data[3] == data[5], "both count all of sums"
+    assert len(set(data)) == 5
     assert [estimate and estimate.clusters for estimate in found.estimates] == [5, 8, None, 8, None, None]
     assert found.figures[1].tokens == report["candidate"]["conversations"]["tokens"] > 50
     answers = [turn["content"].encode() for row in CHATS for turn in row["messages"][3:]]

@@ -7,14 +7,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from slipway_trainer.data import rows
 from slipway_trainer.data.inputs import FileKey, Input, InputFile, Inputs
 from slipway_trainer.data.reading.block import Block
 from slipway_trainer.data.rows import Conversation, Document, Prompt
+from slipway_trainer.step.errors import BadData, DamagedShard
 
 Row = TypeVar("Row", Document, Conversation, Prompt)
+AGAIN = "Start the run again, or have the model judged again, and the data is prepared anew"
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,21 @@ def _with_clusters(found: list[HeldRow], said: Callable[[Any], Any]) -> list[Hel
 
 def _blocks(found: Iterable[Input]) -> Iterator[tuple[InputFile, Input, Block]]:
     return ((file, source, block) for source in found for file in source.files for block in file.blocks())
+
+
+def copied_bytes(path: Path, copies: Mapping[str, str]) -> bytes:
+    """Returns a copy of held-out data. Raises BadData where it is not there, DamagedShard where it was changed.
+
+    Args:
+        copies: SHA-256 of each copy by the name of the file, as `prepare` wrote them.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{path}: {error.strerror}. Start the run again to prepare its data") from None
+    if hashlib.sha256(content).hexdigest() != copies.get(path.name):
+        raise DamagedShard(f"{path}: was changed after it was prepared. {AGAIN}")
+    return content
 
 
 def digest_of_copies(copies: Mapping[str, str]) -> str:

@@ -195,14 +195,14 @@ def _report(
         "metrics": result.metrics,
         "missing": result.missing,
         "confidence": findings.CONFIDENCE,
-        "gates": _gates(plan, result),
+        "gates": _gates(plan, result, data),
         "bands": {"good": f"perplexity < {perplexity.GOOD_BELOW:g}", "fair": f"perplexity < {perplexity.FAIR_BELOW:g}"},
         "band": perplexity.band(result.metrics.get("perplexity")),
     }
 
 
-def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
-    """Returns each gate with its estimate: of one on a regression, how much worse than the other model."""
+def _gates(plan: Plan, result: StepResult, data: EvaluationData) -> list[dict[str, Any]]:
+    """Returns each gate with its data and its estimate: of one on a regression, how much worse than the other model."""
     assert result.evaluation is not None
     estimates, figures, reasons = (getattr(result.evaluation, name) for name in ("estimates", "figures", "reasons"))
     return [
@@ -216,8 +216,11 @@ def _gates(plan: Plan, result: StepResult) -> list[dict[str, Any]]:
             "threshold": verdict.threshold(gate, plan.evaluation.win_rate_over),
             "confidence": gate.confidence,
             "estimate": estimate._asdict() if estimate else None,
+            "data": measured_on,
         }
-        for gate, estimate, figure in zip(plan.evaluation.gates, estimates, figures, strict=True)
+        for gate, estimate, figure, measured_on in zip(
+            plan.evaluation.gates, estimates, figures, data.of_gates, strict=True
+        )
     ]
 
 

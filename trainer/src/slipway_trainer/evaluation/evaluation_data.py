@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
+from slipway_trainer.data import gate_data
 from slipway_trainer.data.formats.answer_checks import Checks
 from slipway_trainer.data.formats.turns import ToolCall, Turn
-from slipway_trainer.data.held_out import digest_of_copies
+from slipway_trainer.data.held_out import AGAIN, copied_bytes, digest_of_copies
 from slipway_trainer.data.rows import Conversation
 from slipway_trainer.data.scored_conversations import Spoken
 from slipway_trainer.evaluation.generation import Prompt
@@ -20,9 +20,7 @@ from slipway_trainer.evaluation.scope import RowOf
 from slipway_trainer.evaluation.task_scores import PreparedTask
 from slipway_trainer.harness.description import Described, Wanted
 from slipway_trainer.model import lineage
-from slipway_trainer.step.errors import BadData, DamagedShard
-
-_AGAIN = "Start the run again, or have the model judged again, and the data is prepared anew"
+from slipway_trainer.step.errors import DamagedShard
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class EvaluationData:
     """Where each document belongs."""
     conversations_of: list[RowOf] = field(default_factory=list[RowOf])
     tasks: list[PreparedTask] = field(default_factory=list[PreparedTask])
+    of_gates: list[str] = field(default_factory=list[str])
+    """For each gate of the plan, the digest of the part of it that the gate counts."""
 
     @property
     def texts(self) -> list[str]:
@@ -62,7 +62,7 @@ def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> Evaluat
     wanted = report["evaluation"]["digest"] if digest is None else digest
     if found != wanted:
         raise DamagedShard(
-            f"{workspace.evaluation_data}: holds data with the digest {found}, and prepare reported {wanted}. {_AGAIN}"
+            f"{workspace.evaluation_data}: holds data with the digest {found}, and prepare reported {wanted}. {AGAIN}"
         )
     documents = _rows(workspace.evaluation_documents, copies) if plan.evaluation.data else []
     spoken = workspace.evaluation_conversations
@@ -76,6 +76,7 @@ def read(plan: Plan, workspace: Workspace, digest: str | None = None) -> Evaluat
         conversations_of=[_of(row) for row in conversations],
         tasks=_tasks(workspace, copies) if plan.evaluation.tasks else [],
         digest=found,
+        of_gates=gate_data.of_gates(plan, workspace, copies),
         recall_overlap=int(report["prompts"]["recall_overlap"]),
         report={name: report[name] for name in ("evaluation", "prompts")},
     )
@@ -91,27 +92,17 @@ def _tasks(workspace: Workspace, copies: dict[str, str]) -> list[PreparedTask]:
             tuple(one["left_out"]),
             tuple(one["texts"]),
         )
-        for one in json.loads(_bytes(workspace.evaluation_tasks, copies))
+        for one in json.loads(copied_bytes(workspace.evaluation_tasks, copies))
     ]
 
 
 def _verified(path: Path, copies: dict[str, str]) -> Path:
-    _bytes(path, copies)
+    copied_bytes(path, copies)
     return path
 
 
 def _rows(path: Path, copies: dict[str, str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in _bytes(path, copies).decode("utf-8").split("\n") if line]
-
-
-def _bytes(path: Path, copies: dict[str, str]) -> bytes:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise BadData(f"{path}: {error.strerror}. Start the run again to prepare its data") from None
-    if hashlib.sha256(text).hexdigest() != copies.get(path.name):
-        raise DamagedShard(f"{path}: was changed after it was prepared. {_AGAIN}")
-    return text
+    return [json.loads(line) for line in copied_bytes(path, copies).decode("utf-8").split("\n") if line]
 
 
 def _of(row: dict[str, Any]) -> RowOf:

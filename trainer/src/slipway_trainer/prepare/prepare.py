@@ -20,8 +20,8 @@ from slipway_core.resources import uris
 from slipway_fetching import model_cache
 from slipway_host.files import json_lines, write_atomically
 from slipway_host.limits import usable_cores
+from slipway_trainer.data import gate_data, inputs
 from slipway_trainer.data import held_out as held_out_data
-from slipway_trainer.data import inputs
 from slipway_trainer.data.inputs import Inputs
 from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
@@ -89,6 +89,7 @@ def run(
             metrics=prepare_report.metrics(report),
             held_out_digest=report["evaluation"]["digest"],
             held_out_sketch=report["evaluation"].get("sketch"),
+            gate_data=gate_data.of_gates(plan, workspace, report["evaluation"]["copies"]),
         )
     finally:
         reporter.close()

@@ -82,8 +82,9 @@ def _gate(row: GateRow, others: Sequence[str], words: Words) -> list[str]:
     drawn = charts.interval(row, sentences.gate(row, words))
     reason = f"<small>{text(row.reason)}</small>" if row.reason else ""
     rests = f"<small>{escape(words('rests_on', n=row.clusters))}</small>" if row.clusters is not None else ""
+    on = f"<small>{text(words('judged_on', what=row.data))}</small>" if row.data is not None else ""
     return [
-        text(row.name),
+        f"{text(row.name)}{on}",
         drawn or f'<span class="soft">{escape(words("not_drawn"))}</span>',
         f"{text(sentences.figure(row, words))}{rests}",
         text(row.threshold),

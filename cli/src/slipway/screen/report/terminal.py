@@ -35,6 +35,8 @@ def show(record: Record, words: Words, screen: Console) -> None:
             cells = [visible(row.name), sentences.figure(row, words), visible(row.threshold)]
             table.add_row(*(Text(cell) for cell in (*cells, number(row.live), number(row.base))), verdict)
         screen.print(table)
+        for told in gates.measured_on(record.evaluation.metrics if record.evaluation else ()):
+            line(screen, words("judged_on", what=told), "dim")
     for told in sentences.judge(record, words):
         line(screen, told, "dim")
     if told := sentences.worn(record, words):

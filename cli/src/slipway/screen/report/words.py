@@ -52,6 +52,7 @@ _BOTH: dict[str, tuple[str, str]] = {
         "横条是 {percent} 区间，圆点是测得的值，虚线是要求，有底色的一侧为通过。◇ 是线上版本，△ 是基座。"
         "对退化门槛，画的是变差多少：0 的右边是更差。",
     ),
+    "judged_on": ("judged on {what}", "评测数据 {what}"),
     "rests_on": ("{n} documents or prompts", "{n} 个文档或提示"),
     "judge": (
         "The judge {model} at {url} was asked {questions} questions; {unanswered} have no usable answer. What was sent "
