@@ -23,7 +23,8 @@ from slipway_core.resources.promotion import RequiredGate
 from slipway_core.resources.status import AskedStatus, MetricStatus, Verdict, VersionStatus
 
 _LIVE = "Live"
-_HAD_TRAFFIC = ("Standby", "Retired")
+HAD_TRAFFIC = ("Standby", "Retired")
+"""States of versions that were live and did not fail."""
 _THRESHOLDS = ("max", "min", "max_regression")
 _NAMES = {"max": "max", "min": "min", "max_regression": "maxRegression"}
 
@@ -76,7 +77,7 @@ def held_against(
     good enough, and the first version was compared with nothing. What failed is nothing to go back to, and it may have
     failed before it had any traffic.
     """
-    had_traffic = {one.digest for one in history if one.state in _HAD_TRAFFIC}
+    had_traffic = {one.digest for one in history if one.state in HAD_TRAFFIC}
     comes_back = digest in had_traffic or (live is not None and live.digest == digest)
     return [gate for gate in required if not (comes_back and _compared_with(gate) == _LIVE)]
 

@@ -16,7 +16,7 @@ from slipway_core.resources.promotion import (
     PROMOTION_CONDITIONS,
     Promotion,
 )
-from slipway_core.resources.required_gates import held_against, served_beside, shortfalls
+from slipway_core.resources.required_gates import HAD_TRAFFIC, held_against, served_beside, shortfalls
 from slipway_core.resources.status import ApprovalStatus, AwaitingStatus, VersionStatus, fit
 from slipway_core.rollout.draft import Draft
 from slipway_core.rollout.observed import Approval, Judged
@@ -142,6 +142,8 @@ def _waits(draft: Draft, digest: str) -> AwaitingStatus:
 
 
 def _recorded(draft: Draft, digest: str) -> ApprovalStatus | None:
-    """Returns an approval that the status remembers: whoever approved a model need not do so for its next version."""
-    known: list[VersionStatus] = [*filter(None, [draft.live, draft.candidate]), *draft.history]
+    """Returns an approval that the status remembers: whoever approved a model need not do so for its next version. Of
+    one that never had any traffic the annotations say whether it counts: its judgement may have been taken back."""
+    had_traffic = [one for one in draft.history if one.state in HAD_TRAFFIC]
+    known: list[VersionStatus] = [*filter(None, [draft.live, draft.candidate]), *had_traffic]
     return next((one.approval for one in known if one.digest == digest and one.approval is not None), None)

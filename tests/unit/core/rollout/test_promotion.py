@@ -306,6 +306,21 @@ def test_A_an_approval_is_of_one_run_whatever_the_next_one_of_that_name_numbers(
     assert world.status.live.approval.run_uid == NEXT_RUN
 
 
+def test_A_an_approval_of_a_judgement_that_was_taken_back_is_none_of_the_next():
+    """What was approved never had any traffic: another run's pass is another judgement, which nobody has seen."""
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    assert world.candidate == 1
+    world.passed.discard(digest("a"))
+    world.settle()
+    assert world.remembered(1).state == "Dropped"
+    world.passed.add(digest("a"))
+    world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.run_uid == NEXT_RUN
+
+
 def test_an_approved_model_needs_no_other_approval_for_other_settings_and_for_a_rollback():
     world = a_world(**APPROVAL)
     approve(world)
