@@ -116,7 +116,9 @@ class Draft:
         """Shows what is in the way, and what a step says is wrong although it goes on."""
         queued, warning = self.observed.queued, self._warning()
         over = self.was.phase.finished
-        lacking = None if over else required_gates.foreseen(self.plan, self.observed.endpoint, self.gate_data)
+        digest = self.artifact.digest if self.artifact is not None else None
+        view = self.observed.endpoint
+        lacking = None if over else required_gates.foreseen(self.plan, view, self.gate_data, digest)
         blockers = [*self.observed.blockers, *filter(None, [queued, warning, lacking])]
         generation = self.run.metadata.generation
         own = [name for name in OWN_CONDITIONS if name != PUBLISHED or self.plan.publishes]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
 from slipway_core.resources.conditions import Blocker
-from slipway_core.resources.promotion import LACKS_REQUIRED_GATE
+from slipway_core.resources.promotion import LACKS_REQUIRED_GATE, Promotion, RequiredGate
 from slipway_core.resources.required_gates import (
     Shortfall,
     asked_of,
+    compares_with_live,
     held_against,
     passed_of,
     served_beside,
@@ -22,17 +23,18 @@ NOT_LET_IN = "NotLetIn"
 """Reason of the condition Live: the endpoint requires gates that the model was not judged by."""
 
 
-def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str]) -> Blocker | None:
+def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str], digest: str | None) -> Blocker | None:
     """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is.
 
     Args:
         data: of each gate, the digest of what it is going to be measured on; empty until prepare has ended, and nothing
             is said of it until then.
+        digest: of the model, once it is exported.
     """
     if plan.serving is None or view is None or view.promotion is None:
         return None
     asked = asked_of(plan.evaluation.gates, data)
-    lacking = shortfalls(view.promotion.required_gates, asked, beside=())
+    lacking = shortfalls(_held_against(plan, view, view.promotion, digest), asked, beside=())
     if not lacking:
         return None
     name = plan.serving.endpoint
@@ -40,6 +42,14 @@ def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str]) -> Bloc
     return Blocker(
         LACKS_REQUIRED_GATE, reason, f"{_told(name, lacking)}; a planned run keeps its gates: {_advice(name)}"
     )
+
+
+def _held_against(plan: Plan, view: EndpointView, promotion: Promotion, digest: str | None) -> list[RequiredGate]:
+    """Returns the required gates that the model is known to have to answer."""
+    if digest is not None:
+        return held_against(promotion.required_gates, digest, view.status.live, view.status.history)
+    # A model that exists may have been live there; one that is trained has not.
+    return [gate for gate in promotion.required_gates if plan.stages or not compares_with_live(gate)]
 
 
 def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str) -> str | None:

@@ -79,7 +79,12 @@ def held_against(
     """
     had_traffic = {one.digest for one in history if one.state in HAD_TRAFFIC}
     comes_back = digest in had_traffic or (live is not None and live.digest == digest)
-    return [gate for gate in required if not (comes_back and _compared_with(gate) == _LIVE)]
+    return [gate for gate in required if not (comes_back and compares_with_live(gate))]
+
+
+def compares_with_live(gate: Gate) -> bool:
+    """Whether a gate asks how much worse than the live version a model is."""
+    return _compared_with(gate) == _LIVE
 
 
 def shortfalls(
@@ -212,7 +217,7 @@ def _weaknesses(required: RequiredGate, passed: PassedGate, beside: Collection[s
         found.append(f"it is measured on {measured}, and must be on {required.data}")
     if beside and not passed.compared:
         found.append("no version was live to compare with when it was judged, and one is now")
-    elif beside and _compared_with(gate) == _LIVE and passed.beside not in beside:
+    elif beside and compares_with_live(gate) and passed.beside not in beside:
         found.append(f"it was compared with {passed.beside or 'a model that nobody names'}, which was never live here")
     return found
 

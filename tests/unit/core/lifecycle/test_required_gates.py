@@ -11,7 +11,7 @@ from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources import conditions
 from slipway_core.resources.promotion import Promotion, RequiredGate
-from slipway_core.resources.status import AwaitingStatus, EndpointStatus, Phase
+from slipway_core.resources.status import AwaitingStatus, EndpointStatus, Phase, VersionStatus
 
 ALL = ("prepare", "learn", "export", "evaluate")
 STRICT = Promotion(required_gates=[RequiredGate(metric="perplexity", max=20.0, min_tokens=100)])
@@ -145,6 +145,23 @@ def test_A_a_run_that_an_earlier_release_prepared_answers_no_gate_on_named_data(
     assert f"no digest is known, since an earlier release judged or prepared it, and must be on {POEMS}" in (
         world.condition("Live").message
     )
+
+
+def test_a_run_does_not_say_that_a_model_lacks_a_comparison_which_was_live_there_or_may_have_been():
+    beside = Promotion(required_gates=[RequiredGate(metric="perplexity", max_regression=0.1)])
+    trained, existing = a_world(beside), a_world(beside, model={"from": "run://first"}, stages=[])
+    for world in (trained, existing):
+        world.settle()
+    assert trained.condition("LacksRequiredGate") is not None, "a model that is new has never been live"
+    assert existing.condition("LacksRequiredGate") is None, "which it is shows when it is exported"
+    existing.through("prepare", "export")
+    assert existing.condition("LacksRequiredGate") is not None
+    was = VersionStatus(version=1, uri="file:///it", digest=DIGEST, state="Retired", since="2026-01-01T00:00:00Z")
+    existing.endpoint = replace(existing.endpoint, status=EndpointStatus(history=[was]))
+    existing.settle()
+    assert existing.condition("LacksRequiredGate") is None
+    existing.through("evaluate")
+    assert (existing.phase, existing.promotions) == (Phase.ROLLING_OUT, 1)
 
 
 def test_on_a_first_rollout_nothing_can_be_worse_than_what_is_live():
