@@ -183,7 +183,7 @@ class VerdictReader:
     def _opened(self, namespace: str, name: str, text: object, digest: str, keys: Sequence[TrustedKey]) -> Opened:
         if not isinstance(text, str):
             return Opened(error=StatementError(Flaw.UNREADABLE, f"the ConfigMap {name} has no statement; remove it"))
-        return trust.opened(text, digest, keys, own=self.keys.own, namespace=namespace)
+        return trust.opened(text, digest, keys, namespace=namespace)
 
 
 def judgement_digest(statement: Statement) -> str:

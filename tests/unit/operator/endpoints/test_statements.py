@@ -18,6 +18,7 @@ from slipway_core.resources.status import Verdict
 from slipway_operator import names
 from slipway_operator.common.verdict_reader import MOST
 from slipway_operator.kube import kinds
+from slipway_operator.manifests.signing_key import trusted_keys
 from slipway_operator.settings import Settings
 from slipway_serving.main import require_statement
 from slipway_serving.settings import SettingsError
@@ -150,6 +151,33 @@ def test_A_a_judgement_of_another_cluster_counts_where_the_chart_trusts_its_key(
     with_keys(trusted(OTHER_KEY), world=world)
     world.settle()
     assert world.status["candidate"]["signedBy"] == OTHER
+
+
+OTHER_SIGNS = [TrustedKey.of(OTHER_KEY.public), TrustedKey.of(KEY.public)]
+"""The operator's own keys once the other one signs."""
+
+
+@pytest.mark.parametrize(
+    ("own", "listed"),
+    [
+        pytest.param(OTHER_SIGNS, {}, id="by the operator's record"),
+        pytest.param(OTHER_SIGNS, {"not_after": "2026-02-01T00:00:00Z"}, id="retired later"),
+        pytest.param(OTHER_SIGNS[:1], {"own": True}, id="by the chart"),
+    ],
+)
+def test_A_a_judgement_by_a_key_that_the_operator_had_before_counts_in_the_namespace_of_its_run(
+    own: list[TrustedKey], listed: dict[str, Any]
+):
+    world = ServedWorld()
+    world.cluster.put(trusted_keys(own, [], world.settings.signing))
+    with_keys(trusted(**listed), world=world)
+    world.signed("a", namespace="neighbor")
+    world.serve("a")
+    world.settle()
+    assert (world.deployed(), world.condition("Judged")["reason"]) == ([], "OtherNamespace")
+    world.signed("a", number=2)
+    world.settle()
+    assert world.status["candidate"]["signedBy"] == OWN
 
 
 # ---------------------------------------------------------------------------------------------- what was changed
