@@ -167,6 +167,7 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     if name == "prepare" and attempt.result is not None:
         draft.held_out_digest = attempt.result.held_out_digest
         draft.held_out_sketch = attempt.result.held_out_sketch
+        draft.training_data = attempt.result.training_data
     if name == "evaluate":
         judge(draft, attempt)
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}

@@ -72,6 +72,7 @@ class Draft:
     artifact: ArtifactStatus | None
     held_out_digest: str | None
     held_out_sketch: str | None
+    training_data: dict[str, str] | None
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -87,7 +88,7 @@ class Draft:
         draft = cls(
             run, plan, observed, now, policy, was, steps,
             list(was.conditions), was.evaluation, was.artifact, was.held_out_digest,
-            was.held_out_sketch, was.endpoint, was.retry,
+            was.held_out_sketch, was.training_data, was.endpoint, was.retry,
         )  # fmt: skip
         draft.show_plan()
         return draft
@@ -153,6 +154,7 @@ class Draft:
             folder=self._folder(),
             held_out_digest=self.held_out_digest,
             held_out_sketch=self.held_out_sketch,
+            training_data=self.training_data,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,

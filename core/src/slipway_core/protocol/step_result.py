@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
-from slipway_core.resources.status import ArtifactStatus, Progress, Sketch
+from slipway_core.resources.status import ArtifactStatus, Progress, Sketch, SplitDigests
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
@@ -65,6 +65,8 @@ class StepResult(Api):
     """Of the held-out data, from prepare."""
     held_out_sketch: Sketch | None = None
     """Of the same documents and prompts (`protocol.sketch`)."""
+    training_data: SplitDigests | None = None
+    """Digest of what each stage learns from and is validated on, from prepare."""
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""
@@ -115,8 +117,12 @@ def _text(result: StepResult) -> str:
 
 
 def _smaller(result: StepResult) -> Iterator[StepResult]:
-    """Yields an evaluation's result with less and less of what no gate needs."""
+    """Yields a result with less and less of what no gate and no statement needs."""
     evaluation = result.evaluation
+    if result.training_data is not None:
+        learned = {place: digest for place, digest in result.training_data.items() if place.endswith("/train")}
+        yield (result := result.model_copy(update={"training_data": learned}))
+        yield result.model_copy(update={"metrics": {}})
     if evaluation is None:
         return
     evaluation = evaluation.model_copy(update={"baseline_metrics": {}, "base_metrics": {}})

@@ -89,6 +89,7 @@ def run(
             metrics=prepare_report.metrics(report),
             held_out_digest=report["evaluation"]["digest"],
             held_out_sketch=report["evaluation"].get("sketch"),
+            training_data=prepare_report.digests(report),
         )
     finally:
         reporter.close()
