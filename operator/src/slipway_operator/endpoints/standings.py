@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from slipway_core.protocol import trust
-from slipway_core.protocol.statement import Statement
+from slipway_core.protocol.statement import JudgedGate, Statement
 from slipway_core.protocol.trust import Flaw, Held, Standing, TrustedKey
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.status import ParityStatus
@@ -160,7 +160,7 @@ def passes(looked: Sequence[Looked]) -> list[Statement]:
     return [_with_gates(held.statement, parsed[text]) for (text, _), held in kept.items()]
 
 
-def _with_gates(statement: Statement, gates: list[verdict_reader.JudgedGate]) -> Statement:
+def _with_gates(statement: Statement, gates: list[JudgedGate]) -> Statement:
     predicate = statement.predicate.model_copy(update={"gates": gates})
     return statement.model_copy(update={"predicate": predicate})
 
