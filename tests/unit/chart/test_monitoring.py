@@ -10,7 +10,7 @@ from tests.unit.chart.rendering import CHART, Helm
 
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_operator.cache.world import World
-from slipway_operator.loop.metrics import Gauges, Metrics
+from slipway_operator.loop.metrics import CONDITIONS, UNSIGNED, Gauges, Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_serving.http.metrics import ServerMetrics
 from slipway_trainer.step import progress
@@ -72,6 +72,17 @@ def test_alerts_name_phases_and_verdicts_that_exist(helm: Helm) -> None:
     for alert in alerts(helm):
         for values in re.findall(r'(?:phase|verdict)=~?"([^"]+)"', alert["expr"]):
             assert set(values.split("|")) <= known, alert["alert"]
+
+
+def test_alerts_name_conditions_that_are_counted(helm: Helm) -> None:
+    named = {
+        name
+        for alert in alerts(helm)
+        for values in re.findall(r'condition=~?"([^"]+)"', alert["expr"])
+        for name in values.split("|")
+    }
+    # What an upgrade left unsigned goes on, and is seen on the dashboard.
+    assert named == set(CONDITIONS) - {UNSIGNED}
 
 
 def test_alerts_get_the_labels_that_route_them(helm: Helm) -> None:

@@ -67,7 +67,7 @@ class ServedWorld:
     def __post_init__(self) -> None:
         self.cluster.clock = lambda: self.now
         own = TrustedKey.of(KEY.public)
-        self.cluster.put(trusted_keys(own, [own], self.settings.signing))
+        self.cluster.put(trusted_keys([own], [own], self.settings.signing))
         self.start_operator()
 
     def start_operator(self) -> None:

@@ -5,10 +5,11 @@ from tests.unit.operator.cached import an_object
 
 from slipway_operator.cache.key import Key
 from slipway_operator.cache.world import World
+from slipway_operator.common.signing_key import KEY_LOST, KEY_UNUSABLE
 from slipway_operator.health import Health, application
 from slipway_operator.kube import kinds
 from slipway_operator.kube.kinds import MODEL_ENDPOINT, TRAINING_RUN
-from slipway_operator.loop.metrics import Gauges, Metrics
+from slipway_operator.loop.metrics import UNSIGNABLE, Gauges, Metrics
 from slipway_operator.loop.work_queue import WorkQueue
 from slipway_operator.watch.ages import WatchAges
 
@@ -71,6 +72,19 @@ def test_a_queue_that_nobody_takes_from_is_ill():
         assert Health(queue, watches).ails() == ["1 objects wait for a pass, and none began for 190 s"]
 
 
+ENDPOINTS = (
+    ("revoked", 0, ("KeyRevoked", "True", "VerdictNotTrusted"), ("Judged", "False", "KeyRevoked")),
+    ("waits", 3, ("AwaitingApproval", "True", "NotApproved")),
+    ("old", 0, ("Judged", "True", "Unsigned"), ("AwaitingApproval", "True", "NotApproved")),
+    ("worn", 23, ("HeldOutWorn", "True", "JudgedOften"), ("KeyRevoked", "False", "Trusted")),
+)
+"""Name, judgements upon its held-out data, conditions."""
+
+
+def test_what_cannot_be_signed_is_counted_by_the_reasons_that_there_are():
+    assert UNSIGNABLE == (KEY_LOST, KEY_UNUSABLE)
+
+
 def test_the_endpoints_answer_what_the_process_knows():
     async def scenario():
         clock = Clock()
@@ -80,6 +94,12 @@ def test_the_endpoints_answer_what_the_process_knows():
         world.put(an_object(TRAINING_RUN, "a", status={"phase": "Training", "conditions": [warns]}))
         world.put(an_object(TRAINING_RUN, "b"))
         world.put(an_object(MODEL_ENDPOINT, "chat", status={"phase": "Serving"}))
+        refused = {"type": "Refused", "status": "True", "reason": "SigningKeyLost"}
+        world.put(an_object(TRAINING_RUN, "c", status={"phase": "Pending", "conditions": [refused]}))
+        for name, judgements, *told in ENDPOINTS:
+            conditions = [{"type": type_, "status": status, "reason": reason} for type_, status, reason in told]
+            status = {"phase": "Serving", "heldOut": {"judgements": judgements}, "conditions": conditions}
+            world.put(an_object(MODEL_ENDPOINT, name, status=status))
         metrics.stage_finished("train", 42.0)
         metrics.verdict("Pass")
         metrics.gate_to_live(30.0)
@@ -95,9 +115,17 @@ def test_the_endpoints_answer_what_the_process_knows():
             text = await (await client.get("/metrics")).text()
         for line in (
             'slipway_operator_runs{phase="Training"} 1.0',
-            'slipway_operator_runs{phase="Pending"} 1.0',
+            'slipway_operator_runs{phase="Pending"} 2.0',
             'slipway_operator_runs{phase="Failed"} 0.0',
-            'slipway_operator_endpoints{phase="Serving"} 1.0',
+            'slipway_operator_endpoints{phase="Serving"} 5.0',
+            'slipway_operator_endpoint_conditions{condition="KeyRevoked"} 1.0',
+            'slipway_operator_endpoint_conditions{condition="ParityFailed"} 0.0',
+            'slipway_operator_endpoint_conditions{condition="AwaitingApproval"} 2.0',
+            'slipway_operator_endpoint_conditions{condition="HeldOutWorn"} 1.0',
+            'slipway_operator_endpoint_conditions{condition="ManyJudgements"} 0.0',
+            'slipway_operator_endpoint_conditions{condition="Unsigned"} 1.0',
+            "slipway_operator_held_out_judgements 23.0",
+            "slipway_operator_runs_unsigned 1.0",
             'slipway_operator_stage_seconds_bucket{le="60.0",step="train"} 1.0',
             'slipway_operator_verdicts_total{verdict="Pass"} 1.0',
             "slipway_operator_gate_to_live_seconds_sum 30.0",

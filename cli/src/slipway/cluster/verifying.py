@@ -22,7 +22,7 @@ from slipway_core.resources import labels, uris
 
 STATEMENT = "statement"
 """Key of a judgement's ConfigMap."""
-OWN, TRUSTED = "own.json", "trusted.json"
+TRUSTED = "trusted.json"
 """Keys of the ConfigMap that has the operator's key, and all that it trusts."""
 _LIFETIME = 4 * 3600
 """Seconds: a terabyte takes half an hour of a core."""
@@ -68,13 +68,13 @@ def verify(kubectl: Kubectl, wanted: Wanted, say: Callable[[str], None]) -> Find
             f"{wanted.what}: its model is {wanted.uri}, in no claim of the cluster; `slipway verify {wanted.uri} --key "
             "FILE --statement FILE` fetches and verifies it here"
         )
-    own, keys = trusted_keys(kubectl) if wanted.keys is None else (None, tuple(wanted.keys))
+    keys = trusted_keys(kubectl) if wanted.keys is None else tuple(wanted.keys)
     said = _hashed(kubectl, place.authority, Path(WORKSPACE_MOUNT, place.path.strip("/")), wanted.digest, say)
     if "problem" in said:
         return Finding(wanted.what, wanted.digest, problem=str(said["problem"]))
     digest = str(said["digest"])
     texts = statements(kubectl, digest).values() if wanted.statements is None else wanted.statements
-    found = [trust.opened(text, digest, keys, own=own, namespace=kubectl.namespace) for text in texts]
+    found = [trust.opened(text, digest, keys, namespace=kubectl.namespace) for text in texts]
     standing = trust.stand(found, digest)
     if not texts:
         standing = Standing(
@@ -93,9 +93,8 @@ def statements(kubectl: Kubectl, digest: str) -> dict[str, str]:
     return {one["metadata"]["name"]: one["data"][STATEMENT] for one in found if STATEMENT in one.get("data", {})}
 
 
-def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey | None, tuple[TrustedKey, ...]]:
-    """Returns the operator's own key, and all keys that it trusts. Raises ClusterError where it does not tell this
-    user."""
+def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey, ...]:
+    """Returns the keys that the operator trusts. Raises ClusterError where it does not tell this user."""
     try:
         place = client_settings.operator_place(kubectl)
         if place is None or place.trusted_keys is None:
@@ -106,9 +105,7 @@ def trusted_keys(kubectl: Kubectl) -> tuple[TrustedKey | None, tuple[TrustedKey,
     except Forbidden as error:
         raise Forbidden(f"{error}: this user may not read the trusted keys; name them with --key") from None
     try:
-        data = record.get("data", {})
-        own = trust.keys_of(str(data.get(OWN, "[]")))
-        return next(iter(own), None), trust.keys_of(str(data.get(TRUSTED, "")))
+        return trust.keys_of(str(record.get("data", {}).get(TRUSTED, "")))
     except TrustError as error:
         raise ClusterError(f"ConfigMap {place.trusted_keys}: {error}; name trusted keys with --key") from None
 

@@ -28,7 +28,7 @@ def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
     except (ValueError, binascii.Error, KeyError, IndexError, TypeError, AttributeError):
         return Node(id_, "statement", "a statement", missing="it is damaged: no signed statement can be read from it")
     title = f"statement on evaluation {predicate.get('evaluation')}: {predicate.get('verdict')}"
-    facts = {"judged": judged, "key": key, "run": _name(predicate.get("run"))}
+    facts = {"judged": judged, "key": key, "run": _name(predicate.get("run")), **_data(predicate.get("data"))}
     shown = {name: str(value) for name, value in facts.items() if value}
     troubles: list[str] = []
     if digest is not None and subject != digest:
@@ -39,6 +39,15 @@ def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
     return Node(
         id_, "statement", title, stated, {**shown, "signature": "not checked here"}, "; ".join(troubles) or None
     )
+
+
+def _data(data: Any) -> dict[str, Any]:
+    """Returns what was signed of the data, by where it was learned from; that of a model whose run is gone stands
+    nowhere else."""
+    if not isinstance(data, Mapping):
+        return {}
+    learned = data.get("training")
+    return {"held_out": data.get("heldOut"), **(dict(learned) if isinstance(learned, Mapping) else {})}
 
 
 def _name(run: Any) -> Any:

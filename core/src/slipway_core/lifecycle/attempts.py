@@ -168,6 +168,7 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
         draft.held_out_digest = attempt.result.held_out_digest
         draft.held_out_sketch = attempt.result.held_out_sketch
         draft.gate_data = list(attempt.result.gate_data)
+        draft.training_data = attempt.result.training_data
     if name == "evaluate":
         judge(draft, attempt)
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}

@@ -73,6 +73,7 @@ class Draft:
     held_out_digest: str | None
     held_out_sketch: str | None
     gate_data: list[str]
+    training_data: dict[str, str] | None
     endpoint: RunEndpointStatus | None
     retry: str | None
     create: list[CreateAttempt] = field(default_factory=list[CreateAttempt])
@@ -88,7 +89,7 @@ class Draft:
         draft = cls(
             run, plan, observed, now, policy, was, steps,
             list(was.conditions), was.evaluation, was.artifact, was.held_out_digest,
-            was.held_out_sketch, list(was.gate_data), was.endpoint, was.retry,
+            was.held_out_sketch, list(was.gate_data), was.training_data, was.endpoint, was.retry,
         )  # fmt: skip
         draft.show_plan()
         return draft
@@ -157,6 +158,7 @@ class Draft:
             held_out_digest=self.held_out_digest,
             held_out_sketch=self.held_out_sketch,
             gate_data=self.gate_data,
+            training_data=self.training_data,
             stages=list(self.steps.values()),
             evaluation=self.evaluation,
             artifact=self.artifact,

@@ -35,14 +35,16 @@ def judgement_statement(
     It is made of the record alone, its time too, so every executor that has the record makes the same.
 
     Args:
-        training: digest of what each stage learned from, by `<stage>/<split>`, where the executor knows it.
+        training: digest of what each stage learned from, by `<stage>/<split>`, where the executor knows it of a run
+            whose status does not say it, since an earlier release prepared it.
     """
     evaluation, step = status.evaluation, status.step("evaluate")
     if evaluation is None or evaluation.artifact_digest is None or step is None or step.finished_at is None:
         return None
     if step.attempt != evaluation.number:
         return None  # It is judged again: what the step says is about another attempt.
-    learned = dict(sorted((training or {}).items())[:TRAINING_LIMIT])
+    told = training or {} if status.training_data is None else status.training_data
+    learned = dict(sorted(told.items())[:TRAINING_LIMIT])
     image = status.train_image or plan.images.train
     judgement = Judgement(
         run=JudgedRun(name=plan.run.name, uid=plan.run.uid, namespace=plan.run.namespace),

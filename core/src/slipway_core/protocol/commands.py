@@ -82,7 +82,9 @@ def serve_environment(statement: str, keys: Sequence[TrustedKey]) -> dict[str, s
         statement: the envelope.
         keys: that may have signed it.
     """
-    return {variables.STATEMENT_VARIABLE: statement.strip(), variables.TRUSTED_KEYS_VARIABLE: trust.dump(keys)}
+    # A server is told one statement, and not where it is kept; one of an earlier release knows no such field.
+    told = [key.model_copy(update={"own": False}) for key in keys]
+    return {variables.STATEMENT_VARIABLE: statement.strip(), variables.TRUSTED_KEYS_VARIABLE: trust.dump(told)}
 
 
 def serve_command(

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
-from slipway_core.resources.status import ArtifactStatus, Progress, Sketch
+from slipway_core.resources.status import ArtifactStatus, Progress, Sketch, SplitDigests
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
@@ -68,6 +68,8 @@ class StepResult(Api):
     gate_data: Annotated[list[Digest], Field(max_length=32)] = Field(default_factory=list[Digest])
     """From prepare, one a gate, in the plan's order: of what the gate is going to be measured on. Empty from one of an
     earlier release."""
+    training_data: SplitDigests | None = None
+    """Digest of what each stage learns from and is validated on, from prepare."""
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""
@@ -121,10 +123,7 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
     """Yields a result with less and less of what no gate needs."""
     evaluation = result.evaluation
     if evaluation is None:
-        if result.gate_data:
-            # The digests stay, and the sketch: the report of prepare has the metrics.
-            for most in (24, 12, 0):
-                yield result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])})
+        yield from _smaller_preparation(result)
         return
     evaluation = evaluation.model_copy(update={"baseline_metrics": {}, "base_metrics": {}})
     yield (result := result.model_copy(update={"evaluation": evaluation}))
@@ -135,6 +134,20 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
         note = evaluation.baseline_note
         cut["baseline_note"] = _cut(note, most) if note is not None else None  # pyright: ignore[reportArgumentType]
         yield result.model_copy(update={"evaluation": evaluation.model_copy(update=cut)})
+
+
+def _smaller_preparation(result: StepResult) -> Iterator[StepResult]:
+    """The report of prepare has the metrics, and all that was learned from; a required gate is held against the
+    digests of what gates are measured on."""
+    if not result.gate_data and result.training_data is None:
+        return
+    for most in (24, 12, 0):
+        yield (result := result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])}))
+    if result.training_data is not None:
+        learned = {place: digest for place, digest in result.training_data.items() if place.endswith("/train")}
+        yield (result := result.model_copy(update={"training_data": learned}))
+        if result.gate_data:
+            yield result.model_copy(update={"training_data": None})
 
 
 def _cut(text: str, most: int) -> str:

@@ -64,6 +64,9 @@ class TrustedKey(Api):
     lets nothing new go live."""
     revoked: bool = False
     """Whether nothing that it ever signed counts."""
+    own: bool = False
+    """Whether it signs, or once signed, for the operator of this cluster: a statement by it counts in the namespace of
+    its run alone. Of another cluster's nobody here knows what its namespaces are."""
 
     @classmethod
     def of(cls, key: PublicKey) -> Self:
@@ -100,7 +103,7 @@ def distinct(keys: Iterable[TrustedKey]) -> tuple[TrustedKey, ...]:
 
 def dump(keys: Iterable[TrustedKey]) -> str:
     """Returns what `keys_of` reads."""
-    return _LIST.dump_json(list(keys), by_alias=True, exclude_none=True).decode()
+    return _LIST.dump_json(list(keys), by_alias=True, exclude_defaults=True).decode()
 
 
 @dataclass(frozen=True)
@@ -239,28 +242,34 @@ class Opened:
     """Its envelope; empty where nobody is going to need it."""
 
 
-def opened(
-    text: str,
-    digest: str,
-    keys: Sequence[TrustedKey],
-    *,
-    own: TrustedKey | None = None,
-    namespace: str | None = None,
-) -> Opened:
+def opened(text: str, digest: str, keys: Sequence[TrustedKey], *, namespace: str | None = None) -> Opened:
     """Returns what a statement comes to that is kept for a model of this digest, whatever it says of it.
 
     Args:
-        own: the key of a cluster's operator. What it signed counts in the namespace of the run alone.
-        namespace: in which the statement is kept.
+        namespace: in which the statement is kept; None on one machine.
     """
+    return kept_for(unsealed(text, keys), digest, namespace)
+
+
+def unsealed(text: str, keys: Sequence[TrustedKey]) -> Opened:
+    """Returns the same without a word on which model it is kept for, and where."""
     try:
-        held = open_statement(text, keys)
-        require_about(held, digest)
-        if own is not None and namespace is not None and held.key.key == own.key:
-            require_of_namespace(held, namespace)
+        return Opened(open_statement(text, keys), text=text)
     except StatementError as error:
         return Opened(error=error, text=text)
-    return Opened(held, text=text)
+
+
+def kept_for(one: Opened, digest: str, namespace: str | None) -> Opened:
+    """Returns what a statement comes to for the model that it is kept for, in this namespace."""
+    if one.held is None:
+        return one
+    try:
+        require_about(one.held, digest)
+        if namespace is not None and one.held.key.own:
+            require_of_namespace(one.held, namespace)
+    except StatementError as error:
+        return Opened(error=error, text=one.text)
+    return one
 
 
 def standing(texts: Iterable[str], digest: str, keys: Sequence[TrustedKey]) -> Standing:

@@ -99,6 +99,9 @@ class Condition(Recorded):
 
 
 Sketch = Annotated[str, Field(pattern=r"^([0-9a-f]{16})*$", max_length=1024)]
+SPLITS_LIMIT = 32
+SplitDigests = Annotated[dict[ShortText, Digest], Field(max_length=SPLITS_LIMIT)]
+"""Digests of prepared data, by `<stage>/<split>`."""
 Link = Annotated[str, Field(max_length=1024)]
 
 
@@ -291,6 +294,9 @@ class RunStatus(Recorded):
     gate_data: Annotated[list[Digest], Field(max_length=32)] = Field(default_factory=list[Digest])
     """One a gate, in the plan's order, of the part of it that the gate counts. Empty where an earlier release prepared
     it."""
+    training_data: SplitDigests | None = None
+    """Digest of what each stage learns from and is validated on, as prepare made it. None where a release prepared it
+    that told none; of very many stages that of what they learn from alone."""
     stages: Annotated[list[StepStatus], Field(max_length=32)] = Field(default_factory=list[StepStatus])
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None

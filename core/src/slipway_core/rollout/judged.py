@@ -9,6 +9,9 @@ from slipway_core.resources.required_gates import PassedGate, passed_gate
 from slipway_core.resources.status import Verdict
 from slipway_core.rollout.observed import Judged
 
+MANY_JUDGEMENTS = "ManyJudgements"
+"""Condition of an endpoint, one of whose models has nearly as many judgements as an executor reads, or more."""
+
 
 def judged_by(statements: Sequence[Statement]) -> Judged:
     """Returns by what a model was judged, of statements about it that hold, the newest last.

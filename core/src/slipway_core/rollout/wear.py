@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from slipway_core.protocol.sketch import shares
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
-from slipway_core.resources.status import CountedRun, HeldOutData, HeldOutStatus
+from slipway_core.resources.status import CountedRun, EvaluationStatus, HeldOutData, HeldOutStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.draft import HELD_OUT_WORN, Draft
 from slipway_core.rollout.observed import RunJudgements
@@ -66,11 +66,25 @@ def judgements_of(run: TrainingRun) -> RunJudgements | None:
     """Returns how often a run was judged, by its own status; None where it was not, or nothing is known of its data."""
     status = run.status
     step = status.step("evaluate") if status else None
-    if status is None or status.evaluation is None or not status.held_out_sketch:
+    if status is None or step is None:
         return None
-    if step is None or step.finished_at is None or run.metadata.uid is None:
+    return judgements_told(run.metadata.uid, status.evaluation, step.finished_at, status.held_out_sketch)
+
+
+def judgements_told(
+    uid: str | None, evaluation: EvaluationStatus | None, finished_at: str | None, sketch: str | None
+) -> RunJudgements | None:
+    """Returns the same of what a status says, however it was read.
+
+    Args:
+        uid: of the run.
+        evaluation: that it names.
+        finished_at: when the newest attempt to evaluate ended.
+        sketch: of its held-out data.
+    """
+    if not uid or evaluation is None or not finished_at or not sketch:
         return None
-    return RunJudgements(run.metadata.uid, status.evaluation.times_judged, step.finished_at, status.held_out_sketch)
+    return RunJudgements(uid, evaluation.times_judged, finished_at, sketch)
 
 
 def judgements_upon(held_out: HeldOutStatus | None, sketch: str | None) -> int:

@@ -90,6 +90,9 @@ class World:
     """Jobs that remove folders."""
     _groups: defaultdict[_Group, dict[str, None]] = field(default_factory=_names)
     """Names of the objects of a group, in the order in which they came."""
+    _marks: dict[_Group, int] = field(default_factory=dict[_Group, int])
+    """Of groups of judgements: the number of the last change of one."""
+    _changes: int = 0
     _deleted: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
     """The resourceVersion at which the object of a uid was gone."""
 
@@ -156,6 +159,21 @@ class World:
     def judgements(self, namespace: str, label: str) -> list[Manifest]:
         """Returns the ConfigMaps about a model, by the label that its digest makes."""
         return self._of(_Group(CONFIG_MAP.kind, namespace, names.DIGEST, label))
+
+    def judged_for(self, namespace: str, label: str) -> list[Manifest]:
+        """Returns the ConfigMaps of judgements for an endpoint, by the label that its name makes."""
+        return self._of(_Group(CONFIG_MAP.kind, namespace, names.JUDGED_FOR, label))
+
+    def mark(self, namespace: str, label: str, value: str) -> int:
+        """Returns a number that is another one once a judgement with this label came, went or changed; 0 while there is
+        none.
+
+        Args:
+            namespace: of the judgements.
+            label: names.DIGEST or names.JUDGED_FOR.
+            value: of the label.
+        """
+        return self._marks.get(_Group(CONFIG_MAP.kind, namespace, label, value), 0)
 
     def has_run(self, namespace: str, uid: str) -> bool:
         """Whether there is a run of this uid, set aside or not."""
@@ -340,17 +358,25 @@ class World:
     def _group(self, name: _Name, groups: Iterable[_Group]) -> None:
         for group in groups:
             self._groups[group][name.name] = None
+            self._mark(group)
             self._note_orphans(group)
 
     def _ungroup(self, name: _Name, groups: Iterable[_Group]) -> None:
         for group in groups:
             members = self._groups[group]
             members.pop(name.name, None)
+            self._mark(group)
             if not members:
                 del self._groups[group]
+                self._marks.pop(group, None)
             self._note_orphans(group)
         if name.kind == CONFIG_MAP.kind:
             self._note_orphan(name, False)
+
+    def _mark(self, group: _Group) -> None:
+        if group.kind == CONFIG_MAP.kind and group.label in (names.DIGEST, names.JUDGED_FOR):
+            self._changes += 1
+            self._marks[group] = self._changes
 
     def _note_orphans(self, group: _Group) -> None:
         """Looks at the plans of a run again, where that run or one of them came or went."""
@@ -488,8 +514,9 @@ def _groups(name: _Name, manifest: Manifest) -> Iterable[_Group]:
         yield from _identity(name, uid_of(manifest))
     if name.kind == CONFIG_MAP.kind and (role := own.get(names.ROLE)):
         yield _Group(name.kind, name.namespace, names.ROLE, role)
-    if name.kind == CONFIG_MAP.kind and (digest := own.get(names.DIGEST)):
-        yield _Group(name.kind, name.namespace, names.DIGEST, digest)
+    for label in (names.DIGEST, names.JUDGED_FOR) if name.kind == CONFIG_MAP.kind else ():
+        if value := own.get(label):
+            yield _Group(name.kind, name.namespace, label, value)
     if name.kind == TRAINING_RUN.kind:
         for base in bases_of(manifest):
             yield _Group(name.kind, name.namespace, _BASE, base)

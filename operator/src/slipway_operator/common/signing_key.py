@@ -12,7 +12,7 @@ from datetime import datetime
 
 from slipway_core.protocol import trust
 from slipway_core.protocol.signing import KeyFormatError, PublicKey, SigningKey
-from slipway_core.protocol.trust import TrustedKey
+from slipway_core.protocol.trust import KEYS_LIMIT, TrustedKey
 from slipway_core.resources.conditions import timestamp
 
 KEY_LOST = "SigningKeyLost"
@@ -27,11 +27,27 @@ class SigningKeyError(Exception):
         self.reason = reason
 
 
-def with_own(chart: Sequence[TrustedKey], own: TrustedKey | None) -> tuple[TrustedKey, ...]:
-    """Returns the keys that count: those of the chart, and the operator's own where the chart does not say more of
-    it. Of a key that has the own one's id in the chart, and is another one, the chart's counts."""
-    listed = own is None or any(own.key == key.key or own.id == key.id for key in chart)
-    return tuple(chart) if listed or own is None else (*chart, own)
+def with_own(chart: Sequence[TrustedKey], own: Sequence[TrustedKey]) -> tuple[TrustedKey, ...]:
+    """Returns the keys that count: those of the chart, and the one that signs here where the chart does not say more of
+    it. Of a key that has its id in the chart, and is another one, the chart's counts.
+
+    Args:
+        own: the key that signs here, and after it those that did before. In the chart too they are the operator's own,
+            whether that says so or not.
+    """
+    mine = {key.key for key in own}
+    listed = [_marked(key) if key.key in mine else key for key in chart]
+    told = any(own[0].key == key.key or own[0].id == key.id for key in chart) if own else True
+    return tuple(listed) if told else (*listed, _marked(own[0]))
+
+
+def _marked(key: TrustedKey) -> TrustedKey:
+    return key.model_copy(update={"own": True})
+
+
+def followed_by(own: Sequence[TrustedKey], key: TrustedKey) -> tuple[TrustedKey, ...]:
+    """Returns the operator's own keys once this one signs: the newest first."""
+    return (key, *(one for one in own if one.key != key.key))[:KEYS_LIMIT]
 
 
 def usable(pem: str, place: str, own: TrustedKey | None, chart: Sequence[TrustedKey], now: datetime) -> SigningKey:
@@ -121,4 +137,4 @@ def _is_over(key: TrustedKey, chart: Sequence[TrustedKey], now: datetime) -> boo
 
 def _retired(key: TrustedKey, now: datetime) -> str:
     """Returns the entry of trustedKeys that retires a key now; `revoked: true` beside it takes the traffic away."""
-    return json.dumps({"id": key.id, "key": key.key, "notAfter": timestamp(now)})
+    return json.dumps({"id": key.id, "key": key.key, "notAfter": timestamp(now), "own": True})

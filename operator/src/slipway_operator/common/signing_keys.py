@@ -11,7 +11,7 @@ import base64
 import binascii
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,8 +40,11 @@ class SigningKeys:
     settings: Settings
     clock: Callable[[], datetime]
     randomness: Callable[[int], bytes] = secrets.token_bytes
-    _own: TrustedKey | None = None
-    """The public half of the key that signs here, as it was recorded."""
+    _own: tuple[TrustedKey, ...] = ()
+    """The public half of the key that signs here, as it was recorded, and those of the keys that did before."""
+    _trusted: tuple[TrustedKey, ...] | None = None
+    """What `trusted` returns: the same object until another key signs, so that whoever keeps what was found by these
+    keys sees at once that they are the same."""
     _known: bool = False
     """Whether the record was looked for."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -51,12 +54,9 @@ class SigningKeys:
         """Returns the keys that may have signed a verdict. Raises ClusterError."""
         async with self._turn:
             await self._look()
-        return signing_key.with_own(self.settings.trusted_keys, self._own)
-
-    @property
-    def own(self) -> TrustedKey | None:
-        """The key that signs here, once `trusted` was asked."""
-        return self._own
+            if self._trusted is None:
+                self._trusted = signing_key.with_own(self.settings.trusted_keys, self._own)
+            return self._trusted
 
     async def signing(self) -> SigningKey:
         """Returns the key that signs. It is made where there is none, and none was there before; what is signed by it
@@ -69,9 +69,9 @@ class SigningKeys:
             chart, now = self.settings.trusted_keys, self.clock()
             there = await self._secret()
             if there is not None:
-                key = signing_key.usable(_pem(there), self._place, self._own, chart, now)
+                key = signing_key.usable(_pem(there), self._place, self._signs, chart, now)
             else:
-                signing_key.require_none_before(self._place, self._own, self._signers(), chart, now)
+                signing_key.require_none_before(self._place, self._signs, self._signers(), chart, now)
                 key = SigningKey(self.randomness(SEED_BYTES))
                 try:
                     await self.cluster.create(signing_secret(key, self.settings.signing))
@@ -89,25 +89,32 @@ class SigningKeys:
         try:
             record = await self.cluster.get(CONFIG_MAP, place.namespace, place.keys)
             self._own = _recorded(record) or await self._unrecorded()
-            if self._own is not None or self.settings.trusted_keys:
+            if self._own or self.settings.trusted_keys:
                 await self._write(record, self._own)
         except Forbidden as error:
             _log.warning("the keys by which verdicts count cannot be looked after: %s", error)
         self._known = True
 
-    async def _unrecorded(self) -> TrustedKey | None:
+    @property
+    def _signs(self) -> TrustedKey | None:
+        """The key that signs here, as it was recorded last."""
+        return next(iter(self._own), None)
+
+    async def _unrecorded(self) -> tuple[TrustedKey, ...]:
         """Returns the key of a process that ended before it had recorded it, or whose record somebody removed."""
         there = await self._secret()
         public = signing_key.public_of(_pem(there)) if there is not None else None
-        return TrustedKey.of(public) if public is not None else None
+        return (TrustedKey.of(public),) if public is not None else ()
 
     async def _tell(self, own: TrustedKey) -> None:
         """Has the record say which key signs here, also where somebody removed it: whoever verifies reads it there."""
         place = self.settings.signing
-        await self._write(await self.cluster.get(CONFIG_MAP, place.namespace, place.keys), own)
-        self._own = own
+        all_own = signing_key.followed_by(self._own, own)
+        await self._write(await self.cluster.get(CONFIG_MAP, place.namespace, place.keys), all_own)
+        if all_own != self._own:
+            self._own, self._trusted = all_own, None
 
-    async def _write(self, there: Manifest | None, own: TrustedKey | None) -> None:
+    async def _write(self, there: Manifest | None, own: Sequence[TrustedKey]) -> None:
         """Has the record say which keys count."""
         trusted = signing_key.with_own(self.settings.trusted_keys, own)
         wanted = trusted_keys(own, trusted, self.settings.signing)
@@ -138,15 +145,15 @@ class SigningKeys:
         return found
 
 
-def _recorded(record: Manifest | None) -> TrustedKey | None:
+def _recorded(record: Manifest | None) -> tuple[TrustedKey, ...]:
     text = at(record, "data").get(OWN_KEY)
     if text is None:
-        return None
+        return ()
     try:
-        return next(iter(trust.keys_of(str(text))), None)
+        return trust.keys_of(str(text))
     except TrustError as error:
         _log.warning("the ConfigMap %s does not say which key signs here: %s", _address(record or {}), error)
-        return None
+        return ()
 
 
 def _pem(secret: Manifest) -> str:

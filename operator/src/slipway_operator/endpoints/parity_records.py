@@ -18,16 +18,14 @@ from slipway_operator.kube.manifest import at
 from slipway_operator.manifests.run.verdict_config_map import PARITY_DIGEST_KEY, PARITY_URI_KEY
 
 
-def record_of(
-    world: World, namespace: str, digest: str, verdict: Mapping[str, str], *, signed: str | None = None
-) -> ParityStatus | None:
-    """Returns the record of a model that passed; None where its evaluation left none, or none that a pod can mount.
+def record_of(world: World, namespace: str, digest: str, *, signed: str | None = None) -> ParityStatus | None:
+    """Returns the record of a model that passed, as a run says it that is there; None where none does, or where its
+    evaluation left none that a pod can mount.
 
     Args:
         world: what there is.
-        namespace: of the verdict.
+        namespace: of the runs.
         digest: of the model.
-        verdict: data of the ConfigMap that says that it passed.
         signed: digest of the record that a statement names; no other one counts then.
     """
     for run in world.all(TRAINING_RUN, namespace):
@@ -36,6 +34,16 @@ def record_of(
         passed = evaluation.get("verdict") == Verdict.PASS.value and evaluation.get("artifactDigest") == digest
         if passed and isinstance(number, int) and left is not None and signed in (None, left):
             return _record(parity_uri(str(at(run, "status", "artifact").get("uri", "")), number), left)
+    return None
+
+
+def record_in(verdict: Mapping[str, str], *, signed: str | None = None) -> ParityStatus | None:
+    """Returns the record that a verdict names.
+
+    Args:
+        verdict: data of its ConfigMap.
+        signed: as above.
+    """
     told = verdict.get(PARITY_DIGEST_KEY)
     return _record(verdict.get(PARITY_URI_KEY), told) if signed in (None, told) else None
 

@@ -10,7 +10,6 @@ from slipway_core.protocol.commands import serve_environment
 from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import EndpointStatus, ParityStatus, Verdict, VersionStatus
-from slipway_core.rollout.judged import judged_by
 from slipway_core.rollout.observed import Judged, Proof
 from slipway_core.rollout.proof import prove
 from slipway_operator import names
@@ -18,7 +17,8 @@ from slipway_operator.cache.world import World
 from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.endpoints.judged_since import not_passed_since
-from slipway_operator.endpoints.parity_records import record_of
+from slipway_operator.endpoints.parity_records import record_in, record_of
+from slipway_operator.endpoints.standings import Standings
 from slipway_operator.manifests.errors import ManifestError
 from slipway_operator.manifests.run.verdict_config_map import DIGEST_KEY, VERDICT_KEY
 
@@ -30,6 +30,7 @@ class Proofs:
     world: World
     records: VerdictReader
     keys: SigningKeys
+    standings: Standings
     clock: Callable[[], datetime]
 
     async def of(self, endpoint: ModelEndpoint, digests: Iterable[str]) -> Mapping[str, Proof]:
@@ -47,11 +48,11 @@ class Proofs:
 
     async def judged(self, namespace: str, digests: Iterable[str]) -> Mapping[str, Judged]:
         """Returns by what models were judged that passed, as signed statements say it. Raises ClusterError."""
-        return {digest: judged_by(await self.records.passes(namespace, digest)) for digest in digests}
+        return {digest: (await self.standings.of(namespace, digest)).judged for digest in digests}
 
     async def judged_at(self, namespace: str, digest: str) -> str | None:
         """Returns when the judgement was made that counts; None where none is signed. Raises ClusterError."""
-        newest = (await self.records.standing(namespace, digest)).newest
+        newest = (await self.standings.of(namespace, digest)).standing.newest
         return newest.statement.predicate.judged_at if newest is not None else None
 
     async def environment(self, namespace: str, version: VersionStatus) -> Mapping[str, str]:
@@ -62,7 +63,7 @@ class Proofs:
         """
         if version.signed_by is None:
             return {}
-        text = await self.records.passing(namespace, version.digest, version.signed_by)
+        text = await self.standings.passing(namespace, version.digest, version.signed_by)
         if text is None:
             raise ManifestError(
                 "StatementMissing",
@@ -74,7 +75,7 @@ class Proofs:
 
     async def _proof(self, endpoint: ModelEndpoint, digest: str) -> Proof:
         namespace, status = endpoint.metadata.namespace or "", endpoint.status or EndpointStatus()
-        standing = await self.records.standing(namespace, digest)
+        standing = (await self.standings.of(namespace, digest)).standing
         found = prove(standing, digest, status, self.clock())
         if found == _UNSIGNED:
             # The record of the release that let it through has to be there too, as that release had it.
@@ -88,18 +89,16 @@ class Proofs:
         return found
 
     async def _record(self, namespace: str, digest: str) -> ParityStatus | None:
-        """The digest of the record is signed; where it lies is not, and a server finds another one out."""
-        newest = (await self.records.standing(namespace, digest)).newest
+        """What a run's status says counts first, then what was left beside the verdict."""
+        known = await self.standings.of(namespace, digest)
+        newest = known.standing.newest
         if newest is None:
-            return record_of(self.world, namespace, digest, await self._unsigned(namespace, digest) or {})
+            unsigned = await self._unsigned(namespace, digest) or {}
+            return record_of(self.world, namespace, digest) or record_in(unsigned)
         signed = newest.statement.predicate.parity
         if signed is None:
             return None
-        for name in self.records.judgements(namespace, digest):
-            said = await self.records.read(namespace, name)
-            if (found := record_of(self.world, namespace, digest, said, signed=signed)) is not None:
-                return found
-        return None
+        return record_of(self.world, namespace, digest, signed=signed) or known.parity
 
     async def _unsigned(self, namespace: str, digest: str) -> dict[str, str] | None:
         """Returns the data of the passing verdict on exactly this artifact that a release wrote which signed none."""

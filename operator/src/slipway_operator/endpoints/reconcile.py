@@ -32,8 +32,9 @@ from slipway_operator.common.status_throttle import StatusThrottle, settled_endp
 from slipway_operator.common.too_many import TooMany
 from slipway_operator.common.verdict_reader import VerdictReader
 from slipway_operator.common.write_status import StatusInvalidError, write_status
-from slipway_operator.endpoints.judgements import judgements_for
+from slipway_operator.endpoints.judgements import Judgements
 from slipway_operator.endpoints.proofs import Proofs
+from slipway_operator.endpoints.standings import Standings
 from slipway_operator.endpoints.versions import Answers, ObservedVersions, Versions, may_come_back
 from slipway_operator.kube import resources
 from slipway_operator.kube.cluster import Cluster
@@ -74,7 +75,9 @@ class EndpointReconciler:
     large: LargeObjects
     """That of the process: what passes over large objects take is its memory, of whatever kind they are."""
     monotonic: Callable[[], float] = time.monotonic
+    standings: Standings = field(init=False)
     proofs: Proofs = field(init=False)
+    judgements: Judgements = field(init=False)
     versions: Versions = field(init=False)
     owned: OwnedObjects = field(init=False)
     too_many: TooMany = field(init=False)
@@ -85,7 +88,9 @@ class EndpointReconciler:
     """Of the endpoint that was seen last under a name: whatever is remembered of it goes when it does."""
 
     def __post_init__(self) -> None:
-        self.proofs = Proofs(self.world, self.records, self.keys, self.clock)
+        self.standings = Standings(self.cluster, self.world, self.records, self.keys)
+        self.proofs = Proofs(self.world, self.records, self.keys, self.standings, self.clock)
+        self.judgements = Judgements(self.world, self.records, self.keys)
         self.versions = Versions(self.cluster, self.world, self.settings, self.pods, self.proofs, self.clock)
         self.owned = OwnedObjects(self.cluster, self.world, self.clock)
         self.too_many = TooMany(self.cluster, self.world, self.clock)
@@ -148,9 +153,11 @@ class EndpointReconciler:
 
     async def _observed(self, manifest: Manifest, endpoint: ModelEndpoint, seen: ObservedVersions) -> EndpointObserved:
         metadata = manifest["metadata"]
-        proofs = await self.proofs.of(endpoint, _digests(endpoint))
+        digests = _digests(endpoint)
+        proofs = await self.proofs.of(endpoint, digests)
         passed = frozenset(digest for digest, proof in proofs.items() if proof.passes)
-        blockers = [*seen.blockers, access.open_access(endpoint.spec), self._refused.get(metadata["uid"])]
+        many = await self.standings.many(metadata["namespace"], digests)
+        blockers = [*seen.blockers, access.open_access(endpoint.spec), many, self._refused.get(metadata["uid"])]
         return EndpointObserved(
             versions=seen.views,
             route=routed_version(self._service(endpoint)),
@@ -163,7 +170,7 @@ class EndpointReconciler:
             parity=await self.proofs.parity(metadata["namespace"], passed),
             judged=await self.proofs.judged(metadata["namespace"], passed if endpoint.spec.promotion else ()),
             approvals_guarded=self.settings.admission_policies,
-            judgements=judgements_for(self.world, metadata["namespace"], metadata["name"]),
+            judgements=await self.judgements.of(metadata["namespace"], metadata["name"]),
         )
 
     # ------------------------------------------------------------------------------------------------ write and tell
@@ -250,6 +257,9 @@ class EndpointReconciler:
         yield lambda: self.owned.ensure(endpoint_service(endpoint, route, frozen))
         if live is not None:
             yield lambda: self._keep_beside(endpoint, live, seen)
+        elif route is None:
+            # Of a version that lost the traffic since its key was revoked: nothing is left that it could scale.
+            yield lambda: self._remove_autoscaler(endpoint)
         for number in decision.stop:
             yield lambda number=number: self._stop(endpoint, number, decision, seen)
 
@@ -273,15 +283,19 @@ class EndpointReconciler:
         if scaling is not None:
             await self.owned.ensure(scaling)
             return
+        await self._remove_autoscaler(endpoint)
+        await self.versions.scale(endpoint, live.version, seen)
+
+    async def _remove_autoscaler(self, endpoint: ModelEndpoint) -> None:
         name = names.endpoint(endpoint.metadata.name)
         await self.owned.remove(endpoint_object("autoscaling/v2", "HorizontalPodAutoscaler", name, endpoint))
-        await self.versions.scale(endpoint, live.version, seen)
 
     def _forget(self, namespace: str, name: str) -> None:
         """Lets go of an endpoint that is gone; one of the same name may be there already."""
         uid = self._uids.pop((namespace, name), "")
         self.world.waiting.leave(Key("ModelEndpoint", namespace, name))
         self.versions.forget(uid)
+        self.judgements.forget(namespace, name)
         self.owned.forget(namespace, names.endpoint(name))
         self.writes.forget(uid)
         self._refused.pop(uid, None)

@@ -14,13 +14,30 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway_core.lifecycle.draft import STEP_WARNING
+from slipway_core.resources.promotion import PROMOTION_CONDITIONS
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
+from slipway_core.rollout.draft import HELD_OUT_WORN, KEY_REVOKED, PARITY_FAILED, PARITY_UNKNOWN
+from slipway_core.rollout.judged import MANY_JUDGEMENTS
 from slipway_operator.cache.world import World
 from slipway_operator.kube.kinds import MODEL_ENDPOINT, OWN, TRAINING_RUN, Kind
-from slipway_operator.kube.manifest import at, condition
+from slipway_operator.kube.manifest import Manifest, at, condition
 from slipway_operator.loop.work_queue import WorkQueue
 
+UNSIGNED = "Unsigned"
+"""Of an endpoint that goes on with a model which a release let through that signed nothing."""
+CONDITIONS = (
+    KEY_REVOKED,
+    PARITY_FAILED,
+    PARITY_UNKNOWN,
+    HELD_OUT_WORN,
+    MANY_JUDGEMENTS,
+    *PROMOTION_CONDITIONS,
+    UNSIGNED,
+)
+"""Of endpoints, that are counted."""
+UNSIGNABLE = ("SigningKeyLost", "SigningKeyUnusable")
+"""Reasons of the condition Refused of a run whose verdict cannot be signed."""
 _STAGE_SECONDS = (5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
 _LIVE_SECONDS = (5, 10, 20, 40, 60, 120, 300, 600, 1800)
 _PASS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
@@ -121,6 +138,12 @@ class Gauges:
         yield self._phases("slipway_operator_endpoints", "ModelEndpoints by phase.", MODEL_ENDPOINT, [*EndpointPhase])
         warned = sum(1 for run in self.world.all(TRAINING_RUN) if condition(run, STEP_WARNING))
         yield _gauge("slipway_operator_runs_with_warnings", "TrainingRuns whose step goes on with a warning.", warned)
+        yield _gauge(
+            "slipway_operator_runs_unsigned",
+            "TrainingRuns whose verdict is not signed, since the key is lost or unusable.",
+            sum(1 for run in self.world.all(TRAINING_RUN) if _is_unsigned(run)),
+        )
+        yield from self._endpoints()
         left = self.world.count_orphans()
         yield _gauge("slipway_operator_orphaned_folders", "Folders that runs left which are gone.", left)
         yield _gauge("slipway_operator_queue_depth", "Objects that wait for a pass.", len(self.queue))
@@ -140,12 +163,39 @@ class Gauges:
             ages.add_metric([kind], age)
         yield ages
 
+    def _endpoints(self) -> Iterable[Metric]:
+        """What is to be known of endpoints beside their phase; no series names one, for there may be any number."""
+        endpoints = self.world.all(MODEL_ENDPOINT)
+        found = GaugeMetricFamily(
+            "slipway_operator_endpoint_conditions", "ModelEndpoints that have a condition.", labels=["condition"]
+        )
+        for type_ in CONDITIONS:
+            found.add_metric([type_], sum(1 for endpoint in endpoints if _has(endpoint, type_)))
+        yield found
+        yield _gauge(
+            "slipway_operator_held_out_judgements",
+            "Judgements upon held-out data that shares documents, of the ModelEndpoint that has the most.",
+            max((int(at(one, "status", "heldOut").get("judgements") or 0) for one in endpoints), default=0),
+        )
+
     def _phases(self, name: str, text: str, kind: Kind, phases: list[str]) -> Metric:
         found = GaugeMetricFamily(name, text, labels=["phase"])
         tally = Tally(str(at(manifest, "status").get("phase") or "Pending") for manifest in self.world.all(kind))
         for phase in {*map(str, phases), *tally}:
             found.add_metric([phase], tally[phase])
         return found
+
+
+def _has(endpoint: Manifest, type_: str) -> bool:
+    if type_ != UNSIGNED:
+        return condition(endpoint, type_) is not None
+    judged = condition(endpoint, "Judged")
+    return judged is not None and judged.get("reason") == UNSIGNED
+
+
+def _is_unsigned(run: Manifest) -> bool:
+    refused = condition(run, "Refused")
+    return refused is not None and refused.get("reason") in UNSIGNABLE
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -30,11 +30,11 @@ def signing_secret(key: SigningKey, place: Signing) -> Manifest:
     }
 
 
-def trusted_keys(own: TrustedKey | None, trusted: Sequence[TrustedKey], place: Signing) -> Manifest:
+def trusted_keys(own: Sequence[TrustedKey], trusted: Sequence[TrustedKey], place: Signing) -> Manifest:
     """Returns the ConfigMap that says by which keys a verdict counts. Nothing in it is secret.
 
     Args:
-        own: the operator's key: also what it knows its lost key by.
+        own: the operator's keys, the one that signs first: also what it knows its lost key by.
         trusted: all keys that count, the own one with them.
         place: where it lies.
     """
@@ -42,5 +42,5 @@ def trusted_keys(own: TrustedKey | None, trusted: Sequence[TrustedKey], place: S
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": place.keys, "namespace": place.namespace, "labels": _LABELS},
-        "data": {OWN_KEY: trust.dump([own] if own is not None else []), TRUSTED_KEY: trust.dump(trusted)},
+        "data": {OWN_KEY: trust.dump(own), TRUSTED_KEY: trust.dump(trusted)},
     }

@@ -75,7 +75,7 @@ class Verdicts:
                 self.world.put(found)
             raise Conflict(f"there is a ConfigMap {name} already; it is looked at") from None
         self.world.put(there)
-        await self.reader.made(there, statement.digest)
+        await self.reader.made(there)
 
     async def _says_the_same(self, there: Manifest, statement: Statement) -> bool:
         metadata = there["metadata"]

@@ -47,7 +47,7 @@ def digest(cluster: FolderCluster) -> str:
     made = artifact.build(folder, run="tang", plan_digest="sha256:" + "12" * 32, created_at="2026-11-29T04:00:00Z")
     (folder / artifact.MANIFEST).write_text(artifact.dump(made))
     uri = "pvc://slipway-workspace/tang-0123/artifact"
-    own = TrustedKey.of(KEY.public)
+    own = TrustedKey.of(KEY.public).model_copy(update={"own": True})
     status = RunStatus(phase=Phase.SERVING, artifact=ArtifactStatus(uri=uri, digest=made.digest))
     live = {
         "version": 1,
@@ -62,7 +62,7 @@ def digest(cluster: FolderCluster) -> str:
             "trainingrun/tang": run_document(status),
             "modelendpoint/chat": endpoint_document("chat", status={"phase": "Serving", "live": live}),
             "configmap/slipway-client": {"data": {"client.yaml": CLIENT}},
-            "configmap/keys": {"data": dict.fromkeys(("own.json", "trusted.json"), trust.dump([own]))},
+            "configmap/keys": {"data": {"trusted.json": trust.dump([own])}},
         }
     )
     return made.digest

@@ -48,6 +48,16 @@ def test_it_says_what_the_record_says() -> None:
     assert said.versions == {"slipway": slipway_core.__version__}
 
 
+def test_it_names_what_each_stage_learned_from_as_prepare_made_it() -> None:
+    made = {"learn/train": "sha256:" + "7" * 64, "learn/validation": "sha256:" + "8" * 64}
+    world = World(a_run())
+    world.settle()
+    world.succeed("prepare", training_data=made)
+    world.through("learn", "export", "evaluate")
+    assert _statement(world).predicate.data.training == made
+    assert _statement(world, training={"learn/train": "sha256:1"}).predicate.data.training == made
+
+
 def test_whoever_makes_it_later_makes_the_same() -> None:
     world = _judged()
     before = _statement(world)

@@ -66,3 +66,19 @@ def test_a_result_keeps_as_much_of_it_as_fits(metrics: int) -> None:
     assert kept
     assert sketch.startswith(kept)
     assert (kept == sketch) == (metrics < 90)
+
+
+@pytest.mark.parametrize(("stages", "kept"), [(1, 2), (5, 10), (16, 16)])
+def test_a_result_names_what_every_stage_learns_from_whatever_else_has_to_go(stages: int, kept: int) -> None:
+    names = [f"{'s' * 60}-{number:02}" for number in range(stages)]
+    made = {f"{name}/{split}": f"sha256:{'7' * 64}" for name in names for split in ("train", "validation")}
+    sketch = sketch_of(str(number) for number in range(100))
+    metrics = {f"{'m' * 20}{number:02}": 1.0 for number in range(40)}
+    result = StepResult(step="prepare", attempt=1, metrics=metrics, held_out_sketch=sketch, training_data=made)
+    text = step_result.encode(result)
+    assert len(text.encode()) <= RESULT_LIMIT
+    found = step_result.decode(text)
+    assert found.held_out_sketch == sketch
+    assert found.training_data is not None
+    assert len(found.training_data) == kept
+    assert {f"{name}/train" for name in names} <= found.training_data.keys() <= made.keys()

@@ -86,6 +86,24 @@ def test_the_data_of_as_many_gates_as_there_may_be_fits_beside_the_sketch_and_me
     assert step_result.decode(step_result.encode(few)).metrics != {}, "no more gives way than must"
 
 
+def test_what_was_learned_from_gives_way_to_the_data_of_the_gates_only_where_both_do_not_fit():
+    digests = [f"sha256:{number:064x}" for number in range(32)]
+    learned = {f"stage-{number:02}/{split}": digests[0] for number in range(14) for split in ("train", "validation")}
+    result = StepResult(
+        step="prepare",
+        attempt=1,
+        metrics={f"m{number}": 1.0 for number in range(100)},
+        held_out_digest=digests[0],
+        held_out_sketch="0123456789abcdef" * HASHES,
+        gate_data=digests,
+        training_data=learned,
+    )
+    told = step_result.decode(step_result.encode(result))
+    assert (told.gate_data, told.held_out_sketch, told.training_data) == (digests, result.held_out_sketch, None)
+    told = step_result.decode(step_result.encode(result.model_copy(update={"gate_data": digests[:2]})))
+    assert told.training_data == {place: digest for place, digest in learned.items() if place.endswith("/train")}
+
+
 def test_a_result_that_was_cut_off_is_recognised():
     whole = '{"step":"s","attempt":1,"metrics":{' + ",".join(f'"m{i}":1.0' for i in range(600))
     with pytest.raises(ResultError, match="cut off"):

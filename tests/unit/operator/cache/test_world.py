@@ -166,3 +166,41 @@ def test_what_nobody_reads_is_not_kept_and_the_callers_object_is_not_touched():
     assert "managedFields" not in kept["metadata"]
     assert kept["metadata"]["annotations"] == {"mine": "yes"}
     assert "managedFields" in job["metadata"]
+
+
+def test_a_mark_of_judgements_is_another_one_after_every_change_of_theirs_and_of_nothing_else():
+    world = World()
+    seen: list[int] = []
+
+    def changes() -> bool:
+        """Whether the mark is one that was never seen."""
+        seen.append(world.mark("team", names.DIGEST, "abc"))
+        return seen[-1] not in seen[:-1]
+
+    def judgement(name: str, version: int, digest: str = "abc", **more: str) -> Manifest:
+        return an_object(CONFIG_MAP, name, version, labels={names.DIGEST: digest, **more})
+
+    assert changes()
+    assert seen == [0]
+    world.put(judgement("a", 2))
+    assert changes()
+    world.put(judgement("a", 2))
+    world.put(judgement("of-another-model", 3, "def"))
+    world.put(an_object(POD, "a", 4, labels={names.DIGEST: "abc"}))
+    assert not changes()
+    world.put(judgement("b", 5, **{names.JUDGED_FOR: "chat"}))
+    assert changes()
+    world.put(judgement("b", 6))
+    assert changes()
+    world.remove(judgement("a", 7))
+    assert changes()
+    world.remove(judgement("b", 8))
+    assert world.mark("team", names.DIGEST, "abc") == 0
+    world.put(judgement("c", 9))
+    assert changes(), "and no number comes back"
+
+
+def test_judgements_are_found_by_the_endpoint_that_they_were_made_for():
+    world = a_world(an_object(CONFIG_MAP, "a", 2, labels={names.JUDGED_FOR: "chat"}), an_object(CONFIG_MAP, "b", 3))
+    assert [one["metadata"]["name"] for one in world.judged_for("team", "chat")] == ["a"]
+    assert world.mark("team", names.JUDGED_FOR, "chat") != world.mark("team", names.JUDGED_FOR, "other") == 0

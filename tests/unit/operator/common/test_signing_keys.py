@@ -29,6 +29,8 @@ PLACE = Signing()
 SECRET = ("Secret", PLACE.namespace, PLACE.secret)
 RECORD = ("ConfigMap", PLACE.namespace, PLACE.keys)
 OVER = "2025-12-31T00:00:00Z"
+THEIRS = SigningKey(b"3" * 32)
+"""Of another cluster."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ def test_it_is_made_where_nothing_was_signed_and_told_to_all_who_verify():
     assert keys.trusted() == []
     assert keys.signing() == KEY
     assert keys.trusted() == [KEY.public.id]
-    assert trust.keys_of(keys.record["trusted.json"]) == (entry(),)
+    assert trust.keys_of(keys.record["trusted.json"]) == (entry(own=True),)
     secret = keys.cluster.objects[SECRET]
     assert (secret["type"], secret["immutable"]) == ("Opaque", True)
     assert base64.b64decode(secret["data"]["signing.pem"]).decode() == KEY.pem
@@ -172,7 +174,8 @@ def test_A_one_that_is_lost_is_not_replaced_and_what_it_signed_is_trusted_still(
     reason, message = keys.loses_the_secret().refusal()
     assert reason == KEY_LOST
     assert f"{PLACE.namespace}/{PLACE.secret}" in message
-    assert json.dumps({"id": KEY.public.id, "key": KEY.public.text, "notAfter": "2026-01-01T00:00:00Z"}) in message
+    listed = {"id": KEY.public.id, "key": KEY.public.text, "notAfter": "2026-01-01T00:00:00Z", "own": True}
+    assert json.dumps(listed) in message
     assert keys.trusted() == [KEY.public.id]
     keys.cluster.put(signing_secret(KEY, PLACE))
     assert keys.signing() == KEY
@@ -197,7 +200,7 @@ def test_one_that_the_chart_says_to_be_over_is_followed_by_a_new_one(over: dict[
     keys.loses_the_secret().start(entry(**over))
     assert keys.signing() == OTHER_KEY
     assert keys.trusted() == [KEY.public.id, OTHER_KEY.public.id]
-    assert trust.keys_of(keys.record["own.json"]) == (entry(OTHER_KEY),)
+    assert trust.keys_of(keys.record["own.json"]) == (entry(OTHER_KEY), entry())
 
 
 def test_one_that_is_listed_and_not_over_is_lost():
@@ -270,4 +273,39 @@ def test_a_record_that_somebody_damaged_is_written_anew():
 
 
 def test_what_is_told_names_no_key_where_there_is_none():
-    assert trusted_keys(None, [entry(OTHER_KEY)], PLACE)["data"]["own.json"] == "[]"
+    assert trusted_keys([], [entry(OTHER_KEY)], PLACE)["data"]["own.json"] == "[]"
+
+
+# -------------------------------------------------------------------------------------------------- whose it was
+
+
+def test_A_a_key_that_signed_here_is_known_as_the_operators_own_whatever_the_chart_says_of_it():
+    keys = Keys()
+    keys.signing()
+    keys.loses_the_secret().cluster.put(signing_secret(OTHER_KEY, PLACE))
+    keys.start(entry(), entry(THEIRS))
+    assert keys.signing() == OTHER_KEY
+    for process in (keys, keys.start()):
+        told = {key.key: key.own for key in asyncio.run(process.process.trusted())}
+        assert told == {KEY.public.text: True, THEIRS.public.text: False, OTHER_KEY.public.text: True}
+    assert trust.keys_of(keys.record["own.json"]) == (entry(OTHER_KEY), entry())
+    assert {key.key for key in trust.keys_of(keys.record["trusted.json"]) if key.own} == {
+        KEY.public.text,
+        OTHER_KEY.public.text,
+    }
+
+
+def test_a_key_of_which_no_record_tells_is_the_operators_own_where_the_chart_says_so():
+    keys = Keys().start(entry(own=True, not_after=OVER), entry(THEIRS))
+    assert [key.own for key in asyncio.run(keys.process.trusted())] == [True, False]
+
+
+def test_the_keys_are_the_same_object_until_another_one_signs():
+    keys = Keys().start(entry(THEIRS))
+    first = asyncio.run(keys.process.trusted())
+    assert asyncio.run(keys.process.trusted()) is first
+    keys.signing()
+    second = asyncio.run(keys.process.trusted())
+    assert second != first
+    keys.signing()
+    assert asyncio.run(keys.process.trusted()) is second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,14 @@ from tests.unit.operator.served_world import NAME, NAMESPACE, ServedWorld, diges
 
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.signing import SigningKey
+from slipway_core.protocol.statement import AskedOfIt, JudgedGate
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.status import Verdict
 from slipway_operator import names
-from slipway_operator.common.verdict_reader import MOST
+from slipway_operator.common import verdict_reader
+from slipway_operator.endpoints import standings
 from slipway_operator.kube import kinds
+from slipway_operator.manifests.signing_key import trusted_keys
 from slipway_operator.settings import Settings
 from slipway_serving.main import require_statement
 from slipway_serving.settings import SettingsError
@@ -152,6 +156,33 @@ def test_A_a_judgement_of_another_cluster_counts_where_the_chart_trusts_its_key(
     assert world.status["candidate"]["signedBy"] == OTHER
 
 
+OTHER_SIGNS = [TrustedKey.of(OTHER_KEY.public), TrustedKey.of(KEY.public)]
+"""The operator's own keys once the other one signs."""
+
+
+@pytest.mark.parametrize(
+    ("own", "listed"),
+    [
+        pytest.param(OTHER_SIGNS, {}, id="by the operator's record"),
+        pytest.param(OTHER_SIGNS, {"not_after": "2026-02-01T00:00:00Z"}, id="retired later"),
+        pytest.param(OTHER_SIGNS[:1], {"own": True}, id="by the chart"),
+    ],
+)
+def test_A_a_judgement_by_a_key_that_the_operator_had_before_counts_in_the_namespace_of_its_run(
+    own: list[TrustedKey], listed: dict[str, Any]
+):
+    world = ServedWorld()
+    world.cluster.put(trusted_keys(own, [], world.settings.signing))
+    with_keys(trusted(**listed), world=world)
+    world.signed("a", namespace="neighbor")
+    world.serve("a")
+    world.settle()
+    assert (world.deployed(), world.condition("Judged")["reason"]) == ([], "OtherNamespace")
+    world.signed("a", number=2)
+    world.settle()
+    assert world.status["candidate"]["signedBy"] == OWN
+
+
 # ---------------------------------------------------------------------------------------------- what was changed
 
 FORGED = SigningKey(b"9" * 32)
@@ -281,22 +312,48 @@ def test_A_what_was_changed_beside_a_pass_may_have_taken_it_back(tampered: str):
     assert second["metadata"]["name"] in judged["message"], "who has to look knows where"
 
 
-def test_A_more_judgements_of_one_model_than_are_read_are_no_pass():
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The most judgements that are read; from 8 on an endpoint says that they get many."""
+    monkeypatch.setattr(standings, "MOST", 10)
+    monkeypatch.setattr(standings, "MANY", 8)
+    return 10
+
+
+def test_A_more_judgements_of_one_model_than_are_read_are_no_pass(few: int):
     world = ServedWorld()
-    for number in range(1, MOST + 2):
+    for number in range(1, few + 2):
         world.signed("a", number=number)
     world.serve("a")
     world.settle()
     assert world.deployed() == []
     message = world.condition("Judged")["message"]
-    assert f"there are {MOST + 1} judgements" in message
+    assert f"there are {few + 1} judgements" in message
     assert "somebody with the verb restore" in message, "the chart's policies let nobody else remove one"
+    assert world.condition("ManyJudgements")["reason"] == "TooMany"
 
 
-def test_B_what_is_live_is_made_again_by_its_statement_however_many_came_after_it():
+def test_an_endpoint_says_long_before_that_a_model_gets_too_many_judgements(few: int):
+    world = served()
+    for number in range(2, 8):
+        world.signed("a", number=number)
+    world.settle()
+    assert (world.condition("ManyJudgements"), "ManyJudgements" in world.cluster.told()) == (None, False)
+    last = world.signed("a", number=8)
+    world.settle()
+    many = world.condition("ManyJudgements")
+    assert (many["reason"], f"there are 8 judgements of {digest('a')}" in many["message"]) == ("SoonTooMany", True)
+    assert "SoonTooMany" in world.cluster.told()
+    assert (world.live, world.condition("Judged")["reason"]) == (1, "Passed")
+    world.cluster.remove(kinds.CONFIG_MAP, NAMESPACE, last["metadata"]["name"])
+    world.settle()
+    assert world.condition("ManyJudgements") is None
+
+
+def test_B_what_is_live_is_made_again_by_its_statement_however_many_came_after_it(few: int):
     world = served()
     before = server(world)["SLIPWAY_STATEMENT"]
-    for number in range(1, MOST + 2):
+    for number in range(1, few + 2):
         world.signed("a", Verdict.FAIL, number=number, run="nightly")
     world.cluster.remove(kinds.DEPLOYMENT, NAMESPACE, names.version(NAME, 1))
     world.start_operator()
@@ -319,6 +376,35 @@ def test_a_statement_is_read_once_for_each_of_its_versions():
     assert [name for name in reads if name.startswith("slipway-verdict-")] == []
 
 
+def test_a_pass_in_which_nothing_changed_reads_opens_and_sorts_no_judgement(monkeypatch: pytest.MonkeyPatch):
+    """200 runs that had judged one model, by 16 gates each, took every pass 0.2 s."""
+    world = ServedWorld()
+    gates = [JudgedGate(metric="perplexity", threshold="<= 20", verdict=Verdict.PASS, asked=AskedOfIt(max=20.0))]
+    world.passes("a")
+    for night in range(6):
+        world.wait(60)
+        world.signed("a", run=f"night-{night}", gates=gates)
+    asked = {"requiredGates": [{"metric": "perplexity", "max": 20, "confidence": 0.5}]}
+    calls: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: (calls.append(name), real(*args, **kwargs))[1])
+
+    counted(verdict_reader, "gates_of")
+    counted(trust, "stand")
+    counted(trust, "unsealed")
+    world.serve("a", promotion=asked)
+    world.goes_live()
+    first = Counter(calls)
+    assert first == {"unsealed": 8, "stand": 1, "gates_of": 2}, "what six nights asked is parsed once"
+    world.settle()
+    assert Counter(calls) == first
+    world.signed("a", run="night-7", gates=gates)
+    world.settle()
+    assert Counter(calls) - first == {"unsealed": 1, "stand": 1, "gates_of": 2}
+
+
 # ------------------------------------------------------------------------------------------------------- keys
 
 
@@ -332,6 +418,34 @@ def test_B_a_version_whose_key_is_revoked_loses_its_traffic_and_ends():
     assert world.status["phase"] == "Pending"
     world.settle()
     assert world.deployed() == [], "and stays away"
+
+
+def test_B_the_autoscaler_of_a_version_whose_key_is_revoked_goes_and_comes_back_with_the_model():
+    world = ServedWorld()
+    world.passes("a")
+    world.serve("a", autoscaling={"maxReplicas": 3})
+    world.goes_live()
+    assert len(world.cluster.all(kinds.HPA)) == 1
+    with_keys(trusted(revoked=True), trusted(OTHER_KEY), world=world)
+    world.settle()
+    assert (world.route, world.cluster.all(kinds.HPA)) == (None, [])
+    world.wait(60)
+    world.signed("a", key=OTHER_KEY, number=2)
+    world.goes_live(2)
+    (scaler,) = world.cluster.all(kinds.HPA)
+    assert scaler["spec"]["scaleTargetRef"]["name"] == names.version(NAME, 2)
+
+
+def test_B_a_status_that_was_lost_leaves_the_autoscaler_of_what_answers():
+    world = ServedWorld()
+    world.passes("a")
+    world.serve("a", autoscaling={"maxReplicas": 3})
+    world.goes_live()
+    world.cluster.set_status(kinds.MODEL_ENDPOINT, NAMESPACE, NAME, {})
+    for record in world.cluster.all(kinds.CONFIG_MAP):
+        world.cluster.remove(kinds.CONFIG_MAP, NAMESPACE, record["metadata"]["name"])
+    world.settle()
+    assert (world.route, len(world.cluster.all(kinds.HPA))) == (1, 1)
 
 
 def test_B_a_model_that_a_trusted_key_signs_again_comes_back():

@@ -22,7 +22,7 @@ PLACE = Signing()
 
 def own_key(world: RunWorld) -> TrustedKey:
     record = world.cluster.one(kinds.CONFIG_MAP, PLACE.keys, PLACE.namespace)
-    (own,) = trust.keys_of(record["data"]["own.json"])
+    own = trust.keys_of(record["data"]["own.json"])[0]
     return own
 
 

@@ -20,6 +20,7 @@ from slipway_core.protocol.sketch import HASHES, hashes_of, sketch_of
 from slipway_trainer.batches.shards import Shards
 from slipway_trainer.data.held_out import digest_of_copies
 from slipway_trainer.data.reading import json_lines
+from slipway_trainer.model import lineage
 from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadConfig, BadData, BadModel, Overlap, StepFailure
 from slipway_trainer.tokens import tokenizer
@@ -552,6 +553,8 @@ def test_D_what_an_earlier_run_with_the_same_plan_has_done_is_done(tmp_path):
     assert result.held_out_digest == json.loads(before)["evaluation"]["digest"]
     copied = [json.loads(line)["text"] for line in found.evaluation_documents.read_text().splitlines()]
     assert result.held_out_sketch == sketch_of(copied)
+    assert result.training_data == lineage.data(found)
+    assert result.training_data
     assert found.prepared.read_text() == before
 
 

@@ -44,6 +44,15 @@ def make(
     return made | {"digest": _digest(made), "seconds": round(seconds, 3)}
 
 
+def digests(report: dict[str, Any]) -> dict[str, str]:
+    """Returns the digest of what each stage learns from and is validated on, by `<stage>/<split>`."""
+    return {
+        f"{stage}/{split}": details["digest"]
+        for stage, splits in report["stages"].items()
+        for split, details in splits.items()
+    }
+
+
 def metrics(report: dict[str, Any]) -> dict[str, float]:
     """What a status shows: sizes, and how many rows were not learned as they stand in their file."""
     splits = [(f"{stage}_{split}", d) for stage, found in report["stages"].items() for split, d in found.items()]
@@ -108,11 +117,7 @@ def _left_out(counts: dict[str, Any]) -> str:
 def _digest(report: dict[str, Any]) -> str:
     """Covers what was made, not where the sources lie or how long it took."""
     parts = {
-        "stages": {
-            f"{stage}/{split}": details["digest"]
-            for stage, splits in report["stages"].items()
-            for split, details in splits.items()
-        },
+        "stages": digests(report),
         "tokenizer": report["tokenizer"]["digest"],
         "evaluation": report["evaluation"]["digest"],
     }
