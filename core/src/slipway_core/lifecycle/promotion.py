@@ -41,7 +41,7 @@ def promote(draft: Draft) -> Phase:
             return _superseded(draft, view.claim)
         if is_over(draft, serving.endpoint, view):
             return _let_go(draft, serving.endpoint, view)
-        why = required_gates.refusal(view, serving.endpoint, draft.evaluation, artifact.digest)
+        why = required_gates.refusal(draft.plan, view, serving.endpoint, draft.evaluation, artifact.digest)
         if why is not None:
             return _not_let_in(draft, why)
         draft.promote = Promote(serving.endpoint, artifact.uri, artifact.digest, draft.run.name, draft.retry)

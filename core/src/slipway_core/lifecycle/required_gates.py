@@ -17,27 +17,41 @@ def foreseen(plan: Plan, view: EndpointView | None) -> Blocker | None:
     """Returns what is said from the beginning of a run whose model cannot get to its endpoint however good it is."""
     if plan.serving is None or view is None or view.promotion is None:
         return None
+    name = plan.serving.endpoint
+    if plan.model.trust_remote_code and view.promotion.required_gates:
+        return Blocker(LACKS_REQUIRED_GATE, "RemoteCode", _own_word(name))
     asked = asked_of(plan.evaluation.gates)
     lacking = shortfalls(view.promotion.required_gates, asked, beside=())
     if not lacking:
         return None
-    name = plan.serving.endpoint
     reason = "GateMissing" if any(one.missing for one in lacking) else "GateWeaker"
     return Blocker(
         LACKS_REQUIRED_GATE, reason, f"{_told(name, lacking)}; a planned run keeps its gates: {_advice(name)}"
     )
 
 
-def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str) -> str | None:
+def refusal(
+    plan: Plan, view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str
+) -> str | None:
     """Returns why an endpoint does not take a model that passed; None where it does."""
     if view is None or view.promotion is None or evaluation is None:
         return None
+    if plan.model.trust_remote_code and view.promotion.required_gates:
+        return _own_word(name)
     lacking = shortfalls(
         view.promotion.required_gates,
         passed_of(evaluation.metrics, evaluation.baseline_digest),
         beside=served_beside(digest, view.status.live, view.status.history),
     )
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
+
+
+def _own_word(name: str) -> str:
+    return (
+        f"endpoint {name} requires gates, and with model.trustRemoteCode the model's own code runs where it is judged and "
+        "may write any figure: have it judged without that, by an architecture that transformers has, or have somebody "
+        f"with the verb approve change spec.promotion of endpoint {name}"
+    )
 
 
 def _told(name: str, lacking: list[Shortfall]) -> str:

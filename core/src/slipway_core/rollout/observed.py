@@ -53,6 +53,8 @@ class Judged:
     """Number of its evaluation in that run."""
     gates: tuple[PassedGate, ...] = ()
     """Every gate that it has passed; of several judgements those of each."""
+    remote_code: bool = False
+    """Whether the model's own code ran in one of them, whose gates are left out."""
 
 
 @dataclass(frozen=True)
