@@ -48,9 +48,9 @@ def refusal(
 
 def _own_word(name: str) -> str:
     return (
-        f"endpoint {name} requires gates, and with model.trustRemoteCode the model's own code runs where it is judged and "
-        "may write any figure: have it judged without that, by an architecture that transformers has, or have somebody "
-        f"with the verb approve change spec.promotion of endpoint {name}"
+        f"endpoint {name} requires gates, and with model.trustRemoteCode the model's own code runs where it is judged "
+        "and may write any figure: have it judged without that, by an architecture that transformers has, or have "
+        f"somebody with the verb approve change spec.promotion of endpoint {name}"
     )
 
 

@@ -99,8 +99,8 @@ def _has_required_gates(draft: Draft, promotion: Promotion, wanted: ServedModel)
         reason = "RemoteCode"
         said = (
             f"the own code of {wanted.digest} ran where it was judged (model.trustRemoteCode of run {judged.run}), and "
-            f"may have written its figures, so they answer none of spec.promotion.requiredGates. To serve it, {advice}, "
-            "without model.trustRemoteCode"
+            f"may have written its figures, so they answer none of spec.promotion.requiredGates. To serve it, {advice}"
+            "; judge it without model.trustRemoteCode"
         )
     else:
         reason = "GatesUnknown"

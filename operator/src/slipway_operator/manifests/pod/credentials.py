@@ -1,7 +1,7 @@
 """Secrets of private sources, as the environment that the libraries read: named variables, and none besides.
 
-Whoever may write a Secret must not choose the variables of a process: with `PYTHONPATH` or `LD_PRELOAD` evaluate would be
-their program, and its verdict theirs.
+Whoever may write a Secret must not choose the variables of a process: with `PYTHONPATH` or `LD_PRELOAD` evaluate would
+be their program, and its verdict theirs.
 """
 
 from __future__ import annotations
