@@ -43,12 +43,15 @@ if [ -n "$(tools/testcluster/build.sh --missing helm)" ]; then
   if [[ $(helm version --template '{{.Version}}' 2>/dev/null) == v4.* ]]; then helm=$(command -v helm); else tools/testcluster/build.sh helm; fi
 fi
 
-values=("${own_values[@]}")
-for image in operator train serve; do values+=(--set-string "images.$image.tag=$TAG"); done
+# As a file, for --set would win over VALUES.
+chosen=$(mktemp)
+trap 'rm -f "$chosen"' EXIT
+echo "images: {operator: {tag: \"$TAG\"}, train: {tag: \"$TAG\"}, serve: {tag: \"$TAG\"}}" >"$chosen"
+values=("${own_values[@]}" --values "$chosen")
 case ${VARIANT:-cpu} in
   cpu) ;;
-  cuda) values+=(--set defaults.training.accelerator=nvidia.com/gpu --set defaults.serving.accelerator=nvidia.com/gpu
-    --set defaults.serving.device=cuda) ;;
+  cuda)
+    echo "defaults: {training: {accelerator: nvidia.com/gpu}, serving: {accelerator: nvidia.com/gpu, device: cuda}}" >>"$chosen" ;;
   *) fail "VARIANT=$VARIANT is not a set; use VARIANT=cpu or VARIANT=cuda" ;;
 esac
 # kind's storage knows ReadWriteOnce alone; its one node is where all pods are, so they share it.

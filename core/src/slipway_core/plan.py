@@ -429,23 +429,30 @@ def _filled(stage: Stage) -> Stage:
 def named_runs(run: TrainingRun) -> list[str]:
     """Returns the other runs that a run starts from: those that its `run://` URIs name.
 
-    Raises uris.UriError for a URI outside the grammar.
+    Raises uris.UriError, with the field, for a URI outside the grammar.
     """
     found: set[str] = set()
 
-    def visit(value: Any) -> None:
+    def visit(value: Any, path: str) -> None:
         if isinstance(value, dict):
             for key, inner in cast(dict[str, Any], value).items():
                 if key in ("uri", "from") and isinstance(inner, str):
-                    uri = uris.parse(inner)
+                    uri = _parsed(inner, f"{path}.{key}")
                     found.update([uri.authority] if uri.scheme == "run" else [])
-                visit(inner)
+                visit(inner, f"{path}.{key}")
         elif isinstance(value, list):
-            for item in cast(list[Any], value):
-                visit(item)
+            for index, item in enumerate(cast(list[Any], value)):
+                visit(item, f"{path}[{index}]")
 
-    visit(run.spec.model_copy(update={"tracking": None}).to_document())
+    visit(run.spec.model_copy(update={"tracking": None}).to_document(), "spec")
     return sorted(found)
+
+
+def _parsed(text: str, path: str) -> uris.Uri:
+    try:
+        return uris.parse(text)
+    except uris.UriError as error:
+        raise uris.UriError(f"{path}: {error}") from None
 
 
 def _anchored(run: TrainingRun, defaults: ExecutorDefaults) -> TrainingRun:
@@ -465,10 +472,7 @@ def _anchored(run: TrainingRun, defaults: ExecutorDefaults) -> TrainingRun:
         if isinstance(value, list):
             return [visit(item, f"{path}[{index}]") for index, item in enumerate(cast(list[Any], value))]
         if isinstance(value, str) and path.rsplit(".", 1)[-1] in ("uri", "from"):
-            try:
-                uri = uris.parse(value)
-            except uris.UriError as error:
-                raise uris.UriError(f"{path}: {error}") from None
+            uri = _parsed(value, path)
             if uri.scheme == "run" and defaults.runs is not None:
                 return defaults.runs[uri.authority]
             return str(uris.anchor(uri, folder)) if folder else value

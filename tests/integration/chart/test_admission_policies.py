@@ -20,7 +20,7 @@ from tests.unit.operator.manifests import samples
 from slipway.cluster.client_settings import ClientSettings
 from slipway.cluster.pods.helper_pod import HelperPod
 from slipway_operator import names
-from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, NAMESPACE, POD, Kind
+from slipway_operator.kube.kinds import CONFIG_MAP, JOB, MODEL_ENDPOINT, NAMESPACE, POD, SERVICE, Kind
 
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 OURS = {names.MANAGED_BY: names.MANAGED_BY_VALUE}
@@ -190,6 +190,21 @@ def test_A_whoever_may_edit_changes_and_deletes_no_record(
     with pytest.raises(Refused, match="record of a plan or a verdict"):
         mallory.delete_all(CONFIG_MAP, team)
     operator.delete(CONFIG_MAP, team, record)
+
+
+def test_A_nobody_takes_the_address_of_an_endpoint_by_deleting_its_service(
+    mallory: ApiClient, operator: ApiClient, team: str
+) -> None:
+    """Who makes the next Service of that name is who answers there, whatever the endpoint asks of a model."""
+    operator.create(in_team(FORGED["a Service"], team), team)
+    with pytest.raises(Refused, match="the address of an endpoint"):
+        mallory.delete(SERVICE, team, "chat")
+    with pytest.raises(Refused, match="the address of an endpoint"):
+        mallory.delete_all(SERVICE, team)
+    own = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own"}, "spec": {"ports": [{"port": 80}]}}
+    mallory.create(in_team(own, team), team)
+    mallory.delete(SERVICE, team, "own")
+    operator.delete(SERVICE, team, "chat")
 
 
 def test_whoever_may_delete_runs_may_have_what_one_left_go_at_once_and_changes_nothing_else(

@@ -206,7 +206,7 @@ def test_a_live_version_of_an_object_store_is_read_with_the_secret_of_its_endpoi
     assert run.reaches("Serving")["evaluation"]["baselineDigest"] == OTHER
     (job,) = run.jobs("evaluate")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    assert container["envFrom"] == [{"prefix": "SLIPWAY_SECRET_", "secretRef": {"name": "store"}}]
     assert container["args"][-2:] == ["--baseline", f"s3://models/chat@{OTHER}"]
 
 

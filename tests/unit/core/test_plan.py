@@ -303,6 +303,8 @@ def test_a_uri_outside_the_grammar_is_named_with_its_field():
     run = a_run(stages=[{"name": "learn", "data": {"train": [{"uri": "hf://only-one-part"}]}}])
     with pytest.raises(UriError, match=r"spec\.stages\[0\]\.data\.train\[0\]\.uri: .*hf://org/name"):
         a_plan(run)
+    with pytest.raises(UriError, match=r"spec\.model\.from: .*leaves its claim"):
+        plans.named_runs(a_run(model={"from": "pvc://claim/../x"}))
 
 
 def test_an_adapter_of_no_method_is_no_adapter():

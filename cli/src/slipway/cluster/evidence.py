@@ -11,7 +11,7 @@ from slipway import exit_codes
 from slipway.cluster.kubectl import ClusterError, Kubectl
 from slipway.cluster.pods import workspace_files
 from slipway.diagnosis.run_findings import Evidence
-from slipway.records.files import Files
+from slipway.records.files import PLAN, Files
 from slipway.training_metrics import StageMetrics, parse_stage
 from slipway_core.protocol.workspace import WORKSPACE_MOUNT
 from slipway_core.resources import uris
@@ -61,7 +61,7 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
 
 
 def files(kubectl: Kubectl, run: TrainingRun, names: Sequence[str], say: Say) -> Files:
-    """Returns those of the files of a run's workspace that there are; where they cannot be read, why."""
+    """Returns those of the files of a run's workspace that there are, and its plan; where they cannot be read, why."""
     status = run.status or RunStatus()
     prepare = status.step("prepare")
     if prepare is None or (prepare.state is not StepState.SUCCEEDED and not _has_trained(run)):
@@ -69,10 +69,12 @@ def files(kubectl: Kubectl, run: TrainingRun, names: Sequence[str], say: Say) ->
         return Files()
     workspace = workspace_files.workspace_of(run)
     try:
-        found = workspace_files.read(kubectl, run, [workspace.root / name for name in names], say)
+        found = workspace_files.read(kubectl, run, [workspace.root / name for name in names if name != PLAN], say)
+        plan = workspace_files.plan_of(kubectl, run) if PLAN in names else None
     except ClusterError as error:
         return Files(trouble=f"the files of run {run.name} cannot be read: {error}")
-    return Files({str(path.relative_to(workspace.root)): content for path, content in found.items()})
+    contents = {str(path.relative_to(workspace.root)): content for path, content in found.items()}
+    return Files({**contents, PLAN: plan} if plan is not None else contents)
 
 
 def folder(kubectl: Kubectl, uri: str, names: Sequence[str], say: Say) -> Files:

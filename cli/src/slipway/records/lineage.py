@@ -142,7 +142,7 @@ class _Walk:
             gone = "no run and no endpoint here says what it was made of"
         why = "; ".join(filter(None, [_trouble(read, manifest), _not_as_recorded(manifest, digest), gone]))
         self.add(Node(name, "artifact", uri, digest, _of_manifest(manifest), why or None))
-        self._statements(name, digest, manifest.get("plan_digest"))
+        self._statements(name, digest, manifest)
         if manifest:
             self._made_of(name, manifest, {}, {}, None)
         return name
@@ -171,7 +171,7 @@ class _Walk:
         title = artifact.uri if artifact else f"the model of run {run.name}"
         self.add(Node(name, "artifact", title, digest, _of_manifest(manifest), "; ".join(troubles) or None))
         self._judgement(name, run, digest)
-        self._statements(name, digest, manifest.get("plan_digest"))
+        self._statements(name, digest, manifest)
         self._made_of(name, manifest, record.plan, record.prepared, run)
         return name
 
@@ -194,11 +194,14 @@ class _Walk:
         )
         self.join(artifact, self.add(node), "judged by")
 
-    def _statements(self, artifact: str, digest: str | None, plan: Any) -> None:
+    def _statements(self, artifact: str, digest: str | None, manifest: Document) -> None:
         """Adds the signed judgements of a model; that of its run's evaluation stands below that."""
+        plan, maker = manifest.get("plan_digest"), manifest.get("run")
         found = self.reader.statements(digest) if digest else Files()
         for file, content in found.contents.items():
-            self.join(artifact, self.add(statements.node(f"{artifact}/{file}", content, digest, plan)), "stated by")
+            self.join(
+                artifact, self.add(statements.node(f"{artifact}/{file}", content, digest, plan, maker)), "stated by"
+            )
         if found.trouble:
             self.nodes[artifact] = replace(
                 self.nodes[artifact], missing="; ".join(filter(None, [self.nodes[artifact].missing, found.trouble]))

@@ -12,12 +12,13 @@ from slipway import foreign_json
 from slipway.records.lineage_graph import Node
 
 
-def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
+def node(id_: str, envelope: bytes, digest: str | None, plan: Any, maker: Any = None) -> Node:
     """Returns what a DSSE envelope says.
 
     Args:
         digest: of the model that it was kept for.
         plan: digest of the plan by that model's manifest, where that is known.
+        maker: name of the run of that plan. Other runs may have judged the same model, by plans of their own.
     """
     try:
         outer = foreign_json.loads(envelope)
@@ -33,7 +34,8 @@ def node(id_: str, envelope: bytes, digest: str | None, plan: Any) -> Node:
     troubles: list[str] = []
     if digest is not None and subject != digest:
         troubles.append(f"it is about another model, {subject}")
-    if plan is not None and predicate.get("plan") not in (None, plan):
+    other = maker is not None and facts["run"] not in (None, maker)
+    if plan is not None and not other and predicate.get("plan") not in (None, plan):
         troubles.append(f"it names another plan, {predicate.get('plan')}")
     stated = "sha256:" + hashlib.sha256(payload).hexdigest()
     return Node(

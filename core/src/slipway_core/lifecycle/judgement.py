@@ -61,6 +61,7 @@ def judgement_statement(
         scored_tokens=evaluation.scored_tokens,
         baseline=evaluation.baseline_digest,
         parity=evaluation.parity_digest,
+        remote_code=plan.model.trust_remote_code or None,
         versions={"slipway": slipway_core.__version__, **({"image": image[-253:]} if image else {})},
     )
     return Statement.about(evaluation.artifact_digest, judgement)

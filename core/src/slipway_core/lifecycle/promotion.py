@@ -41,7 +41,7 @@ def promote(draft: Draft) -> Phase:
             return _superseded(draft, view.claim)
         if is_over(draft, serving.endpoint, view):
             return _let_go(draft, serving.endpoint, view)
-        why = required_gates.refusal(view, serving.endpoint, draft.evaluation, artifact.digest)
+        why = required_gates.refusal(draft.plan, view, serving.endpoint, draft.evaluation, artifact.digest)
         if why is not None:
             return _not_let_in(draft, why)
         draft.promote = Promote(serving.endpoint, artifact.uri, artifact.digest, draft.run.name, draft.retry)
@@ -167,7 +167,12 @@ def _held_by_promotion(draft: Draft, view: EndpointView, digest: str, name: str)
 
 def _held_back(view: EndpointView) -> str | None:
     """Why no version of the model starts, where the endpoint says so."""
-    unknown = conditions.find(view.status.conditions, "ParityUnknown") if view.current else None
+    if not view.current:
+        return None
+    judged = conditions.find(view.status.conditions, "Judged")
+    if judged is not None and judged.status == "False" and judged.reason != "AcceptedUnjudged":
+        return judged.message  # Another run has judged the model since, or its statement does not hold.
+    unknown = conditions.find(view.status.conditions, "ParityUnknown")
     return unknown.message if unknown is not None and unknown.reason == "NoRecord" else None
 
 

@@ -33,11 +33,13 @@ def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str], digest:
     """
     if plan.serving is None or view is None or view.promotion is None:
         return None
+    name = plan.serving.endpoint
+    if plan.model.trust_remote_code and view.promotion.required_gates:
+        return Blocker(LACKS_REQUIRED_GATE, "RemoteCode", _own_word(name))
     asked = asked_of(plan.evaluation.gates, data)
     lacking = shortfalls(_held_against(plan, view, view.promotion, digest), asked, beside=())
     if not lacking:
         return None
-    name = plan.serving.endpoint
     reason = "GateMissing" if any(one.missing for one in lacking) else "GateWeaker"
     return Blocker(
         LACKS_REQUIRED_GATE, reason, f"{_told(name, lacking)}; a planned run keeps its gates: {_advice(name)}"
@@ -52,10 +54,14 @@ def _held_against(plan: Plan, view: EndpointView, promotion: Promotion, digest: 
     return [gate for gate in promotion.required_gates if plan.stages or not compares_with_live(gate)]
 
 
-def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str) -> str | None:
+def refusal(
+    plan: Plan, view: EndpointView | None, name: str, evaluation: EvaluationStatus | None, digest: str
+) -> str | None:
     """Returns why an endpoint does not take a model that passed; None where it does."""
     if view is None or view.promotion is None or evaluation is None:
         return None
+    if plan.model.trust_remote_code and view.promotion.required_gates:
+        return _own_word(name)
     live, history = view.status.live, view.status.history
     lacking = shortfalls(
         held_against(view.promotion.required_gates, digest, live, history),
@@ -63,6 +69,14 @@ def refusal(view: EndpointView | None, name: str, evaluation: EvaluationStatus |
         beside=served_beside(digest, live, history),
     )
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
+
+
+def _own_word(name: str) -> str:
+    return (
+        f"endpoint {name} requires gates, and with model.trustRemoteCode the model's own code runs where it is judged "
+        "and may write any figure: have it judged without that, by an architecture that transformers has, or have "
+        f"somebody with the verb approve change spec.promotion of endpoint {name}"
+    )
 
 
 def _told(name: str, lacking: list[Shortfall]) -> str:

@@ -138,6 +138,9 @@ class Judgement(Stated):
     """The live version that it was compared with."""
     parity: Digest | None = None
     """Of the record by which a server finds that it computes the same."""
+    remote_code: Literal[True] | None = None
+    """Whether code that came with the model ran in the process that judged it (model.trustRemoteCode): such a pass is
+    the model's own word."""
     versions: Annotated[dict[ShortText, ShortText], Field(max_length=16)] = Field(default_factory=dict[str, str])
     """Of what judged: `slipway`, and `image` where it ran in one."""
     approval: Approval | None = None

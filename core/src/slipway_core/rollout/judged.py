@@ -17,16 +17,21 @@ def judged_by(statements: Sequence[Statement]) -> Judged:
     """Returns by what a model was judged, of statements about it that hold, the newest last.
 
     Every gate that it passed counts, in whichever judgement: the model is the same. A judgement that did not pass as a
-    whole says nothing.
+    whole says nothing, and neither do the gates of one in which the model's own code ran: that could write any figure.
     """
     passes = [one.predicate for one in statements if one.predicate.verdict is Verdict.PASS]
     if not passes:
         return Judged()
     found = [
-        gate for judgement in passes for one in judgement.gates if (gate := _gate(one, judgement.baseline)) is not None
+        gate
+        for judgement in passes
+        if not judgement.remote_code
+        for one in judgement.gates
+        if (gate := _gate(one, judgement.baseline)) is not None
     ]
     newest = passes[-1]
-    return Judged(newest.run.name, newest.evaluation, tuple(found), newest.run.uid)
+    own_code = any(judgement.remote_code for judgement in passes)
+    return Judged(newest.run.name, newest.evaluation, tuple(found), newest.run.uid, own_code)
 
 
 def _gate(one: JudgedGate, baseline: str | None) -> PassedGate | None:

@@ -55,6 +55,8 @@ class Judged:
     """Every gate that it has passed; of several judgements those of each."""
     run_uid: str | None = None
     """The uid of that run: another one may have its name."""
+    remote_code: bool = False
+    """Whether the model's own code ran in one of them, whose gates are left out."""
 
 
 @dataclass(frozen=True)

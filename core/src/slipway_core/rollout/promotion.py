@@ -105,6 +105,13 @@ def _has_required_gates(draft: Draft, promotion: Promotion, wanted: ServedModel)
         reason = "GateMissing" if any(one.missing for one in lacking) else "GateWeaker"
         why = "; ".join(map(str, lacking))
         said = f"{wanted.digest} was not judged by what spec.promotion.requiredGates asks: {why}. To serve it, {advice}"
+    elif judged.remote_code:
+        reason = "RemoteCode"
+        said = (
+            f"the own code of {wanted.digest} ran where it was judged (model.trustRemoteCode of run {judged.run}), and "
+            f"may have written its figures, so they answer none of spec.promotion.requiredGates. To serve it, {advice}"
+            "; judge it without model.trustRemoteCode"
+        )
     else:
         reason = "GatesUnknown"
         said = (
@@ -131,6 +138,8 @@ def _is_approved(draft: Draft, promotion: Promotion, wanted: ServedModel) -> boo
         f"{wanted.digest} waits for an approval: `slipway approve endpoint/{name} --digest {wanted.digest}`, by "
         "somebody with the verb approve on modelendpoints"
     )
+    if draft.observed.judged.get(wanted.digest, Judged()).remote_code:
+        said += "; its own code ran where it was judged (model.trustRemoteCode), and may have written its figures"
     draft.held_back = (AWAITING_APPROVAL, "NotApproved", said)
     return False
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from slipway.main import app
 from slipway_core.protocol.workspace import run_folder
+from slipway_core.resources import labels
 from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, StepState, StepStatus, Verdict
 
 SETTINGS = {"data": {"client.yaml": "images: {train: a:1}"}}
@@ -28,10 +29,14 @@ def moved(cluster, tmp_path, *names):
         endpoint = served(tmp_path, folder).load()
         place = cluster.workspace / run_folder(name, run_named(name).metadata.uid)
         shutil.copytree(folder.workspace().root, place)
+        plan = (place / "plan.json").read_text()
+        (place / "plan.json").unlink()
         uri = f"pvc://slipway-workspace/{place.name}/artifact"
         run, live = folder.load().to_document(), endpoint.to_document()
         run["status"]["artifact"]["uri"] = live["spec"]["model"]["uri"] = live["status"]["live"]["uri"] = uri
-        cluster.save(**{f"trainingrun/{name}": run, "modelendpoint/chat": live})
+        own = {labels.RUN_UID: run["metadata"]["uid"], labels.ROLE: "plan"}
+        record = {"metadata": {"name": f"{name}-plan", "labels": own}, "data": {"plan.json": plan}}
+        cluster.save(**{f"trainingrun/{name}": run, "modelendpoint/chat": live, f"configmap/{name}-plan": record})
     cluster.save(**{"persistentvolumeclaim/slipway-workspace": {}, "configmap/slipway-client": SETTINGS})
     return cluster
 

@@ -99,8 +99,8 @@ def test_signed_judgements_are_shown_and_those_that_are_about_something_else_or_
     kept = tmp_path / ".slipway" / "statements" / digest.removeprefix("sha256:")
     kept.mkdir(parents=True)
 
-    def state(name, about, plan):
-        predicate = {"verdict": "Pass", "evaluation": 1, "plan": plan, "judgedAt": "2026-01-02T03:04:05Z"}
+    def state(name, about, plan, **run):
+        predicate = {"verdict": "Pass", "evaluation": 1, "plan": plan, "judgedAt": "2026-01-02T03:04:05Z", **run}
         subject = [{"name": "model", "digest": {"sha256": about.removeprefix("sha256:")}}]
         payload = base64.b64encode(json.dumps({"subject": subject, "predicate": predicate}).encode()).decode()
         signatures = [{"keyid": "me", "sig": "AAAA"}]
@@ -112,6 +112,9 @@ def test_signed_judgements_are_shown_and_those_that_are_about_something_else_or_
     (stated,) = (node for node in found.nodes if node.kind == "statement")
     assert (stated.title, stated.missing) == ("statement on evaluation 1: Pass", None)
     assert stated.facts == {"judged": "2026-01-02T03:04:05Z", "key": "me", "signature": "not checked here"}
+    state("a-2.json", digest, HELD_OUT, run={"name": "another"})
+    again = lineage.of_run(target, folder.load())
+    assert not [node.missing for node in again.nodes if node.kind == "statement" and node.missing], "by its own plan"
     state("b-1.json", HELD_OUT, HELD_OUT)
     (kept / "c-1.json").write_text('{"payload": "no base64"}')
     said = shown(lineage.of_run(target, folder.load()))

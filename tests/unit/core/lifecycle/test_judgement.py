@@ -58,6 +58,18 @@ def test_it_names_what_each_stage_learned_from_as_prepare_made_it() -> None:
     assert _statement(world, training={"learn/train": "sha256:1"}).predicate.data.training == made
 
 
+def test_A_it_says_that_the_code_of_the_model_itself_ran_and_then_it_answers_no_required_gate() -> None:
+    world = World(a_run(model={"from": "pvc://models/own", "trustRemoteCode": True}))
+    world.through("prepare", "learn", "export", "evaluate")
+    said = _statement(world)
+    assert said.predicate.remote_code is True
+    found = judged_by([said])
+    assert (found.gates, found.remote_code) == ((), True)
+    plain = _statement(_judged())
+    assert "remoteCode" not in plain.predicate.to_document(), "the bytes of all others are what they were"
+    assert judged_by([plain, said]).gates == judged_by([plain]).gates != ()
+
+
 def test_whoever_makes_it_later_makes_the_same() -> None:
     world = _judged()
     before = _statement(world)

@@ -9,6 +9,7 @@ from tests.unit.core.world import World
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.resources import conditions
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, VersionStatus
 
 ALL = ("prepare", "learn", "export", "evaluate")
@@ -132,6 +133,17 @@ def test_a_local_endpoint_whose_daemon_is_about_to_start_again_is_waited_for():
 
 
 # --------------------------------------------------------------------------------------------------- spec.rollbackTo
+
+
+def test_a_run_whose_model_another_run_has_judged_since_says_what_keeps_it_from_going_live():
+    world = World(a_run())
+    world.through(*ALL)
+    why = "it has no passing verdict: evaluation 1 of the run other came out as Fail"
+    judged = conditions.put([], "Judged", "False", "NotPassed", why, world.now)
+    says(world, conditions=judged, phase=EndpointPhase.PENDING)
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live and (live.reason, live.message)) == (Phase.ROLLING_OUT, ("RollingOut", why))
 
 
 def test_G_a_run_is_completed_while_its_endpoint_is_rolled_back_and_goes_live_once_it_is_not():

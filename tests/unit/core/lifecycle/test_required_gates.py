@@ -57,6 +57,18 @@ def test_a_run_whose_gates_are_too_weak_says_so_from_the_beginning_and_a_relaxed
     assert world.condition("LacksRequiredGate") is None
 
 
+def test_A_a_run_that_runs_the_models_own_code_says_from_the_beginning_that_its_gates_answer_nothing():
+    world = a_world(model={"from": "pvc://models/own", "trustRemoteCode": True})
+    world.settle()
+    told = world.condition("LacksRequiredGate")
+    assert told is not None
+    assert told.reason == "RemoteCode"
+    assert "model.trustRemoteCode" in told.message
+    world.through(*ALL)
+    live = world.condition("Live")
+    assert (world.phase, world.promotions, live and live.reason) == (Phase.REJECTED, 0, "NotLetIn")
+
+
 def test_a_run_that_was_compared_with_what_is_live_at_its_endpoint_is_promoted():
     gates = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 0.1}]
     world = a_world(Promotion(required_gates=[RequiredGate(metric="perplexity", max_regression=0.1)]), gates=gates)

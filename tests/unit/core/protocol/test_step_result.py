@@ -88,7 +88,7 @@ def test_the_data_of_as_many_gates_as_there_may_be_fits_beside_the_sketch_and_me
 
 def test_what_was_learned_from_gives_way_to_the_data_of_the_gates_only_where_both_do_not_fit():
     digests = [f"sha256:{number:064x}" for number in range(32)]
-    learned = {f"stage-{number:02}/{split}": digests[0] for number in range(14) for split in ("train", "validation")}
+    learned = {f"stage-{number:02}/{split}": digests[0] for number in range(15) for split in ("train", "validation")}
     result = StepResult(
         step="prepare",
         attempt=1,

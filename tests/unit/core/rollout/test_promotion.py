@@ -81,6 +81,16 @@ def test_A_a_pass_of_which_no_gates_are_known_is_not_enough_nor_is_accept_unjudg
     assert "acceptUnjudged does not help" in held_back(unjudged, "LacksRequiredGate", "GatesUnknown")
 
 
+def test_A_a_model_whose_own_code_ran_where_it_was_judged_does_not_start_and_is_told_why():
+    world = a_world(**REQUIRED)
+    world.judged[digest("a")] = Judged("demo", 3, (), remote_code=True)
+    message = held_back(world, "LacksRequiredGate", "RemoteCode")
+    assert "model.trustRemoteCode" in message
+    asked = a_world(**APPROVAL)
+    asked.judged[digest("a")] = Judged("demo", 3, (), remote_code=True)
+    assert "its own code ran" in held_back(asked, "AwaitingApproval", "NotApproved"), "whoever approves knows it"
+
+
 def test_B_what_is_live_stays_when_more_is_required_and_nothing_new_of_it_starts():
     world = EndpointWorld(an_endpoint("a"))
     world.goes_live()

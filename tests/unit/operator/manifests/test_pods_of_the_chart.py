@@ -120,7 +120,8 @@ def test_a_secret_of_a_store_wins_over_a_template() -> None:
         (container,) = a_job(plan, step, **settings(training=DEFAULTS))["spec"]["template"]["spec"]["containers"]
         return variables(container)
 
-    assert "AWS_ENDPOINT_URL" not in told("prepare")
+    secret = {"name": "store", "key": "AWS_ENDPOINT_URL", "optional": True}
+    assert told("prepare")["AWS_ENDPOINT_URL"] == {"secretKeyRef": secret}
     assert told("learn")["AWS_ENDPOINT_URL"] == "http://elsewhere"
 
 

@@ -82,12 +82,20 @@ def _archive(
         return kubectl.run("exec", pod, "--container", helper_pod.CONTAINER, *script, timeout="0")
 
 
+def plan_of(kubectl: Kubectl, run: TrainingRun) -> bytes | None:
+    """Returns a run's plan.json, which on a cluster lies in a ConfigMap, not in the folder; None where there is none.
+
+    Raises ClusterError.
+    """
+    for config in kubectl.list("configmaps", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "plan"}):
+        return config.get("data", {}).get("plan.json", "{}").encode()
+    return None
+
+
 def _image_of(kubectl: Kubectl, run: TrainingRun) -> str | None:
     """Returns the train image that the run's plan pins: nodes have it already."""
-    for config in kubectl.list("configmaps", labels={labels.RUN_UID: run.metadata.uid or "", labels.ROLE: "plan"}):
-        plan = json.loads(config.get("data", {}).get("plan.json", "{}"))
-        return plan.get("images", {}).get("train") or None
-    return None
+    plan = plan_of(kubectl, run)
+    return json.loads(plan).get("images", {}).get("train") or None if plan is not None else None
 
 
 def _exists(kubectl: Kubectl, claim: str) -> bool:

@@ -16,6 +16,8 @@ def from_field(name: str, path: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
-def from_secret(name: str, secret: str, key: str) -> Manifest:
-    """Returns a variable that has the value of a Secret's key; without it the pod does not start, and says so."""
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def from_secret(name: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
+    """Returns a variable that has the value of a Secret's key; without it the pod does not start, and says so, unless
+    the key is optional."""
+    chosen = {"name": secret, "key": key, **({"optional": True} if optional else {})}
+    return {"name": name, "valueFrom": {"secretKeyRef": chosen}}

@@ -13,6 +13,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.variables import JUDGE_KEY_VARIABLE
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator.kube.manifest import Manifest
+from slipway_operator.manifests.pod import environment
 from slipway_operator.manifests.pod.credentials import HUB_KEY, HUB_TOKEN
 
 WANDB: Final = ("WANDB_API_KEY",)
@@ -51,4 +52,4 @@ def _hub(plan: Plan) -> Iterator[Manifest]:
 
 
 def _optional(variable: str, secret: str, key: str) -> Manifest:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
+    return environment.from_secret(variable, secret, key, optional=True)

@@ -206,6 +206,34 @@ def test_invariant_h_a_step_gets_the_secrets_that_it_needs(step: str, token: str
     assert [source["secretRef"]["name"] for source in one["envFrom"]] == stores
 
 
+def test_invariant_a_no_secret_chooses_the_variables_of_a_process() -> None:
+    """Whoever writes a Secret with `PYTHONPATH` in it would else be the program that judges."""
+    live = Baseline("s3://models/live", DIGEST, "live-store")
+    for one in (
+        container(a_job(a_plan(**PRIVATE), "prepare")),
+        container(a_job(a_plan(**PRIVATE), "evaluate", baseline=live)),
+    ):
+        assert all(source["prefix"] == "SLIPWAY_SECRET_" for source in one["envFrom"])
+        keys = {name: value["secretKeyRef"] for name, value in variables(one).items() if "secretKeyRef" in value}
+        assert all(name.startswith(("AWS_", "GOOGLE_", "HF_TOKEN")) for name in keys)
+        assert all(key["optional"] for name, key in keys.items() if name != "HF_TOKEN"), "no store needs all of them"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "needed"),
+    [
+        ("s3", {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_SKIP_SIGNATURE"}),
+        ("gs", {"GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL", "GOOGLE_SKIP_SIGNATURE"}),
+    ],
+)
+def test_a_store_gets_the_variables_of_its_own_scheme(scheme: str, needed: set[str]) -> None:
+    one = container(a_job(a_plan(model={"from": f"{scheme}://models/base", "credentials": "store"}), "prepare"))
+    found = {name: value["secretKeyRef"] for name, value in variables(one).items() if "secretKeyRef" in value}
+    assert needed <= found.keys()
+    assert {(key["name"], key["key"]) for key in found.values()} == {("store", name) for name in found}
+    assert len({name.partition("_")[0] for name in found}) == 1
+
+
 PUBLISHED: dict[str, Any] = {
     "tracking": {
         "wandb": {"project": "p", "credentials": "wandb"},
@@ -281,7 +309,7 @@ def test_a_job_that_was_told_another_verdict_or_tracker_does_the_same_work() -> 
 def test_invariant_h_the_keys_of_a_store_are_those_of_prepare_which_keeps_the_model(scheme: str) -> None:
     plan = a_plan(model={"from": f"{scheme}://models/base", "credentials": "store"})
     given = {step: container(a_job(plan, step))["envFrom"] for step in plan.steps}
-    assert given.pop("prepare") == [{"secretRef": {"name": "store"}}]
+    assert given.pop("prepare") == [{"prefix": "SLIPWAY_SECRET_", "secretRef": {"name": "store"}}]
     assert not any(given.values())
 
 
@@ -300,7 +328,7 @@ def test_a_secret_that_nothing_reads_is_given_to_nobody(model: dict[str, Any]) -
 def test_invariant_h_evaluate_gets_the_secret_of_the_live_version_alone() -> None:
     live = Baseline("s3://models/live", DIGEST, "live-store")
     assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=live))["envFrom"] == [
-        {"secretRef": {"name": "live-store"}}
+        {"prefix": "SLIPWAY_SECRET_", "secretRef": {"name": "live-store"}}
     ]
     on_a_claim = Baseline("pvc://live/artifact", DIGEST, "live-store")
     assert container(a_job(a_plan(**PRIVATE), "evaluate", baseline=on_a_claim))["envFrom"] == []
