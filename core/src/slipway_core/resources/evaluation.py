@@ -110,8 +110,7 @@ class Gate(Api):
             "task",
         ),
         Rule(
-            "!has(self.minTokens) || self.minTokens == 1 || "
-            f"!has(self.task) && !(self.metric in {list(_UNSCORED)})",
+            f"!has(self.minTokens) || self.minTokens == 1 || !has(self.task) && !(self.metric in {list(_UNSCORED)})",
             f"minTokens counts the tokens that {', '.join(SCORED_METRICS)} score, and this gate's metric scores none: "
             "leave it out",
             lambda self: self.min_tokens == 1 or (self.task is None and self.metric not in _UNSCORED),

@@ -152,8 +152,8 @@ def _applied_at_once(said: dict[str, Any]) -> list[tuple[Any, str]]:
 
 
 def _refuse_without_end(document: Any, same_value: dict[int, list[tuple[Any, str]]]) -> None:
-    """Refuses a schema that comes back to itself with the same value, which nothing ends; back with a part of the value,
-    as trees do, it ends with the value.
+    """Refuses a schema that comes back to itself with the same value, which nothing ends. With a part of the value, as
+    trees do, it ends with the value.
 
     Args:
         same_value: by the id of a schema, those that it holds the same value against.
