@@ -93,14 +93,16 @@ def judge(
     }
     wanted = _Wanted(plan, settings, candidate.findings, others)
     kept = KeptReplies.open(workspace.fetched_verdicts, key, plan.digest)
-    put = wanted.questions
-    reporter.say(f"judge: asking {settings.model} at {settings.url} {len(put):,} questions")
+    reporter.say(f"judge: asking {settings.model} at {settings.url} {len(wanted.questions):,} questions")
+
+    def put(judge: Judge, asked: Sequence[Question]) -> Asked:
+        return asking.ask(judge, key, asked, kept, advance=advance, patience=patience)
+
     try:
-        asked = asking.ask(settings, key, put, kept, advance=advance, patience=patience)
+        asked = put(settings, wanted.questions)
         found = wanted.scored(asked.replies)
         shown = wanted.controls(asked.replies, found)
-        left = settings.model_copy(update={"timeout": f"{_seconds_left(settings, started)}s"})
-        again = asking.ask(left, key, [one for own in shown.values() for one in own], kept, patience=patience)
+        again = put(_with_what_is_left(settings, started), [one for own in shown.values() for one in own])
     finally:
         kept.close()
     controlled: dict[Kind, list[Reply]] = {
@@ -112,7 +114,7 @@ def judge(
         reporter.log(line)
     said = transcript.lines(asked.replies)
     report = {
-        **_settings(settings, put),
+        **_settings(settings, wanted.questions),
         "definitions": DEFINITIONS,
         **_told(asked),
         "seconds": round(time.monotonic() - started, 3),
@@ -335,8 +337,10 @@ def _kind(metric: str) -> Kind:
     return "Pair" if metric == WIN_RATE else "Mark"
 
 
-def _seconds_left(settings: Judge, started: float) -> int:
-    return max(1, int(seconds(settings.timeout) - (time.monotonic() - started)))
+def _with_what_is_left(settings: Judge, started: float) -> Judge:
+    """Returns a judge with what is left of the time in which it is asked."""
+    left = max(1, int(seconds(settings.timeout) - (time.monotonic() - started)))
+    return settings.model_copy(update={"timeout": f"{left}s"})
 
 
 def _doubted(one: Scored, kind: Kind, controlled: Mapping[Kind, Sequence[Reply]]) -> Scored:
