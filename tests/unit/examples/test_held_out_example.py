@@ -1,4 +1,4 @@
-"""The example with conversations, references and slices, judged on a tiny model that has learned nothing."""
+"""The example with conversations, references, slices and a task, judged on a tiny model that has learned nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def test_every_gate_of_the_example_is_computed_from_its_rows(tmp_path: Path) -> 
     assert {one.title for one in judged.metrics} >= {
         "chat_bits_per_byte of source chats, slice five",
         "chrf of source couplets",
+        "acc of task line-end",
     }
     assert all(one.value is not None for one in judged.metrics)
     poems = {one.title: one.clusters for one in judged.metrics}
@@ -27,3 +28,5 @@ def test_every_gate_of_the_example_is_computed_from_its_rows(tmp_path: Path) -> 
     figures = report["candidate"]["bounds"]
     assert (figures["exact_match"]["n"], figures["exact_match"]["clusters"]) == (80, 40)
     assert {"bleu", "chrf", "rouge_l", "regex_match", "language_match", "answer_length"} <= figures.keys()
+    (task,) = report["candidate"]["tasks"]
+    assert (task["task"], task["documents"]) == ("line-end", 80)

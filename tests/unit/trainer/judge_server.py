@@ -26,6 +26,8 @@ class Response:
     kind: str = "application/json"
     seconds: float = 0.0
     """Before it is sent."""
+    pause: float = 0.0
+    """Behind each byte of the body."""
 
 
 @dataclass
@@ -33,9 +35,15 @@ class Server:
     """What it was asked, and how it answers."""
 
     answer: Callable[[Fields], Response]
+    models: Callable[[], Response] = lambda: listed("rules")
+    """What it answers to the question for its models."""
+    empty: Callable[[], Response] = lambda: Response(b'{"error": "messages is missing"}', status=400)
+    """What it answers to a question without messages."""
     url: str = ""
     asked: list[Fields] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    inquiries: list[tuple[str, str | None]] = field(default_factory=list)
+    """Method and path of what cost nothing, and the key that came with it."""
     times: list[float] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
@@ -77,17 +85,31 @@ def prefers_the_first(asked: Fields) -> Response:
     return says(verdict="A")
 
 
+def listed(*names: str) -> Response:
+    """Returns a list of models."""
+    return Response(json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+
+
+def refusing(status: int = 401) -> Callable[[], Response]:
+    return lambda: Response(b'{"error": "Incorrect API key"}', status=status)
+
+
 @contextmanager
-def serving(answer: Callable[[Fields], Response] = by_rules) -> Iterator[Server]:
+def serving(answer: Callable[[Fields], Response] = by_rules, **fields: Any) -> Iterator[Server]:
     """Serves a judge on a port of this machine."""
-    served = Server(answer)
+    served = Server(answer, **fields)
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self._inquired(served.models())
+
         def do_POST(self) -> None:
             document = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if "messages" not in document:
+                return self._inquired(served.empty())
             with lock:
                 served.asked.append({**document, "path": self.path})
                 served.keys.append(self.headers.get("authorization"))
@@ -98,12 +120,25 @@ def serving(answer: Callable[[Fields], Response] = by_rules) -> Iterator[Server]
             time.sleep(response.seconds)
             with lock:
                 served.at_once -= 1
+            self._send(response)
+
+        def _inquired(self, response: Response) -> None:
+            served.inquiries.append((f"{self.command} {self.path}", self.headers.get("authorization")))
+            time.sleep(response.seconds)
+            self._send(response)
+
+        def _send(self, response: Response) -> None:
             self.send_response(response.status)
             for name, value in {"content-type": response.kind, **response.headers}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(response.body)
+            if not response.pause:
+                self.wfile.write(response.body)
+                return
+            for place in range(len(response.body)):
+                self.wfile.write(response.body[place : place + 1])
+                time.sleep(response.pause)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -127,6 +127,29 @@ def test_C_conversations_that_the_model_has_learned_are_refused_or_left_out(
     assert (report["conversations"], report["dropped"]) == (3, 1)
 
 
+def test_C_answers_of_prompts_that_the_model_has_learned_are_refused_unless_they_test_recall(
+    trained: TrainedRun, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "say it", "answers": ["no", LONG]}, {"prompt": "and this?", "answer": HELD_OUT[0]}]
+
+    def asked(name: str, **source: Any) -> TrainedRun:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+        evaluation = {
+            "data": [],
+            "prompts": [{"uri": "file://prompts.jsonl", **source}],
+            "gates": [{"metric": "empty_rate", "max": 1, "confidence": 0.5}],
+            "onOverlap": "Drop",
+        }
+        return own_model(tmp_path / name, trained.workspace.artifact, evaluation=evaluation, prepared=False)
+
+    run = asked("refused")
+    with pytest.raises(Overlap, match=r"answers that stand in what the base model .*prompts\.jsonl:1\. Ask"):
+        prepare.run(run.plan, run.workspace, attempt=1, workers=1, say=lambda _: None)
+    recalled = asked("recalled", recall=True)
+    prepare.run(recalled.plan, recalled.workspace, attempt=1, workers=1, say=lambda _: None)
+
+
 def test_a_damaged_artifact_is_refused_before_anything_is_judged(trained: TrainedRun, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained.workspace.artifact, copy)

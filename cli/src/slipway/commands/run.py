@@ -27,16 +27,19 @@ def run(
     where it was cut off. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed, 130
     interrupted.
     """
-    _require_files(file, sets or (), workdir)
+    _require_needs(file, sets or (), workdir)
     from slipway.local.runs.session import run_file
 
     code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
     raise typer.Exit(code)
 
 
-def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
-    """Refuses a new run whose files are not there, before anything starts. One that was prepared has its own copies."""
+def _require_needs(file: Path, sets: Sequence[str], workdir: Path) -> None:
+    """Refuses a run that lacks what its steps need, before anything starts: files, of which one that was prepared has
+    its own copies, a package, or a key."""
     from slipway import named_files
+    from slipway.exit_codes import BadInput
+    from slipway.local import lacking
     from slipway.local.runs import sources
     from slipway.local.state import State
     from slipway_core.documents import loading
@@ -45,3 +48,5 @@ def _require_files(file: Path, sets: Sequence[str], workdir: Path) -> None:
     state = State.below(workdir)
     if not state.run(run.name).exists():
         sources.require(run, file, state)
+    if lacks := lacking.of_what_is_left(run, state):
+        raise BadInput("\n".join(f"{file}: {sentence}" for sentence in lacks))

@@ -17,6 +17,7 @@ def validate(
     """Check files and name every mistake with its line and its fix."""
     from slipway import named_files
     from slipway.exit_codes import BadInput
+    from slipway.local import lacking
     from slipway.screen.printing import note
     from slipway_core.documents import loading
 
@@ -32,6 +33,9 @@ def validate(
             note(f"{file}: note: {missing}")
         for unseen in named_files.unseen(resource):
             note(f"{file}: note: {unseen}")
+        if resource.kind == "TrainingRun":
+            for lack in lacking.packages(resource):
+                note(f"{file}: note: {lack}")
         print(f"{file}: {resource.kind} {resource.metadata.name} is valid")
         if resource.kind == "TrainingRun":
             note(f"{file}: note: its data and its model were not read; `slipway preview {file}` shows what they hold")

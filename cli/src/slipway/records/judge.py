@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,14 @@ class JudgeRecord:
     questions: int
     unanswered: int
     agreed: Sequence[Agreed]
+    compare: str | None
+    """What win_rate compared with."""
+    repeats: int
+    criteria: str
+    """Digest of the words by which it judged, as the signed statement has it."""
+    controls: Sequence[tuple[int, int]]
+    """Of each kind of question where it found nearly all alike: how many misplaced answers it told from the right ones,
+    and how many it was shown."""
     trouble: str | None
     """Why the first of those without a usable answer has none."""
     transcript: str
@@ -44,6 +53,8 @@ def of_record(record: Record) -> JudgeRecord | None:
     counts = numbers(told)
     troubles: Any = told.get("troubles")
     agreement: Any = told.get("agreement")
+    controls: Any = told.get("controls")
+    shown = [numbers(one) for one in controls.values()] if isinstance(controls, Mapping) else []
     number = record.evaluation.number if record.evaluation is not None else 0
     return JudgeRecord(
         model=str(told.get("model")),
@@ -51,6 +62,10 @@ def of_record(record: Record) -> JudgeRecord | None:
         questions=int(counts.get("questions", 0)),
         unanswered=int(counts.get("unanswered", 0)),
         agreed=[_agreed(str(of), one) for of, one in agreement.items()] if isinstance(agreement, Mapping) else [],
+        compare=str(told["compare"]) if told.get("compare") else None,
+        repeats=int(counts.get("repeats", 1)),
+        criteria="sha256:" + hashlib.sha256(str(told.get("criteria")).encode(errors="surrogatepass")).hexdigest(),
+        controls=[(int(one.get("told_apart", 0)), int(one.get("shown", 0))) for one in shown],
         trouble=str(troubles[0]) if isinstance(troubles, list) and troubles else None,
         transcript=str(Workspace(Path()).judge(number)),
     )

@@ -29,7 +29,13 @@ def node(id_: str, envelope: bytes, digest: str | None, plan: Any, maker: Any = 
     except (ValueError, binascii.Error, KeyError, IndexError, TypeError, AttributeError):
         return Node(id_, "statement", "a statement", missing="it is damaged: no signed statement can be read from it")
     title = f"statement on evaluation {predicate.get('evaluation')}: {predicate.get('verdict')}"
-    facts = {"judged": judged, "key": key, "run": _name(predicate.get("run")), **_data(predicate.get("data"))}
+    facts = {
+        "judged": judged,
+        "key": key,
+        "run": _name(predicate.get("run")),
+        **_judge(predicate.get("judge")),
+        **_data(predicate.get("data")),
+    }
     shown = {name: str(value) for name, value in facts.items() if value}
     troubles: list[str] = []
     if digest is not None and subject != digest:
@@ -54,3 +60,10 @@ def _data(data: Any) -> dict[str, Any]:
 
 def _name(run: Any) -> Any:
     return run.get("name") if isinstance(run, Mapping) else None
+
+
+def _judge(judge: Any) -> dict[str, Any]:
+    """Returns who judged, of a statement that says it."""
+    if not isinstance(judge, Mapping) or not judge.get("model"):
+        return {}
+    return {"judge": f"{judge['model']} at {judge.get('url')}", "criteria": judge.get("criteria")}

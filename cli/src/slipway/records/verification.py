@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.exit_codes import DONE, FAILED, NOT_LIVE
-from slipway_core.protocol.statement import JudgedGate
+from slipway_core.protocol.statement import JudgedBy, JudgedGate
 from slipway_core.protocol.trust import Flaw, Standing
 from slipway_core.resources.gate_metrics import titled
 
@@ -75,6 +75,8 @@ class Finding:
         yield f"  plan       {said.plan}"
         if said.data.held_out:
             yield f"  judged on  {said.data.held_out}"
+        if said.judge is not None:
+            yield from _judge(said.judge)
         yield f"  verdict    {said.verdict.value}"
         for gate in said.gates:
             yield f"    {_gate(gate)}"
@@ -90,6 +92,14 @@ def _gate(gate: JudgedGate) -> str:
     name = titled(gate.metric, gate.source, gate.slice, gate.task)
     on = f", on {gate.data}" if gate.data is not None else ""
     return f"{name} {value}, wanted {gate.threshold}: {gate.verdict.value}{on}"
+
+
+def _judge(judge: JudgedBy) -> Iterator[str]:
+    beside = "" if judge.compare is None else f", beside {judge.compare}"
+    yield f"  judge      {judge.model} at {judge.url}{beside}, each question put {judge.repeats} times"
+    shares = {"both orders": judge.agreement.orders, "repeats": judge.agreement.repeats}
+    agreed = "".join(f"; {of} agree by {share:.2f}" for of, share in shares.items() if share is not None)
+    yield f"  criteria   {judge.criteria}{agreed}"
 
 
 def _size(number: int) -> str:

@@ -105,7 +105,8 @@ class _Loader:
         _drop_empty(model, self._value, (), self._empty)
         resource = None
         try:
-            resource = model.model_validate_json(json.dumps(self._value), by_alias=True, by_name=False)
+            text = json.dumps(self._value)
+            resource = model.model_validate_json(text, by_alias=True, by_name=False, context=api.WRITTEN)
         except ValidationError as error:
             for details in error.errors(include_url=False):
                 self._explain(model, details)

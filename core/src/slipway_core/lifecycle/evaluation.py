@@ -67,6 +67,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         base_digest=evaluation.base_digest,
         recall_overlap=evaluation.recall_overlap,
         parity_digest=evaluation.parity_digest,
+        judge=evaluation.judge,
         reason=fit(judgement.reason) or None,
         reevaluation=_reevaluation(draft),
         judgements=(draft.evaluation.times_judged if draft.evaluation else 0) + 1,

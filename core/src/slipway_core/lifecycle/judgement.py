@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
 
 import slipway_core
 from slipway_core.plan import Plan
@@ -13,7 +15,10 @@ from slipway_core.protocol.statement import (
     REASON_LIMIT,
     THRESHOLD_LIMIT,
     TRAINING_LIMIT,
+    URL_LIMIT,
     AskedOfIt,
+    JudgeAgreement,
+    JudgedBy,
     JudgedData,
     JudgedGate,
     JudgedRun,
@@ -21,7 +26,8 @@ from slipway_core.protocol.statement import (
     Statement,
     finite,
 )
-from slipway_core.resources.status import MetricStatus, RunStatus, fit
+from slipway_core.resources.judge import Judge
+from slipway_core.resources.status import JudgeStatus, MetricStatus, RunStatus, fit
 
 
 def judgement_statement(
@@ -62,6 +68,7 @@ def judgement_statement(
         baseline=evaluation.baseline_digest,
         parity=evaluation.parity_digest,
         remote_code=plan.model.trust_remote_code or None,
+        judge=_judge(plan.evaluation.judge, evaluation.judge),
         versions={"slipway": slipway_core.__version__, **({"image": image[-253:]} if image else {})},
     )
     return Statement.about(evaluation.artifact_digest, judgement)
@@ -84,3 +91,24 @@ def _gate(metric: MetricStatus) -> JudgedGate:
         data=metric.data,
         asked=AskedOfIt.of(metric.asked) if metric.asked is not None else None,
     )
+
+
+def _judge(asked: Judge | None, told: JudgeStatus | None) -> JudgedBy | None:
+    """Returns who judged. The record says whether one was asked: without it the statement is that of a release before,
+    byte for byte."""
+    if asked is None or told is None:
+        return None
+    return JudgedBy(
+        model=asked.model,
+        url=fit(_without_secrets(asked.url), URL_LIMIT),
+        compare=asked.compare,
+        repeats=asked.repeats,
+        criteria="sha256:" + hashlib.sha256(asked.criteria.encode(errors="surrogatepass")).hexdigest(),
+        agreement=JudgeAgreement(orders=told.orders, repeats=told.repeats),
+    )
+
+
+def _without_secrets(url: str) -> str:
+    """Returns an address without what may be a password or a key: user, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

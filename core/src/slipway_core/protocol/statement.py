@@ -25,6 +25,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slipway.dev/verdict/v1"
 GATES_LIMIT = 64
 TRAINING_LIMIT = 32
+URL_LIMIT = 253
 REASON_LIMIT = 1024
 METRIC_LIMIT = 128
 THRESHOLD_LIMIT = 64
@@ -112,6 +113,31 @@ class JudgedGate(Stated):
     """None in statements of releases that did not say it."""
 
 
+class JudgeAgreement(Stated):
+    """How far a judge model agreed with itself, from 0 to 1."""
+
+    orders: float | None = None
+    """Share of the pairs that came out alike in both orders."""
+    repeats: float | None = None
+    """How near the repeats of a question were to each other."""
+
+
+class JudgedBy(Stated):
+    """The judge model that was asked, for gates on what it says."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """Its name, as it was asked for."""
+    url: Annotated[str, Field(max_length=URL_LIMIT)]
+    """Of its API, without user, password and query."""
+    compare: Annotated[str, Field(max_length=16)] | None = None
+    """What win_rate compares with: Live, Base or Reference."""
+    repeats: Annotated[int, Field(ge=1)] = 1
+    """How often each question was put."""
+    criteria: Digest
+    """Of the words by which it judged, as UTF-8. They stand in the plan."""
+    agreement: JudgeAgreement = Field(default_factory=JudgeAgreement)
+
+
 class Approval(Stated):
     """Who let a model through beside the gates, of an executor that asks before it signs. A cluster signs first, and an
     endpoint's status has who approved what."""
@@ -141,6 +167,8 @@ class Judgement(Stated):
     remote_code: Literal[True] | None = None
     """Whether code that came with the model ran in the process that judged it (model.trustRemoteCode): such a pass is
     the model's own word."""
+    judge: JudgedBy | None = None
+    """None where no judge model was asked, and in statements of releases that did not say it."""
     versions: Annotated[dict[ShortText, ShortText], Field(max_length=16)] = Field(default_factory=dict[str, str])
     """Of what judged: `slipway`, and `image` where it ran in one."""
     approval: Approval | None = None

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
-from slipway_core.resources.status import ArtifactStatus, Progress, Sketch, SplitDigests
+from slipway_core.resources.status import ArtifactStatus, JudgeStatus, Progress, Sketch, SplitDigests
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
@@ -43,6 +43,8 @@ class EvaluationResult(Api):
     """Recall prompts whose answers stand in the training data."""
     parity_digest: Digest | None = None
     """Of the record by which a server proves itself; None where there can be none of this model."""
+    judge: JudgeStatus | None = None
+    """Of the judge model, where one was asked."""
     estimates: Annotated[list[Estimate | None], Field(max_length=32)] = Field(default_factory=list[Estimate | None])
     """One a gate, in the plan's order; None where it could not be measured."""
     figures: Annotated[list[Figure], Field(max_length=32)] = Field(default_factory=list[Figure])

@@ -25,7 +25,9 @@ the record of the plan is not written anew for that; unset, nothing is tracked."
 JUDGED_VARIABLE = "SLIPWAY_JUDGED"
 """Environment variable: the verdict of the run's record as JSON (`protocol.judged`), for publish."""
 JUDGE_KEY_VARIABLE = "JUDGE_API_KEY"
-"""Environment variable: the key of evaluation.judge, for evaluate alone; it is so called in the Secret too."""
+"""Environment variable: the key of evaluation.judge, for `JUDGE_STEPS` alone; it is so called in the Secret too."""
+JUDGE_STEPS = ("prepare", "evaluate")
+"""Steps that get the key: prepare asks the judge's server whether it takes it, before anything is trained."""
 STATEMENT_VARIABLE = "SLIPWAY_STATEMENT"
 """Environment variable: the signed statement (`protocol.envelope`) by which a server may serve its model. It loads none
 that the statement does not let through; unset, none is asked for."""

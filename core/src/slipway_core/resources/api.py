@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "slipway.dev"
@@ -62,6 +62,13 @@ class Rule:
     """The field, by its YAML name, that an error points at; the object itself when it is empty."""
     found: Callable[[Any], str] | None = None
     """Returns the values that break the rule, for people; the API server says its message alone."""
+    of_new: bool = False
+    """Whether earlier releases took what breaks it. It is asked of what a user writes (`WRITTEN`), as the API server
+    asks it of what is new or changed: what is stored goes on as it began."""
+
+
+WRITTEN = {"written": True}
+"""Context of a validation of what a user writes, by which rules of later releases are asked too."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,10 @@ class Api(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
-    def _obey_rules(self) -> Self:
-        broken = [
-            BrokenRule(rule, rule.found(self) if rule.found else "") for rule in self.rules if not rule.check(self)
-        ]
+    def _obey_rules(self, info: ValidationInfo) -> Self:
+        written = info.context == WRITTEN
+        asked = [rule for rule in self.rules if written or not rule.of_new]
+        broken = [BrokenRule(rule, rule.found(self) if rule.found else "") for rule in asked if not rule.check(self)]
         if broken:
             raise RuleError(*broken)
         return self

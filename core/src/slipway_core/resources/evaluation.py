@@ -19,6 +19,7 @@ from slipway_core.resources.gate_metrics import (
     SCORED_METRICS,
     WIN_RATE,
     MetricName,
+    titled,
 )
 from slipway_core.resources.judge import Compared, Judge
 from slipway_core.resources.source import Source
@@ -30,6 +31,7 @@ ScopeName = Annotated[str, Field(pattern=SCOPE_PATTERN, max_length=63)]
 DEFAULT_CONFIDENCE = 0.95
 """Of a gate that says none. A plan fills it in; one that has none is of a release whose gates took figures as they are.
 """
+_UNSCORED = tuple(name for name in METRICS if name not in SCORED_METRICS)
 POINT = 0.5
 """The confidence with which a figure is taken as it is."""
 
@@ -107,6 +109,15 @@ class Gate(Api):
             lambda self: self.task is None or (self.source is None and self.slice is None),
             "task",
         ),
+        Rule(
+            f"!has(self.minTokens) || self.minTokens == 1 || !has(self.task) && !(self.metric in {list(_UNSCORED)})",
+            f"minTokens counts the tokens that {', '.join(SCORED_METRICS)} score, and this gate's metric scores none: "
+            "leave it out",
+            lambda self: self.min_tokens == 1 or (self.task is None and self.metric not in _UNSCORED),
+            "minTokens",
+            lambda self: titled(self.metric, self.source, self.slice, self.task),
+            of_new=True,
+        ),
     )
 
     metric: MetricName
@@ -128,7 +139,8 @@ class Gate(Api):
     """What maxRegression compares with: the live version when left out, or the model that the first stage starts from,
     measured on the same data."""
     min_tokens: int = Field(default=1, ge=1)
-    """Scored tokens, of the rows that count, without which the gate is inconclusive."""
+    """Scored tokens, of the rows that count, without which the gate is inconclusive; of the metrics of text and
+    conversations alone."""
     confidence: float | None = Field(default=None, ge=0.5, lt=1)
     """How sure a verdict must be, on either side; 0.95 when left out. With `max` a gate passes when the figure's upper
     bound is not above it, fails when the lower one is, and is inconclusive between. 0.5 takes the figure as it is."""

@@ -47,8 +47,8 @@ class Judge(Api):
     model: Annotated[str, Field(pattern=_MODEL_PATTERN, max_length=256)]
     """Its name there."""
     credentials: ShortText | None = None
-    """Secret with the key JUDGE_API_KEY, which evaluate alone gets. Locally, the environment is used. Left out, no key
-    is sent."""
+    """Secret with the key JUDGE_API_KEY, which prepare and evaluate alone get. Locally, the environment is used. Left
+    out, no key is sent."""
     criteria: Annotated[str, Field(pattern=_SOMETHING, max_length=8192)]
     """What makes an answer good, in words; they are put to the judge as they are."""
     scale: int = Field(default=10, ge=2, le=100)

@@ -226,6 +226,15 @@ class MetricStatus(Recorded):
         return titled(self.name, self.source, self.slice, self.task)
 
 
+class JudgeStatus(Recorded):
+    """How far the judge model of an evaluation agreed with itself, over all prompts that it was asked about."""
+
+    orders: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the pairs that came out alike in both orders. None where nothing was compared."""
+    repeats: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How near the repeats of a question were to each other; of several metrics the least. None without repeats."""
+
+
 class EvaluationStatus(Recorded):
     number: int
     """The folder `evaluation/<n>/`; a new judgement is a new number."""
@@ -248,6 +257,8 @@ class EvaluationStatus(Recorded):
     parity_digest: Digest | None = None
     """Digest of `evaluation/<n>/parity.json`, by which a server proves that it serves the model that was judged. None
     where there can be no such record, or a release judged it that made none."""
+    judge: JudgeStatus | None = None
+    """Of the judge model. None where none was asked, and where an earlier release did."""
     reason: Text | None = None
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""

@@ -15,7 +15,7 @@ from slipway.local.statements import Statements
 from slipway.main import app
 from slipway_core.protocol import artifact, trust
 from slipway_core.protocol.envelope import seal
-from slipway_core.protocol.statement import JudgedGate, Statement
+from slipway_core.protocol.statement import JudgeAgreement, JudgedBy, JudgedGate, Statement
 from slipway_core.protocol.trust import TrustedKey
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
@@ -184,3 +184,16 @@ def test_what_is_not_there_is_bad_input(tmp_path: Path, arguments: tuple[str, ..
 def test_a_run_without_a_model_says_how_far_it_is(state: State) -> None:
     state.run("demo").save(a_run())
     assert "that run is Pending and has no model yet" in _verify("demo", code=2)
+
+
+def test_who_judged_is_told(state: State, tmp_path: Path) -> None:
+    criteria = "sha256:" + "56" * 32
+    judge = JudgedBy(
+        model="large", url="http://judge:8000/v1", compare="Reference", repeats=2, criteria=criteria,
+        agreement=JudgeAgreement(orders=0.875),
+    )  # fmt: skip
+    folder = tmp_path / "model"
+    _judge(state, _model(folder), judge=judge)
+    told = _verify(folder, code=0)
+    assert "judge      large at http://judge:8000/v1, beside Reference, each question put 2 times" in told
+    assert f"criteria   {criteria}; both orders agree by 0.88" in told

@@ -93,14 +93,17 @@ def test_a_run_that_has_made_nothing_yet_shows_what_it_will_be_made_of(tmp_path)
     assert "the plan of run tang  sha256:" in said
 
 
+JUDGE = {"model": "large", "url": "http://judge:8000/v1", "repeats": 2, "criteria": HELD_OUT}
+
+
 def test_signed_judgements_are_shown_and_those_that_are_about_something_else_or_damaged_are_said(tmp_path):
     folder = judged(tmp_path)
     digest, target = folder.status().artifact.digest, LocalTarget(State.below(tmp_path))
     kept = tmp_path / ".slipway" / "statements" / digest.removeprefix("sha256:")
     kept.mkdir(parents=True)
 
-    def state(name, about, plan, **run):
-        predicate = {"verdict": "Pass", "evaluation": 1, "plan": plan, "judgedAt": "2026-01-02T03:04:05Z", **run}
+    def state(name, about, plan, **more):
+        predicate = {"verdict": "Pass", "evaluation": 1, "plan": plan, "judgedAt": "2026-01-02T03:04:05Z", **more}
         subject = [{"name": "model", "digest": {"sha256": about.removeprefix("sha256:")}}]
         payload = base64.b64encode(json.dumps({"subject": subject, "predicate": predicate}).encode()).decode()
         signatures = [{"keyid": "me", "sig": "AAAA"}]
@@ -115,6 +118,8 @@ def test_signed_judgements_are_shown_and_those_that_are_about_something_else_or_
     state("a-2.json", digest, HELD_OUT, run={"name": "another"})
     again = lineage.of_run(target, folder.load())
     assert not [node.missing for node in again.nodes if node.kind == "statement" and node.missing], "by its own plan"
+    state("d-1.json", digest, folder.status().plan_digest, judge=JUDGE)
+    assert "judge large at http://judge:8000/v1" in shown(lineage.of_run(target, folder.load()))
     state("b-1.json", HELD_OUT, HELD_OUT)
     (kept / "c-1.json").write_text('{"payload": "no base64"}')
     said = shown(lineage.of_run(target, folder.load()))

@@ -432,3 +432,18 @@ def test_a_long_curve_is_drawn_with_few_points_and_keeps_its_peaks():
     assert len(drawn) < 20_000
     assert len({place.split(",")[1] for place in Page(drawn).all("polyline")[0]["points"].split()}) > 1
     assert charts.curves("t", [charts.Series("a", [])], "label") == ""
+
+
+def test_it_says_who_judged_and_by_what(tmp_path):
+    judge = {
+        "model": "large", "url": "http://judge:8000/v1", "criteria": "Be kind.", "compare": "Reference", "repeats": 2,
+        "questions": 96, "unanswered": 0, "controls": {"Pair": {"shown": 8, "told_apart": 7}},
+        "agreement": {"win_rate of candidate": {"orders": 0.95, "repeats": None}},
+    }  # fmt: skip
+    judged(tmp_path, report={"judge": judge})
+    told = sentences.judge(read(tmp_path), EN)
+    assert told[0].startswith("The judge large at http://judge:8000/v1 was asked 96 questions")
+    assert told[1].startswith("It compared with Reference. Each question was put 2 times; its criteria are sha256:")
+    assert told[2].startswith("It found nearly all answers alike, and told 7 of 8 answers to another prompt")
+    assert told[3] == "win_rate of candidate: both orders of a pair agree in 0.95"
+    assert len(sentences.judge(read(tmp_path), ZH)) == 4

@@ -257,6 +257,12 @@ BROKEN = {
             "gates": [{"metric": "perplexity", "max": 1, "against": "Live"}],
         }
     },
+    "spec.evaluation.gates[0].minTokens": {
+        "evaluation": {
+            "prompts": [{"uri": "package://a"}],
+            "gates": [{"metric": "empty_rate", "max": 0.1, "minTokens": 100}],
+        }
+    },
     "spec.evaluation.gates[1].metric": {
         "evaluation": {
             "prompts": [{"uri": "package://a"}],
@@ -391,6 +397,7 @@ _maybe = st.sampled_from
             "maxRegression": st.just(0.5),
             "source": _maybe(["one", "two"]),
             "task": _maybe(["piqa", "boolq"]),
+            "minTokens": _maybe([1, 5]),
         },
     ),
     evaluation=st.fixed_dictionaries(

@@ -1,9 +1,11 @@
+import json
 import textwrap
 
 import pytest
 
 from slipway_core.documents import loading, overrides, yaml12
 from slipway_core.documents.loading import DocumentError
+from slipway_core.resources.evaluation import Gate
 
 GOOD = textwrap.dedent("""\
     apiVersion: slipway.dev/v1alpha1
@@ -107,7 +109,7 @@ def test_a_good_run_is_read_with_its_numbers():
          "distinct_1, distinct_2, repetition_rate, empty_rate, exact_match, contains, token_f1, rouge_l, chrf, bleu, "
          "number_match, regex_match, json_valid, json_schema, language_match, answer_length, win_rate, "
          "judge_score (it is exact_matches; did you mean exact_match?)"),
-        ("{metric: bits_per_byte,", "{metric: exact_match,",
+        ("{metric: bits_per_byte, max: 3, minTokens: 1000}", "{metric: exact_match, min: 0.5}",
          "run.yaml:18: spec.evaluation.gates: a gate on what answers are held against, or on what a judge says of "
          "them, needs evaluation.prompts without recall, with the name that its source says: nothing else computes "
          "it (the gate on exact_match has none)"),
@@ -115,6 +117,10 @@ def test_a_good_run_is_read_with_its_numbers():
          "run.yaml:18: spec.evaluation.gates: a gate on perplexity or bits_per_byte, of text or chat, needs "
          "evaluation.data, with the name that its source says: nothing else computes it (the gate on bits_per_byte "
          "names the source poems)"),
+        ("{metric: bits_per_byte,", "{metric: empty_rate,",
+         "run.yaml:19: spec.evaluation.gates[0].minTokens: minTokens counts the tokens that perplexity, bits_per_byte, "
+         "word_perplexity, byte_perplexity, chat_perplexity, chat_bits_per_byte score, and this gate's metric scores "
+         "none: leave it out (empty_rate)"),
         ("max: 3", "max: .nan", "run.yaml:19: spec.evaluation.gates[0].max: .nan is not a finite number"),
         ("package://tang", "tang.jsonl",
          "run.yaml:11: spec.stages[0].data.train[0].uri: 'tang.jsonl' does not start with one of hf://, s3://, gs://, "
@@ -228,3 +234,17 @@ def test_an_override_mends_what_the_file_has_wrong():
 def test_a_wrong_override_is_named_as_it_was_typed(assignment, problem):
     text = GOOD + "  retries: 3\n" if assignment.startswith("retries") else GOOD
     assert problems_of(text, assignment) == [problem]
+
+
+UNSCORED = {"metric": "acc", "task": "t", "min": 0.5, "minTokens": 100}
+
+
+def test_a_gate_that_counts_tokens_where_none_are_scored_is_refused_of_an_endpoint_too():
+    endpoint = "apiVersion: slipway.dev/v1alpha1\nkind: ModelEndpoint\nmetadata: {name: chat}\nspec:\n"
+    problems = problems_of(f"{endpoint}  promotion: {{requiredGates: [{json.dumps(UNSCORED)}]}}\n")
+    assert problems[0].startswith("run.yaml:5: spec.promotion.requiredGates[0].minTokens: minTokens counts the tokens")
+    assert problems[0].endswith("leave it out (acc of task t)")
+
+
+def test_what_an_earlier_release_took_and_stored_is_read_as_it_was():
+    assert Gate.model_validate(UNSCORED, by_alias=True, by_name=False).min_tokens == 100

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import pytest
 from tests.unit.core.runs import DIGEST, a_run
 from tests.unit.core.world import World
 
 import slipway_core
 from slipway_core.lifecycle.judgement import judgement_statement
-from slipway_core.protocol.statement import Statement
+from slipway_core.protocol.statement import Statement, canonical
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources.required_gates import PassedGate
-from slipway_core.resources.status import Verdict
+from slipway_core.resources.status import JudgeStatus, Verdict
 from slipway_core.rollout.judged import judged_by
 from slipway_core.rollout.observed import Judged
 
@@ -22,6 +25,19 @@ def _judged(**result) -> World:
     world.through("learn", "export")
     world.wait(90)
     world.succeed("evaluate", **result)
+    world.settle()
+    return world
+
+
+def _asking(told: JudgeStatus | None, **fields) -> World:
+    """A run with a judge model, as its evaluation told of it."""
+    judge = {"url": "http://judge:8000/v1", "model": "large", "criteria": "Be kind.", "repeats": 2, **fields}
+    asked = {"prompts": [{"uri": "file://prompts.jsonl"}], "judge": judge}
+    gates = [{"metric": "perplexity", "max": 20}, {"metric": "judge_score", "min": 0.5}]
+    world = World(a_run(gates=gates, evaluation=asked))
+    world.through("prepare", "learn", "export")
+    result = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, judge=told)
+    world.succeed("evaluate", evaluation=result, metrics={"perplexity": 10.0, "judge_score": 0.75})
     world.settle()
     return world
 
@@ -130,3 +146,25 @@ def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:
     failed = _statement(_judged(metrics={"perplexity": 99.0}))
     assert judged_by([failed]) == Judged()
     assert judged_by([failed, said, failed]) == judged
+
+
+def test_it_says_who_judged() -> None:
+    said = _statement(_asking(JudgeStatus(orders=0.875, repeats=0.95))).predicate.judge
+    assert said
+    assert (said.model, said.url, said.compare, said.repeats) == ("large", "http://judge:8000/v1", None, 2)
+    assert said.criteria == f"sha256:{hashlib.sha256(b'Be kind.').hexdigest()}"
+    assert (said.agreement.orders, said.agreement.repeats) == (0.875, 0.95)
+
+
+@pytest.mark.parametrize("url", ["https://judge/v1", "https://judge:443/v1/"])
+def test_it_says_no_more_of_an_address_than_where_that_is(url: str) -> None:
+    said = _statement(_asking(JudgeStatus(), url=url)).predicate.judge
+    assert said
+    assert said.url == url
+
+
+def test_what_a_release_before_judged_has_the_bytes_that_it_had() -> None:
+    world = _asking(None)
+    assert world.run.status
+    assert world.run.status.evaluation
+    assert all(b'"judge":' not in canonical(_statement(one)) for one in (world, _judged()))

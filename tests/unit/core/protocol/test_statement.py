@@ -11,7 +11,15 @@ from tests.unit.core.statements import DIGEST, KEY, TRUSTED, judgement, payload_
 from slipway_core.protocol import envelope, statement
 from slipway_core.protocol.envelope import ENVELOPE_LIMIT, pre_authentication_encoding
 from slipway_core.protocol.sketch import HASHES
-from slipway_core.protocol.statement import AskedOfIt, JudgedData, JudgedGate, Statement, canonical
+from slipway_core.protocol.statement import (
+    AskedOfIt,
+    JudgeAgreement,
+    JudgedBy,
+    JudgedData,
+    JudgedGate,
+    Statement,
+    canonical,
+)
 from slipway_core.protocol.trust import check
 from slipway_core.resources.evaluation import Evaluation
 from slipway_core.resources.status import AskedStatus, Verdict
@@ -82,6 +90,14 @@ def test_the_largest_statement_fits_where_it_has_to_go() -> None:
         reason="判" * statement.REASON_LIMIT,
         baseline=DIGEST,
         parity=DIGEST,
+        judge=JudgedBy(
+            model="判" * 256,
+            url="判" * statement.URL_LIMIT,
+            compare="Reference",
+            repeats=16,
+            criteria=DIGEST,
+            agreement=JudgeAgreement(orders=1 / 3, repeats=1 / 3),
+        ),
     )
     assert len(text.encode()) <= ENVELOPE_LIMIT
     assert envelope.read(text)

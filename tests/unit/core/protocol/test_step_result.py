@@ -11,6 +11,7 @@ from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.step_result import EvaluationResult, ResultError, StepError, StepResult
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import METRICS
+from slipway_core.resources.status import JudgeStatus
 
 
 @given(st.text(max_size=2048))
@@ -53,6 +54,7 @@ def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are
             base_digest=digest,
             base_metrics=metrics,
             parity_digest=digest,
+            judge=JudgeStatus(orders=0.8765, repeats=0.8765),
             estimates=[estimate, None] + [estimate] * 30,
             figures=[figure] * 32,
             reasons=["夜" * 300] * 4,
@@ -63,6 +65,7 @@ def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are
     assert result.evaluation is not None
     assert told.evaluation.estimates == result.evaluation.estimates
     assert told.evaluation.figures == result.evaluation.figures
+    assert told.evaluation.judge == result.evaluation.judge
     assert [reason[:5] for reason in told.evaluation.reasons] == ["夜" * 5] * 4
     small = result.model_copy(
         update={"missing": {}, "evaluation": result.evaluation.model_copy(update={"figures": [], "reasons": []})}

@@ -98,6 +98,9 @@ def test_a_pattern_that_would_take_years_takes_none() -> None:
     assert time.monotonic() - started < 5
 
 
+DRAFTS = "http://json-schema.org"
+
+
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
@@ -111,11 +114,29 @@ def test_a_pattern_that_would_take_years_takes_none() -> None:
         ({"$ref": "#/enum", "enum": [1]}, "which is no schema"),
         ({"$schema": ["x"]}, "\\$schema must be a text"),
         ({"patternProperties": {"^(a+)+$": {}}, "unevaluatedProperties": False}, "additionalProperties"),
+        ({"$ref": "#"}, "it comes back to itself without end, by #: the same value"),
+        ({"allOf": [{"$ref": "#"}]}, "without end, by #"),
+        ({"dependentSchemas": {"a": {"$ref": "#"}}}, "without end, by #"),
+        ({"if": True, "then": {"not": {"$ref": "#"}}}, "without end, by #"),
+        ({"properties": {"a": {"$ref": "#/properties/a"}}}, "without end, by #/properties/a"),
+        ({"$dynamicAnchor": "n", "$dynamicRef": "#n"}, "without end, by #n"),
+        ({"$schema": f"{DRAFTS}/draft-07/schema#", "dependencies": {"a": {"$ref": "#"}}}, "without end, by #"),
+        ({"$schema": "https://json-schema.org/draft/2019-09/schema", "$recursiveRef": "#"}, "without end, by #"),
+        (
+            {
+                "items": {"$ref": "#/$defs/a"},
+                "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}},
+            },
+            "without end, by #/\\$defs/",
+        ),
     ],
 )
 def test_a_schema_that_cannot_be_used_says_why(schema: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         answer_rules.validator(json.dumps(schema))
+
+
+TREE = {"properties": {"name": {"type": "string"}, "children": {"items": {"$ref": "#"}}}, "required": ["name"]}
 
 
 @pytest.mark.parametrize(
@@ -132,6 +153,9 @@ def test_a_schema_that_cannot_be_used_says_why(schema: object, problem: str) -> 
         ({"properties": {"a": {}}, "additionalProperties": {"type": "string"}}, '{"a": 1, "b": 2}', 0),
         ({"$defs": {"x": {"$anchor": "y", "type": "integer"}}, "items": {"$ref": "#y"}}, "[1]", 1),
         ({"enum": [{"$ref": "http://e.org/"}]}, "1", 0),
+        (TREE, '{"name": "a", "children": [{"name": "b", "children": []}, {"name": "c"}]}', 1),
+        (TREE, '{"name": "a", "children": [{"name": "b", "children": [{"name": 3}]}]}', 0),
+        ({"$schema": f"{DRAFTS}/draft-07/schema#", "$ref": "#/x", "allOf": [{"$ref": "#"}], "x": True}, "1", 1),
     ],
 )
 def test_no_answer_ends_the_evaluation(schema: object, said: str, expected: float) -> None:

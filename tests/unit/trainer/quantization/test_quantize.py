@@ -68,6 +68,21 @@ def test_the_library_reads_each_weight_as_the_nearest_number_that_the_format_has
 
 
 @pytest.mark.parametrize("wanted", ALL)
+def test_a_row_that_is_small_for_float16_is_written_as_near_as_that_has_numbers(wanted: Quantization) -> None:
+    """Down to the smallest number that it has, whose scale would be none of it."""
+    torch.manual_seed(0)
+    smallest = 2.0**-24
+    weight = (torch.randn(400, 64) * torch.logspace(-8, 2, 400)[:, None]).to(torch.float16)
+    weight[7], weight[8] = 0, 0
+    weight[8, 5] = smallest
+    parts = rounding.quantize("layer", weight, wanted)
+    check("layer", weight, parts, wanted)
+    found = read_by_the_library(parts, wanted)
+    assert found[8, 5] == smallest, "a weight that is not 0 does not become it where it is the largest"
+    assert not found[7].any()
+
+
+@pytest.mark.parametrize("wanted", ALL)
 def test_what_is_not_the_weight_is_found_before_it_is_published(wanted: Quantization) -> None:
     weight = weight_of(torch.bfloat16)
     parts = rounding.quantize("layer", weight, wanted)

@@ -107,6 +107,8 @@ def _refuse_what_leads_nowhere(document: Any, kind: Any) -> None:
     root = specification.create_resource(document)
     waiting: list[tuple[Any, Any]] = [(document, Registry().resolver_with_root(root))]
     seen: set[int] = set()
+    same_value: dict[int, list[tuple[Any, str]]] = {}
+    """By the schema, those that it holds the same value against, and how it comes to each."""
     while waiting:
         node, resolver = waiting.pop()
         if id(node) in seen:
@@ -117,7 +119,8 @@ def _refuse_what_leads_nowhere(document: Any, kind: Any) -> None:
         own = specification.create_resource(node)
         waiting += [(one.contents, resolver.in_subresource(one)) for one in own.subresources()]
         said: dict[str, Any] = node if isinstance(node, dict) else {}
-        for reference in (said.get("$ref"), said.get("$dynamicRef")):
+        beside = same_value[id(node)] = [] if "$ref" in said and _hides_others(kind) else _applied_at_once(said)
+        for reference in (said.get("$ref"), said.get("$dynamicRef"), said.get("$recursiveRef")):
             if not isinstance(reference, str):
                 continue
             if not reference.startswith("#"):
@@ -129,6 +132,52 @@ def _refuse_what_leads_nowhere(document: Any, kind: Any) -> None:
             except (Unresolvable, ValueError, LookupError, TypeError):
                 raise ValueError(f"it refers to {reference}, and there is no such place in it") from None
             waiting.append((resolved.contents, resolved.resolver))
+            beside.append((resolved.contents, reference))
+    _refuse_without_end(document, same_value)
+
+
+def _hides_others(kind: Any) -> bool:
+    """Whether a reference is all that counts of a schema that has one, as before draft 2019-09."""
+    return "/draft-0" in kind.META_SCHEMA.get("$schema", "")
+
+
+def _applied_at_once(said: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Returns the schemas in a schema that are held against the same value as that, with their keywords."""
+    found = [(said[name], name) for name in ("not", "if", "then", "else") if name in said]
+    for name in ("allOf", "anyOf", "oneOf"):
+        found += [(one, name) for one in said.get(name, ())]
+    for name in ("dependentSchemas", "dependencies"):
+        found += [(one, name) for one in said.get(name, {}).values() if isinstance(one, dict)]
+    return found
+
+
+def _refuse_without_end(document: Any, same_value: dict[int, list[tuple[Any, str]]]) -> None:
+    """Refuses a schema that comes back to itself with the same value, which nothing ends. With a part of the value, as
+    trees do, it ends with the value.
+
+    Args:
+        same_value: by the id of a schema, those that it holds the same value against.
+    """
+    done: set[int] = set()
+    for start in same_value:
+        if start in done:
+            continue
+        under_way: dict[int, Iterator[tuple[Any, str]]] = {start: iter(same_value[start])}
+        while under_way:
+            node = next(reversed(under_way))
+            following = next(under_way[node], None)
+            if following is None:
+                done.add(node)
+                del under_way[node]
+                continue
+            schema, how = following
+            if id(schema) in under_way:
+                raise ValueError(
+                    f"it comes back to itself without end, by {how}: the same value is held against the same schema "
+                    "again. Write what is meant there, or refer to it from properties or items, which go into the value"
+                )
+            if id(schema) in same_value and id(schema) not in done and isinstance(schema, dict):
+                under_way[id(schema)] = iter(same_value[id(schema)])
 
 
 def _objects(node: Any) -> Iterator[dict[str, Any]]:

@@ -45,19 +45,17 @@ def held_texts(held: HeldOut) -> list[HeldText]:
         found += [
             HeldText("prompt", number, f"the answer of {one.place}", answer)
             for answer in one.row.answers
-            if answer and (one.recall or _tells(answer))
+            if answer and (one.recall or tells(answer))
         ]
     for number, one in enumerate(held.conversations):
         answers = [turn.said for turn, scored in zip(one.row.turns, one.row.learned, strict=True) if scored]
         found += [
-            HeldText("conversation", number, f"an answer of {one.place}", answer)
-            for answer in answers
-            if _tells(answer)
+            HeldText("conversation", number, f"an answer of {one.place}", answer) for answer in answers if tells(answer)
         ]
     return found + [HeldText("task", number, one.place, one.text) for number, one in enumerate(held.tasks)]
 
 
-def _tells(answer: str) -> bool:
+def tells(answer: str) -> bool:
     """Whether an answer is long enough to be found by itself."""
     return len(units(answer)) >= CONTAINED_FROM_UNITS
 
@@ -71,7 +69,7 @@ def exchanges(held: HeldOut) -> list[tuple[int, str]]:
         found += [
             (number, exchange(before, turn))
             for before, turn in pairwise(told)
-            if turn.role == "assistant" and turn.learned and not _tells(turn.said)
+            if turn.role == "assistant" and turn.learned and not tells(turn.said)
         ]
     return found
 

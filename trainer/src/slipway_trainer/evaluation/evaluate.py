@@ -36,6 +36,7 @@ from slipway_trainer.evaluation.judge import judging
 from slipway_trainer.evaluation.live_training import LiveTraining
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.parity import KeptRecord
+from slipway_trainer.judge import key as judge_key
 from slipway_trainer.model import config_file, lineage
 from slipway_trainer.step import disk_space
 from slipway_trainer.step.errors import BadArtifact
@@ -70,7 +71,7 @@ def run(
     try:
         live = baselines.parse(baseline) if baseline else None
         # First: a key that is missing costs no measuring then, and what this process starts has none.
-        key = judging.take_key(plan)
+        key = judge_key.take(plan)
         return _evaluate(plan, workspace, attempt, live, Inputs(held_out, artifact_digest), reporter, key)
     finally:
         reporter.close()
@@ -146,6 +147,7 @@ def _evaluate(
             base_metrics=base.metrics,
             recall_overlap=data.recall_overlap,
             parity_digest=kept.digest,
+            judge=judged.agreement,
             estimates=estimates,
             figures=figures,
             reasons=reasons,

@@ -45,6 +45,8 @@ class Opinion:
     agreements: Sequence[Agreement] = ()
     least: float = 0.0
     """Agreement below which there is no figure: evaluation.judge.minAgreement."""
+    blind: str | None = None
+    """Why the judge is known to tell no two answers apart, where it is."""
     beside: np.ndarray | None = None
     """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
     figure, since it would be taken for one of the same prompts."""
@@ -75,7 +77,7 @@ class Opinion:
                     f"the judge contradicts itself: the agreement of {one.of} is {share:.2f}, and "
                     f"evaluation.judge.minAgreement asks for {self.least:g}. Give it clearer criteria, or ask another"
                 )
-        return None
+        return self.blind
 
 
 Opinions = Mapping[str, Opinion]

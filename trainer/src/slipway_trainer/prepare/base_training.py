@@ -2,11 +2,13 @@
 
 The training data of an earlier run is not here, but a sample of its passages lies in its artifact. A document of which
 half of what can be looked up is known there was learned: it is refused, or left out where the run asks for it, as one
-in the run's own data is. Of a base without a sample nobody can say it, and prepare does so.
+in the run's own data is; so are answers of prompts, but for those that test recall. Of a base without a sample nobody
+can say it, and prepare does so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 from slipway_core.plan import Plan
 from slipway_host.files import json_lines, write_atomically
 from slipway_trainer.data import learned_passages, passage_sample
-from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldTask
+from slipway_trainer.data.contamination import tells
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt, HeldTask
+from slipway_trainer.data.passage_sample import PassageSample
 from slipway_trainer.step.errors import Overlap
 from slipway_trainer.step.progress import Say
 
@@ -36,16 +40,18 @@ class BaseTraining:
 
 
 def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path | None = None) -> BaseTraining:
-    """Looks held-out documents, conversations and tasks up in what the base model has learned.
+    """Looks held-out documents, conversations, answers of prompts and tasks up in what the base model has learned.
 
     Args:
         base: its folder; None when the plan makes a new one.
         pairs: the file that gets all that it has learned, where a run is refused for that.
 
-    Raises Overlap where it has learned some, unless the run asks for these to be left out.
+    Raises Overlap where it has learned some, unless the run asks for these to be left out; answers of prompts are not,
+    as of those in the run's own data.
     """
     asked = [*held.documents, *held.conversations, *held.tasks]
-    if base is None or not asked:
+    answered = [(one, said) for one in held.prompts if not one.recall for said in one.row.answers if tells(said)]
+    if base is None or not (asked or answered):
         return BaseTraining(held, {}, [])
     uri = plan.model.from_ or ""
     try:
@@ -56,6 +62,9 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     if sample is None:
         say(f"whether the base model {uri} has learned from the held-out data is not known: {unknown}")
         return BaseTraining(held, {"unknown": unknown}, [])
+    _refuse_answers(answered, sample, uri)
+    if not asked:
+        return BaseTraining(held, {}, [])
     looked_up, learned = learned_passages.look_up(sample, [_text(one) for one in asked])
     before = learned_passages.base_unknown(base)
     if before is not None:
@@ -73,7 +82,7 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     field = "evaluation.data" if learned[0] < tasks_from else "evaluation.tasks"
     places = [asked[number].place for number in learned]
     found = [{"held": place, "training": uri, "rule": "base"} for place in places]
-    listed = ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
+    listed = _listed(places)
     what = "documents and conversations" if held.conversations else "documents"
     words = f"{len(places)} of {len(asked)} held-out {what} stand in what the base model {uri} learned from"
     if plan.evaluation.on_overlap != "Drop":
@@ -89,6 +98,22 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
     spoken = [one for number, one in enumerate(held.conversations, chats) if number not in known]
     tasks = [one for number, one in enumerate(held.tasks, tasks_from) if number not in known]
     return BaseTraining(replace(held, documents=kept, conversations=spoken, tasks=tasks), report, found)
+
+
+def _refuse_answers(answered: list[tuple[HeldPrompt, str]], sample: PassageSample, uri: str) -> None:
+    """Raises Overlap where the base model has learned answers that are to be found, and not to be recalled."""
+    _, learned = learned_passages.look_up(sample, [said for _, said in answered])
+    places = list(dict.fromkeys(answered[number][0].place for number in learned))
+    if places:
+        raise Overlap(
+            f"evaluation.prompts: {len(places)} of {len({one.place for one, _ in answered})} prompts have answers that "
+            f"stand in what the base model {uri} learned from: {_listed(places)}. Ask for something else, or set "
+            "recall: true when the prompts are meant to test recall"
+        )
+
+
+def _listed(places: Sequence[str]) -> str:
+    return ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
 
 
 def _text(one: HeldDocument | HeldConversation | HeldTask) -> str:

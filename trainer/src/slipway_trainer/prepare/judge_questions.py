@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from slipway_core.plan import Plan
-from slipway_core.resources.gate_metrics import JUDGE_SCORE, WIN_RATE
+from slipway_core.resources.gate_metrics import JUDGE_METRICS, JUDGE_SCORE, WIN_RATE
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.prepare import gate_rows
+
+CONTROLS = 16
+"""Questions about wrong answers, of each metric: two about each of 8 (`evaluation.judge.controls`)."""
 
 
 def most(plan: Plan, held: HeldOut) -> int:
@@ -32,4 +35,8 @@ def line(plan: Plan, held: HeldOut) -> str | None:
     judge = plan.evaluation.judge
     if judge is None:
         return None
-    return f"the judge {judge.model} at {judge.url} will be asked at most {most(plan, held):,} questions"
+    kinds = len({gate.metric for gate in plan.evaluation.gates} & set(JUDGE_METRICS))
+    return (
+        f"the judge {judge.model} at {judge.url} will be asked at most {most(plan, held):,} questions, and "
+        f"{kinds * CONTROLS} more where it tells hardly any two answers apart"
+    )

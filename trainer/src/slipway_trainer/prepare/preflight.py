@@ -15,6 +15,8 @@ from slipway_core.protocol.variables import PLAN_DIGEST_VARIABLE
 from slipway_core.resources.stage import Stage
 from slipway_fetching import conversion
 from slipway_host import processor
+from slipway_trainer.harness import process
+from slipway_trainer.judge import inquiry
 from slipway_trainer.model import config_file, context_length, dense_shape
 from slipway_trainer.model.context_length import ContextLength
 from slipway_trainer.step import packages
@@ -25,6 +27,21 @@ _READ_BY = {"compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsand
 """Package by the quantisation whose weights it reads."""
 _VECTORS = ("Prefix", "PromptTuning")
 """Adapters that are vectors alone, a table of them; PTuning has an encoder of matrices."""
+
+
+def check_others(plan: Plan, key: str | None) -> list[str]:
+    """Returns what may be amiss with what is asked beside the model and the data, before either is fetched.
+
+    Args:
+        key: the judge's.
+
+    Raises BadConfig where the package that asks the tasks is not installed, or the judge's server refuses the key.
+    """
+    if plan.evaluation.tasks:
+        process.require()
+    judge = plan.evaluation.judge
+    amiss = None if judge is None else inquiry.warning(judge, key)
+    return [] if amiss is None else [amiss]
 
 
 def check(plan: Plan, base: Path | None, say: Say) -> None:

@@ -23,6 +23,7 @@ from slipway_host.limits import usable_cores
 from slipway_trainer.data import gate_data, inputs
 from slipway_trainer.data import held_out as held_out_data
 from slipway_trainer.data.inputs import Inputs
+from slipway_trainer.judge import key as judge_key
 from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.prepare import (
@@ -71,7 +72,8 @@ def run(
         say: told what goes on, a line at a time.
 
     Raises:
-        BadConfig, BadData, BadModel: the plan, a row or the base model is wrong; field, or file and line, are named.
+        BadConfig, BadData, BadModel: the plan, a row or the base model is wrong, or the judge's key is; field, or file
+            and line, are named.
         Overlap: held-out data stands in the training data.
         NoSpace: the disk is too small for what will be written.
         FetchError: data or base model cannot be fetched; after Unavailable another attempt goes on with what was.
@@ -80,9 +82,11 @@ def run(
     reporter.serve()
     try:
         say = say or reporter.say
+        # First, so that no process that this one starts has it.
+        key = judge_key.take(plan)
         report = earlier_preparation.finished(plan, workspace, say, held_out=held_out)
         if report is None:
-            report = _prepare(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say)
+            report = _prepare(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say, key)
         return StepResult(
             step="prepare",
             attempt=attempt,
@@ -96,9 +100,13 @@ def run(
         reporter.close()
 
 
-def _prepare(plan: Plan, workspace: Workspace, fence: Fence, workers: int | None, say: Say) -> dict[str, Any]:
+def _prepare(
+    plan: Plan, workspace: Workspace, fence: Fence, workers: int | None, say: Say, key: str | None
+) -> dict[str, Any]:
     """Does all of it, from the base model to the report, and returns that."""
     started = time.monotonic()
+    for line in preflight.check_others(plan, key):
+        say(f"WARNING: {line}")
     base = _base_model(plan, workspace, fence, say)
     preflight.check(plan, base, say)
     _clear(plan, workspace, fence)

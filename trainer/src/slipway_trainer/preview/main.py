@@ -10,6 +10,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol import exit_codes
 from slipway_core.resources import uris
 from slipway_host.files import write_atomically
+from slipway_trainer.judge import key as judge_key
 from slipway_trainer.model.model_folder import model_folder
 from slipway_trainer.preview import stage_sizes
 from slipway_trainer.preview.beside import Beside
@@ -33,13 +34,15 @@ def write(
     """
     try:
         asked = plans.load(plan.read_text(encoding="utf-8"))
+        key = judge_key.out_of()  # Before any process is started, which would have it too.
         with Beside() as beside:
             # Before anything else is imported here: its imports take longer than all that this process does.
             if (device is None and devices.may_have_gpu()) or _needs_torch(asked):
                 beside.import_torch()
             from slipway_trainer.preview import preview
 
-            found = preview.of_plan(asked, preview.Wanted(device, tokens_per_second, rows, processes), beside, _say)
+            wanted = preview.Wanted(device, tokens_per_second, rows, processes)
+            found = preview.of_plan(asked, wanted, beside, _say, judge_key=key)
     except BaseException as error:
         failure = run_step.as_failure(error)
         if failure is None:

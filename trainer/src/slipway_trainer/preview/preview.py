@@ -22,6 +22,7 @@ from slipway_trainer.data import blank_rows, held_out, inputs, learned_validatio
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
+from slipway_trainer.judge import key
 from slipway_trainer.prepare import (
     base_training,
     conversation_check,
@@ -73,19 +74,20 @@ class _Encoded:
     """Whether some rows could not be encoded."""
 
 
-def of_plan(plan: Plan, wanted: Wanted, beside: Beside, say: Say) -> Preview:
+def of_plan(plan: Plan, wanted: Wanted, beside: Beside, say: Say, *, judge_key: str = "") -> Preview:
     """Returns what is to be shown. Nothing is written but into a temporary folder.
 
     Args:
         beside: what needs torch runs there.
         say: told what goes on, a line at a time.
+        judge_key: what the environment has for one.
 
     Raises BadConfig for a device that is not known, and a FetchError when what lies elsewhere cannot be fetched.
     """
     started = time.monotonic()
     device = devices.named(wanted.device) if wanted.device is not None else None
     with tempfile.TemporaryDirectory(prefix="slipway-preview-") as folder:
-        seen = _See(plan, wanted, device, Path(folder), beside, say).see()
+        seen = _See(plan, wanted, device, Path(folder), beside, say, judge_key).see()
     return seen.model_copy(update={"seconds": round(time.monotonic() - started, 2)})
 
 
@@ -99,10 +101,13 @@ class _See:
     folder: Path
     beside: Beside
     say: Say
+    judge_key: str
     problems: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
 
     def see(self) -> Preview:
+        asked = self._try(lambda: preflight.check_others(self.plan, key.read(self.plan, self.judge_key)))
+        self.warnings += asked or []
         base = self._try(self._base)
         there = base is not None or self.plan.model.from_ is None
         if there and self._try(lambda: stage_sizes.are_told(self.plan, base)) is False:

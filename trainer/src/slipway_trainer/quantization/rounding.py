@@ -15,6 +15,8 @@ from slipway_trainer.step.errors import BadExport
 
 LARGEST: Final[dict[Quantization, float]] = {"INT8": 127.0, "FP8": 448.0, "INT4": 7.0}
 """Largest q. The integers are symmetric: -128 and -8 are not used. Source of 448: the type float8_e4m3fn."""
+_REACH: Final[dict[Quantization, float]] = {"INT8": 127.5, "FP8": 464.0, "INT4": 7.5}
+"""What is still rounded to the largest q, and not cut to it."""
 _PACKED: Final = 8
 """4-bit numbers in one of 32 bits."""
 
@@ -24,7 +26,7 @@ def quantize(name: str, weight: torch.Tensor, wanted: Quantization) -> dict[str,
 
     Args:
         name: of the layer, for errors.
-        weight: [outputs, inputs] in float32 or bfloat16.
+        weight: [outputs, inputs] in float32, bfloat16 or float16.
 
     INT8 and FP8: `weight` int8 or float8_e4m3fn [outputs, inputs], `weight_scale` [outputs, 1] in the type of the
     weight. INT4: `weight_packed` int32 [outputs, inputs / 8], of which the first weight is in the lowest bits, each 8
@@ -38,7 +40,7 @@ def quantize(name: str, weight: torch.Tensor, wanted: Quantization) -> dict[str,
             "training diverged. Train it again with a lower learning rate"
         )
     groups = weight.float().unflatten(-1, (-1, GROUP if wanted == "INT4" else weight.shape[-1]))
-    scale = _scales(groups, LARGEST[wanted], weight.dtype)
+    scale = _scales(groups, wanted, weight.dtype)
     whole = (groups / scale.float().unsqueeze(-1)).flatten(-2)
     if wanted == "FP8":
         most = LARGEST[wanted]
@@ -50,9 +52,22 @@ def quantize(name: str, weight: torch.Tensor, wanted: Quantization) -> dict[str,
     return {"weight_packed": _pack(rounded), "weight_scale": scale, "weight_shape": torch.tensor(weight.shape)}
 
 
-def _scales(groups: torch.Tensor, largest: float, dtype: torch.dtype) -> torch.Tensor:
-    """Takes float32 [outputs, groups, size] and returns [outputs, groups]. Of zeros, whatever is not zero will do."""
-    scale = (groups.abs().amax(-1) / largest).to(dtype)
+def spacing(dtype: torch.dtype) -> float:
+    """Returns the smallest number above 0 that a type has, which is the distance of its smallest numbers."""
+    kind = torch.finfo(dtype)
+    return kind.smallest_normal * kind.eps
+
+
+def _scales(groups: torch.Tensor, wanted: Quantization, dtype: torch.dtype) -> torch.Tensor:
+    """Takes float32 [outputs, groups, size] and returns [outputs, groups]. Of zeros, whatever is not zero will do.
+
+    Of a small row float16 has no number near the scale, or only 0. Rounded up it costs a little of the row's numbers,
+    and rounded down its largest weights.
+    """
+    largest = groups.abs().amax(-1)
+    scale = (largest / LARGEST[wanted]).to(dtype)
+    too_small = scale.float() * _REACH[wanted] < largest
+    scale = torch.where(too_small, (scale.float() + spacing(dtype)).to(dtype), scale)
     return torch.where(scale == 0, torch.ones_like(scale), scale)
 
 

@@ -128,7 +128,9 @@ def check(layer: str, weight: torch.Tensor, parts: dict[str, torch.Tensor], want
     each = scale.repeat_interleave(original.shape[-1] // scale.shape[-1], dim=-1)
     # Of FP8 the distance of two neighbours is an eighth of the number at most; an integer's is one.
     steps = (original.abs() / 8).maximum(each / 2**9) if wanted == "FP8" else each
-    off = (found - original).abs() - (steps / 2 * _NEAR + original.abs() * torch.finfo(weight.dtype).eps)
+    # What is read is a number of the weight's type again.
+    rounded = original.abs() * torch.finfo(weight.dtype).eps + rounding.spacing(weight.dtype)
+    off = (found - original).abs() - (steps / 2 * _NEAR + rounded)
     if not bool((off <= 0).all()):
         place = [int(axis) for axis in torch.unravel_index(off.argmax(), off.shape)]
         raise BadExport(

@@ -88,7 +88,7 @@ class Attempts:
             variables.RUNS_VARIABLE: str(self.workspace.root.parent.parent),
             **wanted.inputs.variables(),
         }
-        if step != "evaluate":
+        if step not in variables.JUDGE_STEPS:
             environment.pop(variables.JUDGE_KEY_VARIABLE, None)  # As on a cluster: no other step is to have it.
         with log.open("wb") as output:
             child = subprocess.Popen(

@@ -75,6 +75,9 @@ def judge(record: Record, words: Words) -> list[str]:
             file=told.transcript,
         )
     ]
+    beside = words("judge_beside", compare=told.compare) if told.compare is not None else ""
+    lines.append(words("judge_by", beside=beside, repeats=told.repeats, criteria=told.criteria))
+    lines += [words("judge_controls", told=apart, shown=shown) for apart, shown in told.controls]
     if told.trouble is not None:
         lines.append(words("judge_trouble", why=told.trouble))
     for one in told.agreed:

@@ -59,6 +59,15 @@ _BOTH: dict[str, tuple[str, str]] = {
         "and answered: {file}",
         "裁判模型 {model}（{url}）被问了 {questions} 个问题，{unanswered} 个没有可用的回答。问答记录：{file}",
     ),
+    "judge_by": (
+        "{beside}Each question was put {repeats} times; its criteria are {criteria}",
+        "{beside}每个问题问了 {repeats} 次；评判标准为 {criteria}",
+    ),
+    "judge_beside": ("It compared with {compare}. ", "比较对象：{compare}。"),
+    "judge_controls": (
+        "It found nearly all answers alike, and told {told} of {shown} answers to another prompt from the right one",
+        "裁判几乎认为所有回答都一样；在 {shown} 个答非所问的回答中，它分辨出了 {told} 个",
+    ),
     "judge_trouble": ("The first without one: {why}", "第一个没有回答的原因：{why}"),
     "judge_orders": ("{of}: both orders of a pair agree in {share}", "{of}：两种顺序一致的比例为 {share}"),
     "judge_repeats": ("{of}: repeats of a question agree by {share}", "{of}：重复提问的一致程度为 {share}"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from slipway_core.plan import Plan
-from slipway_core.protocol.variables import JUDGE_KEY_VARIABLE
+from slipway_core.protocol.variables import JUDGE_KEY_VARIABLE, JUDGE_STEPS
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_operator.kube.manifest import Manifest
 from slipway_operator.manifests.pod import environment
@@ -22,10 +22,10 @@ MLFLOW: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TR
 
 def of(plan: Plan, step: str) -> list[Manifest]:
     """Returns the variables of a step: those of the trackers in a stage and in publish, the hub's in publish alone, the
-    judge's in evaluate alone."""
+    judge's in prepare and evaluate alone."""
     if step == "publish":
         return [*_trackers(plan), *_hub(plan)]
-    if step == "evaluate":
+    if step in JUDGE_STEPS:
         return [*_judge(plan)]
     return [] if step in FIXED_STEPS else [*_trackers(plan)]
 

@@ -86,11 +86,13 @@ def test_a_run_goes_through_all_its_steps(state, monkeypatch):
     assert executor.folder.status() == status, "what is shown is what is written"
 
 
-def test_H_evaluate_alone_has_the_key_of_a_judge(state, monkeypatch):
+def test_H_prepare_and_evaluate_alone_have_the_key_of_a_judge(state, monkeypatch):
     monkeypatch.setenv("JUDGE_API_KEY", "sk-judge")
     executor = make(state, monkeypatch)
     executor.work()
-    assert [path.name for path in executor.attempts.workspace.root.glob("*.judge-key")] == ["evaluate.judge-key"]
+    assert sorted(path.name for path in executor.attempts.workspace.root.glob("*.judge-key")) == [
+        "evaluate.judge-key", "prepare.judge-key",
+    ]  # fmt: skip
 
 
 TRACKED = {"tracking": {"tensorboard": {}}, "export": {"push": {"uri": "hf://org/name", "credentials": "hub"}}}

@@ -274,13 +274,15 @@ def test_invariant_h_trackers_and_a_push_give_their_keys_to_the_steps_that_speak
 
 
 @pytest.mark.parametrize("step", ["prepare", "learn", "export", "evaluate", "publish"])
-def test_invariant_h_evaluate_alone_gets_the_key_of_its_judge(step: str) -> None:
+def test_invariant_h_prepare_and_evaluate_alone_get_the_key_of_the_judge(step: str) -> None:
     judge = {"url": "https://judge/v1", "model": "m", "criteria": "Be kind.", "credentials": "judge-key"}
     gates = [{"metric": "judge_score", "min": 0.5}]
     asked = {"prompts": [{"uri": "package://tang"}], "gates": gates, "judge": judge}
     one = container(a_job(a_plan(evaluation=asked, tracking={"tensorboard": {}}), step))
     secret = {"name": "judge-key", "key": "JUDGE_API_KEY", "optional": True}
-    assert variables(one).get("JUDGE_API_KEY") == ({"secretKeyRef": secret} if step == "evaluate" else None)
+    assert variables(one).get("JUDGE_API_KEY") == (
+        {"secretKeyRef": secret} if step in ("prepare", "evaluate") else None
+    )
     without = {**asked, "judge": {name: value for name, value in judge.items() if name != "credentials"}}
     assert "JUDGE_API_KEY" not in variables(container(a_job(a_plan(evaluation=without), "evaluate")))
 

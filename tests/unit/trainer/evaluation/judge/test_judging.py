@@ -19,10 +19,10 @@ from tests.unit.trainer.trained_run import TrainedRun
 from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import Judgement
 from slipway_core.protocol import artifact
-from slipway_core.resources.status import Verdict
+from slipway_core.resources.status import JudgeStatus, Verdict
 from slipway_trainer import export
 from slipway_trainer.evaluation import evaluate
-from slipway_trainer.evaluation.judge import judging
+from slipway_trainer.judge import key as judge_key
 from slipway_trainer.prepare import judge_questions
 from slipway_trainer.step.errors import BadConfig, Superseded
 from slipway_trainer.step.fence import Fence
@@ -74,6 +74,7 @@ def prepared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Traine
         "gates": [WINS],
     }
     stages = [{"name": "pretrain", "maxLength": 64, "data": {"train": [{"uri": "file://train.jsonl"}]}}]
+    os.environ["JUDGE_API_KEY"] = KEY
     made = own_model(folder, base, stages=stages, evaluation=evaluation)
     made.end_stage(make_model(make_tokenizer(), seed=6))
     export.run(made.plan, made.workspace, attempt=1)
@@ -141,9 +142,11 @@ def test_G_win_rate_and_judge_score_are_what_the_judge_said(run: TrainedRun, ser
     assert [one["scores"]["win_rate"] for one in samples] == rates
     assert "judge_score" not in samples[1]["scores"], "no gate asks for it"
     told = report["judge"]
+    told_apart = 2 * sum(rate != 0.5 for rate in rates)
+    assert told["controls"] == {}, "it tells answers apart, and nobody asks it to prove that"
     assert (told["questions"], told["unanswered"], told["kept"]) == (2 * (2 * 20 + 10), 0, 0)
     assert told["agreement"]["win_rate of candidate"] == {
-        "orders": 1.0, "repeats": 1.0, "pairs": 40, "contradicted": 0, "same_answers": 0,
+        "orders": 1.0, "repeats": 1.0, "pairs": 40, "told_apart": told_apart, "contradicted": 0, "same_answers": 0,
     }  # fmt: skip
     assert (told["answered_by"], told["tokens"]) == (["rules-1"], {"sent": 10000, "replied": 1000})
     assert "The longer answer is the better one." in told["told"]["Pair"]
@@ -186,7 +189,10 @@ def test_preview_and_prepare_say_how_many_questions_it_will_be_asked(run: Traine
     _, report, _ = judged(wanted)
     assert judge_questions.most(wanted.plan, held) == report["judge"]["questions"] == len(server.asked)
     line = judge_questions.line(wanted.plan, held)
-    assert line == f"the judge rules at {server.url} will be asked at most 150 questions"
+    assert line == (
+        f"the judge rules at {server.url} will be asked at most 150 questions, and 32 more where it tells hardly "
+        "any two answers apart"
+    )
 
 
 def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun, server: Server) -> None:
@@ -199,7 +205,79 @@ def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun
     )
     assert report["judge"]["agreement"]["win_rate of candidate"]["contradicted"] == 20
     found, _, _ = judged(asking(run, {**WINS, "min": 0.1}, minAgreement=0.0))
-    assert found.metrics[0].value == 0.5, "whoever asks for no agreement gets ties"
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "the judge tells no two different answers apart" in found.reason, "whoever asks for no agreement gets ties"
+
+
+def says_tie(asked: Fields) -> Response:
+    return says(verdict="Tie") if "answer A" in parts(asked) else says(mark=7)
+
+
+def test_A_a_judge_that_calls_everything_a_tie_passes_nothing(run: TrainedRun, server: Server) -> None:
+    """It never contradicts itself, and half of all is a win_rate of 0.5 without a doubt."""
+    server.answer = says_tie
+    found, report, attempt = judged(asking(run, {**WINS, "min": 0.4}))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.metrics[0].value is None
+    assert (
+        "the judge tells no two different answers apart: it calls nearly all pairs of different answers ties, and told "
+        "only 0 of 8 answers to another prompt from the right one. Give it clearer criteria, or ask another"
+    ) in found.reason
+    assert report["judge"]["controls"] == {"Pair": {"shown": 8, "told_apart": 0}}
+    assert len(server.asked) == report["judge"]["questions"] == 40 + 16
+    assert [line["of"] for line in rows(run.workspace.judge(attempt))].count("control") == 16
+
+
+def test_A_a_judge_that_gives_everything_one_mark_passes_nothing(run: TrainedRun, server: Server) -> None:
+    server.answer = says_tie
+    gates = [MARKS, {"metric": "judge_score", "maxRegression": 0.1, "against": "Base"}]
+    found, report, _ = judged(asking(run, *gates, compare=None))
+    assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
+    assert "it gives nearly all answers one mark, and told only 0 of 8" in found.reason
+    assert report["judge"]["controls"] == {"Mark": {"shown": 8, "told_apart": 0}}
+
+
+def test_a_judge_that_knows_a_wrong_answer_is_believed_when_two_models_are_as_good(
+    run: TrainedRun, server: Server
+) -> None:
+    """What stands at another prompt is no reference of this one."""
+
+    def reads(asked: Fields) -> Response:
+        shown, wanted = parts(asked), ("a reference of some length", "r")
+        number = int(shown["conversation"].split('"say ')[1].split('"')[0])
+        right = wanted[number % 3 == 0]
+        if "answer" in shown:
+            return says(mark=2 if shown["answer"] in wanted and shown["answer"] != right else 9)
+        wrong = [shown[name] in wanted and shown[name] != right for name in ("answer A", "answer B")]
+        return says(verdict="B" if wrong[0] else "A" if wrong[1] else "Tie")
+
+    server.answer = reads
+    found, report, _ = judged(asking(run, WINS, MARKS))
+    assert [(one.value, one.verdict) for one in found.metrics] == [
+        (0.5, Verdict.INCONCLUSIVE),
+        (pytest.approx(8 / 9), Verdict.PASS),
+    ]
+    assert "more prompts would decide" in str(found.metrics[0].reason), "there are too few, and that is all"
+    assert report["judge"]["controls"] == {
+        "Pair": {"shown": 8, "told_apart": 8}, "Mark": {"shown": 8, "told_apart": 8},
+    }  # fmt: skip
+    assert report["judge"]["agreement"]["win_rate of candidate"]["told_apart"] == 0
+
+
+def test_a_model_of_which_all_answers_have_the_worst_mark_fails(run: TrainedRun, server: Server) -> None:
+    """Whatever the mark is worth, nothing passes by it: there is nothing to doubt."""
+    server.answer = lambda _: says(mark=1)
+    found, report, _ = judged(asking(run, MARKS, compare=None))
+    assert found.verdict is Verdict.FAIL
+    assert report["judge"]["controls"] == {}
+
+
+def test_what_the_record_says_of_the_judge_is_how_far_it_agreed_with_itself(run: TrainedRun, server: Server) -> None:
+    wanted = asking(run, WINS, MARKS, repeats=2)
+    os.environ["JUDGE_API_KEY"] = KEY
+    found = evaluate.run(wanted.plan, wanted.workspace, attempt=next(_attempts)).evaluation
+    assert found is not None
+    assert found.judge == JudgeStatus(orders=1.0, repeats=1.0)
 
 
 def test_A_a_judge_is_held_to_what_it_says_of_the_prompts_of_each_gate(run: TrainedRun, server: Server) -> None:
@@ -354,12 +432,12 @@ def test_H_a_key_that_is_missing_ends_the_step_before_anything_is_measured(
     run: TrainedRun, key: str, words: str
 ) -> None:
     with pytest.raises(BadConfig, match=f"evaluation.judge.credentials: {words}"):
-        judging.take_key(run.plan, {"JUDGE_API_KEY": key})
+        judge_key.take(run.plan, {"JUDGE_API_KEY": key})
 
 
 def test_H_a_judge_without_credentials_is_sent_no_key_that_lies_about(run: TrainedRun) -> None:
     environment = {"JUDGE_API_KEY": KEY}
-    assert judging.take_key(asking(run, WINS, credentials=None).plan, environment) is None
+    assert judge_key.take(asking(run, WINS, credentials=None).plan, environment) is None
     assert environment == {}
 
 

@@ -19,6 +19,7 @@ import httpx
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.judge import questions
 from slipway_trainer.evaluation.judge.questions import Question
+from slipway_trainer.judge import words
 
 MOST_BYTES = 1 << 20
 """Of a response."""
@@ -26,8 +27,6 @@ _AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may be another one soon."""
 _NEVER = frozenset({401, 402, 403, 404, 405})
 """Those that no other question changes."""
-_QUOTED = 240
-"""Characters of a response that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ class Api:
             longest = self.judge.max_new_tokens
             raise NoReply(f"the judge's reply was cut at {longest} tokens: raise evaluation.judge.maxNewTokens")
         if not isinstance(text, str) or not text.strip():
-            why = f": it refuses: {self._quoted(str(refusal))}" if refusal else ""
+            why = f": it refuses: {words.quoted(str(refusal), self.key)}" if refusal else ""
             raise NoReply(f"the judge's reply is empty{why}")
         usage = document.get("usage")
         return Completion(
@@ -223,7 +222,7 @@ class Api:
     def _told(self, status: int, headers: httpx.Headers, body: bytes) -> str:
         """Returns what a response was, for people."""
         kind = headers.get("content-type", "").split(";")[0].strip()
-        said = self._quoted(body.decode("utf-8", errors="replace"))
+        said = words.quoted(body.decode("utf-8", errors="replace"), self.key)
         place = f" to {headers.get('location', '').split('?')[0]}" if 300 <= status < 400 else ""
         return self.without_key(
             f"{self._place} answered {status}{place}{f' ({kind})' if kind else ''}{f': {said}' if said else ''}"
@@ -240,13 +239,8 @@ class Api:
             return ". See whether evaluation.judge.url is that of the API, and evaluation.judge.model one of its models"
         return ""
 
-    def _quoted(self, text: str) -> str:
-        line = " ".join(self.without_key(text).split())
-        line = "".join(one if one.isprintable() else "?" for one in line)
-        return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
-
     def without_key(self, text: str) -> str:
-        return text.replace(self.key, "***") if self.key else text
+        return words.without_key(text, self.key)
 
     @property
     def _url(self) -> str:

@@ -52,6 +52,12 @@ class Asked:
     without: frozenset[str] = frozenset()
     """Fields of a request that the server refuses, and that were left out."""
 
+    def joined(self, other: Asked) -> Asked:
+        """Returns both rounds as one."""
+        return Asked(
+            [*self.replies, *other.replies], self.requests + other.requests, self.without | other.without
+        )  # fmt: skip
+
 
 @dataclass
 class _Round:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,15 +11,16 @@ import numpy as np
 
 from slipway_core.lifecycle.verdict import BASE, BASELINE
 from slipway_core.plan import Plan
-from slipway_core.protocol import variables
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.api import seconds
 from slipway_core.resources.gate_metrics import JUDGE_SCORE, WIN_RATE
 from slipway_core.resources.judge import Judge
+from slipway_core.resources.status import JudgeStatus
 from slipway_trainer.evaluation import measure
 from slipway_trainer.evaluation.base_model import MeasuredBase
 from slipway_trainer.evaluation.findings import Findings
 from slipway_trainer.evaluation.generation import Answer
-from slipway_trainer.evaluation.judge import asking, questions, scores, transcript
+from slipway_trainer.evaluation.judge import asking, controls, questions, scores, transcript
 from slipway_trainer.evaluation.judge.api import Patience
 from slipway_trainer.evaluation.judge.asking import Asked, Reply
 from slipway_trainer.evaluation.judge.kept_replies import KeptReplies
@@ -29,7 +29,6 @@ from slipway_trainer.evaluation.judge.scores import Scored
 from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.opinions import Opinion
 from slipway_trainer.evaluation.scope import RowsOf, Scope
-from slipway_trainer.step.errors import BadConfig
 from slipway_trainer.step.progress import Reporter
 
 CANDIDATE = "candidate"
@@ -40,24 +39,8 @@ DEFINITIONS = {
     "the repeats, then over the prompts that gates on it count",
 }
 _MOST_TROUBLES = 8
-
-
-def take_key(plan: Plan, environment: MutableMapping[str, str] = os.environ) -> str | None:
-    """Takes the judge's key out of an environment, so that no other process of the step has it; None where none is
-    sent. Raises BadConfig where the plan names credentials and there is none, or one that no request can carry."""
-    key = environment.pop(variables.JUDGE_KEY_VARIABLE, "").strip()
-    judge = plan.evaluation.judge
-    if judge is None or judge.credentials is None:
-        return None
-    where = (
-        f"evaluation.judge.credentials: {variables.JUDGE_KEY_VARIABLE} is {{}}. Set it in the environment; on a "
-        f"cluster in the Secret {judge.credentials}"
-    )
-    if not key:
-        raise BadConfig(where.format("not set"))
-    if not all("!" <= one <= "~" for one in key):
-        raise BadConfig(where.format("no key: it holds a space or another character that no request can carry"))
-    return key
+_DIGITS = 4
+"""Of the agreement, in the run's record."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +52,8 @@ class Judged:
     base: MeasuredBase
     report: dict[str, Any] | None = None
     transcript: list[str] = field(default_factory=list[str])
+    agreement: JudgeStatus | None = None
+    """None where no judge was asked."""
 
 
 def judge(
@@ -108,23 +93,34 @@ def judge(
     }
     wanted = _Wanted(plan, settings, candidate.findings, others)
     kept = KeptReplies.open(workspace.fetched_verdicts, key, plan.digest)
-    put = wanted.questions
-    reporter.say(f"judge: asking {settings.model} at {settings.url} {len(put):,} questions")
+    reporter.say(f"judge: asking {settings.model} at {settings.url} {len(wanted.questions):,} questions")
+
+    def put(judge: Judge, asked: Sequence[Question]) -> Asked:
+        return asking.ask(judge, key, asked, kept, advance=advance, patience=patience)
+
     try:
-        asked = asking.ask(settings, key, put, kept, advance=advance, patience=patience)
+        asked = put(settings, wanted.questions)
+        found = wanted.scored(asked.replies)
+        shown = wanted.controls(asked.replies, found)
+        again = put(_with_what_is_left(settings, started), [one for own in shown.values() for one in own])
     finally:
         kept.close()
-    found = wanted.scored(asked.replies)
+    controlled: dict[Kind, list[Reply]] = {
+        kind: [reply for reply in again.replies if reply.question.kind == kind] for kind in shown
+    }
+    found = {name: _doubted(one, _kind(name[0]), controlled) for name, one in found.items()}
+    asked = asked.joined(again)
     for line in _said(asked, found):
         reporter.log(line)
     said = transcript.lines(asked.replies)
     report = {
-        **_settings(settings, put),
+        **_settings(settings, wanted.questions),
         "definitions": DEFINITIONS,
         **_told(asked),
         "seconds": round(time.monotonic() - started, 3),
+        "controls": {kind: _control(replies) for kind, replies in controlled.items()},
         "agreement": {f"{metric} of {of}": _agreement(one) for (metric, of), one in found.items()},
-        "transcript": {"file": workspace.judge(0).name, "lines": len(said), "left_out": len(put) - len(said)},
+        "transcript": {"file": workspace.judge(0).name, "lines": len(said), "left_out": len(asked.replies) - len(said)},
     }
     by_model = {
         of: {metric: one.opinion for (metric, whose), one in found.items() if whose == of}
@@ -136,6 +132,7 @@ def judge(
         _base_with(base, by_model[BASE]) if base.findings is not None and by_model[BASE] else base,
         report,
         said,
+        _agreement_of(found.values()),
     )
 
 
@@ -197,6 +194,28 @@ class _Wanted:
                     scored = replace(scored, opinion=replace(scored.opinion, beside=beside))
                 found[metric, of] = scored
         return found
+
+    def controls(self, replies: Sequence[Reply], found: Mapping[tuple[str, str], Scored]) -> dict[Kind, list[Question]]:
+        """Returns what is asked of a judge that tells hardly any two answers apart, by kind; nothing of one that does,
+        or whose figure passes nothing."""
+        doubted: list[Kind] = []
+        pairs = found.get((WIN_RATE, CANDIDATE))
+        if pairs is not None and controls.is_doubted(pairs.told_apart, pairs.pairs):
+            agreed = pairs.agreement(scores.ORDERS)
+            if agreed is not None and agreed >= self.judge.min_agreement:
+                doubted.append("Pair")
+        points = [one.points for one in replies if one.question.kind == "Mark" and one.points is not None]
+        if controls.is_doubted(controls.apart_from_commonest(points), len(points)) and not self._fails(points):
+            doubted.append("Mark")
+        rows: dict[Kind, list[int]] = {
+            kind: sorted({one.question.row for one in replies if one.question.kind == kind}) for kind in doubted
+        }
+        return {kind: controls.put(self.judge, kind, self.mine.answers, own) for kind, own in rows.items()}
+
+    def _fails(self, points: Sequence[float]) -> bool:
+        """Whether marks are the worst, and the gates ask for good ones: whatever they are worth, nothing passes."""
+        gates = [one for one in self.plan.evaluation.gates if one.metric == JUDGE_SCORE]
+        return max(points) == 0 and all(one.min is not None and one.min > 0 for one in gates)
 
     def _pairs(self) -> None:
         """Puts each answer beside what it is compared with, in both orders."""
@@ -314,11 +333,45 @@ def _told(asked: Asked) -> dict[str, Any]:
     }
 
 
+def _kind(metric: str) -> Kind:
+    return "Pair" if metric == WIN_RATE else "Mark"
+
+
+def _with_what_is_left(settings: Judge, started: float) -> Judge:
+    """Returns a judge with what is left of the time in which it is asked."""
+    left = max(1, int(seconds(settings.timeout) - (time.monotonic() - started)))
+    return settings.model_copy(update={"timeout": f"{left}s"})
+
+
+def _doubted(one: Scored, kind: Kind, controlled: Mapping[Kind, Sequence[Reply]]) -> Scored:
+    """Returns a metric of which there is no figure where its judge was asked whether it tells answers apart, and does
+    not."""
+    if kind not in controlled:
+        return one
+    return replace(one, opinion=replace(one.opinion, blind=controls.blind(kind, controlled[kind])))
+
+
+def _control(replies: Sequence[Reply]) -> dict[str, int]:
+    told, shown = controls.told_apart(replies)
+    return {"shown": shown, "told_apart": told}
+
+
+def _agreement_of(found: Collection[Scored]) -> JudgeStatus:
+    """Returns how far the judge agreed with itself, of several metrics the least."""
+    told = {
+        of: [share for one in found if (share := one.agreement(of)) is not None]
+        for of in (scores.ORDERS, scores.REPEATS)
+    }
+    orders, repeats = (round(min(own), _DIGITS) if own else None for own in told.values())
+    return JudgeStatus(orders=orders, repeats=repeats)
+
+
 def _agreement(one: Scored) -> dict[str, Any]:
     return {
         "orders": one.agreement(scores.ORDERS),
         "repeats": one.agreement(scores.REPEATS),
         "pairs": one.pairs,
+        "told_apart": one.told_apart,
         "contradicted": one.contradicted,
         "same_answers": one.same,
     }
@@ -339,6 +392,6 @@ def _said(asked: Asked, found: dict[tuple[str, str], Scored]) -> list[str]:
         told = {of: one.agreement(of) for of in (scores.ORDERS, scores.REPEATS)}
         if shares := [f"of {of} {share:.2f}" for of, share in told.items() if share is not None]:
             lines.append(f"judge: {metric} of {of}: agreement {', '.join(shares)}")
-        if one.opinion.nothing is not None:
-            lines.append(f"judge: {metric} of {of}: no figure: {one.opinion.nothing}")
+        if (why := one.opinion.nothing or one.opinion.blind) is not None:
+            lines.append(f"judge: {metric} of {of}: no figure: {why}")
     return lines

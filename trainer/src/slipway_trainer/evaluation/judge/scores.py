@@ -18,9 +18,9 @@ import numpy as np
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.evaluation.judge.asking import Reply
+from slipway_trainer.evaluation.judge.controls import TIE
 from slipway_trainer.evaluation.opinions import Agreement, Opinion
 
-TIE = 0.5
 ORDERS, REPEATS = "both orders of a pair", "repeats of a question"
 _ORDERS = 2
 
@@ -34,6 +34,8 @@ class Scored:
     """That were asked about in both orders."""
     contradicted: int = 0
     """Of these, those that were ties since the two orders contradict each other."""
+    told_apart: int = 0
+    """Of these, those of which both orders prefer the same answer."""
     same: int = 0
     """Prompts with two answers that are the same: a tie, of which nobody is asked."""
 
@@ -58,15 +60,16 @@ def wins(judge: Judge, replies: Sequence[Reply], prompts: int, same: Sequence[in
         else:
             points[reply.question.row][reply.question.repeat].append(reply.points)
     outcomes: dict[int, list[float]] = {row: [TIE] for row in same}
-    alike, asked = np.zeros(prompts), np.zeros(prompts)
+    alike, asked, apart = np.zeros(prompts), np.zeros(prompts), 0
     for row, repeats in points.items():
         both = [own for own in repeats.values() if len(own) == _ORDERS]
         agreed = [own[0] == own[1] for own in both]
         outcomes[row] = [own[0] if one else TIE for own, one in zip(both, agreed, strict=True)]
         alike[row], asked[row] = sum(agreed), len(agreed)
+        apart += sum(one and own[0] != TIE for own, one in zip(both, agreed, strict=True))
     agreements = (Agreement(ORDERS, alike, asked), _of_repeats(outcomes, prompts))
     opinion = Opinion(_observed(outcomes, unanswered, prompts), unanswered, None, agreements, judge.min_agreement)
-    return Scored(opinion, int(asked.sum()), int((asked - alike).sum()), len(same))
+    return Scored(opinion, int(asked.sum()), int((asked - alike).sum()), apart, len(same))
 
 
 def marks(judge: Judge, replies: Sequence[Reply], prompts: int) -> Scored:
