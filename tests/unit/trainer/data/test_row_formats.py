@@ -212,6 +212,8 @@ REFUSED = [
      'content of turn 2 .assistant. has a part of type "reasoning". Write it into reasoning_content of the turn'),
     ([{"messages": [{"role": "user", "content": [{"type": "text"}]}, TURNS[1]]}],
      'a text part of turn 1 .user. has no text: it is {"type": "text"}'),
+    ([{"Frage": "a", "Antwort": "b"}],
+     "; where that stands in columns of other names, say which: 'columns: {user: …, assistant: …}' beside the uri"),
     ([{"turns": ["a", "b"], "id": 1}], r"rows\.$"),  # No column is offered that holds something else.
     ([{"text": "a"}], "1: the rows are Text, which objective: CausalLM learns from"),
     ([{"query": "a", "response": "b"}], "add 'columns: {user: query, assistant: response}' beside the uri"),
