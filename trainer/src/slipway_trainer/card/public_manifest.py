@@ -1,7 +1,7 @@
 """The manifest of a model as it goes to a public place, which a push may be: nothing in it tells where things lie.
 
-The digest of a model does not cover its manifest. So what has the one that was judged has it there too, and the run's own
-folder keeps the manifest whole.
+The digest of a model does not cover its manifest: a model has the same one there as here. The run's own folder keeps
+the manifest whole.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _LINKS = "links"
 
 
 def public(manifest: Manifest) -> Manifest:
-    """Returns the manifest with each place of one machine, bucket, claim or server by the last part of its name. A field
-    `uri` is called `name` then: a name can be looked up nowhere."""
+    """Returns the manifest with each place of one machine, bucket, claim or server by the last part of its name. A
+    field `uri` is called `name` then: a name can be looked up nowhere."""
     return manifest.model_copy(update={"lineage": _public(manifest.lineage)})
 
 
@@ -32,7 +32,9 @@ def last_part(uri: str) -> str:
 def _public(value: Any) -> Any:
     if isinstance(value, dict):
         fields = cast(dict[str, Any], value).items()
-        return {"name" if name == "uri" and _private(own) else name: _public(own) for name, own in fields if name != _LINKS}
+        return {
+            "name" if name == "uri" and _private(own) else name: _public(own) for name, own in fields if name != _LINKS
+        }
     if isinstance(value, list):
         return [_public(one) for one in cast(list[Any], value)]
     return last_part(value) if _private(value) else value

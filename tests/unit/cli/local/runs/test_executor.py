@@ -390,9 +390,7 @@ def take_the_key_away(state):
     folder = state.endpoint("chat")
     status = folder.status()
     retired = status.live.model_copy(update={"state": "Retired", "message": f"signed by {old['id']}, which is revoked"})
-    folder.save_status(
-        status.model_copy(update={"phase": EndpointPhase.PENDING, "live": None, "history": [retired]})
-    )
+    folder.save_status(status.model_copy(update={"phase": EndpointPhase.PENDING, "live": None, "history": [retired]}))
     return old["id"]
 
 

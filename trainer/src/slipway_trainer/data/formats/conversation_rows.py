@@ -77,7 +77,8 @@ def _instruction(row: Mapping[str, Any]) -> str:
     told = [name for name in ("input", "context") if row.get(name) not in (None, "")]
     if len(told) > 1:
         raise BadRow(
-            "input and context both say something, and one of them stands below the instruction. Leave the other one out"
+            "input and context both say something, and one of them stands below the instruction. Leave the other one "
+            "out"
         )
     return "\n\n".join([instruction, *(string(row[name], name) for name in told)])
 

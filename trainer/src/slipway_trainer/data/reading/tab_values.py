@@ -62,7 +62,7 @@ def _quotes_fit(name: str, lines: Iterator[str]) -> bool:
         raise bad(
             name,
             several[0],
-            f"lines {several[0]} to {several[1]} are one row if their quotes are marks around a value, and a row each if "
-            "they are of the text: nothing in the file tells. Save it as .jsonl, or as .csv with the quotes as marks",
+            f"lines {several[0]} to {several[1]} are one row if their quotes are marks around a value, and a row each "
+            "if they are of the text, and nothing tells. Save it as .jsonl, or as .csv with the quotes as marks",
         )
     return True
