@@ -161,6 +161,22 @@ def test_a_manifest_that_is_somebody_elses_takes_nothing_away(
     assert hub.repositories["org/tang"][hub.commit("org/tang") or ""]["notes.json"] == b"ours"
 
 
+def test_a_push_tells_nobody_where_the_base_lay_and_the_model_is_still_the_one_that_was_judged(
+    workspace: Workspace, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base = {"uri": "s3://secret-project/base", "digest": "sha256:" + "e" * 64}
+    manifest = export(workspace, lineage={"base": base, "passages": {"base_unknown": base["uri"]}})
+    run(workspace, a_plan(export=PUSH), monkeypatch)
+    pushed = hub.repositories["org/tang"][hub.commit("org/tang") or ""]
+    assert not [name for name, content in pushed.items() if b"secret" in content]
+    for name in (*manifest.files, artifact.MANIFEST):
+        (tmp_path / "back").mkdir(exist_ok=True)
+        (tmp_path / "back" / name).write_bytes(pushed[name])
+    found = artifact.verify(tmp_path / "back", manifest.digest)
+    assert found.lineage["base"] == {"name": "base", "digest": base["digest"]}
+    assert artifact.read(workspace.artifact) == manifest, "the run keeps what it knows"
+
+
 def card_of(hub: Hub) -> str:
     return hub.repositories["org/tang"][hub.commit("org/tang") or ""][artifact.CARD].decode()
 

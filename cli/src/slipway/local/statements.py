@@ -75,7 +75,7 @@ class Statements:
 
     # ------------------------------------------------------------------------------------------------ what is signed
 
-    def keep(self, plan: Plan, status: RunStatus, training: Callable[[], Mapping[str, str]], record: Path) -> None:
+    def keep(self, plan: Plan, status: RunStatus, training: Callable[[], Mapping[str, str]], record: Path) -> bool:
         """Signs what a status says of its model, whatever that is, and keeps it; once for each evaluation, and again
         where the key is trusted no more that signed it.
 
@@ -83,22 +83,27 @@ class Statements:
             training: returns the digest of what each stage learned from, by `<stage>/<split>`.
             record: of parity, as the evaluation wrote it. It is kept by its digest, for longer than the run lives.
 
+        Returns whether it was signed again.
+
         Raises KeyLostError, or StateError for a key that cannot be used.
         """
         evaluation = status.evaluation
         if evaluation is None or evaluation.artifact_digest is None:
-            return
+            return False
         if evaluation.parity_digest is not None:
             self._keep_record(record, evaluation.parity_digest)
         folder = self.state.statements(evaluation.artifact_digest)
         path = folder / f"{plan.run.uid[:8]}-{evaluation.number}.json"
-        if path.exists() and not self._outlived(path):
-            return
+        again = path.exists()
+        if again and not self._outlived(path):
+            return False
         statement = judgement_statement(plan, status, training=training())
-        if statement is not None:
-            text = envelope.seal(statement, self.signing_key())
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text)
+        if statement is None:
+            return False
+        text = envelope.seal(statement, self.signing_key())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+        return again
 
     def _keep_record(self, record: Path, digest: str) -> None:
         """One that is missing or another one is not kept: the endpoint says what follows from that."""

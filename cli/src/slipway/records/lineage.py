@@ -272,7 +272,12 @@ class _Walk:
             title = f"a new model ({shape.get('architecture', 'of its own settings')})"
             self.join(artifact, self.add(Node(f"{artifact}/base", "base", title, facts=facts)), "starts from")
             return
-        uri, digest = str(base.get("uri")), _text(base.get("digest"))
+        if not base.get("uri"):
+            where = "where it lay is not told: the manifest of a model that was pushed leaves it out"
+            title, digest = str(base.get("name") or "a model"), _text(base.get("digest"))
+            self.join(artifact, self.add(Node(f"{artifact}/base", "base", title, digest, missing=where)), "starts from")
+            return
+        uri, digest = str(base["uri"]), _text(base.get("digest"))
         node = Node(f"base/{uri}/{digest}", "base", uri, digest, _facts(revision=base.get("revision")))
         known = node.id in self.nodes
         self.join(artifact, self.add(node), "starts from")

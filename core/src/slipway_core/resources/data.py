@@ -9,7 +9,9 @@ from pydantic import Field
 from slipway_core.resources.api import Api, Rule, ShortText
 from slipway_core.resources.source import Source
 
-ConversationForm = Literal["Messages", "ShareGPT", "Alpaca", "PromptCompletion", "QuestionAnswer", "UserAssistant"]
+ConversationForm = Literal[
+    "Messages", "ShareGPT", "Alpaca", "Dolly", "PromptCompletion", "QuestionAnswer", "UserAssistant"
+]
 RowForm = Literal["Text", ConversationForm, "Preference"]
 TextForm = Literal["NFC", "Strip", "LineEnds"]
 Deduplicate = Literal["None", "Exact", "Near"]

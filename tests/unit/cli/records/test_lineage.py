@@ -85,6 +85,18 @@ def test_what_is_gone_changed_or_out_of_reach_is_said(tmp_path):
     assert "no run and no endpoint" in elsewhere
 
 
+def test_a_base_whose_place_a_pushed_model_leaves_out_goes_by_its_name(tmp_path):
+    folder = judged(tmp_path)
+    path = folder.workspace().artifact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["lineage"]["base"] = {"name": "my-base", "digest": "sha256:" + "e" * 64}
+    path.write_text(json.dumps(manifest))
+    said = shown(lineage.of_run(LocalTarget(State.below(tmp_path)), folder.load()))
+    assert f"starts from: my-base  sha256:{'e' * 64}" in said
+    assert "! where it lay is not told" in said
+    assert "None" not in said
+
+
 def test_a_run_that_has_made_nothing_yet_shows_what_it_will_be_made_of(tmp_path):
     folder = entered(tmp_path)
     said = shown(lineage.of_run(LocalTarget(State.below(tmp_path)), folder.load()))

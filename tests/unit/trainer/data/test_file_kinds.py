@@ -238,3 +238,51 @@ def test_of_a_row_that_does_not_end_no_more_is_read_than_a_row_may_have(tmp_path
     with pytest.raises(BadData, match=rf"{name}:{line}: the row has 16,777,216 or more bytes"):
         read(tmp_path / name)
     assert read_bytes < 64 << 20
+
+
+PLAIN_TABS = {
+    "a quote in the middle": ['say "hi" to me', "b"],
+    "a value that begins with a quote": ['"Hello," she said.', "b"],
+    "a quote that nothing ends": ['"and so on', "b"],
+    "an inch": ['3.5"', '"'],
+    "a value that begins and ends with one, beside one that does not": ['"Hello."', '"Hello," she said.'],
+    "quotes that would run two rows together": ['"one', '"two"', "three"],
+    "two quotes in a row": ['""', '"" said nobody', "b"],
+}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("case", PLAIN_TABS)
+def test_quotes_of_a_tsv_that_quotes_nothing_are_of_its_text(tmp_path, case, ends):
+    path = tmp_path / "data.tsv"
+    path.write_text("id\ttext" + ends + "".join(f"{n}\t{text}{ends}" for n, text in enumerate(PLAIN_TABS[case])))
+    found = read(path)
+    assert [row.text for row in found] == PLAIN_TABS[case]
+    assert [row.line for row in found] == [2 + n for n in range(len(found))]
+
+
+QUOTED_TABS = {
+    "tabs and line ends": ('1\t"a\tb"\n2\t"c\nd"\n', ["a\tb", "c\nd"]),
+    "every value": ('"1"\t"say ""hi"""\n"2"\t"b"\n', ['say "hi"', "b"]),
+}
+
+
+@pytest.mark.parametrize("case", QUOTED_TABS)
+def test_quotes_of_a_tsv_that_quotes_are_marks(tmp_path, case):
+    path = tmp_path / "data.tsv"
+    text, wanted = QUOTED_TABS[case]
+    path.write_text("id\ttext\n" + text)
+    assert [row.text for row in read(path)] == wanted
+
+
+def test_lines_of_a_single_column_that_quotes_join_are_one_value(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text('text\n"a\nb"\nc\n')
+    assert [(row.line, row.text) for row in read(path)] == [(2, "a\nb"), (4, "c")]
+
+
+def test_a_tsv_whose_rows_are_others_by_either_reading_is_refused(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text('id\ttext\n1\tx\n2\t"begin\n3\tend"\n')
+    with pytest.raises(BadData, match=r"data\.tsv:3: lines 3 to 4 are one row if .* Save it as \.jsonl, or as \.csv"):
+        read(path)

@@ -44,6 +44,18 @@ CONVERSATIONS = {
     "Alpaca with empty fields": (
         {"instruction": "a", "input": "", "output": "b", "system": "", "history": []}, (USER, ANSWER),
     ),
+    "Alpaca whose input is called context": (
+        {"instruction": "a", "context": "c", "output": "b"}, (Turn("user", "a\n\nc"), ANSWER),
+    ),
+    "Dolly": (
+        {"instruction": "a", "context": "c", "response": "b", "category": "closed_qa"},
+        (Turn("user", "a\n\nc"), ANSWER),
+    ),
+    "Dolly without a context": ({"instruction": "a", "context": "", "response": "b"}, (USER, ANSWER)),
+    "Dolly with a system": (
+        {"instruction": "a", "input": "i", "response": "b", "system": "s"},
+        (Turn("system", "s"), Turn("user", "a\n\ni"), ANSWER),
+    ),
     "PromptCompletion": ({"prompt": "a", "completion": "b"}, (USER, ANSWER)),
     "PromptCompletion of messages": (
         {"prompt": [*TURNS, {"role": "user", "content": "c"}], "completion": [{"role": "assistant", "content": "d"}]},
@@ -154,6 +166,7 @@ PROMPTS = [
     ({"messages": TURNS}, (USER,), "b"),
     ({"messages": TURNS[:1], "answer": "c"}, (USER,), "c"),
     ({"instruction": "a", "output": "b"}, (USER,), "b"),
+    ({"instruction": "a", "context": "c", "response": "b"}, (Turn("user", "a\n\nc"),), "b"),
     ({"prompt": "a", "completion": "b"}, (USER,), "b"),
 ]
 
@@ -199,14 +212,20 @@ REFUSED = [
      'content of turn 2 .assistant. has a part of type "reasoning". Write it into reasoning_content of the turn'),
     ([{"messages": [{"role": "user", "content": [{"type": "text"}]}, TURNS[1]]}],
      'a text part of turn 1 .user. has no text: it is {"type": "text"}'),
+    ([{"Frage": "a", "Antwort": "b"}],
+     "; where that stands in columns of other names, say which: 'columns: {user: …, assistant: …}' beside the uri"),
     ([{"turns": ["a", "b"], "id": 1}], r"rows\.$"),  # No column is offered that holds something else.
     ([{"text": "a"}], "1: the rows are Text, which objective: CausalLM learns from"),
     ([{"query": "a", "response": "b"}], "add 'columns: {user: query, assistant: response}' beside the uri"),
     ([{"dialog": TURNS}], r"add 'columns: {messages: dialog}' beside the uri\.$"),
     ([{"id": "niv.1", "system_prompt": "s", "question": "a", "response": "b"}],
      r"add 'columns: {system: system_prompt, user: question, assistant: response}' beside the uri\.$"),
-    ([{"instruction": "a", "context": "c", "response": "b", "category": "qa", "notes": None}],
-     r"{user: instruction, assistant: response}' beside the uri \(which reads no 'context'\)\.$"),
+    ([{"query": "a", "context": "c", "response": "b", "category": "qa", "notes": None}],
+     r"{user: query, assistant: response}' beside the uri \(which reads no 'context'\)\.$"),
+    ([{"instruction": "a", "context": "c", "input": "i", "response": "b"}],
+     "1: input and context both say something, and one of them stands below the instruction. Leave the other one out"),
+    ([{"instruction": "a", "output": "b", "response": "c"}], "may be read as Alpaca or as Dolly. Say which"),
+    ([{"instruction": "a", "context": "c", "response": ""}], "the field response is empty"),
     ([{"conversation": [{"input": "a", "output": "b"}]}], r'"user", "assistant"} rows\.$'),
     ([{"messages": [{"role": "assistant", "content": "b", "weight": 0}]}], "every assistant turn has weight 0"),
     ([{"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "image_url"}]}]}],

@@ -18,6 +18,7 @@ CHATS = {
     "Messages": {"messages": TURNS},
     "ShareGPT": {"conversations": [{"from": "human", "value": "who?"}, {"from": "gpt", "value": "me"}]},
     "Alpaca": {"instruction": "who?", "output": "me", "input": ""},
+    "Dolly": {"instruction": "who?", "context": "", "response": "me", "category": "open_qa"},
     "PromptCompletion": {"prompt": "who?", "completion": "me"},
     "QuestionAnswer": {"question": "who?", "answer": "me"},
     "UserAssistant": {"user": "who?", "assistant": "me"},

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, chatting, numbered, plan, text, workspace, write_rows
+from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 
 from slipway_core.protocol.preview import Preview
 from slipway_trainer.batches import row_stream
@@ -202,6 +203,18 @@ def test_a_stage_after_one_with_an_adapter_trains_all_weights(tmp_path):
 def test_data_that_is_not_there_is_named_and_nothing_is_shown(tmp_path):
     seen = previewed(plan(causal(f"file://{tmp_path}/none.jsonl")))
     assert any("there is no such file" in problem for problem in seen.problems)
+    assert seen.stages[0].tokens.value == 0
+
+
+def test_a_folder_of_two_kinds_of_files_is_named_where_the_model_is_one_that_exists(tmp_path):
+    base = tmp_path / "base"
+    make_model(words := make_tokenizer()).save_pretrained(str(base))
+    words.save_pretrained(str(base))
+    (tmp_path / "mixed").mkdir()
+    write_rows(tmp_path / "mixed" / "a.jsonl", text("one"))
+    (tmp_path / "mixed" / "b.txt").write_text("two")
+    seen = previewed(plan(causal(f"file://{tmp_path}/mixed"), model={"from": f"file://{base}"}))
+    assert any("mixed" in problem and ".txt" in problem for problem in seen.problems)
     assert seen.stages[0].tokens.value == 0
 
 

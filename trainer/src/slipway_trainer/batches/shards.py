@@ -206,14 +206,6 @@ def _mixture(path: Path) -> Mixture | None:
     )
 
 
-def read_digest(folder: Path) -> str | None:
-    """Returns the digest that the folder says it has, without checking it; None when there is no such folder."""
-    try:
-        return json.loads((folder / INDEX).read_text())["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _verified(folder: Path) -> dict:
     advice = "Start the run again: its data is then prepared anew."
     try:

@@ -15,6 +15,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
 from slipway_core.resources.stage import Stage
+from slipway_trainer.card.public_manifest import last_part
 from slipway_trainer.data import licence
 from slipway_trainer.model import lineage
 from slipway_trainer.model.model_folder import model_folder
@@ -48,7 +49,7 @@ def _base(plan: Plan, workspace: Workspace) -> dict[str, Any]:
     parsed = uris.parse(uri)
     if parsed.scheme == "hf":
         return {"hub": parsed.repository} | said
-    return {"name": uri.rstrip("/").rpartition("/")[2]} | said
+    return {"name": last_part(uri)} | said
 
 
 def _settings(stage: Stage, workspace: Workspace) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _name(uri: str, files: Sequence[Mapping[str, Any]]) -> str:
         return str(uris.Uri("hf", parsed.authority, parsed.path, dataset=True, inside=parsed.inside))
     if parsed.scheme == "package":
         return uri
-    return (files[0]["name"] if len(files) == 1 else uri).rstrip("/").rpartition("/")[2]
+    return last_part(files[0]["name"] if len(files) == 1 else uri)
 
 
 def _digest(files: Sequence[Mapping[str, Any]]) -> str:

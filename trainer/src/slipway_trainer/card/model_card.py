@@ -13,6 +13,7 @@ from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.judged import Judged
 from slipway_core.resources import uris
 from slipway_trainer.card import front_matter, usage
+from slipway_trainer.card.public_manifest import last_part
 from slipway_trainer.data import licence
 
 FACTS = "card"
@@ -86,7 +87,7 @@ def _placeless(scratch: Mapping[str, Any]) -> dict[str, Any]:
     uri = scratch.get("tokenizer", {}).get("from")
     if uri is None or uris.parse(uri).scheme == "hf":
         return dict(scratch)
-    return {**scratch, "tokenizer": {"from": uri.rstrip("/").rpartition("/")[2]}}
+    return {**scratch, "tokenizer": {"from": last_part(uri)}}
 
 
 def _verdict(judged: Judged | None) -> str:

@@ -400,10 +400,15 @@ def _no_form(row: Mapping[str, Any], use: Use) -> str:
 
 
 def _suggested(row: Mapping[str, Any], use: Use) -> str:
-    """Returns what of a source would have such rows read, and what it would not read of them; nothing for none."""
+    """Returns what of a source would have such rows read, and what it would not read of them; nothing where the row has
+    not as many texts."""
     offered = columns.suggestion(row, use)
     if offered is None:
-        return ""
+        asked = columns.fields_of_texts(use)
+        if sum(isinstance(value, str) for value in row.values()) < len(asked):
+            return ""
+        line = f"columns: {{{', '.join(f'{field}: …' for field in asked)}}}"
+        return f"; where that stands in columns of other names, say which: {line!r} beside the uri"
     line = f"columns: {{{', '.join(f'{field}: {column}' for field, column in offered.items())}}}"
     own = {*offered.values(), *_HARMLESS, *unused_fields.COLUMNS}
     rest = [name for name in row if name not in own and row[name] is not None]

@@ -2,8 +2,8 @@
 
 ```
 artifact/adapter_config.json  adapter_model.safetensors    as peft reads them
-        base.json                                          digest of the base, its URI where that is of no one machine
-                                                           and its commit; or {folder: base}
+        base.json                                          digest of the base, its URI and commit where that is of the
+                                                           hub; or {folder: base}
         base/                                              a base that lies nowhere else: stages before made it, or
                                                            rows of new tokens are in it
         tokenizer.json ...  generation_config.json
@@ -77,8 +77,9 @@ def write(
         shutil.copyfile(adapter / name, folder / name)
     if lies_elsewhere:
         where = lineage.base(plan, ws)
-        if not uris.parse(where["uri"]).remote:
-            # The digest of the artifact is the same on every machine; its manifest says where the base lay.
+        if uris.parse(where["uri"]).scheme != "hf":
+            # The digest of the artifact is the same on every machine, and the file may go to a public place: the
+            # manifest says where the base lay.
             del where["uri"]
     else:
         token_rows.merge(base, adapter)

@@ -193,6 +193,8 @@ class _See:
     def _encoded(self, stage: Stage, seen: Look, words: RunTokenizer) -> _Encoded | None:
         """Makes tokens of what is looked at of a stage."""
         found = seen.found.stages[stage.name]
+        if not found.train:
+            return None  # Nothing was found, and why is among the problems.
         keys = seen.keys_of(found)
         if (gone := seen.left_out[stage.name]) is not None:
             keys = keys[gone.stays]

@@ -15,7 +15,7 @@ from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.judged import Judged
 from slipway_core.resources import uris
 from slipway_core.resources.training_run import Push
-from slipway_trainer.card import model_card
+from slipway_trainer.card import model_card, public_manifest
 from slipway_trainer.step.errors import BadArtifact, PublishFailed, PublishRefused
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -27,7 +27,8 @@ def push(wanted: Push, folder: Path, judged: Judged) -> str:
     else is there (a card in somebody's own words, other files) stays, but weights that are not of this model go, and
     so does what an earlier push brought and this model has not: a template or an adapter's configuration of another
     model would be loaded with it.
-    The card is written anew, with the verdict: of the folder nothing is sent that its digest does not cover.
+    Of the folder nothing is sent that its digest does not cover: the card is written anew, with the verdict, and the
+    manifest without the places of this machine (`public_manifest`).
 
     Args:
         wanted: where to.
@@ -54,9 +55,11 @@ def push(wanted: Push, folder: Path, judged: Judged) -> str:
                 f"export.push.uri: {wanted.uri} is a repository that everybody sees, and export.push.private is true: "
                 "make the repository private, name another one, or set private: false"
             )
-        additions = [CommitOperationAdd(name, folder / name) for name in [*manifest.files, artifact.MANIFEST]]
+        additions = [CommitOperationAdd(name, folder / name) for name in manifest.files]
         for one in additions:
             _check(one, manifest, folder)
+        told = artifact.dump(public_manifest.public(manifest))
+        additions.append(CommitOperationAdd(artifact.MANIFEST, told.encode()))
         there = {sibling.rfilename for sibling in info.siblings or []}
         stale = [CommitOperationDelete(name) for name in _stale(hub, repository, manifest, there)]
         if card := _card(hub, repository, manifest, judged, there):
@@ -103,8 +106,7 @@ def _is_weight(name: str) -> bool:
 
 def _check(addition: Any, manifest: Manifest, folder: Path) -> None:
     """Others can write in a workspace: what is sent is what was judged."""
-    entry = manifest.files.get(addition.path_in_repo)
-    if entry is not None and addition.upload_info.sha256.hex() != entry.sha256:
+    if addition.upload_info.sha256.hex() != manifest.files[addition.path_in_repo].sha256:
         raise BadArtifact(f"{folder / addition.path_in_repo}: was changed while it was pushed")
 
 

@@ -158,12 +158,6 @@ def built_ahead(device: torch.device) -> bool:
     return device.type == accelerator_name == "cpu" and installed_ops.get(_SHARED_MEMORY, False)
 
 
-def disconnect() -> None:
-    _GROUPS.clear()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
 def of_first(value: Value, ranks: Ranks) -> Value:
     """Returns rank 0's value."""
     if ranks.world == 1:

@@ -29,11 +29,13 @@ from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import EndpointTemplate, ModelEndpoint, ModelEndpointSpec, ServedModel
-from slipway_core.resources.status import EndpointPhase, Phase, RunStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 POLICY = Policy(backoff=timedelta(seconds=1), longest_backoff=timedelta(seconds=30))
 """A person waits in front of it, and no control plane has to be spared."""
+SEEN_WITHIN = timedelta(seconds=60)
+"""How long an endpoint is waited for that has to see a verdict which was signed again; it looks every second."""
 
 Show = Callable[[RunStatus, tuple[Event, ...]], None]
 
@@ -57,6 +59,8 @@ class Executor:
     """Seconds between two looks at the world."""
     interrupted: bool = field(default=False, init=False)
     statements: Statements = field(init=False)
+    _signed_again: datetime | None = field(default=None, init=False)
+    """When a verdict was signed anew by which the endpoint may start the model that it took the traffic from."""
 
     def __post_init__(self) -> None:
         self.statements = Statements(self.state)
@@ -72,6 +76,8 @@ class Executor:
 
         Raises OSError when the state cannot be written (a full disk): what was written stays whole.
         """
+        if self.run.status is not None and (unsigned := self._sign(self.run.status)) is not None:
+            raise unsigned
         while True:
             decision, busy = self._pass()
             phase = decision.status.phase
@@ -117,7 +123,15 @@ class Executor:
             claim = None
         status = folder.status()
         current = status.observed_generation == endpoint.metadata.generation and status.phase != EndpointPhase.STOPPED
+        current = current and not self._has_to_see(status)
         return EndpointView(claim, status, current, endpoint.spec.rollback_to)
+
+    def _has_to_see(self, status: EndpointStatus) -> bool:
+        """Whether the endpoint is about to start the model again, by a verdict that was signed anew."""
+        since = self._signed_again
+        if since is not None and (status.live or status.candidate or self.clock() - since > SEEN_WITHIN):
+            self._signed_again = None
+        return self._signed_again is not None
 
     def _apply(self, decision: Decision) -> None:
         for unwanted in decision.delete:
@@ -143,7 +157,8 @@ class Executor:
         """Signs the verdict where the endpoint finds it, for longer than the run lives. Returns why it cannot."""
         try:
             record = self.folder.workspace(self.run).parity(status.evaluation.number if status.evaluation else 0)
-            self.statements.keep(self.plan, status, self._learned, record)
+            if self.statements.keep(self.plan, status, self._learned, record):
+                self._signed_again = self.clock()
         except StateError as error:
             return error
         return None

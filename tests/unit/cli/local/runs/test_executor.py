@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -382,6 +382,38 @@ def test_starting_a_run_again_brings_back_an_endpoint_that_was_removed(state, mo
     shutil.rmtree(state.endpoint("chat").root)
     assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
     assert state.endpoint("chat").exists()
+
+
+def take_the_key_away(state):
+    """The key that signed is revoked and gone, and the endpoint has taken the traffic from what it signed."""
+    (old,) = json.loads(state.trusted_keys.read_text())
+    state.trusted_keys.write_text(json.dumps([old | {"revoked": True}]))
+    state.signing_key.unlink()
+    folder = state.endpoint("chat")
+    status = folder.status()
+    retired = status.live.model_copy(update={"state": "Retired", "message": f"signed by {old['id']}, which is revoked"})
+    folder.save_status(status.model_copy(update={"phase": EndpointPhase.PENDING, "live": None, "history": [retired]}))
+    return old["id"]
+
+
+def test_G_what_a_revoked_key_signed_is_signed_again_and_the_command_waits_until_it_is_live(state, monkeypatch):
+    monkeypatch.setattr("slipway.local.endpoints.daemon.ensure_daemon", acknowledge)
+    assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
+    old = take_the_key_away(state)
+    status = make(state, monkeypatch, run=a_run()).work()
+    assert status.phase is Phase.SERVING
+    assert Statements(state).standing(status.artifact.digest).newest.key.id != old
+
+
+def test_G_an_endpoint_that_never_sees_what_was_signed_again_is_not_waited_for_without_end(state, monkeypatch):
+    monkeypatch.setattr("slipway.local.endpoints.daemon.ensure_daemon", acknowledge)
+    make(state, monkeypatch, run=a_run()).work()
+    take_the_key_away(state)
+    monkeypatch.setattr("slipway.local.endpoints.daemon.ensure_daemon", lambda *_: None)
+    monkeypatch.setattr("slipway.local.runs.executor.SEEN_WITHIN", timedelta(seconds=0.5))
+    status = make(state, monkeypatch, run=a_run()).work()
+    assert status.phase is Phase.COMPLETED
+    assert "which is revoked" in next(one.message for one in status.conditions if one.type == "Live")
 
 
 def test_a_template_that_changed_reaches_the_endpoint_once(state, monkeypatch):

@@ -62,6 +62,11 @@ def suggestion(row: Mapping[str, Any], use: Use) -> dict[str, str] | None:
     return None
 
 
+def fields_of_texts(use: Use) -> tuple[str, ...]:
+    """Returns the fields of ours that a table of texts has for a use."""
+    return next(fields for fields in _OFFERED[use] if "messages" not in fields)
+
+
 def _system(row: Mapping[str, Any], known: Mapping[str, str]) -> str | None:
     """Returns a column that says what a system turn would; none has to be named where it is called so."""
     there = (known[name] for name in _LIKE["system"] if name in known and "system" not in row)

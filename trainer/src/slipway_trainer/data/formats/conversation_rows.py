@@ -28,8 +28,9 @@ def spoken(row: Mapping[str, Any], form: Format) -> Spoken:
             name, value = _conversation(row)
             own = turns.of_speakers(value, name) if form == "ShareGPT" else turns.of_messages(value, name)
             return Spoken(turns.with_system(own, row.get("system")), *turns.tools_of(row.get("tools")))
-        case "Alpaca":
-            own = (*_history(row.get("history")), Turn("user", _instruction(row)), _said(row, "output", "assistant"))
+        case "Alpaca" | "Dolly":
+            answer = _said(row, "output" if form == "Alpaca" else "response", "assistant")
+            own = (*_history(row.get("history")), Turn("user", _instruction(row)), answer)
         case "PromptCompletion":
             own = _prompt_and_completion(row)
         case "QuestionAnswer":
@@ -71,9 +72,15 @@ def _said(row: Mapping[str, Any], name: str, role: turns.Role) -> Turn:
 
 
 def _instruction(row: Mapping[str, Any]) -> str:
-    """The input stands below the instruction, after an empty line."""
-    instruction, more = filled(row, "instruction"), row.get("input")
-    return f"{instruction}\n\n{string(more, 'input')}" if more not in (None, "") else instruction
+    """The input, or the context, stands below the instruction, after an empty line."""
+    instruction = filled(row, "instruction")
+    told = [name for name in ("input", "context") if row.get(name) not in (None, "")]
+    if len(told) > 1:
+        raise BadRow(
+            "input and context both say something, and one of them stands below the instruction. Leave the other one "
+            "out"
+        )
+    return "\n\n".join([instruction, *(string(row[name], name) for name in told)])
 
 
 def _history(value: Any) -> tuple[Turn, ...]:
