@@ -4,9 +4,9 @@
 
 It starts `slipway run` as anybody would, in a folder where the run has not been yet, and asks the kernel five times a
 second what its processes have used, the endpoint's server included: they are known by a variable of their environment.
-Seconds depend on what else the machine does; CPU-seconds hardly do. What a process uses in its last fifth of a second is
-not seen. The endpoint goes on, and what it used is told until `slipway run` ended. What the gate took of all that, part
-by part, is told below (`bench.gate_seconds`).
+Seconds depend on what else the machine does; CPU-seconds hardly do. What a process uses in its last fifth of a second
+is not seen. The endpoint goes on, and what it used is told until `slipway run` ended. What the gate took of all that,
+part by part, is told below (`bench.gate_seconds`).
 """
 
 from __future__ import annotations

@@ -28,13 +28,14 @@ def show(record: Record, words: Words, screen: Console) -> None:
     line(screen, sentences.verdict(record, words))
     if rows := gates.rows(record):
         screen.print()
-        table = Table(*(words(name) for name in ("gate", "measured", "asked", "live", "base", "verdict")), box=None,
-                      pad_edge=False, header_style="dim")  # fmt: skip
+        table = tabled(*(words(name) for name in ("gate", "measured", "asked", "live", "base", "verdict")))
         for row in rows:
             verdict = Text(words.verdict(row.verdict.value), view.VERDICT_STYLES[row.verdict])
             cells = [visible(row.name), sentences.figure(row, words), visible(row.threshold)]
             table.add_row(*(Text(cell) for cell in (*cells, number(row.live), number(row.base))), verdict)
         screen.print(table)
+    for told in sentences.reasons(record, words):
+        line(screen, told, "yellow")
     for told in sentences.judge(record, words):
         line(screen, told, "dim")
     if told := sentences.worn(record, words):
@@ -52,6 +53,14 @@ def show(record: Record, words: Words, screen: Console) -> None:
         line(screen, f"{place}  {digest}")
     for trouble in record.troubles:
         line(screen, f"! {trouble}", "yellow")
+
+
+def tabled(*heads: str) -> Table:
+    """Returns a table in which nothing is cut off: what is too wide goes on in the next line."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def show_answers(screen: Console, title: str, shown: list[Shown], words: Words, other: str | None = None) -> None:
