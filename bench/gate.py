@@ -8,7 +8,8 @@ that such a model takes and one with a hundred times that, and both are judged a
     gates: [{metric: bits_per_byte, maxRegression: 0.25, against: Base}]
 
 would be: measured on the general text by the trainer's own code beside the base, and held against the gate by core's.
-The training is a plain loop over the trainer's adapters: what is tried is the gate.
+The training is a plain loop over the trainer's adapters: what is tried is the gate. A line of each adapter goes to the
+standard error, the table to the standard output.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 import time
 from dataclasses import dataclass
 from importlib import resources
@@ -31,6 +33,7 @@ from slipway_core.resources.stage import Stage
 from slipway_trainer.evaluation import findings, measure
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.findings import Other
+from slipway_trainer.evaluation.measure import Measured
 from slipway_trainer.evaluation.scope import RowOf
 from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.model import adapter_targets, adapters
@@ -54,6 +57,8 @@ class Base:
     words: Any
     poems: torch.Tensor
     """int64 [rows, LENGTH]: what an adapter learns."""
+    measured: Measured
+    """On the general text."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,15 @@ def make_base(steps: int = BASE_STEPS) -> Base:
     )
     model = LlamaForCausalLM(config)
     _learn(model, _rows(words, general), 3e-3, steps, seed=0)
-    return Base(model, words, _rows(words, poems))
+    return Base(model, words, _rows(words, poems), _measure("base", model, words))
+
+
+def _measure(name: str, model: Any, words: Any) -> Measured:
+    """Measures a model on the general text."""
+    held_out = texts("general-text")
+    data = EvaluationData(held_out, [], "sha256:" + "0" * 64, documents_of=[RowOf()] * len(held_out))
+    engine = TransformersEngine(ExportedModel(model.eval(), words, [2]))
+    return measure.measure(name, engine, data, Reporter("bench"), max_new_tokens=1)
 
 
 def try_adapter(base: Base, rate: float, seed: int) -> Outcome:
@@ -111,15 +124,7 @@ def try_adapter(base: Base, rate: float, seed: int) -> Outcome:
     _learn(adapted, base.poems, rate, ADAPTER_STEPS, seed=seed)
     merged: Any = merge_adapter(adapted)
     after = _loss(merged, base.poems)
-    held_out = texts("general-text")
-    data = EvaluationData(held_out, [], "sha256:" + "0" * 64, documents_of=[RowOf()] * len(held_out))
-    reporter = Reporter("bench")
-    found, beside = (
-        measure.measure(
-            name, TransformersEngine(ExportedModel(one.eval(), base.words, [2])), data, reporter, max_new_tokens=1
-        )
-        for name, one in (("candidate", merged), ("base", base.model))
-    )
+    found, beside = _measure("candidate", merged, base.words), base.measured
     figures, estimates, reasons = findings.of_gates(
         [GATE], found.findings, live=Other(None, None), base=Other(beside.findings, None)
     )
@@ -158,23 +163,32 @@ def _loss(model: Any, rows: torch.Tensor) -> float:
         return float(model.eval()(input_ids=rows[:32], labels=rows[:32]).loss)
 
 
+def told_of(outcome: Outcome, rate: float, seed: int) -> Outcome:
+    """Tells how it came out."""
+    difference = outcome.judgement.metrics[0].difference or 0.0
+    print(
+        f"rate {rate:g}, seed {seed}: {outcome.judgement.verdict.value}, {difference:+.3f}", file=sys.stderr, flush=True
+    )
+    return outcome
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
-    started = time.monotonic()
+    torch.set_num_threads(1)  # Beside other work, threads that spin while they wait cost more than they compute.
     base = make_base()
-    print(f"the base took {time.monotonic() - started:.0f} s")
+    print(f"the base took {time.process_time():.0f} CPU-seconds", flush=True)
     print("| rate | passed | failed | inconclusive | worse by, least to most | loss on the poems, before and after |")
     print("|---|---|---|---|---|---|", flush=True)
     for rate in (SANE, RECKLESS):
-        found = [try_adapter(base, rate, seed) for seed in range(options.seeds)]
+        found = [told_of(try_adapter(base, rate, seed), rate, seed) for seed in range(options.seeds)]
         told = [one.judgement.verdict.value for one in found]
         worse = sorted(one.judgement.metrics[0].difference or 0.0 for one in found)
         losses = f"{found[0].loss_before:.2f}, {sum(one.loss_after for one in found) / len(found):.2f}"
         counts = " | ".join(str(told.count(name)) for name in ("Pass", "Fail", "Inconclusive"))
         print(f"| {rate:g} | {counts} | {worse[0]:.3f} to {worse[-1]:.3f} | {losses} |", flush=True)
-    print(f"{base.model.num_parameters() / 1e6:.2f}M weights, {time.monotonic() - started:.0f} s in all")
+    print(f"{base.model.num_parameters() / 1e6:.2f}M weights, {time.process_time():.0f} CPU-seconds in all")
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ class Evaluation(Api):
     """Longest answer to a prompt, in tokens."""
     engine: Literal["Auto", "vLLM", "Transformers"] = "Auto"
     """What computes with the model: vLLM, which serves it, or transformers, on a CPU in float32. Auto takes vLLM for
-    quantised weights and for 60 prompts and more, where it is installed. The report says which, and why."""
+    quantised weights, and where answering pays its start, if it is installed. The report says which, and why."""
     judge: Judge | None = None
     """A model that is asked how good answers are, for gates on win_rate and judge_score."""
     gates: Annotated[list[Gate], Field(max_length=32)] = Field(default_factory=list[Gate])

@@ -171,3 +171,18 @@ def test_without_the_other_run_its_parts_are_those_that_were_measured_beside(tmp
     assert [(one.name, one.b.value, one.difference) for one in found.parts] == [("source poems", 9.0, -11.0)]
     unknown = comparison.compare(read(tmp_path, "a"), Side("chat, version 4", None, "sha256:" + "0" * 64))
     assert unknown.parts == ()
+
+
+def test_a_gate_without_a_figure_or_on_a_regression_has_its_verdict_beside_the_other_one(tmp_path):
+    unknown = gate(
+        name="judge_score", value=None, lower=None, upper=None, threshold=">= 0.6", verdict=Verdict.INCONCLUSIVE
+    )
+    worse = gate(value=2.5, difference=0.2, lower=0.1, upper=0.3, threshold="<= live + 0.02", verdict=Verdict.FAIL)
+    for name in ("a", "b"):
+        judged(tmp_path, name, gates=[unknown, worse], verdict=Verdict.FAIL)
+    told = shown(comparison.compare(read(tmp_path, "a"), side(tmp_path, "b")))
+    page = told[told.index("<html") :]
+    for shown_at, mark in ((told.removesuffix(page), "Inconclusive"), (page, ">Inconclusive</b>")):
+        assert shown_at.count(mark) == 2, "of both, at the terminal and on the page"
+    assert told.count("2.5 (") == 0, "the bounds are those of the difference"
+    assert "&lt;= live + 0.02" in told

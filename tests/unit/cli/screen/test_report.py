@@ -309,6 +309,43 @@ def test_the_sentence_names_the_gates_that_decided(tmp_path, changes, english, c
     assert chinese in sentences.verdict(read(tmp_path), ZH)
 
 
+def test_of_many_gates_the_sentence_names_a_few_and_the_terminal_says_once_what_several_have_as_reason(tmp_path):
+    unsure = {"verdict": Verdict.INCONCLUSIVE, "reason": "about 12 more prompts would decide"}
+    several = [gate(name="contains", source=f"source-{number}", **unsure) for number in range(30)]
+    failed = gate(name="chrf", source="other", verdict=Verdict.FAIL)
+    judged(tmp_path / "held", gates=[gate(), *several], verdict=Verdict.INCONCLUSIVE)
+    judged(tmp_path / "failed", gates=[*several, failed], verdict=Verdict.FAIL)
+    for told, more in ((EN, "; and 27 more."), (ZH, "；另有 27 个。")):
+        sentence = sentences.verdict(read(tmp_path / "held"), told)
+        assert sentence.endswith(more)
+        assert sentence.count("contains of source") == 3
+    assert sentences.reasons(read(tmp_path / "held"), EN) == [
+        "Inconclusive: contains of source source-3, contains of source source-4, contains of source source-5, "
+        "and 24 more: about 12 more prompts would decide"
+    ]
+    (reason,) = sentences.reasons(read(tmp_path / "failed"), EN)
+    assert "source-0, " in reason
+    assert "and 27 more: about" in reason
+    assert printed(tmp_path / "failed").count("about 12 more prompts would decide") == 1
+    assert written(tmp_path / "failed").count("about 12 more prompts would decide") == 30
+
+
+def test_nothing_of_a_table_is_cut_off_at_a_narrow_terminal(tmp_path):
+    name = "a_task_with_a_name_that_is_as_long_as_a_name_may_be"
+    judged(tmp_path, gates=[gate(name="exact_match,flexible-extract", task=name)])
+    out = io.StringIO()
+    terminal.show(read(tmp_path), EN, Console(file=out, width=60))
+    assert "…" not in out.getvalue()
+    first = "".join(line[:18].strip() for line in out.getvalue().splitlines())
+    assert name in first.replace(" ", "")
+
+
+def test_a_gate_on_a_narrow_page_says_what_each_figure_is(tmp_path):
+    judged(tmp_path)
+    cells = [attrs["data-of"] for attrs in Page(written(tmp_path, ZH)).all("td") if "data-of" in attrs]
+    assert cells == ["区间与要求", "测得", "要求", "线上", "判定"]
+
+
 def steps(*states):
     names = ("prepare", "pretrain", "sft", "export", "evaluate")
     return [StepStatus(name=name, state=state) for name, state in zip(names, states, strict=False)]

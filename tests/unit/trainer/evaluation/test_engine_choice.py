@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slipway_trainer.evaluation import engine_choice, vllm_engine
-from slipway_trainer.evaluation.engine_choice import MANY_PROMPTS, Choice
+from slipway_trainer.evaluation.engine_choice import MANY_PROMPTS, Choice, Work
 from slipway_trainer.step.errors import BadConfig
 
+NOTHING = Work(prompts=0, tokens=0, weights=135_000_000)
+SMALL = Work(prompts=1000, tokens=96_000, weights=1_700_000)
+"""What transformers did with 17 CPU-seconds, and vLLM with 35."""
+LARGE = Work(prompts=60, tokens=60 * 64, weights=135_000_000)
 
-def choose(wanted: str, *, quantized: bool = False, prompts: int = 0, trouble: str | None = None) -> Choice:
-    return engine_choice.choose(wanted, quantized=quantized, prompts=prompts, trouble=trouble)  # type: ignore[arg-type]
+
+def choose(wanted: str, *, quantized: bool = False, work: Work = NOTHING, trouble: str | None = None) -> Choice:
+    return engine_choice.choose(wanted, quantized=quantized, work=work, trouble=trouble)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("quantized", "prompts", "engine", "why"),
+    ("quantized", "work", "engine", "why"),
     [
-        (False, 0, "Transformers", "vLLM does not pay its start"),
-        (False, MANY_PROMPTS - 1, "Transformers", f"for {MANY_PROMPTS - 1} prompts"),
-        (False, MANY_PROMPTS, "vLLM", f"answers {MANY_PROMPTS} prompts sooner"),
-        (True, 0, "vLLM", "the weights are quantised"),
+        (False, NOTHING, "Transformers", "there are no prompts to answer"),
+        (False, SMALL, "Transformers", "for 1000 prompts of a model of 1.7 million weights vLLM does not pay"),
+        (False, replace(LARGE, prompts=50, tokens=50 * 64), "Transformers", "for 50 prompts"),
+        (False, LARGE, "vLLM", "answers 60 prompts sooner"),
+        (False, replace(LARGE, on_cpu=False, prompts=MANY_PROMPTS - 1), "Transformers", "for 59 prompts vLLM does not"),
+        (False, replace(SMALL, on_cpu=False), "vLLM", "answers 1000 prompts sooner"),
+        (True, NOTHING, "vLLM", "the weights are quantised"),
     ],
 )
-def test_auto_takes_vllm_for_quantised_weights_and_for_many_prompts(
-    quantized: bool, prompts: int, engine: str, why: str
+def test_auto_takes_vllm_for_quantised_weights_and_where_it_pays_its_start(
+    quantized: bool, work: Work, engine: str, why: str
 ) -> None:
-    found = choose("Auto", quantized=quantized, prompts=prompts)
+    found = choose("Auto", quantized=quantized, work=work)
     assert (found.engine, found.asked) == (engine, False)
     assert why in found.why
 
 
-@pytest.mark.parametrize(("quantized", "prompts"), [(True, 0), (False, 1000)])
-def test_auto_says_why_it_takes_transformers_instead(quantized: bool, prompts: int) -> None:
-    found = choose("Auto", quantized=quantized, prompts=prompts, trouble="vLLM is not installed")
+@pytest.mark.parametrize(("quantized", "work"), [(True, NOTHING), (False, LARGE)])
+def test_auto_says_why_it_takes_transformers_instead(quantized: bool, work: Work) -> None:
+    found = choose("Auto", quantized=quantized, work=work, trouble="vLLM is not installed")
     assert found.engine == "Transformers"
     assert found.why.endswith(", but vLLM is not installed")
-    late = choose("Auto", quantized=quantized, prompts=prompts).without_vllm("vLLM does not load the model")
+    late = choose("Auto", quantized=quantized, work=work).without_vllm("vLLM does not load the model")
     assert late.engine == "Transformers"
     assert late.why.endswith(", but vLLM does not load the model")
 
 
 def test_what_the_run_asks_for_is_taken_or_refused() -> None:
-    assert choose("Transformers", quantized=True, prompts=1000).engine == "Transformers"
+    assert choose("Transformers", quantized=True, work=LARGE).engine == "Transformers"
     assert choose("vLLM").engine == "vLLM"
     told = r"^evaluation\.engine: vLLM: vLLM is not installed.* use Auto or Transformers"
     with pytest.raises(BadConfig, match=told):

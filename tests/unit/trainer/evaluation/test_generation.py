@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
-from tests.unit.trainer.tiny_model import make_exported, teach
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from tests.unit.trainer.tiny_model import make_exported, make_tokenizer, teach
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from slipway_core.protocol.reasoning import Reasoning
 from slipway_trainer.evaluation import generation
@@ -18,6 +29,7 @@ from slipway_trainer.evaluation.perplexity import MAX_WINDOW
 from slipway_trainer.evaluation.transformers_engine import TransformersEngine
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.tokens.prompt_tokens import PromptTokens
+from slipway_trainer.tokens.tokenizer import end_ids
 
 QUESTION, POEM = "背诵《夜思》", "床前明月光，疑是地上霜。"
 
@@ -68,6 +80,88 @@ def test_an_answer_is_the_same_alone_and_in_a_batch_of_other_lengths(taught: Exp
     together = generation.answer(taught, prompts, max_new_tokens=24)
     alone = [generation.answer(taught, [prompt], max_new_tokens=24)[0] for prompt in prompts]
     assert together == alone
+
+
+@contextmanager
+def computed_rows(exported: ExportedModel) -> Iterator[list[int]]:
+    """Yields how many rows each forward pass of a model has had."""
+    rows: list[int] = []
+
+    def note(_module: object, _inputs: object, named: dict[str, Any]) -> None:
+        rows.append(named["input_ids"].shape[0])
+
+    hook = exported.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+def test_what_has_ended_is_not_computed_any_further(taught: ExportedModel) -> None:
+    prompts = [_prompt(QUESTION)] * 7 + [_prompt("the quick brown fox")]
+    with computed_rows(taught) as rows:
+        answers = generation.answer(taught, prompts, max_new_tokens=50)
+    assert [answer.text for answer in answers[:7]] == [POEM] * 7
+    assert (answers[7].tokens, answers[7].finish_reason) == (50, "length")
+    assert answers[0].tokens < generation.PART_TOKENS * 2 < 50
+    # The first of all is one token behind one prompt.
+    assert rows[1] == 8
+    assert sum(rows) <= 1 + 8 * generation.PART_TOKENS * 2 + 50
+
+
+def test_prompts_with_room_for_different_numbers_of_tokens_are_computed_together(taught: ExportedModel) -> None:
+    prompts = [_prompt("x" * length) for length in (70, 72, 74, 76, 78)]
+    with computed_rows(taught) as rows:
+        together = generation.answer(taught, prompts, max_new_tokens=100)
+    rooms = [128 - len(_ids(taught, prompt)) for prompt in prompts]
+    assert len(set(rooms)) == 5
+    assert [answer.tokens for answer in together] == rooms
+    assert rows[1] == 5
+    assert len(rows) == 1 + max(rooms)
+    assert together == [generation.answer(taught, [prompt], max_new_tokens=100)[0] for prompt in prompts]
+
+
+def _with_learned_positions() -> ExportedModel:
+    """A model that cannot take a position that it has not learned."""
+    words = make_tokenizer()
+    config = GPT2Config(vocab_size=448, n_positions=128, n_embd=64, n_layer=2, n_head=2, initializer_range=0.2)
+    torch.manual_seed(0)
+    return ExportedModel(GPT2LMHeadModel(config).eval(), words, end_ids(words))
+
+
+def _with_a_sliding_window() -> ExportedModel:
+    made = make_exported()
+    config = MistralConfig(**{**made.model.config.to_dict(), "sliding_window": 12})
+    torch.manual_seed(0)
+    return replace(made, model=MistralForCausalLM(config).eval())
+
+
+def _with_states() -> ExportedModel:
+    """A model that keeps no keys and values."""
+    words = make_tokenizer()
+    config = MambaConfig(vocab_size=448, hidden_size=64, num_hidden_layers=2, state_size=8, initializer_range=0.2)
+    config.max_position_embeddings = 128
+    torch.manual_seed(0)
+    return ExportedModel(MambaForCausalLM(config).eval(), words, end_ids(words))
+
+
+@pytest.mark.parametrize("make", [_with_learned_positions, _with_a_sliding_window])
+def test_answers_of_other_models_are_the_same_alone_and_together(make: Callable[[], ExportedModel]) -> None:
+    made = make()
+    prompts = [_prompt(text) for text in ("x" * 70, QUESTION, "月" * 20, "the quick brown fox", "x" * 74)]
+    together = generation.answer(made, prompts, max_new_tokens=60)
+    assert len({answer.tokens for answer in together}) > 1
+    assert together == [generation.answer(made, [prompt], max_new_tokens=60)[0] for prompt in prompts]
+
+
+def test_a_model_that_keeps_other_than_keys_and_values_answers_as_ever() -> None:
+    made = _with_states()
+    prompts = [_prompt(text) for text in (QUESTION, QUESTION, "x" * 90)]
+    with computed_rows(made) as rows:
+        first, second, long = generation.answer(made, prompts, max_new_tokens=40)
+    assert first == second
+    assert long.tokens == 128 - len(_ids(made, prompts[2]))
+    assert max(rows) == 2, "those that have the same room"
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

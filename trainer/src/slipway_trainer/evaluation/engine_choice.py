@@ -8,8 +8,28 @@ from typing import Final, Literal
 from slipway_trainer.step.errors import BadConfig
 
 MANY_PROMPTS: Final = 60
-"""Prompts from which starting vLLM is made up for by how fast it answers: measured at 50 to 60 on a CPU, with 64 new
-tokens each."""
+"""Prompts from which vLLM is taken on a GPU: not measured there."""
+MUCH_WORK: Final = 5 * 10**11
+"""Weights times tokens that may be written, from which on a CPU starting vLLM is made up for by how fast it writes.
+`bench.judging_engines`: 4,076 prompts of 96 tokens at most with 1.7 million weights are 7e11; 60 of 64 tokens with
+135 million, which pay too, 5e11."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What answering the prompts of an evaluation is."""
+
+    prompts: int
+    tokens: int
+    """That all answers have together at most."""
+    weights: int
+    """About how many the model has."""
+    on_cpu: bool = True
+
+    @property
+    def is_much(self) -> bool:
+        """Whether vLLM, its start included, has done it sooner than transformers."""
+        return self.weights * self.tokens >= MUCH_WORK if self.on_cpu else self.prompts >= MANY_PROMPTS
 
 
 @dataclass(frozen=True)
@@ -27,13 +47,12 @@ class Choice:
 
 
 def choose(
-    wanted: Literal["Auto", "vLLM", "Transformers"], *, quantized: bool, prompts: int, trouble: str | None
+    wanted: Literal["Auto", "vLLM", "Transformers"], *, quantized: bool, work: Work, trouble: str | None
 ) -> Choice:
     """
     Args:
         wanted: evaluation.engine.
         quantized: whether the candidate, or what it is compared with, has quantised weights.
-        prompts: how many are answered.
         trouble: why vLLM cannot judge the candidate here; None when nothing is known.
 
     Raises BadConfig when the run asks for vLLM and it cannot.
@@ -45,8 +64,11 @@ def choose(
         return asked if trouble is None else asked.without_vllm(trouble)
     if quantized:
         auto = Choice("vLLM", "the weights are quantised, and it computes with them as the server does")
-    elif prompts >= MANY_PROMPTS:
-        auto = Choice("vLLM", f"it answers {prompts} prompts sooner, its start included")
+    elif work.is_much:
+        auto = Choice("vLLM", f"it answers {work.prompts} prompts sooner, its start included")
+    elif not work.prompts:
+        return Choice("Transformers", "there are no prompts to answer, and scoring does not pay the start of vLLM")
     else:
-        return Choice("Transformers", f"for {prompts} prompts vLLM does not pay its start")
+        size = f" of a model of {work.weights / 1e6:.1f} million weights" if work.on_cpu else ""
+        return Choice("Transformers", f"for {work.prompts} prompts{size} vLLM does not pay its start")
     return auto if trouble is None else auto.without_vllm(trouble)

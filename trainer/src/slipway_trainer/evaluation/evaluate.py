@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import BASE, BASELINE
 from slipway_core.plan import Plan
@@ -30,6 +32,7 @@ from slipway_trainer.evaluation import (
     perplexity,
     vllm_engine,
 )
+from slipway_trainer.evaluation.engine_choice import Work
 from slipway_trainer.evaluation.evaluation_data import EvaluationData
 from slipway_trainer.evaluation.findings import Findings, Other
 from slipway_trainer.evaluation.judge import judging
@@ -96,7 +99,7 @@ def _evaluate(
     choice = engine_choice.choose(
         plan.evaluation.engine,
         quantized=any(map(_is_quantized, compared)),
-        prompts=len(data.prompts) + sum(task.documents for task in data.tasks if task.described.writes is not None),
+        work=_work(plan, data, workspace.artifact),
         trouble=vllm_engine.trouble(workspace.artifact),
     )
     kept = KeptRecord(manifest)
@@ -164,6 +167,21 @@ def _evaluate(
     _write(workspace, fence, attempt, report, candidate.findings, others, judged.transcript, kept.text)
     shutil.rmtree(workspace.fetched_live, ignore_errors=True)
     return result
+
+
+def _work(plan: Plan, data: EvaluationData, folder: Path) -> Work:
+    """Returns what answering is, by the size of the model's files and the type that its configuration names."""
+    asked = [(len(data.prompts), plan.evaluation.max_new_tokens)]
+    asked += [(task.documents, task.described.writes or 0) for task in data.tasks]
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    config = config_file.read(folder) if (folder / "config.json").is_file() else {}
+    single = "float32" in (config.get("dtype"), config.get("torch_dtype"))
+    return Work(
+        prompts=sum(prompts for prompts, tokens in asked if tokens),
+        tokens=sum(prompts * tokens for prompts, tokens in asked),
+        weights=size // (4 if single else 2),
+        on_cpu=not torch.cuda.is_available(),
+    )
 
 
 def _is_quantized(folder: Path) -> bool:

@@ -13,12 +13,14 @@ from typing import Any, Literal, cast
 
 import torch
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from slipway_core.protocol.reasoning import Parts, Reasoning, split
 from slipway_trainer.data.formats import answer_checks
@@ -33,6 +35,9 @@ from slipway_trainer.tokens.prompt_tokens import PromptTokens
 BATCH_ROWS = 64
 BATCH_CACHE_BYTES = 2 << 30
 """Keys and values that a batch of answers may hold."""
+PART_TOKENS = 16
+"""After so many new tokens the rows that have ended are taken out of a batch."""
+_ROW_BY_ROW = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,17 @@ def _computed(
     exported: ExportedModel, rows: list[list[int]], rooms: list[int]
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     require_rows(exported.model, max(map(max, filter(None, rows)), default=0))
+    if full := [index for index, room in enumerate(rooms) if room == 0]:
+        yield full, [[] for _ in full]
+    asked = [index for index, room in enumerate(rooms) if room]
+    if not asked:
+        return
+    parts = _lets_rows_go(exported, rows[asked[0]])
     # Virtual tokens stand before the padding, which would part them from a shorter prompt.
-    for batch in _batches(rows, rooms, _rows_at_once(exported), one_length=exported.virtual_tokens > 0):
-        room = rooms[batch[0]]
-        made = _generate(exported, [rows[index] for index in batch], room) if room else [[] for _ in batch]
-        yield batch, made
+    one_length = exported.virtual_tokens > 0
+    for batch in _batches(asked, rows, rooms, _rows_at_once(exported), one_length=one_length, one_room=not parts):
+        write = _write_in_parts if parts else _write_at_once
+        yield batch, write(exported, [rows[index] for index in batch], [rooms[index] for index in batch])
 
 
 def _ids(words: PromptTokens, prompt: Prompt) -> list[int]:
@@ -203,19 +214,28 @@ def _plain(text: str) -> str:
 
 
 def _batches(
-    rows: list[list[int]], rooms: list[int], rows_at_once: Callable[[int], int], *, one_length: bool = False
+    asked: list[int],
+    rows: list[list[int]],
+    rooms: list[int],
+    rows_at_once: Callable[[int], int],
+    *,
+    one_length: bool = False,
+    one_room: bool = False,
 ) -> Iterator[list[int]]:
-    """Yields indices of prompts of similar length that have room for the same number of tokens.
+    """Yields indices of prompts of similar length.
 
     Args:
+        asked: the indices.
         one_length: of the same length.
+        one_room: which have room for the same number of tokens.
     """
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: (-rooms[index], -len(rows[index]))):
+    for index in sorted(asked, key=lambda index: (-rooms[index] if one_room else 0, -len(rows[index]))):
         if batch and (
-            rooms[index] != rooms[batch[0]]
+            (one_room and rooms[index] != rooms[batch[0]])
             or (one_length and len(rows[index]) != len(rows[batch[0]]))
-            or len(batch) >= rows_at_once(len(rows[batch[0]]) + rooms[batch[0]])
+            # A shorter prompt may have more room.
+            or len(batch) >= rows_at_once(len(rows[batch[0]]) + max(rooms[index], rooms[batch[0]]))
         ):
             yield batch
             batch = []
@@ -226,8 +246,11 @@ def _batches(
 
 def _rows_at_once(exported: ExportedModel) -> Callable[[int], int]:
     config = exported.model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    queries = getattr(config, "num_attention_heads", None)
+    if queries is None:  # It keeps states of one size, however long the text is.
+        return lambda length: BATCH_ROWS
+    heads = getattr(config, "num_key_value_heads", None) or queries
+    size = getattr(config, "head_dim", None) or config.hidden_size // queries
     per_token = 2 * config.num_hidden_layers * heads * size * exported.model.dtype.itemsize
 
     def rows(length: int) -> int:
@@ -237,25 +260,84 @@ def _rows_at_once(exported: ExportedModel) -> Callable[[int], int]:
     return rows
 
 
-def _generate(exported: ExportedModel, rows: list[list[int]], room: int) -> list[list[int]]:
-    """Returns the new tokens of each row, with what follows its end."""
-    width = max(map(len, rows))
-    pad = exported.tokenizer.pad_token_id
-    pad = pad if isinstance(pad, int) else exported.end_tokens[0]
-    device = exported.model.device
+def _lets_rows_go(exported: ExportedModel, row: list[int]) -> bool:
+    """Tells, by one token behind a prompt, whether what a model keeps of its tokens is keys and values row by row: then
+    a row can be taken out of it. States of another kind, and caches of a model's own, are left alone."""
+    if exported.virtual_tokens:
+        return False
+    cache = getattr(_generate(exported, *_padded(exported, [row]), room=1), "past_key_values", None)
+    layers = getattr(cache, "layers", ())
+    return type(cache) is DynamicCache and bool(layers) and all(type(one) in _ROW_BY_ROW for one in layers)
+
+
+def _write_at_once(exported: ExportedModel, rows: list[list[int]], rooms: list[int]) -> list[list[int]]:
+    """Returns the new tokens of rows that have the same room, with what follows their end."""
+    inputs, mask = _padded(exported, rows)
+    return _generate(exported, inputs, mask, room=rooms[0]).sequences[:, inputs.shape[1] :].tolist()
+
+
+def _write_in_parts(exported: ExportedModel, rows: list[list[int]], rooms: list[int]) -> list[list[int]]:
+    """Returns the new tokens of rows, with what follows their end. Rows that have ended are taken out every few tokens:
+    else all would be computed for as long as the longest answer takes."""
+    inputs, mask = _padded(exported, rows)
+    made: list[list[int]] = [[] for _ in rows]
+    going, ends, cache = list(range(len(rows))), set(exported.end_tokens), None
+    while going:
+        room = min(PART_TOKENS, *(rooms[row] - len(made[row]) for row in going))
+        told = _generate(exported, inputs, mask, room=room, cache=cache)
+        new = told.sequences[:, inputs.shape[1] :]
+        for row, tokens in zip(going, new.tolist(), strict=True):
+            made[row] += tokens
+        kept = [
+            place
+            for place, row in enumerate(going)
+            if len(made[row]) < rooms[row] and ends.isdisjoint(made[row][-new.shape[1] :])
+        ]
+        going, cache = [going[place] for place in kept], told.past_key_values
+        chosen = torch.tensor(kept, dtype=torch.long, device=inputs.device)
+        if len(kept) < len(mask):
+            cache.batch_select_indices(chosen)
+        inputs, mask = told.sequences[chosen], torch.cat([mask, torch.ones_like(new)], dim=1)[chosen]
+    return made
+
+
+def _padded(exported: ExportedModel, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns rows with padding at their left, int64 [rows, length], and a mask of that shape: 1 for their tokens."""
+    width, pad, device = max(map(len, rows)), _pad(exported), exported.model.device
     inputs = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return inputs, mask
+
+
+def _pad(exported: ExportedModel) -> int:
+    pad = exported.tokenizer.pad_token_id
+    return pad if isinstance(pad, int) else exported.end_tokens[0]
+
+
+def _generate(
+    exported: ExportedModel, inputs: torch.Tensor, mask: torch.Tensor, *, room: int, cache: Any = None
+) -> Any:
+    """Returns what transformers tells of at most `room` new tokens of each row: `sequences` is the inputs with them.
+
+    Args:
+        cache: of all tokens but the last one of each row, from an earlier call.
+    """
     greedy = GenerationConfig(
-        max_new_tokens=room, do_sample=False, eos_token_id=exported.end_tokens, pad_token_id=pad, use_cache=True
+        max_new_tokens=room,
+        do_sample=False,
+        eos_token_id=exported.end_tokens,
+        pad_token_id=_pad(exported),
+        use_cache=True,
+        return_dict_in_generate=True,
     )
     penalty = [_RepetitionPenalty(exported.repetition_penalty, mask)] if exported.repetition_penalty != 1 else []
-    made: Any = exported.model.generate(  # pyright: ignore[reportCallIssue]
+    return exported.model.generate(  # pyright: ignore[reportCallIssue]
         inputs=inputs,
         attention_mask=mask,
         generation_config=greedy,
         logits_processor=LogitsProcessorList([_Finite(), *penalty]),
+        **({} if cache is None else {"past_key_values": cache}),
     )
-    return made[:, width:].tolist()
 
 
 class _Finite(LogitsProcessor):

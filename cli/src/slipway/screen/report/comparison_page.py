@@ -82,9 +82,9 @@ def part(one: PartFigure, words: Words) -> str:
 
 
 def _figure(row: GateRow | None, value: float | None, words: Words) -> str:
-    if row is None or row.regression:
+    if row is None:
         return number(value)
-    told = sentences.bounded(value, row.lower, row.upper, words) if value is not None else "–"
+    told = sentences.beside(row, value, words)
     verdict = words.verdict(row.verdict.value)
     return f'{text(told)}<small>{text(row.threshold)}: <b class="{row.verdict.value}">{escape(verdict)}</b></small>'
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from slipway.records.comparison import Comparison
@@ -11,7 +10,7 @@ from slipway.records.gates import GateRow
 from slipway.screen import view
 from slipway.screen.report import sentences
 from slipway.screen.report.comparison_page import data_note, part
-from slipway.screen.report.terminal import line, show_answers
+from slipway.screen.report.terminal import line, show_answers, tabled
 from slipway.screen.report.words import Words
 from slipway.screen.visible import visible
 
@@ -23,7 +22,7 @@ def show(found: Comparison, words: Words, screen: Console) -> None:
         line(screen, f"{one.name}: {sentences.verdict(one, words)}")
     if found.metrics:
         screen.print()
-        table = Table(words("metric"), a, "", b, "", words("difference"), box=None, pad_edge=False, header_style="dim")
+        table = tabled(words("metric"), a, "", b, "", words("difference"))
         for one in found.metrics:
             more = "–" if one.difference is None else f"{one.difference:+.4g}"
             mine, other = _side(one.a, one.a_value, words), _side(one.b, one.b_value, words)
@@ -33,8 +32,7 @@ def show(found: Comparison, words: Words, screen: Console) -> None:
     if found.parts:
         screen.print()
         line(screen, words("slices"), "bold")
-        table = Table(words("part"), words("metric"), a, b, words("difference"), box=None, pad_edge=False,
-                      header_style="dim")  # fmt: skip
+        table = tabled(words("part"), words("metric"), a, b, words("difference"))
         for one in found.parts:
             more = "–" if one.difference is None else f"{one.difference:+.4g}"
             table.add_row(
@@ -50,7 +48,7 @@ def show(found: Comparison, words: Words, screen: Console) -> None:
         screen.print()
         line(screen, words("differences") if pairs else words("no_differences"), "bold" if pairs else "")
     if pairs:
-        table = Table(words("setting"), a, b, box=None, pad_edge=False, header_style="dim")
+        table = tabled(words("setting"), a, b)
         for name, pair in pairs.items():
             table.add_row(*(Text(visible(words("absent") if one is None else one)) for one in (name, *pair)))
         screen.print(table)
@@ -60,7 +58,7 @@ def show(found: Comparison, words: Words, screen: Console) -> None:
 
 
 def _side(row: GateRow | None, value: float | None, words: Words) -> tuple[Text, Text]:
-    if row is None or row.regression or value is None:
+    if row is None:
         return Text(sentences.number(value)), Text("")
     verdict = Text(words.verdict(row.verdict.value), view.VERDICT_STYLES[row.verdict])
-    return Text(sentences.bounded(value, row.lower, row.upper, words)), verdict
+    return Text(sentences.beside(row, value, words)), verdict

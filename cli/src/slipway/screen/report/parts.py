@@ -32,9 +32,14 @@ def section(id_: str, title: str, *parts: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, kind: str = "") -> str:
-    """Returns a table of cells that are HTML. It scrolls by itself where it is wider than the page."""
+    """Returns a table of cells that are HTML. It scrolls by itself where it is wider than the page.
+
+    Args:
+        kind: its class. A cell of "gates" knows its column's name, since on a narrow page each row is a block.
+    """
     columns = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
-    body = "".join(f"<tr>{_cells(row)}</tr>\n" for row in rows)
+    named_by = head[1:] if kind == "gates" else ()
+    body = "".join(f"<tr>{_cells(row, named_by)}</tr>\n" for row in rows)
     named = escape(label)
     return (
         f'<div class="wide" role="region" aria-label="{named}" tabindex="0"><table class="{kind}">'
@@ -42,9 +47,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, kind: 
     )
 
 
-def _cells(row: Sequence[str]) -> str:
+def _cells(row: Sequence[str], named_by: Sequence[str]) -> str:
     first, *others = row
-    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
+    of = [f' data-of="{escape(one)}"' for one in named_by] or [""] * len(others)
+    cells = (f"<td{name}>{cell}</td>" for name, cell in zip(of, others, strict=True))
+    return f'<th scope="row">{first}</th>' + "".join(cells)
 
 
 def paragraph(words: str, kind: str = "soft") -> str:

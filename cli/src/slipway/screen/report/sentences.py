@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from slipway.records import gates
 from slipway.records import judge as judges
 from slipway.records.gates import GateRow
@@ -9,6 +11,9 @@ from slipway.records.record import Record
 from slipway.screen.report.words import Words
 from slipway_core.resources.status import StepState, Verdict
 from slipway_core.rollout import wear
+
+_MOST = 3
+"""Gates that a sentence names: a run may have 32."""
 
 
 def verdict(record: Record, words: Words) -> str:
@@ -24,10 +29,9 @@ def why(record: Record, words: Words) -> str:
         held = sum(row.verdict is Verdict.PASS for row in rows)
         return words("why_one_passed") if held == 1 else words("why_passed", n=held)
     if how in ("Failed", "Inconclusive"):
-        wanted = Verdict.FAIL if how == "Failed" else Verdict.INCONCLUSIVE
-        told = words("joint").join(gate(row, words) for row in rows if row.verdict is wanted)
+        told = words("joint").join(_some([gate(row, words) for row in _decided(record, rows)], words))
         reason = record.evaluation.reason if record.evaluation else None
-        return f"{told}." if told else reason or words("why_no_gate")
+        return f"{told}{words('end')}" if told else reason or words("why_no_gate")
     if how == "NotApplicable":
         return words("why_no_gate")
     if how == "UnderWay":
@@ -39,6 +43,32 @@ def why(record: Record, words: Words) -> str:
             return words("why_broken_unknown")
         return words("why_broken", step=failed.name, message=failed.message or words("why_broken_unknown"))
     return words("why_unjudged", phase=status.phase.value)
+
+
+def _decided(record: Record, rows: Sequence[GateRow]) -> list[GateRow]:
+    """Returns the gates by which a run did not pass."""
+    wanted = Verdict.FAIL if gates.kind(record) == "Failed" else Verdict.INCONCLUSIVE
+    return [row for row in rows if row.verdict is wanted]
+
+
+def reasons(record: Record, words: Words) -> list[str]:
+    """Returns why gates came out as they did, where the sentence of the run does not say it: a line for all that have
+    the same reason."""
+    rows = gates.rows(record)
+    told = _decided(record, rows)[:_MOST] if gates.kind(record) in ("Failed", "Inconclusive") else []
+    same: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.reason and row.verdict is not Verdict.PASS and row not in told:
+            same.setdefault((words.verdict(row.verdict.value), row.reason), []).append(row.name)
+    return [
+        f"{verdict}: {words('listing').join(_some(names, words))}: {why}" for (verdict, why), names in same.items()
+    ]
+
+
+def _some(told: list[str], words: Words) -> list[str]:
+    """Returns the first few, and how many more there are."""
+    more = len(told) - _MOST
+    return [*told[:_MOST], words("more", n=more)] if more > 0 else told
 
 
 def gate(row: GateRow, words: Words) -> str:
@@ -85,6 +115,14 @@ def judge(record: Record, words: Words) -> list[str]:
             if share is not None:
                 lines.append(words(key, of=one.of, share=f"{share:.2f}"))
     return lines
+
+
+def beside(row: GateRow, value: float | None, words: Words) -> str:
+    """Returns a figure beside that of another run: the bounds of a regression are those of its difference from a third
+    model, and none of the figure."""
+    if value is None or row.regression:
+        return number(value)
+    return bounded(value, row.lower, row.upper, words)
 
 
 def bounded(value: float, lower: float | None, upper: float | None, words: Words) -> str:

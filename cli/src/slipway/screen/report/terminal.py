@@ -28,8 +28,7 @@ def show(record: Record, words: Words, screen: Console) -> None:
     line(screen, sentences.verdict(record, words))
     if rows := gates.rows(record):
         screen.print()
-        table = Table(*(words(name) for name in ("gate", "measured", "asked", "live", "base", "verdict")), box=None,
-                      pad_edge=False, header_style="dim")  # fmt: skip
+        table = tabled(*(words(name) for name in ("gate", "measured", "asked", "live", "base", "verdict")))
         for row in rows:
             verdict = Text(words.verdict(row.verdict.value), view.VERDICT_STYLES[row.verdict])
             cells = [visible(row.name), sentences.figure(row, words), visible(row.threshold)]
@@ -37,6 +36,8 @@ def show(record: Record, words: Words, screen: Console) -> None:
         screen.print(table)
         for told in gates.measured_on(record.evaluation.metrics if record.evaluation else ()):
             line(screen, words("judged_on", what=told), "dim")
+    for told in sentences.reasons(record, words):
+        line(screen, told, "yellow")
     for told in sentences.judge(record, words):
         line(screen, told, "dim")
     if told := sentences.worn(record, words):
@@ -54,6 +55,14 @@ def show(record: Record, words: Words, screen: Console) -> None:
         line(screen, f"{place}  {digest}")
     for trouble in record.troubles:
         line(screen, f"! {trouble}", "yellow")
+
+
+def tabled(*heads: str) -> Table:
+    """Returns a table in which nothing is cut off: what is too wide goes on in the next line."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def show_answers(screen: Console, title: str, shown: list[Shown], words: Words, other: str | None = None) -> None:
