@@ -67,7 +67,8 @@ class ServedWorld:
     def __post_init__(self) -> None:
         self.cluster.clock = lambda: self.now
         own = TrustedKey.of(KEY.public)
-        self.cluster.put(trusted_keys([own], [own], self.settings.signing))
+        told = own.model_copy(update={"own": True})
+        self.cluster.put(trusted_keys([own], [told], self.settings.signing))
         self.start_operator()
 
     def start_operator(self) -> None:
