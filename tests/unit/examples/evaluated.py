@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,10 @@ def evaluated(name: str, folder: Path, overrides: list[str], *, positions: int) 
     workspace = Workspace(folder)
     workspace.plan.write_text(plan.to_json(), encoding="utf-8")
     said: list[str] = []
+    environment = dict(os.environ)
     prepare.run(plan, workspace, attempt=1, workers=1, say=said.append)
+    # Each step is a process of its own, and takes a judge's key out of its own environment.
+    os.environ.update(environment)
     model = make_model(tokenizer.load(workspace), positions=positions)
     for stage in plan.stages:
         trained = workspace.stage(stage.name)
