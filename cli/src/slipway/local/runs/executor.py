@@ -128,8 +128,9 @@ class Executor:
 
     def _has_to_see(self, status: EndpointStatus) -> bool:
         """Whether the endpoint is about to start the model again, by a verdict that was signed anew."""
-        since = self._signed_again
-        if since is not None and (status.live or status.candidate or self.clock() - since > SEEN_WITHIN):
+        since, made = self._signed_again, self.run.status.artifact if self.run.status is not None else None
+        serves = status.live is not None and made is not None and status.live.digest == made.digest
+        if since is not None and (serves or status.candidate or self.clock() - since > SEEN_WITHIN):
             self._signed_again = None
         return self._signed_again is not None
 

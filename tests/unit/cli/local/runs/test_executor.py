@@ -384,7 +384,7 @@ def test_starting_a_run_again_brings_back_an_endpoint_that_was_removed(state, mo
     assert state.endpoint("chat").exists()
 
 
-def take_the_key_away(state):
+def take_the_key_away(state, standby=False):
     """The key that signed is revoked and gone, and the endpoint has taken the traffic from what it signed."""
     (old,) = json.loads(state.trusted_keys.read_text())
     state.trusted_keys.write_text(json.dumps([old | {"revoked": True}]))
@@ -392,14 +392,19 @@ def take_the_key_away(state):
     folder = state.endpoint("chat")
     status = folder.status()
     retired = status.live.model_copy(update={"state": "Retired", "message": f"signed by {old['id']}, which is revoked"})
-    folder.save_status(status.model_copy(update={"phase": EndpointPhase.PENDING, "live": None, "history": [retired]}))
+    other = status.live.model_copy(update={"version": 2, "digest": "sha256:" + "f" * 64}) if standby else None
+    phase = EndpointPhase.SERVING if standby else EndpointPhase.PENDING
+    folder.save_status(status.model_copy(update={"phase": phase, "live": other, "history": [retired]}))
     return old["id"]
 
 
-def test_G_what_a_revoked_key_signed_is_signed_again_and_the_command_waits_until_it_is_live(state, monkeypatch):
+@pytest.mark.parametrize("standby", [False, True])
+def test_G_what_a_revoked_key_signed_is_signed_again_and_the_command_waits_until_it_is_live(
+    state, monkeypatch, standby
+):
     monkeypatch.setattr("slipway.local.endpoints.daemon.ensure_daemon", acknowledge)
     assert make(state, monkeypatch, run=a_run()).work().phase is Phase.SERVING
-    old = take_the_key_away(state)
+    old = take_the_key_away(state, standby)
     status = make(state, monkeypatch, run=a_run()).work()
     assert status.phase is Phase.SERVING
     assert Statements(state).standing(status.artifact.digest).newest.key.id != old
