@@ -266,8 +266,8 @@ def _calls(fields: Mapping[str, Any]) -> Iterator[Wrong]:
     if fields.get("tools") and isinstance(fields.get("messages"), list) and kind != "none":
         yield Wrong(
             "tools",
-            "the model's chat template writes no calls that this server reads, so it cannot call them. Leave tools out, "
-            "send tool_choice: none, or serve a model whose template has calls",
+            "the model's chat template writes no calls that this server reads, so it cannot call them. Leave tools "
+            "out, send tool_choice: none, or serve a model whose template has calls",
         )
 
 
