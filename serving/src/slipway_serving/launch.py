@@ -74,11 +74,20 @@ def serve(settings: Settings, manifest: Manifest, keys: ApiKeys | None, sock: so
             context,
             linger,
             request_problem=broken,
+            reads_calls=_reads_calls(args, client),
             refused_tokens=_refused_tokens(client.renderer),
         )
         import uvloop
 
         return uvloop.run(_serve(client, args, sock))
+
+
+def _reads_calls(args: Any, client: Any) -> bool:
+    """As vLLM's `OnlineRenderer` has it: two kinds of models bring a reader of their own."""
+    from vllm.utils.mistral import is_mistral_tokenizer
+
+    own = client.model_config.hf_config.model_type == "gpt_oss" or is_mistral_tokenizer(client.renderer.tokenizer)
+    return args.tool_call_parser is not None or own
 
 
 def _refused_tokens(renderer: Any) -> ControlTokens | None:

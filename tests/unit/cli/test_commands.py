@@ -448,6 +448,13 @@ def test_stop_with_nothing_at_work_says_so(tmp_path):
     assert "there is no endpoint and no run 'x'" in slipway("stop", "x", code=2).stderr
 
 
+def test_stop_takes_an_endpoint_as_all_other_commands_call_it(tmp_path):
+    entered(tmp_path)
+    assert "endpoints: none; runs: tang" in slipway("stop", "endpoint/tang", code=2).stderr
+    endpoint_serving(tmp_path, "file:///m")
+    assert slipway("stop", "endpoint/chat").stdout == "endpoint chat does not run\n"
+
+
 def test_an_unknown_command_or_option_ends_with_2():
     assert slipway("validat", code=2).stderr
     assert slipway("status", "--formt", code=2).stderr

@@ -248,7 +248,7 @@ def test_a_preview_shows_what_is_held_out_and_what_stands_in_the_way(trained: Tr
             return preview.of_plan(plan, Wanted(device="H100"), beside, lambda _: None)
 
     well = seen("well", *HELD_OUT)
-    assert (well.stages, well.problems) == ([], [])
+    assert (well.stages, well.problems, well.sampled) == ([], [], 1.0)
     assert any("stand in what the base model" in problem for problem in seen("learned", *HELD_OUT, LONG).problems)
 
 

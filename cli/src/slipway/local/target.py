@@ -151,14 +151,16 @@ class LocalTarget:
 
     def stop(self, name: str | None) -> Iterator[str]:
         endpoints = {folder.name: folder for folder in self.state.endpoints()}
-        if name is not None and name not in endpoints:
-            if not self.state.run(name).exists():
-                known = ", ".join([*endpoints, *(folder.name for folder in self.state.runs())]) or "nothing"
-                raise BadInput(f"there is no endpoint and no run {name!r} in {self.title}; there is: {known}")
+        bare = None if name is None else name.removeprefix("endpoint/")
+        if name is not None and bare not in endpoints:
+            if bare != name or not self.state.run(name).exists():
+                runs = ", ".join(folder.name for folder in self.state.runs()) or "none"
+                known = f"endpoints: {', '.join(endpoints) or 'none'}; runs: {runs}"
+                raise BadInput(f"there is no endpoint and no run {name!r} in {self.title}; {known}")
             yield from _interrupt(self.state.run(name))
             return
-        chosen = [endpoints[name]] if name else list(endpoints.values())
-        yield from self._stop_servers(name, [folder for folder in chosen if folder.daemon() is not None])
+        chosen = [endpoints[bare]] if bare else list(endpoints.values())
+        yield from self._stop_servers(bare, [folder for folder in chosen if folder.daemon() is not None])
 
     def _stop_servers(self, name: str | None, live: list[EndpointFolder]) -> Iterator[str]:
         from slipway.local.endpoints.daemon import stop_daemon

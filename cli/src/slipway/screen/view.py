@@ -116,15 +116,23 @@ class LineView:
             if wait not in self._waits:
                 self._print(wait)
         self._waits = waits
-        running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
-        if running is not None and time.monotonic() - self._last_line >= LINE_SECONDS:
-            details = describe(running.progress) if running.progress else ""
-            self._print(f"{running.name}: {details}" if details else f"{running.name} {_does(status)}")
+        if time.monotonic() - self._last_line >= LINE_SECONDS and (doing := _doing(status)):
+            self._print(doing)
 
     def _print(self, message: str) -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         self._console.print(f"{elapsed:7.1f} s  {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _doing(status: RunStatus) -> str:
+    """Returns what goes on, in a line; nothing where only a person, or time, moves the run on."""
+    running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
+    if running is None:
+        # A server takes a minute to start, and more on a busy machine.
+        return _now(status) if status.phase is Phase.ROLLING_OUT else ""
+    details = describe(running.progress) if running.progress else ""
+    return f"{running.name}: {details}" if details else f"{running.name} {_does(status)}"
 
 
 def _does(status: RunStatus) -> str:

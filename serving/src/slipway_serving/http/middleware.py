@@ -159,7 +159,7 @@ class Exchange:
         limits = server.settings.limits
         content = await request_body.read(self._receive, self._headers, server.bodies, body, limits)
         wrong_field = 422 if route.label == "/chat" else 400
-        bounds = Bounds(limits.max_new_tokens, server.admission.max_concurrent, server.context)
+        bounds = Bounds(limits.max_new_tokens, server.admission.max_concurrent, server.context, server.reads_calls)
         places = request_bounds.check(content, bounds, wrong_field)
         if server.refused_tokens is not None and route.converses:
             written_out.check(content, server.refused_tokens, 400)

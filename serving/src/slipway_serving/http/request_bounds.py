@@ -71,6 +71,8 @@ class Bounds:
     """Most answers at a time: the server's places."""
     context: int
     """Tokens of prompt and answer together."""
+    reads_calls: bool = True
+    """Whether the calls of tools that the model writes are told from text."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def _wrong(fields: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[W
     yield from _shape(fields, bool(_SURROGATE.search(body)), bounds)
     yield from _amounts(fields, bounds)
     yield from _constraints(fields)
+    if not bounds.reads_calls:
+        yield from _calls(fields)
     yield from _small_parts(fields)
 
 
@@ -252,6 +256,19 @@ def _constraints(fields: Mapping[str, Any]) -> Iterator[Wrong]:
         if len(tools) > MAX_TOOLS:
             yield Wrong("tools", f"{len(tools)} are more than {MAX_TOOLS}", "too_much")
         yield from _compiled("tools", tools, MAX_TOOLS_BYTES)
+
+
+def _calls(fields: Mapping[str, Any]) -> Iterator[Wrong]:
+    """Before vLLM says it, by naming options of its own that nobody who sends a request can set."""
+    choice = fields.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    # The Responses API, which has `input`, takes calls for text.
+    if fields.get("tools") and isinstance(fields.get("messages"), list) and kind != "none":
+        yield Wrong(
+            "tools",
+            "the model's chat template writes no calls that this server reads, so it cannot call them. Leave tools "
+            "out, send tool_choice: none, or serve a model whose template has calls",
+        )
 
 
 def _structured_outputs(asked: Mapping[str, Any]) -> Iterator[Wrong]:

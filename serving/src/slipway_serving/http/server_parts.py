@@ -36,5 +36,7 @@ class Server:
     linger: Linger = field(default_factory=Linger)
     bodies: Bodies = field(default_factory=Bodies)
     request_problem: RequestProblem = _no_problem
+    reads_calls: bool = True
+    """Whether the calls of tools that the model writes are told from text."""
     refused_tokens: ControlTokens | None = None
     """Control tokens that no message may hold, where the engine cannot make them text; None where it can."""

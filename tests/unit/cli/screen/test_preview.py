@@ -146,6 +146,12 @@ def test_in_a_pipe_what_is_learned_stands_in_brackets_and_nothing_is_coloured():
     assert "Nothing stands in the way of this run." in shown
 
 
+def test_of_a_run_that_trains_nothing_no_share_of_rows_is_told():
+    shown = printed(seen(stages=[], sampled=1.0))
+    assert "Nothing is trained: the model is judged as it is." in shown
+    assert "looked at" not in shown
+
+
 def test_the_memory_is_a_table_with_the_hosts_beside_a_gpu():
     lines = [line.split() for line in printed(seen()).splitlines()]
     for row in (["GPU", "host"], ["weights", "3.0", "GiB"], ["checkpoint's", "copy", "6.0", "GiB"]):

@@ -41,6 +41,16 @@ def test_a_step_that_cannot_start_is_not_said_to_run(monkeypatch):
     assert "prepare runs" not in said
 
 
+def test_a_log_says_that_the_endpoint_starts(monkeypatch):
+    """It said nothing for minutes, between the verdict and the address."""
+    monkeypatch.setattr(view, "LINE_SECONDS", 0.0)
+    done = StepStatus(name="evaluate", state=StepState.SUCCEEDED, attempt=1)
+    starts = condition("Progressing", "True", "RollingOut", "version 1 of the endpoint chat starts")
+    said = shown(view.LineView, RunStatus(phase=Phase.ROLLING_OUT, stages=[done], conditions=[starts]))
+    assert "RollingOut: version 1 of the endpoint chat starts" in said
+    assert shown(view.LineView, RunStatus(phase=Phase.AWAITING_APPROVAL, stages=[done], conditions=[starts])) == ""
+
+
 @pytest.mark.parametrize(
     ("found", "told"),
     [

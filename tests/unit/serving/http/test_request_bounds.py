@@ -39,6 +39,27 @@ def test_a_number_is_limited_however_it_is_written(field: str, value: Any) -> No
     assert refusal({"prompt": "x", field: value}).param == field
 
 
+TOOLS = [{"type": "function", "function": {"name": "find_poet", "parameters": {}}}]
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": {"type": "any"}}])
+def test_tools_of_which_no_call_is_read_are_refused_in_words_of_the_request(choice: dict[str, Any]) -> None:
+    """vLLM says which of its options are to be set, and a client can set none."""
+    silent = Bounds(new_tokens=1024, answers=8, context=2048, reads_calls=False)
+    found = refusal({"messages": [USER], "tools": TOOLS, **choice}, silent)
+    assert found.param == "tools"
+    assert "tool_choice: none" in str(found)
+    assert places({"messages": [USER], "tools": TOOLS, **choice}) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tool_choice": "none"}, {"tool_choice": {"type": "none"}}, {"tools": []}, {"tools": None}]
+)
+def test_tools_that_are_not_to_be_called_are_left_to_the_model(fields: dict[str, Any]) -> None:
+    silent = Bounds(new_tokens=1024, answers=8, context=2048, reads_calls=False)
+    assert check(json.dumps({"messages": [USER], "tools": TOOLS, **fields}).encode(), silent, 400) == 1
+
+
 def test_a_request_never_waits_for_more_places_than_there_are() -> None:
     assert check(json.dumps({"prompt": ["x", "y"], "n": 3.5}).encode(), Bounds(1024, 7, 2048), 400) == 7
 

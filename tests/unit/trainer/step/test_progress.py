@@ -1,8 +1,12 @@
 """What people and machines see of a stage."""
 
+import http.client
 import io
 import json
 import resource
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -123,6 +127,46 @@ def test_what_prepare_has_fetched_is_its_progress(tmp_path: Path) -> None:
         assert kept() >= 1 << 20
     finally:
         reporter.close()
+
+
+def test_whoever_asks_and_goes_away_leaves_nothing_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """On a busy machine an executor waits no longer than a second, and asks again: 19 tracebacks in one prepare."""
+    asked, gone = threading.Event(), threading.Event()
+
+    def kept() -> int:
+        asked.set()
+        assert gone.wait(30)
+        return 0
+
+    reporter = Reporter("prepare", out=io.StringIO(), kept=kept)
+    port = reporter.serve({"SLIPWAY_PROGRESS_PORT": "0"})
+    before = set(threading.enumerate())
+    try:
+        with socket.create_connection(("127.0.0.1", port or 0)) as client:
+            # Closed with a reset, as by a process that is killed: what is written to it fails at once.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET /progress HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asked.wait(30)
+        gone.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)
+    finally:
+        reporter.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_fails_while_it_answers_is_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    def kept() -> int:
+        raise RuntimeError("no such folder")
+
+    reporter = Reporter("prepare", out=io.StringIO(), kept=kept)
+    port = reporter.serve({"SLIPWAY_PROGRESS_PORT": "0"})
+    try:
+        with pytest.raises(http.client.RemoteDisconnected):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/progress")
+    finally:
+        reporter.close()
+    assert "no such folder" in capfd.readouterr().err
 
 
 def test_what_another_process_says_of_the_step_is_in_what_is_asked_for_and_not_in_the_steps_own_words() -> None:

@@ -84,7 +84,8 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
     Raises BadData for the first bad row, and Overlap when held-out data stands in the training data.
     """
     files = found.training_files()
-    say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
+    if files:
+        say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
     below = passage_sample.below(sum(file.text_bytes for _, file in files))
     look = contamination.scan_for(held, below)
     overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0

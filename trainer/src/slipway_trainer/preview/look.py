@@ -83,9 +83,10 @@ class Look:
 
     @property
     def share(self) -> float:
-        """Of all training rows, those that were looked at."""
+        """Of all training rows, those that were looked at; all of them where there are none."""
         files = [looked.file for looked in self.files.values()]
-        return sum(file.looked_at for file in files) / max(1, sum(file.rows for file in files))
+        rows = sum(file.rows for file in files)
+        return sum(file.looked_at for file in files) / rows if rows else 1.0
 
     def views(self, stage: StageInputs) -> list[FileView]:
         """Returns what is shown of each file of a stage, faulty ones too."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
@@ -264,6 +264,13 @@ def _server(host: str, port: int, reporter: Reporter) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """Who asks is no part of the user's log."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = _Server((host, port), Handler)
     server.daemon_threads = True
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Whoever asks waits for a second or so, and on a busy machine has gone by then.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)

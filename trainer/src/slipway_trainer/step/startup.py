@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -37,5 +38,7 @@ def prepare_process() -> None:
         if name not in sys.modules:
             # An entry of None makes `import` fail and `find_spec` find nothing, as if it were not installed.
             sys.modules[name] = None  # type: ignore[assignment]
+    # peft imports bitsandbytes for any adapter, which then asks for a package by which it would fetch code of the hub.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|deepspeed|transformers|peft)\b.*")

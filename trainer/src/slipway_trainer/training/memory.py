@@ -117,7 +117,9 @@ def _smallest(
         tried.append(min(tried, key=lambda one: one[1]))
     setup, needed = tried[-1]
     fits = needed <= usable
-    said = f"{_gib(needed)} a process {'fit' if fits else 'do not fit'} into {_gib(usable)}"
+    # The rows at once are chosen after it, and take more.
+    at_once = f"{rows} row{'s' * (rows > 1)} at once"
+    said = f"{_gib(needed)} a process with {at_once} {'fit' if fits else 'do not fit'} into {_gib(usable)}"
     reasons.setdefault("zeroStage", said if fits else f"{said}{_why_not_in_pieces(size, stage, machine)}")
     kept = [count for one, count in tried if not one.gradient_checkpointing]
     reasons.setdefault(

@@ -26,6 +26,8 @@ def about(preview: Preview) -> str:
 
 def looked_at(preview: Preview) -> str:
     """Returns of how much of the data the rest is told."""
+    if not preview.stages:
+        return "Nothing is trained: the model is judged as it is."
     if preview.sampled >= 1:
         return "All rows were looked at."
     return (
