@@ -179,15 +179,18 @@ def main() -> None:
     torch.set_num_threads(1)  # Beside other work, threads that spin while they wait cost more than they compute.
     base = make_base()
     print(f"the base took {time.process_time():.0f} CPU-seconds", flush=True)
-    print("| rate | passed | failed | inconclusive | worse by, least to most | loss on the poems, before and after |")
-    print("|---|---|---|---|---|---|", flush=True)
+    lines = [
+        "| rate | passed | failed | inconclusive | worse by, least to most | loss on the poems, before and after |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
     for rate in (SANE, RECKLESS):
         found = [told_of(try_adapter(base, rate, seed), rate, seed) for seed in range(options.seeds)]
         told = [one.judgement.verdict.value for one in found]
         worse = sorted(one.judgement.metrics[0].difference or 0.0 for one in found)
         losses = f"{found[0].loss_before:.2f}, {sum(one.loss_after for one in found) / len(found):.2f}"
         counts = " | ".join(str(told.count(name)) for name in ("Pass", "Fail", "Inconclusive"))
-        print(f"| {rate:g} | {counts} | {worse[0]:.3f} to {worse[-1]:.3f} | {losses} |", flush=True)
+        lines.append(f"| {rate:g} | {counts} | {worse[0]:.3f} to {worse[-1]:.3f} | {losses} |")
+    print("\n".join(lines))
     print(f"{base.model.num_parameters() / 1e6:.2f}M weights, {time.process_time():.0f} CPU-seconds in all")
 
 

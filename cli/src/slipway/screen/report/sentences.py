@@ -60,9 +60,7 @@ def reasons(record: Record, words: Words) -> list[str]:
     for row in rows:
         if row.reason and row.verdict is not Verdict.PASS and row not in told:
             same.setdefault((words.verdict(row.verdict.value), row.reason), []).append(row.name)
-    return [
-        f"{verdict}: {words('listing').join(_some(names, words))}: {why}" for (verdict, why), names in same.items()
-    ]
+    return [f"{verdict}: {words('listing').join(_some(names, words))}: {why}" for (verdict, why), names in same.items()]
 
 
 def _some(told: list[str], words: Words) -> list[str]:
