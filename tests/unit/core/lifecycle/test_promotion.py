@@ -277,3 +277,74 @@ def test_a_new_retry_of_the_run_is_told_though_the_last_one_was_taken_up():
     annotate(world, "2")
     assert world.reconcile().promote is not None
     assert world.phase is Phase.ROLLING_OUT
+
+
+# ------------------------------------------------------------------------------------- beside versions of others
+
+
+def test_G_other_settings_of_the_live_model_are_a_rollout_and_another_model_is_none_of_the_runs():
+    world = a_serving_run()
+    says(world, candidate=version(2, "Starting"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "True")
+    assert "takes up its new settings" in world.condition("Progressing").message
+    says(world, candidate=version(3, "Starting", OTHER_DIGEST))
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+
+
+def test_G_that_a_version_of_another_model_failed_says_nothing_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live(OTHER_DIGEST)
+    says(world, history=[version(2, "Failed", OTHER_DIGEST, "it crashed")])
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.ROLLING_OUT, "RollingOut")
+
+
+def test_G_a_rollback_counts_once_the_endpoint_has_taken_it_up():
+    world = World(a_run())
+    world.through(*ALL)
+    world.endpoint = replace(world.endpoint, rollback_to=1, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    world.endpoint = replace(world.endpoint, current=True)
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "RolledBack")
+
+
+def test_a_run_that_serves_tells_an_endpoint_again_that_has_no_model():
+    world = a_serving_run()
+    world.endpoint = EndpointView(current=False)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+# ------------------------------------------------------------------------------------- an endpoint nobody can read
+
+
+def test_B_a_run_that_serves_stays_so_while_its_endpoint_cannot_be_read():
+    world = a_serving_run()
+    before = world.condition("Progressing")
+    readable = world.endpoint
+    world.endpoint = replace(readable, unreadable="spec.engine.later is not known")
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (Phase.SERVING, "Unknown", "EndpointUnreadable")
+    assert "spec.engine.later is not known" in live.message
+    assert (world.condition("Progressing"), world.promotions) == (before, 1)
+    annotate(world, "again")
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1), "what somebody asks for waits"
+    world.endpoint = readable
+    world.settle()
+    assert world.promotions == 2
+
+
+def test_A_a_run_that_is_to_go_live_tells_an_endpoint_nothing_that_cannot_be_read():
+    world = World(a_run())
+    world.endpoint = EndpointView(unreadable="spec.engine.later is not known")
+    world.through(*ALL)
+    progressing = world.condition("Progressing")
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 0)
+    assert (progressing.status, progressing.reason) == ("True", "EndpointUnreadable")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_core.lifecycle.verdict import Measured, judge
+from slipway_core.lifecycle.verdict import Measured, judge, threshold
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.judged import JudgedMetric
 from slipway_core.resources.evaluation import Gate
@@ -84,6 +84,8 @@ def test_C_a_regression_is_judged_by_the_bounds_of_the_difference(estimate, verd
     judged = judge([gate(max_regression=0.2, confidence=0.95)], measured)
     assert judged.verdict is verdict
     assert judged.metrics[0].difference == estimate[0]
+    told = "7, worse by {:g} ({:g} to {:g})".format(*estimate)
+    assert told in judged.reason
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,8 @@ def test_C_bounds_between_say_how_many_more_documents_would_decide():
     assert judged.reason == (
         "perplexity 19 (17.5 to 21), wanted <= 20: about 120 more documents would decide, beside the 40 there are"
     )
+    nearer = Measured({"perplexity": 18.0}, 100, estimates=[Estimate(18.0, 17.5, 21.0, 100, 40)])
+    assert "about 50 more documents would decide" in judge([gate(max=20.0, confidence=0.95)], nearer).reason
     exactly = Measured({"perplexity": 20.0}, 100, estimates=[Estimate(20.0, 17.5, 21.0, 100, 40)])
     assert "no number of documents" in judge([gate(max=20.0, confidence=0.95)], exactly).reason
 
@@ -286,6 +290,14 @@ def test_A_a_figure_without_a_value_is_inconclusive_with_its_reason():
     measured = Measured({"bleu": 99.0}, figures=[Figure(None, reason=1)], reasons=["no", "the template refuses it"])
     (found,) = judge([gate("bleu", min=10.0)], measured).metrics
     assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "the template refuses it")
+    for figure, words in ((Figure(None), "was not measured"), (Figure(99.0), "the evaluation told no bounds of it")):
+        (found,) = judge([gate("bleu", min=10.0, confidence=0.95)], Measured({}, figures=[figure])).metrics
+        assert (found.verdict, words in found.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_only_a_win_rate_says_over_whom():
+    assert threshold(gate("win_rate", min=0.5), "Live") == ">= 0.5 over live"
+    assert threshold(gate("exact_match", min=0.5), "Live") == ">= 0.5"
 
 
 def test_A_a_gate_on_a_slice_is_never_judged_by_the_figure_of_all_rows():

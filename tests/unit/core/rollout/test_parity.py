@@ -99,6 +99,23 @@ def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted
     assert world.condition("ParityUnknown").reason == "Unproven"
 
 
+def test_a_model_that_failed_for_another_reason_is_not_tried_again_for_being_accepted():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.crashes(2)
+    world.settle()
+    world.passed.add(digest("c"))
+    world.ask_for("c")
+    world.settle()
+    world.answers(3, parity=None)
+    world.settle()
+    assert world.condition("ParityUnknown").reason == "NotCompared"
+    world.ask_for("b", accept_unjudged=True)
+    world.settle()
+    assert (world.live, world.candidate, world.started) == (1, None, [1, 2, 3])
+
+
 def test_B_an_upgrade_takes_no_live_version_away_and_lets_its_settings_change():
     world = of_an_earlier_release()
     assert world.condition("ParityUnknown").reason == "Unproven"
@@ -129,6 +146,19 @@ def test_B_a_candidate_that_is_on_its_way_during_the_upgrade_goes_on():
     world.answers(1, parity=None)
     world.settle()
     assert world.live == 1
+
+
+def test_A_a_model_without_a_record_does_not_follow_a_candidate_of_another_model():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    assert world.candidate == 2
+    world.passed.add(digest("c"))
+    world.without_record = {digest("c")}
+    world.ask_for("c")
+    world.settle()
+    assert (world.live, world.candidate, world.started) == (1, None, [1, 2])
+    assert world.condition("ParityUnknown").reason == "NoRecord"
 
 
 def test_B_a_live_version_whose_server_becomes_another_model_says_so():
