@@ -42,6 +42,7 @@ def test_the_younger_one_gives_its_places_back_after_the_stated_time_and_comes_a
     assert events_of(decision).count("GaveWay") == 1
     assert (world.phase, world.condition("Progressing").reason) == (Phase.PENDING, "GaveWay")
     message = world.record("learn").message
+    assert [event.message for event in decision.events if event.reason == "GaveWay"] == [message]
     assert message.startswith("1 of its 2 pods had a place for 10 min")
     assert "so that an older run that waits in the same way gets its places" in message
 
@@ -119,15 +120,25 @@ def test_an_interruption_after_it_gave_way_is_one_like_any_other():
     assert (record.stalls, record.attempt, record.message) == (1, 3, "the node was drained")
 
 
+def test_what_ends_as_one_that_lost_its_peers_after_it_gave_way_did_so_once():
+    world = a_world()
+    is_half_placed(world, elder=True)
+    world.wait(600)
+    world._save(world.decide())  # It has its grace period.
+    world.end("learn", ExitClass.LOST_PEERS)
+    assert "GaveWay" not in events_of(world.reconcile())
+    assert (world.record("learn").gave_way, world.record("learn").stalls) == (1, 0)
+
+
 def test_processes_that_waited_in_vain_for_peers_without_a_place_have_given_way():
     world = a_world()
     is_half_placed(world, elder=False)
     world.wait(900)
     world.end("learn", ExitClass.LOST_PEERS, message="no rendezvous")
     decision = world.reconcile()
-    assert events_of(decision).count("GaveWay") == 1
-    assert decision.look_again == timedelta(seconds=40)
     record = world.record("learn")
+    assert [event.message for event in decision.events if event.reason == "GaveWay"] == [record.message]
+    assert decision.look_again == timedelta(seconds=40)
     assert (record.state, record.gave_way, record.stalls, record.failures) == (StepState.WAITING, 1, 0, 0)
     assert record.message.startswith("1 of its 2 pods had a place for 15 min")
 

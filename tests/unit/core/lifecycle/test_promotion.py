@@ -293,6 +293,14 @@ def test_G_other_settings_of_the_live_model_are_a_rollout_and_another_model_is_n
     assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
 
 
+def test_G_how_far_its_candidate_is_stands_in_the_status_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    says(world, candidate=version(2, "Starting", message="no node fits"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert (world.phase, world.condition("Live").message) == (Phase.ROLLING_OUT, "no node fits")
+
+
 def test_G_that_a_version_of_another_model_failed_says_nothing_of_the_run():
     world = World(a_run())
     world.through(*ALL)

@@ -130,7 +130,7 @@ def test_a_run_waits_for_an_approval_and_goes_on_once_it_is_given():
     assert world.phase is Phase.AWAITING_APPROVAL
     world.endpoint = replace(world.endpoint, status=EndpointStatus())
     world.settle()
-    assert world.phase is Phase.ROLLING_OUT
+    assert (world.phase, world.condition("Progressing").reason) == (Phase.ROLLING_OUT, "RollingOut")
     world.goes_live()
     world.settle()
     assert (world.phase, world.promotions) == (Phase.SERVING, 1)

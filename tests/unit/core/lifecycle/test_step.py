@@ -136,6 +136,8 @@ def test_A_a_failed_gate_rejects_and_nothing_is_promoted():
     assert world.phase is Phase.REJECTED
     assert world.promotions == 0
     assert "20.5" in world.condition("Passed").message
+    (told,) = [event for one in world.decisions for event in one.events if event.reason == "Judged"]
+    assert (told.type, "Fail: perplexity is 20.5" in told.message) == ("Warning", True)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,10 @@ def test_A_what_cannot_be_judged_is_held_or_rejected(result, policy, phase):
     assert world.phase is phase
     assert world.run.status.evaluation.verdict is Verdict.INCONCLUSIVE
     assert world.promotions == 0
+    passed, progressing = world.condition("Passed"), world.condition("Progressing")
+    assert (passed.status, passed.reason) == ("Unknown", "Inconclusive")
+    assert (progressing.status, progressing.reason) == ("False", phase.value)
+    assert progressing.message.startswith(f"could not be judged: {passed.message}")
 
 
 def test_A_a_crashed_evaluation_is_inconclusive_after_its_retries():
@@ -636,6 +642,29 @@ def test_what_a_release_recorded_as_stalls_of_prepare_is_given_time():
     assert world.record("prepare").failures == 0
 
 
+def test_a_pause_begins_when_the_attempt_ended_and_not_when_somebody_saw_it():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    world.wait(3600)
+    world.settle()
+    assert (world.record("prepare").attempt, world.record("prepare").failures) == (2, 1)
+
+
+def test_a_step_began_when_its_first_attempt_did():
+    world = World(a_run())
+    world.settle()
+    begun = world.record("prepare").started_at
+    world.wait(60)
+    world.fail("prepare")
+    world.settle()
+    world.wait(60)
+    world.settle()
+    world.reach("prepare", 1)
+    world.settle()
+    assert (world.record("prepare").attempt, world.record("prepare").started_at) == (2, begun)
+
+
 def test_a_clock_that_is_ahead_prolongs_no_pause():
     world = World(a_run())
     world.settle()
@@ -914,6 +943,8 @@ def test_a_superseded_run_is_completed_and_not_live():
     world.settle()
     assert world.phase is Phase.COMPLETED
     assert world.condition("Live").status == "False"
+    progressing = world.condition("Progressing")
+    assert (progressing.status, progressing.message) == ("False", "the model passed; run newer has the endpoint")
 
 
 def test_what_the_endpoint_said_before_it_was_told_is_not_about_this_run():

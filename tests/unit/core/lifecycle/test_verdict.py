@@ -290,9 +290,23 @@ def test_A_a_figure_without_a_value_is_inconclusive_with_its_reason():
     measured = Measured({"bleu": 99.0}, figures=[Figure(None, reason=1)], reasons=["no", "the template refuses it"])
     (found,) = judge([gate("bleu", min=10.0)], measured).metrics
     assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "the template refuses it")
-    for figure, words in ((Figure(None), "was not measured"), (Figure(99.0), "the evaluation told no bounds of it")):
-        (found,) = judge([gate("bleu", min=10.0, confidence=0.95)], Measured({}, figures=[figure])).metrics
+    told = {
+        Figure(None): "was not measured",
+        Figure(None, reason=2): "was not measured",
+        Figure(99.0): "the evaluation told no bounds of it",
+    }
+    for figure, words in told.items():
+        measured = Measured({}, figures=[figure], reasons=["no", "the template refuses it"])
+        (found,) = judge([gate("bleu", min=10.0, confidence=0.95)], measured).metrics
         assert (found.verdict, words in found.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_A_a_figure_without_that_of_the_live_version_is_inconclusive_with_its_reason():
+    gates, live = [gate("bleu", max_regression=1.0)], {"bleu": 9.0}
+    for figure, words in ((Figure(9.0), "the live version's value was not measured"), (Figure(9.0, reason=0), "away")):
+        measured = Measured({}, baseline=live, figures=[figure], reasons=["away"])
+        assert judge(gates, measured).reason.endswith(words)
+        assert judge(gates, measured).verdict is Verdict.INCONCLUSIVE
 
 
 def test_only_a_win_rate_says_over_whom():

@@ -72,6 +72,11 @@ def test_A_a_model_that_was_judged_by_something_else_does_not_start():
     assert "perplexity, max 20: no gate asks that" in held_back(world, "LacksRequiredGate", "GateMissing")
     world.judged[digest("a")] = judged_by(1e9)
     held_back(world, "LacksRequiredGate", "GateWeaker")
+    both = {"requiredGates": [*REQUIRED["requiredGates"], {"metric": "empty_rate", "max": 0.1}]}
+    world.ask_for("a", promotion=both)
+    message = held_back(world, "LacksRequiredGate", "GateMissing")
+    assert "max is 1000000000" in message
+    assert "empty_rate, max 0.1: no gate asks that" in message
 
 
 def test_A_a_pass_of_which_no_gates_are_known_is_not_enough_nor_is_accept_unjudged():
@@ -196,6 +201,13 @@ def test_A_an_approval_that_is_not_whole_is_none(notes):
     world = a_world(**APPROVAL)
     world.annotate(**notes)
     assert approval_on(world.endpoint) is None
+
+
+def test_an_approval_that_nobody_asked_for_is_not_recorded():
+    world = a_world(mode="Automatic")
+    approve(world)
+    world.goes_live()
+    assert world.status.live.approval is None
 
 
 def test_A_gates_come_before_an_approval():

@@ -49,7 +49,8 @@ def test_b_a_retired_key_keeps_live_what_is_live_and_starts_nothing_new() -> Non
     stands = standing([sealed()], DIGEST, keys)
     assert prove(stands, DIGEST, EndpointStatus(live=_version()), NOW).passes
     assert prove(stands, DIGEST, EndpointStatus(history=[_version(state="Standby")]), NOW).passes
-    for status in (EndpointStatus(), EndpointStatus(history=[_version(state="Retired")])):
+    other = EndpointStatus(live=_version(digest=OTHER_DIGEST))
+    for status in (EndpointStatus(), EndpointStatus(history=[_version(state="Retired")]), other):
         found = prove(stands, DIGEST, status, NOW)
         assert (found.passes, found.flaw) == (False, Flaw.KEY_RETIRED)
         assert "retired at 2026-11-29T12:00:00Z; have a run judge the model again" in found.why
@@ -122,6 +123,26 @@ def test_b_a_version_by_a_revoked_key_is_told_to_end_though_nothing_of_it_is_see
     world.revoked.add("old")
     decision = world.reconcile()
     assert (decision.stop, decision.start) == ((1,), ())
+
+
+def test_b_a_version_by_a_revoked_key_of_which_nothing_is_known_any_more_loses_the_traffic() -> None:
+    world = _signed_world()
+    world.proofs.clear()
+    world.passed.clear()
+    world.revoked.add("old")
+    world.settle()
+    assert (world.live, world.running()) == (None, set())
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_of_a_model_without_a_statement_no_flaw_is_told(accepted: bool) -> None:
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=accepted))
+    world.sign("c", Proof(False, why="there is no statement on the model"))
+    world.settle()
+    judged = world.condition("Judged")
+    assert judged.reason == ("AcceptedUnjudged" if accepted else "NoPassingVerdict")
+    assert "no statement" not in judged.message
+    assert "none that there is counts" not in judged.message
 
 
 def test_b_a_verdict_by_another_key_keeps_the_traffic() -> None:

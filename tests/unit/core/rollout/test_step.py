@@ -34,6 +34,7 @@ def test_the_first_version_starts_is_asked_and_takes_the_traffic():
     assert world.settle().probe == 1
     world.answers(1)
     assert world.reconcile().route == 1
+    assert "TookOver" in world.events
     assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.ROLLING_OUT)
     world.settle()
     assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.SERVING)
@@ -218,6 +219,14 @@ def test_a_candidate_is_looked_at_again_when_its_time_to_start_is_over():
     world.settle()
     world.wait(60)
     assert world.reconcile().look_again == timedelta(minutes=9)
+    world.answers(1)
+    world.settle()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.ask_for("a", engine={"maxModelLength": 64})
+    assert world.settle().look_again == timedelta(seconds=30), "the probation of version 2 ends before that"
 
 
 def test_an_endpoint_does_not_say_that_it_serves_before_the_traffic_has_moved():
@@ -349,6 +358,8 @@ def test_B_a_version_that_fails_in_its_probation_gives_way_to_the_last_one(happe
     world.settle()
     assert (world.live, world.route, world.running(), world.phase) == (1, 1, {1}, EndpointPhase.SERVING)
     assert [(version.version, version.state) for version in world.status.history] == [(2, "Failed")]
+    said = {"crashes": "exit code 1: out of memory", "hangs": "no answer for 10 s"}
+    assert world.remembered(2).message == f"failed in its probation: {said[happens]}"
     assert world.started == [1, 2], "what failed is not tried again, and what ran was not started again"
 
 
@@ -361,6 +372,7 @@ def test_B_a_version_that_hangs_without_a_word_is_said_to_have_stopped_answering
     world.versions[2] = VersionView("Unready")
     world.settle()
     assert (world.live, world.remembered(2).message) == (1, "failed in its probation: it stopped answering")
+    assert "RolledBack" in world.events
 
 
 def test_B_a_version_that_does_not_answer_at_the_end_of_its_probation_keeps_the_last_one():
@@ -688,6 +700,9 @@ def test_a_rollback_to_what_failed_is_said_where_nothing_is_live_too():
     world.settle()
     assert world.condition("RollbackWithoutEffect").reason == "VersionFailed"
     assert (world.live, world.candidate, world.started) == (None, None, [1])
+    world.annotate_retry("now")
+    world.reconcile()
+    assert (world.candidate, world.condition("RollbackWithoutEffect")) == (2, None)
 
 
 def test_B_a_rollback_that_is_done_is_no_rollback_without_effect():
