@@ -9,6 +9,7 @@ from tests.unit.core.world import World
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.resources import conditions
 from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, VersionStatus
 
 ALL = ("prepare", "learn", "export", "evaluate")
@@ -299,6 +300,45 @@ def test_G_how_far_its_candidate_is_stands_in_the_status_of_the_run():
     says(world, candidate=version(2, "Starting", message="no node fits"), phase=EndpointPhase.ROLLING_OUT)
     world.settle()
     assert (world.phase, world.condition("Live").message) == (Phase.ROLLING_OUT, "no node fits")
+
+
+def test_G_why_the_endpoint_starts_no_version_stands_in_the_status_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    unknown = conditions.put([], "ParityUnknown", "True", "NoRecord", "the evaluation left no record", world.now)
+    says(world, conditions=unknown)
+    world.settle()
+    assert (world.phase, world.condition("Live").message) == (Phase.ROLLING_OUT, "the evaluation left no record")
+    says(world, conditions=conditions.put([], "ParityUnknown", "True", "Unproven", "version 1 is live", world.now))
+    world.settle()
+    assert world.condition("Live").message == "the endpoint starts the new version"
+
+
+def test_a_model_that_is_live_and_takes_up_settings_is_live_for_a_run_that_was_rolling_out():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "True")
+
+
+def test_a_run_tells_its_endpoint_though_an_older_run_told_it_the_same_model():
+    world = World(a_run())
+    world.goes_live()
+    world.endpoint = replace(world.endpoint, claim=Claim("older", DIGEST, "2025-01-01T00:00:00Z", "u"))
+    world.through(*ALL)
+    assert (world.promotions, world.endpoint.claim.run) == (1, "demo")
+
+
+def test_G_a_version_that_failed_was_not_live_before_a_rollback():
+    world = World(a_run())
+    world.through(*ALL)
+    roll_back_by_hand(world, version(2, "Failed", message="it crashed"))
+    world.settle()
+    live = world.condition("Live")
+    assert live.reason == "RolledBack"
+    assert "was live" not in live.message
 
 
 def test_G_that_a_version_of_another_model_failed_says_nothing_of_the_run():

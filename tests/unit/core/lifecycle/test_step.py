@@ -759,6 +759,7 @@ def test_a_failed_run_gets_its_retries_back_by_annotation_once():
     world.settle()
     assert world.phase is Phase.FAILED
     annotate(world, **{RETRY_ANNOTATION: "now"})
+    assert "Retrying" in events_of(world.reconcile())
     world.settle()
     assert world.phase is Phase.PREPARING
     assert (world.record("prepare").failures, world.record("prepare").stalls) == (0, 0)

@@ -150,6 +150,8 @@ def test_C_fewer_than_eight_documents_are_inconclusive_whatever_they_say():
     judged = judge([gate(max=20.0, confidence=0.95)], few)
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "rests on 7 documents; 8 are" in judged.reason
+    enough = Measured({"perplexity": 5.0}, 100, estimates=[Estimate(5.0, 4.9, 5.1, 100, 8)])
+    assert judge([gate(max=20.0, confidence=0.95)], enough).verdict is Verdict.PASS
     assert judge([gate(max=20.0, confidence=0.5)], few).verdict is Verdict.PASS, "0.5 takes the figure as it is"
     assert judge([gate(max=20.0)], few).verdict is Verdict.PASS, "as runs of before were judged"
 
@@ -197,6 +199,10 @@ def test_A_too_few_tokens_are_inconclusive_and_both_numbers_are_named():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "999" in judged.reason
     assert "1000" in judged.reason
+
+
+def test_as_many_tokens_as_are_asked_for_are_enough():
+    assert judge([gate(max=20.0, min_tokens=100)], Measured({"perplexity": 5.0}, 100)).verdict is Verdict.PASS
 
 
 def test_tokens_do_not_matter_to_what_is_not_scored_on_them():

@@ -105,6 +105,17 @@ def test_A_a_candidate_that_knows_nothing_gets_no_traffic_while_the_spec_names_n
     assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
 
 
+def test_A_that_another_model_is_accepted_gives_a_candidate_that_knows_nothing_no_traffic():
+    """Whoever names a version that there is not leaves the candidate on its way, whatever model the spec has."""
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for("c", accept_unjudged=True, rollbackTo=99)
+    world.answers(2, parity=None)
+    world.settle()
+    assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
+
+
 def test_B_other_settings_of_a_live_model_whose_server_compares_nothing_go_live():
     world = live_with_a_record()
     world.ask_for("a", limits={"maxQueue": 9})
