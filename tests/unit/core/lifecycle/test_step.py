@@ -286,6 +286,25 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     assert world.phase is Phase.REJECTED
 
 
+def test_a_run_that_was_rejected_is_not_judged_again_when_another_model_goes_live():
+    world = World(a_run(gates=RELATIVE))
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={"perplexity": 20.5})
+    world.settle()
+    a_live_other_version(world)
+    world.settle()
+    assert (world.phase, len(world.attempts["evaluate"])) == (Phase.REJECTED, 1)
+
+
+def test_a_run_whose_endpoint_was_told_is_not_judged_again_when_another_model_goes_live_before_it():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+    world.goes_live(OTHER_DIGEST)
+    world.settle()
+    assert (world.phase, world.promotions, len(world.attempts["evaluate"])) == (Phase.ROLLING_OUT, 1, 1)
+
+
 def test_that_the_live_version_has_learned_what_is_held_out_is_a_warning_and_no_verdict():
     for overlap, note in ((2, "2 of 9 stand in it"), (0, "whether it is so is not known"), (2, None)):
         world = World(a_run(gates=RELATIVE))
@@ -1022,15 +1041,26 @@ def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
     assert (world.run.status, world.promotions) == (before, 1)
 
 
+def test_a_run_says_in_the_pass_that_tells_its_endpoint_that_it_did():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate")
+    assert world.reconcile().promote is not None
+    live, progressing = world.condition("Live"), world.condition("Progressing")
+    assert (live.status, live.message) == ("False", "endpoint chat was told to serve the model")
+    assert (progressing.status, progressing.message) == ("True", "endpoint chat rolls the model out")
+
+
 def test_a_run_does_not_serve_before_the_traffic_has_moved_to_its_model():
     world = World(a_run())
     world.through(*ALL)
     world.goes_live()
-    view = world.endpoint
+    view, before = world.endpoint, world.run.status
     world.endpoint = replace(view, status=view.status.model_copy(update={"phase": EndpointPhase.ROLLING_OUT}))
     world.settle()
     live = world.condition("Live")
     assert (world.phase, live.status, live.reason) == (Phase.ROLLING_OUT, "False", "RollingOut")
+    assert world.run.status == before, "it takes a moment, which is worth no write"
     assert world.condition("Progressing").reason == "RollingOut"
     world.endpoint = view
     world.settle()
