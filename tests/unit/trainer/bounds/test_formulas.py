@@ -69,6 +69,8 @@ def test_a_ratio_of_few_clusters_has_the_wider_of_students_t_and_the_studentised
     low, high = np.quantile(scaled, [1 - CONFIDENCE, CONFIDENCE])
     assert -low * own > width > high * own, "so that each way counts on one side"
     is_about(intervals.of_ratio(nats, tokens, CONFIDENCE), value, width, -float(low) * own)
+    mirrored = intervals.of_ratio(10 * tokens - nats, tokens, CONFIDENCE)
+    is_about(mirrored, 10 - value, -float(low) * own, width)
 
 
 def test_a_bootstrap_is_made_of_a_thousand_clusters_and_not_of_more() -> None:
@@ -179,6 +181,22 @@ def test_a_figure_of_sums_is_a_ratio_where_it_is_one_and_no_narrower_with_two_im
     found = intervals.of_sums(np.stack([right, sizes], 1), sizes, Quotient(), CONFIDENCE)
     wanted = value, min(value - width, low), max(value + width, high)
     assert (found.value, found.lower, found.upper) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_few_clusters_of_a_figure_of_sums_are_resampled_as_those_of_a_ratio() -> None:
+    right, sizes = rows(FEW)
+    before = np.clip(right - np.arange(FEW) % 2, 0, sizes)
+    both = [np.stack([one, sizes], 1) for one in (right, before)]
+    single = intervals.of_sums(both[0], sizes, Quotient(), CONFIDENCE)
+    paired = intervals.of_sums_difference(both[0], sizes, both[1], Quotient(), CONFIDENCE)
+    ratio = intervals.of_ratio(right, sizes, CONFIDENCE)
+    difference = intervals.of_ratio_difference(right, sizes, before, sizes, CONFIDENCE)
+    for found, wanted in ((single, ratio), (paired, difference)):
+        assert found.value == pytest.approx(wanted.value)
+        assert found.lower <= wanted.lower + 1e-9
+        assert found.upper >= wanted.upper - 1e-9
+    low, high = with_imagined(right, sizes, 1.0, 0.0)
+    assert (single.lower, single.upper) == pytest.approx((min(ratio.lower, low), max(ratio.upper, high)), rel=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
