@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import free_port
 
 SLIPWAY = str(Path(sys.prefix, "bin", "slipway"))
 
@@ -50,12 +50,6 @@ spec:
     - {metric: bits_per_byte, max: 8, minTokens: 1000}
   serving: {endpoint: chat, template: {port: PORT, engine: {maxModelLength: 256}, rollout: {probation: 2s}}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def until(condition: Any, seconds: float = 120.0, what: str = "it") -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 from slipway_operator.kube.kinds import TRAINING_RUN
 
@@ -106,9 +107,3 @@ def wait(
             return found
         time.sleep(pause)
     raise AssertionError(f"waited {seconds:.0f} s for {what}\n{why()}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

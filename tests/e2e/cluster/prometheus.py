@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from tests.e2e.cluster.kube import Kube, free_port, wait
+from tests.e2e.cluster.kube import Kube, wait
 from tests.e2e.cluster.monitors import ApiServer
+from tests.ports import free_port
 
 Document = dict[str, Any]
 _START_SECONDS = 30

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tests.ports import free_port
 from tests.programs import build, program
 
 Put = Callable[[str, bytes], None]
@@ -17,9 +18,7 @@ Put = Callable[[str, bytes], None]
 @contextmanager
 def s3_server(bucket: str) -> Iterator[dict[str, str]]:
     """Yields the environment in which S3 is this server, with one empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     build("gofakes3")
     command = [program("gofakes3"), "-backend", "memory", "-host", f"127.0.0.1:{port}", "-initialbucket", bucket]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

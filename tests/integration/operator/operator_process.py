@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import yaml
 from tests.integration.api_client import eventually
+from tests.ports import free_port
 
 QUICK = {
     "progressSeconds": 1,
@@ -56,7 +56,7 @@ class OperatorProcess:
 
     def spawn(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         config = self.folder / "config.yaml"
         # Each process has a Lease of its own: one that was killed keeps the next from leading for 15 s.
         own = {"port": self.port, "lease": {"name": f"operator-{uuid.uuid4().hex}"}}
@@ -108,9 +108,3 @@ class OperatorProcess:
     @property
     def log(self) -> str:
         return (self.folder / "operator.log").read_text(errors="replace")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import aiohttp
 from tests.integration.control_plane import ControlPlane
 from tests.integration.operator.test_api_server import a_config_map, a_run
+from tests.ports import free_port
 
 from slipway_operator import names
 from slipway_operator.cache.world import World
@@ -97,7 +97,7 @@ class Replica:
 @contextlib.asynccontextmanager
 async def a_replica(plane: ControlPlane, name: str, namespace: str, **settings: Any) -> AsyncIterator[Replica]:
     """A replica whose Lease is in the namespace of the test."""
-    replica = Replica(name, _free_port())
+    replica = Replica(name, free_port())
     lease = Lease(name="operator", namespace=namespace, renew_seconds=0.3)
     own = Settings(port=replica.port, lease=lease, **settings)
     await replica.runs(plane, own)
@@ -215,9 +215,3 @@ def test_health_and_metrics_are_answered(control_plane: ControlPlane, namespace:
             assert all(float(line.split()[-1]) < 30 for line in ages)
 
     asyncio.run(scenario())
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]

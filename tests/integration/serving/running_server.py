@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+from tests.ports import free_port
 
 
 class RunningServer:
     """`slipway-server` on a free port of 127.0.0.1, with its output in a file."""
 
     def __init__(self, folder: Path, model: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log = folder / "server.log"
         command = [sys.executable, "-m", "slipway_serving", "--model", str(model), "--served-name", "tiny"]
         with self.log.open("wb") as output:
@@ -83,8 +83,3 @@ def wait_until_gone(pids: list[int], seconds: float) -> None:
 
 def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests import programs
+from tests.ports import free_port
 
 
 def environment() -> Path:
@@ -65,9 +65,3 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float =
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise AssertionError(f"no answer within {seconds:g} s: {log.read_text()[-2000:]}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -13,7 +13,6 @@ import json
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -116,11 +115,11 @@ class Nursery:
 
     def start(self, run: Training, *, world: int = 1, attempt: int = 1, stage: str = "pretrain") -> Group:
         """Starts the ranks of an attempt."""
+        from tests.ports import free_port  # As a script this file knows nothing of the others.
+
         folder = run.workspace.root.parent / f"ranks-{stage}-{attempt}"
         folder.mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         pids: list[int] = []
         for rank in range(world):
             environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

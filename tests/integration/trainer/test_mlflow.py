@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from tests.http_server import QuietHandler, served
-from tests.integration.trainer.mlflow_environment import free_port, mlflow_server
+from tests.integration.trainer.mlflow_environment import mlflow_server
+from tests.ports import free_port
 from tests.unit.trainer.tracking.metrics_file import write_rows
 from tests.unit.trainer.tracking.runs import a_tracked_run, rows
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from tests.integration.trainer import two_ranks
 from tests.integration.trainer.nursery import Nursery
 from tests.integration.trainer.training import PRETRAIN, Training, make
+from tests.ports import free_port
 
 from slipway_core.protocol import exit_codes
 from slipway_trainer.training.checkpoints import checkpoint_files
@@ -140,9 +140,7 @@ def test_without_a_compiler_progress_is_served_and_input_errors_pass_the_launche
     tmp_path: Path, no_compiler_env: dict[str, str]
 ) -> None:
     run = make(tmp_path / "run", LONG)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = run.start(**no_compiler_env, SLIPWAY_PROGRESS_PORT=str(port))
     try:
         wait_for_step(run, 5, process)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from typer.testing import CliRunner
 
 from slipway_serving import main
@@ -124,7 +125,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_the_command_refuses_what_it_cannot_serve_with_code_2(tmp_path: Path) -> None:
-    free = _free_port()
+    free = free_port()
     assert "manifest.json" in refused("--model", str(tmp_path), "--port", str(free))
     assert "--host 0.0.0.0" in refused("--model", str(tmp_path), "--host", "0.0.0.0")
     missing = str(tmp_path / "keys")
@@ -135,8 +136,3 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"--port {port}" in refused("--model", str(tmp_path), "--port", port)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]

@@ -31,18 +31,18 @@ def files() -> dict[str, str]:
     }
 
 
-def differing(root: Path) -> list[str]:
-    """Returns the paths of generated files that are missing or differ from what the models give."""
-    return [path for path, text in files().items() if not _same(root / path, text)]
+def differing(root: Path) -> dict[str, str]:
+    """Returns the text of each generated file that is missing or differs from what the models give, by its path."""
+    return {path: text for path, text in files().items() if not _same(root / path, text)}
 
 
 def write(root: Path) -> list[str]:
     """Writes the files that differ and returns their paths."""
     changed = differing(root)
-    for path in changed:
+    for path, text in changed.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(files()[path], encoding="utf-8")
-    return changed
+        (root / path).write_text(text, encoding="utf-8")
+    return list(changed)
 
 
 def _same(path: Path, text: str) -> bool:

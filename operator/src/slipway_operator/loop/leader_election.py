@@ -150,11 +150,22 @@ class LeaderElection:
     async def _release(self) -> None:
         if not self._is_ours(self._lease):
             return
-        lease = self._lease or {}
         try:
             async with asyncio.timeout(_RELEASE_SECONDS):
-                await self.cluster.replace({**lease, "spec": {**at(lease, "spec"), "holderIdentity": ""}})
+                await self._give_back(self._lease or {})
         except (ClusterError, TimeoutError) as error:
             why = str(error) or f"no answer within {_RELEASE_SECONDS:.0f} s"
             _log.warning("the Lease was not given back and runs out by itself: %s", why)
         self._lease = None
+
+    async def _give_back(self, lease: Manifest) -> None:
+        try:
+            await self._leave(lease)
+        except Conflict:
+            # By a renewal of ours, which the end came before the answer to, or by another replica.
+            there = await self.cluster.get(LEASE, self.settings.namespace, self.settings.name)
+            if there is not None and self._is_ours(there):
+                await self._leave(there)
+
+    async def _leave(self, lease: Manifest) -> None:
+        await self.cluster.replace({**lease, "spec": {**at(lease, "spec"), "holderIdentity": ""}})

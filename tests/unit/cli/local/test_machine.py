@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from slipway.diagnosis.finding import Level
 from slipway.local.machine import Machine, diagnose, examine
@@ -66,9 +67,9 @@ def test_an_endpoint_of_ours_may_have_its_port():
 
 def test_this_machine_is_seen_as_it_is(tmp_path):
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+        port = free_port()
+        server.bind(("127.0.0.1", port))
         server.listen()
-        port = server.getsockname()[1]
         machine = examine(tmp_path / "not" / "there" / "yet", [port])
         assert machine.taken_ports == {port: str(port_in_use(port))}
     assert machine.memory > 0

@@ -503,7 +503,7 @@ def test_the_editors_schema_takes_a_good_run_and_refuses_a_misspelt_field():
 
 
 def test_the_files_in_the_repository_are_those_that_the_models_give():
-    assert generate.differing(Path(__file__).parents[4]) == []
+    assert list(generate.differing(Path(__file__).parents[4])) == []
 
 
 def test_check_names_what_differs_and_writes_nothing(tmp_path, capsys):

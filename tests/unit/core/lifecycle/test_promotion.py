@@ -289,3 +289,121 @@ def test_a_new_retry_of_the_run_is_told_though_the_last_one_was_taken_up():
     annotate(world, "2")
     assert world.reconcile().promote is not None
     assert world.phase is Phase.ROLLING_OUT
+
+
+# ------------------------------------------------------------------------------------- beside versions of others
+
+
+def test_G_other_settings_of_the_live_model_are_a_rollout_and_another_model_is_none_of_the_runs():
+    world = a_serving_run()
+    says(world, candidate=version(2, "Starting"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "True")
+    assert "takes up its new settings" in world.condition("Progressing").message
+    says(world, candidate=version(3, "Starting", OTHER_DIGEST))
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+
+
+def test_G_how_far_its_candidate_is_stands_in_the_status_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    says(world, candidate=version(2, "Starting", message="no node fits"), phase=EndpointPhase.ROLLING_OUT)
+    world.settle()
+    assert (world.phase, world.condition("Live").message) == (Phase.ROLLING_OUT, "no node fits")
+
+
+def test_G_why_the_endpoint_starts_no_version_stands_in_the_status_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    unknown = conditions.put([], "ParityUnknown", "True", "NoRecord", "the evaluation left no record", world.now)
+    says(world, conditions=unknown)
+    world.settle()
+    assert (world.phase, world.condition("Live").message) == (Phase.ROLLING_OUT, "the evaluation left no record")
+    says(world, conditions=conditions.put([], "ParityUnknown", "True", "Unproven", "version 1 is live", world.now))
+    world.settle()
+    assert world.condition("Live").message == "the endpoint starts the new version"
+
+
+def test_a_model_that_is_live_and_takes_up_settings_is_live_for_a_run_that_was_rolling_out():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.endpoint = replace(world.endpoint, current=False)
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "True")
+
+
+def test_a_run_tells_its_endpoint_though_an_older_run_told_it_the_same_model():
+    world = World(a_run())
+    world.goes_live()
+    world.endpoint = replace(world.endpoint, claim=Claim("older", DIGEST, "2025-01-01T00:00:00Z", "u"))
+    world.through(*ALL)
+    assert (world.promotions, world.endpoint.claim.run) == (1, "demo")
+
+
+def test_G_a_version_that_failed_was_not_live_before_a_rollback():
+    world = World(a_run())
+    world.through(*ALL)
+    roll_back_by_hand(world, version(2, "Failed", message="it crashed"))
+    world.settle()
+    live = world.condition("Live")
+    assert live.reason == "RolledBack"
+    assert "was live" not in live.message
+
+
+def test_G_that_a_version_of_another_model_failed_says_nothing_of_the_run():
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live(OTHER_DIGEST)
+    says(world, history=[version(2, "Failed", OTHER_DIGEST, "it crashed")])
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.ROLLING_OUT, "RollingOut")
+
+
+def test_G_a_rollback_counts_once_the_endpoint_has_taken_it_up():
+    world = World(a_run())
+    world.through(*ALL)
+    world.endpoint = replace(world.endpoint, rollback_to=1, current=False)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+    world.endpoint = replace(world.endpoint, current=True)
+    world.settle()
+    assert (world.phase, world.condition("Live").reason) == (Phase.COMPLETED, "RolledBack")
+
+
+def test_a_run_that_serves_tells_an_endpoint_again_that_has_no_model():
+    world = a_serving_run()
+    world.endpoint = EndpointView(current=False)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 2)
+
+
+# ------------------------------------------------------------------------------------- an endpoint nobody can read
+
+
+def test_B_a_run_that_serves_stays_so_while_its_endpoint_cannot_be_read():
+    world = a_serving_run()
+    before = world.condition("Progressing")
+    readable = world.endpoint
+    world.endpoint = replace(readable, unreadable="spec.engine.later is not known")
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (Phase.SERVING, "Unknown", "EndpointUnreadable")
+    assert "spec.engine.later is not known" in live.message
+    assert (world.condition("Progressing"), world.promotions) == (before, 1)
+    annotate(world, "again")
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1), "what somebody asks for waits"
+    world.endpoint = readable
+    world.settle()
+    assert world.promotions == 2
+
+
+def test_A_a_run_that_is_to_go_live_tells_an_endpoint_nothing_that_cannot_be_read():
+    world = World(a_run())
+    world.endpoint = EndpointView(unreadable="spec.engine.later is not known")
+    world.through(*ALL)
+    progressing = world.condition("Progressing")
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 0)
+    assert (progressing.status, progressing.reason) == ("True", "EndpointUnreadable")

@@ -188,6 +188,17 @@ def test_what_is_suspended_publishes_nothing_and_goes_on_later():
     assert world.record("publish").failures == 0
 
 
+def test_going_on_before_a_suspended_publish_has_ended_is_no_interruption():
+    world = judged(serving=False, **TRACKED)
+    spec = world.run.spec
+    world.run = world.run.model_copy(update={"spec": spec.model_copy(update={"suspend": True})})
+    world._save(world.decide())  # It has its grace period.
+    world.run = world.run.model_copy(update={"spec": spec})
+    world.end("publish", ExitClass.INTERRUPTED)
+    world.settle()
+    assert (world.record("publish").attempt, world.record("publish").stalls) == (2, 0)
+
+
 def test_F_a_pass_that_changes_nothing_writes_nothing():
     world = judged(serving=False, **TRACKED)
     for _ in range(3):

@@ -196,10 +196,17 @@ def test_a_run_waits_for_an_approval_and_goes_on_once_it_is_given():
     assert (world.phase, live.status, live.reason) == (Phase.AWAITING_APPROVAL, "False", "AwaitingApproval")
     assert f"`slipway approve demo --digest {DIGEST}`" in live.message
     assert not world.phase.finished, "no TTL counts while it waits"
-    assert world.condition("Progressing").status == "True"
+    progressing = world.condition("Progressing")
+    assert (progressing.status, progressing.reason) == ("True", "AwaitingApproval")
+    world.endpoint = replace(world.endpoint, rollback_to=1)
+    world.settle()
+    assert world.phase is Phase.COMPLETED, "nobody is asked while another version is wanted back"
+    world.endpoint = replace(world.endpoint, rollback_to=None)
+    world.settle()
+    assert world.phase is Phase.AWAITING_APPROVAL
     world.endpoint = replace(world.endpoint, status=EndpointStatus())
     world.settle()
-    assert world.phase is Phase.ROLLING_OUT
+    assert (world.phase, world.condition("Progressing").reason) == (Phase.ROLLING_OUT, "RollingOut")
     world.goes_live()
     world.settle()
     assert (world.phase, world.promotions) == (Phase.SERVING, 1)

@@ -17,6 +17,7 @@ from slipway_core.lifecycle.observed import EndpointView, HalfPlaced
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import EvaluationResult
+from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.gate_metrics import TEXT_METRICS
 from slipway_core.resources.status import EndpointPhase, Phase, Progress, StepState, Verdict
@@ -135,6 +136,8 @@ def test_A_a_failed_gate_rejects_and_nothing_is_promoted():
     assert world.phase is Phase.REJECTED
     assert world.promotions == 0
     assert "20.5" in world.condition("Passed").message
+    (told,) = [event for one in world.decisions for event in one.events if event.reason == "Judged"]
+    assert (told.type, "Fail: perplexity is 20.5" in told.message) == ("Warning", True)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,10 @@ def test_A_what_cannot_be_judged_is_held_or_rejected(result, policy, phase):
     assert world.phase is phase
     assert world.run.status.evaluation.verdict is Verdict.INCONCLUSIVE
     assert world.promotions == 0
+    passed, progressing = world.condition("Passed"), world.condition("Progressing")
+    assert (passed.status, passed.reason) == ("Unknown", "Inconclusive")
+    assert (progressing.status, progressing.reason) == ("False", phase.value)
+    assert progressing.message.startswith(f"could not be judged: {passed.message}")
 
 
 def test_A_a_crashed_evaluation_is_inconclusive_after_its_retries():
@@ -194,6 +201,65 @@ def test_a_held_run_is_judged_again_when_asked_and_only_once():
 RELATIVE = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
 
 
+def test_a_model_is_judged_once_for_each_verdict_and_a_crash_is_none():
+    """How often it was is what held-out data wears out by."""
+    world = World(a_run())
+    world.through(*ALL)
+    assert world.run.status.evaluation.judgements == 1
+    held = World(a_run())
+    held.through("prepare", "learn", "export")
+    held.succeed("evaluate", evaluation=None)
+    assert "Judged" in events_of(held.reconcile())
+    assert (held.phase, held.run.status.evaluation.judgements) == (Phase.HELD, 0)
+    annotate(held, **{REEVALUATE_ANNOTATION: "1"})
+    held.settle()
+    held.succeed("evaluate", evaluation=EvaluationResult(number=2, artifact_digest=DIGEST, scored_tokens=99))
+    held.settle()
+    assert (held.phase, held.run.status.evaluation.judgements) == (Phase.HELD, 1)
+    annotate(held, **{REEVALUATE_ANNOTATION: "2"})
+    held.settle()
+    held.succeed("evaluate")
+    held.settle()
+    assert (held.phase, held.run.status.evaluation.judgements) == (Phase.ROLLING_OUT, 2)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [(OTHER_DIGEST, f"upon {OTHER_DIGEST}, not upon"), (None, "upon data without a digest, not upon")],
+    ids=["another", "none"],
+)
+def test_A_C_an_evaluation_upon_other_data_than_prepare_held_out_is_inconclusive(found, words):
+    world = World(a_run())
+    world.settle()
+    world.succeed("prepare", held_out_digest=DIGEST)
+    world.through("learn", "export")
+    evaluation = EvaluationResult(number=1, artifact_digest=DIGEST, data_digest=found, scored_tokens=1000)
+    world.succeed("evaluate", evaluation=evaluation)
+    world.settle()
+    assert (world.phase, world.promotions) == (Phase.HELD, 0)
+    assert words in world.run.status.evaluation.reason
+    annotate(world, **{REEVALUATE_ANNOTATION: "1"})
+    world.settle()
+    ours = EvaluationResult(number=2, artifact_digest=DIGEST, data_digest=DIGEST, scored_tokens=1000)
+    world.succeed("evaluate", evaluation=ours)
+    world.settle()
+    assert world.phase is Phase.ROLLING_OUT
+
+
+def test_A_what_is_live_has_to_be_known_before_a_model_is_compared_with_it_and_nothing_else_waits_for_that():
+    world = World(a_run(gates=RELATIVE))
+    world.endpoint = EndpointView(unreadable="its spec has a newer field")
+    world.through("prepare", "learn", "export")
+    progressing = world.condition("Progressing")
+    assert (world.phase, progressing.reason) == (Phase.EVALUATING, "EndpointUnreadable")
+    assert "its spec has a newer field" in progressing.message
+    assert "evaluate" not in world.attempts
+    a_live_other_version(world)
+    world.endpoint = replace(world.endpoint, unreadable="")
+    world.settle()
+    assert len(world.attempts["evaluate"]) == 1
+
+
 def test_a_regression_gate_names_the_live_version_to_the_evaluation():
     world = World(a_run(gates=RELATIVE))
     a_live_other_version(world)
@@ -220,8 +286,27 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     assert world.phase is Phase.REJECTED
 
 
+def test_a_run_that_was_rejected_is_not_judged_again_when_another_model_goes_live():
+    world = World(a_run(gates=RELATIVE))
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", metrics={"perplexity": 20.5})
+    world.settle()
+    a_live_other_version(world)
+    world.settle()
+    assert (world.phase, len(world.attempts["evaluate"])) == (Phase.REJECTED, 1)
+
+
+def test_a_run_whose_endpoint_was_told_is_not_judged_again_when_another_model_goes_live_before_it():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    assert (world.phase, world.promotions) == (Phase.ROLLING_OUT, 1)
+    world.goes_live(OTHER_DIGEST)
+    world.settle()
+    assert (world.phase, world.promotions, len(world.attempts["evaluate"])) == (Phase.ROLLING_OUT, 1, 1)
+
+
 def test_that_the_live_version_has_learned_what_is_held_out_is_a_warning_and_no_verdict():
-    for overlap, note in ((2, "2 of 9 stand in it"), (0, "whether it is so is not known")):
+    for overlap, note in ((2, "2 of 9 stand in it"), (0, "whether it is so is not known"), (2, None)):
         world = World(a_run(gates=RELATIVE))
         a_live_other_version(world)
         world.through("prepare", "learn", "export")
@@ -230,7 +315,7 @@ def test_that_the_live_version_has_learned_what_is_held_out_is_a_warning_and_no_
             baseline_metrics={"perplexity": 50.0}, baseline_overlap=overlap, baseline_note=note,
         )  # fmt: skip
         world.succeed("evaluate", evaluation=evaluation)
-        assert ("LiveHasLearnedIt" in events_of(world.reconcile())) == bool(overlap)
+        assert ("LiveHasLearnedIt" in events_of(world.reconcile())) == bool(overlap and note)
         world.settle()
         assert world.promotions == 1
         recorded = world.run.status.evaluation
@@ -250,6 +335,17 @@ def test_A_a_suspended_run_is_not_promoted_on_a_comparison_with_what_is_live_no_
     suspend(world, False)
     world.settle()
     assert (world.promotions, world.phase) == (1, Phase.EVALUATING)
+
+
+def test_a_run_that_serves_and_is_suspended_goes_on_serving():
+    world = World(a_run(gates=RELATIVE))
+    world.through(*ALL)
+    world.goes_live()
+    world.settle()
+    before = world.run.status
+    suspend(world, True)
+    world.settle()
+    assert (world.phase, world.condition("Live")) == (Phase.SERVING, conditions.find(before.conditions, "Live"))
 
 
 def test_F_a_superseded_run_is_not_judged_again_when_other_models_go_live():
@@ -278,18 +374,21 @@ def test_counted_failures_end_the_run_after_the_retries():
         world.settle()
     assert world.phase is Phase.FAILED
     assert len(world.attempts["learn"]) == 3
-    assert "it broke" in world.condition("Progressing").message
+    assert world.condition("Progressing").message == "learn failed after 3 attempts: Internal: it broke"
 
 
 def test_a_failure_is_not_tried_again_before_its_backoff():
     world = World(a_run())
     world.settle()
     world.fail("prepare")
+    begun = world.record("prepare").started_at
     decision = world.reconcile()
     assert decision.create == ()
     assert decision.look_again is not None
+    assert (world.phase, world.condition("Progressing").reason) == (Phase.PREPARING, "BackingOff")
     world.wait(decision.look_again.total_seconds())
     assert [c.number for c in world.reconcile().create] == [2]
+    assert world.record("prepare").started_at == begun, "that of the step, not of the attempt"
 
 
 def test_a_retry_prepares_again_what_a_stage_found_damaged():
@@ -369,7 +468,8 @@ def test_bad_input_is_never_retried():
     world.fail("prepare", kind="BadData", exit_class=ExitClass.BAD_INPUT)
     world.settle()
     assert world.phase is Phase.FAILED
-    assert "BadData: it broke" in world.condition("Progressing").message
+    assert world.condition("Progressing").message == "prepare failed: BadData: it broke"
+    assert [event.reason for one in world.decisions for event in one.events].count("BadInput") == 1
 
 
 @pytest.mark.parametrize("exit_class", [ExitClass.INTERRUPTED, ExitClass.LOST_PEERS])
@@ -416,6 +516,45 @@ def test_an_attempt_that_vanished_is_an_interruption():
     world.attempts["prepare"].clear()
     world.settle()
     assert [a.number for a in world.attempts["prepare"]] == [2]
+
+
+def test_F_an_attempt_that_appears_after_its_step_was_done_changes_nothing_of_the_record():
+    world = World(a_run())
+    world.through("prepare")
+    before = world.record("prepare")
+    stray = replace(world.attempts["prepare"][-1], number=2, state="Running", exit_class=None, result=None)
+    world.attempts["prepare"].append(stray)
+    world.settle()
+    assert (world.record("prepare"), world.phase) == (before, Phase.TRAINING)
+    world.fail("prepare")
+    world.settle()
+    assert (world.record("prepare"), world.phase) == (before, Phase.TRAINING)
+
+
+def test_an_attempt_that_ended_nobody_knows_how_has_failed():
+    world = World(a_run())
+    world.settle()
+    world.end("prepare", None)
+    world.reconcile()
+    assert (world.record("prepare").failures, world.record("prepare").message) == (1, "boom")
+
+
+@pytest.mark.parametrize(
+    ("step", "progress", "words"),
+    [
+        ("prepare", None, "prepare was interrupted and begins anew: the pod was preempted"),
+        ("prepare", Progress(kept=1), "prepare was interrupted and goes on: the pod was preempted"),
+        ("learn", None, "learn was interrupted and goes on: the pod was preempted"),
+    ],
+)
+def test_what_an_interruption_costs_is_said(step, progress, words):
+    world = World(a_run())
+    world.through(*ALL[: ALL.index(step)])
+    world._change(step, state="Running", progress=progress)
+    world.end(step, ExitClass.INTERRUPTED, message="the pod was preempted")
+    (told,) = [event for event in world.reconcile().events if event.reason == "StepInterrupted"]
+    assert told.message == words
+    assert (world.record(step).stalled_since is not None) == ("anew" in words)
 
 
 def test_attempts_that_keep_vanishing_are_a_failure():
@@ -522,6 +661,29 @@ def test_what_a_release_recorded_as_stalls_of_prepare_is_given_time():
     assert world.record("prepare").failures == 0
 
 
+def test_a_pause_begins_when_the_attempt_ended_and_not_when_somebody_saw_it():
+    world = World(a_run())
+    world.settle()
+    world.fail("prepare")
+    world.wait(3600)
+    world.settle()
+    assert (world.record("prepare").attempt, world.record("prepare").failures) == (2, 1)
+
+
+def test_a_step_began_when_its_first_attempt_did():
+    world = World(a_run())
+    world.settle()
+    begun = world.record("prepare").started_at
+    world.wait(60)
+    world.fail("prepare")
+    world.settle()
+    world.wait(60)
+    world.settle()
+    world.reach("prepare", 1)
+    world.settle()
+    assert (world.record("prepare").attempt, world.record("prepare").started_at) == (2, begun)
+
+
 def test_a_clock_that_is_ahead_prolongs_no_pause():
     world = World(a_run())
     world.settle()
@@ -606,6 +768,7 @@ def test_an_export_that_names_no_artifact_has_failed():
     world.end("export", ExitClass.DONE)
     world.settle()
     assert world.phase is Phase.FAILED
+    assert world.condition("Progressing").message == "export failed: the export named no artifact"
 
 
 def test_a_failed_run_gets_its_retries_back_by_annotation_once():
@@ -615,8 +778,10 @@ def test_a_failed_run_gets_its_retries_back_by_annotation_once():
     world.settle()
     assert world.phase is Phase.FAILED
     annotate(world, **{RETRY_ANNOTATION: "now"})
+    assert "Retrying" in events_of(world.reconcile())
     world.settle()
     assert world.phase is Phase.PREPARING
+    assert (world.record("prepare").failures, world.record("prepare").stalls) == (0, 0)
     world.fail("prepare")
     world.settle()
     assert world.phase is Phase.FAILED
@@ -798,6 +963,8 @@ def test_a_superseded_run_is_completed_and_not_live():
     world.settle()
     assert world.phase is Phase.COMPLETED
     assert world.condition("Live").status == "False"
+    progressing = world.condition("Progressing")
+    assert (progressing.status, progressing.message) == ("False", "the model passed; run newer has the endpoint")
 
 
 def test_what_the_endpoint_said_before_it_was_told_is_not_about_this_run():
@@ -874,17 +1041,35 @@ def test_a_retry_that_was_asked_of_the_endpoint_changes_no_run():
     assert (world.run.status, world.promotions) == (before, 1)
 
 
+def test_a_run_says_in_the_pass_that_tells_its_endpoint_that_it_did():
+    world = World(a_run())
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate")
+    assert world.reconcile().promote is not None
+    live, progressing = world.condition("Live"), world.condition("Progressing")
+    assert (live.status, live.message) == ("False", "endpoint chat was told to serve the model")
+    assert (progressing.status, progressing.message) == ("True", "endpoint chat rolls the model out")
+
+
 def test_a_run_does_not_serve_before_the_traffic_has_moved_to_its_model():
     world = World(a_run())
     world.through(*ALL)
     world.goes_live()
-    view = world.endpoint
+    view, before = world.endpoint, world.run.status
     world.endpoint = replace(view, status=view.status.model_copy(update={"phase": EndpointPhase.ROLLING_OUT}))
     world.settle()
-    assert (world.phase, world.condition("Live").status) == (Phase.ROLLING_OUT, "False")
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (Phase.ROLLING_OUT, "False", "RollingOut")
+    assert world.run.status == before, "it takes a moment, which is worth no write"
+    assert world.condition("Progressing").reason == "RollingOut"
     world.endpoint = view
     world.settle()
     assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
+    assert world.run.status.endpoint.version == 1
+    world.endpoint = replace(view, status=view.status.model_copy(update={"phase": EndpointPhase.ROLLING_OUT}))
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (Phase.SERVING, "False", "NotAnswering"), "it begins no rollout"
 
 
 def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_does_not_answer():
@@ -997,6 +1182,38 @@ def test_F_a_run_that_stays_queued_has_the_same_status_however_often_it_is_looke
     first = lifecycle.step(world.run, world.plan, queued, world.now).status
     later = world.run.model_copy(update={"status": first})
     assert lifecycle.step(later, world.plan, queued, world.now + timedelta(minutes=5)).status == first
+
+
+def test_a_plan_is_named_by_its_digest_and_where_it_goes_on_in_an_earlier_folder_that_is_said_once():
+    world = World(a_run())
+    world.settle()
+    planned = world.condition("Planned")
+    assert (planned.reason, planned.message) == ("Resolved", f"the plan has the digest {world.plan.digest}")
+    assert world.run.status.folder == world.plan.workspace_folder
+
+    world = World(a_run())
+    world.plan = world.plan.model_copy(update={"folder": "an-earlier-one"})
+    assert events_of(world.reconcile()).count("FolderAdopted") == 1
+    assert "FolderAdopted" not in events_of(world.reconcile())
+    planned = world.condition("Planned")
+    assert (planned.status, planned.reason) == ("True", "FolderAdopted")
+    assert "to begin at zero, `slipway rm --now demo`" in planned.message
+
+
+def test_E_a_folder_is_recorded_as_it_was_planned():
+    world = World(a_run())
+    world.settle()
+    own, known = world.plan.workspace_folder, world.run.status
+    later = world.plan.model_copy(update={"folder": "elsewhere"})
+
+    def folder_of(status, plan):
+        run = world.run.model_copy(update={"status": status})
+        return lifecycle.step(run, plan, world.observed(), world.now).status.folder
+
+    assert folder_of(known, later) == own, "what is recorded stays"
+    older = known.model_copy(update={"folder": None})
+    assert folder_of(older, world.plan) is None, "what an older release planned is not written anew for that"
+    assert folder_of(older, later) == later.workspace_folder, "but where it was found since, that is said"
 
 
 def test_every_change_of_phase_is_an_event():

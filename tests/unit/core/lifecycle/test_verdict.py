@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_core.lifecycle.verdict import Measured, judge
+from slipway_core.lifecycle.verdict import Measured, judge, threshold
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.judged import JudgedMetric
 from slipway_core.resources.evaluation import Gate
@@ -84,6 +84,8 @@ def test_C_a_regression_is_judged_by_the_bounds_of_the_difference(estimate, verd
     judged = judge([gate(max_regression=0.2, confidence=0.95)], measured)
     assert judged.verdict is verdict
     assert judged.metrics[0].difference == estimate[0]
+    told = "7, worse by {:g} ({:g} to {:g})".format(*estimate)
+    assert told in judged.reason
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,8 @@ def test_C_bounds_between_say_how_many_more_documents_would_decide():
     assert judged.reason == (
         "perplexity 19 (17.5 to 21), wanted <= 20: about 120 more documents would decide, beside the 40 there are"
     )
+    nearer = Measured({"perplexity": 18.0}, 100, estimates=[Estimate(18.0, 17.5, 21.0, 100, 40)])
+    assert "about 50 more documents would decide" in judge([gate(max=20.0, confidence=0.95)], nearer).reason
     exactly = Measured({"perplexity": 20.0}, 100, estimates=[Estimate(20.0, 17.5, 21.0, 100, 40)])
     assert "no number of documents" in judge([gate(max=20.0, confidence=0.95)], exactly).reason
 
@@ -146,6 +150,8 @@ def test_C_fewer_than_eight_documents_are_inconclusive_whatever_they_say():
     judged = judge([gate(max=20.0, confidence=0.95)], few)
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "rests on 7 documents; 8 are" in judged.reason
+    enough = Measured({"perplexity": 5.0}, 100, estimates=[Estimate(5.0, 4.9, 5.1, 100, 8)])
+    assert judge([gate(max=20.0, confidence=0.95)], enough).verdict is Verdict.PASS
     assert judge([gate(max=20.0, confidence=0.5)], few).verdict is Verdict.PASS, "0.5 takes the figure as it is"
     assert judge([gate(max=20.0)], few).verdict is Verdict.PASS, "as runs of before were judged"
 
@@ -193,6 +199,10 @@ def test_A_too_few_tokens_are_inconclusive_and_both_numbers_are_named():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "999" in judged.reason
     assert "1000" in judged.reason
+
+
+def test_as_many_tokens_as_are_asked_for_are_enough():
+    assert judge([gate(max=20.0, min_tokens=100)], Measured({"perplexity": 5.0}, 100)).verdict is Verdict.PASS
 
 
 def test_tokens_do_not_matter_to_what_is_not_scored_on_them():
@@ -286,6 +296,28 @@ def test_A_a_figure_without_a_value_is_inconclusive_with_its_reason():
     measured = Measured({"bleu": 99.0}, figures=[Figure(None, reason=1)], reasons=["no", "the template refuses it"])
     (found,) = judge([gate("bleu", min=10.0)], measured).metrics
     assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "the template refuses it")
+    told = {
+        Figure(None): "was not measured",
+        Figure(None, reason=2): "was not measured",
+        Figure(99.0): "the evaluation told no bounds of it",
+    }
+    for figure, words in told.items():
+        measured = Measured({}, figures=[figure], reasons=["no", "the template refuses it"])
+        (found,) = judge([gate("bleu", min=10.0, confidence=0.95)], measured).metrics
+        assert (found.verdict, words in found.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_A_a_figure_without_that_of_the_live_version_is_inconclusive_with_its_reason():
+    gates, live = [gate("bleu", max_regression=1.0)], {"bleu": 9.0}
+    for figure, words in ((Figure(9.0), "the live version's value was not measured"), (Figure(9.0, reason=0), "away")):
+        measured = Measured({}, baseline=live, figures=[figure], reasons=["away"])
+        assert judge(gates, measured).reason.endswith(words)
+        assert judge(gates, measured).verdict is Verdict.INCONCLUSIVE
+
+
+def test_only_a_win_rate_says_over_whom():
+    assert threshold(gate("win_rate", min=0.5), "Live") == ">= 0.5 over live"
+    assert threshold(gate("exact_match", min=0.5), "Live") == ">= 0.5"
 
 
 def test_A_a_gate_on_a_slice_is_never_judged_by_the_figure_of_all_rows():

@@ -180,6 +180,7 @@ def test_a_failed_judgement_holds_as_what_it_is() -> None:
         (REVOKED, Flaw.KEY_REVOKED, f"the key '{KEY.public.id}', which is revoked"),
         (RETIRED, Flaw.KEY_RETIRED, "was retired at 2026-11-29T04:29:59Z"),
         ((), Flaw.UNTRUSTED_KEY, "trusted are: none"),
+        ((TrustedKey.of(OTHER_KEY.public),), Flaw.UNTRUSTED_KEY, f"trusted are: {OTHER_KEY.public.id};"),
     ],
 )
 def test_a_key_that_lost_its_trust_is_named(keys: tuple[TrustedKey, ...], flaw: Flaw, words: str) -> None:
@@ -191,7 +192,10 @@ def test_a_key_that_lost_its_trust_is_named(keys: tuple[TrustedKey, ...], flaw: 
 
 def test_what_a_key_signed_before_it_was_retired_holds() -> None:
     key = TRUSTED[0].model_copy(update={"not_after": "2026-11-29T04:30:00Z"})
-    assert check(GOOD, DIGEST, [key]).key.retired(datetime(2026, 12, 1, tzinfo=UTC))
+    held = check(GOOD, DIGEST, [key])
+    assert held.key.retired(datetime(2026, 11, 29, 4, 30, 1, tzinfo=UTC))
+    assert not held.key.retired(datetime(2026, 11, 29, 4, 30, tzinfo=UTC)), "in that second it still signs"
+    assert not TRUSTED[0].retired(datetime(2036, 1, 1, tzinfo=UTC))
 
 
 def test_the_newest_statement_counts() -> None:
@@ -247,6 +251,29 @@ def test_a_what_a_run_of_another_namespace_says_is_told_apart_and_in_the_way_of_
     assert stand([aside, opened(sealed(), DIGEST, TRUSTED)], DIGEST).passed
 
 
+def test_a_what_is_kept_for_a_model_is_opened_as_what_it_says_of_it() -> None:
+    """A cluster keeps the statements of all its namespaces' runs, which its own key has signed."""
+    own = TRUSTED[0]
+    for known in ({}, {"own": own}, {"namespace": "team"}, {"namespace": "neighbor"}):
+        assert opened(GOOD, DIGEST, TRUSTED, **known).held is not None, known
+    assert opened(GOOD, DIGEST, TRUSTED, own=own, namespace="team").held is not None
+    elsewhere = opened(GOOD, DIGEST, TRUSTED, own=own, namespace="neighbor")
+    assert elsewhere.error is not None
+    assert (elsewhere.held, elsewhere.error.flaw, elsewhere.text) == (None, Flaw.OTHER_NAMESPACE, GOOD)
+    of_another = sealed(key=OTHER_KEY)
+    both = (*TRUSTED, TrustedKey.of(OTHER_KEY.public))
+    assert opened(of_another, DIGEST, both, own=own, namespace="neighbor").held is not None, "that key is everybody's"
+    other = opened(sealed(digest=OTHER_DIGEST), DIGEST, TRUSTED)
+    assert other.error is not None
+    assert other.error.flaw is Flaw.OTHER_MODEL
+
+
+def test_the_envelope_that_counts_is_kept_with_how_a_model_stands() -> None:
+    failed = sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z", evaluation=2)
+    for texts in ([GOOD, failed], [failed, GOOD]):
+        assert standing(texts, DIGEST, TRUSTED).text == failed
+
+
 def test_a_revoked_key_is_told_of_where_nothing_else_holds() -> None:
     assert standing([sealed(key=OTHER_KEY), GOOD], DIGEST, REVOKED).flaw is Flaw.KEY_REVOKED
     nothing = standing([], DIGEST, TRUSTED)
@@ -257,6 +284,7 @@ def test_a_revoked_key_is_told_of_where_nothing_else_holds() -> None:
 def test_trusted_keys_are_read_as_they_are_written() -> None:
     keys = (*TRUSTED, TrustedKey(id="old", key=OTHER_KEY.public.text, not_after="2026-01-01T00:00:00Z", revoked=True))
     assert keys_of(dump(keys)) == keys
+    assert "null" not in dump(keys), "a field that is not there is not written"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +297,7 @@ def test_trusted_keys_are_read_as_they_are_written() -> None:
         (f'[{{"id": "a b", "key": "{KEY.public.text}"}}]', "0.id"),
         (f'[{{"id": "a", "key": "{KEY.public.text}", "notAfter": "soon"}}]', "0.notAfter"),
         (f'[{{"id": "a", "key": "{KEY.public.text}", "revokd": true}}]', "0.revokd"),
+        (f'[{{"id": "a", "key": "{KEY.public.text}", "not_after": "2026-01-01T00:00:00Z"}}]', "0.not_after"),
     ],
 )
 def test_keys_that_cannot_be_used_are_refused_by_their_field(text: str, words: str) -> None:
@@ -279,3 +308,10 @@ def test_keys_that_cannot_be_used_are_refused_by_their_field(text: str, words: s
 def test_two_keys_of_one_name_are_refused() -> None:
     with pytest.raises(TrustError, match="twice"):
         distinct([*TRUSTED, *TRUSTED])
+
+
+def test_64_keys_are_taken_and_65_are_not() -> None:
+    keys = [TRUSTED[0].model_copy(update={"id": f"key-{number}"}) for number in range(65)]
+    assert distinct(keys[:64]) == tuple(keys[:64])
+    with pytest.raises(TrustError, match="there are 65 keys; 64 are the most"):
+        distinct(keys)

@@ -66,6 +66,10 @@ def test_A_a_candidate_that_answers_and_says_that_it_is_another_model_gets_no_tr
     world.settle()
     assert (world.live, world.remembered(2).state) == (1, "Failed")
     assert world.condition("ParityFailed").status == "True"
+    world.passed.add(digest("c"))
+    world.ask_for("c")
+    world.settle()
+    assert (world.candidate, world.condition("ParityFailed")) == (3, None), "another one is on its way"
 
 
 def test_A_a_model_whose_evaluation_left_no_record_starts_only_when_that_is_accepted():
@@ -80,6 +84,52 @@ def test_A_a_model_whose_evaluation_left_no_record_starts_only_when_that_is_acce
     world.goes_live()
     said = world.condition("ParityUnknown")
     assert (said.status, said.reason) == ("True", "Unproven"), "it is shown for as long as it is live"
+
+
+def test_a_record_that_comes_later_is_taken_and_nothing_is_unknown_any_more():
+    world = EndpointWorld(an_endpoint("a"), without_record={digest("a")})
+    world.settle()
+    assert world.condition("ParityUnknown").reason == "NoRecord"
+    world.without_record = set()
+    world.goes_live()
+    assert (world.live, world.condition("ParityUnknown")) == (1, None)
+
+
+def test_A_a_candidate_that_knows_nothing_gets_no_traffic_while_the_spec_names_no_model():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for(None)
+    world.answers(2, parity=None)
+    world.settle()
+    assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
+
+
+def test_A_that_another_model_is_accepted_gives_a_candidate_that_knows_nothing_no_traffic():
+    """Whoever names a version that there is not leaves the candidate on its way, whatever model the spec has."""
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for("c", accept_unjudged=True, rollbackTo=99)
+    world.answers(2, parity=None)
+    world.settle()
+    assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
+
+
+def test_B_other_settings_of_a_live_model_whose_server_compares_nothing_go_live():
+    world = live_with_a_record()
+    world.ask_for("a", limits={"maxQueue": 9})
+    world.settle()
+    world.answers(2, parity=None)
+    world.settle()
+    assert world.live == 2
+    assert world.condition("ParityUnknown").reason == "Unproven"
+    world.without_record = {digest("a")}
+    world.ask_for("a", limits={"maxQueue": 8})
+    world.settle()
+    candidate = world.status.candidate
+    assert candidate is not None
+    assert candidate.parity == a_record(digest("a")), "the version before had it"
 
 
 def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted():
@@ -97,6 +147,23 @@ def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted
     world.settle()
     assert world.live == 3
     assert world.condition("ParityUnknown").reason == "Unproven"
+
+
+def test_a_model_that_failed_for_another_reason_is_not_tried_again_for_being_accepted():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.crashes(2)
+    world.settle()
+    world.passed.add(digest("c"))
+    world.ask_for("c")
+    world.settle()
+    world.answers(3, parity=None)
+    world.settle()
+    assert world.condition("ParityUnknown").reason == "NotCompared"
+    world.ask_for("b", accept_unjudged=True)
+    world.settle()
+    assert (world.live, world.candidate, world.started) == (1, None, [1, 2, 3])
 
 
 def test_B_an_upgrade_takes_no_live_version_away_and_lets_its_settings_change():
@@ -129,6 +196,19 @@ def test_B_a_candidate_that_is_on_its_way_during_the_upgrade_goes_on():
     world.answers(1, parity=None)
     world.settle()
     assert world.live == 1
+
+
+def test_A_a_model_without_a_record_does_not_follow_a_candidate_of_another_model():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    assert world.candidate == 2
+    world.passed.add(digest("c"))
+    world.without_record = {digest("c")}
+    world.ask_for("c")
+    world.settle()
+    assert (world.live, world.candidate, world.started) == (1, None, [1, 2])
+    assert world.condition("ParityUnknown").reason == "NoRecord"
 
 
 def test_B_a_live_version_whose_server_becomes_another_model_says_so():

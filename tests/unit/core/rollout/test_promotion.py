@@ -8,6 +8,7 @@ from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.required_gates import PassedGate
 from slipway_core.rollout.observed import Judged
+from slipway_core.rollout.promotion import approval_on
 from slipway_core.rollout.revision import revision_of
 
 REQUIRED = {"requiredGates": [{"metric": "perplexity", "max": 20, "minTokens": 100}]}
@@ -35,6 +36,8 @@ def held_back(world: EndpointWorld, type_: str, reason: str) -> str:
     found = world.condition(type_)
     assert (found.status, found.reason) == ("True", reason)
     assert world.events.count(reason) == 1, "it is told once"
+    world.wait(60)
+    assert world.decide().status == decision.status, "nor does time alone change what is said"
     return found.message
 
 
@@ -71,6 +74,13 @@ def test_A_a_model_that_was_judged_by_something_else_does_not_start():
     world = a_world(**REQUIRED)
     world.judged[digest("a")] = judged_by(20.0, source="web")
     assert "perplexity, max 20: no gate asks that" in held_back(world, "LacksRequiredGate", "GateMissing")
+    world.judged[digest("a")] = judged_by(1e9)
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    both = {"requiredGates": [*REQUIRED["requiredGates"], {"metric": "empty_rate", "max": 0.1}]}
+    world.ask_for("a", promotion=both)
+    message = held_back(world, "LacksRequiredGate", "GateMissing")
+    assert "max is 1000000000" in message
+    assert "empty_rate, max 0.1: no gate asks that" in message
 
 
 def test_A_a_pass_of_which_no_gates_are_known_is_not_enough_nor_is_accept_unjudged():
@@ -264,6 +274,8 @@ def test_A_a_model_waits_for_an_approval_and_its_version_remembers_whose():
         {"approved_evaluation": "2"},
         {"approved_evaluation": "three"},
         {"approved_evaluation": "³"},
+        {"approved_evaluation": "３"},
+        {"approved_evaluation": "3" + "0" * 9},
         {"approved_by": ""},
         {"approved_run": NEXT_RUN},
         {"approved_run": "demo"},
@@ -285,6 +297,28 @@ def test_A_an_approval_of_an_earlier_release_that_names_no_run_counts_for_none()
     world = a_world(**APPROVAL)
     approve(world, run=None)
     held_back(world, "AwaitingApproval", "NotApproved")
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"approved_by": "ada", "approved_digest": digest("a")},
+        {"approved_by": "ada", "approved_evaluation": "3"},
+        {"approved_digest": digest("a"), "approved_evaluation": "3"},
+        {"approved_by": "ada", "approved_digest": digest("a"), "approved_evaluation": "3" * 10},
+    ],
+)
+def test_A_an_approval_that_is_not_whole_is_none(notes):
+    world = a_world(**APPROVAL)
+    world.annotate(**notes)
+    assert approval_on(world.endpoint) is None
+
+
+def test_an_approval_that_nobody_asked_for_is_not_recorded():
+    world = a_world(mode="Automatic")
+    approve(world)
+    world.goes_live()
+    assert world.status.live.approval is None
 
 
 def test_A_gates_come_before_an_approval():
@@ -343,6 +377,19 @@ def test_an_approved_model_needs_no_other_approval_for_other_settings_and_for_a_
     assert world.goes_live() == 3
     world.ask_for("b", promotion=APPROVAL, limits={"maxQueue": 1}, rollbackTo=1)
     assert world.goes_live() == 4
+    assert world.status.live.approval.user == "ada"
+
+
+def test_an_approval_is_remembered_behind_a_version_for_which_none_was_asked():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.goes_live()
+    world.annotate()
+    world.ask_for("a", limits={"maxQueue": 1})
+    assert world.goes_live() == 2
+    assert world.status.live.approval is None
+    world.ask_for("a", promotion=APPROVAL, limits={"maxQueue": 2})
+    assert world.goes_live() == 3
     assert world.status.live.approval.user == "ada"
 
 

@@ -49,7 +49,8 @@ def test_b_a_retired_key_keeps_live_what_is_live_and_starts_nothing_new() -> Non
     stands = standing([sealed()], DIGEST, keys)
     assert prove(stands, DIGEST, EndpointStatus(live=_version()), NOW).passes
     assert prove(stands, DIGEST, EndpointStatus(history=[_version(state="Standby")]), NOW).passes
-    for status in (EndpointStatus(), EndpointStatus(history=[_version(state="Retired")])):
+    other = EndpointStatus(live=_version(digest=OTHER_DIGEST))
+    for status in (EndpointStatus(), EndpointStatus(history=[_version(state="Retired")]), other):
         found = prove(stands, DIGEST, status, NOW)
         assert (found.passes, found.flaw) == (False, Flaw.KEY_RETIRED)
         assert "retired at 2026-11-29T12:00:00Z; have a run judge the model again" in found.why
@@ -115,6 +116,35 @@ def test_b_a_revoked_key_takes_the_traffic_away_and_a_new_judgement_brings_it_ba
     assert (world.live, world.condition("KeyRevoked"), world.phase) == (2, None, EndpointPhase.SERVING)
 
 
+def test_b_a_version_by_a_revoked_key_is_told_to_end_though_nothing_of_it_is_seen() -> None:
+    world = _signed_world()
+    world.executor_restarts()
+    world.sign("a", REVOKED)
+    world.revoked.add("old")
+    decision = world.reconcile()
+    assert (decision.stop, decision.start) == ((1,), ())
+
+
+def test_b_a_version_by_a_revoked_key_of_which_nothing_is_known_any_more_loses_the_traffic() -> None:
+    world = _signed_world()
+    world.proofs.clear()
+    world.passed.clear()
+    world.revoked.add("old")
+    world.settle()
+    assert (world.live, world.running()) == (None, set())
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_of_a_model_without_a_statement_no_flaw_is_told(accepted: bool) -> None:
+    world = EndpointWorld(an_endpoint("c", accept_unjudged=accepted))
+    world.sign("c", Proof(False, why="there is no statement on the model"))
+    world.settle()
+    judged = world.condition("Judged")
+    assert judged.reason == ("AcceptedUnjudged" if accepted else "NoPassingVerdict")
+    assert "no statement" not in judged.message
+    assert "none that there is counts" not in judged.message
+
+
 def test_b_a_verdict_by_another_key_keeps_the_traffic() -> None:
     world = _signed_world()
     world.sign("a", Proof(True, signed_by="new"))
@@ -138,6 +168,45 @@ def test_b_a_standby_by_a_trusted_key_takes_over() -> None:
     world.sign("b", REVOKED)
     world.settle()
     assert (world.live, world.route, world.running()) == (1, 1, {1})
+    assert [(version.version, version.state) for version in world.status.history] == [(2, "Retired")]
+
+
+def _in_probation(first: str, second: str) -> EndpointWorld:
+    """Version 2 with the model `b` is live, and version 1 stands by; two keys signed for them."""
+    world = EndpointWorld(an_endpoint("a"), passed=set())
+    world.sign("a", Proof(True, signed_by=first))
+    world.goes_live()
+    world.ask_for("b", rollout={"probation": "1h"})
+    world.sign("b", Proof(True, signed_by=second))
+    world.settle()
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.remembered(1).state) == (2, "Standby")
+    return world
+
+
+def test_b_of_two_versions_by_a_revoked_key_neither_keeps_the_traffic() -> None:
+    world = _in_probation("old", "old")
+    world.revoked.add("old")
+    for letter in "ab":
+        world.sign(letter, REVOKED)
+    world.settle()
+    assert (world.live, world.running(), world.remembered(1).state) == (None, set(), "Retired")
+    world.sign("a", Proof(True, signed_by="new"))
+    world.settle()
+    assert world.live is None, "it comes back as a new version alone, by the way that all of them go"
+
+
+def test_b_a_standby_by_a_trusted_key_that_is_not_ready_waits_until_it_is() -> None:
+    world = _in_probation("new", "old")
+    world.crashes(1)
+    world.revoked.add("old")
+    world.sign("b", REVOKED)
+    world.settle()
+    assert (world.live, world.remembered(1).state, world.running()) == (None, "Standby", {1})
+    world.ready(1)
+    world.settle()
+    assert (world.live, world.route) == (1, 1)
 
 
 def test_a_a_candidate_by_a_revoked_key_is_dropped() -> None:

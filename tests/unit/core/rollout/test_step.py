@@ -27,11 +27,14 @@ def a_live_world(**spec) -> EndpointWorld:
 def test_the_first_version_starts_is_asked_and_takes_the_traffic():
     world = EndpointWorld(an_endpoint("a"))
     assert world.settle().probe is None
+    assert world.events == ["CandidateStarting"]
+    assert world.status.passed == digest("a"), "what a run may know"
     assert (world.candidate, world.phase, world.route) == (1, EndpointPhase.ROLLING_OUT, None)
     world.ready(1)
     assert world.settle().probe == 1
     world.answers(1)
     assert world.reconcile().route == 1
+    assert "TookOver" in world.events
     assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.ROLLING_OUT)
     world.settle()
     assert (world.live, world.candidate, world.phase) == (1, None, EndpointPhase.SERVING)
@@ -58,7 +61,7 @@ def test_an_endpoint_without_a_model_waits():
 def test_A_a_model_without_a_verdict_never_starts_until_it_has_one():
     world = EndpointWorld(an_endpoint("c"))
     world.settle()
-    assert world.started == []
+    assert (world.started, world.status.passed) == ([], None)
     assert world.condition("Judged").reason == "NoPassingVerdict"
     assert digest("c") in world.condition("Judged").message
     world.passed.add(digest("c"))
@@ -115,6 +118,18 @@ def test_A_a_rollback_to_a_version_that_was_accepted_without_a_verdict_needs_non
     assert world.condition("Judged").reason == "AcceptedUnjudged"
 
 
+def test_A_a_model_that_passed_is_not_marked_as_accepted_though_the_spec_accepts_it():
+    world = EndpointWorld(an_endpoint("a", accept_unjudged=True))
+    world.goes_live()
+    assert not world.status.live.accept_unjudged, "or a rollback to it would need no verdict"
+    world.ask_for("b")
+    world.goes_live()
+    world.passed.discard(digest("a"))
+    world.ask_for("b", rollbackTo=1)
+    world.settle()
+    assert (world.live, world.candidate) == (2, None)
+
+
 def test_A_a_candidate_whose_verdict_is_taken_back_does_not_take_over():
     world = a_live_world()
     world.ask_for("b")
@@ -145,6 +160,24 @@ def test_A_nor_does_one_while_the_spec_names_no_version_that_there_is(model, rol
     assert world.remembered(2).message == "its verdict was taken back"
 
 
+def test_an_accepted_candidate_goes_on_while_the_spec_names_no_version_that_there_is():
+    world = a_live_world()
+    world.ask_for("c", accept_unjudged=True)
+    world.settle()
+    world.ask_for("c", accept_unjudged=True, rollbackTo=99)
+    world.settle()
+    assert (world.live, world.candidate) == (1, 2)
+
+
+def test_a_first_version_that_is_dropped_leaves_an_endpoint_that_waits_and_has_not_failed():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    world.passed.clear()
+    world.settle()
+    assert (world.live, world.candidate, world.remembered(1).state) == (None, None, "Dropped")
+    assert world.phase is EndpointPhase.PENDING
+
+
 def test_a_lost_verdict_takes_no_live_version_away():
     world = a_live_world()
     world.passed.clear()
@@ -167,6 +200,33 @@ def test_B_a_candidate_runs_beside_the_live_version_and_takes_over_when_it_answe
     world.settle()
     assert (world.live, world.route, world.running()) == (2, 2, {1, 2})
     assert world.remembered(1).state == "Standby"
+
+
+def test_B_a_candidate_that_has_answered_and_hangs_since_does_not_take_over():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.versions[2] = VersionView("Unready", "no answer for 10 s", answered=True, parity=True)
+    world.settle()
+    assert (world.live, world.candidate, world.route) == (1, 2, 1)
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.route) == (2, 2)
+
+
+def test_a_candidate_is_looked_at_again_when_its_time_to_start_is_over():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    world.wait(60)
+    assert world.reconcile().look_again == timedelta(minutes=9)
+    world.answers(1)
+    world.settle()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.ask_for("a", engine={"maxModelLength": 64})
+    assert world.settle().look_again == timedelta(seconds=30), "the probation of version 2 ends before that"
 
 
 def test_an_endpoint_does_not_say_that_it_serves_before_the_traffic_has_moved():
@@ -193,6 +253,17 @@ def test_an_endpoint_does_not_say_that_it_serves_before_the_traffic_has_moved():
     assert [event for event in world.events if event == "TrafficMoves"] == []
 
 
+def test_an_endpoint_whose_old_version_is_gone_is_not_ready_while_the_traffic_moves():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.crashes(1)
+    world.answers(2)
+    world.reconcile()
+    assert (world.live, world.phase) == (2, EndpointPhase.ROLLING_OUT)
+    assert (world.condition("Ready").status, world.condition("Ready").reason) == ("False", "TrafficMoves")
+
+
 def test_B_the_last_version_ends_after_the_probation():
     world = a_live_world()
     world.ask_for("b")
@@ -212,10 +283,12 @@ def test_B_the_last_version_ends_after_the_probation():
     ("happens", "says"),
     [
         (lambda world: world.crashes(2, "exit code 2: bad artifact"), "bad artifact"),
+        (lambda world: world.versions.update({2: VersionView("Failed")}), "its server ended"),
         (lambda world: world.does_not_answer(2, "HTTP 500"), "HTTP 500"),
+        (lambda world: world.versions.update({2: VersionView("Ready", answered=False)}), "it did not answer a prompt"),
         (lambda world: world.wait(601), "not ready within 10m"),
     ],
-    ids=["crashes", "does not answer", "never ready"],
+    ids=["crashes", "ends without a word", "does not answer", "says nothing", "never ready"],
 )
 def test_B_a_candidate_that_fails_leaves_the_live_version_alone(happens, says):
     world = a_live_world()
@@ -227,6 +300,20 @@ def test_B_a_candidate_that_fails_leaves_the_live_version_alone(happens, says):
     assert world.remembered(2).state == "Failed"
     assert says in world.remembered(2).message
     assert "CandidateFailed" in world.events
+    assert world.condition("RollbackWithoutEffect") is None, "nobody asked for a rollback"
+
+
+def test_B_a_candidate_that_fails_when_the_live_version_is_about_to_make_room_leaves_it_running():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.ask_for("b", **recreate())
+    world.crashes(2)
+    decision = world.reconcile()
+    assert decision.stop == (2,)
+    assert [version.version for version in decision.start] == [1] or decision.start == ()
+    world.settle()
+    assert (world.live, world.route, world.running(), world.started) == (1, 1, {1}, [1, 2])
 
 
 def test_what_is_said_of_a_candidate_fits_into_status_however_long_it_is():
@@ -242,6 +329,22 @@ def test_what_is_said_of_a_candidate_fits_into_status_however_long_it_is():
     assert len(world.remembered(2).message) == 4096
 
 
+def test_of_three_versions_in_one_probation_the_one_before_the_newest_stands_by():
+    slow = {"rollout": {"probation": "1h"}}
+    world = a_live_world(**slow)
+    world.ask_for("b", **slow)
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.ask_for("a", engine={"maxModelLength": 64}, **slow)
+    world.settle()
+    world.answers(3)
+    world.settle()
+    states = [(version.version, version.state) for version in world.status.history]
+    assert (world.live, states) == (3, [(2, "Standby"), (1, "Retired")])
+    assert world.running() == {2, 3}
+
+
 @pytest.mark.parametrize("happens", ["crashes", "hangs"])
 def test_B_a_version_that_fails_in_its_probation_gives_way_to_the_last_one(happens):
     world = a_live_world()
@@ -254,8 +357,22 @@ def test_B_a_version_that_fails_in_its_probation_gives_way_to_the_last_one(happe
     assert decision.route == 1
     world.settle()
     assert (world.live, world.route, world.running(), world.phase) == (1, 1, {1}, EndpointPhase.SERVING)
-    assert world.remembered(2).state == "Failed"
+    assert [(version.version, version.state) for version in world.status.history] == [(2, "Failed")]
+    said = {"crashes": "exit code 1: out of memory", "hangs": "no answer for 10 s"}
+    assert world.remembered(2).message == f"failed in its probation: {said[happens]}"
     assert world.started == [1, 2], "what failed is not tried again, and what ran was not started again"
+
+
+def test_B_a_version_that_hangs_without_a_word_is_said_to_have_stopped_answering():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.versions[2] = VersionView("Unready")
+    world.settle()
+    assert (world.live, world.remembered(2).message) == (1, "failed in its probation: it stopped answering")
+    assert "RolledBack" in world.events
 
 
 def test_B_a_version_that_does_not_answer_at_the_end_of_its_probation_keeps_the_last_one():
@@ -342,12 +459,21 @@ def test_a_live_version_that_dies_later_is_started_again_and_stays_live():
     assert [e for e in world.events if e in ("NotAnswering", "Answering")][-2:] == ["NotAnswering", "Answering"]
 
 
+def test_of_an_endpoint_that_answers_no_more_it_is_warned_and_not_when_it_answers_again():
+    world = a_live_world()
+    world.crashes(1)
+    assert [(event.type, event.reason) for event in world.reconcile().events] == [("Warning", "NotAnswering")]
+    world.ready(1)
+    assert [(event.type, event.reason) for event in world.reconcile().events] == [("Normal", "Answering")]
+
+
 def test_a_new_executor_brings_the_live_version_back_and_does_not_call_it_serving_before_it_is():
     world = a_live_world()
     world.executor_restarts()
     decision = world.reconcile()
     assert (decision.route, world.started) == (1, [1, 1])
     assert world.phase is EndpointPhase.DEGRADED
+    assert world.condition("Ready").message == "version 1: its server starts"
     world.ready(1)
     world.settle()
     assert world.phase is EndpointPhase.SERVING
@@ -446,6 +572,16 @@ def test_the_candidate_is_dropped_when_the_spec_asks_for_another_one_or_for_the_
     assert (world.candidate, world.running(), world.live) == (None, {1}, 1)
 
 
+def test_a_candidate_is_told_to_end_though_nothing_of_it_has_been_seen_yet():
+    """What an executor sees is older than what it did."""
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    del world.versions[2]
+    world.ask_for("a")
+    assert world.reconcile().stop == (2,)
+
+
 def test_rollback_to_serves_a_model_of_the_history_as_a_new_version():
     world = a_live_world()
     world.ask_for("b")
@@ -510,9 +646,35 @@ def test_rollback_to_the_live_version_says_that_it_changes_nothing():
     assert told.reason == "AlreadyLive"
     assert "spec.rollbackTo is 1" in told.message
     assert (world.live, world.candidate) == (1, None)
+    assert world.events.count("RollbackAlreadyLive") == 1, "it is told once"
     world.ask_for("b")
     world.goes_live()
     assert world.condition("RollbackWithoutEffect") is None
+
+
+def test_rollback_to_a_version_that_there_is_not_is_said_as_that_alone():
+    world = a_live_world()
+    world.ask_for("b", rollbackTo=1)
+    world.settle()
+    world.ask_for("b", rollbackTo=99)
+    world.settle()
+    assert world.condition("RollbackUnknown").status == "True"
+    assert world.condition("RollbackWithoutEffect") is None
+
+
+def test_another_reason_for_which_a_rollback_changes_nothing_is_told_again():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.crashes(2)
+    world.settle()
+    world.ask_for("b", rollbackTo=1)
+    world.settle()
+    world.ask_for("b", rollbackTo=2)
+    world.settle()
+    assert [event for event in world.events if event.startswith("Rollback")] == [
+        "RollbackAlreadyLive", "RollbackVersionFailed",
+    ]  # fmt: skip
 
 
 def test_rollback_to_what_failed_says_that_it_is_not_tried():
@@ -526,6 +688,21 @@ def test_rollback_to_what_failed_says_that_it_is_not_tried():
     told = world.condition("RollbackWithoutEffect")
     assert told.reason == "VersionFailed"
     assert (world.live, world.candidate) == (1, None)
+    assert world.events.count("RollbackVersionFailed") == 1
+
+
+def test_a_rollback_to_what_failed_is_said_where_nothing_is_live_too():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    world.crashes(1)
+    world.settle()
+    world.ask_for("a", rollbackTo=1)
+    world.settle()
+    assert world.condition("RollbackWithoutEffect").reason == "VersionFailed"
+    assert (world.live, world.candidate, world.started) == (None, None, [1])
+    world.annotate_retry("now")
+    world.reconcile()
+    assert (world.candidate, world.condition("RollbackWithoutEffect")) == (2, None)
 
 
 def test_B_a_rollback_that_is_done_is_no_rollback_without_effect():
@@ -533,6 +710,8 @@ def test_B_a_rollback_that_is_done_is_no_rollback_without_effect():
     world.ask_for("b")
     world.goes_live()
     world.ask_for("b", rollbackTo=1)
+    world.settle()
+    assert (world.candidate, world.condition("RollbackWithoutEffect")) == (3, None), "nor is one under way"
     world.goes_live()
     assert world.condition("RollbackWithoutEffect") is None
 
@@ -579,7 +758,8 @@ def test_recreate_ends_the_live_version_before_the_candidate_starts():
     world.ends(1)
     world.settle()
     assert world.running() == {2}
-    assert world.condition("Ready").status == "False"
+    ready = world.condition("Ready")
+    assert (ready.status, ready.message) == ("False", "version 1: it is stopped while its successor starts")
     world.answers(2)
     world.settle()
     assert (world.live, world.route, world.running()) == (2, 2, {2})
@@ -606,6 +786,19 @@ def test_recreate_does_not_take_the_stopped_version_for_a_sick_one():
     world.ask_for("a", engine={"maxModelLength": 64}, **recreate())
     world.settle()
     assert (world.live, world.candidate, world.running()) == (2, 3, {3})
+
+
+def test_recreate_takes_no_stopped_version_for_a_sick_one_while_it_drains_in_its_probation():
+    world = a_live_world(**recreate())
+    world.ask_for("b", **recreate())
+    world.settle()
+    world.answers(2)
+    world.settle()
+    world.ask_for("a", engine={"maxModelLength": 64}, **recreate())
+    world.reconcile()
+    world.hangs(2)
+    world.reconcile()
+    assert (world.live, world.candidate) == (2, 3), "it does not answer because it was told to end"
 
 
 def test_recreate_puts_the_last_good_version_back_when_the_new_one_fails_in_its_probation():
@@ -671,6 +864,13 @@ def test_a_setting_that_a_later_release_adds_restarts_nothing():
     model = ServedModel(uri="file:///a", digest=digest("a"))
     assert revision_of(model, LaterTemplate()) == revision_of(model, EndpointTemplate())
     assert revision_of(model, LaterTemplate(added=4)) != revision_of(model, EndpointTemplate())
+
+
+def test_B_a_revision_is_the_same_in_every_release():
+    """Another one would start each version of each endpoint anew, at the upgrade."""
+    engine = {"dtype": "FP32", "maxModelLength": 64}
+    endpoint = an_endpoint("a", engine=engine, limits={"maxQueue": 3}, access={"keysFile": "keys"})
+    assert revision_of(endpoint.spec.model, endpoint.spec) == "55de9101fa0a9707"
 
 
 # ------------------------------------------------------------------------------------------------- a random world

@@ -69,6 +69,12 @@ def test_a_run_that_is_not_remembered_any_more_is_not_counted_again() -> None:
     assert known is not None
     assert (known.judgements, len(known.counted)) == (wear.RUNS + 30, wear.RUNS)
     assert wear.counted(known, runs) == known
+    of_that_second = judged(999, minute=30)
+    assert of_that_second.since == min(one.since for one in known.counted)
+    assert wear.counted(known, [of_that_second]) == known, "it may have been counted and forgotten"
+    newer = wear.counted(known, [judged(998, minute=31, judgements=5)])
+    assert newer is not None
+    assert newer.judgements == known.judgements + 1
     again = wear.counted(known, [*runs[1:], replace(runs[0], judgements=2, since="2026-01-02T00:00:00Z")])
     assert again is not None
     assert again.judgements == known.judgements + 1
@@ -127,3 +133,12 @@ def test_a_run_says_how_often_it_was_judged_and_a_crash_is_no_judgement() -> Non
         told = wear.judgements_of(world.run)
         assert told is not None
         assert told.judgements == number
+    assert wear.judgements_of(a_run()) is None
+    status = world.run.status
+    assert status is not None
+    unfinished = [one.model_copy(update={"finished_at": None}) for one in status.stages]
+    for change in ({"held_out_sketch": None}, {"evaluation": None}, {"stages": []}, {"stages": unfinished}):
+        run = world.run.model_copy(update={"status": status.model_copy(update=change)})
+        assert wear.judgements_of(run) is None, change
+    nameless = world.run.metadata.model_copy(update={"uid": None})
+    assert wear.judgements_of(world.run.model_copy(update={"metadata": nameless})) is None

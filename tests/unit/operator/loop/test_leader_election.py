@@ -129,6 +129,32 @@ def test_a_clean_exit_gives_the_lease_to_the_other_at_once():
     asyncio.run(scenario())
 
 
+def test_a_clean_exit_gives_the_lease_back_although_a_renewal_is_not_answered_yet():
+    async def scenario():
+        server = OneLease()
+        replica = a_replica(server, "one", Lease(duration_seconds=60, renew_seconds=0.05)).start()
+        await eventually(lambda: replica.working)
+        server.seconds, renewed = 0.3, len(server.writes)
+        await eventually(lambda: len(server.writes) > renewed)
+        await replica.stop()
+        assert server.holder == ""
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_that_another_replica_has_by_now_is_left_to_it():
+    async def scenario():
+        server = OneLease()
+        replica = a_replica(server, "one", Lease(duration_seconds=60, renew_seconds=30)).start()
+        await eventually(lambda: replica.working)
+        lease = {**server.lease, "metadata": {**server.lease["metadata"], "resourceVersion": "99"}}
+        server.lease = {**lease, "spec": {**lease["spec"], "holderIdentity": "other"}}
+        await replica.stop()
+        assert server.holder == "other"
+
+    asyncio.run(scenario())
+
+
 def test_the_lease_of_a_replica_that_died_runs_out():
     async def scenario():
         server = OneLease()

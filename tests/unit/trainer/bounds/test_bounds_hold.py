@@ -35,7 +35,6 @@ def documents(random: np.random.Generator, clusters: int, spread: float) -> tupl
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(("clusters", "spread"), [(8, 0.0), (8, 0.8), (20, 0.8), (40, 1.0)])
 def test_C_a_ratio_at_the_boundary_is_rarely_judged_wrongly(clusters: int, spread: float) -> None:
     truth = 3 * float(np.exp(0.15**2 / 2))
@@ -93,7 +92,6 @@ def test_C_a_regression_at_its_margin_is_rarely_judged_wrongly(worse: float, bet
     assert failed <= MOST_WRONG
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("exponential", [False, True])
 @pytest.mark.parametrize("clusters", [10, 40])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.ports import free_port
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import HELD_OUT, PROMPTS, TrainedRun, make_run
 
@@ -361,9 +361,7 @@ def test_whoever_looks_at_the_port_sees_what_is_going_on(run: TrainedRun, monkey
             seen.append(json.loads(response.read())["message"])
         return kept(*arguments, **named)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv(variables.PROGRESS_PORT_VARIABLE, str(port))
     monkeypatch.setattr(generation, "answer", looking)
     evaluate.run(run.plan, run.workspace, attempt=12)
