@@ -17,6 +17,7 @@ from slipway_operator import names
 from slipway_operator.common.large_objects import LargeObjects
 from slipway_operator.common.signing_keys import SigningKeys
 from slipway_operator.common.verdict_reader import VerdictReader
+from slipway_operator.endpoints.standings import Standings
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict
 from slipway_operator.runs.reconcile import RunReconciler
@@ -59,6 +60,11 @@ class RunWorld:
         cluster: Any = self.cluster
         keys = SigningKeys(cluster, cluster.world, self.settings, lambda: self.now)
         return VerdictReader(cluster, cluster.world, keys)
+
+    def standings(self) -> Standings:
+        """Of a new operator process too."""
+        reader = self.reader()
+        return Standings(reader.cluster, reader.world, reader, reader.keys)
 
     def start_operator(self) -> None:
         """A new operator process: nothing but the cluster is remembered."""

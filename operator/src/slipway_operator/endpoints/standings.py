@@ -146,18 +146,18 @@ class Standings:
 def passes(looked: Sequence[Looked]) -> list[Statement]:
     """Returns the statements by which a model passed, the last of each run, the newest last; of their gates what each
     asked. Of those that asked the same, of the same live version where that matters, the newest alone: every night's
-    says it again, and each text of gates is parsed once."""
+    says it again, and each text of gates is parsed once. One in which the model's own code ran stands for no other."""
     asked = {id(one.found.held): one.gates for one in looked if one.found.held is not None}
     last = trust.last_judgements([one.found.held for one in looked if one.found.held is not None])
-    kept: dict[tuple[str, str | None], Held] = {}
+    kept: dict[tuple[str, str | None, bool | None], Held] = {}
     for held in last:
         if held.passed:
-            text = asked[id(held)]
-            which = text, held.statement.predicate.baseline if _COMPARES in text else None
+            text, judged = asked[id(held)], held.statement.predicate
+            which = text, judged.baseline if _COMPARES in text else None, judged.remote_code
             kept.pop(which, None)
             kept[which] = held
-    parsed = {text: verdict_reader.gates_of(text) for text in {text for text, _ in kept}}
-    return [_with_gates(held.statement, parsed[text]) for (text, _), held in kept.items()]
+    parsed = {text: verdict_reader.gates_of(text) for text in {text for text, *_ in kept}}
+    return [_with_gates(held.statement, parsed[text]) for (text, *_), held in kept.items()]
 
 
 def _with_gates(statement: Statement, gates: list[JudgedGate]) -> Statement:

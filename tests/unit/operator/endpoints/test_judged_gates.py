@@ -40,6 +40,18 @@ def test_A_a_model_goes_live_by_what_a_statement_says_that_it_passed():
     assert world.deployed() == [1], "another run has judged the same model by stricter gates"
 
 
+def test_A_a_pass_in_which_the_models_own_code_ran_answers_nothing_and_hides_no_other():
+    world = a_world()
+    world.signed("a", gates=[gate(20.0)], remote_code=True)
+    world.serve("a", promotion=REQUIRED)
+    world.settle()
+    assert (world.deployed(), world.condition("LacksRequiredGate")["reason"]) == ([], "RemoteCode")
+    world.signed("a", run="plain", gates=[gate(20.0)])
+    world.signed("a", run="own-code-again", gates=[gate(20.0)], remote_code=True)
+    world.settle()
+    assert world.deployed() == [1], "the newest asked the same, and is the model's own word"
+
+
 def test_A_a_task_answers_what_is_required_of_that_task_and_nothing_else():
     required = {"metric": "exact_match", "min": 0.7}
     of_task = {"metric": "exact_match", "task": "sums", "asked": AskedOfIt(min=0.7, confidence=0.95)}

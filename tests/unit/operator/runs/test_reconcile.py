@@ -104,7 +104,7 @@ def test_A_a_verdict_is_taken_back_when_the_model_is_judged_again_and_does_not_p
 
 def standing(world: RunWorld) -> Standing:
     """How the model stands for a new process of the operator."""
-    return asyncio.run(world.reader().standing("default", DIGEST))
+    return asyncio.run(world.standings().of("default", DIGEST)).standing
 
 
 def test_E_an_edit_before_the_run_is_planned_makes_the_plan_anew_and_one_after_it_changes_nothing():
