@@ -6,6 +6,8 @@ is live stays so (invariant B). Gates come before the approval, so nobody is ask
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint, ServedModel
@@ -93,7 +95,7 @@ def _has_required_gates(draft: Draft, promotion: Promotion, wanted: ServedModel)
         return True
     judged = draft.observed.judged.get(wanted.digest, Judged())
     beside = served_beside(wanted.digest, draft.live, draft.history)
-    held = held_against(required, wanted.digest, draft.live, draft.history)
+    held = held_against(required, wanted.digest, draft.live, _by_right(draft, draft.history))
     lacking = shortfalls(held, judged.gates, beside=beside)
     if judged.gates and not lacking:
         return True
@@ -154,5 +156,11 @@ def _recorded(draft: Draft, digest: str) -> ApprovalStatus | None:
     """Returns an approval that the status remembers: whoever approved a model need not do so for its next version. Of
     one that never had any traffic the annotations say whether it counts: its judgement may have been taken back."""
     had_traffic = [one for one in draft.history if one.state in HAD_TRAFFIC]
-    known: list[VersionStatus] = [*filter(None, [draft.live, draft.candidate]), *had_traffic]
+    known = _by_right(draft, [*filter(None, [draft.live, draft.candidate]), *had_traffic])
     return next((one.approval for one in known if one.digest == digest and one.approval is not None), None)
+
+
+def _by_right(draft: Draft, versions: Iterable[VersionStatus]) -> list[VersionStatus]:
+    """Returns the versions but for those whose verdict a revoked key signed: what let them in, and what was approved,
+    may be forged."""
+    return [one for one in versions if one.signed_by not in draft.observed.revoked]

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from tests.unit.core.endpoint_world import EndpointWorld, an_endpoint, digest
 
+from slipway_core.protocol.trust import Flaw
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.required_gates import PassedGate
-from slipway_core.rollout.observed import Judged
+from slipway_core.rollout.observed import Judged, Proof
 from slipway_core.rollout.promotion import approval_on
 from slipway_core.rollout.revision import revision_of
 
@@ -251,6 +252,33 @@ def test_A_a_version_that_nobody_judged_does_not_come_back_where_gates_are_requi
     held_back(world, "LacksRequiredGate", "GatesUnknown")
 
 
+REVOKED = Proof(False, flaw=Flaw.KEY_REVOKED, why="the statement is signed by the key 'old', which is revoked")
+
+
+def test_A_a_version_that_a_revoked_key_let_in_is_none_that_comes_back():
+    """Whoever had the key wrote the verdict by which it was live: it is a newcomer as any other."""
+    world = a_world("a", **BOTH)
+    (absolute,) = judged_by(20.0).gates
+    world.judged = {digest("a"): Judged("forged", 1, (absolute, PassedGate(COMPARED, compared=False)), "uid-of-none")}
+    world.sign("a", Proof(True, signed_by="old"))
+    world.goes_live()
+    world.sign("a", REVOKED)
+    world.revoked.add("old")
+    world.settle()
+    assert (world.live, world.remembered(1).state) == (None, "Retired")
+    world.judged = {
+        digest("a"): Judged("lax", 1, (absolute,), NEXT_RUN),
+        digest("b"): Judged("second", 1, (absolute, PassedGate(COMPARED, compared=False)), "uid-of-second"),
+    }
+    world.sign("b", Proof(True, signed_by="new"))
+    world.ask_for("b", promotion=BOTH)
+    world.goes_live()
+    world.sign("a", Proof(True, signed_by="new"))
+    world.ask_for("b", promotion=BOTH, rollbackTo=1)
+    assert "maxRegression 0.1 against Live: no gate asks that" in held_back(world, "LacksRequiredGate", "GateMissing")
+    assert world.live == 2
+
+
 # ------------------------------------------------------------------------------------------------ approval
 
 
@@ -363,6 +391,39 @@ def test_A_an_approval_of_a_judgement_that_was_taken_back_is_none_of_the_next():
     world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
     held_back(world, "AwaitingApproval", "NotApproved")
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
+
+
+def a_world_by_a_revoked_key(*, live: bool) -> EndpointWorld:
+    """What the key `old` signed was approved, and is live or on its way as the key is revoked."""
+    world = a_world(**APPROVAL)
+    world.sign("a", Proof(True, signed_by="old"))
+    approve(world)
+    world.settle()
+    if live:
+        world.goes_live()
+    world.revoked.add("old")
+    if live:
+        world.sign("a", REVOKED)
+        world.settle()
+    return world
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_A_an_approval_of_what_a_revoked_key_signed_is_none_of_the_next_judgement(live):
+    """They approved figures that whoever had the key may have written."""
+    world = a_world_by_a_revoked_key(live=live)
+    world.sign("a", Proof(True, signed_by="new"))
+    world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert (world.live, world.status.awaiting_approval.run_uid) == (None, NEXT_RUN)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_approval_goes_on_where_the_same_judgement_is_signed_anew(live):
+    world = a_world_by_a_revoked_key(live=live)
+    world.sign("a", Proof(True, signed_by="new"))
+    world.goes_live()
+    assert world.status.live.approval.user == "ada"
 
 
 def test_an_approved_model_needs_no_other_approval_for_other_settings_and_for_a_rollback():
