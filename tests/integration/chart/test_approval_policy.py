@@ -167,6 +167,32 @@ def test_A_of_a_model_that_no_run_judged_an_approval_names_none(
     ada.merge(MODEL_ENDPOINT, team, chat, approval("ada", evaluation="0", run=None))
 
 
+def test_A_a_service_account_approves_at_no_endpoint_of_its_own_namespace(
+    control_plane: ControlPlane, team: str, chat: str
+) -> None:
+    """Whoever may edit there may act as it; one of another namespace is somebody else's."""
+    own, other = (f"system:serviceaccount:{namespace}:pipeline" for namespace in (team, f"{team}-releases"))
+    for user in (own, other):
+        control_plane.api.create(bound(user, "slipway-approver"), team)
+    pipeline = ApiClient(control_plane.kubeconfig, acts_as=other)
+
+    def approved() -> bool:
+        try:
+            pipeline.merge(MODEL_ENDPOINT, team, chat, approval(other))
+        except Refused:
+            return False
+        return True
+
+    eventually(approved, "the pipeline of the other namespace may approve")
+    pipeline.close()
+    insider = ApiClient(control_plane.kubeconfig, acts_as=own)
+    eventually(lambda: insider.get(MODEL_ENDPOINT, team, "x") is None, "the one of this namespace has the role too")
+    for change in (approval(own), WITHDRAWN, {"spec": {"promotion": None}}):
+        with pytest.raises(Refused, match=NEEDS_THE_VERB):
+            insider.merge(MODEL_ENDPOINT, team, chat, change)
+    insider.close()
+
+
 def test_A_an_approval_may_be_of_an_endpoint_by_its_name(control_plane: ControlPlane, team: str, chat: str) -> None:
     rule = {"apiGroups": ["slipway.dev"], "resources": ["modelendpoints"], "resourceNames": ["other"]}
     role = {**bound("", "x"), "kind": "Role", "metadata": {"name": "of-other"}}
