@@ -16,7 +16,7 @@ from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import PROMOTION_CONDITIONS
+from slipway_core.resources.promotion import PROMOTION_CONDITIONS, held_by_verdict
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.promotion import (
@@ -88,8 +88,10 @@ def waits_at(endpoint: ModelEndpoint) -> AwaitingStatus:
     for type_ in PROMOTION_CONDITIONS:
         if (found := conditions.find(status.conditions, type_)) is not None:
             raise BadInput(f"nothing can be approved at endpoint {name}: {found.message}")
-    asks = endpoint.spec.promotion is not None and endpoint.spec.promotion.mode == "Approval"
-    why = "no new model waits there" if asks else "it asks for no approval (spec.promotion.mode)"
+    if endpoint.spec.promotion is None or endpoint.spec.promotion.mode != "Approval":
+        raise BadInput(f"nothing is to be approved at endpoint {name}: it asks for no approval (spec.promotion.mode)")
+    held = held_by_verdict(status.conditions)
+    why = f"no new model waits there: {held}" if held is not None else "no new model waits there"
     raise BadInput(f"nothing is to be approved at endpoint {name}: {why}")
 
 

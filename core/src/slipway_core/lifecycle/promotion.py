@@ -9,7 +9,12 @@ from slipway_core.lifecycle.draft import Draft
 from slipway_core.lifecycle.endpoint_claim import Claim, is_later
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.resources import conditions
-from slipway_core.resources.promotion import APPROVAL_REFUSED, AWAITING_APPROVAL, LACKS_REQUIRED_GATE
+from slipway_core.resources.promotion import (
+    APPROVAL_REFUSED,
+    AWAITING_APPROVAL,
+    LACKS_REQUIRED_GATE,
+    held_by_verdict,
+)
 from slipway_core.resources.status import (
     EndpointPhase,
     Phase,
@@ -169,9 +174,8 @@ def _held_back(view: EndpointView) -> str | None:
     """Why no version of the model starts, where the endpoint says so."""
     if not view.current:
         return None
-    judged = conditions.find(view.status.conditions, "Judged")
-    if judged is not None and judged.status == "False" and judged.reason != "AcceptedUnjudged":
-        return judged.message  # Another run has judged the model since, or its statement does not hold.
+    if (why := held_by_verdict(view.status.conditions)) is not None:
+        return why
     unknown = conditions.find(view.status.conditions, "ParityUnknown")
     return unknown.message if unknown is not None and unknown.reason == "NoRecord" else None
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from slipway_core.resources import conditions
 from slipway_core.resources.api import Api, Digest, Rule
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import JUDGE_METRICS, WIN_RATE
+from slipway_core.resources.status import Condition
 
 LACKS_REQUIRED_GATE = "LacksRequiredGate"
 """Condition while the model that is asked for was not judged by what the endpoint requires."""
@@ -17,6 +20,18 @@ AWAITING_APPROVAL = "AwaitingApproval"
 APPROVAL_REFUSED = "ApprovalRefused"
 """Condition while it waits for an approval that nobody can give: nothing says who may."""
 PROMOTION_CONDITIONS = (LACKS_REQUIRED_GATE, AWAITING_APPROVAL, APPROVAL_REFUSED)
+JUDGED = "Judged"
+"""Condition: whether the model that an endpoint is to serve has a passing verdict."""
+ACCEPTED_UNJUDGED = "AcceptedUnjudged"
+"""Its reason where the model may start without one."""
+
+
+def held_by_verdict(found: Sequence[Condition]) -> str | None:
+    """Returns why no version of a model starts, where its endpoint says that it is the verdict: another run has judged
+    it since, or its statement does not hold. That comes before all that `Promotion` asks."""
+    judged = conditions.find(found, JUDGED)
+    held = judged is not None and judged.status == "False" and judged.reason != ACCEPTED_UNJUDGED
+    return judged.message if judged is not None and held else None
 
 
 class RequiredGate(Gate):

@@ -8,6 +8,7 @@ from slipway_core.resources import conditions
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import not_ahead, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ServedModel
+from slipway_core.resources.promotion import ACCEPTED_UNJUDGED, JUDGED
 from slipway_core.resources.status import CONDITION_LIMIT, VersionStatus, fit
 from slipway_core.rollout import parity, promotion
 from slipway_core.rollout.draft import ROLLBACK_WITHOUT_EFFECT, Draft
@@ -78,20 +79,20 @@ def _judged(draft: Draft, wanted: ServedModel) -> bool:
     proof = draft.observed.proofs.get(wanted.digest)
     draft.show_revoked(wanted.digest, proof)
     if wanted.digest in draft.observed.passed:
-        draft.condition("Judged", "True", *_words(proof))
+        draft.condition(JUDGED, "True", *_words(proof))
         return True
     if wanted.accept_unjudged:
         # Whoever is to approve it must not take a model that failed for one that nobody has judged.
         but = f", and none that there is counts: {proof.why}" if proof is not None and proof.flaw is not None else ""
         said = fit(f"the spec accepts this model without a verdict{but}", CONDITION_LIMIT)
-        draft.condition("Judged", "False", "AcceptedUnjudged", said)
+        draft.condition(JUDGED, "False", ACCEPTED_UNJUDGED, said)
         return True
     message = f"{wanted.digest} has no passing verdict, so no version of it starts"
     if proof is not None and proof.flaw is not None:
-        draft.condition("Judged", "False", proof.flaw.value, fit(f"{message}: {proof.why}", CONDITION_LIMIT))
+        draft.condition(JUDGED, "False", proof.flaw.value, fit(f"{message}: {proof.why}", CONDITION_LIMIT))
         return False
     advice = "let a run judge it, or set model.acceptUnjudged"
-    draft.condition("Judged", "False", "NoPassingVerdict", f"{message}; {advice}")
+    draft.condition(JUDGED, "False", "NoPassingVerdict", f"{message}; {advice}")
     return False
 
 

@@ -158,6 +158,26 @@ def test_where_nothing_can_be_approved_it_says_why(cluster, status, promotion, w
     assert why in slipway("approve", "endpoint/chat", code=2)
 
 
+@pytest.mark.parametrize("name", ["tang", "endpoint/chat"])
+def test_A_of_a_model_that_another_run_judged_since_the_endpoint_says_so(waits, name):
+    why = f"{DIGEST} has no passing verdict, so no version of it starts: the run later has judged it since"
+    endpoint = waits.objects["modelendpoint/chat"]
+    del endpoint["status"]["awaitingApproval"]
+    endpoint["status"]["conditions"] = [condition("Judged", "False", "NotPassed", why).to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert f"no new model waits there: {why}" in slipway("approve", name, code=2)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("True", "Passed"), ("False", "AcceptedUnjudged")])
+def test_what_is_live_waits_for_nothing(waits, status, reason):
+    endpoint = waits.objects["modelendpoint/chat"]
+    del endpoint["status"]["awaitingApproval"]
+    endpoint["status"]["conditions"] = [condition("Judged", status, reason, "and so on").to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert "no new model waits there" in (said := slipway("approve", "endpoint/chat", code=2))
+    assert "and so on" not in said
+
+
 def test_of_a_model_whose_run_is_gone_the_rest_is_shown(waits):
     left = {name: one for name, one in waits.objects.items() if name != "trainingrun/tang"}
     (waits.root / "objects.json").write_text(json.dumps(left))
