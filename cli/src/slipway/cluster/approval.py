@@ -42,11 +42,11 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         awaiting.digest,
         awaiting.evaluation,
     ):
-        yield f"judged by  {_judge(awaiting)}: {evaluation.verdict.value}"
+        yield f"judged by  {judge_of(awaiting)}: {evaluation.verdict.value}"
         yield from _figures(evaluation, live.digest if live is not None else None)
     elif awaiting.evaluation:
         gone = "its figures are not here: the run is gone, was judged again, or may not be seen by this user"
-        yield f"judged by  {_judge(awaiting)}; {gone}"
+        yield f"judged by  {judge_of(awaiting)}; {gone}"
     else:
         # The endpoint says whether it failed, or was let through by an earlier release.
         judged = conditions.find(endpoint.status.conditions, "Judged") if endpoint.status is not None else None
@@ -74,7 +74,7 @@ def approve(kubectl: Kubectl, endpoint: ModelEndpoint, digest: str) -> Iterator[
     }
     change = {"metadata": {"annotations": notes, "resourceVersion": _version(kubectl, endpoint, awaiting)}}
     kubectl.patch(ENDPOINTS, endpoint.metadata.name, change)
-    by = f", judged by {_judge(awaiting)}" if awaiting.evaluation else ""
+    by = f", judged by {judge_of(awaiting)}" if awaiting.evaluation else ""
     yield f"approved as {user}: endpoint {endpoint.metadata.name} starts {awaiting.digest}{by}"
 
 
@@ -95,6 +95,12 @@ def waits_at(endpoint: ModelEndpoint) -> AwaitingStatus:
     raise BadInput(f"nothing is to be approved at endpoint {name}: {why}")
 
 
+def judge_of(awaiting: AwaitingStatus) -> str:
+    """Returns which evaluation it is: two runs, one after the other, may have one name."""
+    uid = f" (uid {awaiting.run_uid})" if awaiting.run_uid is not None else ""
+    return f"run {awaiting.run}{uid}, evaluation {awaiting.evaluation}"
+
+
 def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
     for one in evaluation.metrics:
         value = shown(one) if one.value is not None else "no value"
@@ -103,12 +109,6 @@ def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
     compared = evaluation.baseline_digest
     if compared is not None and compared != live:
         yield f"           it was compared with {compared}, which is not live any more"
-
-
-def _judge(awaiting: AwaitingStatus) -> str:
-    """Returns which evaluation it is: two runs, one after the other, may have one name."""
-    uid = f" (uid {awaiting.run_uid})" if awaiting.run_uid is not None else ""
-    return f"run {awaiting.run}{uid}, evaluation {awaiting.evaluation}"
 
 
 def _run(kubectl: Kubectl, awaiting: AwaitingStatus) -> TrainingRun | None:

@@ -227,10 +227,13 @@ class ClusterTarget:
                 raise BadInput(f"run {found.name} has no serving, so its model goes to no endpoint")
             endpoint = self._endpoint(found.spec.serving.endpoint)
             awaiting, artifact = approval.waits_at(endpoint), found.status and found.status.artifact
+            waits = f"what waits at endpoint {endpoint.metadata.name} is {awaiting.digest}"
+            other = f"`{self.command('approve', f'endpoint/{endpoint.metadata.name}')}` shows it"
             if artifact is None or artifact.digest != awaiting.digest:
-                waits = f"what waits at endpoint {endpoint.metadata.name} is {awaiting.digest}"
-                other = self.command("approve", f"endpoint/{endpoint.metadata.name}")
-                raise BadInput(f"{waits}, which is not the model of run {found.name}; `{other}` shows it")
+                raise BadInput(f"{waits}, which is not the model of run {found.name}; {other}")
+            if awaiting.run_uid not in (None, found.metadata.uid):
+                judge = approval.judge_of(awaiting)
+                raise BadInput(f"{waits}, as judged by {judge}, and not by the run {found.name} that is there; {other}")
         else:
             endpoint = found
         yield from approval.describe(self.kubectl, endpoint)

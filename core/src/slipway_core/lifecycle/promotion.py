@@ -16,6 +16,7 @@ from slipway_core.resources.promotion import (
     held_by_verdict,
 )
 from slipway_core.resources.status import (
+    AwaitingStatus,
     EndpointPhase,
     Phase,
     RunEndpointStatus,
@@ -154,20 +155,24 @@ def _held_by_promotion(draft: Draft, view: EndpointView, digest: str, name: str)
         return _not_let_in(draft, f"endpoint {name} requires more since it was told of it: {lacking.message}")
     refused = conditions.find(view.status.conditions, APPROVAL_REFUSED)
     awaiting = view.status.awaiting_approval
-    if refused is None and (awaiting is None or awaiting.digest != digest):
+    if refused is not None:
+        reason, said = APPROVAL_REFUSED, refused.message
+    elif awaiting is not None and awaiting.digest == digest:
+        reason, said = AWAITING_APPROVAL, _how_to_approve(draft, awaiting, name)
+    else:
         return None
-    reason = AWAITING_APPROVAL if refused is None else APPROVAL_REFUSED
-    said = (
-        refused.message
-        if refused is not None
-        else (
-            f"`slipway approve {draft.run.name} --digest {digest}`, by somebody with the verb approve on modelendpoints"
-        )
-    )
     message = f"the model passed, and endpoint {name} takes it once it is approved: {said}"
     draft.condition("Live", "False", reason, message)
     draft.condition("Progressing", "True", reason, message)
     return Phase.AWAITING_APPROVAL
+
+
+def _how_to_approve(draft: Draft, awaiting: AwaitingStatus, name: str) -> str:
+    own = awaiting.run_uid in (None, draft.plan.run.uid)
+    what = draft.run.name if own else f"endpoint/{name}"
+    later = "" if own else f"; what waits is the judgement of run {awaiting.run}, which has judged it since"
+    command = f"`slipway approve {what} --digest {awaiting.digest}`"
+    return f"{command}, by somebody with the verb approve on modelendpoints{later}"
 
 
 def _held_back(view: EndpointView) -> str | None:

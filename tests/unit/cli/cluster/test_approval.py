@@ -142,6 +142,19 @@ def test_A_a_run_whose_model_is_not_what_waits_approves_nothing(waits):
     assert notes(waits) == {}
 
 
+def test_A_a_run_whose_judgement_is_not_what_waits_approves_nothing(waits):
+    """It has the model, and they know what it said of it; what waits is the word of another one."""
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"] = {"digest": DIGEST, "run": "lax", "runUid": "uid-of-lax", "evaluation": 1}
+    waits.save(**{"modelendpoint/chat": endpoint})
+    for more in ((), ("--digest", DIGEST)):
+        said = slipway("approve", "tang", *more, code=2)
+        assert f"is {DIGEST}, as judged by run lax (uid uid-of-lax), evaluation 1, and not by the run tang" in said
+        assert "`slipway approve endpoint/chat -n other --context test` shows it" in said
+    assert notes(waits) == {}
+    assert "run lax (uid uid-of-lax)" in slipway("approve", "endpoint/chat", "--digest", DIGEST)
+
+
 @pytest.mark.parametrize(
     ("status", "promotion", "why"),
     [

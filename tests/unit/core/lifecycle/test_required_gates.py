@@ -212,6 +212,18 @@ def test_a_run_waits_for_an_approval_and_goes_on_once_it_is_given():
     assert (world.phase, world.promotions) == (Phase.SERVING, 1)
 
 
+def test_A_of_a_model_that_another_run_has_judged_since_the_run_names_the_endpoint_to_approve_at():
+    world = a_world(Promotion(mode="Approval"))
+    world.through(*ALL)
+    for uid, command in ((world.plan.run.uid, "approve demo"), ("another", "approve endpoint/chat")):
+        waits = AwaitingStatus(digest=DIGEST, run="lax", run_uid=uid, evaluation=1)
+        endpoint_says(world, "AwaitingApproval", "NotApproved", awaiting_approval=waits)
+        world.settle()
+        message = world.condition("Live").message
+        assert f"`slipway {command} --digest {DIGEST}`" in message
+        assert ("the judgement of run lax, which has judged it since" in message) == (uid == "another")
+
+
 def test_an_approval_that_another_model_waits_for_is_not_the_runs():
     world = a_world(Promotion(mode="Approval"))
     world.through(*ALL)
