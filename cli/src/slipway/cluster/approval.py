@@ -101,6 +101,16 @@ def judge_of(awaiting: AwaitingStatus) -> str:
     return f"run {awaiting.run}{uid}, evaluation {awaiting.evaluation}"
 
 
+def run_to_name(kubectl: Kubectl, endpoint: ModelEndpoint) -> str | None:
+    """Returns the run whose judgement waits, where an approval can name it, and so be of no other one's."""
+    awaiting = waits_at(endpoint)
+    run = _run(kubectl, awaiting) if awaiting.run_uid is not None else None
+    if run is None or run.spec.serving is None or run.spec.serving.endpoint != endpoint.metadata.name:
+        return None
+    artifact = run.status.artifact if run.status is not None else None
+    return run.name if artifact is not None and artifact.digest == awaiting.digest else None
+
+
 def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:
     for one in evaluation.metrics:
         value = shown(one) if one.value is not None else "no value"

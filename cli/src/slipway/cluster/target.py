@@ -240,7 +240,9 @@ class ClusterTarget:
         if digest is not None:
             yield from approval.approve(self.kubectl, endpoint, digest)
             return
-        again = self.command("approve", name, "--digest", approval.waits_at(endpoint).digest)
+        # By the name of the run that was shown: another one may have judged the model by then.
+        named = approval.run_to_name(self.kubectl, endpoint) or name
+        again = self.command("approve", named, "--digest", approval.waits_at(endpoint).digest)
         yield f"nothing is approved yet: `{again}` does that"
 
     def stop(self, name: str | None) -> Iterator[str]:

@@ -81,6 +81,18 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
     assert notes(waits) == {}
 
 
+@pytest.mark.parametrize("serving", [SERVING, {"endpoint": "other"}, None])
+def test_A_what_was_shown_is_approved_by_the_name_of_its_run(waits, serving):
+    """Another run may have judged the model by then, and the digest is the same."""
+    run = waits.objects["trainingrun/tang"]
+    del run["spec"]["serving"]
+    run["spec"].update({"serving": serving} if serving else {})
+    waits.save(**{"trainingrun/tang": run})
+    name = "tang" if serving == SERVING else "endpoint/chat"
+    said = slipway("approve", "endpoint/chat")
+    assert f"nothing is approved yet: `slipway approve {name} --digest {DIGEST} -n other --context test`" in said
+
+
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
