@@ -16,7 +16,7 @@ from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import PROMOTION_CONDITIONS, held_by_verdict
+from slipway_core.resources.promotion import AWAITING_APPROVAL, PROMOTION_CONDITIONS, held_by_verdict
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.promotion import (
@@ -24,6 +24,7 @@ from slipway_core.rollout.promotion import (
     APPROVED_DIGEST_ANNOTATION,
     APPROVED_EVALUATION_ANNOTATION,
     APPROVED_RUN_ANNOTATION,
+    OWN_CODE,
 )
 
 
@@ -52,6 +53,9 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         judged = conditions.find(endpoint.status.conditions, "Judged") if endpoint.status is not None else None
         known = judged.message if judged is not None else "the endpoint accepts it without a verdict"
         yield f"judged by  no run that counts: {known}"
+    waits = conditions.find(endpoint.status.conditions, AWAITING_APPROVAL) if endpoint.status is not None else None
+    if waits is not None and OWN_CODE in waits.message:
+        yield f"beware     {OWN_CODE}"
     now = f"version {live.version} of run {live.run or '-'}, {live.digest}" if live is not None else "nothing"
     yield f"live now   {now}"
 

@@ -32,6 +32,8 @@ APPROVED_EVALUATION_ANNOTATION = "slipway.dev/approved-evaluation"
 APPROVED_RUN_ANNOTATION = "slipway.dev/approved-run"
 """The uid of the run whose evaluation that is: the first one of another run has the same number, of the same model. It
 is not there where no run is known."""
+OWN_CODE = "its own code ran where it was judged (model.trustRemoteCode), and may have written its figures"
+"""In what the condition AwaitingApproval says, for whoever is to approve it."""
 _USER_LIMIT = 1024
 
 
@@ -141,7 +143,7 @@ def _is_approved(draft: Draft, promotion: Promotion, wanted: ServedModel) -> boo
         "somebody with the verb approve on modelendpoints"
     )
     if draft.observed.judged.get(wanted.digest, Judged()).remote_code:
-        said += "; its own code ran where it was judged (model.trustRemoteCode), and may have written its figures"
+        said += f"; {OWN_CODE}"
     draft.held_back = (AWAITING_APPROVAL, "NotApproved", said)
     return False
 

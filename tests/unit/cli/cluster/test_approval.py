@@ -22,6 +22,7 @@ from slipway_core.resources.status import (
     Verdict,
     VersionStatus,
 )
+from slipway_core.rollout.promotion import OWN_CODE
 
 DIGEST, OTHER, LIVE, POEMS = ("sha256:" + letter * 64 for letter in "abcd")
 SERVING = {"endpoint": "chat"}
@@ -79,6 +80,15 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
     assert f"live now   version 4 of run older, {LIVE}" in said
     assert f"`slipway approve tang --digest {DIGEST} -n other --context test`" in said
     assert notes(waits) == {}
+
+
+def test_A_whoever_approves_is_told_that_the_models_own_code_ran_where_it_was_judged(waits):
+    assert "own code" not in slipway("approve", "tang")
+    endpoint = waits.objects["modelendpoint/chat"]
+    message = f"{DIGEST} waits for an approval; {OWN_CODE}"
+    endpoint["status"]["conditions"] = [condition("AwaitingApproval", "True", "NotApproved", message).to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert f"beware     {OWN_CODE}" in slipway("approve", "tang")
 
 
 @pytest.mark.parametrize("serving", [SERVING, {"endpoint": "other"}, None])
