@@ -209,6 +209,26 @@ def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun
     assert "the judge tells no two different answers apart" in found.reason, "whoever asks for no agreement gets ties"
 
 
+def test_A_the_marks_of_a_judge_that_contradicts_itself_in_pairs_pass_nothing(run: TrainedRun, server: Server) -> None:
+    """Of a question that is put once there is nothing to agree with: what it says of pairs tells what it is worth."""
+
+    def marks_well(asked: Fields) -> Response:
+        return by_rules(asked) if "answer" in parts(asked) else prefers_the_first(asked)
+
+    server.answer = marks_well
+    gates = [{**MARKS, "min": 0.01}, {"metric": "judge_score", "maxRegression": 0.9, "against": "Base"}]
+    found, _, _ = judged(asking(run, *gates, compare=None))
+    assert [one.verdict for one in found.metrics] == [Verdict.PASS, Verdict.PASS]
+    found, report, _ = judged(asking(run, WINS, *gates))
+    assert [one.verdict for one in found.metrics] == 3 * [Verdict.INCONCLUSIVE]
+    for one in found.metrics[1:]:
+        assert (
+            "its marks are worth no more than its win_rate, of which the judge contradicts itself: the agreement of "
+            "both orders of a pair is 0.00"
+        ) in str(one.reason)
+    assert report["judge"]["controls"] == {}, "it is asked nothing more: nothing counts that it says"
+
+
 def says_tie(asked: Fields) -> Response:
     return says(verdict="Tie") if "answer A" in parts(asked) else says(mark=7)
 
