@@ -45,6 +45,8 @@ class Opinion:
     agreements: Sequence[Agreement] = ()
     least: float = 0.0
     """Agreement below which there is no figure: evaluation.judge.minAgreement."""
+    of_pairs: Sequence[Agreement] = ()
+    """Of marks, how far the same judge agrees with itself where it compares answers."""
     worthless: str | None = None
     """Why nothing counts that the judge says of it, where what it says elsewhere tells that."""
     beside: np.ndarray | None = None
@@ -78,7 +80,7 @@ class Opinion:
         Args:
             within: bool [prompts], which of them count; all when None.
         """
-        for one in self.agreements:
+        for one in (*self.agreements, *self.of_pairs):
             share = one.share(within)
             if share is not None and share < self.least:
                 return (

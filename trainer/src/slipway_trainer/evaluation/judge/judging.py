@@ -357,15 +357,18 @@ def _doubted(one: Scored, kind: Kind, controlled: Mapping[Kind, Sequence[Reply]]
 
 
 def _with_contradictions(found: Mapping[tuple[str, str], Scored]) -> dict[tuple[str, str], Scored]:
-    """Returns the metrics, of which marks are worth nothing where the judge that gave them contradicts itself in pairs:
-    of each question put once, nothing else tells how much it means what it says."""
+    """Returns the metrics, of which marks are worth nothing where the judge that gave them contradicts itself in pairs,
+    of all prompts or of those that a gate counts: of a question that is put once, nothing else tells whether it means
+    what it says."""
     pairs = found.get((WIN_RATE, CANDIDATE))
-    why = None if pairs is None else pairs.opinion.contradiction()
-    if why is None:
+    if pairs is None:
         return dict(found)
-    why = f"its marks are worth no more than its win_rate, of which {why}"
+    why = pairs.opinion.contradiction()
+    told = None if why is None else f"its marks are worth no more than its win_rate, of which {why}"
     return {
-        name: replace(one, opinion=replace(one.opinion, worthless=why)) if name[0] == JUDGE_SCORE else one
+        name: replace(one, opinion=replace(one.opinion, of_pairs=pairs.opinion.agreements, worthless=told))
+        if name[0] == JUDGE_SCORE
+        else one
         for name, one in found.items()
     }
 
