@@ -150,6 +150,16 @@ def test_C_answers_of_prompts_that_the_model_has_learned_are_refused_unless_they
     prepare.run(recalled.plan, recalled.workspace, attempt=1, workers=1, say=lambda _: None)
 
 
+def test_a_quantised_copy_says_that_no_training_data_tells_how_far_it_is_off(
+    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = own_model(tmp_path, trained.workspace.artifact, export={"quantization": "INT8"})
+    export.run(run.plan, run.workspace, attempt=1)
+    said = "".join(capsys.readouterr())
+    assert "its predictions behind random tokens are" in said
+    assert "of training data" not in said
+
+
 def test_a_damaged_artifact_is_refused_before_anything_is_judged(trained: TrainedRun, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained.workspace.artifact, copy)

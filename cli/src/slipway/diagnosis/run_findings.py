@@ -205,7 +205,11 @@ def _generations(evidence: Evidence) -> Iterator[Finding]:
     metrics: Mapping[str, float] = report.get("metrics", {})
     generation = report.get("candidate", {}).get("generation", {})
     samples: Sequence[Mapping[str, Any]] = generation.get("samples", ())
-    bigger = "train longer or on more data, or make the model larger (layers, hiddenSize)"
+    bigger = (
+        "train longer or on more data, or make the model larger (layers, hiddenSize)"
+        if evidence.run.spec.stages
+        else "nothing was trained: take another model, train this one, or round it less (export.quantization)"
+    )
     if (perplexity := metrics.get("perplexity", 0)) >= POOR_PERPLEXITY:
         figure = f"perplexity {perplexity:.1f} on held-out text; below 50 is fair, below 20 good"
         # What is fair depends upon the data; whoever set gates knew theirs.
@@ -236,11 +240,14 @@ def _unended(evidence: Evidence, generation: Mapping[str, Any]) -> Iterator[Find
     reasons: Mapping[str, int] = generation.get("finish_reasons", {})
     total, cut = sum(reasons.values()), reasons.get("length", 0)
     if total and cut / total > CUT:
-        chat = any(stage.objective != "CausalLM" for stage in evidence.run.spec.stages)
+        stages = evidence.run.spec.stages
+        chat = any(stage.objective != "CausalLM" for stage in stages)
         figure = f"{cut} of {total} answers reach {generation.get('max_new_tokens')} tokens without an end of turn"
         fix = (
             "raise evaluation.maxNewTokens, or train the Chat stage longer"
             if chat
+            else "raise evaluation.maxNewTokens, or see that generation_config.json names what ends its answers"
+            if not stages
             else "add a Chat stage: no training showed the model where an answer ends"
         )
         yield Finding(Level.PROBLEM, "generation", "answers do not end", figure, fix)

@@ -71,7 +71,7 @@ def conclude(
     live = find(status.conditions, "Live")
     if status.phase is Phase.REJECTED and (live is None or live.reason != NOT_LET_IN):
         say(
-            "Train it better, or ask for less, in a run of another metadata.name; "
+            "A better model, or gates that ask for less, need a run of another metadata.name; "
             f"`{command('doctor', name)}` says what to change."
         )
     if status.phase is Phase.FAILED:

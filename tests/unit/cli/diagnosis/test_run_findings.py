@@ -144,6 +144,15 @@ def test_poor_generations_are_named_with_their_figure_and_a_sample(found, title,
     assert finding.fix
 
 
+@pytest.mark.parametrize("found", [report(perplexity=80.0), report({"length": 8, "stop": 2})])
+def test_a_run_that_trains_nothing_is_not_told_to_train_longer(found):
+    run = run_named()
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"stages": []})})
+    [finding] = diagnose(Evidence(run, RunStatus(), report=found))
+    assert "longer" not in finding.fix
+    assert "Chat stage" not in finding.fix
+
+
 def test_a_perplexity_that_the_gates_let_pass_is_no_problem():
     passed = EvaluationStatus(number=1, verdict=Verdict.PASS)
     [finding] = diagnose(Evidence(run_named(), RunStatus(evaluation=passed), report=report(perplexity=150.8)))

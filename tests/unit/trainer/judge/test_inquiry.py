@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -110,6 +112,46 @@ def test_a_server_that_is_slow_is_not_waited_for(slow: str) -> None:
     assert time.monotonic() - started < 3
     assert said is not None
     assert "does not answer" in said
+
+
+def test_a_server_that_sends_its_headers_byte_by_byte_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(50):
+                    connection.sendall(b"x-more: of it\r\n")
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        started = time.monotonic()
+        said = inquiry.warning(Judge(url=url, model="m", criteria="c"), None, seconds=0.5)
+    assert time.monotonic() - started < 3
+    assert said is not None
+    assert "does not answer in time" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("HTTP_PROXY", "ftp://ada:hunter2@127.0.0.1"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
+)
+def test_an_environment_that_lets_nobody_ask_is_refused_before_anything_is_trained(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadConfig) as caught:
+        inquiry.warning(Judge(url="https://judge.example/v1", model="m", criteria="c"), None)
+    words = str(caught.value)
+    assert words.startswith("evaluation.judge.url: https://judge.example/v1 cannot be asked with the proxy and the")
+    assert name in words
+    assert "hunter2" not in words
 
 
 def test_an_answer_to_an_empty_question_costs_nothing_more() -> None:

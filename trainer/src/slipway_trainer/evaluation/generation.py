@@ -193,7 +193,7 @@ def _computed(
     asked = [index for index, room in enumerate(rooms) if room]
     if not asked:
         return
-    parts = _lets_rows_go(exported, rows[asked[0]])
+    parts = _lets_rows_go(exported, min((rows[index] for index in asked), key=len))
     # Virtual tokens stand before the padding, which would part them from a shorter prompt.
     one_length = exported.virtual_tokens > 0
     for batch in _batches(asked, rows, rooms, _rows_at_once(exported), one_length=one_length, one_room=not parts):

@@ -45,8 +45,10 @@ class Opinion:
     agreements: Sequence[Agreement] = ()
     least: float = 0.0
     """Agreement below which there is no figure: evaluation.judge.minAgreement."""
-    blind: str | None = None
-    """Why the judge is known to tell no two answers apart, where it is."""
+    of_pairs: Sequence[Agreement] = ()
+    """Of marks, how far the same judge agrees with itself where it compares answers."""
+    worthless: str | None = None
+    """Why nothing counts that the judge says of it, where what it says elsewhere tells that."""
     beside: np.ndarray | None = None
     """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
     figure, since it would be taken for one of the same prompts."""
@@ -70,14 +72,22 @@ class Opinion:
             return "the judge was asked about no prompt of these"
         if self.beside is not None and (self.beside & within & ~self.observed.told).any():
             return "the judge was asked about those of these prompts alone that a gate compares"
-        for one in self.agreements:
+        return self.contradiction(within) or self.worthless
+
+    def contradiction(self, within: np.ndarray | None = None) -> str | None:
+        """Returns how the judge contradicts itself where that is too often; None where it is not.
+
+        Args:
+            within: bool [prompts], which of them count; all when None.
+        """
+        for one in (*self.agreements, *self.of_pairs):
             share = one.share(within)
             if share is not None and share < self.least:
                 return (
                     f"the judge contradicts itself: the agreement of {one.of} is {share:.2f}, and "
                     f"evaluation.judge.minAgreement asks for {self.least:g}. Give it clearer criteria, or ask another"
                 )
-        return self.blind
+        return None
 
 
 Opinions = Mapping[str, Opinion]

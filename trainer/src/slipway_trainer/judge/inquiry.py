@@ -8,6 +8,7 @@ that one for it, and any other for want of messages.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import time
@@ -18,7 +19,7 @@ import httpx
 
 from slipway_core.protocol.variables import JUDGE_KEY_VARIABLE
 from slipway_core.resources.judge import Judge
-from slipway_trainer.judge import words
+from slipway_trainer.judge import client, words
 from slipway_trainer.step.errors import BadConfig
 
 SECONDS = 10.0
@@ -48,14 +49,18 @@ def warning(judge: Judge, key: str | None, *, seconds: float = SECONDS) -> str |
         key: None where none is sent.
         seconds: for all of it.
 
-    Raises BadConfig where the server refuses the key, or that none is sent.
+    Raises BadConfig where the server refuses the key, or that none is sent, or no server can be asked from here.
     """
+    return asyncio.run(_warning(judge, key, seconds))
+
+
+async def _warning(judge: Judge, key: str | None, seconds: float) -> str | None:
     server = _Server(judge, key, time.monotonic() + seconds)
     try:
-        listed = server.models()
+        listed = await server.models()
     except _Silent as error:
         return f"evaluation.judge.url: {error}. The judge has to answer once the model is trained: start it by then"
-    asked = server.empty_question()
+    asked = await server.empty_question()
     refusal = asked if asked is not None and asked.status in _REFUSED else None
     if listed.status in _REFUSED and not (asked is not None and asked.status in _TAKEN):
         refusal = refusal or listed
@@ -70,14 +75,14 @@ class _Server:
     key: str | None
     ends: float
 
-    def models(self) -> _Answer:
+    async def models(self) -> _Answer:
         """Raises _Silent."""
-        return self._answer("GET", "models")
+        return await self._answer("GET", "models")
 
-    def empty_question(self) -> _Answer | None:
+    async def empty_question(self) -> _Answer | None:
         """Returns what a question without messages is answered; None where nothing is."""
         try:
-            return self._answer("POST", "chat/completions", {"model": self.judge.model, "max_tokens": 1})
+            return await self._answer("POST", "chat/completions", {"model": self.judge.model, "max_tokens": 1})
         except _Silent:
             return None
 
@@ -116,31 +121,31 @@ class _Server:
         said = words.quoted(answer.body.decode("utf-8", errors="replace"), self.key)
         return f"{answer.status}{f': {said}' if said else ''}"
 
-    def _answer(self, method: str, path: str, document: Any = None) -> _Answer:
-        place = f"{self.judge.url.rstrip('/')}/{path}"
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            raise _Silent(f"{self.judge.url} does not answer in time")
+    async def _answer(self, method: str, path: str, document: Any = None) -> _Answer:
+        try:
+            # Of each request as a whole: a server may send a byte now and then, of what it says first too.
+            async with asyncio.timeout(self.ends - time.monotonic()):
+                return await self._read(method, f"{self.judge.url.rstrip('/')}/{path}", document)
+        except TimeoutError:
+            raise _Silent(f"{self.judge.url} does not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            said = words.quoted(str(error), self.key) or type(error).__name__
+            raise _Silent(f"{self.judge.url} does not answer: {said}") from None
+
+    async def _read(self, method: str, place: str, document: Any) -> _Answer:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key}"
         read = bytearray()
-        try:
-            # A redirect would take the key elsewhere.
-            with (
-                httpx.Client(timeout=left, follow_redirects=False) as client,
-                client.stream(method, place, headers=headers, json=document) as response,
-            ):
-                for piece in response.iter_raw():
-                    read += piece
-                    if time.monotonic() > self.ends:
-                        raise _Silent(f"{self.judge.url} does not answer in time")
-                    if len(read) > _MOST_BYTES:
-                        break
-                return _Answer(response.status_code, bytes(read))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            said = words.quoted(str(error), self.key) or type(error).__name__
-            raise _Silent(f"{self.judge.url} does not answer: {said}") from None
+        async with (
+            client.opened(self.judge) as server,
+            server.stream(method, place, headers=headers, json=document) as response,
+        ):
+            async for piece in response.aiter_raw():
+                read += piece
+                if len(read) > _MOST_BYTES:
+                    break
+            return _Answer(response.status_code, bytes(read))
 
 
 def _names(body: bytes) -> list[str] | None:

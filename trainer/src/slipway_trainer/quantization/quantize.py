@@ -44,7 +44,8 @@ def prepare(
         drift = divergence(before, logit_check.sample_logits(rounded.model, tokens))
         say(
             f"{wanted}: {_bytes(folder) / 2**20:,.1f} MiB of weights instead of {plain / 2**20:,.1f}; its predictions "
-            f"of training data are {drift:.3g} nats a token away from those before (Kullback-Leibler)"
+            f"{'behind random tokens' if tokens is None else 'of training data'} are {drift:.3g} nats a token away "
+            "from those before (Kullback-Leibler)"
         )
         return {
             "method": wanted,

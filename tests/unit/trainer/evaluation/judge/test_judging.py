@@ -41,6 +41,7 @@ PROMPTS = [
 RECALLED = [{"prompt": "once more", "answer": "x"}]
 WINS = {"metric": "win_rate", "min": 0.4}
 MARKS = {"metric": "judge_score", "min": 0.5}
+PARTS = (None, "even", "odd")
 _attempts = itertools.count(1)
 
 
@@ -209,6 +210,29 @@ def test_A_a_judge_that_prefers_what_stands_first_passes_nothing(run: TrainedRun
     assert "the judge tells no two different answers apart" in found.reason, "whoever asks for no agreement gets ties"
 
 
+def test_A_the_marks_of_a_judge_that_contradicts_itself_in_pairs_pass_nothing(run: TrainedRun, server: Server) -> None:
+    """Of a question that is put once there is nothing to agree with: what it says of pairs tells what it is worth."""
+
+    def marks_well(asked: Fields) -> Response:
+        return by_rules(asked) if "answer" in parts(asked) else prefers_the_first(asked)
+
+    server.answer = marks_well
+    gates = [{**MARKS, "min": 0.01}, {"metric": "judge_score", "maxRegression": 0.9, "against": "Base"}]
+    found, _, _ = judged(asking(run, *gates, compare=None))
+    assert [one.verdict for one in found.metrics] == [Verdict.PASS, Verdict.PASS]
+    gates[1]["slice"] = "odd"
+    found, report, _ = judged(asking(run, {**WINS, "slice": "even"}, *gates))
+    assert [one.verdict for one in found.metrics] == 3 * [Verdict.INCONCLUSIVE]
+    assert "the judge contradicts itself: the agreement of both orders of a pair is 0.00" in str(
+        found.metrics[1].reason
+    )
+    assert (
+        "its marks are worth no more than its win_rate, of which the judge contradicts itself: the agreement of both "
+        "orders of a pair is 0.00"
+    ) in str(found.metrics[2].reason), "of the prompts of this gate there are no pairs"
+    assert report["judge"]["controls"] == {}, "it is asked nothing more: nothing counts that it says"
+
+
 def says_tie(asked: Fields) -> Response:
     return says(verdict="Tie") if "answer A" in parts(asked) else says(mark=7)
 
@@ -285,12 +309,17 @@ def test_A_a_judge_is_held_to_what_it_says_of_the_prompts_of_each_gate(run: Trai
 
     def half_blind(asked: Fields) -> Response:
         number = int(parts(asked)["conversation"].split('"say ')[1].split('"')[0])
-        return prefers_the_first(asked) if number % 2 and number > 5 else by_rules(asked)
+        own = number % 2 and number > 5 and "answer" not in parts(asked)
+        return prefers_the_first(asked) if own else by_rules(asked)
 
     server.answer = half_blind
-    found, _, _ = judged(asking(run, {**WINS, "min": 0.01}, {**WINS, "min": 0.01, "slice": "odd"}))
-    assert [one.verdict for one in found.metrics] == [Verdict.PASS, Verdict.INCONCLUSIVE]
-    assert "both orders of a pair is 0.30" in str(found.metrics[1].reason)
+    gates = [
+        {"metric": name, "min": 0.01, "slice": part} for name in (WINS["metric"], MARKS["metric"]) for part in PARTS
+    ]
+    found, _, _ = judged(asking(run, *gates))
+    assert [one.verdict for one in found.metrics] == 2 * [Verdict.PASS, Verdict.PASS, Verdict.INCONCLUSIVE]
+    for one in found.metrics[2::3]:
+        assert "both orders of a pair is 0.30" in str(one.reason)
 
 
 def test_A_a_judge_that_says_the_worst_and_then_the_best_of_one_answer_passes_nothing(

@@ -206,8 +206,7 @@ class Api:
         except (TypeError, KeyError, IndexError, AttributeError):
             raise NoReply(f"{told}: that is no chat completion") from None
         if finish == "length":
-            longest = self.judge.max_new_tokens
-            raise NoReply(f"the judge's reply was cut at {longest} tokens: raise evaluation.judge.maxNewTokens")
+            raise NoReply(self._cut(text))
         if not isinstance(text, str) or not text.strip():
             why = f": it refuses: {words.quoted(str(refusal), self.key)}" if refusal else ""
             raise NoReply(f"the judge's reply is empty{why}")
@@ -217,6 +216,15 @@ class Api:
             _word(document.get("model")),
             _word(document.get("system_fingerprint")),
             (_count(usage, "prompt_tokens"), _count(usage, "completion_tokens")),
+        )
+
+    def _cut(self, text: Any) -> str:
+        """Returns what is said of a reply that came to no end."""
+        said = isinstance(text, str) and text.strip()
+        end = f", and ends with {words.ending(text, self.key)!r}" if said else " before it said anything"
+        return (
+            f"the judge's reply was cut at {self.judge.max_new_tokens} tokens{end}. With more by "
+            "evaluation.judge.maxNewTokens it may come to its end; a judge that repeats itself never does: ask another"
         )
 
     def _told(self, status: int, headers: httpx.Headers, body: bytes) -> str:

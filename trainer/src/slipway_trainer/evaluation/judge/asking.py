@@ -18,6 +18,7 @@ from slipway_trainer.evaluation.judge.api import Api, Completion, Form, NoJudge,
 from slipway_trainer.evaluation.judge.kept_replies import KeptReplies, digest
 from slipway_trainer.evaluation.judge.questions import LONGEST, Question
 from slipway_trainer.evaluation.judge.replies import Unusable
+from slipway_trainer.judge import client
 
 SILENT_AFTER = 8
 """Questions in a row without a reply, each of them tried as often as `Patience` has it, after which no more are put."""
@@ -119,6 +120,8 @@ def ask(
         key: None where none is sent.
         kept: replies of earlier attempts, which are not asked for again, and where new ones go that can be used.
         advance: told how many are done, of how many.
+
+    Raises BadConfig where the environment's proxy or certificates cannot be used.
     """
     found: dict[int, Reply] = {}
     open_: list[tuple[int, Question]] = []
@@ -190,9 +193,9 @@ class _Session:
     async def _all(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         limits = httpx.Limits(max_connections=self.judge.concurrency)
-        # Bounded as a whole by `Patience`; a proxy and the certificates of the machine are the environment's.
-        async with httpx.AsyncClient(timeout=None, follow_redirects=False, limits=limits) as client:
-            api = Api(self.judge, self.key, client, self.patience, Form())
+        # Bounded as a whole by `Patience`.
+        async with client.opened(self.judge, limits=limits) as server:
+            api = Api(self.judge, self.key, server, self.patience, Form())
             ends = time.monotonic() + seconds(self.judge.timeout)
             shared = _Round(self.judge, api, iter(self.questions), ends, self._results.put)
             try:

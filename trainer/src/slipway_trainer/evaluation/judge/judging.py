@@ -193,7 +193,7 @@ class _Wanted:
                     beside[[one.question.row for one in marks if one.question.of == CANDIDATE]] = True
                     scored = replace(scored, opinion=replace(scored.opinion, beside=beside))
                 found[metric, of] = scored
-        return found
+        return _with_contradictions(found)
 
     def controls(self, replies: Sequence[Reply], found: Mapping[tuple[str, str], Scored]) -> dict[Kind, list[Question]]:
         """Returns what is asked of a judge that tells hardly any two answers apart, by kind; nothing of one that does,
@@ -205,7 +205,12 @@ class _Wanted:
             if agreed is not None and agreed >= self.judge.min_agreement:
                 doubted.append("Pair")
         points = [one.points for one in replies if one.question.kind == "Mark" and one.points is not None]
-        if controls.is_doubted(controls.apart_from_commonest(points), len(points)) and not self._fails(points):
+        worthless = any(one.opinion.worthless for one in found.values())
+        if (
+            not worthless
+            and controls.is_doubted(controls.apart_from_commonest(points), len(points))
+            and not self._fails(points)
+        ):
             doubted.append("Mark")
         rows: dict[Kind, list[int]] = {
             kind: sorted({one.question.row for one in replies if one.question.kind == kind}) for kind in doubted
@@ -348,7 +353,24 @@ def _doubted(one: Scored, kind: Kind, controlled: Mapping[Kind, Sequence[Reply]]
     not."""
     if kind not in controlled:
         return one
-    return replace(one, opinion=replace(one.opinion, blind=controls.blind(kind, controlled[kind])))
+    return replace(one, opinion=replace(one.opinion, worthless=controls.blind(kind, controlled[kind])))
+
+
+def _with_contradictions(found: Mapping[tuple[str, str], Scored]) -> dict[tuple[str, str], Scored]:
+    """Returns the metrics, of which marks are worth nothing where the judge that gave them contradicts itself in pairs,
+    of all prompts or of those that a gate counts: of a question that is put once, nothing else tells whether it means
+    what it says."""
+    pairs = found.get((WIN_RATE, CANDIDATE))
+    if pairs is None:
+        return dict(found)
+    why = pairs.opinion.contradiction()
+    told = None if why is None else f"its marks are worth no more than its win_rate, of which {why}"
+    return {
+        name: replace(one, opinion=replace(one.opinion, of_pairs=pairs.opinion.agreements, worthless=told))
+        if name[0] == JUDGE_SCORE
+        else one
+        for name, one in found.items()
+    }
 
 
 def _control(replies: Sequence[Reply]) -> dict[str, int]:
@@ -392,6 +414,6 @@ def _said(asked: Asked, found: dict[tuple[str, str], Scored]) -> list[str]:
         told = {of: one.agreement(of) for of in (scores.ORDERS, scores.REPEATS)}
         if shares := [f"of {of} {share:.2f}" for of, share in told.items() if share is not None]:
             lines.append(f"judge: {metric} of {of}: agreement {', '.join(shares)}")
-        if (why := one.opinion.nothing or one.opinion.blind) is not None:
+        if (why := one.opinion.nothing or one.opinion.worthless) is not None:
             lines.append(f"judge: {metric} of {of}: no figure: {why}")
     return lines
