@@ -62,8 +62,9 @@ class Judge(Api):
     max_new_tokens: int = Field(default=1024, ge=64, le=32768)
     """Longest reply in tokens, with what the judge thinks first. One that is cut says no verdict."""
     min_agreement: float = Field(default=0.6, ge=0, le=1)
-    """Share of the comparisons that must come out alike in both orders, without which win_rate is inconclusive; and
-    how near the repeats of a question must be to each other. A judge that throws a coin has about 0.5 in two orders."""
+    """Share of the comparisons that must come out alike in both orders, without which win_rate and the same judge's
+    judge_score are inconclusive; and how near the repeats of a question must be to each other. A judge that throws a
+    coin has about 0.5 in two orders."""
     concurrency: int = Field(default=4, ge=1, le=64)
     """Questions that are put at once."""
     timeout: Duration = "1h"
