@@ -110,7 +110,7 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
                 # The endpoint says why. The run itself is over and begins no rollout.
                 draft.condition("Live", "False", "NotAnswering", f"{has} now")
                 return Phase.SERVING
-            message = f"{has} yet"
+            message = f"{has} yet; `slipway status endpoint/{name}` says why"
             draft.condition("Live", "False", "NotAnswering", message)
             draft.condition("Progressing", "True", "RollingOut", message)
             return Phase.ROLLING_OUT

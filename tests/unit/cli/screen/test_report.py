@@ -479,8 +479,8 @@ def test_it_says_who_judged_and_by_what(tmp_path):
     }  # fmt: skip
     judged(tmp_path, report={"judge": judge})
     told = sentences.judge(read(tmp_path), EN)
-    assert told[0].startswith("The judge large at http://judge:8000/v1 was asked 96 questions")
-    assert told[1].startswith("It compared with Reference. Each question was put 2 times; its criteria are sha256:")
+    assert told[0].startswith("The judge large at http://judge:8000/v1 had 96 questions")
+    assert told[1].startswith("It compared with Reference. Repeats of each question: 2. Its criteria are sha256:")
     assert told[2].startswith("It found nearly all answers alike, and told 7 of 8 answers to another prompt")
     assert told[3] == "win_rate of candidate: both orders of a pair agree in 0.95"
     assert len(sentences.judge(read(tmp_path), ZH)) == 4

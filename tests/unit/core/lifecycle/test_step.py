@@ -1090,6 +1090,21 @@ def test_a_run_that_serves_begins_no_rollout_when_its_endpoint_does_not_answer()
     assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
 
 
+def test_a_run_whose_version_does_not_come_up_says_where_the_reason_stands():
+    """Its files were damaged, and somebody stopped the endpoint and had the run serve again."""
+    world = World(a_run())
+    world.through(*ALL)
+    world.goes_live()
+    world.endpoint = replace(
+        world.endpoint, status=world.endpoint.status.model_copy(update={"phase": EndpointPhase.DEGRADED})
+    )
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.reason) == (Phase.ROLLING_OUT, "NotAnswering")
+    assert live.message.endswith("does not answer yet; `slipway status endpoint/chat` says why")
+    assert world.condition("Progressing").message == live.message
+
+
 def test_G_a_failed_rollout_that_the_endpoint_tried_again_serves_in_the_end():
     world = World(a_run())
     world.through(*ALL)

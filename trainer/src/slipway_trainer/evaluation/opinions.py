@@ -85,7 +85,8 @@ class Opinion:
             if share is not None and share < self.least:
                 return (
                     f"the judge contradicts itself: the agreement of {one.of} is {share:.2f}, and "
-                    f"evaluation.judge.minAgreement asks for {self.least:g}. Give it clearer criteria, or ask another"
+                    f"evaluation.judge.minAgreement asks for {self.least:g}. Give it clearer criteria, or ask another, "
+                    "in a run of another name: what it answered is kept"
                 )
         return None
 

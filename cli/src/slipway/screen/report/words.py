@@ -58,13 +58,13 @@ _BOTH: dict[str, tuple[str, str]] = {
     "judged_on": ("judged on {what}", "评测数据 {what}"),
     "rests_on": ("{n} documents or prompts", "{n} 个文档或提示"),
     "judge": (
-        "The judge {model} at {url} was asked {questions} questions; {unanswered} have no usable answer. What was sent "
+        "The judge {model} at {url} had {questions} questions; {unanswered} have no usable answer. What was sent "
         "and answered: {file}",
-        "裁判模型 {model}（{url}）被问了 {questions} 个问题，{unanswered} 个没有可用的回答。问答记录：{file}",
+        "裁判模型 {model}（{url}）共有 {questions} 个问题，{unanswered} 个没有可用的回答。问答记录：{file}",
     ),
     "judge_by": (
-        "{beside}Each question was put {repeats} times; its criteria are {criteria}",
-        "{beside}每个问题问了 {repeats} 次；评判标准为 {criteria}",
+        "{beside}Repeats of each question: {repeats}. Its criteria are {criteria}",
+        "{beside}每个问题的重复次数：{repeats}；评判标准为 {criteria}",
     ),
     "judge_beside": ("It compared with {compare}. ", "比较对象：{compare}。"),
     "judge_controls": (

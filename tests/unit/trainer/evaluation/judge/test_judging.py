@@ -245,7 +245,8 @@ def test_A_a_judge_that_calls_everything_a_tie_passes_nothing(run: TrainedRun, s
     assert found.metrics[0].value is None
     assert (
         "the judge tells no two different answers apart: it calls nearly all pairs of different answers ties, and told "
-        "only 0 of 8 answers to another prompt from the right one. Give it clearer criteria, or ask another"
+        "only 0 of 8 answers to another prompt from the right one. Give it clearer criteria, or ask another, "
+        "in a run of another name: what it answered is kept"
     ) in found.reason
     assert report["judge"]["controls"] == {"Pair": {"shown": 8, "told_apart": 0}}
     assert len(server.asked) == report["judge"]["questions"] == 40 + 16

@@ -91,7 +91,7 @@ def blind(kind: Kind, replies: Sequence[Reply]) -> str | None:
     return (
         f"the judge tells no two different answers apart: it {what}, and told only {told} of {shown} answers to "
         f"another prompt from the right one{f' ({trouble})' if trouble else ''}. Give it clearer criteria, or ask "
-        "another"
+        "another, in a run of another name: what it answered is kept"
     )
 
 
