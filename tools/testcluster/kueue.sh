@@ -47,6 +47,17 @@ webhooks() {
 
 healthy() { python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)' "http://127.0.0.1:$1/readyz"; }
 
+# One that the API server has only just taken has no conditions yet, and `wait` ends with an error upon that.
+established() {
+  local try
+  for try in 1 2 3 4 5; do
+    kube wait --for=condition=Established customresourcedefinitions --all --timeout=60s >/dev/null && return
+    say "CustomResourceDefinitions are not established yet ($try)"
+    sleep 1
+  done
+  return 1
+}
+
 up() {
   local webhook health
   [ -f "$STATE/admin.kubeconfig" ] || die "no control plane was started in $STATE: run control-plane.sh up $STATE"
@@ -61,7 +72,7 @@ up() {
 
   kube apply --server-side -f "$CONFIG/crd/bases" >/dev/null
   kube create namespace kueue-system --dry-run=client -o yaml | kube apply --server-side -f - >/dev/null
-  kube wait --for=condition=Established customresourcedefinitions --all --timeout=60s >/dev/null
+  established
   trap '[ $? = 0 ] || stop_what_started' EXIT
   start kueue env KUEUE_METRICS_CERTS="$STATE/kueue" "$BIN/kueue" --config="$STATE/kueue/configuration.yaml" --kubeconfig="$STATE/kueue.kubeconfig"
   await kueue 60 healthy "$health"

@@ -543,6 +543,12 @@ RUN_CASES = (
     ),
     Case(
         "Gate",
+        "minTokens counts the tokens",
+        ("evaluation.gates=[{metric: distinct_1, min: 0.5, minTokens: 100}]",),
+        ("evaluation.gates=[{metric: perplexity, max: 2, minTokens: 100}]",),
+    ),
+    Case(
+        "Gate",
         "no such metric",
         ("evaluation.gates=[{metric: perplexityy, max: 2}]",),
         ("evaluation.gates=[{metric: perplexity, max: 2}]",),
@@ -668,19 +674,19 @@ ENDPOINT_CASES = (
         ("access={anonymous: true}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "set exactly one of max, min and maxRegression",
         ("promotion={requiredGates: [{metric: perplexity, max: 2, min: 1}]}",),
         ("promotion={requiredGates: [{metric: perplexity, max: 2}, {metric: perplexity, min: 1}]}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "against is of maxRegression",
         ("promotion={requiredGates: [{metric: perplexity, max: 20, against: Base}]}",),
         (f"promotion={{requiredGates: {_AGAINST_BASE}}}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "no such metric",
         ("promotion={requiredGates: [{metric: perplexityy, max: 2}]}",),
         ("promotion={mode: Approval, requiredGates: [{metric: perplexity, max: 2}]}",),
@@ -692,22 +698,28 @@ ENDPOINT_CASES = (
         ("promotion={requiredGates: [{metric: chrf, min: 20}]}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "win_rate takes min",
         ("promotion={requiredGates: [{metric: win_rate, max: 0.5}]}",),
         ("promotion={requiredGates: [{metric: empty_rate, max: 0.5}]}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "win_rate and judge_score are from 0 to 1",
         ("promotion={requiredGates: [{metric: judge_score, min: 7}]}",),
         ("promotion={requiredGates: [{metric: chrf, min: 7}]}",),
     ),
     Case(
-        "Gate",
+        "RequiredGate",
         "task is of a gate on a task alone",
         ("promotion={requiredGates: [{metric: acc, task: arc_easy, source: web, min: 0.5}]}",),
         ("promotion={requiredGates: [{metric: acc, task: arc_easy, min: 0.5}]}",),
+    ),
+    Case(
+        "RequiredGate",
+        "minTokens counts the tokens",
+        ("promotion={requiredGates: [{metric: chrf, min: 20, minTokens: 100}]}",),
+        ("promotion={requiredGates: [{metric: perplexity, max: 20, minTokens: 100}]}",),
     ),
 )
 

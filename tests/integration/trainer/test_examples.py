@@ -64,7 +64,11 @@ def test_an_example_learns_and_is_judged(tmp_path: Path, name: str, stages: tupl
 
 
 def test_A_a_gate_on_a_task_of_a_file_lets_a_model_through_that_knows_where_a_line_ends(tmp_path: Path) -> None:
-    run, judgement = judged(tmp_path, "tasks", "stages.pretrain.epochs=null", "stages.pretrain.steps=40")
+    task_alone = ["evaluation.data=null", "evaluation.prompts=null"]
+    task_alone += ["evaluation.gates=[{metric: acc, task: line-end, min: 0.5}]", "stages.sft.steps=1"]
+    run, judgement = judged(
+        tmp_path, "held-out", "stages.pretrain.epochs=null", "stages.pretrain.steps=40", *task_alone
+    )
     (acc,) = judgement.metrics
     assert (acc.title, acc.verdict, judgement.verdict) == ("acc of task line-end", Verdict.PASS, Verdict.PASS)
     assert acc.clusters == 80

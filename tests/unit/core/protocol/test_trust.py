@@ -253,16 +253,15 @@ def test_a_what_a_run_of_another_namespace_says_is_told_apart_and_in_the_way_of_
 
 def test_a_what_is_kept_for_a_model_is_opened_as_what_it_says_of_it() -> None:
     """A cluster keeps the statements of all its namespaces' runs, which its own key has signed."""
-    own = TRUSTED[0]
-    for known in ({}, {"own": own}, {"namespace": "team"}, {"namespace": "neighbor"}):
-        assert opened(GOOD, DIGEST, TRUSTED, **known).held is not None, known
-    assert opened(GOOD, DIGEST, TRUSTED, own=own, namespace="team").held is not None
-    elsewhere = opened(GOOD, DIGEST, TRUSTED, own=own, namespace="neighbor")
+    own = TRUSTED[0].model_copy(update={"own": True})
+    for keys, known in ((TRUSTED, {}), ((own,), {}), (TRUSTED, {"namespace": "team"}), (TRUSTED, {"namespace": "x"})):
+        assert opened(GOOD, DIGEST, keys, **known).held is not None, known
+    assert opened(GOOD, DIGEST, (own,), namespace="team").held is not None
+    elsewhere = opened(GOOD, DIGEST, (own,), namespace="neighbor")
     assert elsewhere.error is not None
     assert (elsewhere.held, elsewhere.error.flaw, elsewhere.text) == (None, Flaw.OTHER_NAMESPACE, GOOD)
-    of_another = sealed(key=OTHER_KEY)
-    both = (*TRUSTED, TrustedKey.of(OTHER_KEY.public))
-    assert opened(of_another, DIGEST, both, own=own, namespace="neighbor").held is not None, "that key is everybody's"
+    both = (own, TrustedKey.of(OTHER_KEY.public))
+    assert opened(sealed(key=OTHER_KEY), DIGEST, both, namespace="neighbor").held is not None, "that key is everybody's"
     other = opened(sealed(digest=OTHER_DIGEST), DIGEST, TRUSTED)
     assert other.error is not None
     assert other.error.flaw is Flaw.OTHER_MODEL
