@@ -544,8 +544,8 @@ RUN_CASES = (
     Case(
         "Gate",
         "minTokens counts the tokens",
-        ("evaluation.gates=[{metric: distinct_1, min: 0.5, minTokens: 100}]",),
-        ("evaluation.gates=[{metric: perplexity, max: 2, minTokens: 100}]",),
+        ("evaluation.gates=[{metric: distinct_1, min: 0.5, minTokens: 100}]", _ASKED),
+        ("evaluation.gates=[{metric: perplexity, max: 2, minTokens: 100}]", _ASKED),
     ),
     Case(
         "Gate",
