@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 import time
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import torch
+from bench.samples import rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from slipway_core.lifecycle import verdict
@@ -73,8 +72,7 @@ class Outcome:
 
 def texts(name: str) -> list[str]:
     """Returns the documents of a sample of the trainer."""
-    file = resources.files("slipway_trainer") / "samples" / f"{name}.jsonl"
-    return [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row["text"] for row in rows(name)]
 
 
 def make_base(steps: int = BASE_STEPS) -> Base:

@@ -36,7 +36,7 @@ def rows(state: State, name: str) -> Iterator[Row]:
     status = folder.status()
     if status.evaluation is None:
         raise SystemExit(f"{name}: was not judged; run it with a gate first")
-    yield from _steps(status)
+    yield from ((f"step {name}, its process included", seconds) for name, seconds in steps(status))
     path = folder.workspace().report(status.evaluation.number)
     if path.exists():
         yield from _evaluation(json.loads(path.read_text(encoding="utf-8")))
@@ -44,11 +44,21 @@ def rows(state: State, name: str) -> Iterator[Row]:
         yield from _rollout(folder, status, state.endpoint(status.endpoint.name))
 
 
-def _steps(status: RunStatus) -> Iterator[Row]:
+def steps(status: RunStatus) -> Iterator[Row]:
+    """Yields the steps of a run, and the seconds of each, its process included."""
     for step in status.stages:
         if step.started_at and step.finished_at:
-            took = parse_timestamp(step.finished_at) - parse_timestamp(step.started_at)
-            yield f"step {step.name}, its process included", took.total_seconds()
+            yield step.name, _between(step.started_at, step.finished_at)
+
+
+def since_verdict(status: RunStatus, moment: str) -> float | None:
+    """Returns the seconds from the verdict until a moment; None where nothing was judged."""
+    judged = status.step("evaluate")
+    return _between(judged.finished_at, moment) if judged is not None and judged.finished_at is not None else None
+
+
+def _between(first: str, then: str) -> float:
+    return (parse_timestamp(then) - parse_timestamp(first)).total_seconds()
 
 
 def _evaluation(report: Mapping[str, Any]) -> Iterator[Row]:
@@ -68,16 +78,16 @@ def _evaluation(report: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _rollout(folder: RunFolder, status: RunStatus, endpoint: EndpointFolder) -> Iterator[Row]:
-    live, judged = endpoint.status().live, status.step("evaluate")
+    live = endpoint.status().live
     mine = live is not None and status.artifact is not None and live.digest == status.artifact.digest
-    if live is None or not mine or judged is None or judged.finished_at is None:
+    # Of a version that came back after a rollback, `since` is when it did.
+    took = since_verdict(status, live.since) if live is not None and mine else None
+    if live is None or took is None:
         return
     log = endpoint.version(live.version) / "server.log"
     found = _CHECK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
     if found:
         yield "server, at its last start: is it the model that was judged?", float(found[-1])
-    # Of a version that came back after a rollback, `since` is when it did.
-    took = (parse_timestamp(live.since) - parse_timestamp(judged.finished_at)).total_seconds()
     if took >= 0:
         yield "from the verdict until it is live", took
 

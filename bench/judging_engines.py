@@ -12,7 +12,6 @@ do: they are those of this process and of vLLM's.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -22,13 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from bench.process_usage import usage_of
+from bench.samples import rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from slipway_trainer.data.formats.turns import Turn
@@ -75,12 +74,6 @@ def cpu_seconds() -> float:
     children = [process.pid for process in multiprocessing.active_children()]
     alive = sum(usage_of(pid).cpu_seconds for pid in children if pid is not None)
     return time.process_time() + ended.ru_utime + ended.ru_stime + alive
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    """Returns the rows of a sample of the trainer."""
-    file = resources.files("slipway_trainer") / "samples" / f"{name}.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def chats() -> list[list[dict[str, str]]]:

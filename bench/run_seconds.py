@@ -28,7 +28,6 @@ from bench.process_usage import usage_of
 
 from slipway.local.state import State
 from slipway_core.documents.loading import load_run
-from slipway_core.resources.conditions import parse_timestamp
 from slipway_core.resources.status import RunStatus
 
 MARK = "SLIPWAY_BENCH_RUN"
@@ -114,12 +113,9 @@ def run(arguments: Sequence[str]) -> tuple[int, float, dict[str, float]]:
 
 def steps(status: RunStatus, live_since: str | None) -> Iterator[tuple[str, float]]:
     """Yields the seconds of each step of a run, and those from its verdict until it was live."""
-    for step in status.stages:
-        if step.started_at and step.finished_at:
-            yield step.name, (parse_timestamp(step.finished_at) - parse_timestamp(step.started_at)).total_seconds()
-    judged = status.step("evaluate")
-    if live_since is not None and judged is not None and judged.finished_at is not None:
-        yield ROLLOUT, (parse_timestamp(live_since) - parse_timestamp(judged.finished_at)).total_seconds()
+    yield from gate_seconds.steps(status)
+    if live_since is not None and (took := gate_seconds.since_verdict(status, live_since)) is not None:
+        yield ROLLOUT, took
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import AWAITING_APPROVAL, PROMOTION_CONDITIONS, held_by_verdict
+from slipway_core.resources.promotion import AWAITING_APPROVAL, JUDGED, PROMOTION_CONDITIONS, held_by_verdict
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.promotion import (
@@ -50,7 +50,7 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         yield f"judged by  {judge_of(awaiting)}; {gone}"
     else:
         # The endpoint says whether it failed, or was let through by an earlier release.
-        judged = conditions.find(endpoint.status.conditions, "Judged") if endpoint.status is not None else None
+        judged = conditions.find(endpoint.status.conditions, JUDGED) if endpoint.status is not None else None
         known = judged.message if judged is not None else "the endpoint accepts it without a verdict"
         yield f"judged by  no run that counts: {known}"
     waits = conditions.find(endpoint.status.conditions, AWAITING_APPROVAL) if endpoint.status is not None else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from slipway.records.record import Record, numbers
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.judge import criteria_digest
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def of_record(record: Record) -> JudgeRecord | None:
         agreed=[_agreed(str(of), one) for of, one in agreement.items()] if isinstance(agreement, Mapping) else [],
         compare=str(told["compare"]) if told.get("compare") else None,
         repeats=int(counts.get("repeats", 1)),
-        criteria="sha256:" + hashlib.sha256(str(told.get("criteria")).encode(errors="surrogatepass")).hexdigest(),
+        criteria=criteria_digest(str(told.get("criteria"))),
         controls=[(int(one.get("told_apart", 0)), int(one.get("shown", 0))) for one in shown],
         trouble=str(troubles[0]) if isinstance(troubles, list) and troubles else None,
         transcript=str(Workspace(Path()).judge(number)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,7 +25,7 @@ from slipway_core.protocol.statement import (
     Statement,
     finite,
 )
-from slipway_core.resources.judge import Judge
+from slipway_core.resources.judge import Judge, criteria_digest
 from slipway_core.resources.status import JudgeStatus, MetricStatus, RunStatus, fit
 
 
@@ -103,7 +102,7 @@ def _judge(asked: Judge | None, told: JudgeStatus | None) -> JudgedBy | None:
         url=fit(_without_secrets(asked.url), URL_LIMIT),
         compare=asked.compare,
         repeats=asked.repeats,
-        criteria="sha256:" + hashlib.sha256(asked.criteria.encode(errors="surrogatepass")).hexdigest(),
+        criteria=criteria_digest(asked.criteria),
         agreement=JudgeAgreement(orders=told.orders, repeats=told.repeats),
     )
 

@@ -34,8 +34,8 @@ def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str], digest:
     if plan.serving is None or view is None or view.promotion is None:
         return None
     name = plan.serving.endpoint
-    if plan.model.trust_remote_code and view.promotion.required_gates:
-        return Blocker(LACKS_REQUIRED_GATE, "RemoteCode", _own_word(name))
+    if (own := _own_word(plan, view.promotion, name)) is not None:
+        return Blocker(LACKS_REQUIRED_GATE, "RemoteCode", own)
     asked = asked_of(plan.evaluation.gates, data)
     lacking = shortfalls(_held_against(plan, view, view.promotion, digest), asked, beside=())
     if not lacking:
@@ -60,8 +60,8 @@ def refusal(
     """Returns why an endpoint does not take a model that passed; None where it does."""
     if view is None or view.promotion is None or evaluation is None:
         return None
-    if plan.model.trust_remote_code and view.promotion.required_gates:
-        return _own_word(name)
+    if (own := _own_word(plan, view.promotion, name)) is not None:
+        return own
     live, history = view.status.live, view.status.history
     lacking = shortfalls(
         held_against(view.promotion.required_gates, digest, live, history),
@@ -71,7 +71,10 @@ def refusal(
     return f"{_told(name, lacking)}; {_advice(name)}" if lacking else None
 
 
-def _own_word(name: str) -> str:
+def _own_word(plan: Plan, promotion: Promotion, name: str) -> str | None:
+    """Returns why no gate is answered of a model whose own code runs where it is judged; None of any other."""
+    if not (plan.model.trust_remote_code and promotion.required_gates):
+        return None
     return (
         f"endpoint {name} requires gates, and with model.trustRemoteCode the model's own code runs where it is judged "
         "and may write any figure: have it judged without that, by an architecture that transformers has, or have "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +15,11 @@ Compared = Literal["Live", "Base", "Reference"]
 
 _MODEL_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 _SOMETHING = r"\S"
+
+
+def criteria_digest(criteria: str) -> str:
+    """Returns the digest of the words by which a judge judged, as a statement and a report name them."""
+    return f"sha256:{hashlib.sha256(criteria.encode(errors='surrogatepass')).hexdigest()}"
 
 
 class Judge(Api):

@@ -11,7 +11,7 @@ from slipway_core.resources import conditions
 from slipway_core.resources.conditions import timestamp
 from slipway_core.resources.events import Event
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import PROMOTION_CONDITIONS
+from slipway_core.resources.promotion import JUDGED, PROMOTION_CONDITIONS
 from slipway_core.resources.status import (
     AwaitingStatus,
     Condition,
@@ -38,7 +38,7 @@ PARITY_UNKNOWN = "ParityUnknown"
 HELD_OUT_WORN = "HeldOutWorn"
 _OWN_CONDITIONS = (
     "Ready",
-    "Judged",
+    JUDGED,
     "RollbackUnknown",
     ROLLBACK_WITHOUT_EFFECT,
     KEY_REVOKED,

@@ -14,7 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway_core.lifecycle.draft import STEP_WARNING
-from slipway_core.resources.promotion import PROMOTION_CONDITIONS
+from slipway_core.resources.promotion import JUDGED, PROMOTION_CONDITIONS
 from slipway_core.resources.stage import FIXED_STEPS
 from slipway_core.resources.status import EndpointPhase, Phase, Verdict
 from slipway_core.rollout.draft import HELD_OUT_WORN, KEY_REVOKED, PARITY_FAILED, PARITY_UNKNOWN
@@ -189,7 +189,7 @@ class Gauges:
 def _has(endpoint: Manifest, type_: str) -> bool:
     if type_ != UNSIGNED:
         return condition(endpoint, type_) is not None
-    judged = condition(endpoint, "Judged")
+    judged = condition(endpoint, JUDGED)
     return judged is not None and judged.get("reason") == UNSIGNED
 
 

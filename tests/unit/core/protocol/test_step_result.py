@@ -73,37 +73,30 @@ def test_what_as_many_gates_as_there_may_be_are_judged_by_fits_whatever_they_are
     assert step_result.decode(step_result.encode(small)).evaluation.estimates == result.evaluation.estimates
 
 
+DIGESTS = [f"sha256:{number:064x}" for number in range(32)]
+
+
+def prepared(**more):
+    """What prepare tells of as many gates as there may be."""
+    sketch = "0123456789abcdef" * HASHES
+    return StepResult(step="prepare", held_out_digest=DIGESTS[0], held_out_sketch=sketch, gate_data=DIGESTS, **more)
+
+
 def test_the_data_of_as_many_gates_as_there_may_be_fits_beside_the_sketch_and_metrics_give_way():
-    digests = [f"sha256:{number:064x}" for number in range(32)]
-    result = StepResult(
-        step="prepare",
-        attempt=99_999,
-        metrics={f"a-stage-with-a-long-name-{number:03}_train_documents": 123456.0 for number in range(45)},
-        held_out_digest=digests[0],
-        held_out_sketch="0123456789abcdef" * HASHES,
-        gate_data=digests,
-    )
+    metrics = {f"a-stage-with-a-long-name-{number:03}_train_documents": 123456.0 for number in range(45)}
+    result = prepared(attempt=99_999, metrics=metrics)
     told = step_result.decode(step_result.encode(result))
-    assert (told.gate_data, told.held_out_sketch) == (digests, result.held_out_sketch)
-    few = result.model_copy(update={"gate_data": digests[:4]})
+    assert (told.gate_data, told.held_out_sketch) == (DIGESTS, result.held_out_sketch)
+    few = result.model_copy(update={"gate_data": DIGESTS[:4]})
     assert step_result.decode(step_result.encode(few)).metrics != {}, "no more gives way than must"
 
 
 def test_what_was_learned_from_gives_way_to_the_data_of_the_gates_only_where_both_do_not_fit():
-    digests = [f"sha256:{number:064x}" for number in range(32)]
-    learned = {f"stage-{number:02}/{split}": digests[0] for number in range(15) for split in ("train", "validation")}
-    result = StepResult(
-        step="prepare",
-        attempt=1,
-        metrics={f"m{number}": 1.0 for number in range(100)},
-        held_out_digest=digests[0],
-        held_out_sketch="0123456789abcdef" * HASHES,
-        gate_data=digests,
-        training_data=learned,
-    )
+    learned = {f"stage-{number:02}/{split}": DIGESTS[0] for number in range(15) for split in ("train", "validation")}
+    result = prepared(attempt=1, metrics={f"m{number}": 1.0 for number in range(100)}, training_data=learned)
     told = step_result.decode(step_result.encode(result))
-    assert (told.gate_data, told.held_out_sketch, told.training_data) == (digests, result.held_out_sketch, None)
-    told = step_result.decode(step_result.encode(result.model_copy(update={"gate_data": digests[:2]})))
+    assert (told.gate_data, told.held_out_sketch, told.training_data) == (DIGESTS, result.held_out_sketch, None)
+    told = step_result.decode(step_result.encode(result.model_copy(update={"gate_data": DIGESTS[:2]})))
     assert told.training_data == {place: digest for place, digest in learned.items() if place.endswith("/train")}
 
 

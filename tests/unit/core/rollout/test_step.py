@@ -777,23 +777,25 @@ def test_recreate_puts_the_last_good_version_back_when_the_candidate_fails():
     assert (world.phase, world.route) == (EndpointPhase.SERVING, 1)
 
 
-def test_recreate_does_not_take_the_stopped_version_for_a_sick_one():
+def a_recreated_world():
+    """Version 2 took over after version 1 had ended, and is in its probation."""
     world = a_live_world(**recreate())
     world.ask_for("b", **recreate())
     world.settle()
     world.answers(2)
     world.settle()
+    return world
+
+
+def test_recreate_does_not_take_the_stopped_version_for_a_sick_one():
+    world = a_recreated_world()
     world.ask_for("a", engine={"maxModelLength": 64}, **recreate())
     world.settle()
     assert (world.live, world.candidate, world.running()) == (2, 3, {3})
 
 
 def test_recreate_takes_no_stopped_version_for_a_sick_one_while_it_drains_in_its_probation():
-    world = a_live_world(**recreate())
-    world.ask_for("b", **recreate())
-    world.settle()
-    world.answers(2)
-    world.settle()
+    world = a_recreated_world()
     world.ask_for("a", engine={"maxModelLength": 64}, **recreate())
     world.reconcile()
     world.hangs(2)
@@ -802,11 +804,7 @@ def test_recreate_takes_no_stopped_version_for_a_sick_one_while_it_drains_in_its
 
 
 def test_recreate_puts_the_last_good_version_back_when_the_new_one_fails_in_its_probation():
-    world = a_live_world(**recreate())
-    world.ask_for("b", **recreate())
-    world.settle()
-    world.answers(2)
-    world.settle()
+    world = a_recreated_world()
     world.crashes(2)
     world.settle()
     assert (world.live, world.running(), world.candidate) == (1, {1}, None)

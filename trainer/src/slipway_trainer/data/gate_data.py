@@ -10,11 +10,12 @@ It is made of the copies that `evaluate` reads, each by its digest, so that nobo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +43,37 @@ def of_gates(plan: Plan, workspace: Workspace, copies: Mapping[str, str]) -> lis
 
     Raises BadData for a copy that is not there, DamagedShard for one that was changed.
     """
+    rows = functools.cache(lambda of: _rows(of, workspace, copies))
     known: dict[tuple[object, ...], str] = {}
     found: list[str] = []
     for gate in plan.evaluation.gates:
         key = gate.task, gate.source, gate.slice, *_counted(gate)
         if key not in known:
-            known[key] = _of_gate(gate, plan, workspace, copies)
+            known[key] = (
+                _digest(_of_task(gate.task, workspace, copies)) if gate.task is not None else _of_rows(gate, plan, rows)
+            )
         found.append(known[key])
     return found
 
 
-def _of_gate(gate: Gate, plan: Plan, workspace: Workspace, copies: Mapping[str, str]) -> str:
-    if gate.task is not None:
-        return _digest(_of_task(gate.task, workspace, copies))
-    of, recall = _counted(gate)
+def _rows(of: str, workspace: Workspace, copies: Mapping[str, str]) -> list[dict[str, Any]]:
     path: Path = getattr(workspace, f"evaluation_{of}")
     # Where there are none, there is no file of conversations.
     text = copied_bytes(path, copies).decode("utf-8") if path.name in copies else ""
-    every = (json.loads(line) for line in text.split("\n") if line)
-    rows = [
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def _of_rows(gate: Gate, plan: Plan, rows: Callable[[str], list[dict[str, Any]]]) -> str:
+    of, recall = _counted(gate)
+    counted = [
         row
-        for row in every
+        for row in rows(of)
         if gate.source in (None, row.get("of"))
         and gate.slice in (None, row.get("slice"))
         and recall in (None, bool(row.get("recall")))
     ]
     longest = {"maxNewTokens": plan.evaluation.max_new_tokens} if of == "prompts" else {}
-    return _digest([_json({"of": of, **longest}), *sorted(_lines(rows))])
+    return _digest([_json({"of": of, **longest}), *sorted(_lines(counted))])
 
 
 def _counted(gate: Gate) -> tuple[str, bool | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,11 @@ def prepared(workspace: Workspace) -> dict[str, Any]:
 
 def data(workspace: Workspace) -> dict[str, str]:
     """Returns the digest of what each stage learned from and was validated on, by `<stage>/<split>`."""
-    report = prepared(workspace)
+    return digests(prepared(workspace))
+
+
+def digests(report: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the same of a report of prepare."""
     return {
         f"{stage}/{split}": details["digest"]
         for stage, splits in report.get("stages", {}).items()

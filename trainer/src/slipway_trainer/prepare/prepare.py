@@ -94,7 +94,7 @@ def run(
             held_out_digest=report["evaluation"]["digest"],
             held_out_sketch=report["evaluation"].get("sketch"),
             gate_data=gate_data.of_gates(plan, workspace, report["evaluation"]["copies"]),
-            training_data=prepare_report.digests(report),
+            training_data=lineage.digests(report),
         )
     finally:
         reporter.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from slipway_core.plan import Plan
 from slipway_trainer.data import learned_validation
+from slipway_trainer.model import lineage
 from slipway_trainer.prepare import source_shares
 
 VERSION = 1
@@ -42,15 +43,6 @@ def make(
         **({} if base is None else {"base": base}),
     }
     return made | {"digest": _digest(made), "seconds": round(seconds, 3)}
-
-
-def digests(report: dict[str, Any]) -> dict[str, str]:
-    """Returns the digest of what each stage learns from and is validated on, by `<stage>/<split>`."""
-    return {
-        f"{stage}/{split}": details["digest"]
-        for stage, splits in report["stages"].items()
-        for split, details in splits.items()
-    }
 
 
 def metrics(report: dict[str, Any]) -> dict[str, float]:
@@ -117,7 +109,7 @@ def _left_out(counts: dict[str, Any]) -> str:
 def _digest(report: dict[str, Any]) -> str:
     """Covers what was made, not where the sources lie or how long it took."""
     parts = {
-        "stages": digests(report),
+        "stages": lineage.digests(report),
         "tokenizer": report["tokenizer"]["digest"],
         "evaluation": report["evaluation"]["digest"],
     }
