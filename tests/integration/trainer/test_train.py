@@ -545,14 +545,15 @@ def test_too_little_space_is_found_before_the_first_step(tmp_path: Path, monkeyp
 
 def test_a_stale_attempt_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path, **CHECKPOINTS)
-    taken = loop.Training._save
+    begun = Checkpoints.begin
 
-    def overtaken(self: Any, state: Any) -> Any:
+    def overtaken(self: Checkpoints, engine: Any, state: TrainState) -> None:
+        # That of step 2 is in its place by now, however slow the disk is.
         if state.step == 4:
             Fence(run.workspace.fence("pretrain"), 2).raise_()
-        return taken(self, state)
+        begun(self, engine, state)
 
-    monkeypatch.setattr(loop.Training, "_save", overtaken)
+    monkeypatch.setattr(Checkpoints, "begin", overtaken)
     with pytest.raises(Superseded, match="attempt 2 has taken over from attempt 1"):
         run.train(attempt=1)
     assert step_names(run) == ["step-00000002"]
