@@ -17,6 +17,7 @@ from slipway_core.rollout.revision import revision_of, secret_of
 
 _TAKEN_BACK = "its verdict was taken back"
 _ASKS_MORE = "spec.promotion asks for more than it has"
+_JUDGED_ANEW = "it was judged anew since it was approved"
 
 
 def choose_candidate(draft: Draft) -> None:
@@ -34,10 +35,11 @@ def choose_candidate(draft: Draft) -> None:
             _drop_candidate(draft, "the spec asks for the live version again")
         return
     if draft.candidate is not None:
-        if draft.candidate.revision == revision and may_start:
-            return
         same = draft.candidate.revision == revision
-        why = _ASKS_MORE if judged else _TAKEN_BACK
+        if same and may_start:
+            draft.candidate = _with_approval(draft, draft.candidate)
+            return
+        why = _what_it_lacks(draft, draft.candidate) if judged else _TAKEN_BACK
         _drop_candidate(draft, why if same else "the spec asks for another version")
     if draft.has_failed(revision) and not draft.forgive and not parity.accepted_since(draft, wanted, revision):
         return
@@ -214,10 +216,24 @@ def _drop_unwanted(draft: Draft) -> None:
         return
     if candidate.digest not in draft.observed.passed and not candidate.accept_unjudged:
         return _drop_candidate(draft, _TAKEN_BACK)
-    if not promotion.may_start(draft, _served_by(candidate), candidate.revision):
-        # Nobody asks for the model any more: once it is dropped it waits for nothing.
-        draft.held_back, draft.awaiting = None, None
-        _drop_candidate(draft, _ASKS_MORE)
+    if promotion.may_start(draft, _served_by(candidate), candidate.revision):
+        draft.candidate = _with_approval(draft, candidate)
+        return
+    why = _what_it_lacks(draft, candidate)
+    # Nobody asks for the model any more: once it is dropped it waits for nothing.
+    draft.held_back, draft.awaiting = None, None
+    _drop_candidate(draft, why)
+
+
+def _what_it_lacks(draft: Draft, candidate: VersionStatus) -> str:
+    """Returns why a candidate is dropped that passed and has less than the endpoint asks for."""
+    return _JUDGED_ANEW if promotion.is_outdated(draft, candidate) else _ASKS_MORE
+
+
+def _with_approval(draft: Draft, candidate: VersionStatus) -> VersionStatus:
+    """Returns a candidate with the approval by which it goes on: that of its next judgement may have come meanwhile."""
+    approval = promotion.approval_of(draft, candidate.digest)
+    return candidate if approval is None else candidate.model_copy(update={"approval": approval})
 
 
 def _drop_candidate(draft: Draft, reason: str) -> None:

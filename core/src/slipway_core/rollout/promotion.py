@@ -67,6 +67,11 @@ def approval_of(draft: Draft, digest: str) -> ApprovalStatus | None:
     )
 
 
+def is_outdated(draft: Draft, version: VersionStatus) -> bool:
+    """Whether a version under way was approved, and the judgement that counts by now waits for an approval."""
+    return version.approval is not None and draft.awaiting is not None
+
+
 def approval_on(endpoint: ModelEndpoint) -> Approval | None:
     """Returns what the annotations of an endpoint approve; None where they are not whole."""
     notes = endpoint.metadata.annotations
@@ -155,11 +160,21 @@ def _waits(draft: Draft, digest: str) -> AwaitingStatus:
 
 
 def _recorded(draft: Draft, digest: str) -> ApprovalStatus | None:
-    """Returns an approval that the status remembers: whoever approved a model need not do so for its next version. Of
-    one that never had any traffic the annotations say whether it counts: its judgement may have been taken back."""
-    had_traffic = [one for one in draft.history if one.state in HAD_TRAFFIC]
-    known = _by_right(draft, [*filter(None, [draft.live, draft.candidate]), *had_traffic])
+    """Returns an approval that the status remembers: whoever approved a model that has had traffic need not do so for
+    its next version. That of a candidate is of the judgement that it names alone: another one may have come of which
+    nobody knows what it was in between, and of a version that was dropped the annotations say whether it counts."""
+    had_traffic = [*filter(None, [draft.live]), *(one for one in draft.history if one.state in HAD_TRAFFIC)]
+    waits = _waits(draft, digest)
+    under_way = [one for one in filter(None, [draft.candidate]) if _is_of(one.approval, waits)]
+    known = _by_right(draft, [*had_traffic, *under_way])
     return next((one.approval for one in known if one.digest == digest and one.approval is not None), None)
+
+
+def _is_of(approval: ApprovalStatus | None, waits: AwaitingStatus) -> bool:
+    """Whether an approval is of the judgement that counts by now. Earlier releases recorded no run."""
+    if approval is None:
+        return False
+    return approval.evaluation == waits.evaluation and approval.run_uid in (None, waits.run_uid)
 
 
 def _by_right(draft: Draft, versions: Iterable[VersionStatus]) -> list[VersionStatus]:

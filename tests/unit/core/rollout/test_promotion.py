@@ -393,6 +393,72 @@ def test_A_an_approval_of_a_judgement_that_was_taken_back_is_none_of_the_next():
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
 
 
+def test_A_nor_is_it_where_the_next_judgement_passed_before_anybody_looked():
+    """Between two passes one judgement took the approved one back, and another one passed: the pass shows nothing else
+    than that another judgement counts."""
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    assert world.candidate == 1
+    world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.run_uid == NEXT_RUN
+    dropped = world.remembered(1)
+    assert (dropped.state, dropped.message) == ("Dropped", "it was judged anew since it was approved")
+    approve(world, evaluation=1, run=NEXT_RUN)
+    assert world.goes_live() == 2
+    assert world.status.live.approval.run_uid == NEXT_RUN
+
+
+def test_A_nor_while_the_spec_names_no_version_that_there_is():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    world.judged[digest("a")] = Judged("demo", 4, (), RUN)
+    world.ask_for("a", promotion=APPROVAL, rollbackTo=999)
+    world.settle()
+    assert world.remembered(1).message == "it was judged anew since it was approved"
+    at_rest(world)
+
+
+def test_a_candidate_under_way_goes_on_by_the_approval_of_its_next_judgement():
+    """Whoever saw the next judgement has approved it before anybody looked."""
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    world.judged[digest("a")] = Judged("demo", 4, (), RUN)
+    approve(world, evaluation=4, user="bob")
+    world.settle()
+    world.annotate()
+    assert world.goes_live() == 1
+    assert (world.status.live.approval.user, world.status.live.approval.evaluation) == ("bob", 4)
+
+
+def test_A_an_approval_of_a_pass_lets_in_none_that_failed_since_and_is_accepted_unjudged():
+    """Whoever approved it saw a pass. A failed model goes live by somebody's word too, but not by that one."""
+    world = EndpointWorld(an_endpoint("a", accept_unjudged=True, promotion=APPROVAL))
+    world.judged = {digest("a"): judged_by(20.0)}
+    approve(world)
+    world.settle()
+    assert world.candidate == 1
+    world.passed.discard(digest("a"))
+    world.judged = {}
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.status.awaiting_approval.evaluation == 0
+
+
+def test_an_approval_that_a_release_recorded_without_its_run_goes_on():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    candidate = world.status.candidate
+    approval = candidate.approval.model_copy(update={"run": None, "run_uid": None})
+    status = world.status.model_copy(update={"candidate": candidate.model_copy(update={"approval": approval})})
+    world.endpoint = world.endpoint.model_copy(update={"status": status})
+    world.annotate()
+    assert world.goes_live() == 1
+
+
 def a_world_by_a_revoked_key(*, live: bool) -> EndpointWorld:
     """What the key `old` signed was approved, and is live or on its way as the key is revoked."""
     world = a_world(**APPROVAL)
