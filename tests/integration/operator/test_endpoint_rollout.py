@@ -281,7 +281,9 @@ def test_A_a_model_that_was_judged_by_enough_waits_for_its_approval_and_one_by_l
     digest = own.reaches("AwaitingApproval")["artifact"]["digest"]
     assert f"`slipway approve own --digest {digest}`" in own.condition("Live")["message"]
     uid = own.manifest["metadata"]["uid"]
-    assert endpoint.status["awaitingApproval"] == {"digest": digest, "run": "own", "runUid": uid, "evaluation": 1}
+    assert endpoint.status["awaitingApproval"] == {
+        "digest": digest, "run": "own", "runUid": uid, "evaluation": 1, "remoteCode": False,
+    }  # fmt: skip
     assert endpoint.versions == []
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     monkeypatch.setenv("SLIPWAY_KUBECTL", str(program("kubectl")))

@@ -16,7 +16,7 @@ from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import AWAITING_APPROVAL, JUDGED, PROMOTION_CONDITIONS, held_by_verdict
+from slipway_core.resources.promotion import JUDGED, PROMOTION_CONDITIONS, held_by_verdict
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.promotion import (
@@ -53,8 +53,7 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         judged = conditions.find(endpoint.status.conditions, JUDGED) if endpoint.status is not None else None
         known = judged.message if judged is not None else "the endpoint accepts it without a verdict"
         yield f"judged by  no run that counts: {known}"
-    waits = conditions.find(endpoint.status.conditions, AWAITING_APPROVAL) if endpoint.status is not None else None
-    if waits is not None and OWN_CODE in waits.message:
+    if awaiting.remote_code:
         yield f"beware     {OWN_CODE}"
     now = f"version {live.version} of run {live.run or '-'}, {live.digest}" if live is not None else "nothing"
     yield f"live now   {now}"

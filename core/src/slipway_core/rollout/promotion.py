@@ -33,7 +33,7 @@ APPROVED_RUN_ANNOTATION = "slipway.dev/approved-run"
 """The uid of the run whose evaluation that is: the first one of another run has the same number, of the same model. It
 is not there where no run is known."""
 OWN_CODE = "its own code ran where it was judged (model.trustRemoteCode), and may have written its figures"
-"""In what the condition AwaitingApproval says, for whoever is to approve it."""
+"""What whoever is to approve a model is told where `AwaitingStatus.remote_code` says so."""
 _USER_LIMIT = 1024
 
 
@@ -147,7 +147,7 @@ def _is_approved(draft: Draft, promotion: Promotion, wanted: ServedModel) -> boo
         f"{wanted.digest} waits for an approval: `slipway approve endpoint/{name} --digest {wanted.digest}`, by "
         "somebody with the verb approve on modelendpoints"
     )
-    if draft.observed.judged.get(wanted.digest, Judged()).remote_code:
+    if draft.awaiting.remote_code:
         said += f"; {OWN_CODE}"
     draft.held_back = (AWAITING_APPROVAL, "NotApproved", said)
     return False
@@ -156,7 +156,13 @@ def _is_approved(draft: Draft, promotion: Promotion, wanted: ServedModel) -> boo
 def _waits(draft: Draft, digest: str) -> AwaitingStatus:
     """Returns what an approval of a model has to name."""
     judged = draft.observed.judged.get(digest, Judged())
-    return AwaitingStatus(digest=digest, run=judged.run, run_uid=judged.run_uid, evaluation=judged.evaluation or 0)
+    return AwaitingStatus(
+        digest=digest,
+        run=judged.run,
+        run_uid=judged.run_uid,
+        evaluation=judged.evaluation or 0,
+        remote_code=judged.remote_code,
+    )
 
 
 def _recorded(draft: Draft, digest: str) -> ApprovalStatus | None:

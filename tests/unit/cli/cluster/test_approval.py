@@ -85,8 +85,7 @@ def test_what_waits_is_shown_with_its_figures_and_nothing_is_approved_without_th
 def test_A_whoever_approves_is_told_that_the_models_own_code_ran_where_it_was_judged(waits):
     assert "own code" not in slipway("approve", "tang")
     endpoint = waits.objects["modelendpoint/chat"]
-    message = f"{DIGEST} waits for an approval; {OWN_CODE}"
-    endpoint["status"]["conditions"] = [condition("AwaitingApproval", "True", "NotApproved", message).to_document()]
+    endpoint["status"]["awaitingApproval"]["remoteCode"] = True
     waits.save(**{"modelendpoint/chat": endpoint})
     assert f"beware     {OWN_CODE}" in slipway("approve", "tang")
 

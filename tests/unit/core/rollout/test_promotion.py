@@ -100,6 +100,11 @@ def test_A_a_model_whose_own_code_ran_where_it_was_judged_does_not_start_and_is_
     asked = a_world(**APPROVAL)
     asked.judged[digest("a")] = Judged("demo", 3, (), remote_code=True)
     assert "its own code ran" in held_back(asked, "AwaitingApproval", "NotApproved"), "whoever approves knows it"
+    assert asked.status.awaiting_approval.remote_code
+    asked.judged[digest("a")] = Judged("demo", 4)
+    asked.settle()
+    assert "own code" not in asked.condition("AwaitingApproval").message
+    assert not asked.status.awaiting_approval.remote_code
 
 
 def test_B_what_is_live_stays_when_more_is_required_and_nothing_new_of_it_starts():

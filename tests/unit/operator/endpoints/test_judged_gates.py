@@ -159,7 +159,7 @@ def test_A_a_model_waits_for_the_approval_of_its_newest_judgement():
     world.serve("a", promotion=APPROVAL)
     world.settle()
     assert world.status["awaitingApproval"] == {
-        "digest": digest("a"), "run": "run-a", "runUid": "run-a-0123", "evaluation": 7,
+        "digest": digest("a"), "run": "run-a", "runUid": "run-a-0123", "evaluation": 7, "remoteCode": False,
     }  # fmt: skip
     approve(world, "a", 6, "run-a-0123")
     world.settle()
@@ -175,6 +175,14 @@ def test_A_a_model_waits_for_the_approval_of_its_newest_judgement():
     approval = world.status["live"]["approval"]
     assert (approval["user"], approval["run"], approval["runUid"]) == ("ada", "later", "later-0123")
     assert "awaitingApproval" not in world.status
+
+
+def test_A_the_status_says_of_what_waits_that_its_own_code_ran_where_it_was_judged():
+    world = a_world()
+    world.signed("a", remote_code=True)
+    world.serve("a", promotion=APPROVAL)
+    world.settle()
+    assert world.status["awaitingApproval"]["remoteCode"] is True
 
 
 def test_A_without_the_policies_no_approval_counts():
