@@ -51,6 +51,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
             estimates=evaluation.estimates,
             figures=evaluation.figures,
             reasons=evaluation.reasons,
+            judge_silent=evaluation.judge is not None and evaluation.judge.silent is True,
         ),
         win_rate_over=draft.plan.evaluation.win_rate_over,
     )
@@ -69,6 +70,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         parity_digest=evaluation.parity_digest,
         judge=evaluation.judge,
         reason=fit(judgement.reason) or None,
+        says_nothing=_says_nothing(draft, judgement.says_nothing),
         reevaluation=_reevaluation(draft),
         judgements=(draft.evaluation.times_judged if draft.evaluation else 0) + 1,
     )
@@ -94,15 +96,24 @@ def note_crashed_evaluation(draft: Draft, name: str, attempt: Attempt) -> None:
     """An evaluation that cannot be completed is inconclusive: the model is neither good nor bad."""
     record = draft.steps[name]
     if name == "evaluate" and record.state is StepState.FAILED:
-        _inconclusive(draft, attempt.number, f"the evaluation failed: {record.message}")
+        _inconclusive(draft, attempt.number, f"the evaluation failed: {record.message}", says_nothing=True)
 
 
-def _inconclusive(draft: Draft, number: int, reason: str) -> None:
+def _says_nothing(draft: Draft, found: bool) -> bool | None:
+    """Returns True of a judgement that says nothing of the model; None of any other, and of one behind which another of
+    this run did not pass: the record has room for one, and what was said of the model stays said."""
+    before = draft.evaluation
+    said = before is not None and before.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) and not before.says_nothing
+    return True if found and not said else None
+
+
+def _inconclusive(draft: Draft, number: int, reason: str, *, says_nothing: bool = False) -> None:
     draft.evaluation = EvaluationStatus(
         number=number,
         verdict=Verdict.INCONCLUSIVE,
         artifact_digest=draft.artifact.digest if draft.artifact else None,
         reason=fit(reason),
+        says_nothing=_says_nothing(draft, says_nothing),
         reevaluation=_reevaluation(draft),
         judgements=(draft.evaluation.times_judged if draft.evaluation else 0),
     )

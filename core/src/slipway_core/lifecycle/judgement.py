@@ -59,6 +59,7 @@ def judgement_statement(
         judged_at=step.finished_at,
         verdict=evaluation.verdict,
         reason=fit(evaluation.reason, REASON_LIMIT) if evaluation.reason else None,
+        says_nothing=evaluation.says_nothing or None,
         gates=[_gate(metric) for metric in evaluation.metrics[:GATES_LIMIT]],
         data=JudgedData(
             held_out=evaluation.data_digest, training=learned, sketch=hashes_of(status.held_out_sketch or "")

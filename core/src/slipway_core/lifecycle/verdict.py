@@ -14,7 +14,14 @@ from typing import Any
 
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import POINT, Gate
-from slipway_core.resources.gate_metrics import POINT_METRICS, SCORED_METRICS, WIN_RATE, higher_is_better, unit
+from slipway_core.resources.gate_metrics import (
+    JUDGE_METRICS,
+    POINT_METRICS,
+    SCORED_METRICS,
+    WIN_RATE,
+    higher_is_better,
+    unit,
+)
 from slipway_core.resources.judge import Compared
 from slipway_core.resources.required_gates import record_of
 from slipway_core.resources.status import MetricStatus, Verdict, fit
@@ -45,6 +52,8 @@ class Measured:
     """The same; where there is none, the gate's metric is looked up among `metrics`."""
     reasons: Sequence[str] = ()
     """Why figures have no value."""
+    judge_silent: bool = False
+    """Whether what gates on a judge's word lack says nothing of the model (`JudgeStatus.silent`)."""
 
     def by_gate(self, gates: Iterable[Gate]) -> Iterable[tuple[Gate, Estimate | None, _Found]]:
         """Returns each gate with its estimate, and what was found of it."""
@@ -102,6 +111,8 @@ class _Found:
 class Judgement:
     verdict: Verdict
     metrics: tuple[MetricStatus, ...]
+    says_nothing: bool = False
+    """Whether each gate that is inconclusive is so for want of something else than the model."""
 
     @property
     def reason(self) -> str:
@@ -121,17 +132,22 @@ def judge(gates: Iterable[Gate], measured: Measured, *, win_rate_over: Compared 
     """
     compared = measured.baseline is not None
 
-    def one(gate: Gate, found: _Found, estimate: Estimate | None) -> MetricStatus:
+    def one(gate: Gate, found: _Found, estimate: Estimate | None) -> _Result:
         of_live = win_rate_over == "Live" if gate.metric == WIN_RATE else gate.against_live
         applies = compared or not of_live
-        return _judge_one(gate, found, estimate, applies=applies, over=win_rate_over)
+        return _judge_one(
+            gate, found, estimate, applies=applies, over=win_rate_over, judge_silent=measured.judge_silent
+        )
 
-    results = tuple(one(gate, found, estimate) for gate, estimate, found in measured.by_gate(gates))
-    verdicts = {result.verdict for result in results}
+    results = [one(gate, found, estimate) for gate, estimate, found in measured.by_gate(gates)]
+    metrics = tuple(result.metric for result in results)
+    verdicts = {metric.verdict for metric in metrics}
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
         if verdict in verdicts:
-            return Judgement(verdict, results)
-    return Judgement(Verdict.NOT_APPLICABLE, results)
+            undecided = [result for result in results if result.metric.verdict is Verdict.INCONCLUSIVE]
+            prevented = verdict is Verdict.INCONCLUSIVE and all(result.prevented for result in undecided)
+            return Judgement(verdict, metrics, says_nothing=prevented)
+    return Judgement(Verdict.NOT_APPLICABLE, metrics)
 
 
 def by_bounds(gate: Gate) -> bool:
@@ -139,14 +155,29 @@ def by_bounds(gate: Gate) -> bool:
     return gate.confidence not in (None, POINT) and not is_point(gate)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """How one gate came out."""
+
+    metric: MetricStatus
+    prevented: bool = False
+    """Whether it is inconclusive for want of something else than the model: a judge, or what it is compared with."""
+
+
 def _judge_one(
-    gate: Gate, found: _Found, estimate: Estimate | None, *, applies: bool, over: Compared | None
-) -> MetricStatus:
+    gate: Gate,
+    found: _Found,
+    estimate: Estimate | None,
+    *,
+    applies: bool,
+    over: Compared | None,
+    judge_silent: bool,
+) -> _Result:
     value = found.value
     finite = value if value is not None and math.isfinite(value) else None
 
-    def result(verdict: Verdict, reason: str | None = None, **bounds: Any) -> MetricStatus:
-        return MetricStatus(
+    def result(verdict: Verdict, reason: str | None = None, *, prevented: bool = False, **bounds: Any) -> _Result:
+        metric = MetricStatus(
             name=gate.metric,
             source=gate.source,
             slice=gate.slice,
@@ -158,11 +189,13 @@ def _judge_one(
             asked=record_of(gate, over),
             **bounds,
         )
+        return _Result(metric, prevented)
 
     if not applies:
         return result(Verdict.NOT_APPLICABLE, "no version is live to compare with")
     if value is None:
-        return result(Verdict.INCONCLUSIVE, found.why_none)
+        by_judge = gate.task is None and gate.metric in JUDGE_METRICS
+        return result(Verdict.INCONCLUSIVE, found.why_none, prevented=by_judge and judge_silent)
     if finite is None:
         return result(Verdict.INCONCLUSIVE, f"is {value}")
     if gate.task is None and gate.metric in SCORED_METRICS and found.tokens < gate.min_tokens:
@@ -174,7 +207,7 @@ def _judge_one(
     if gate.max_regression is not None:
         other = found.other
         if other is None or not math.isfinite(other):
-            return result(Verdict.INCONCLUSIVE, found.why_no_other)
+            return result(Verdict.INCONCLUSIVE, found.why_no_other, prevented=True)
         beside = f"{_whose(gate)} has {_show(other)}"
     if not by_bounds(gate):
         worse = None if other is None else _worse(gate, finite, other)

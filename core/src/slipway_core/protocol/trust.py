@@ -118,6 +118,13 @@ class Held:
         return self.statement.predicate.verdict is Verdict.PASS
 
     @property
+    def says_nothing(self) -> bool:
+        """Whether it says nothing of the model: no gate applied, or nothing was found out of it."""
+        judgement = self.statement.predicate
+        prevented = judgement.verdict is Verdict.INCONCLUSIVE and judgement.says_nothing is True
+        return prevented or judgement.verdict is Verdict.NOT_APPLICABLE
+
+    @property
     def order(self) -> tuple[str, bool, int]:
         """Of several about one model the greatest counts: the newest, and of one second the one that did not pass."""
         judgement = self.statement.predicate
@@ -281,8 +288,9 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted; of one run
     that is the one of its last evaluation, whatever the clock was then.
 
-    One in which no gate applied says nothing of the model, and counts where there is no other. One that is damaged, or
-    about another model, is no pass whatever stands beside it: it may have been the one that takes a pass back.
+    One that says nothing of the model counts where there is no other: no gate applied, or the evaluation failed, or its
+    judge model did. One that is damaged, or about another model, is no pass whatever stands beside it: it may have been
+    the one that takes a pass back.
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None
@@ -307,8 +315,8 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
 
 def last_judgements(statements: Sequence[Held]) -> list[Held]:
     """Returns of the statements about one model the one of each run's last evaluation, the one that counts last. Those
-    in which no gate applied are left out where there are others."""
-    said = [one for one in statements if one.statement.predicate.verdict is not Verdict.NOT_APPLICABLE]
+    that say nothing of the model are left out where there are others."""
+    said = [one for one in statements if not one.says_nothing]
     last: dict[str, Held] = {}
     for one in sorted(said or statements, key=lambda one: (one.statement.predicate.evaluation, one.order)):
         last[one.statement.predicate.run.uid] = one

@@ -233,6 +233,10 @@ class JudgeStatus(Recorded):
     """Share of the pairs that came out alike in both orders. None where nothing was compared."""
     repeats: Annotated[float, Field(ge=0, le=1)] | None = None
     """How near the repeats of a question were to each other; of several metrics the least. None without repeats."""
+    silent: bool | None = None
+    """True where every gate on its word that has no figure lacks it since it gave no usable answer, contradicted itself
+    or told nothing apart, or since the model that it compares with could not be measured. None where no gate lacks one,
+    or the model's own answers are what is missing."""
 
 
 class EvaluationStatus(Recorded):
@@ -260,6 +264,10 @@ class EvaluationStatus(Recorded):
     judge: JudgeStatus | None = None
     """Of the judge model. None where none was asked, and where an earlier release did."""
     reason: Text | None = None
+    says_nothing: bool | None = None
+    """True of an inconclusive one that says nothing of the model: the step failed, or each gate that is inconclusive is
+    so for the judge model's fault, or since the model that it compares with could not be measured. It takes no earlier
+    pass of the model back. None of any other."""
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
     judgements: Annotated[int, Field(ge=0)] = 0

@@ -168,3 +168,21 @@ def test_what_a_release_before_judged_has_the_bytes_that_it_had() -> None:
     assert world.run.status
     assert world.run.status.evaluation
     assert all(b'"judge":' not in canonical(_statement(one)) for one in (world, _judged()))
+
+
+def test_B_it_says_that_it_says_nothing_of_the_model_where_the_judge_did_not() -> None:
+    def said(told: JudgeStatus | None) -> Statement:
+        judge = {"url": "http://judge:8000/v1", "model": "large", "criteria": "Be kind."}
+        asked = {"prompts": [{"uri": "file://prompts.jsonl"}], "judge": judge}
+        gates = [{"metric": "perplexity", "max": 20}, {"metric": "judge_score", "min": 0.5}]
+        world = World(a_run(gates=gates, evaluation=asked))
+        world.through("prepare", "learn", "export")
+        result = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, judge=told)
+        world.succeed("evaluate", evaluation=result, metrics={"perplexity": 10.0})
+        world.settle()
+        return _statement(world)
+
+    silent, other = said(JudgeStatus(silent=True)), said(JudgeStatus(orders=0.9))
+    assert (silent.predicate.verdict, silent.predicate.says_nothing) == (Verdict.INCONCLUSIVE, True)
+    assert (other.predicate.verdict, other.predicate.says_nothing) == (Verdict.INCONCLUSIVE, None)
+    assert "saysNothing" not in other.predicate.to_document(), "the bytes of all others are what they were"

@@ -175,7 +175,30 @@ def test_A_a_crashed_evaluation_is_inconclusive_after_its_retries():
         world.settle()
     assert world.phase is Phase.HELD
     assert "it broke" in world.run.status.evaluation.reason
+    assert world.run.status.evaluation.says_nothing, "a crash is no word on the model"
     assert world.promotions == 0
+
+
+def test_A_what_was_said_of_a_model_stays_said_when_its_next_evaluation_crashes():
+    """The record has room for one, and whoever removes a statement is found out by it."""
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn", "export")
+    world.succeed("evaluate", evaluation=EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=99))
+    world.settle()
+    assert (world.phase, world.run.status.evaluation.says_nothing) == (Phase.HELD, None)
+    annotate(world, **{REEVALUATE_ANNOTATION: "1"})
+    world.settle()
+    world.fail("evaluate")
+    world.settle()
+    assert (world.run.status.evaluation.number, world.run.status.evaluation.says_nothing) == (2, None)
+    again = World(a_run(retries=0))
+    again.through("prepare", "learn", "export")
+    for number in ("1", "2"):
+        again.fail("evaluate")
+        again.settle()
+        assert again.run.status.evaluation.says_nothing, "two crashes say no more than one"
+        annotate(again, **{REEVALUATE_ANNOTATION: number})
+        again.settle()
 
 
 def test_a_held_run_is_judged_again_when_asked_and_only_once():

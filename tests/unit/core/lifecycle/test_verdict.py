@@ -354,3 +354,47 @@ def test_A_a_gate_on_a_task_is_of_that_task_alone_and_more_of_it_is_better():
     older = judge(gates[2:], Measured({"acc": 0.9}))
     assert older.metrics[0].verdict is Verdict.INCONCLUSIVE
     assert "nothing of this source, slice or task" in (older.metrics[0].reason or "")
+
+
+JUDGED, MEASURED = Gate(metric="judge_score", min=0.5, confidence=0.95), Gate(metric="perplexity", max=20.0)
+AGAINST_LIVE = Gate(metric="perplexity", max_regression=1.0)
+NO_VALUE = Figure(None, reason=0)
+PASSES, UNSURE = Estimate(9.0, 8.0, 10.0, 40, 40), Estimate(19.0, 15.0, 23.0, 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("gates", "figures", "silent", "says_nothing"),
+    [
+        ([JUDGED], [NO_VALUE], True, True),
+        ([MEASURED, JUDGED], [Figure(9.0, tokens=100), NO_VALUE], True, True),
+        ([AGAINST_LIVE], [Figure(9.0, tokens=100, reason=0)], False, True),
+        ([AGAINST_LIVE, JUDGED], [Figure(9.0, tokens=100, reason=0), NO_VALUE], True, True),
+        ([JUDGED], [NO_VALUE], False, False),  # The model has no answers.
+        ([MEASURED], [NO_VALUE], True, False),  # What it computes is no number.
+        ([MEASURED, JUDGED], [NO_VALUE, NO_VALUE], True, False),
+        ([MEASURED, JUDGED], [Figure(9.0, tokens=0), NO_VALUE], True, False),
+        ([AGAINST_LIVE], [Figure(9.0, tokens=0, reason=0)], False, False),
+        ([Gate(metric="judge_score", task="own", min=0.5)], [NO_VALUE], True, False),
+    ],
+)
+def test_A_a_judgement_says_nothing_where_only_what_stands_beside_the_model_is_missing(
+    gates, figures, silent, says_nothing
+):
+    measured = Measured({}, baseline={}, figures=figures, reasons=["why"], judge_silent=silent)
+    judged = judge(gates, measured)
+    assert (judged.verdict, judged.says_nothing) == (Verdict.INCONCLUSIVE, says_nothing)
+
+
+def test_A_a_judgement_that_found_something_out_says_it_whatever_else_is_missing():
+    gates = [Gate(metric="perplexity", max=20.0, confidence=0.95), JUDGED]
+
+    def found(value, estimate):
+        figures = [Figure(value, tokens=100), NO_VALUE]
+        return judge(gates, Measured({}, figures=figures, estimates=[estimate], reasons=["why"], judge_silent=True))
+
+    assert [(one.verdict, one.says_nothing) for one in (found(9.0, PASSES), found(19.0, UNSURE))] == [
+        (Verdict.INCONCLUSIVE, True),
+        (Verdict.INCONCLUSIVE, False),
+    ]
+    failed = found(30.0, Estimate(30.0, 25.0, 35.0, 40, 40))
+    assert (failed.verdict, failed.says_nothing) == (Verdict.FAIL, False)

@@ -230,6 +230,18 @@ def test_B_a_judgement_in_which_no_gate_applied_takes_nothing_back_and_lets_noth
     assert standing([nothing, failed, GOOD], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
 
 
+@pytest.mark.parametrize("same_run", [True, False])
+def test_B_a_judgement_that_says_nothing_of_the_model_takes_nothing_back_and_lets_nothing_pass(same_run: bool) -> None:
+    """The step failed, or the judge's server was away."""
+    run = JudgedRun(name="nightly", uid="0123" if same_run else "4567")
+    later = {"run": run, "evaluation": 2, "judged_at": "2026-11-30T00:00:00Z"}
+    nothing = sealed(Verdict.INCONCLUSIVE, says_nothing=True, **later)
+    assert standing([nothing, GOOD], DIGEST, TRUSTED).newest == open_statement(GOOD, TRUSTED)
+    assert standing([nothing], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+    for says in (sealed(Verdict.INCONCLUSIVE, **later), sealed(Verdict.FAIL, says_nothing=True, **later)):
+        assert standing([says, GOOD], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+
+
 def test_one_that_is_damaged_is_no_pass_whatever_stands_beside_it() -> None:
     damaged = sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z")[:100]
     assert standing([GOOD, damaged], DIGEST, TRUSTED).flaw is Flaw.UNREADABLE

@@ -178,6 +178,27 @@ def test_a_first_version_that_is_dropped_leaves_an_endpoint_that_waits_and_has_n
     assert world.phase is EndpointPhase.PENDING
 
 
+def test_B_a_standby_whose_verdict_was_taken_back_still_comes_back_in_the_probation():
+    world = a_live_world()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2)
+    world.settle()
+    assert (world.live, world.remembered(1).state) == (2, "Standby")
+    world.passed.clear()
+    world.crashes(2)
+    world.settle()
+    assert (world.live, world.route) == (1, 1)
+
+
+def test_A_other_settings_of_a_live_model_whose_verdict_was_taken_back_start_nothing():
+    world = a_live_world()
+    world.passed.clear()
+    world.ask_for("a", limits={"maxQueue": 1})
+    world.settle()
+    assert (world.live, world.route, world.candidate) == (1, 1, None)
+
+
 def test_a_lost_verdict_takes_no_live_version_away():
     world = a_live_world()
     world.passed.clear()

@@ -102,6 +102,36 @@ def test_A_the_newest_judgement_counts_whichever_run_it_is_of():
     assert world.deployed() == [1]
 
 
+def test_B_a_judgement_that_says_nothing_of_the_model_takes_no_pass_back():
+    """The judge's server was away in the night, and somebody rolls back in the morning."""
+    world = served()
+    world.passes("b")
+    world.serve("b")
+    world.goes_live(2)
+    world.wait(60)
+    for model in "ab":
+        world.signed(model, Verdict.INCONCLUSIVE, run="nightly", number=2, says_nothing=True)
+    world.settle()
+    assert (world.live, world.route) == (2, 2)
+    world.serve("b", rollbackTo=1)
+    world.goes_live(3)
+    assert world.status["live"]["digest"] == digest("a")
+
+
+@pytest.mark.parametrize(("says_nothing", "deployed"), [(True, [1]), (None, [])])
+def test_B_nor_does_the_status_of_a_run_that_says_so(says_nothing: bool | None, deployed: list[int]):
+    world = ServedWorld()
+    world.passes("a")
+    run = world.cluster.one(kinds.TRAINING_RUN, "run-a")
+    said = {"number": 1, "verdict": "Inconclusive", "artifactDigest": digest("a")}
+    said |= {"saysNothing": True} if says_nothing else {}
+    step = {"name": "evaluate", "state": "Failed", "attempt": 1, "finishedAt": "2026-01-01T12:00:30Z"}
+    world.cluster.put({**run, "metadata": {"name": "later"}, "status": {"evaluation": said, "stages": [step]}})
+    world.serve("a")
+    world.settle()
+    assert world.deployed() == deployed
+
+
 def test_B_what_is_live_stays_live_when_a_later_judgement_fails_and_starts_again_by_the_pass_that_it_had():
     world = served()
     world.wait(60)

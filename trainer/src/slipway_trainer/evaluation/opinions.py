@@ -52,6 +52,8 @@ class Opinion:
     beside: np.ndarray | None = None
     """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
     figure, since it would be taken for one of the same prompts."""
+    no_answers: bool = False
+    """Whether there is nothing since the model that is judged has no answers."""
 
     def missing(self, within: np.ndarray) -> str | None:
         """Returns why there is no figure of some prompts; None where there is one.
@@ -73,6 +75,18 @@ class Opinion:
         if self.beside is not None and (self.beside & within & ~self.observed.told).any():
             return "the judge was asked about those of these prompts alone that a gate compares"
         return self.contradiction(within) or self.worthless
+
+    def silent(self, within: np.ndarray) -> bool:
+        """Whether there is no figure of some prompts for want of the judge's word, or of what the model is compared
+        with, and not for the model's own fault.
+
+        Args:
+            within: bool [prompts], which of them count.
+        """
+        asked = self.observed is not None and bool((self.observed.told & within).any())
+        unheard = any(within[number] for number in self.unanswered)
+        why = self.nothing is not None and not self.no_answers
+        return why or (self.nothing is None and (unheard or (asked and self.missing(within) is not None)))
 
     def contradiction(self, within: np.ndarray | None = None) -> str | None:
         """Returns how the judge contradicts itself where that is too often; None where it is not.

@@ -15,6 +15,7 @@ from tests.unit.trainer.judge_server import Fields, Response, Server, by_rules, 
 from tests.unit.trainer.own_model import own_model
 from tests.unit.trainer.tiny_model import make_model, make_tokenizer
 from tests.unit.trainer.trained_run import TrainedRun
+from transformers import LlamaForCausalLM
 
 from slipway_core.lifecycle import verdict
 from slipway_core.lifecycle.verdict import Judgement
@@ -115,6 +116,7 @@ def judged(run: TrainedRun, baseline: str | None = None) -> tuple[Judgement, dic
         estimates=found.estimates,
         figures=found.figures,
         reasons=found.reasons,
+        judge_silent=found.judge is not None and found.judge.silent is True,
     )
     evaluation = run.plan.evaluation
     judgement = verdict.judge(evaluation.gates, measured, win_rate_over=evaluation.win_rate_over)
@@ -330,6 +332,7 @@ def test_A_a_judge_that_says_the_worst_and_then_the_best_of_one_answer_passes_no
     found, report, _ = judged(asking(run, {**MARKS, "min": 0.1}, compare=None, repeats=2))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "the agreement of repeats of a question is 0.00" in found.reason
+    assert found.says_nothing
     assert report["judge"]["agreement"]["judge_score of candidate"]["repeats"] == 0.0
 
 
@@ -344,6 +347,7 @@ def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_incon
     gates = [easy, {**easy, "slice": "odd"}, {**easy, "slice": "even"}]
     found, report, attempt = judged(asking(run, *gates, compare=None))
     assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, Verdict.PASS]
+    assert found.says_nothing, "what counts that prompt has no word of the judge, and the rest passed"
     assert "1 of 20 prompts have no usable answer of the judge, such as prompts.jsonl:4" in str(found.metrics[0].reason)
     assert "mark is 11 and no whole number from 1 to 10" in str(found.metrics[1].reason)
     assert "judge_score" not in report["metrics"]
@@ -391,7 +395,35 @@ def test_a_judge_with_a_wrong_key_holds_the_model_and_is_asked_once(run: Trained
     found, _, _ = judged(asking(run, WINS, concurrency=1))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "answered 401" in found.reason
+    assert found.says_nothing, "it is no word on the model"
     assert len(server.asked) == 1
+
+
+def test_A_what_a_judge_could_not_decide_is_said_of_the_model(run: TrainedRun, server: Server) -> None:
+    whole, _, _ = judged(asking(run, MARKS, compare=None))
+    value = whole.metrics[0].value
+    found, _, _ = judged(asking(run, {**MARKS, "min": value}, compare=None))
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
+    server.answer = lambda _: Response(b"no", status=401)
+    fewest = {**MARKS, "slice": "even", "min": value}
+    found, _, _ = judged(asking(run, fewest, {"metric": "distinct_1", "min": 2.0}, compare=None, concurrency=1))
+    assert (found.verdict, found.says_nothing) == (Verdict.FAIL, False)
+
+
+@pytest.mark.parametrize("gate", [WINS, MARKS])
+def test_A_a_model_that_has_no_answers_is_no_fault_of_the_judge(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch, gate: dict[str, Any]
+) -> None:
+    forward = LlamaForCausalLM.forward
+
+    def without_a_number(self: Any, *given: Any, **named: Any) -> Any:
+        made = forward(self, *given, **named)
+        made.logits.fill_(float("nan"))
+        return made
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", without_a_number)
+    found, _, _ = judged(asking(run, gate, compare="Reference" if gate is WINS else None))
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
 
 
 def test_the_live_version_is_what_win_rate_compares_with_where_the_run_says_so(
@@ -413,6 +445,7 @@ def test_the_live_version_is_what_win_rate_compares_with_where_the_run_says_so(
     found, _, _ = judged(wanted, live)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "the live version was not measured" in found.reason
+    assert found.says_nothing
 
 
 def test_a_model_beside_itself_is_a_tie_of_which_nobody_is_asked(run: TrainedRun, server: Server) -> None:

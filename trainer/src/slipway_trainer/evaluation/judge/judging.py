@@ -126,13 +126,15 @@ def judge(
         of: {metric: one.opinion for (metric, whose), one in found.items() if whose == of}
         for of in (CANDIDATE, BASELINE, BASE)
     }
+    told = _with(candidate, by_model[CANDIDATE])
+    agreement = _agreement_of(found.values())
     return Judged(
-        _with(candidate, by_model[CANDIDATE]),
+        told,
         _with(live, by_model[BASELINE]) if live is not None and by_model[BASELINE] else live,
         _base_with(base, by_model[BASE]) if base.findings is not None and by_model[BASE] else base,
         report,
         said,
-        _agreement_of(found.values()),
+        agreement.model_copy(update={"silent": told.findings.judge_silent(plan.evaluation.gates)}),
     )
 
 
@@ -160,6 +162,8 @@ class _Wanted:
     """Prompts of which win_rate cannot be asked, and why."""
     nothing: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Metrics, and whose, of which nothing can be asked, and why."""
+    no_answers: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Of these, those of which the model that is judged has no answers."""
     _put: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """Metrics, and whose, that are asked for."""
 
@@ -179,7 +183,7 @@ class _Wanted:
         prompts = len(self.mine.data.prompts)
         for metric, of in self._put:
             if (why := self.nothing.get((metric, of))) is not None:
-                found[metric, of] = Scored(Opinion(nothing=why))
+                found[metric, of] = Scored(Opinion(nothing=why, no_answers=(metric, of) in self.no_answers))
             elif metric == WIN_RATE:
                 pairs = [reply for reply in replies if reply.question.kind == "Pair"]
                 won = scores.wins(self.judge, pairs, prompts, self.same)
@@ -232,6 +236,7 @@ class _Wanted:
             return
         if (why := _unanswered(self.mine)) or (why := _unanswered(theirs.findings)):
             self.nothing[WIN_RATE, CANDIDATE] = why
+            self.no_answers |= {(WIN_RATE, CANDIDATE)} if _unanswered(self.mine) else set()
             return
         for row in self._rows(WIN_RATE, None):
             mine = self.mine.answers[row]
@@ -257,6 +262,7 @@ class _Wanted:
         self._put.append((JUDGE_SCORE, of))
         if findings is None or (why := _unanswered(findings)):
             self.nothing[JUDGE_SCORE, of] = self.others[of].trouble if findings is None else str(why)
+            self.no_answers |= {(JUDGE_SCORE, of)} if of == CANDIDATE else set()
             return
         for row in self._rows(JUDGE_SCORE, name):
             own = findings.answers[row]
