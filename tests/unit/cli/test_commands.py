@@ -100,6 +100,55 @@ spec:
     slipway("preview", "run.yaml", "--device", "H1000", code=2)
 
 
+ENDPOINT = """apiVersion: slipway.dev/v1alpha1
+kind: ModelEndpoint
+metadata: {{name: {name}}}
+spec:
+  promotion:
+    requiredGates:
+    - {{metric: bits_per_byte, max: 4, data: "{data}"}}
+"""
+JUDGED = """apiVersion: slipway.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: a}
+spec:
+  model: {scratch: {hiddenSize: 64, heads: 2, tokenizer: {train: {vocabSize: 300}}}}
+  stages:
+  - {name: sft, objective: CausalLM, data: {train: [{uri: file://texts.jsonl}]}}
+  evaluation:
+    data: [{uri: file://held.jsonl}]
+    gates: [{metric: bits_per_byte, max: 4}]
+  serving: {endpoint: chat}
+"""
+
+
+def test_A_preview_holds_a_run_against_what_an_endpoint_requires(tmp_path):
+    (tmp_path / "run.yaml").write_text(JUDGED)
+    (tmp_path / "texts.jsonl").write_text('{"text": "the keel is laid first"}\n')
+    (tmp_path / "held.jsonl").write_text('{"text": "and the mast is stepped last of all"}\n')
+    other = tmp_path / "endpoint.yaml"
+    other.write_text(ENDPOINT.format(name="chat", data="sha256:" + "1" * 64))
+    slipway("preview", "run.yaml", "--endpoint", other, "-o", "seen.json", code=2)
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    (digest,) = [one["digest"] for one in seen["heldOut"]["gateData"]]
+    assert seen["problems"] == []
+    assert seen["endpoint"]["gates"][0]["says"] == f"it is measured on {digest}, and must be on sha256:{'1' * 64}"
+    other.write_text(ENDPOINT.format(name="chat", data=digest))
+    shown = slipway("preview", "run.yaml", "--endpoint", other).stdout
+    assert f"on {digest}: bits_per_byte <= 4" in shown.replace("\n  ", " ")
+    assert "evaluation.gates[0] answers it" in shown.replace("\n  ", " ")
+
+
+def test_preview_refuses_an_endpoint_that_the_run_does_not_serve_at(tmp_path):
+    (tmp_path / "run.yaml").write_text(JUDGED)
+    (tmp_path / "other.yaml").write_text(ENDPOINT.format(name="other", data="sha256:" + "1" * 64))
+    said = slipway("preview", "run.yaml", "--endpoint", "other.yaml", code=2).stderr
+    assert "other.yaml: is the endpoint other, and the run serves at chat (spec.serving.endpoint)" in said
+    said = slipway("preview", "run.yaml", "--endpoint", "run.yaml", code=2).stderr
+    assert "--endpoint run.yaml: is a TrainingRun; name the file of a ModelEndpoint" in said
+    assert "standard input is the run already" in slipway("preview", "-", "--endpoint", "-", code=2).stderr
+
+
 def test_validate_says_what_it_cannot_see_of_a_dataset_of_the_hub(tmp_path):
     (tmp_path / "run.yaml").write_text(YAML.format(name="a").replace("file://chat.jsonl", "hf://datasets/org/chats"))
     said = slipway("validate", "run.yaml").stderr

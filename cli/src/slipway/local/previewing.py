@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import named_files
-from slipway.exit_codes import BAD_INPUT, FAILED, CliError
+from slipway.exit_codes import BAD_INPUT, FAILED, BadInput, CliError
 from slipway.local import processes
 from slipway.local.runs import sources
 from slipway.local.state import State
 from slipway_core.documents import loading
+from slipway_core.lifecycle.required_gates import foreseen_answers
 from slipway_core.protocol import variables
-from slipway_core.protocol.preview import PlanMemory, Preview
+from slipway_core.protocol.preview import AskedByEndpoint, PlanMemory, Preview
+from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.training_run import TrainingRun
 
 _DONE = {"preview": "previewed", "memory": "measured"}
@@ -33,17 +35,45 @@ class Wanted:
     processes: int | None = None
 
 
-def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted) -> Preview:
+def preview_of(file: Path, sets: Sequence[str], workdir: Path, wanted: Wanted, endpoint: Path | None = None) -> Preview:
     """Returns the preview of a file; what the trainer says meanwhile goes to standard error.
 
-    Raises DocumentError for a file that is no run, BadInput when it names what is not there, and CliError when the
-    trainer cannot show anything, after it has said why.
+    Args:
+        endpoint: file of the endpoint whose `promotion` the run is held against.
+
+    Raises DocumentError for a file that is no run, or no endpoint, BadInput when it names what is not there or another
+    endpoint, and CliError when the trainer cannot show anything, after it has said why.
     """
     run = loading.load_run(named_files.read(file), str(file), overrides=sets)
+    asking = None if endpoint is None else _endpoint_of(endpoint, run)
     state = State.below(workdir)
     sources.require(run, file, state)
     text = _told("preview", run, file, state, _arguments(wanted))
-    return Preview.model_validate_json(text, by_alias=True, by_name=False)
+    found = Preview.model_validate_json(text, by_alias=True, by_name=False)
+    return found if asking is None else found.model_copy(update={"endpoint": _asked_by(asking, run, file, found)})
+
+
+def _endpoint_of(file: Path, run: TrainingRun) -> ModelEndpoint:
+    """Returns the endpoint that a file holds. Raises DocumentError, and BadInput where the run serves at another."""
+    found = loading.load(named_files.read(file), str(file))
+    if not isinstance(found, ModelEndpoint):
+        raise BadInput(f"--endpoint {file}: is a {found.kind}; name the file of a ModelEndpoint")
+    serving = run.spec.serving
+    if serving is not None and serving.endpoint != found.metadata.name:
+        raise BadInput(
+            f"--endpoint {file}: is the endpoint {found.metadata.name}, and the run serves at {serving.endpoint} "
+            "(spec.serving.endpoint); name the file of that one"
+        )
+    return found
+
+
+def _asked_by(endpoint: ModelEndpoint, run: TrainingRun, file: Path, found: Preview) -> AskedByEndpoint:
+    name, promotion = endpoint.metadata.name, endpoint.spec.promotion
+    if promotion is None:
+        return AskedByEndpoint(name=name)
+    data = [None if one.unsure else one.digest for one in found.held_out.gate_data]
+    answers = foreseen_answers(named_files.plan_of(run, file), promotion, name, data)
+    return AskedByEndpoint(name=name, approval=promotion.mode == "Approval", gates=answers)
 
 
 def memory_of(file: Path, sets: Sequence[str], workdir: Path, device: str | None, processes: int | None) -> PlanMemory:

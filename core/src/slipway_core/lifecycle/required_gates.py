@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from slipway_core.lifecycle.observed import EndpointView
 from slipway_core.plan import Plan
+from slipway_core.protocol.preview import RequiredGateView
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.promotion import LACKS_REQUIRED_GATE, Promotion, RequiredGate
 from slipway_core.resources.required_gates import (
+    PassedGate,
     Shortfall,
+    answering,
     asked_of,
     compares_with_live,
+    describe,
     held_against,
     passed_of,
     served_beside,
@@ -44,6 +48,38 @@ def foreseen(plan: Plan, view: EndpointView | None, data: Sequence[str], digest:
     return Blocker(
         LACKS_REQUIRED_GATE, reason, f"{_told(name, lacking)}; a planned run keeps its gates: {_advice(name)}"
     )
+
+
+def foreseen_answers(plan: Plan, promotion: Promotion, name: str, data: Sequence[str | None]) -> list[RequiredGateView]:
+    """Returns of each gate that an endpoint requires whether a plan is going to answer it where its own gates pass.
+
+    Args:
+        name: of the endpoint.
+        data: of each gate of the plan, the digest of what it is going to be measured on, None where that is not known
+            yet; empty where nothing is.
+    """
+    own = _own_word(plan, promotion, name)
+    asked = asked_of(plan.evaluation.gates, data)
+    return [_foreseen_answer(plan, required, asked, own) for required in promotion.required_gates]
+
+
+def _foreseen_answer(
+    plan: Plan, required: RequiredGate, asked: Sequence[PassedGate], own: str | None
+) -> RequiredGateView:
+    gate = describe(required)
+    if own is not None:
+        return RequiredGateView(gate=gate, answered=False, says=own)
+    number = answering(required, asked)
+    if number is not None:
+        says = f"evaluation.gates[{number}] answers it"
+        if required.data is not None and asked[number].data is None:
+            return RequiredGateView(gate=gate, answered=None, says=f"{says} if it is measured on that: prepare tells")
+        return RequiredGateView(gate=gate, answered=True, says=says)
+    (lacking,) = shortfalls([required], asked, beside=())
+    if not plan.stages and compares_with_live(required):
+        says = f"it is asked of a model that was never live there, and then not answered: {lacking.why}"
+        return RequiredGateView(gate=gate, answered=None, says=says)
+    return RequiredGateView(gate=gate, answered=False, says=lacking.why)
 
 
 def _held_against(plan: Plan, view: EndpointView, promotion: Promotion, digest: str | None) -> list[RequiredGate]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slipway_core.resources.api import Api
+from slipway_core.resources.api import Api, Digest
 
 Split = Literal["train", "validation"]
 Layer = Literal["Read", "Learned", "Special", "SpecialLearned"]
@@ -217,6 +217,40 @@ class GatePower(Api):
     says: str
 
 
+class GateData(Api):
+    """What a gate is going to be measured on."""
+
+    gate: str
+    """The metric with the rows that count, and what is asked."""
+    digest: Digest | None = None
+    """As `data` of a required gate names it, of exactly what the preview read. None where that is not known yet."""
+    unsure: str = ""
+    """Why prepare may tell another one, or why there is none yet."""
+
+
+class RequiredGateView(Api):
+    """A gate that an endpoint requires, and whether the run is going to answer it."""
+
+    gate: str
+    answered: bool | None
+    """Whether it is where the model passes the gates of the run; None where nobody knows yet."""
+    says: str
+    """By which gate of the run, or what is lacking."""
+
+
+class AskedByEndpoint(Api):
+    """What an endpoint asks of the model of a run."""
+
+    name: str
+    approval: bool = False
+    """Whether somebody has to approve it."""
+    gates: list[RequiredGateView] = Field(default_factory=list[RequiredGateView])
+
+    @property
+    def lacks(self) -> bool:
+        return any(gate.answered is False for gate in self.gates)
+
+
 class HeldOutView(Api):
     documents: int = 0
     """With those that are left out."""
@@ -234,6 +268,8 @@ class HeldOutView(Api):
     more: int = 0
     """Further ones."""
     gates: list[GatePower] = Field(default_factory=list[GatePower])
+    gate_data: list[GateData] = Field(default_factory=list[GateData])
+    """One a gate, in the plan's order; nothing where the held-out data could not be read."""
 
 
 class Preview(Api):
@@ -250,4 +286,6 @@ class Preview(Api):
     warnings: list[str] = Field(default_factory=list[str])
     stages: list[StageView] = Field(default_factory=list[StageView])
     held_out: HeldOutView = HeldOutView()
+    endpoint: AskedByEndpoint | None = None
+    """What the endpoint asks that the preview was told of."""
     seconds: float = 0.0

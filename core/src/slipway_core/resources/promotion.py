@@ -38,8 +38,9 @@ class RequiredGate(Gate):
     """A gate that the model must have passed, or a stricter one."""
 
     data: Digest | None = None
-    """The data that it must have been measured on, as `slipway report`, `status` and `verify` show it of a gate: the
-    rows that it counts, with their answers, and of a task its fewshot and limit. Left out, the run chooses its data."""
+    """The data that it must have been measured on, as `slipway preview` tells it of the gates of a run, and `report`,
+    `status` and `verify` show it of what was judged: the rows that a gate counts, with their answers, and of a task its
+    fewshot and limit. Left out, the run chooses its data."""
 
 
 class Promotion(Api):

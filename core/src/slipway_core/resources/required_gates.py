@@ -101,7 +101,14 @@ def shortfalls(
     return [one for one in found if one is not None]
 
 
-def asked_of(gates: Sequence[Gate], data: Sequence[str] = ()) -> list[PassedGate]:
+def answering(required: RequiredGate, passed: Sequence[PassedGate]) -> int | None:
+    """Returns the number of the first gate that answers a required one beside no live version; None where none does."""
+    about = _about(required)
+    found = (n for n, one in enumerate(passed) if _about(one.gate) == about and not _weaknesses(required, one, ()))
+    return next(found, None)
+
+
+def asked_of(gates: Sequence[Gate], data: Sequence[str | None] = ()) -> list[PassedGate]:
     """Returns what a model will have passed that passes the gates of a plan.
 
     Args:

@@ -9,10 +9,12 @@ from slipway.screen.preview import page, sentences, terminal
 from slipway.screen.preview.names import Names
 from slipway_core.protocol.preview import (
     Amount,
+    AskedByEndpoint,
     Cost,
     Extent,
     Fate,
     FileView,
+    GateData,
     GatePower,
     HeldOutView,
     Lengths,
@@ -21,6 +23,7 @@ from slipway_core.protocol.preview import (
     OverlapView,
     Piece,
     Preview,
+    RequiredGateView,
     ShownRow,
     SourceView,
     StageView,
@@ -269,3 +272,38 @@ def test_the_last_bin_says_that_it_holds_longer_rows_too():
 
 def test_sizes_are_those_that_a_person_reads():
     assert [sentences.size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]
+
+
+def test_of_gates_it_says_what_they_will_be_measured_on_once_for_each_digest():
+    one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    data = [
+        GateData(gate="perplexity <= 20", digest=one),
+        GateData(gate="bits_per_byte <= 2", digest=one),
+        GateData(gate="contains >= 0.9", digest=two),
+        GateData(gate="acc of task arc >= 0.5", unsure="prepare tells"),
+    ]
+    for shown in (
+        printed(seen(held_out=HeldOutView(gate_data=data))),
+        page.page(seen(held_out=HeldOutView(gate_data=data))),
+    ):
+        assert f"on {one}: perplexity {'<' if 'html' not in shown else '&lt;'}= 20; bits_per_byte" in shown
+        assert f"on {two}: contains" in shown
+        assert "no digest of acc of task arc" in shown
+    unsure = [GateData(gate="perplexity <= 20", digest=one, unsure="a part was looked at")]
+    shown = printed(seen(held_out=HeldOutView(gate_data=unsure)))
+    assert "these digests may be others: a part was looked at" in shown
+
+
+def test_it_says_what_an_endpoint_asks_that_the_run_does_not_answer():
+    answered = RequiredGateView(gate="perplexity, max 20", answered=True, says="evaluation.gates[0] answers it")
+    lacking = RequiredGateView(gate="contains, min 0.9", answered=False, says="no gate asks that")
+    asked = AskedByEndpoint(name="chat", approval=True, gates=[answered, lacking])
+    for shown in (printed(seen(endpoint=asked)), page.page(seen(endpoint=asked))):
+        assert "perplexity, max 20: evaluation.gates[0] answers it" in shown
+        assert "contains, min 0.9: NOT ANSWERED: no gate asks that" in shown
+        assert "somebody has to approve the model" in shown
+        assert "This would run, and endpoint chat would not take its model." in shown
+    enough = AskedByEndpoint(name="chat", gates=[answered, answered.model_copy(update={"answered": None})])
+    assert "Nothing stands in the way of this run." in printed(seen(endpoint=enough))
+    assert "it takes any model that passes its own gates" in printed(seen(endpoint=AskedByEndpoint(name="chat")))
+    assert "endpoint" not in printed(seen())

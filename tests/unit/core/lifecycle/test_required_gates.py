@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_run
+from tests.unit.core.runs import DIGEST, OTHER_DIGEST, a_plan, a_run
 from tests.unit.core.world import World
 
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION
 from slipway_core.lifecycle.observed import EndpointView
+from slipway_core.lifecycle.required_gates import foreseen_answers
 from slipway_core.protocol.step_result import EvaluationResult
 from slipway_core.resources import conditions
 from slipway_core.resources.promotion import Promotion, RequiredGate
@@ -263,3 +264,52 @@ def test_B_a_run_that_serves_goes_on_serving_whatever_its_endpoint_asks_by_now(p
     asks(world, promotion)
     world.settle()
     assert world.phase is Phase.SERVING
+
+
+BITS = RequiredGate(metric="bits_per_byte", max=2.0, data=POEMS)
+
+
+def foreseen(required: RequiredGate, gates: list[dict], data: list[str | None] | tuple[()] = (), **spec):
+    (found,) = foreseen_answers(a_plan(a_run(gates=gates, **spec)), Promotion(required_gates=[required]), "chat", data)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "answered", "says"),
+    [
+        ([EASY, POEMS], True, "evaluation.gates[1] answers it"),
+        ([EASY, None], None, "evaluation.gates[1] answers it if it is measured on that: prepare tells"),
+        ((), None, "evaluation.gates[1] answers it if it is measured on that: prepare tells"),
+        ([EASY, EASY], False, f"it is measured on {EASY}, and must be on {POEMS}"),
+    ],
+)
+def test_A_it_is_foreseen_whether_a_gate_answers_a_required_one_on_the_data_that_it_names(data, answered, says):
+    gates = [{"metric": "perplexity", "max": 20}, {"metric": "bits_per_byte", "max": 1.5}]
+    found = foreseen(BITS, gates, data)
+    assert (found.gate, found.answered) == (f"bits_per_byte, max 2 on {POEMS}", answered)
+    assert found.says == says
+
+
+def test_A_it_is_foreseen_that_a_gate_is_too_weak_or_is_not_there():
+    assert foreseen(BITS, [{"metric": "bits_per_byte", "max": 3}], [POEMS]).says == "max is 3, and must be at most 2"
+    missing = foreseen(BITS, [{"metric": "perplexity", "max": 20}], [POEMS])
+    assert (missing.answered, missing.says) == (False, "no gate asks that")
+    both = [{"metric": "bits_per_byte", "max": 3}, {"metric": "bits_per_byte", "max": 2}]
+    assert foreseen(BITS, both, [POEMS, POEMS]).says == "evaluation.gates[1] answers it"
+
+
+def test_A_what_compares_with_the_live_version_is_asked_of_a_model_that_exists_where_it_was_never_live():
+    required = RequiredGate(metric="perplexity", max_regression=0.1)
+    gates = [{"metric": "perplexity", "max": 20}]
+    assert foreseen(required, gates).answered is False
+    exists = foreseen(required, gates, stages=[], model={"from": "pvc://models/own"})
+    assert exists.answered is None
+    assert "asked of a model that was never live there, and then not answered: no gate asks that" in exists.says
+    compared = foreseen(required, [*gates, {"metric": "perplexity", "maxRegression": 0.1}])
+    assert compared.says == "evaluation.gates[1] answers it"
+
+
+def test_A_nothing_is_foreseen_to_be_answered_where_the_models_own_code_runs():
+    own = {"from": "pvc://models/own", "trustRemoteCode": True}
+    found = foreseen(BITS, [{"metric": "bits_per_byte", "max": 1}], [POEMS], model=own)
+    assert (found.answered, "model.trustRemoteCode" in found.says) == (False, True)

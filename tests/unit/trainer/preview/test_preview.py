@@ -332,3 +332,87 @@ def test_validation_data_that_is_learned_too_is_warned_of_with_its_number(tmp_pa
     assert warnings[other][0].startswith("stage sft: 2 of 3 documents of data.validation.data stand in its training")
     own = plan(chatting(train, validation={"fraction": 0.1}))
     assert not any("data.validation.data" in line for line in previewed(own).warnings)
+
+
+TEXTS = [{**one, "slice": "even" if n % 2 else "odd"} for n, one in enumerate(numbered(20, start=400))]
+ASKED = [
+    {"prompt": "17 + 25?", "answer": "42", "cluster": "sums"},
+    {"prompt": "3 + 4?", "answers": ["7", "seven"], "cluster": "sums", "tolerance": 1},
+    {"prompt": "a word", "answer": "keel", "schema": "no schema, but a field of the user's own"},
+]
+RECALLED = [{"prompt": "say it", "answer": "what was learned on purpose"}]
+SPOKEN = [chat(f"tell me {n}", one["text"]) for n, one in enumerate(numbered(9, start=600))]
+GATES = [
+    {"metric": "perplexity", "max": 9},
+    {"metric": "bits_per_byte", "max": 9},
+    {"metric": "bits_per_byte", "max": 9, "slice": "even"},
+    {"metric": "chat_bits_per_byte", "source": "talk", "max": 9},
+    {"metric": "exact_match", "min": 0.1},
+    {"metric": "recall_count", "min": 1},
+    {"metric": "empty_rate", "max": 0.5},
+]
+
+
+def evaluated(folder, **more):
+    """Returns fields of an evaluation of every kind."""
+    return {
+        "data": [
+            {"uri": write_rows(folder / "held.jsonl", *TEXTS)},
+            {"uri": write_rows(folder / "talk.jsonl", *SPOKEN), "name": "talk"},
+        ],
+        "prompts": [
+            {"uri": write_rows(folder / "asked.jsonl", *ASKED)},
+            {"uri": write_rows(folder / "recalled.jsonl", *RECALLED), "recall": True},
+        ],
+        "gates": GATES,
+        **more,
+    }
+
+
+def told_by_prepare(folder, made):
+    """Returns the digests of what gates are measured on, as prepare tells them."""
+    return prepare.run(made, workspace(folder / "run", made), attempt=1, say=lambda line: None).gate_data
+
+
+def digests_of(seen):
+    return [one.digest for one in seen.held_out.gate_data]
+
+
+def test_A_of_each_gate_it_tells_the_digest_of_its_data_that_prepare_tells(tmp_path):
+    made = plan(causal(write_rows(tmp_path / "a.jsonl", *numbered(40))), **evaluated(tmp_path))
+    seen = previewed(made)
+    assert seen.problems == []
+    assert digests_of(seen) == told_by_prepare(tmp_path, made)
+    assert [(one.gate, one.unsure) for one in seen.held_out.gate_data][2:4] == [
+        ("bits_per_byte of slice even <= 9", ""),
+        ("chat_bits_per_byte of source talk <= 9", ""),
+    ]
+    assert len(set(digests_of(seen))) == len(GATES) - 1, "the first two count the same rows"
+
+
+def test_A_what_is_left_out_of_a_gates_data_is_left_out_of_its_digest(tmp_path, monkeypatch):
+    data = [*numbered(40), *TEXTS[:3], *(chat("x", turns["conversations"][1]["content"]) for turns in SPOKEN[:1])]
+    whole = plan(
+        causal(write_rows(tmp_path / "a.jsonl", *data[:-1])),
+        chatting(write_rows(tmp_path / "b.jsonl", *data[-1:]), max_length=128),
+        **evaluated(tmp_path, onOverlap="Drop"),
+    )
+    seen = previewed(whole)
+    told = told_by_prepare(tmp_path, whole)
+    assert (seen.held_out.left_out, digests_of(seen)) == (4, told)
+    assert {one.unsure for one in seen.held_out.gate_data} == {""}
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 500)
+    part = previewed(whole)
+    assert part.sampled < 1
+    assert all("prepare leaves out what stands in the others too" in one.unsure for one in part.held_out.gate_data)
+
+
+def test_A_of_data_that_cannot_be_read_and_of_a_gate_without_rows_it_tells_no_digest(tmp_path):
+    trained = causal(write_rows(tmp_path / "a.jsonl", *numbered(40)))
+    nowhere = [{"metric": "bits_per_byte", "max": 9}, {"metric": "bits_per_byte", "max": 9, "slice": "nowhere"}]
+    seen = previewed(plan(trained, **evaluated(tmp_path, gates=nowhere)))
+    known, none = seen.held_out.gate_data
+    assert (known.digest is None, none.digest, none.unsure) == (False, None, "it has no rows")
+    broken = evaluated(tmp_path, data=[{"uri": write_rows(tmp_path / "broken.jsonl", b"{no json\n")}])
+    seen = previewed(plan(trained, **broken | {"gates": [GATES[0]], "prompts": []}))
+    assert (len(seen.problems), seen.held_out.gate_data) == (1, [])

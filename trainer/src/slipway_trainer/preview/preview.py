@@ -37,7 +37,7 @@ from slipway_trainer.prepare import (
     tokenizer_of_run,
 )
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
-from slipway_trainer.preview import base_model, cost, look, shown_rows, stage_sizes, tally
+from slipway_trainer.preview import base_model, cost, data_of_gates, look, shown_rows, stage_sizes, tally
 from slipway_trainer.preview.beside import Beside
 from slipway_trainer.preview.look import MOST_PROBLEMS, Look
 from slipway_trainer.preview.sampled_file import SampledFile
@@ -162,7 +162,9 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(self.plan, held, seen, power),
+            held_out=_held(self.plan, held, seen, power).model_copy(
+                update={"gate_data": [] if read is None else data_of_gates.of_plan(self.plan, held, seen, self.folder)}
+            ),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:

@@ -25,10 +25,11 @@ def page(preview: Preview) -> str:
         title=escape(preview.run),
         about=escape(sentences.about(preview)),
         looked_at=escape(sentences.looked_at(preview)),
-        end="This would not run as it is." if preview.problems else "Nothing stands in the way of this run.",
+        end=escape(sentences.end(preview)),
         messages="".join(_messages(preview, names)),
         stages="".join(_stage(stage, names) for stage in preview.stages),
         held_out=_held_out(preview, names),
+        endpoint=_endpoint(preview),
     )
     return framed(f"{preview.run}: preview", body, style=read(_HERE, "preview.css"))
 
@@ -74,6 +75,13 @@ def _cells(row: Iterable[str]) -> str:
 def _held_out(preview: Preview, names: Names) -> str:
     lines = [names.shorten(line) for line in sentences.held_out(preview.held_out)]
     return f"<section><h2>held out</h2>{_list(lines)}</section>\n" if lines else ""
+
+
+def _endpoint(preview: Preview) -> str:
+    if preview.endpoint is None:
+        return ""
+    head = escape(f"endpoint {preview.endpoint.name}")
+    return f"<section><h2>{head}</h2>{_list(sentences.endpoint(preview.endpoint))}</section>\n"
 
 
 def _histogram(lengths: Lengths, max_length: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from slipway_core.protocol.preview import (
     Amount,
+    AskedByEndpoint,
     Cost,
     Fate,
     FileView,
@@ -157,6 +158,39 @@ def held_out(view: HeldOutView) -> Iterator[str]:
         yield f"and {view.more:,} more; prepare writes all of them to overlap.jsonl"
     for gate in view.gates:
         yield f"{gate.gate}: {gate.says}"
+    yield from measured_on(view)
+
+
+def measured_on(view: HeldOutView) -> Iterator[str]:
+    """Yields each digest of what gates will be measured on: whoever requires a gate on that copies it."""
+    known: dict[str, list[str]] = {}
+    for one in view.gate_data:
+        if one.digest is not None:
+            known.setdefault(one.digest, []).append(one.gate)
+    for digest, gates in known.items():
+        yield f"on {digest}: {'; '.join(dict.fromkeys(gates))}"
+    for why in dict.fromkeys(one.unsure for one in view.gate_data if one.unsure):
+        own = [one.gate for one in view.gate_data if one.unsure == why and one.digest is None]
+        yield f"no digest of {'; '.join(own)}: {why}" if own else f"these digests may be others: {why}"
+
+
+def endpoint(view: AskedByEndpoint) -> Iterator[str]:
+    """Yields what an endpoint asks, and how the run answers it."""
+    for gate in view.gates:
+        yield f"{gate.gate}: {'NOT ANSWERED: ' if gate.answered is False else ''}{gate.says}"
+    if view.approval:
+        yield "somebody has to approve the model (spec.promotion.mode: Approval)"
+    if not view.gates and not view.approval:
+        yield "it takes any model that passes its own gates"
+
+
+def end(preview: Preview) -> str:
+    """Returns what it comes to."""
+    if preview.problems:
+        return "This would not run as it is."
+    if preview.endpoint is not None and preview.endpoint.lacks:
+        return f"This would run, and endpoint {preview.endpoint.name} would not take its model."
+    return "Nothing stands in the way of this run."
 
 
 def _fate(fate: Fate) -> str:

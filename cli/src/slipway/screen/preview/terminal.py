@@ -39,13 +39,16 @@ def show(preview: Preview, screen: Console) -> None:
         screen.print()
         screen.print(Text("held out", "bold"))
         screen.print(_lines(held))
+    if preview.endpoint is not None:
+        screen.print()
+        screen.print(Text(f"endpoint {preview.endpoint.name}", "bold"))
+        screen.print(_lines(sentences.endpoint(preview.endpoint)))
     screen.print()
     for line in preview.warnings:
         screen.print(Text.assemble(("warning ", "yellow"), names.shorten(line)))
     for line in preview.problems:
         screen.print(Text.assemble(("refused ", "bold red"), names.shorten(line)))
-    end = "This would not run as it is." if preview.problems else "Nothing stands in the way of this run."
-    screen.print(Text(f"{end} ({preview.seconds:.1f} s)", "bold"))
+    screen.print(Text(f"{sentences.end(preview)} ({preview.seconds:.1f} s)", "bold"))
 
 
 def _stage(stage: StageView, names: Names, screen: Console) -> RenderableType:

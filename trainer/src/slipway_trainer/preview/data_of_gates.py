@@ -1,0 +1,65 @@
+"""What each gate of a plan is going to be measured on, by the digest that an endpoint's required gate names.
+
+It is made of copies as prepare makes them, by the same code: of the same data the digest is the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway_core.lifecycle.verdict import threshold
+from slipway_core.plan import Plan
+from slipway_core.protocol.preview import GateData
+from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import titled
+from slipway_trainer.data import gate_data
+from slipway_trainer.data.held_out import HeldOut
+from slipway_trainer.prepare import gate_rows, held_out_copies
+from slipway_trainer.preview.look import Look
+
+_OF_A_TASK = "the rows of tasks are read by prepare, which tells it before anything is trained"
+_NO_ROWS = "it has no rows"
+
+
+def of_plan(plan: Plan, held: HeldOut, seen: Look, folder: Path) -> list[GateData]:
+    """Returns one for each gate of a plan, in its order.
+
+    Args:
+        held: what the base model is not known to have learned.
+        seen: what was found of it in the training data.
+        folder: for what is kept meanwhile.
+    """
+    drop = plan.evaluation.on_overlap == "Drop"
+    kept = gate_rows.usable(seen.overlaps.without_overlap() if drop else held)
+    workspace = Workspace(folder / "judged")
+    copies = held_out_copies.copy(kept, workspace)
+    # A gate on a task has rows that nobody has read here.
+    gates = [gate for gate in plan.evaluation.gates if gate.task is None]
+    evaluation = plan.evaluation.model_copy(update={"gates": gates})
+    digests = iter(gate_data.of_gates(plan.model_copy(update={"evaluation": evaluation}), workspace, copies))
+    unsure = _unsure(plan, seen)
+    return [
+        _of_gate(plan, gate, None if gate.task is not None else next(digests), kept, unsure)
+        for gate in plan.evaluation.gates
+    ]
+
+
+def _of_gate(plan: Plan, gate: Gate, digest: str | None, kept: HeldOut, unsure: str) -> GateData:
+    title = titled(gate.metric, gate.source, gate.slice, gate.task)
+    asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
+    if digest is None:
+        return GateData(gate=asked, unsure=_OF_A_TASK)
+    if not gate_rows.rows_of(gate, kept):
+        return GateData(gate=asked, unsure=_NO_ROWS)
+    return GateData(gate=asked, digest=digest, unsure=unsure)
+
+
+def _unsure(plan: Plan, seen: Look) -> str:
+    """Returns why prepare may leave more of the rows out, and so tell other digests."""
+    if plan.evaluation.on_overlap != "Drop" or seen.share >= 1:
+        return ""
+    return (
+        f"{seen.share:.1%} of the training rows were looked at: prepare leaves out what stands in the others too "
+        "(onOverlap: Drop), and tells another digest then"
+    )
