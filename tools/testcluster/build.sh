@@ -166,6 +166,16 @@ kueue() {
   chmod -R u+w "$out/kueue-config"
 }
 
+# What makes NetworkPolicies hold, with the libraries of Kubernetes that are compiled already.
+netpol() {
+  together
+  go mod edit -require="github.com/cloudnativelabs/kube-router/v2@v$KUBE_ROUTER_VERSION"
+  cp "$here/netpol/main.go" .
+  rm tools.go
+  go mod tidy
+  flock "$CACHE/.lock-together" go build -trimpath -ldflags='-s -w' -o "$out/netpol" .
+}
+
 # The image of a pod's sandbox.
 pause() {
   mkdir root
@@ -181,13 +191,14 @@ one() {
     kueue) build kueue "$KUEUE_VERSION-$TOGETHER_VERSION" kueue ;;
     buildkit) build buildkit "$BUILDKIT_VERSION" buildkit ;;
     gofakes3) build gofakes3 "$GOFAKES3_VERSION" gofakes3 ;;
+    netpol) build netpol "$KUBE_ROUTER_VERSION-$TOGETHER_VERSION" netpol ;;
     pause) build pause "$PAUSE_VERSION" pause ;;
-    *) die "build.sh knows kubernetes node etcd coredns helm kwok kind kueue buildkit gofakes3 pause, not '$1'" ;;
+    *) die "build.sh knows kubernetes node etcd coredns helm kwok kind kueue buildkit gofakes3 netpol pause, not '$1'" ;;
   esac
 }
 
 missing=
 if [ "${1:-}" = --missing ]; then missing=yes; shift; fi
-[ "${1:-all}" = all ] && set -- kubernetes node etcd kwok helm coredns buildkit pause
+[ "${1:-all}" = all ] && set -- kubernetes node etcd kwok helm coredns buildkit netpol pause
 [ "${1:-}" = tests ] && set -- kubernetes etcd kwok helm gofakes3 kueue
 for name; do one "$name"; done

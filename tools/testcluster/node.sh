@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real node without Docker: containerd, kubelet, kube-proxy, CoreDNS and storage beside the control plane, as processes
+# A real node without Docker: containerd, kubelet, kube-proxy, CoreDNS, policies and storage beside the control plane, as processes
 # of this machine. Linux and root. One a machine: its bridge, its addresses and kubelet's ports are the machine's.
 #
 #   node.sh up               writes .slipway-cluster/kubeconfig in this checkout
@@ -45,9 +45,10 @@ node_identities() {
   certificate kubelet "/O=system:nodes/CN=system:node:$NODE_NAME" "DNS:$NODE_NAME,IP:$NODE_ADDRESS"
   certificate proxy /CN=system:kube-proxy
   certificate coredns /O=system:masters/CN=coredns
+  certificate netpol /O=system:masters/CN=netpol
   certificate storage /O=system:masters/CN=storage
   local name
-  for name in kubelet proxy coredns storage; do kubeconfig "$name" "https://$NODE_ADDRESS:6443"; done
+  for name in kubelet proxy coredns netpol storage; do kubeconfig "$name" "https://$NODE_ADDRESS:6443"; done
 }
 
 # One command at a time. What it starts does not hold the lock: see start.
@@ -62,7 +63,7 @@ up() {
   alone
   own_it
   need_packages "${DEBIAN_PACKAGES[@]}"
-  "$here/build.sh" kubernetes node etcd coredns pause
+  "$here/build.sh" kubernetes node etcd coredns netpol pause
   local begin=$SECONDS
   [ -f "$NODE/ports" ] || fresh 2
   read -r etcd peer <"$NODE/ports"
@@ -84,6 +85,10 @@ up() {
   await kubelet 60 node_ready
   await controller-manager 30 default_account_ready
   for name in proxy coredns storage scheduler; do running "$name" || give_up "$name" "ended at its start"; done
+
+  # It looks for its node. Where the kernel lacks what it needs, all else can be tried.
+  start_policies
+  policies_hold || say "NetworkPolicies do not hold here: $NODE/log/netpol.log says why"
 
   mkdir -p "$(dirname "$kubeconfig_file")"
   install -m 600 "$NODE/admin.kubeconfig" "$kubeconfig_file"

@@ -14,7 +14,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slipway_operator import log
+from slipway_operator import __version__, log
 from slipway_operator.kube.connection import NoCluster, connect
 from slipway_operator.process import Process
 from slipway_operator.reconcilers import reconcilers
@@ -36,6 +36,10 @@ def main() -> None:
 
 
 async def _run(settings: Settings, kubeconfig: Path | None, context: str | None) -> None:
+    where = ", ".join(settings.watch_namespaces)
+    _log.info(
+        "slipway-operator %s looks after %s", __version__, f"the namespaces {where}" if where else "all namespaces"
+    )
     connection = await connect(kubeconfig, context)
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     stop = asyncio.Event()

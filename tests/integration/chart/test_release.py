@@ -122,6 +122,27 @@ def test_what_helm_test_asks_is_answered(release: Release, ready_operator: str, 
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("ok: ") == 3
+    assert len(done.stdout.splitlines()) == 3, "the words of the refusal that is wanted read as a failure"
+
+
+def test_helm_test_says_what_it_found_instead(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("nobody")
+    cluster = yaml.safe_load(release.plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    environment = {
+        "ACCOUNT": str(tmp_path),
+        "SERVER": cluster["server"],
+        "OPERATOR": "http://127.0.0.1:9",
+        "NAMESPACE": NAMESPACE,
+        "NO_PROXY": "*",
+    }
+    script = CHART / "files" / "smoke_test.py"
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED: the operator is ready: no answer, wanted 200" in done.stdout
+    assert "Connection refused" in done.stdout
+    assert "FAILED: a good run is taken: 401, wanted 201" in done.stdout
+    assert '"reason":"Unauthorized"' in done.stdout
 
 
 def test_runs_outlive_the_chart_and_it_can_be_installed_again(empty_plane: ControlPlane, release: Release) -> None:

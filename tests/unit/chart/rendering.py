@@ -21,8 +21,10 @@ Manifest = dict[str, Any]
 
 
 def documents(text: str) -> list[Any]:
+    """Returns what an API server would be given: of a List what is in it."""
     # Ten times as fast as a loader in Python, which takes a second for the CRDs.
-    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+    found = [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+    return [one for document in found for one in (document["items"] if document.get("kind") == "List" else [document])]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What the chart's own pods are allowed to be and to reach."""
 
 import pytest
-from tests.unit.chart.rendering import CASES, Helm, Manifest, Rendered
+import yaml
+from tests.unit.chart.rendering import CASES, CHART, NAMESPACE, Helm, Manifest, Rendered
 
 DIGEST = "sha256:" + "7" * 64
 
@@ -92,3 +93,13 @@ def test_watched_namespaces_limit_what_the_operator_reaches(helm: Helm) -> None:
     policy = helm.render({"watchNamespaces": ["a", "b"]}).one("NetworkPolicy", "slipway-operator")["spec"]
     (peer,) = policy["egress"][2]["to"]
     assert peer["namespaceSelector"]["matchExpressions"][0]["values"] == ["a", "b"]
+
+
+def test_helm_test_is_one_hook_so_that_its_log_is_shown_once(helm: Helm) -> None:
+    """`helm test --logs` shows the log of the pod that a hook is called like, for every hook, whatever it is."""
+    done = helm.run("template", "slipway", CHART, "--namespace", NAMESPACE)
+    found = [one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one]
+    hooks = [one for one in found if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert [(one["kind"], one["metadata"]["name"]) for one in hooks] == [("List", "slipway-test")]
+    kinds = [one["kind"] for one in hooks[0]["items"]]
+    assert kinds == ["ServiceAccount", "Role", "RoleBinding", "Pod"], "made in this order"

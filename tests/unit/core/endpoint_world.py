@@ -166,8 +166,8 @@ class EndpointWorld:
     def ready(self, number: int) -> None:
         self.versions[number] = replace(self.versions[number], state="Ready", message=None)
 
-    def answers(self, number: int, *, parity: bool | None = True) -> None:
-        self.versions[number] = VersionView("Ready", answered=True, parity=parity)
+    def answers(self, number: int, *, parity: bool | None = True, unknown: str = "") -> None:
+        self.versions[number] = VersionView("Ready", answered=True, parity=parity, parity_unknown=unknown)
 
     def does_not_answer(self, number: int, message: str = "it answered with 0 tokens") -> None:
         self.versions[number] = VersionView("Ready", message, answered=False)

@@ -47,6 +47,36 @@ switch_on() {
 # kernel filters bridges as well. Where it cannot, kube-proxy masks the asker.
 bridge_filter() { switch_on net/bridge/bridge-nf-call-iptables; }
 
+# What makes NetworkPolicies hold. Without filtered bridges it would see nothing of what pods of one bridge say to each other.
+start_policies() {
+  running netpol && return 0
+  bridge_filter || say "this kernel filters no bridges (br_netfilter): between pods no NetworkPolicy holds"
+  start netpol "$BIN/netpol" -kubeconfig "$NODE/netpol.kubeconfig" -node "$NODE_NAME" -services "$SERVICE_RANGE"
+}
+
+# policies_hold: whether they do, once it has begun.
+policies_hold() {
+  local tries
+  for ((tries = 0; tries < 100; tries++)); do
+    running netpol || return 1
+    iptables -w -n --list KUBE-ROUTER-FORWARD >/dev/null 2>&1 && return 0
+    sleep 0.1
+  done
+  return 1
+}
+
+# Its rules and sets, without which the machine's own are as they were.
+policies_down() {
+  local rules
+  if rules=$(iptables-save -t filter 2>/dev/null) && grep -q KUBE-ROUTER <<<"$rules"; then
+    grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)' <<<"$rules" | iptables-restore --table filter
+    rules=$(iptables-save -t filter)
+    # A table in which nobody has anything: most likely there was none before.
+    grep -qE '^(-A|:[A-Z]+ DROP|:[^ ]+ - )' <<<"$rules" || nft delete table ip filter 2>/dev/null || true
+  fi
+  ipset list -name 2>/dev/null | grep -E '^KUBE-(SRC|DST)-|^kube-router-' | xargs -r -n1 ipset destroy || true
+}
+
 network_down() {
   local file space container table setting
   # libcni's own record of what it attached: which network namespaces are ours, beside those of other engines.
@@ -59,6 +89,7 @@ network_down() {
   done
   rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
   ip link delete "$BRIDGE" 2>/dev/null || true
+  policies_down
   for table in 'ip slipway' 'ip kube-proxy' 'ip6 kube-proxy'; do
     # shellcheck disable=SC2086  # family and name
     nft delete table $table 2>/dev/null || true

@@ -146,6 +146,13 @@ def passed_in(said: Any) -> bool | None:
     return found if isinstance(found, bool) else None
 
 
+def unknown_in(said: Any) -> str:
+    """Returns why a server does not know its outcome, by its answer to /promptz; empty where it says nothing of it."""
+    told: Any = cast(dict[str, Any], said).get("parity") if isinstance(said, dict) else None
+    why: Any = cast(dict[str, Any], told).get("unknown") if isinstance(told, dict) else None
+    return why if isinstance(why, str) else ""
+
+
 def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 

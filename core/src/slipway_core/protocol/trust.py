@@ -149,7 +149,8 @@ def open_statement(text: str, keys: Sequence[TrustedKey]) -> Held:
         raise StatementError(
             Flaw.UNTRUSTED_KEY,
             f"the statement is signed by the key {sealed.key_id!r}, and trusted are: {known}; add that key to the "
-            "trusted ones if it is one of yours, or have a run judge the model again",
+            "trusted ones if it is one of yours (on a cluster trustedKeys of the chart, on a machine "
+            "keys/trusted.json of the state folder), or have a run judge the model again",
         )
     if key.revoked:
         raise StatementError(
@@ -196,7 +197,7 @@ def require_of_namespace(held: Held, namespace: str) -> None:
         raise StatementError(
             Flaw.OTHER_NAMESPACE,
             f"the statement is about the run {judged.name} of the namespace {judged.namespace}, whose gates count "
-            f"there; have a run of {namespace} judge the model",
+            f"there; have a run of {namespace} judge the model (`stages: []` judges one as it is)",
         )
 
 

@@ -91,11 +91,20 @@ def _judged(draft: Draft, wanted: ServedModel) -> bool:
         return True
     message = f"{wanted.digest} has no passing verdict, so no version of it starts"
     if proof is not None and proof.flaw is not None:
-        draft.condition(JUDGED, "False", proof.flaw.value, fit(f"{message}: {proof.why}", CONDITION_LIMIT))
+        said = fit(f"{message}: {proof.why}", CONDITION_LIMIT)
+        before = conditions.find(draft.was.conditions, JUDGED)
+        # Without a statement it is no news: that of a run may come a moment after the run has told the endpoint.
+        if (before is None or before.reason != proof.flaw.value) and not _serves(draft, wanted.digest):
+            draft.event("Warning", proof.flaw.value, fit(said))
+        draft.condition(JUDGED, "False", proof.flaw.value, said)
         return False
     advice = "let a run judge it, or set model.acceptUnjudged"
     draft.condition(JUDGED, "False", "NoPassingVerdict", f"{message}; {advice}")
     return False
+
+
+def _serves(draft: Draft, digest: str) -> bool:
+    return draft.live is not None and draft.live.digest == digest
 
 
 def _words(proof: Proof | None) -> tuple[str, str]:

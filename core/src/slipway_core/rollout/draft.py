@@ -212,9 +212,16 @@ class Draft:
         failed = bool(self.history) and self.history[0].state == "Failed"
         return EndpointPhase.FAILED if failed else EndpointPhase.PENDING
 
+    def _why_none(self) -> str:
+        """Returns what the version failed of that was tried last; nothing while another one is on its way."""
+        newest = self.history[0] if self.history and self.candidate is None else None
+        if newest is None or newest.state != "Failed":
+            return ""
+        return f": version {newest.version} failed" + (f": {newest.message}" if newest.message else "")
+
     def _conditions(self) -> list[Condition]:
         if self.live is None:
-            self.condition("Ready", "False", "NoLiveVersion", "no version is live")
+            self.condition("Ready", "False", "NoLiveVersion", fit(f"no version is live{self._why_none()}"))
         elif self._traffic_moves:
             # What was decided is written before it is applied: whoever dies in between has said nothing untrue.
             routed = self.observed.versions.get(self.observed.route or 0)

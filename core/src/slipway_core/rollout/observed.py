@@ -29,6 +29,8 @@ class VersionView:
     parity: bool | None = None
     """Whether its server found itself to be the model that was judged; None where it does not know. Told together with
     `answered`."""
+    parity_unknown: str = ""
+    """Why it does not know, where it says so."""
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,11 @@ def problem(draft: Draft, candidate: VersionStatus, view: VersionView) -> str | 
         return f"{parity.FAILED} {view.message or 'it is not the model that was judged'}"
     if _accepted(draft, candidate.digest) or _had_traffic(draft, candidate.digest):
         return None
+    # On a cluster the log goes with the version.
+    why = view.parity_unknown or "its log says why"
     return (
-        f"{parity.UNKNOWN} its server has not compared itself with the record of the evaluation, and its log says why; "
-        f"mend that and set the annotation slipway.dev/retry, or {_ACCEPT}"
+        f"{parity.UNKNOWN} its server has not compared itself with the record of the evaluation, "
+        f"{candidate.parity.uri}: {why}; mend that and set the annotation slipway.dev/retry, or {_ACCEPT}"
     )
 
 

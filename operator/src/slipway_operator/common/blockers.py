@@ -41,7 +41,7 @@ def of_events(events: Iterable[Manifest]) -> tuple[Blocker, ...]:
     for event in events:
         message = str(event.get("message", ""))
         blocker = None
-        if event.get("reason") in WARNINGS:
+        if event.get("reason") in WARNINGS and not _is_of_a_moment(event):
             blocker = _of_message(message, str(event.get("reason")))
         if blocker is not None:
             found.setdefault(blocker.type, blocker)
@@ -49,6 +49,12 @@ def of_events(events: Iterable[Manifest]) -> tuple[Blocker, ...]:
         # Of a mount that fails the kubelet also says, now and then, that it timed out; the other one says on what.
         found.pop(_NOT_MOUNTED, None)
     return tuple(found.values())
+
+
+def _is_of_a_moment(event: Manifest) -> bool:
+    """Whether the API server has not told itself yet that a node may read what its new pod names: so it is with the
+    first pod of a claim now and then, and the kubelet has it with the next try or the one after it."""
+    return "no relationship found between node" in str(event.get("message", "")) and int(event.get("count") or 1) <= 3
 
 
 def shared_workspace(claim: Manifest | None, nodes: int) -> tuple[Blocker, ...]:

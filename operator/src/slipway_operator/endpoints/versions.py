@@ -107,7 +107,8 @@ class Versions:
             return
         answered, why, parity = await self.pods.answers(ready[0])
         view = seen.views[number]
-        seen.views[number] = VersionView(view.state, why or view.message, answered, view.waits, view.began, parity)
+        message, unknown = (view.message, why) if answered else (why or view.message, "")
+        seen.views[number] = VersionView(view.state, message, answered, view.waits, view.began, parity, unknown)
 
     async def start(self, endpoint: ModelEndpoint, version: VersionStatus, seen: ObservedVersions) -> None:
         """Creates the Deployment of a version; one that exists is left alone, whatever the settings say by now.

@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from slipway_core.protocol import parity
-from slipway_core.resources.status import Progress
+from slipway_core.resources.status import Progress, fit
 from slipway_operator.kube.errors import reason_of
 from slipway_operator.kube.manifest import Manifest, at, items
 from slipway_operator.settings import Settings
@@ -33,6 +33,8 @@ _PROMPT_PAUSE = 6.0
 _AT_ONCE = 32
 _BODY = 1 << 16
 """Bytes of an answer that are read: a pod's words are not ours."""
+_WHY = 500
+"""Characters of why a server does not know what it is that are told on."""
 _KEPT = 64
 """Answers that nobody came for."""
 _SERVING_PORT = 8000
@@ -45,6 +47,7 @@ class _Answer:
     good: bool | None
     """None where the server said nothing: whether the model answers is not known."""
     why: str = ""
+    """Why it is not good; of a good one why the server does not know the following."""
     parity: bool | None = None
     """Whether the server found itself to be the model that was judged; None where it does not know."""
 
@@ -79,8 +82,9 @@ class Pods:
 
     async def answers(self, pod: Manifest) -> tuple[bool | None, str, bool | None]:
         """Returns whether the server of a pod answered a prompt, why not, and whether it is the model that was judged,
-        as far as it knows. None while it has not been told yet, or
-        cannot be reached: it is asked until it says something, for a network that is down is no fault of the model.
+        as far as it knows; of one that answered and does not know, why it does not. None while it has not been told
+        yet, or cannot be reached: it is asked until it says something, for a network that is down is no fault of the
+        model.
 
         The first call asks; the call that is told the answer forgets it.
         """
@@ -128,7 +132,7 @@ class Pods:
             return _Answer(None, f"{unreached}: {reason_of(error)}")
         said = _object(body)
         if status == 200 and said.get("ok") is True:
-            return _Answer(True, parity=parity.passed_in(said))
+            return _Answer(True, fit(parity.unknown_in(said), _WHY), parity.passed_in(said))
         return _Answer(False, str(said.get("reason") or f"the pod {name} says HTTP {status}"))
 
     async def _get(self, pod: Manifest, port: int, path: str, seconds: float) -> tuple[int, bytes]:

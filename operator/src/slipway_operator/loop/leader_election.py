@@ -39,6 +39,8 @@ class LeaderElection:
     """As it was seen last."""
     _seen_at: float = 0.0
     """When its holder or its renewal was first seen as it is."""
+    _told_of: str = ""
+    """Who leads, as the log was told last."""
 
     def leads(self) -> bool:
         """Tells whether this replica may write now."""
@@ -53,11 +55,20 @@ class LeaderElection:
             while True:
                 if await self._try():
                     _log.info("this replica (%s) leads", self.identity)
+                    self._told_of = ""
                     await self._term(work)
                     _log.warning("this replica (%s) does not lead any more", self.identity)
+                self._tell_who_leads()
                 await asyncio.sleep(self.settings.renew_seconds)
         finally:
             await self._release()
+
+    def _tell_who_leads(self) -> None:
+        """An empty log of a replica that waits would leave it open whether it works; and people see one replica's."""
+        holder = str(at(self._lease, "spec").get("holderIdentity") or "")
+        if holder not in ("", self.identity, self._told_of):
+            _log.info("this replica (%s) waits and watches: %s leads, and its log has the work", self.identity, holder)
+            self._told_of = holder
 
     async def _term(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.ensure_future(work())

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 def read(path: Path, digest: str | None, manifest: Manifest) -> Record | Outcome:
     """Returns the record, or why there is none that says anything of this model."""
+    if path.is_dir():
+        # A kubelet makes one where a pod mounts a file of a claim that is not there.
+        return Outcome(None, reason="there is a folder in its place; put the file there, without that folder")
     try:
         with path.open("rb") as file:
             content = file.read(parity.LIMIT + 1)

@@ -52,8 +52,11 @@ class SlipwayEndpoints:
         async def promptz(request: Request) -> JSONResponse:
             problem = await request.app.state.slipway_first_prompt.problem()
             parity: Outcome = request.app.state.slipway_parity
-            # Without a key nobody is told where it differs, or what was asked.
+            # Without a key nobody is told where it differs, or what was asked; that nothing was compared is no secret,
+            # and the server's log is gone by the time that somebody asks why its version failed.
             told = {"pass": parity.passed, "median": parity.median}
+            if parity.passed is None:
+                told["unknown"] = parity.reason
             return _state(problem is None, problem, parity=told)
 
         async def post_chat(request: Request) -> Response:

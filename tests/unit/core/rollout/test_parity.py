@@ -139,7 +139,9 @@ def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted
     world.answers(2, parity=None)
     world.settle()
     assert (world.live, world.candidate, world.remembered(2).state) == (1, None, "Failed")
-    assert world.condition("ParityUnknown").reason == "NotCompared"
+    said = world.condition("ParityUnknown")
+    assert said.reason == "NotCompared"
+    assert f"{a_record(digest('b')).uri}: its log says why" in said.message
     world.ask_for("b", accept_unjudged=True)
     world.settle()
     assert world.candidate == 3, "it is tried again without being asked to"
@@ -147,6 +149,30 @@ def test_A_a_candidate_that_does_not_know_gets_no_traffic_until_that_is_accepted
     world.settle()
     assert world.live == 3
     assert world.condition("ParityUnknown").reason == "Unproven"
+
+
+def test_the_condition_says_where_the_record_should_be_and_what_the_server_found_there():
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2, parity=None, unknown="there is a folder in its place")
+    world.settle()
+    said = world.condition("ParityUnknown").message
+    assert f"{a_record(digest('b')).uri}: there is a folder in its place; mend that" in said
+    assert "log" not in said, "which is gone with the version"
+
+
+def test_an_endpoint_without_a_live_version_says_what_the_last_one_failed_of():
+    world = EndpointWorld(an_endpoint("a"))
+    world.settle()
+    assert world.condition("Ready").message == "no version is live"
+    world.crashes(1, "/model/model.safetensors: damaged")
+    world.settle()
+    assert world.condition("Ready").message == "no version is live: version 1 failed: /model/model.safetensors: damaged"
+    world.passed.add(digest("b"))
+    world.ask_for("b")
+    world.settle()
+    assert world.condition("Ready").message == "no version is live", "another one is on its way"
 
 
 def test_a_model_that_failed_for_another_reason_is_not_tried_again_for_being_accepted():

@@ -98,6 +98,21 @@ def test_a_what_does_not_hold_does_not_start_and_says_why() -> None:
     assert world.started == []
     assert (judged.status, judged.reason) == ("False", "SignatureWrong")
     assert "the signature is not that of the key" in judged.message
+    assert world.events == ["SignatureWrong"], "told once, whoever looks at Events alone"
+    world.sign("a", Proof(False, flaw=Flaw.OTHER_NAMESPACE, why="the statement is about a run of another namespace"))
+    world.settle()
+    assert world.events == ["SignatureWrong", "OtherNamespace"]
+
+
+def test_of_what_is_live_a_statement_that_does_not_hold_any_more_is_no_event() -> None:
+    world = EndpointWorld(an_endpoint("a"))
+    world.sign("a", Proof(True, signed_by="key"))
+    world.goes_live()
+    told = list(world.events)
+    world.sign("a", Proof(False, flaw=Flaw.BAD_SIGNATURE, why="the signature is not that of the key"))
+    world.settle()
+    assert (world.live, world.events) == (1, told)
+    assert world.condition("Judged").reason == "SignatureWrong"
 
 
 def test_b_a_revoked_key_takes_the_traffic_away_and_a_new_judgement_brings_it_back() -> None:

@@ -170,6 +170,23 @@ def test_a_secret_that_is_not_mounted_is_named_by_its_field_and_nobody_is_sent_t
     assert "claim" not in found.message
 
 
+def test_a_node_that_may_not_read_a_new_claim_yet_is_no_news_unless_that_stays_so() -> None:
+    """What a kubelet said of the first pod of a claim, whose mount worked half a second later."""
+    message = (
+        "Unable to attach or mount volumes: unmounted volumes=[plan workspace], unattached volumes=[], failed to "
+        "process volumes=[workspace]: error processing PVC team/slipway-workspace: failed to fetch PVC from API "
+        'server: persistentvolumeclaims "slipway-workspace" is forbidden: User "system:node:a" cannot get resource '
+        '"persistentvolumeclaims" in API group "" in the namespace "team": no relationship found between node \'a\' '
+        "and this object"
+    )
+    event = {"reason": "FailedMount", "message": message}
+    assert blockers.of_events([event]) == ()
+    assert blockers.of_events([{**event, "count": 3}]) == ()
+    (found,) = blockers.of_events([{**event, "count": 4}])
+    assert found.type == "VolumeNotMounted"
+    assert "no relationship found" in found.message
+
+
 def test_a_mount_that_timed_out_is_not_told_beside_the_secret_that_it_waits_for():
     missing = 'MountVolume.SetUp failed for volume "keys" : secret "api-keys" not found'
     events = [{"reason": "FailedMount", "message": message} for message in (SECRET_TIMEOUT, missing)]

@@ -797,10 +797,13 @@ def test_A_a_version_is_told_the_record_of_the_run_that_judged_its_model():
     record = {"uri": "pvc://models/run-a/evaluation/1/parity.json", "digest": digest("e")}
     assert world.status["candidate"]["parity"] == record
     world.becomes_ready(1)
-    world.pods.said[1] = (True, "", None)
+    world.pods.said[1] = (True, "there is a folder in its place", None)
     world.settle()
     assert (world.live, world.remembered(1)["state"]) == (None, "Failed")
-    assert world.condition("ParityUnknown")["reason"] == "NotCompared"
+    said = world.condition("ParityUnknown")
+    assert said["reason"] == "NotCompared"
+    # The log of its server goes with the version.
+    assert f"{record['uri']}: there is a folder in its place; mend that" in said["message"]
 
 
 def test_A_a_server_that_ends_since_it_is_another_model_fails_its_version_with_the_first_place():

@@ -123,6 +123,10 @@ def test_a_server_tells_whether_it_is_the_model_that_was_judged(said: bool | Non
             assert await told(pods, a_pod()) == (True, "", said)
         async with asking(saying({"ok": True, "parity": "yes"})) as (pods, _):
             assert await told(pods, a_pod()) == (True, "", None)
+        for why, heard in (("no record was given", "no record was given"), ("x" * 9000, "x" * 499 + "…"), (["x"], "")):
+            unknown = {"pass": None, "median": None, "unknown": why}
+            async with asking(saying({"ok": True, "parity": unknown})) as (pods, _):
+                assert await told(pods, a_pod()) == (True, heard, None)
 
     asyncio.run(scenario())
 

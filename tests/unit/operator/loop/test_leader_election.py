@@ -112,6 +112,32 @@ def test_one_of_two_replicas_works():
     asyncio.run(scenario())
 
 
+def test_a_replica_that_waits_says_once_for_whom(caplog: pytest.LogCaptureFixture):
+    """People ask for the log of one of the pods, and an empty one says neither that it works nor where to look."""
+
+    async def scenario():
+        server = OneLease()
+        first = a_replica(server, "first").start()
+        await eventually(lambda: first.working)
+        second = a_replica(server, "second").start()
+        await asyncio.sleep(0.3)
+        await first.stop()
+        await eventually(lambda: second.working)
+        third = a_replica(server, "third").start()
+        await asyncio.sleep(0.3)
+        await third.stop()
+        await second.stop()
+
+    with caplog.at_level("INFO"):
+        asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [
+        "this replica (first) leads",
+        "this replica (second) waits and watches: first leads, and its log has the work",
+        "this replica (second) leads",
+        "this replica (third) waits and watches: second leads, and its log has the work",
+    ]
+
+
 def test_a_clean_exit_gives_the_lease_to_the_other_at_once():
     async def scenario():
         server = OneLease()
