@@ -22,6 +22,7 @@ from slipway_core.resources.status import (
     HeldOutData,
     HeldOutStatus,
     Phase,
+    Progress,
     RunStatus,
     StepState,
     StepStatus,
@@ -234,6 +235,16 @@ def test_status_of_a_run_is_the_resource_with_its_status(tmp_path):
     page = slipway("status", "tang").stdout
     assert "run tang: Rejected" in page
     assert "bits_per_byte" in page
+
+
+def test_status_says_what_a_step_warned_of(tmp_path):
+    warned = Progress(warnings=["evaluation.gates[0] (bleu) can never pass"], warning="metrics.jsonl lacks 3 rows")
+    status = rejected()
+    first = status.stages[0].model_copy(update={"state": StepState.SUCCEEDED, "progress": warned})
+    entered(tmp_path, status=status.model_copy(update={"stages": [first, *status.stages[1:]]}))
+    said = slipway("status", "tang").stdout
+    assert f"warning: {first.name}: evaluation.gates[0] (bleu) can never pass\n" in said
+    assert f"warning: {first.name}: metrics.jsonl lacks 3 rows\n" in said
 
 
 def test_status_says_how_often_held_out_data_was_judged_upon(tmp_path):

@@ -22,7 +22,7 @@ def overlaps(
     pairs = folder / "overlap.jsonl"
     pairs.unlink(missing_ok=True)
     try:
-        scanned = training_scan.scan(found, held_out.read(found), workers, lambda _: None, pairs=pairs)
+        scanned = training_scan.scan(found, held_out.read(found), workers, lambda _: None, lambda _: None, pairs=pairs)
     except Overlap as error:
         refused = int(str(error).split()[1])
         discounted = None

@@ -22,7 +22,7 @@ from slipway_core.protocol.artifact import ArtifactError, Manifest
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
-from slipway_core.resources.status import ArtifactStatus
+from slipway_core.resources.status import ArtifactStatus, Progress, bounded_warnings
 from slipway_host.files import sync, sync_tree, write_atomically
 from slipway_trainer.card import facts, model_card
 from slipway_trainer.data import learned_passages
@@ -79,7 +79,9 @@ def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> 
         attempt=attempt,
         metrics={"bytes": float(size), **{k: v for k, v in manifest.metrics.items() if k == "parameters"}},
         artifact=ArtifactStatus(uri=f"file://{workspace.artifact.resolve()}", digest=manifest.digest),
-        progress=reporter.progress.model_copy(update={"links": links, "message": None}) if links else None,
+        progress=Progress(links=links) if links else None,
+        # Of an artifact of an earlier attempt too.
+        warnings=bounded_warnings(manifest.lineage.get("warnings", ())) or None,
     )
 
 
@@ -156,7 +158,7 @@ def _write_copy(plan: Plan, workspace: Workspace, folder: Path, reporter: Report
         str(found.folder), trust_remote_code=plan.model.trust_remote_code, local_files_only=True
     )
     if warning := exported_model.head_size_warning(config.get_text_config()):
-        reporter.warn("model", warning)
+        reporter.add_warning(warning)
     reporter.say(f"taking {parameters:,} parameters in {dtype} as they are")
     copied_model.write(found, tokenizer.load(workspace), folder, linked=linked)
     passages = found.manifest.lineage.get("passages", {}) if found.manifest is not None and found.whole else None
@@ -177,7 +179,7 @@ def _write_merged(plan: Plan, workspace: Workspace, folder: Path, reporter: Repo
     # A file is quantised beside itself.
     _require_space(workspace.root, weights + (min(weights, model_files.SHARD_SIZE) if rounds else 0))
     if warning := exported_model.head_size_warning(model.config.get_text_config()):
-        reporter.warn("model", warning)
+        reporter.add_warning(warning)
     expected = logit_check.sample_logits(model)
     drift = merge_drift.measure(plan, workspace, model, dtype)
     if drift is not None:

@@ -131,8 +131,10 @@ def _endpoints_table(endpoints: list[ModelEndpoint], *, spaces: bool) -> Table:
 def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[RenderableType]:
     from rich.text import Text
 
+    from slipway.diagnosis import step_warnings
     from slipway.records.gates import measured_on
     from slipway.screen import view
+    from slipway.screen.visible import visible
     from slipway.target import judgements
     from slipway_core.resources.status import RunStatus
 
@@ -141,6 +143,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
     if not status.phase.finished and (idle := target.idle(run)):
         parts.append(Text(idle, style="yellow"))
     parts += ["", view.steps_table(status, whole=whole)]
+    parts += [Text(visible(f"warning: {line}"), style="yellow") for line in step_warnings.of_run(status)]
     if (prepare := status.step("prepare")) is not None:
         parts += [Text(f"note: {sentence}", style="dim") for sentence in view.unfit_rows(prepare)]
     if status.evaluation is not None and status.evaluation.metrics:

@@ -106,6 +106,8 @@ def _steps(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(Level.PROBLEM, step.name, title, f"{message} ({attempts})", fix)
         elif step.state is StepState.SUCCEEDED and step.progress is not None and step.progress.warning:
             yield Finding(Level.PROBLEM, step.name, "it ended with a warning", step.progress.warning)
+        for warning in (step.progress.warnings or ()) if step.progress is not None else ():
+            yield Finding(Level.NOTE, step.name, "it warns", warning)
 
 
 def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str, str]:

@@ -14,8 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from slipway.diagnosis import step_warnings
 from slipway.diagnosis.blockers import blockers, is_warning, sentence, title
-from slipway_core.lifecycle.draft import WARNED
+from slipway.screen.visible import visible
+from slipway_core.lifecycle.draft import STEP_WARNED, WARNED
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import find, parse_timestamp
@@ -67,11 +69,25 @@ def choose(console: Console) -> View:
     return TableView(console) if console.is_terminal else LineView(console)
 
 
+class Told:
+    """What somebody who looks on has read of what steps have found."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def news(self, status: RunStatus) -> list[str]:
+        """Returns what was not told yet. It has been told then."""
+        fresh = [warning for warning in step_warnings.of_run(status) if warning not in self._told]
+        self._told.update(fresh)
+        return fresh
+
+
 class TableView:
     def __init__(self, console: Console) -> None:
         # No thread of its own: the executor starts processes, and draws after every pass anyway.
         self._live = Live(console=console, auto_refresh=False, transient=False)
         self._console = console
+        self._told = Told()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -83,8 +99,8 @@ class TableView:
         self._live.stop()
 
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
-        for message in news(status, events):
-            self._console.print(Text(f"! {message}", style="yellow"))
+        for message in [*self._told.news(status), *news(status, events)]:
+            self._console.print(Text(visible(f"! {message}"), style="yellow"))
         waits = [Text(sentence(blocker), style="yellow") for blocker in blockers(status)]
         self._live.update(Group(steps_table(status), Text(_now(status), style="dim"), *waits), refresh=True)
 
@@ -95,6 +111,7 @@ class LineView:
         self._started = time.monotonic()
         self._last_line = 0.0
         self._waits: list[str] = []
+        self._told = Told()
 
     def __enter__(self) -> Self:
         return self
@@ -106,9 +123,11 @@ class LineView:
 
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
         for event in events:
-            # A warning of a step is told below, for as long as it is in the status.
-            if event.reason not in ("PhaseChanged", WARNED) and not _is_the_end(status, event):
+            # What a step warns of is told from the status, in which it stays.
+            if event.reason not in ("PhaseChanged", WARNED, STEP_WARNED) and not _is_the_end(status, event):
                 self._print(event.message)
+        for warning in self._told.news(status):
+            self._print(visible(f"warning: {warning}"))
         for note in _prepared(status, events):
             self._print(note)
         waits = [sentence(blocker) for blocker in blockers(status)]
@@ -143,7 +162,11 @@ def _does(status: RunStatus) -> str:
 
 def news(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
     """Returns what a person should hear of beside the table."""
-    heard = [event.message for event in events if event.type == "Warning" and not _is_the_end(status, event)]
+    heard = [
+        event.message
+        for event in events
+        if event.type == "Warning" and event.reason != STEP_WARNED and not _is_the_end(status, event)
+    ]
     return heard + _prepared(status, events)
 
 

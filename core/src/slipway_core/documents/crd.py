@@ -41,6 +41,7 @@ def training_run(model: type[Api]) -> dict[str, Any]:
         _column("Of", '.status.stages[?(@.state=="Running")].progress.total', "integer"),
         _column("Loss", '.status.stages[?(@.state=="Running")].progress.loss', "number"),
         _column("Verdict", ".status.evaluation.verdict"),
+        _column("Warnings", ".status.warnings", "integer"),
         _column("Endpoint", ".status.endpoint.name"),
         _column("URL", ".status.endpoint.url", priority=1),
         _column("Digest", ".status.artifact.digest", priority=1),

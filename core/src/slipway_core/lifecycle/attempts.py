@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from slipway_core.lifecycle import giving_way
 from slipway_core.lifecycle.decision import CreateAttempt, Decision, DeleteAttempt
-from slipway_core.lifecycle.draft import Draft
+from slipway_core.lifecycle.draft import STEP_WARNED, Draft
 from slipway_core.lifecycle.evaluation import baseline, judge, lacks_baseline, note_crashed_evaluation
 from slipway_core.lifecycle.giving_way import GAVE_WAY, gives_way, yields
 from slipway_core.lifecycle.observed import Attempt
@@ -129,9 +129,7 @@ def _layout(record: StepStatus, attempt: Attempt) -> dict[str, int | None]:
 
 def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
     """Enters one ended attempt by the class of its exit."""
-    told = attempt.result.progress if attempt.result and attempt.result.progress else attempt.progress
-    # A process that was killed leaves no word, and an executor that was killed with it has heard none.
-    reached = told or draft.steps[name].progress
+    reached = _reached(attempt, draft.steps[name].progress)
     if reached is not None:
         draft.update(name, progress=reached)
     # A node's clock that is ahead must not prolong the pause before the next attempt.
@@ -157,6 +155,17 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
             note_crashed_evaluation(draft, name, attempt)
 
 
+def _reached(attempt: Attempt, known: Progress | None) -> Progress | None:
+    """Returns how far an attempt came and what it found. A process that was killed leaves no word, and an executor that
+    was killed with it has heard none."""
+    told = attempt.result.progress if attempt.result else None
+    reached = told or attempt.progress or known
+    # What a result has no room for may have been heard before.
+    heard = attempt.progress.warnings if attempt.progress is not None else None
+    found = (attempt.result.warnings if attempt.result else None) or (heard if told is not None else None)
+    return (reached or Progress()).model_copy(update={"warnings": found}) if found else reached
+
+
 def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     if name == "export":
         artifact = attempt.result.artifact if attempt.result else None
@@ -174,6 +183,9 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
     draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0, stalled_since=None)
     draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
+    progress = draft.steps[name].progress
+    if progress is not None and progress.warnings:
+        draft.event("Warning", STEP_WARNED, f"{name}: {'; '.join(progress.warnings)}")
 
 
 def _recorded(draft: Draft, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -29,6 +29,8 @@ STEP_WARNING = "StepWarning"
 """Condition of a run whose step goes on although something is wrong."""
 WARNED = "Warned"
 """Its reason, and that of the Event."""
+STEP_WARNED = "StepWarned"
+"""Reason of the Event by which a step that is done tells what it has found; its record keeps that."""
 FOLDER_ADOPTED = "FolderAdopted"
 """Reason of the condition Planned, and of the Event: the run goes on in the folder of an earlier one."""
 PUBLISHED = "Published"
@@ -163,12 +165,17 @@ class Draft:
             evaluation=self.evaluation,
             artifact=self.artifact,
             endpoint=self.endpoint,
+            warnings=self._warnings() or None,
             retry=self.retry,
             **self.was.unknown,
         )
         return Decision(
             status, tuple(self.create), tuple(self.delete), self.promote, tuple(self.events), self.look_again
         )
+
+    def _warnings(self) -> int:
+        known = [step.progress for step in self.steps.values() if step.progress is not None]
+        return sum(len(progress.warnings or ()) + (progress.warning is not None) for progress in known)
 
     def _folder(self) -> str | None:
         """As it was planned. A run that is back from a backup of an older release may have found its folder since."""

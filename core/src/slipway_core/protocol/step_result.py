@@ -12,7 +12,15 @@ from pydantic import Field, ValidationError
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
-from slipway_core.resources.status import ArtifactStatus, JudgeStatus, Progress, Sketch, SplitDigests
+from slipway_core.resources.status import (
+    ArtifactStatus,
+    JudgeStatus,
+    Progress,
+    Sketch,
+    SplitDigests,
+    Warnings,
+    bounded_warnings,
+)
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
@@ -75,6 +83,8 @@ class StepResult(Api):
     evaluation: EvaluationResult | None = None
     progress: Progress | None = None
     """Where a training stage was when it ended."""
+    warnings: Warnings | None = None
+    """What the step has found that whoever wrote the run should know."""
     error: StepError | None = None
 
 
@@ -93,15 +103,16 @@ def encode(result: StepResult) -> str:
     """Returns the result as JSON of at most RESULT_LIMIT bytes.
 
     What the gates are judged by stays. Of the rest, what does not fit is left out or cut, the least needed first: the
-    report of a preparation or an evaluation has all of it. A longer sketch or error message is cut.
+    report of a preparation or an evaluation has all of it, and the log of a step its warnings. A longer sketch or error
+    message is cut.
 
     Raises ValueError when it does not fit even so.
     """
-    text = _text(result)
+    smallest, text = result, _text(result)
     for smaller in _smaller(result):
         if len(text.encode()) <= RESULT_LIMIT:
             return text
-        text = _text(smaller)
+        smallest, text = smaller, _text(smaller)
     excess = len(text.encode()) - RESULT_LIMIT
     if excess > 0 and result.held_out_sketch:
         # Fewer of the smallest hashes are a sketch too, which tells less.
@@ -110,7 +121,7 @@ def encode(result: StepResult) -> str:
     if excess > 0 and result.error is not None:
         # Three bytes a character at most remain outside the BMP's Chinese; cutting by bytes never cuts too little.
         message = result.error.message.encode()[: -(excess + 64)].decode(errors="ignore") + " … (cut)"
-        cut = result.model_copy(update={"error": StepError(kind=result.error.kind, message=message)})
+        cut = smallest.model_copy(update={"error": StepError(kind=result.error.kind, message=message)})
         text = _text(cut)
     if len(text.encode()) > RESULT_LIMIT:
         raise ValueError(f"a result of {len(text.encode())} bytes is over the {RESULT_LIMIT} that it may have")
@@ -131,6 +142,8 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
     yield (result := result.model_copy(update={"evaluation": evaluation}))
     yield (result := result.model_copy(update={"missing": {}}))
     yield (result := result.model_copy(update={"metrics": {}}))
+    for fewer in _fewer_warnings(result.warnings):
+        yield (result := result.model_copy(update={"warnings": fewer}))
     for most in (256, 128, 64, 24):
         cut = {"reasons": [_cut(reason, most) for reason in evaluation.reasons]}
         note = evaluation.baseline_note
@@ -141,15 +154,27 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
 def _smaller_preparation(result: StepResult) -> Iterator[StepResult]:
     """The report of prepare has the metrics, and all that was learned from; a required gate is held against the
     digests of what gates are measured on."""
-    if not result.gate_data and result.training_data is None:
-        return
-    for most in (24, 12, 0):
-        yield (result := result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])}))
+    if result.gate_data or result.training_data is not None:
+        for most in (24, 12):
+            yield (result := result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])}))
+    for fewer in _fewer_warnings(result.warnings):
+        yield (result := result.model_copy(update={"warnings": fewer}))
+    if result.gate_data or result.training_data is not None:
+        yield (result := result.model_copy(update={"metrics": {}}))
     if result.training_data is not None:
         learned = {place: digest for place, digest in result.training_data.items() if place.endswith("/train")}
         yield (result := result.model_copy(update={"training_data": learned}))
         if result.gate_data:
             yield result.model_copy(update={"training_data": None})
+
+
+def _fewer_warnings(warnings: list[str] | None) -> Iterator[list[str]]:
+    """Yields warnings that take less and less; the last one is that there are some, which always fits."""
+    if not warnings:
+        return
+    yield [_cut(warning, 240) for warning in warnings]
+    yield bounded_warnings([_cut(warning, 160) for warning in warnings], 4)
+    yield bounded_warnings([*warnings, ""], 1)
 
 
 def _cut(text: str, most: int) -> str:

@@ -6,7 +6,7 @@ from the world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,10 @@ CONDITION_LIMIT = 32768
 """Characters of a condition's message, as in every condition of Kubernetes."""
 METRICS_LIMIT = 64
 """Metrics that the record of one step holds."""
+WARNINGS_LIMIT = 8
+"""Warnings that the record of one step holds."""
+WARNING_LIMIT = 512
+"""Characters of each."""
 
 
 def fit(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -28,6 +32,14 @@ def fit(text: str, limit: int = TEXT_LIMIT) -> str:
     Whatever somebody else said (a scheduler, a kubelet, a process) goes through here where it enters a record.
     """
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def bounded_warnings(found: Iterable[str], most: int = WARNINGS_LIMIT) -> list[str]:
+    """Returns warnings as a record holds them, each once and in a line; the last one says so where there are more."""
+    once = list(dict.fromkeys(fit(" ".join(warning.split()), WARNING_LIMIT) for warning in found))
+    if len(once) <= most:
+        return once
+    return [*once[: most - 1], f"{'more ' if most > 1 else ''}warnings are in the log of this step"]
 
 
 class Phase(StrEnum):
@@ -103,6 +115,7 @@ SPLITS_LIMIT = 32
 SplitDigests = Annotated[dict[ShortText, Digest], Field(max_length=SPLITS_LIMIT)]
 """Digests of prepared data, by `<stage>/<split>`."""
 Link = Annotated[str, Field(max_length=1024)]
+Warnings = Annotated[list[Annotated[str, Field(max_length=WARNING_LIMIT)]], Field(max_length=WARNINGS_LIMIT)]
 
 
 class Progress(Recorded):
@@ -139,6 +152,9 @@ class Progress(Recorded):
     """What is going on when it is not a training step: tokenizing, loading, scoring."""
     warning: str | None = Field(default=None, max_length=1024)
     """What is wrong with the step although it goes on: a checkpoint that could not be written."""
+    warnings: Warnings | None = None
+    """What the step has found that whoever wrote the run should know: a gate that no model can pass, a judge that does
+    not answer. It stays; the log of the step has all of it."""
     links: Annotated[dict[str, Link], Field(max_length=8)] | None = None
     """Where people see what the step has told others, by tracker; of a push, by hub."""
 
@@ -320,6 +336,8 @@ class RunStatus(Recorded):
     evaluation: EvaluationStatus | None = None
     artifact: ArtifactStatus | None = None
     endpoint: RunEndpointStatus | None = None
+    warnings: int | None = None
+    """How many warnings its steps have, which are in their progress. None where they have none."""
     retry: Text | None = None
     """The value of the annotation slipway.dev/retry that was last acted on."""
 

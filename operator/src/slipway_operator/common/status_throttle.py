@@ -38,7 +38,8 @@ class StatusThrottle(Generic[Status]):
 
 
 def settled_run(status: RunStatus) -> RunStatus:
-    """Returns the status without what moves while a step runs: its progress, and the words of conditions.
+    """Returns the status without what moves while a step runs: its progress, with what it warns of, and the words of
+    conditions.
 
     Words may hold numbers that never rest: how far a step is, how many nodes have no room, how much of a quota is used.
     """
@@ -46,7 +47,8 @@ def settled_run(status: RunStatus) -> RunStatus:
         stage.model_copy(update={"progress": None}) if stage.state is StepState.RUNNING else stage
         for stage in status.stages
     ]
-    return status.model_copy(update={"stages": stages, "conditions": _wordless(status.conditions)})
+    quiet = {"stages": stages, "warnings": None, "conditions": _wordless(status.conditions)}
+    return status.model_copy(update=quiet)
 
 
 def settled_endpoint(status: EndpointStatus) -> EndpointStatus:

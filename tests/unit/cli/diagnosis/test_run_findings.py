@@ -95,6 +95,14 @@ def test_a_warning_of_a_step_comes_first_while_it_runs_and_stays_when_it_has_end
     assert (finding.subject, finding.title, finding.figure) == ("pretrain", "it ended with a warning", "lacks 389 rows")
 
 
+def test_what_a_step_has_found_is_a_note():
+    found = ["evaluation.gates[0] (bleu) can never pass"]
+    step = StepStatus(name="prepare", state=StepState.SUCCEEDED, attempt=1, progress=Progress(warnings=found))
+    [finding] = diagnose(Evidence(run_named(), RunStatus(phase=Phase.TRAINING, stages=[step])))
+    assert (finding.level, finding.subject, finding.title) == (Level.NOTE, "prepare", "it warns")
+    assert [finding.figure] == found
+
+
 def test_a_run_whose_endpoint_requires_other_gates_goes_on_and_is_warned_of_it():
     told = condition("LacksRequiredGate", "True", "GateWeaker", "max is 1e9")
     finding = diagnose(Evidence(run_named(), RunStatus(phase=Phase.TRAINING, conditions=[told])))[0]

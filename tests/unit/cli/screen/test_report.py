@@ -22,7 +22,7 @@ from slipway.screen.lineage import text
 from slipway.screen.report import charts, page, sentences, terminal, words
 from slipway.screen.report.words import Language, Words
 from slipway.training_metrics import Point
-from slipway_core.resources.status import Phase, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.resources.status import Phase, Progress, RunStatus, StepState, StepStatus, Verdict
 
 EN, ZH = Words(), Words(Language.ZH)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -229,6 +229,19 @@ def test_names_and_reasons_of_a_run_are_text_too(tmp_path):
     seen = Page(written(tmp_path))
     assert not {tag for tag, _ in seen.tags} & {"y", "i", "u", "s"}
     assert "its template says <b>⟨U+202E⟩" in seen.text
+
+
+@pytest.mark.parametrize("language", [Language.EN, Language.ZH])
+def test_what_the_steps_warn_of_is_listed_and_nothing_where_they_warn_of_nothing(tmp_path, language):
+    folder = judged(tmp_path)
+    assert "warnings" not in {attrs.get("id") for attrs in Page(written(tmp_path)).all("h2")}
+    status = folder.status()
+    warned = Progress(warnings=["evaluation.gates[0] (<b>) can never pass", "the judge does not answer\u202e"])
+    first = status.stages[0].model_copy(update={"progress": warned})
+    folder.save_status(status.model_copy(update={"stages": [first, *status.stages[1:]]}))
+    for told in (Page(written(tmp_path, Words(language))).text, printed(tmp_path, Words(language))):
+        assert "prepare: evaluation.gates[0] (<b>) can never pass" in told
+        assert "prepare: the judge does not answer⟨U+202E⟩" in told
 
 
 def test_who_does_not_see_or_has_no_mouse_is_told_the_same(tmp_path):

@@ -8,6 +8,7 @@ from tests.unit.cli.cluster.objects import condition
 
 from slipway.screen import view
 from slipway.screen.conclusion import conclude
+from slipway_core.resources.events import Event
 from slipway_core.resources.status import EvaluationStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
 
 RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
@@ -113,3 +114,34 @@ def test_the_last_words_say_what_others_could_not_be_told(status, reason, said):
         lambda *words: " ".join(words), say_where=lambda: None, say_live=lambda: None,
     )  # fmt: skip
     assert ("The verdict is not told everywhere: tracking.mlflow: away" in out.getvalue()) == said
+
+
+NEVER = "evaluation.gates[0] (exact_match) can never pass"
+
+
+def warned(*found, state=StepState.RUNNING, warning=None):
+    progress = Progress(warnings=list(found) or None, warning=warning)
+    return RunStatus(phase=Phase.PREPARING, stages=[StepStatus(name="prepare", state=state, progress=progress)])
+
+
+@pytest.mark.parametrize("kind", [view.TableView, view.LineView])
+def test_what_a_step_has_found_is_told_once_while_the_run_goes_on(kind):
+    told = (Event("Warning", "StepWarned", f"prepare: {NEVER}"),)
+    out = io.StringIO()
+    with kind(Console(file=out, width=200)) as screen:
+        screen(warned(), ())
+        screen(warned(NEVER), ())
+        screen(warned(NEVER, "the judge does not answer"), ())
+        screen(warned(NEVER, "the judge does not answer", state=StepState.SUCCEEDED), told)
+    assert out.getvalue().count(f"prepare: {NEVER}") == 1
+    assert out.getvalue().count("prepare: the judge does not answer") == 1
+
+
+def test_what_a_step_still_warned_of_at_its_end_is_told_and_what_it_warns_of_now_is_a_condition():
+    over = warned(state=StepState.SUCCEEDED, warning="metrics.jsonl lacks 3 rows")
+    assert "warning: prepare: metrics.jsonl lacks 3 rows" in shown(view.LineView, over)
+    assert "lacks" not in shown(view.LineView, warned(warning="metrics.jsonl lacks 3 rows"))
+
+
+def test_a_warning_does_not_steer_the_terminal():
+    assert "\x1b" not in shown(view.LineView, warned("\x1b[2Jgone"))

@@ -844,6 +844,50 @@ def test_a_warning_that_lasts_to_the_end_of_a_step_stays_in_its_record():
     assert world.record("learn").progress.warning == "metrics.jsonl lacks 389 rows"
 
 
+def test_what_a_step_has_found_stays_in_its_record_and_is_one_event_when_it_is_done():
+    world = World(a_run())
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=["the judge does not answer"]))
+    assert "StepWarned" not in events_of(world.reconcile())
+    assert world.record("prepare").progress.warnings == ["the judge does not answer"]
+    assert world.run.status.warnings == 1
+    found = ["the judge does not answer", "evaluation.gates[0] (perplexity) can never pass"]
+    world.succeed("prepare", warnings=found)
+    told = [event for event in world.reconcile().events if event.reason == "StepWarned"]
+    assert [(event.type, event.message) for event in told] == [("Warning", f"prepare: {'; '.join(found)}")]
+    world.through("learn", "export", "evaluate")
+    world.settle()
+    assert world.record("prepare").progress.warnings == found
+    assert world.run.status.warnings == 2
+    assert sum("StepWarned" in events_of(decision) for decision in world.decisions) == 1
+    assert world.condition("StepWarning") is None, "nothing is wrong with the step"
+
+
+def test_what_was_heard_of_a_step_that_was_killed_stays_until_its_next_attempt_says_what_it_finds():
+    world = World(a_run())
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(kept=5, warnings=["the judge does not answer"]))
+    world.settle()
+    world.end("prepare", ExitClass.FAILED)
+    world.reconcile()
+    record = world.record("prepare")
+    assert (record.state, record.progress.kept) == (StepState.WAITING, 5)
+    assert record.progress.warnings == ["the judge does not answer"]
+    world.wait(60)
+    world.settle()
+    world.succeed("prepare", warnings=["it answers slowly"])
+    world.settle()
+    assert world.record("prepare").progress.warnings == ["it answers slowly"]
+
+
+def test_a_run_without_a_warning_has_no_number_of_them():
+    world = World(a_run())
+    world.through("prepare", "learn")
+    world.settle()
+    assert world.run.status.warnings is None
+    assert "warnings" not in world.run.status.to_document()
+
+
 def test_suspend_stops_the_attempt_and_goes_on_where_it_was():
     world = World(a_run())
     world.through("prepare")

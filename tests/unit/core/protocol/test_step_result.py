@@ -11,7 +11,7 @@ from slipway_core.protocol.sketch import HASHES
 from slipway_core.protocol.step_result import EvaluationResult, ResultError, StepError, StepResult
 from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import METRICS
-from slipway_core.resources.status import JudgeStatus
+from slipway_core.resources.status import JudgeStatus, bounded_warnings
 
 
 @given(st.text(max_size=2048))
@@ -129,3 +129,46 @@ def test_the_gravest_class_stands_for_all_ranks():
     assert exit_codes.gravest_code([1, 2, 137]) == 2
     assert exit_codes.gravest([ExitClass.DONE, ExitClass.LOST_PEERS]) is ExitClass.LOST_PEERS
     assert exit_codes.shell_code(-9) == 137
+
+
+LONG = [f"{number} {'夜' * 508}" for number in range(8)]
+"""As much as a step may warn of, in the script that takes most bytes."""
+
+
+def test_warnings_give_way_to_what_gates_are_judged_by_and_always_say_that_there_are_some():
+    metrics = {f"learn_train_{number}": 1.0 for number in range(45)}
+    result = prepared(attempt=1, metrics=metrics, warnings=LONG)
+    told = step_result.decode(step_result.encode(result))
+    assert (told.gate_data, told.held_out_sketch) == (DIGESTS, result.held_out_sketch)
+    assert told.warnings == ["warnings are in the log of this step"]
+    few = step_result.decode(step_result.encode(result.model_copy(update={"gate_data": DIGESTS[:20]})))
+    assert few.warnings is not None
+    assert few.warnings[0].startswith("0 夜夜")
+    assert few.warnings[-1] == "more warnings are in the log of this step"
+    assert few.held_out_sketch == result.held_out_sketch
+
+
+def test_a_few_warnings_stay_whole_beside_all_that_prepare_tells_of_a_usual_run():
+    metrics = {f"learn_train_{number}": 1.0 for number in range(45)}
+    said = ["evaluation.gates[0] (exact_match) can never pass: " + "x" * 300] * 2
+    result = prepared(attempt=1, metrics=metrics, warnings=said).model_copy(update={"gate_data": DIGESTS[:4]})
+    assert step_result.decode(step_result.encode(result)).warnings == said
+
+
+def test_the_warnings_of_an_evaluation_and_of_a_step_that_failed_fit_too():
+    judged = EvaluationResult(number=1, artifact_digest=DIGESTS[0], reasons=["x" * 200] * 16)
+    text = step_result.encode(StepResult(step="evaluate", attempt=1, evaluation=judged, warnings=LONG))
+    assert step_result.decode(text).warnings
+    error = StepError(kind="BadData", message="夜" * 2048)
+    told = step_result.decode(step_result.encode(StepResult(step="s", attempt=1, error=error, warnings=LONG)))
+    assert told.error is not None
+    assert (told.error.kind, told.warnings) == ("BadData", ["warnings are in the log of this step"])
+
+
+def test_warnings_are_kept_once_each_in_a_line_and_no_more_of_them_than_a_record_holds():
+    assert bounded_warnings(["a\n  b", "a b", "c"]) == ["a b", "c"]
+    many = bounded_warnings([f"{number}" for number in range(20)])
+    assert many == [*"0123456", "more warnings are in the log of this step"]
+    (long,) = bounded_warnings(["x" * 2000])
+    assert len(long) == 512
+    assert long.endswith("…")

@@ -51,3 +51,14 @@ def test_F_numbers_in_the_words_of_a_condition_wait_and_another_reason_does_not(
 
     assert settle(status("0/50 nodes: 12 Insufficient cpu")) == settle(status("0/51 nodes: 13 Insufficient cpu"))
     assert settle(status("0/50 nodes")) != settle(status("0/50 nodes", "NoAccelerator"))
+
+
+def test_F_what_a_step_finds_while_it_runs_waits_as_its_progress_does():
+    def status(*found: str, state: StepState = StepState.RUNNING) -> RunStatus:
+        stage = StepStatus(name="prepare", state=state, progress=Progress(warnings=list(found) or None))
+        return RunStatus(stages=[stage], warnings=len(found) or None)
+
+    writes = StatusThrottle(settled_run, lambda: 100.0, 10)
+    writes.written("u")
+    assert writes.wait("u", status(), status("the judge does not answer")) == 10
+    assert writes.wait("u", status("a"), status("a", "b", state=StepState.SUCCEEDED)) == 0

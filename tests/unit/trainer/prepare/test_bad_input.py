@@ -213,7 +213,7 @@ CASES = {
         texts("") + FINE + texts(" \n", ""),
         learned=BOTH,
         settings={"deduplicate": "Near"},
-        said="a.jsonl: the text of 3 rows is empty, or white space alone: they are left out",
+        said="a.jsonl: rows whose text is empty, or white space alone, are left out: 3",
     ),
     "0 texts that say something": Case(
         texts("", " "), r"its train data holds no row that says anything \(file:///.*a\.jsonl\)\. Give it"

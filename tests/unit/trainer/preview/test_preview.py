@@ -278,8 +278,8 @@ def test_texts_that_say_nothing_are_counted_and_tokens_are_those_of_the_others(t
     found = previewed(made)
     assert not found.problems
     assert [line.rpartition("/")[2] for line in found.warnings if "empty" in line] == [
-        "h.jsonl: the text of 1 rows is empty, or white space alone: they are left out",
-        "a.jsonl: the text of 3 of 13 rows is empty, or white space alone: they are left out",
+        "h.jsonl: rows whose text is empty, or white space alone, are left out: 1",
+        "a.jsonl: rows whose text is empty, or white space alone, are left out: 3 of 13",
     ]
     assert found.held_out.documents == 1
     _, report = prepared(tmp_path, made)

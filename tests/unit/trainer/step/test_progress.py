@@ -212,6 +212,27 @@ def test_a_warning_stays_until_it_is_taken_back_beside_what_goes_on_and_other_wa
     assert out.getvalue().count("WARNING") == 2, "the log says the third no more"
 
 
+def test_what_a_step_finds_stays_in_its_progress_and_in_its_log() -> None:
+    out = io.StringIO()
+    reporter = Reporter("prepare", out=out)
+    assert reporter.warnings is None
+    reporter.add_warning("the judge does not answer")
+    reporter.warn("checkpoint", "the disk is full")
+    reporter.step(P)
+    reporter.say("checking")
+    assert reporter.observed().warnings == ["the judge does not answer"]
+    assert reporter.observed().warning == "the disk is full"
+    assert out.getvalue().count("prepare: WARNING: the judge does not answer\n") == 1
+    reached = reporter.reached()
+    assert reached is not None
+    assert (reached.warnings, reporter.warnings) == (None, ["the judge does not answer"]), "a result has it once"
+    for number in range(20):
+        reporter.add_warning(f"row {number}")
+    assert reporter.warnings is not None
+    assert (len(reporter.warnings), reporter.warnings[-1]) == (8, "more warnings are in the log of this step")
+    assert "row 19" in out.getvalue()
+
+
 def test_rows_that_a_full_disk_does_not_take_are_written_once_it_does(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     metrics = Metrics(path, after_step=0)

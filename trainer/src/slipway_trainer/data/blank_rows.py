@@ -9,4 +9,4 @@ def line(name: str, count: int, *, of: str = "") -> str:
     Args:
         of: of how many rows, where not all were looked at.
     """
-    return f"{name}: the text of {count:,}{of} rows is empty, or white space alone: they are left out"
+    return f"{name}: rows whose text is empty, or white space alone, are left out: {count:,}{of}"

@@ -155,6 +155,7 @@ def _evaluate(
             figures=figures,
             reasons=reasons,
         ),
+        warnings=reporter.warnings,
     )
     against = baseline and _against(baseline, live, learned)
     report = _report(plan, workspace, manifest, data, result) | {"candidate": candidate.report, BASELINE: against}

@@ -224,7 +224,7 @@ def _converse(
         # The run's own template was asked before it was trained; the live version may have another.
         return None, str(error), {"conversations": len(data.conversations), "missing": str(error)}
     if left_out := scored.left_out:
-        reporter.say(f"WARNING: {name}: {left_out}")
+        reporter.add_warning(f"{name}: {left_out}")
     return (
         scored,
         None,

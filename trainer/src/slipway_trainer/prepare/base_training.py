@@ -39,11 +39,14 @@ class BaseTraining:
         return len(self.pairs)
 
 
-def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path | None = None) -> BaseTraining:
+def check(
+    plan: Plan, base: Path | None, held: HeldOut, say: Say, warn: Say, *, pairs: Path | None = None
+) -> BaseTraining:
     """Looks held-out documents, conversations, answers of prompts and tasks up in what the base model has learned.
 
     Args:
         base: its folder; None when the plan makes a new one.
+        warn: told what is left out.
         pairs: the file that gets all that it has learned, where a run is refused for that.
 
     Raises Overlap where it has learned some, unless the run asks for these to be left out; answers of prompts are not,
@@ -92,7 +95,7 @@ def check(plan: Plan, base: Path | None, held: HeldOut, say: Say, *, pairs: Path
             f"{field}: {words}, so a gate on them would measure memory: {listed}. Hold out other text, or set "
             "onOverlap: Drop to have them left out"
         )
-    say(f"{words} and are left out (onOverlap: Drop): {listed}")
+    warn(f"{words} and are left out (onOverlap: Drop): {listed}")
     known = set(learned)
     kept = [one for number, one in enumerate(held.documents) if number not in known]
     spoken = [one for number, one in enumerate(held.conversations, chats) if number not in known]

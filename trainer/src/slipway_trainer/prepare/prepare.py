@@ -17,6 +17,7 @@ from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources import uris
+from slipway_core.resources.status import bounded_warnings
 from slipway_fetching import model_cache
 from slipway_host.files import json_lines, write_atomically
 from slipway_host.limits import usable_cores
@@ -86,7 +87,8 @@ def run(
         key = judge_key.take(plan)
         report = earlier_preparation.finished(plan, workspace, say, held_out=held_out)
         if report is None:
-            report = _prepare(plan, workspace, Fence(workspace.fence("prepare"), attempt), workers, say, key)
+            fence = Fence(workspace.fence("prepare"), attempt)
+            report = _prepare(plan, workspace, fence, workers, say, lambda line: reporter.add_warning(line, say), key)
         return StepResult(
             step="prepare",
             attempt=attempt,
@@ -95,18 +97,30 @@ def run(
             held_out_sketch=report["evaluation"].get("sketch"),
             gate_data=gate_data.of_gates(plan, workspace, report["evaluation"]["copies"]),
             training_data=lineage.digests(report),
+            # Of an earlier attempt too, which nobody may have heard. A release before this one kept none.
+            warnings=bounded_warnings(report.get("warnings", ())) or None,
         )
     finally:
         reporter.close()
 
 
 def _prepare(
-    plan: Plan, workspace: Workspace, fence: Fence, workers: int | None, say: Say, key: str | None
+    plan: Plan, workspace: Workspace, fence: Fence, workers: int | None, say: Say, tell: Say, key: str | None
 ) -> dict[str, Any]:
-    """Does all of it, from the base model to the report, and returns that."""
+    """Does all of it, from the base model to the report, and returns that.
+
+    Args:
+        tell: takes what the run's record has to warn of.
+    """
     started = time.monotonic()
-    for line in preflight.check_others(plan, key):
-        say(f"WARNING: {line}")
+    warned: list[str] = []
+
+    def warn(*lines: str) -> None:
+        warned.extend(lines)
+        for line in lines:
+            tell(line)
+
+    warn(*preflight.check_others(plan, key))
     base = _base_model(plan, workspace, fence, say)
     preflight.check(plan, base, say)
     _clear(plan, workspace, fence)
@@ -117,13 +131,12 @@ def _prepare(
     workers = _workers(found) if workers is None else workers
     held = replace(held_out_data.read(found), tasks=harness_tasks.texts(tasks))
     gate_rows.check(plan, held)
-    for line in gate_rows.notes(held):
-        say(line)
+    warn(*gate_rows.notes(held))
     held = gate_rows.usable(held)
-    learned = base_training.check(plan, base, held, say, pairs=workspace.overlap)
+    learned = base_training.check(plan, base, held, say, warn, pairs=workspace.overlap)
     held = learned.held
     drop = plan.evaluation.on_overlap == "Drop"
-    scanned = training_scan.scan(found, held, workers, say, pairs=workspace.overlap, drop=drop)
+    scanned = training_scan.scan(found, held, workers, say, warn, pairs=workspace.overlap, drop=drop)
     held = scanned.held
     if learned.pairs:
         before = workspace.overlap.read_text(encoding="utf-8") if workspace.overlap.exists() else ""
@@ -134,8 +147,7 @@ def _prepare(
         gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
     longest, virtual = preflight.longest(plan, base), plan.virtual_tokens
     prompt_check.check(held, made.words, longest, virtual=virtual)
-    for line in conversation_check.warnings(held, made.words, longest, virtual=virtual):
-        say(f"WARNING: {line}")
+    warn(*conversation_check.warnings(held, made.words, longest, virtual=virtual))
     made.publish(workspace.tokenizer, fence)
     duplicates = DuplicatesFile(workspace.duplicates, fence.attempt)
     stages: dict[str, Any] = {}
@@ -157,17 +169,18 @@ def _prepare(
             say=say,
         )
 
-    warned = (
+    warn(
         *gate_rows.warnings(plan, held),
         *harness_tasks.warnings(plan, held.tasks),
         *gate_power.warnings(plan, held, made.words),
     )
-    for line in warned:
-        say(f"WARNING: {line}")
     if asked := judge_questions.line(plan, held):
         say(asked)
     if unused := unused_tokens.find(plan, workspace, made.words):
-        say(f"WARNING: model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
+        warn(f"model.addTokens: no training data holds {', '.join(unused)}: nothing is learned of what it says")
+    warn(*prepare_report.warnings(plan, stages))
+    # Last: of many files there may be many, and the record holds the first.
+    warn(*scanned.blank)
     fence.check()
     duplicates.finish()
     write_atomically(workspace.passages, scanned.passages.to_bytes())
@@ -187,6 +200,7 @@ def _prepare(
         prompts=held_out_copies.prompts_report(held, found, scanned.recall_overlap),
         tokenizer=made.to_document(workspace.tokenizer),
         base=lineage.identity(base) if base is not None and not plan.stages else None,
+        warnings=warned,
         seconds=time.monotonic() - started,
     )
     fence.check()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from slipway_core.plan import Plan
-from slipway_trainer.data import learned_validation
+from slipway_trainer.data import learned_validation, row_warnings
 from slipway_trainer.model import lineage
 from slipway_trainer.prepare import source_shares
 
@@ -26,12 +26,14 @@ def make(
     prompts: dict[str, Any],
     tokenizer: dict[str, Any],
     base: str | None = None,
+    warnings: Sequence[str] = (),
     seconds: float,
 ) -> dict[str, Any]:
     """Returns the report of parts that say each for itself what was made.
 
     Args:
         base: digest of the base model of a run without stages, which export must find again.
+        warnings: what was found that whoever wrote the run should know.
     """
     made = {
         "version": VERSION,
@@ -42,7 +44,7 @@ def make(
         "tokenizer": tokenizer,
         **({} if base is None else {"base": base}),
     }
-    return made | {"digest": _digest(made), "seconds": round(seconds, 3)}
+    return made | {"digest": _digest(made), "warnings": list(warnings), "seconds": round(seconds, 3)}
 
 
 def metrics(report: dict[str, Any]) -> dict[str, float]:
@@ -97,8 +99,23 @@ def lines(stages: dict[str, Any]) -> Iterator[str]:
             detail = f" ({'; '.join(notes)})" if notes else ""
             forms = ", ".join(sorted({str(file["form"]) for file in counts["files"]}))
             yield f"{stage}/{split}: {counts['rows']} rows ({forms}), {counts['tokens']} tokens{detail}"
+
+
+def warnings(plan: Plan, stages: dict[str, Any]) -> Iterator[str]:
+    """Yields what nobody refuses, and what is most likely not meant."""
+    for stage in plan.stages:
+        train = stages[stage.name]["train"]
+        yield from row_warnings.of_stage(
+            stage.name,
+            rows=train["rows"],
+            cut=sum(train.get(name, 0) for name in ("truncated", "skipped", "dropped")),
+            markers=train.get("markers", 0),
+            apart=train.get("apart", 0),
+            max_length=stage.max_length,
+        )
+        for counts in stages[stage.name].values():
             if learned := counts.get("learned_too"):
-                yield learned_validation.line(stage, learned, counts["rows"])
+                yield learned_validation.line(stage.name, learned, counts["rows"])
 
 
 def _left_out(counts: dict[str, Any]) -> str:

@@ -54,6 +54,8 @@ class Scanned:
     """Prompts that test recall, and whose answers the training data holds."""
     left_out: dict[str, LeftOut | None]
     """By stage, the rows that it does not learn since others say the same; None where it learns all."""
+    blank: tuple[str, ...]
+    """A sentence for each file of which rows that say nothing are left out."""
 
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns the keys of all that a stage's sources hold, in the order in which they are read."""
@@ -74,10 +76,13 @@ class Scanned:
         )
 
 
-def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, drop: bool = False) -> Scanned:
+def scan(
+    found: Inputs, held: HeldOut, workers: int, say: Say, warn: Say, *, pairs: Path, drop: bool = False
+) -> Scanned:
     """Returns what is known of the training data once all of it was looked at.
 
     Args:
+        warn: told which held-out data is left out.
         pairs: the file that gets what of the held-out data stands in the training data, where some does.
         drop: leaves such documents out of what is held out.
 
@@ -120,7 +125,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         (held.tasks, apart.tasks, "documents of tasks"),
     ):
         if len(was) > len(is_):
-            say(
+            warn(
                 f"{len(was) - len(is_)} of {len(was)} held-out {what} stand in the training data and are left out "
                 f"(onOverlap: Drop); {pairs.name} has them"
             )
@@ -132,8 +137,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
             f"{COMMON_DOCUMENTS} of its documents or more do not count against them; {pairs.name} has them"
         )
     # A file that is read in two ways is named once for what both leave unused, or out.
-    for line in dict.fromkeys(blank_rows.line(name, count) for (_, name), count in blank.items() if count):
-        say(line)
+    blank_lines = dict.fromkeys(blank_rows.line(name, count) for (_, name), count in blank.items() if count)
     for line in dict.fromkeys(line for (_, name), fields in unused.items() for line in _unused(name, fields)):
         say(line)
     block_rows = {place: [len(part) for part in parts] for place, parts in keys.items()}
@@ -150,6 +154,7 @@ def scan(found: Inputs, held: HeldOut, workers: int, say: Say, *, pairs: Path, d
         passages=passages.result(),
         recall_overlap=overlaps.recall_overlap,
         left_out=left_out,
+        blank=tuple(blank_lines),
     )
 
 

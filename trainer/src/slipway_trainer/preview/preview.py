@@ -18,7 +18,7 @@ import numpy as np
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, OverlapView, Preview, StageView
 from slipway_core.resources.stage import Stage
-from slipway_trainer.data import blank_rows, held_out, inputs, learned_validation
+from slipway_trainer.data import blank_rows, held_out, inputs, learned_validation, row_warnings
 from slipway_trainer.data.encode import Encoder, Job
 from slipway_trainer.data.held_out import HeldOut
 from slipway_trainer.data.inputs import Input, Inputs, StageInputs
@@ -47,7 +47,7 @@ from slipway_trainer.step.progress import Say
 from slipway_trainer.training import devices
 
 MOST_OVERLAPS = 50
-_MUCH_PADDING, _MANY_ROWS, _MOST_CUT = 0.3, 8, 0.5
+_MUCH_PADDING, _MANY_ROWS = 0.3, 8
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,11 @@ class _See:
             self._try(lambda: gate_rows.check(self.plan, read))
             self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
         held = read or HeldOut([], [])
-        if there and (unknown := self._try(lambda: base_training.check(self.plan, base, held, self.say))) is not None:
+        if (
+            there
+            and (unknown := self._try(lambda: base_training.check(self.plan, base, held, self.say, self.say)))
+            is not None
+        ):
             held = unknown.held
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
@@ -317,29 +321,20 @@ def _fill(encoder: Encoder, own: Tally, aside: Tally, left_out: Iterator[np.ndar
 def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator[str]:
     """Yields what nobody refuses, and what is most likely not meant."""
     place = f"stage {stage.name}"
-    if markers := sum(one.counts.markers for one in train):
-        yield (
-            f"{place}: {markers:,} control tokens are written out in turns, such as an end of turn: they are learned "
-            "as text, and control nothing"
-        )
     if unlearned := sum(one.unlearned for one in train):
         yield (
             f"{place}: {unlearned:,} of the texts looked at have no token that is learned: their prompts are longer "
             f"than maxLength {stage.max_length}. Raise it, or shorten the prompts"
         )
-    looked = max(1, sum(one.counts.rows for one in train))
-    cut = sum(one.counts.truncated + one.counts.skipped + one.counts.dropped for one in train)
-    if cut / looked > _MOST_CUT:
-        yield (
-            f"{place}: {cut / looked:.0%} of the rows lose answers or their end to maxLength {stage.max_length}. "
-            f"Half of the rows have at most {view.lengths.median if view.lengths else 0:,} tokens. Raise maxLength"
-        )
-    apart = sum(one.counts.apart for one in train)
-    if apart:
-        yield (
-            f"{place}: the chat template renders a conversation otherwise at each turn, so that its answers are "
-            f"learned in texts of their own: {apart / looked:.1f} more texts a conversation"
-        )
+    yield from row_warnings.of_stage(
+        stage.name,
+        rows=sum(one.counts.rows for one in train),
+        cut=sum(one.counts.truncated + one.counts.skipped + one.counts.dropped for one in train),
+        markers=sum(one.counts.markers for one in train),
+        apart=sum(one.counts.apart for one in train),
+        max_length=stage.max_length,
+        median=view.lengths.median if view.lengths else None,
+    )
     padding = view.cost.extent.padding if view.cost else 0.0
     # Of a handful of rows the last one is seldom full.
     if padding > _MUCH_PADDING and view.tokens.value > _MANY_ROWS * stage.max_length:

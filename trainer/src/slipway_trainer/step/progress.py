@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from slipway_core.protocol import variables
 from slipway_core.resources.api import in_words
-from slipway_core.resources.status import Progress
+from slipway_core.resources.status import Progress, bounded_warnings
 from slipway_host.files import write_atomically
 
 PREFIX = "slipway_train_"
@@ -76,6 +76,7 @@ class Reporter:
         self._line_open = False
         self._server: ThreadingHTTPServer | None = None
         self._warnings: dict[str, str] = {}
+        self._found: list[str] = []
 
     def serve(self, environment: Mapping[str, str] = os.environ) -> int | None:
         """Answers /progress and /metrics on the port that the executor asked for; returns it, or None for no port.
@@ -96,7 +97,8 @@ class Reporter:
 
     def reached(self) -> Progress | None:
         """Returns where training is, without what goes on there, but with what is wrong; None before the first step."""
-        return self.progress.model_copy(update={"message": None}) if self.progress.total else None
+        # The result has room for what was found beside it, and not twice.
+        return self.progress.model_copy(update={"message": None, "warnings": None}) if self.progress.total else None
 
     def observed(self) -> Progress:
         """Returns the progress for whoever asks, with what the step keeps by now."""
@@ -128,9 +130,24 @@ class Reporter:
                 self.log(f"WARNING: {message}")
         self.progress = self.progress.model_copy(update={"warning": self._warning})
 
+    def add_warning(self, message: str, say: Say | None = None) -> None:
+        """Says what whoever wrote the run should know, and keeps it: the run's record has it for good.
+
+        `say`: told in place of the log.
+        """
+        self._found.append(message)
+        (say or self.log)(f"WARNING: {message}")
+        self.progress = self.progress.model_copy(update={"warnings": self.warnings})
+
+    @property
+    def warnings(self) -> list[str] | None:
+        """What was found so far, as a result has it; None for nothing."""
+        return bounded_warnings(self._found) or None
+
     def step(self, progress: Progress, *, force: bool = False) -> None:
         """Takes the figures of a step, and shows them when it is time to."""
-        self.progress = progress.model_copy(update={"message": None, "warning": self._warning})
+        kept = {"warning": self._warning, "warnings": self.warnings}
+        self.progress = progress.model_copy(update={"message": None, **kept})
         now = self.clock()
         if force or now - self._shown >= (LIVE_SECONDS if self.live else QUIET_SECONDS):
             self._shown = now

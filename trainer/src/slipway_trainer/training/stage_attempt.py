@@ -40,6 +40,11 @@ class StageAttempt:
         if self.reporter:
             self.reporter.show(message)
 
+    def add_warning(self, message: str) -> None:
+        """Says, and keeps, what whoever wrote the run should know."""
+        if self.reporter:
+            self.reporter.add_warning(message)
+
     def log(self, message: str) -> None:
         if self.reporter:
             self.reporter.log(message)

@@ -84,8 +84,8 @@ def _select(attempt: StageAttempt, engine: Any, checkpoints: Checkpoints, state:
     if chosen is None or loss is None or state.is_better:
         chosen, loss, accuracy = state.step, state.validation_loss, state.validation_accuracy
     if accuracy is None and state.lowest_loss is not None and state.lowest_loss < loss:
-        attempt.log(
-            f"WARNING: select: Best ends with step {chosen} (validation loss {loss:.4f}): the checkpoint of the lowest "
+        attempt.add_warning(
+            f"select: Best ends with step {chosen} (validation loss {loss:.4f}): the checkpoint of the lowest "
             f"one ({state.lowest_loss:.4f}) could not be kept"
         )
     if chosen != state.step:
@@ -117,6 +117,7 @@ def _progress(attempt: StageAttempt, state: TrainState, decided: Resolved) -> Pr
         "mfu": told.mfu,
         "peak_memory_bytes": told.peak_memory_bytes,
         "eta_seconds": 0.0,
+        "warnings": told.warnings,
     }
     return state.progress(decided.total_steps).model_copy(update=done)
 

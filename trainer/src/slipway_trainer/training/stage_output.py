@@ -44,7 +44,13 @@ def finished(folder: StageFolder, *, stage: str, attempt: int) -> StepResult | N
 
 def result(ended: Ended, *, stage: str, attempt: int) -> StepResult:
     progress = Progress.model_validate(ended.progress, by_alias=True, by_name=False)
-    return StepResult(step=stage, attempt=attempt, metrics=ended.metrics, progress=progress)
+    return StepResult(
+        step=stage,
+        attempt=attempt,
+        metrics=ended.metrics,
+        progress=progress.model_copy(update={"warnings": None}),
+        warnings=progress.warnings,
+    )
 
 
 def publish(

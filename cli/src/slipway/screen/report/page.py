@@ -8,6 +8,7 @@ from html import escape
 from importlib.metadata import version
 from typing import Any
 
+from slipway.diagnosis import step_warnings
 from slipway.records import answers, gates
 from slipway.records.gates import GateRow
 from slipway.records.lineage_graph import Lineage
@@ -34,6 +35,7 @@ def page(record: Record, lineage: Lineage, words: Words, now: datetime) -> str:
         f"{text(sentences.why(record, words))}</p>\n",
         f'<div class="soft">{text(" · ".join(sentences.facts(record, words)))}</div></header>\n<main>\n',
         section("gates", words("gates"), _gates(record, words)),
+        section("warnings", words("warnings"), parts.listed(step_warnings.of_run(record.status))),
         section("figures", words("figures"), _figures(record, words)),
         section("slices", words("slices"), _slices(record, words)),
         section("answers", words("answers"), _answers(record, words)),

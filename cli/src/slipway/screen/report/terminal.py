@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from slipway.diagnosis import step_warnings
 from slipway.records import answers, gates
 from slipway.records.answers import Shown
 from slipway.records.record import Record
@@ -53,6 +54,8 @@ def show(record: Record, words: Words, screen: Console) -> None:
         line(screen, f"{stage.name}: {', '.join(ends)}")
     for place, digest in data_digests(record).items():
         line(screen, f"{place}  {digest}")
+    for warning in step_warnings.of_run(record.status):
+        line(screen, f"{words('warning')}: {warning}", "yellow")
     for trouble in record.troubles:
         line(screen, f"! {trouble}", "yellow")
 

@@ -138,6 +138,8 @@ _BOTH: dict[str, tuple[str, str]] = {
     "model": ("model", "模型"),
     "lineage": ("Lineage", "谱系"),
     "lineage_list": ("The same as a list, with every digest", "以列表显示，含全部摘要"),
+    "warnings": ("What the steps warn of", "各步骤的警告"),
+    "warning": ("warning", "警告"),
     "troubles": ("What could not be read", "无法读取的部分"),
     "made": ("Made {when} by slipway {version}.", "由 slipway {version} 于 {when} 生成。"),
     "number": ("evaluation {n}", "评测 {n}"),

@@ -112,6 +112,8 @@ def judge(
     asked = asked.joined(again)
     for line in _said(asked, found):
         reporter.log(line)
+    if lacking := _unusable(asked):
+        reporter.add_warning(lacking)
     said = transcript.lines(asked.replies)
     report = {
         **_settings(settings, wanted.questions),
@@ -405,14 +407,21 @@ def _agreement(one: Scored) -> dict[str, Any]:
     }
 
 
+def _unusable(asked: Asked) -> str | None:
+    """Returns how many questions have no reply that can be used, and why the first of them; None where all have one."""
+    without = [reply for reply in asked.replies if reply.points is None]
+    if not without:
+        return None
+    why = next((f": {reply.trouble}" for reply in without if reply.trouble), "")
+    return f"judge: {len(without):,} of {len(asked.replies):,} questions got no reply that can be used{why}"
+
+
 def _said(asked: Asked, found: dict[tuple[str, str], Scored]) -> list[str]:
     """Returns what the log says."""
     kept = sum(reply.kept for reply in asked.replies)
-    without = sum(reply.points is None for reply in asked.replies)
     lines = [
         f"judge: {len(asked.replies):,} questions, {asked.requests:,} requests"
         + (f", {kept:,} answered in an earlier attempt" if kept else "")
-        + (f"; {without:,} WITHOUT a usable reply" if without else "")
     ]
     if asked.without:
         lines.append(f"judge: the server refuses {', '.join(sorted(asked.without))}, so it was asked without")
