@@ -398,19 +398,20 @@ def test_A_an_approval_of_a_judgement_that_was_taken_back_is_none_of_the_next():
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
 
 
-def test_A_nor_is_it_where_the_next_judgement_passed_before_anybody_looked():
+@pytest.mark.parametrize("number", [1, 3])
+def test_A_nor_is_it_where_the_next_judgement_passed_before_anybody_looked(number: int):
     """Between two passes one judgement took the approved one back, and another one passed: the pass shows nothing else
     than that another judgement counts."""
     world = a_world(**APPROVAL)
     approve(world)
     world.settle()
     assert world.candidate == 1
-    world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
+    world.judged[digest("a")] = Judged("lax", number, (), NEXT_RUN)
     held_back(world, "AwaitingApproval", "NotApproved")
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
     dropped = world.remembered(1)
     assert (dropped.state, dropped.message) == ("Dropped", "it was judged anew since it was approved")
-    approve(world, evaluation=1, run=NEXT_RUN)
+    approve(world, evaluation=number, run=NEXT_RUN)
     assert world.goes_live() == 2
     assert world.status.live.approval.run_uid == NEXT_RUN
 
@@ -424,6 +425,15 @@ def test_A_nor_while_the_spec_names_no_version_that_there_is():
     world.settle()
     assert world.remembered(1).message == "it was judged anew since it was approved"
     at_rest(world)
+
+
+def test_A_an_approved_candidate_that_lacks_a_gate_by_now_is_dropped_for_that():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    world.ask_for("a", promotion={**APPROVAL, "requiredGates": [{"metric": "empty_rate", "max": 0.1}]})
+    world.settle()
+    assert world.remembered(1).message == "spec.promotion asks for more than it has"
 
 
 def test_a_candidate_under_way_goes_on_by_the_approval_of_its_next_judgement():
