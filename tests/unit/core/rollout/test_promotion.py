@@ -362,6 +362,18 @@ def test_A_gates_come_before_an_approval():
     assert world.status.awaiting_approval is None, "nobody is asked about a model that would not start"
 
 
+def test_what_an_endpoint_waits_for_takes_the_place_of_what_it_lacked():
+    world = a_world(**APPROVAL, **REQUIRED)
+    world.judged[digest("a")] = judged_by(1e9)
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    world.judged[digest("a")] = judged_by(20.0)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.condition("LacksRequiredGate") is None
+    world.guarded = False
+    held_back(world, "ApprovalRefused", "NotGuarded")
+    assert world.condition("AwaitingApproval") is None
+
+
 def test_A_an_approval_is_of_one_judgement():
     world = a_world(**APPROVAL)
     approve(world)
@@ -581,8 +593,8 @@ def test_a_model_that_nobody_judged_can_be_approved_where_no_gates_are_required(
     approve(world, "c", evaluation=0)
     world.settle()
     assert world.candidate is None, "it is of a run, and nobody knows of one"
-    approve(world, "c", evaluation=0, run=None)
-    assert world.goes_live() == 1
+    approve(world, "c", evaluation=0, run="")
+    assert world.goes_live() == 1, "an annotation that says nothing is none"
     assert world.status.live.approval.run_uid is None
 
 
