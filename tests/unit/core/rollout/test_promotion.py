@@ -362,6 +362,18 @@ def test_A_gates_come_before_an_approval():
     assert world.status.awaiting_approval is None, "nobody is asked about a model that would not start"
 
 
+def test_what_an_endpoint_waits_for_takes_the_place_of_what_it_lacked():
+    world = a_world(**APPROVAL, **REQUIRED)
+    world.judged[digest("a")] = judged_by(1e9)
+    held_back(world, "LacksRequiredGate", "GateWeaker")
+    world.judged[digest("a")] = judged_by(20.0)
+    held_back(world, "AwaitingApproval", "NotApproved")
+    assert world.condition("LacksRequiredGate") is None
+    world.guarded = False
+    held_back(world, "ApprovalRefused", "NotGuarded")
+    assert world.condition("AwaitingApproval") is None
+
+
 def test_A_an_approval_is_of_one_judgement():
     world = a_world(**APPROVAL)
     approve(world)
@@ -398,19 +410,20 @@ def test_A_an_approval_of_a_judgement_that_was_taken_back_is_none_of_the_next():
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
 
 
-def test_A_nor_is_it_where_the_next_judgement_passed_before_anybody_looked():
+@pytest.mark.parametrize("number", [1, 3])
+def test_A_nor_is_it_where_the_next_judgement_passed_before_anybody_looked(number: int):
     """Between two passes one judgement took the approved one back, and another one passed: the pass shows nothing else
     than that another judgement counts."""
     world = a_world(**APPROVAL)
     approve(world)
     world.settle()
     assert world.candidate == 1
-    world.judged[digest("a")] = Judged("lax", 1, (), NEXT_RUN)
+    world.judged[digest("a")] = Judged("lax", number, (), NEXT_RUN)
     held_back(world, "AwaitingApproval", "NotApproved")
     assert world.status.awaiting_approval.run_uid == NEXT_RUN
     dropped = world.remembered(1)
     assert (dropped.state, dropped.message) == ("Dropped", "it was judged anew since it was approved")
-    approve(world, evaluation=1, run=NEXT_RUN)
+    approve(world, evaluation=number, run=NEXT_RUN)
     assert world.goes_live() == 2
     assert world.status.live.approval.run_uid == NEXT_RUN
 
@@ -424,6 +437,15 @@ def test_A_nor_while_the_spec_names_no_version_that_there_is():
     world.settle()
     assert world.remembered(1).message == "it was judged anew since it was approved"
     at_rest(world)
+
+
+def test_A_an_approved_candidate_that_lacks_a_gate_by_now_is_dropped_for_that():
+    world = a_world(**APPROVAL)
+    approve(world)
+    world.settle()
+    world.ask_for("a", promotion={**APPROVAL, "requiredGates": [{"metric": "empty_rate", "max": 0.1}]})
+    world.settle()
+    assert world.remembered(1).message == "spec.promotion asks for more than it has"
 
 
 def test_a_candidate_under_way_goes_on_by_the_approval_of_its_next_judgement():
@@ -571,8 +593,8 @@ def test_a_model_that_nobody_judged_can_be_approved_where_no_gates_are_required(
     approve(world, "c", evaluation=0)
     world.settle()
     assert world.candidate is None, "it is of a run, and nobody knows of one"
-    approve(world, "c", evaluation=0, run=None)
-    assert world.goes_live() == 1
+    approve(world, "c", evaluation=0, run="")
+    assert world.goes_live() == 1, "an annotation that says nothing is none"
     assert world.status.live.approval.run_uid is None
 
 

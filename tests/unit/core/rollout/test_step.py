@@ -770,6 +770,13 @@ def recreate(**rest):
     return {"rollout": {"strategy": "Recreate", **rest}}
 
 
+def test_recreate_sends_no_traffic_to_a_version_that_is_stopped_for_its_successor():
+    world = a_live_world(**recreate())
+    world.executor_restarts()
+    world.ask_for("b", **recreate())
+    assert (world.reconcile().route, world.route) == (None, None)
+
+
 def test_recreate_ends_the_live_version_before_the_candidate_starts():
     world = a_live_world(**recreate())
     world.ask_for("b", **recreate())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.unit.trainer.plans_of_data import causal, chat, plan, write_rows
 
+import slipway_trainer
 from slipway_core.plan import Plan
 from slipway_core.resources.evaluation import Gate
 from slipway_trainer.bounds import intervals
 from slipway_trainer.data import held_out, inputs
 from slipway_trainer.data.held_out import HeldOut, HeldTask
+from slipway_trainer.evaluation import corpus_scores
 from slipway_trainer.evaluation.estimates import gate_estimates
 from slipway_trainer.evaluation.estimates.observed import Observed
 from slipway_trainer.prepare import gate_power
@@ -189,23 +193,72 @@ def test_a_list_that_is_asked_in_whole_cannot_give_more_than_it_has(tmp_path):
     assert gate_power.warnings(*held(tmp_path, gate, prompts=questions(3), recall=True, name="enough")) == []
 
 
-@pytest.mark.parametrize("metric", ["bits_per_byte", "perplexity"])
+@pytest.mark.parametrize("metric", ["bits_per_byte", "perplexity", "word_perplexity", "byte_perplexity"])
 def test_figures_of_texts_pass_half_of_the_time_where_it_is_said_that_they_pass(tmp_path, metric):
     """Documents of different lengths that differ as is assumed."""
     draw = np.random.default_rng(3)
-    sizes = draw.integers(200, 1000, 40)
+    sizes, spread = draw.integers(200, 1000, 40), gate_power.SPREAD[metric]
     says = told(tmp_path, {"metric": metric, "max": 3}, documents=[{"text": "x" * int(size)} for size in sizes]).says
     found = re.search(
-        r"40 documents: passes with about ([\d.]+) or less \(assumed that documents differ by 20%\)", says
+        rf"40 documents: passes with about ([\d.]+) or less \(assumed that documents differ by {spread:.0%}\)", says
     )
     assert found, says
     center = float(found[1]) if metric == "bits_per_byte" else np.log(float(found[1]))
     limit = 3 if metric == "bits_per_byte" else np.log(3)
     passed = 0
     for _ in range(100):
-        each = center * (1 + gate_power.SPREAD * draw.standard_normal(40))
+        each = center * (1 + spread * draw.standard_normal(40))
         passed += intervals.of_ratio(each * sizes, sizes.astype(float), 0.95).upper <= limit
     assert 30 <= passed <= 70
+
+
+def spoilt(reference: str, share: float, draw: np.random.Generator) -> str:
+    """Returns a text with so many of its words exchanged for others of the same length."""
+    return " ".join("x" * len(word) if draw.random() < share else word for word in reference.split())
+
+
+REFERENCES = [
+    sentence
+    for row in map(
+        json.loads, (Path(slipway_trainer.__file__).parent / "samples" / "general-text.jsonl").read_text().splitlines()
+    )
+    for sentence in re.split(r"(?<=[.!?])\s+", row["text"])
+    if sentence.isascii() and 40 < len(sentence) < 200
+][:40]
+
+
+@pytest.mark.parametrize("metric", ["chrf", "bleu"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_a_figure_of_a_corpus_passes_where_it_is_said_of_answers_as_good_as_prompts_are_hard(tmp_path, metric, share):
+    """What is said lies as far above what is asked as the bound lies below such a figure, within a factor of 2.5."""
+    draw = np.random.default_rng(11)
+    answers = [spoilt(one, draw.beta(2 * share, 2 - 2 * share), draw) for one in REFERENCES]
+    parts = getattr(corpus_scores, f"{metric}_parts")(answers, [[one] for one in REFERENCES])
+    found = intervals.of_sums(parts, np.ones(len(answers)), getattr(corpus_scores, metric), 0.95)
+    says = told(tmp_path, {"metric": metric, "min": round(found.lower, 6)}, prompts=questions(40)).says
+    needed = re.fullmatch(
+        r"40 prompts: passes with about (\S+) or more \(assumed that answers differ by \S+ points\)", says
+    )
+    assert needed, says
+    assert 0.4 < (float(needed[1]) - found.lower) / (found.value - found.lower) < 2.5
+
+
+def test_what_is_asked_of_a_corpus_is_told_with_what_tiny_models_were_measured_to_pass(tmp_path):
+    """A model of 1.7 million weights had a chrF of 1.9 (1.02 to 5.2) of 40 lines of verse."""
+
+    def needed(gate: dict[str, Any]) -> float:
+        says = told(tmp_path, {"metric": "chrf", **gate}, prompts=questions(40)).says
+        return float(says.partition("about ")[2].split()[0])
+
+    assert 1.9 < needed({"min": 1.02}) < 4
+    assert needed({"min": 0.5}) < 3
+    assert 0 < needed({"max": 5.2}) < 1.9
+    assert 88 < needed({"min": 85}) < 99
+    less = told(tmp_path, {"metric": "chrf", "maxRegression": 5}, prompts=questions(40)).says
+    assert "passes where it is better by 0.3" in less, "5.3 points are not told from none"
+    assert "assumed that it differs by 20 points" in less
+    hardly = told(tmp_path, {"metric": "bleu", "max": 2}, prompts=questions(40)).says
+    assert hardly == "40 prompts: hardly passes whatever is answered (assumed that answers differ by 15 points)"
 
 
 def test_the_more_one_document_outweighs_the_others_the_less_they_show(tmp_path):
