@@ -5,6 +5,7 @@ docs/install.md gives to namespaces which deny by default.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from tests.e2e.cluster import runs
 from tests.e2e.cluster.kube import Document, Kube, wait
 from tests.e2e.cluster.namespaces import namespace
+from tests.programs import program
 from tests.unit.chart.rendering import CHART
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -144,6 +146,13 @@ def test_H_two_pods_train_and_a_model_goes_live_where_everything_is_denied_by_de
     """Ranks meet, the operator reads their progress and asks the candidate its prompt."""
     assert served["seen"]["nodes"] == 2
     assert served["run"]["status"]["evaluation"]["verdict"] == "Pass"
+
+
+def test_helm_test_says_that_the_chart_is_well_and_says_it_once(system: Kube) -> None:
+    command = [program("helm"), "-n", system.namespace, "test", "slipway", "--logs", "--timeout", "2m"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout.count("POD LOGS"), done.stdout.count("ok: ")) == (1, 3), done.stdout
 
 
 def server_of(kube: Kube) -> Client:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -125,6 +126,30 @@ def test_what_helm_test_asks_is_answered(release: Release, ready_operator: str, 
     assert len(done.stdout.splitlines()) == 3, "the words of the refusal that is wanted read as a failure"
 
 
+class LetInLater(Ready):
+    """As a network answers for an operator until it has heard of the pod that asks."""
+
+    asked: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        if self.asked > 2:
+            super().do_GET()
+
+
+def test_helm_test_waits_until_a_network_lets_its_pod_in(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("nobody")
+    cluster = yaml.safe_load(release.plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    environment = {"ACCOUNT": str(tmp_path), "SERVER": cluster["server"], "NAMESPACE": NAMESPACE, "NO_PROXY": "*"}
+    script = CHART / "files" / "smoke_test.py"
+    with served(LetInLater) as address:
+        environment["OPERATOR"] = address
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert "ok: the operator is ready: 200, wanted 200" in done.stdout, done.stdout + done.stderr
+    assert LetInLater.asked == 3
+
+
 def test_helm_test_says_what_it_found_instead(release: Release, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("nobody")
     cluster = yaml.safe_load(release.plane.kubeconfig.read_text())["clusters"][0]["cluster"]
@@ -134,6 +159,7 @@ def test_helm_test_says_what_it_found_instead(release: Release, tmp_path: Path) 
         "SERVER": cluster["server"],
         "OPERATOR": "http://127.0.0.1:9",
         "NAMESPACE": NAMESPACE,
+        "PATIENCE": "0",
         "NO_PROXY": "*",
     }
     script = CHART / "files" / "smoke_test.py"
