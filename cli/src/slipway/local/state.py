@@ -10,7 +10,8 @@
          endpoints/<name>/endpoint.json the ModelEndpoint: spec and annotations
                           status.json
                           daemon.json   the process that owns the port
-                          versions/<n>/ settings frozen for a version, its verdict, and its server's log
+                          versions/<n>/ settings frozen for a version, its verdict, its server's log, and
+                                        server-ends.json: when its server ended unasked, and why
          statements/<digest>/<uid8>-<n>.json    every judgement of a model, signed; they outlive their runs
          parity/<digest>.json           records by which servers prove that they serve what was judged
          keys/signing.pem               the key that signs them; trusted.json has those that count
@@ -23,8 +24,9 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -174,6 +176,20 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
+class ServerEnd:
+    """The end of a version's server that nobody asked for."""
+
+    at: datetime
+    why: str
+    in_a_row: int
+    """How many it is since its server last ran for a while."""
+
+
+_ENDS = 8
+"""Ends of a version's server that are remembered."""
+
+
+@dataclass(frozen=True)
 class EndpointFolder:
     root: Path
 
@@ -218,6 +234,22 @@ class EndpointFolder:
 
     def version(self, number: int) -> Path:
         return self.root / "versions" / str(number)
+
+    def server_ends(self, version: int) -> list[ServerEnd]:
+        """Returns the newest ends of the server of a version, oldest first."""
+        ends: list[ServerEnd] = []
+        rows: object = None
+        with suppress(ValueError):  # Nothing but words for people is lost with it.
+            rows = read_json(self.version(version) / "server-ends.json")
+        for row in rows if isinstance(rows, list) else []:
+            with suppress(ValueError, TypeError, KeyError):
+                ends.append(ServerEnd(datetime.fromisoformat(row["at"]), str(row["why"]), int(row["inARow"])))
+        return ends
+
+    def add_server_end(self, version: int, end: ServerEnd) -> None:
+        ends = [*self.server_ends(version), end][-_ENDS:]
+        rows = [{"at": one.at.isoformat(), "why": one.why, "inARow": one.in_a_row} for one in ends]
+        write_json(self.version(version) / "server-ends.json", rows)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

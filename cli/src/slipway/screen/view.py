@@ -149,7 +149,7 @@ def _doing(status: RunStatus) -> str:
     running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
     if running is None:
         # A server takes a minute to start, and more on a busy machine.
-        return _now(status) if status.phase is Phase.ROLLING_OUT else ""
+        return _now(status) if status.phase is Phase.ROLLING_OUT or _is_silent(status) else ""
     details = describe(running.progress) if running.progress else ""
     return f"{running.name}: {details}" if details else f"{running.name} {_does(status)}"
 
@@ -309,7 +309,13 @@ def _took(step: StepStatus, now: datetime | None) -> str:
     return in_words((end - parse_timestamp(step.started_at)).total_seconds())
 
 
+def _is_silent(status: RunStatus) -> bool:
+    """Whether the model is live and does not answer."""
+    live = find(status.conditions, "Live")
+    return status.phase is Phase.SERVING and live is not None and live.status == "False"
+
+
 def _now(status: RunStatus) -> str:
-    progressing = find(status.conditions, "Progressing")
+    progressing = find(status.conditions, "Live" if _is_silent(status) else "Progressing")
     message = progressing.message if progressing else ""
     return f"{status.phase.value}: {message}" if status.phase is not Phase.PENDING or message else "Pending"
