@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -117,6 +119,22 @@ def test_a_server_that_takes_long_is_waited_for_and_not_longer_than_was_asked(
     assert "does not answer: it did not answer within 2 s: version 1: " in said
     code, said = local.start(capsys)
     assert (code, local.phase) == (0, Phase.SERVING)
+
+
+def test_ctrl_c_ends_the_wait_alone_and_the_endpoint_goes_on(
+    local: LocalRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert local.start(capsys)[0] == 0
+    local.endpoint.stop()
+    local.behaves(load=3)
+    threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    code, said = local.start(capsys)
+    assert (code, local.phase) == (exit_codes.INTERRUPTED, Phase.ROLLING_OUT), said
+    assert "waiting no longer …" in said
+    assert "Stopped waiting. Endpoint chat goes on starting the model" in said
+    assert "checkpoint" not in said
+    local.endpoint.wait_until_live(1)
+    assert local.start(capsys)[0] == 0
 
 
 def test_B_a_candidate_that_cannot_start_ends_the_run_and_leaves_the_last_good_version_alone(

@@ -61,6 +61,8 @@ class Executor:
     wait: StartWait | None = None
     """Bounds how long the model is waited for once it is told to its endpoint; without it that has no end."""
     interrupted: bool = field(default=False, init=False)
+    only_waits: bool = field(default=False, init=False)
+    """Whether no step is at work and the endpoint alone starts the model: who interrupts that suspends nothing."""
     statements: Statements = field(init=False)
     _signed_again: datetime | None = field(default=None, init=False)
     """When a verdict was signed anew by which the endpoint may start the model that it took the traffic from."""
@@ -82,6 +84,9 @@ class Executor:
         if self.run.status is not None and (unsigned := self._sign(self.run.status)) is not None:
             raise unsigned
         while True:
+            if self.interrupted and self.only_waits:
+                assert self.run.status is not None
+                return self.run.status
             decision, busy = self._pass()
             phase = decision.status.phase
             # What is told of a verdict goes on beside the run; somebody who interrupts it waits for its process alone.
@@ -107,9 +112,11 @@ class Executor:
         run = self._current_run()
         observed = self._observe()
         decision = lifecycle.step(run, self.plan, observed, self.clock(), POLICY)
+        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
+        # Before it is applied: a daemon takes its time to start.
+        self.only_waits = awaits(decision.status) and not busy and not is_under_way(decision.status)
         self._apply(decision)
         self.run = self.run.model_copy(update={"status": decision.status})
-        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
         return decision, busy
 
     def _current_run(self) -> TrainingRun:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -18,16 +19,16 @@ from slipway.local.endpoints import daemon, frozen_version
 from slipway.local.runs.admission import Admitted, Refused, admit, with_retry
 from slipway.local.runs.attempts import Attempts
 from slipway.local.runs.executor import Executor, utc_now
-from slipway.local.runs.start_wait import StartWait
+from slipway.local.runs.start_wait import StartWait, awaits
 from slipway.local.state import RunFolder, State, StateError
+from slipway.local.typed_command import typed
 from slipway.screen import printing, view
 from slipway.screen.conclusion import conclude
-from slipway.target import bare_command
 from slipway_core.documents import loading
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.resources.conditions import find, timestamp
-from slipway_core.resources.status import Phase, RunStatus, StepState
+from slipway_core.resources.status import Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
 
 
@@ -101,14 +102,18 @@ def _work(
     if as_json:
         json.dump(status.to_document(), sys.stdout, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")
+    if executor.interrupted and serving is not None and awaits(status):
+        console.print(
+            f"\nStopped waiting. Endpoint {serving.endpoint} goes on starting the model; the same command waits again, "
+            f"and `{typed(state, 'status', f'endpoint/{serving.endpoint}')}` says how it is.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return exit_codes.INTERRUPTED
     if executor.interrupted and not status.phase.finished:
-        if _is_trained(status):
-            console.print("\nStopped. The same command goes on where it was.", highlight=False)
-        else:
-            console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
+        console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
         return exit_codes.INTERRUPTED
     if executor.gave_up is not None and serving is not None:
-        _say_not_answering(console, admitted.run.name, serving.endpoint, executor.gave_up)
+        _say_not_answering(console, state, admitted.run.name, serving.endpoint, executor.gave_up)
         return exit_codes.FAILED
     _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
@@ -126,7 +131,8 @@ def _is_published(admitted: Admitted) -> bool:
 @contextmanager
 def _signals_to(executor: Executor, console: Console) -> Iterator[None]:
     def interrupt(_number: int, _frame: object) -> None:
-        words = "killing what is left" if executor.interrupted else "stopping at a checkpoint; once more kills"
+        first = "waiting no longer" if executor.only_waits else "stopping at a checkpoint; once more kills"
+        words = "killing what is left" if executor.interrupted else first
         console.print(f"\n{words} …", highlight=False)
         executor.interrupt()
 
@@ -175,24 +181,18 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
         _say_where(console, state, status.endpoint.name, attached=attach)
 
     conclude(
-        console, folder.name, status, bare_command,
+        console, folder.name, status, partial(typed, state),
         say_where=say_where, say_live=lambda: _say_live(console, state),
     )  # fmt: skip
 
 
-def _is_trained(status: RunStatus) -> bool:
-    return bool(status.stages) and all(step.state is StepState.SUCCEEDED for step in status.stages)
-
-
-def _say_not_answering(console: Console, run: str, endpoint: str, why: str) -> None:
+def _say_not_answering(console: Console, state: State, run: str, endpoint: str, why: str) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     say(f"\nThe model passed and does not answer: {why}")
-    say(
-        f"See `slipway logs {run} --stage serve`. Endpoint {endpoint} goes on trying until `slipway stop {endpoint}`; "
-        "the same command waits again."
-    )
+    logs, stop = typed(state, "logs", run, "--stage", "serve"), typed(state, "stop", endpoint)
+    say(f"See `{logs}`. Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")
 
 
 def _say_where(console: Console, state: State, name: str, *, attached: bool) -> None:
@@ -201,12 +201,13 @@ def _say_where(console: Console, state: State, name: str, *, attached: bool) -> 
     access = folder.load().spec.access
     key = '-H "authorization: Bearer $SLIPWAY_API_KEY" ' if access.keys_file or access.keys_secret else ""
     body = '{"message": "你好"}'
-    console.print(f"Serving. Chat with it:  slipway chat {name}   or open {url}/", highlight=False, soft_wrap=True)
+    chat = typed(state, "chat", name)
+    console.print(f"Serving. Chat with it:  {chat}   or open {url}/", highlight=False, soft_wrap=True)
     console.print(
         f"  curl -s {url}/chat -H 'content-type: application/json' {key}-d '{body}'",
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
-    until = "" if attached else " It stays up until `slipway stop`."
+    until = "" if attached else f" It stays up until `{typed(state, 'stop', name)}`."
     console.print(f"OpenAI clients: base_url={url}/v1.{until}", highlight=False, soft_wrap=True)
     if key:
         console.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
