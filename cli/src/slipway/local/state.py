@@ -167,7 +167,8 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for this process. Raises BusyError that names the holder."""
-        with _locked(self.root / "lock", f"run {self.name}"):
+        ways = f"`slipway watch {self.name}` looks on, `slipway stop {self.name}` stops it at a checkpoint"
+        with _locked(self.root / "lock", f"run {self.name}", ways):
             yield
 
     def holder(self) -> int | None:
@@ -274,8 +275,12 @@ def _model(kind: type[_Model], path: Path) -> _Model:
 
 
 @contextmanager
-def _locked(path: Path, what: str) -> Iterator[None]:
-    """Holds an advisory lock, which the kernel frees however the holder ends."""
+def _locked(path: Path, what: str, ways: str = "wait for it, or stop that process") -> Iterator[None]:
+    """Holds an advisory lock, which the kernel frees however the holder ends.
+
+    Args:
+        ways: what to do where another process has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -283,7 +288,7 @@ def _locked(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            raise BusyError(f"{what} is held by {holder}; wait for it, or stop that process") from None
+            raise BusyError(f"{what} is held by {holder}; {ways}") from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

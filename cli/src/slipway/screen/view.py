@@ -336,6 +336,8 @@ def _is_silent(status: RunStatus) -> bool:
 
 
 def _now(status: RunStatus) -> str:
+    if status.phase is Phase.SUSPENDED:
+        return status.phase.value  # What moves it on depends upon where it is: the last words say it.
     progressing = find(status.conditions, "Live" if _is_silent(status) else "Progressing")
     message = progressing.message if progressing else ""
     return f"{status.phase.value}: {message}" if status.phase is not Phase.PENDING or message else "Pending"

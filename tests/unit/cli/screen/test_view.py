@@ -164,3 +164,9 @@ def test_a_step_that_is_done_shows_what_it_made_and_not_what_it_said_last():
     assert "tokenising" not in told
     running = [StepStatus(name="prepare", state=StepState.RUNNING, attempt=1, progress=said)]
     assert "tokenising" in shown(view.TableView, RunStatus(stages=running))
+
+
+def test_a_run_that_was_interrupted_is_not_told_to_change_a_field_that_nobody_can_reach():
+    cause = condition("Progressing", "False", "Suspended", "set spec.suspend to false to go on")
+    stopped = RunStatus(phase=Phase.SUSPENDED, stages=[RUNNING], conditions=[cause])
+    assert "spec.suspend" not in shown(view.TableView, stopped)
