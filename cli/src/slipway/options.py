@@ -16,11 +16,12 @@ Sets = Annotated[
         help="Change a field, as in --set stages.pretrain.epochs=3. Can be given more than once.",
     ),
 ]
+WORKDIR_VARIABLE = "SLIPWAY_WORKDIR"
 Workdir = Annotated[
     Path,
     typer.Option(
         "--workdir",
-        envvar="SLIPWAY_WORKDIR",
+        envvar=WORKDIR_VARIABLE,
         metavar="DIR",
         help="The folder whose .slipway holds runs, models and endpoints.",
     ),

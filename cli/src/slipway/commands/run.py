@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,15 @@ def run(
     workdir: Workdir = HERE,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the model once it passed its gates.")] = True,
     attach: Annotated[bool, typer.Option("--attach", help="Stay in front of the server; Ctrl-C stops it.")] = False,
+    start_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--start-timeout",
+            metavar="DURATION",
+            help="How long to wait for a model that passed to answer, as in 30m; its endpoint's rollout.startTimeout "
+            "when left out, which is 15m by default. The endpoint goes on trying.",
+        ),
+    ] = None,
     output: Annotated[
         Literal["json"] | None, typer.Option("-o", "--output", help="Print the final status as JSON.")
     ] = None,
@@ -24,14 +34,36 @@ def run(
     """Train, judge and serve a model on this machine.
 
     Returns once the server answers, which then runs in the background until `slipway stop`. The same command goes on
-    where it was cut off. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed, 130
-    interrupted.
+    where it was cut off. It does not wait for a server that ends three times in a row, or that takes longer than
+    --start-timeout. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed or not
+    answering, 130 interrupted.
     """
+    within = _start_timeout(start_timeout)
     _require_needs(file, sets or (), workdir)
     from slipway.local.runs.session import run_file
 
-    code = run_file(file, overrides=sets or (), workdir=workdir, serve=serve, attach=attach, as_json=output == "json")
+    code = run_file(
+        file,
+        overrides=sets or (),
+        workdir=workdir,
+        serve=serve,
+        attach=attach,
+        as_json=output == "json",
+        start_within=within,
+    )
     raise typer.Exit(code)
+
+
+def _start_timeout(asked: str | None) -> timedelta | None:
+    from slipway.exit_codes import BadInput
+    from slipway_core.resources.api import seconds
+
+    if asked is None:
+        return None
+    try:
+        return timedelta(seconds=seconds(asked))
+    except ValueError as error:
+        raise BadInput(f"--start-timeout: {error}") from None
 
 
 def _require_needs(file: Path, sets: Sequence[str], workdir: Path) -> None:

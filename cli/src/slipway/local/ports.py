@@ -34,7 +34,7 @@ class Holder:
         if any(daemon in word for word in self.command for daemon in _DAEMONS):
             state, name = (_option(self.command, option) for option in ("--state", "--name"))
             return f"endpoint {name} of {state} (process {self.pid}); `slipway stop {name}` frees it"
-        return f"process {self.pid} ({' '.join(self.command)[:120] or 'no command line'})"
+        return f"process {self.pid} ({' '.join(' '.join(self.command).split())[:120] or 'no command line'})"
 
 
 class PortInUse(StateError):

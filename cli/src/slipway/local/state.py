@@ -10,7 +10,8 @@
          endpoints/<name>/endpoint.json the ModelEndpoint: spec and annotations
                           status.json
                           daemon.json   the process that owns the port
-                          versions/<n>/ settings frozen for a version, its verdict, and its server's log
+                          versions/<n>/ settings frozen for a version, its verdict, its server's log, and
+                                        server-ends.json: when its server ended unasked, and why
          statements/<digest>/<uid8>-<n>.json    every judgement of a model, signed; they outlive their runs
          parity/<digest>.json           records by which servers prove that they serve what was judged
          keys/signing.pem               the key that signs them; trusted.json has those that count
@@ -23,8 +24,9 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,12 +167,27 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for this process. Raises BusyError that names the holder."""
-        with _locked(self.root / "lock", f"run {self.name}"):
+        ways = f"`slipway watch {self.name}` looks on, `slipway stop {self.name}` stops it at a checkpoint"
+        with _locked(self.root / "lock", f"run {self.name}", ways):
             yield
 
     def holder(self) -> int | None:
         """Returns the pid of the `slipway run` that is at work on it, None when there is none."""
         return _holder(self.root / "lock")
+
+
+@dataclass(frozen=True)
+class ServerEnd:
+    """The end of a version's server that nobody asked for."""
+
+    at: datetime
+    why: str
+    in_a_row: int
+    """How many it is since its server last ran for a while."""
+
+
+_ENDS = 8
+"""Ends of a version's server that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +236,22 @@ class EndpointFolder:
     def version(self, number: int) -> Path:
         return self.root / "versions" / str(number)
 
+    def server_ends(self, version: int) -> list[ServerEnd]:
+        """Returns the newest ends of the server of a version, oldest first."""
+        ends: list[ServerEnd] = []
+        rows: object = None
+        with suppress(ValueError):  # Nothing but words for people is lost with it.
+            rows = read_json(self.version(version) / "server-ends.json")
+        for row in rows if isinstance(rows, list) else []:
+            with suppress(ValueError, TypeError, KeyError):
+                ends.append(ServerEnd(datetime.fromisoformat(row["at"]), str(row["why"]), int(row["inARow"])))
+        return ends
+
+    def add_server_end(self, version: int, end: ServerEnd) -> None:
+        ends = [*self.server_ends(version), end][-_ENDS:]
+        rows = [{"at": one.at.isoformat(), "why": one.why, "inARow": one.in_a_row} for one in ends]
+        write_json(self.version(version) / "server-ends.json", rows)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         with _locked(self.root / "lock", f"endpoint {self.name}"):
@@ -242,8 +275,12 @@ def _model(kind: type[_Model], path: Path) -> _Model:
 
 
 @contextmanager
-def _locked(path: Path, what: str) -> Iterator[None]:
-    """Holds an advisory lock, which the kernel frees however the holder ends."""
+def _locked(path: Path, what: str, ways: str = "wait for it, or stop that process") -> Iterator[None]:
+    """Holds an advisory lock, which the kernel frees however the holder ends.
+
+    Args:
+        ways: what to do where another process has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -251,7 +288,7 @@ def _locked(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            raise BusyError(f"{what} is held by {holder}; wait for it, or stop that process") from None
+            raise BusyError(f"{what} is held by {holder}; {ways}") from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

@@ -16,8 +16,9 @@ from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
+from slipway.local.typed_command import typed
 from slipway.records.files import Files, read_folder
-from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write, bare_command
+from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write
 from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources import uris
 from slipway_core.resources.model_endpoint import ModelEndpoint
@@ -42,7 +43,7 @@ class LocalTarget:
         return "slipway run FILE"
 
     def command(self, *words: str) -> str:
-        return bare_command(*words)
+        return typed(self.state, *words)
 
     def everywhere(self) -> Target:
         raise BadInput(f"-A: {self.title} is a folder and has no namespaces; leave out -A or --local")

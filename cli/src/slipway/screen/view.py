@@ -101,6 +101,8 @@ class TableView:
     def __call__(self, status: RunStatus, events: tuple[Event, ...]) -> None:
         for message in [*self._told.news(status), *news(status, events)]:
             self._console.print(Text(visible(f"! {message}"), style="yellow"))
+        for note in _prepared(status, events):
+            self._console.print(Text(f"note: {note}", style="dim"))
         waits = [Text(sentence(blocker), style="yellow") for blocker in blockers(status)]
         self._live.update(Group(steps_table(status), Text(_now(status), style="dim"), *waits), refresh=True)
 
@@ -129,7 +131,7 @@ class LineView:
         for warning in self._told.news(status):
             self._print(visible(f"warning: {warning}"))
         for note in _prepared(status, events):
-            self._print(note)
+            self._print(f"note: {note}")
         waits = [sentence(blocker) for blocker in blockers(status)]
         for wait in waits:
             if wait not in self._waits:
@@ -149,7 +151,7 @@ def _doing(status: RunStatus) -> str:
     running = next((step for step in status.stages if step.state is StepState.RUNNING), None)
     if running is None:
         # A server takes a minute to start, and more on a busy machine.
-        return _now(status) if status.phase is Phase.ROLLING_OUT else ""
+        return _now(status) if status.phase is Phase.ROLLING_OUT or _is_silent(status) else ""
     details = describe(running.progress) if running.progress else ""
     return f"{running.name}: {details}" if details else f"{running.name} {_does(status)}"
 
@@ -162,12 +164,11 @@ def _does(status: RunStatus) -> str:
 
 def news(status: RunStatus, events: tuple[Event, ...]) -> list[str]:
     """Returns what a person should hear of beside the table."""
-    heard = [
+    return [
         event.message
         for event in events
         if event.type == "Warning" and event.reason != STEP_WARNED and not _is_the_end(status, event)
     ]
-    return heard + _prepared(status, events)
 
 
 def _is_the_end(status: RunStatus, event: Event) -> bool:
@@ -223,7 +224,8 @@ def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool =
         bar: ProgressBar | str = ""
         if progress is not None and progress.total and step.state is not StepState.PENDING:
             bar = ProgressBar(total=progress.total, completed=progress.step, width=12)
-        table.add_row(Text(mark, style=style), Text(step.name), bar, Text(_took(step, now)), Text(_details(step)))
+        took, details = Text(_took(step, now)), Text(_details(status, step))
+        table.add_row(Text(mark, style=style), Text(step.name), bar, took, details)
     return table
 
 
@@ -290,15 +292,33 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
     return table
 
 
-def _details(step: StepStatus) -> str:
+def _details(status: RunStatus, step: StepStatus) -> str:
     if step.state is StepState.FAILED or step.state is StepState.WAITING:
         return step.message or ""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
-    if step.progress is not None:
+    done = step.state is StepState.SUCCEEDED
+    if done and (step.progress is None or not step.progress.total):
+        parts.append(_made(status, step))
+    elif step.progress is not None:
         of_now: dict[str, None] = {"eta_seconds": None, "learning_rate": None, "time_shares": None}
-        over = of_now if step.state is StepState.SUCCEEDED else {}
-        parts.append(describe(step.progress.model_copy(update=over)))
+        parts.append(describe(step.progress.model_copy(update=of_now if done else {})))
     return ", ".join(part for part in parts if part)
+
+
+def _made(status: RunStatus, step: StepStatus) -> str:
+    """Returns what a step without training steps has made, in place of what it said last."""
+    figures = step.metrics
+    if step.name == "prepare":
+        tokens = sum(value for name, value in figures.items() if name.endswith("_train_tokens"))
+        held = figures.get("evaluation_documents", 0)
+        parts = [(tokens, "tokens to learn from"), (held, "held-out documents")]
+        return ", ".join(f"{count:,.0f} {what}" for count, what in parts if count)
+    if step.name == "export" and "bytes" in figures:
+        weights = f"{figures['parameters']:,.0f} parameters, " if "parameters" in figures else ""
+        return f"{weights}{figures['bytes'] / 2**20:,.1f} MiB"
+    if step.name == "evaluate" and status.evaluation is not None:
+        return status.evaluation.verdict.value
+    return ""
 
 
 def _took(step: StepStatus, now: datetime | None) -> str:
@@ -309,7 +329,15 @@ def _took(step: StepStatus, now: datetime | None) -> str:
     return in_words((end - parse_timestamp(step.started_at)).total_seconds())
 
 
+def _is_silent(status: RunStatus) -> bool:
+    """Whether the model is live and does not answer."""
+    live = find(status.conditions, "Live")
+    return status.phase is Phase.SERVING and live is not None and live.status == "False"
+
+
 def _now(status: RunStatus) -> str:
-    progressing = find(status.conditions, "Progressing")
+    if status.phase is Phase.SUSPENDED:
+        return status.phase.value  # What moves it on depends upon where it is: the last words say it.
+    progressing = find(status.conditions, "Live" if _is_silent(status) else "Progressing")
     message = progressing.message if progressing else ""
     return f"{status.phase.value}: {message}" if status.phase is not Phase.PENDING or message else "Pending"

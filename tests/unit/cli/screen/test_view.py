@@ -145,3 +145,28 @@ def test_what_a_step_still_warned_of_at_its_end_is_told_and_what_it_warns_of_now
 
 def test_a_warning_does_not_steer_the_terminal():
     assert "\x1b" not in shown(view.LineView, warned("\x1b[2Jgone"))
+
+
+def test_a_step_that_is_done_shows_what_it_made_and_not_what_it_said_last():
+    said = Progress(message="tokenising the data of sft")
+    done = {"state": StepState.SUCCEEDED, "attempt": 1, "progress": said}
+    prepared = {"pretrain_train_tokens": 400.0, "sft_train_tokens": 600.0, "evaluation_documents": 40.0}
+    steps = [
+        StepStatus(name="prepare", metrics=prepared, **done),
+        StepStatus(name="export", metrics={"bytes": 3 * 2**20, "parameters": 1234567.0}, **done),
+        StepStatus(name="evaluate", **done),
+        StepStatus(name="publish", **done),
+    ]
+    told = shown(view.TableView, RunStatus(stages=steps, evaluation=EvaluationStatus(number=1, verdict=Verdict.FAIL)))
+    assert "1,000 tokens to learn from, 40 held-out documents" in told
+    assert "1,234,567 parameters, 3.0 MiB" in told
+    assert "Fail" in told
+    assert "tokenising" not in told
+    running = [StepStatus(name="prepare", state=StepState.RUNNING, attempt=1, progress=said)]
+    assert "tokenising" in shown(view.TableView, RunStatus(stages=running))
+
+
+def test_a_run_that_was_interrupted_is_not_told_to_change_a_field_that_nobody_can_reach():
+    cause = condition("Progressing", "False", "Suspended", "set spec.suspend to false to go on")
+    stopped = RunStatus(phase=Phase.SUSPENDED, stages=[RUNNING], conditions=[cause])
+    assert "spec.suspend" not in shown(view.TableView, stopped)

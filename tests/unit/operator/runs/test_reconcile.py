@@ -51,6 +51,22 @@ def test_F_fewer_than_thirty_writes_in_the_life_of_a_run():
     assert len(world.cluster.writes) <= 18, world.cluster.writes
 
 
+def test_F_what_prepare_warns_of_is_in_the_status_and_one_event_and_costs_no_write_more():
+    found = ["evaluation.gates[0] (perplexity) can never pass: 夜", "the judge does not answer"]
+    writes = []
+    for told in ({}, {"warnings": found}):
+        world = RunWorld()
+        world.settle()
+        world.end("prepare", result=told)
+        world.settle()
+        world.train_on()
+        writes.append(len(world.cluster.writes))
+    assert world.record("prepare")["progress"]["warnings"] == found
+    assert world.run["status"]["warnings"] == 2
+    events = [write.name for write in world.cluster.writes if write.kind == "Event"]
+    assert writes[1] - writes[0] == 1, f"the Event alone: {events}"
+
+
 def test_F_a_step_that_takes_its_time_and_tells_no_progress_takes_no_write():
     world = RunWorld()
     world.settle()

@@ -7,6 +7,7 @@ alone. The status is written before a decision is applied, so that whoever comes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shutil
@@ -25,7 +26,7 @@ from slipway.local.endpoints.server_process import Launch, Patience
 from slipway.local.endpoints.version_server import VersionServer
 from slipway.local.judgements import Judgements
 from slipway.local.ports import LOOPBACK
-from slipway.local.state import EndpointFolder, State, StateError
+from slipway.local.state import EndpointFolder, ServerEnd, State, StateError
 from slipway.local.statements import Statements, frozen_statement
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.protocol.commands import serve_command, serve_environment
@@ -283,10 +284,16 @@ class EndpointExecutor:
 
     def _version(self, version: VersionStatus) -> VersionServer:
         if version.version not in self._versions:
-            self._versions[version.version] = VersionServer(
-                version.version, lambda: self._launch(version), self._patience
+            number = version.version
+            self._versions[number] = VersionServer(
+                number, lambda: self._launch(version), self._patience, lambda *end: self._note_end(number, *end)
             )
         return self._versions[version.version]
+
+    def _note_end(self, version: int, why: str, in_a_row: int) -> None:
+        """Writes it where whoever waits for the version finds it. On a full disk nobody hears of it, and it serves."""
+        with contextlib.suppress(OSError):
+            self._folder.add_server_end(version, ServerEnd(self._clock(), why, in_a_row))
 
     def _frozen(self, version: VersionStatus) -> FrozenVersion:
         key = (version.version, version.revision)

@@ -17,9 +17,17 @@ _RETRY_SECONDS = 10
 
 
 class VersionServer:
-    def __init__(self, number: int, launch: Callable[[], Launch], patience: Patience) -> None:
-        """`launch` may raise StateError: the version is Failed then, with that message."""
+    def __init__(
+        self,
+        number: int,
+        launch: Callable[[], Launch],
+        patience: Patience,
+        ended: Callable[[str, int], None] = lambda why, in_a_row: None,
+    ) -> None:
+        """`launch` may raise StateError: the version is Failed then, with that message. `ended` is told why the server
+        ended whenever it did so unasked, or could not be started, and how many times in a row by now."""
         self.number = number
+        self._ended = ended
         self._launch = launch
         self._patience = patience
         self._process: ServerProcess | None = None
@@ -125,6 +133,7 @@ class VersionServer:
         self._failures += 1
         self._next_start = time.monotonic() + pause
         self._failure = self._last_failure = why
+        self._ended(why, self._failures)
 
     def _until_ready(self) -> int:
         if self._loads_within is None:

@@ -116,11 +116,16 @@ def with_retry(run: TrainingRun, now: datetime) -> TrainingRun:
 
 def _other_plan(name: str, before: Plan, plan: Plan) -> str:
     found = plans.differences(before, plan)
-    rows = [f"  {d.field}: {d.was!r} then, {d.is_!r} now" for d in found[:8]]
+    rows = [f"  {d.field}: {_written(d.was)} then, {_written(d.is_)} now" for d in found[:8]]
     more = [f"  … and {len(found) - 8} more"] if len(found) > 8 else []
     head = f"run {name} exists with another plan:"
     fix = f"Give this one another metadata.name, undo the change, or remove the old run with `slipway rm {name}`."
     return "\n".join([head, *rows, *more, fix])
+
+
+def _written(value: object) -> str:
+    """Returns a value as it may stand in the file: 8 is one of the ways to write 8.0."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else repr(value)
 
 
 def _require_disk(plan: Plan, folder: Path, has: int = 0) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from slipway.local.endpoints import daemon
 from slipway.local.runs.attempts import Attempts
+from slipway.local.runs.start_wait import StartWait, awaits
 from slipway.local.state import RunFolder, State, StateError
 from slipway.local.statements import Statements
 from slipway_core.lifecycle import step as lifecycle
@@ -57,7 +58,11 @@ class Executor:
     clock: Callable[[], datetime] = utc_now
     tick: float = 0.25
     """Seconds between two looks at the world."""
+    wait: StartWait | None = None
+    """Bounds how long the model is waited for once it is told to its endpoint; without it that has no end."""
     interrupted: bool = field(default=False, init=False)
+    only_waits: bool = field(default=False, init=False)
+    """Whether no step is at work and the endpoint alone starts the model: who interrupts that suspends nothing."""
     statements: Statements = field(init=False)
     _signed_again: datetime | None = field(default=None, init=False)
     """When a verdict was signed anew by which the endpoint may start the model that it took the traffic from."""
@@ -79,22 +84,39 @@ class Executor:
         if self.run.status is not None and (unsigned := self._sign(self.run.status)) is not None:
             raise unsigned
         while True:
+            if self.interrupted and self.only_waits:
+                assert self.run.status is not None
+                return self.run.status
             decision, busy = self._pass()
             phase = decision.status.phase
             # What is told of a verdict goes on beside the run; somebody who interrupts it waits for its process alone.
             at_work = busy if self.interrupted else is_under_way(decision.status)
-            if (phase.finished and not at_work) or (phase is Phase.SUSPENDED and not busy):
+            waits = self._waits(decision.status)
+            if (phase.finished and not at_work and not waits) or (phase is Phase.SUSPENDED and not busy):
+                return decision.status
+            if self.gave_up is not None and not at_work:
                 return decision.status
             time.sleep(self.tick)
+
+    @property
+    def gave_up(self) -> str | None:
+        """Why the model was not waited for any longer; None where that did not happen."""
+        return self.wait.over if self.wait is not None and not self.interrupted else None
+
+    def _waits(self, status: RunStatus) -> bool:
+        """Whether a model that is live and does not answer is waited for."""
+        return self.wait is not None and not self.interrupted and self.wait.over is None and awaits(status)
 
     def _pass(self) -> tuple[Decision, bool]:
         """Looks once, decides once, applies it, writes the status when it changed."""
         run = self._current_run()
         observed = self._observe()
         decision = lifecycle.step(run, self.plan, observed, self.clock(), POLICY)
+        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
+        # Before it is applied: a daemon takes its time to start.
+        self.only_waits = awaits(decision.status) and not busy and not is_under_way(decision.status)
         self._apply(decision)
         self.run = self.run.model_copy(update={"status": decision.status})
-        busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
         return decision, busy
 
     def _current_run(self) -> TrainingRun:
@@ -146,7 +168,8 @@ class Executor:
             self._remember(decision.events)
         if decision.status != (self.run.status or RunStatus()):
             self.folder.save_status(decision.status)
-        self.show(decision.status, decision.events)
+        heard = self.wait.look(decision.status) if self.wait is not None and not self.interrupted else ()
+        self.show(decision.status, (*decision.events, *heard))
         if unsigned is not None:
             # After the status, which has the verdict: the same command signs it once there is a key.
             raise unsigned

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,10 +19,11 @@ from slipway.local.endpoints import daemon, frozen_version
 from slipway.local.runs.admission import Admitted, Refused, admit, with_retry
 from slipway.local.runs.attempts import Attempts
 from slipway.local.runs.executor import Executor, utc_now
+from slipway.local.runs.start_wait import StartWait, awaits
 from slipway.local.state import RunFolder, State, StateError
+from slipway.local.typed_command import typed
 from slipway.screen import printing, view
 from slipway.screen.conclusion import conclude
-from slipway.target import bare_command
 from slipway_core.documents import loading
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION
 from slipway_core.lifecycle.draft import PUBLISHED
@@ -37,10 +40,15 @@ def run_file(
     serve: bool = True,
     attach: bool = False,
     as_json: bool = False,
+    start_within: timedelta | None = None,
 ) -> int:
     """Runs a file to its end and returns the exit code.
 
-    0 reached Serving or Completed, 3 Rejected or Held, 2 invalid input, 1 Failed, 130 interrupted.
+    0 reached Serving or Completed, 3 Rejected or Held, 2 invalid input, 1 Failed or not answering, 130 interrupted.
+
+    Args:
+        start_within: how long the model is waited for once it passed; the endpoint's startTimeout when None.
+
     Raises documents.DocumentError, Refused and StateError for what cannot be started.
     """
     run = loading.load(file.read_text(encoding="utf-8"), str(file), overrides=overrides)
@@ -53,7 +61,7 @@ def run_file(
         _require_access(run, file)
         _require_port(state, run)
         admitted = admit(state, run, file, utc_now())
-        return _work(state, admitted, attach=attach, as_json=as_json)
+        return _work(state, admitted, attach=attach, as_json=as_json, start_within=start_within)
 
 
 def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int:
@@ -74,7 +82,9 @@ def reevaluate(name: str | None, *, workdir: Path, as_json: bool = False) -> int
         return _work(state, Admitted(folder, run, plan, new=False), attach=False, as_json=as_json)
 
 
-def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> int:
+def _work(
+    state: State, admitted: Admitted, *, attach: bool, as_json: bool, start_within: timedelta | None = None
+) -> int:
     console = printing.console(error=as_json)
     before = admitted.run.status.phase if admitted.run.status else Phase.PENDING
     if not admitted.new and before.finished and before is not Phase.FAILED:
@@ -84,15 +94,27 @@ def _work(state: State, admitted: Admitted, *, attach: bool, as_json: bool) -> i
         console.print(f"run {admitted.run.name} goes on where it was ({before.value})", highlight=False)
     with view.choose(console) as shown:
         attempts = Attempts(admitted.folder.attempts, admitted.folder.workspace(admitted.run), utc_now)
-        executor = Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, shown)
+        serving = admitted.plan.serving
+        wait = StartWait(state.endpoint(serving.endpoint), utc_now, start_within) if serving is not None else None
+        executor = Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, shown, wait=wait)
         with _signals_to(executor, console):
             status = executor.work()
     if as_json:
         json.dump(status.to_document(), sys.stdout, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")
+    if executor.interrupted and serving is not None and awaits(status):
+        console.print(
+            f"\nStopped waiting. Endpoint {serving.endpoint} goes on starting the model; the same command waits again, "
+            f"and `{typed(state, 'status', f'endpoint/{serving.endpoint}')}` says how it is.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return exit_codes.INTERRUPTED
     if executor.interrupted and not status.phase.finished:
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
         return exit_codes.INTERRUPTED
+    if executor.gave_up is not None and serving is not None:
+        _say_not_answering(console, state, admitted.run.name, serving.endpoint, executor.gave_up)
+        return exit_codes.FAILED
     _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
         return _attend(console, state, status.endpoint.name)
@@ -109,7 +131,8 @@ def _is_published(admitted: Admitted) -> bool:
 @contextmanager
 def _signals_to(executor: Executor, console: Console) -> Iterator[None]:
     def interrupt(_number: int, _frame: object) -> None:
-        words = "killing what is left" if executor.interrupted else "stopping at a checkpoint; once more kills"
+        first = "waiting no longer" if executor.only_waits else "stopping at a checkpoint; once more kills"
+        words = "killing what is left" if executor.interrupted else first
         console.print(f"\n{words} …", highlight=False)
         executor.interrupt()
 
@@ -158,9 +181,18 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
         _say_where(console, state, status.endpoint.name, attached=attach)
 
     conclude(
-        console, folder.name, status, bare_command,
+        console, folder.name, status, partial(typed, state),
         say_where=say_where, say_live=lambda: _say_live(console, state),
     )  # fmt: skip
+
+
+def _say_not_answering(console: Console, state: State, run: str, endpoint: str, why: str) -> None:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say(f"\nThe model passed and does not answer: {why}")
+    logs, stop = typed(state, "logs", run, "--stage", "serve"), typed(state, "stop", endpoint)
+    say(f"See `{logs}`. Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")
 
 
 def _say_where(console: Console, state: State, name: str, *, attached: bool) -> None:
@@ -169,12 +201,13 @@ def _say_where(console: Console, state: State, name: str, *, attached: bool) -> 
     access = folder.load().spec.access
     key = '-H "authorization: Bearer $SLIPWAY_API_KEY" ' if access.keys_file or access.keys_secret else ""
     body = '{"message": "你好"}'
-    console.print(f"Serving. Chat with it:  slipway chat {name}   or open {url}/", highlight=False, soft_wrap=True)
+    chat = typed(state, "chat", name)
+    console.print(f"Serving. Chat with it:  {chat}   or open {url}/", highlight=False, soft_wrap=True)
     console.print(
         f"  curl -s {url}/chat -H 'content-type: application/json' {key}-d '{body}'",
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
-    until = "" if attached else " It stays up until `slipway stop`."
+    until = "" if attached else f" It stays up until `{typed(state, 'stop', name)}`."
     console.print(f"OpenAI clients: base_url={url}/v1.{until}", highlight=False, soft_wrap=True)
     if key:
         console.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)

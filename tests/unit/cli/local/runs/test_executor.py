@@ -327,7 +327,7 @@ def test_two_at_once_are_refused_and_the_holder_is_named(state):
     folder = state.run("demo")
     with folder.lock():
         assert folder.holder() == os.getpid()
-        with pytest.raises(BusyError, match=f"process {os.getpid()}"), folder.lock():
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} .*slipway stop demo"), folder.lock():
             pass
     assert folder.holder() is None
 
