@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -150,6 +151,21 @@ def test_a_run_that_is_interrupted_while_it_is_published_ends_and_goes_on_later(
     assert status.step("publish").state is StepState.SUCCEEDED
 
 
+def test_an_interrupt_in_the_pass_that_starts_to_publish_ends_that_process_too(state, monkeypatch):
+    executor = make(state, monkeypatch, run=a_run(serving=False, **TRACKED), publish=["forever"])
+    start = executor.attempts.start
+
+    def and_interrupted(wanted):
+        start(wanted)
+        if wanted.step == "publish":
+            pid_of(executor, "publish")
+            executor.interrupt()
+
+    monkeypatch.setattr(executor.attempts, "start", and_interrupted)
+    assert executor.work().phase is Phase.COMPLETED
+    assert gone(pid_of(executor, "publish"))
+
+
 def test_a_tracker_may_be_named_after_the_end(state, monkeypatch):
     make(state, monkeypatch, run=a_run(serving=False)).work()
     executor = make(state, monkeypatch, run=a_run(serving=False, tracking={"tensorboard": {}}))
@@ -169,6 +185,17 @@ def test_a_crash_is_tried_again_and_counted(state, monkeypatch):
     status = make(state, monkeypatch, prepare=["crash", "work"]).work()
     assert status.phase is Phase.COMPLETED
     assert (status.step("prepare").attempt, status.step("prepare").failures) == (2, 1)
+
+
+def test_nothing_is_left_of_what_steps_put_aside(state, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        executor = make(state, monkeypatch, prepare=["crash", "work"], learn=["forever", "work"])
+        with at_work(executor):
+            os.kill(pid_of(executor, "learn"), signal.SIGKILL)
+        assert executor.run.status.phase is Phase.COMPLETED
+        assert os.listdir(folder) == []
 
 
 def test_bad_data_ends_the_run_with_the_reason(state, monkeypatch):
