@@ -201,6 +201,10 @@ def test_A_what_was_said_of_a_model_stays_said_when_its_next_evaluation_crashes(
         again.settle()
 
 
+def judged_again(world: World) -> list[str]:
+    return [event.message for one in world.decisions for event in one.events if event.reason == "Reevaluating"]
+
+
 def test_a_held_run_is_judged_again_when_asked_and_only_once():
     world = World(a_run())
     world.through("prepare", "learn", "export")
@@ -219,6 +223,7 @@ def test_a_held_run_is_judged_again_when_asked_and_only_once():
     world.settle()
     assert world.phase is Phase.ROLLING_OUT
     assert world.run.status.evaluation.number == 3
+    assert judged_again(world) == ["the model is judged again: asked for"] * 2
 
 
 RELATIVE = [{"metric": "perplexity", "max": 20}, {"metric": "perplexity", "maxRegression": 1}]
@@ -298,6 +303,7 @@ def test_a_run_is_judged_again_when_the_live_version_changed_before_the_rollout(
     a_live_other_version(world)
     world.succeed("evaluate")
     world.settle()
+    assert judged_again(world) == ["the model is judged again: the live version changed since"]
     assert world.phase is Phase.EVALUATING
     assert world.promotions == 0
     evaluation = EvaluationResult(
