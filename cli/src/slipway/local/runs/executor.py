@@ -79,17 +79,20 @@ class Executor:
         if self.run.status is not None and (unsigned := self._sign(self.run.status)) is not None:
             raise unsigned
         while True:
-            decision, busy = self._pass()
+            # As the pass saw it: an interrupt that comes during a pass is for the next one, which ends what this one
+            # has started.
+            interrupted = self.interrupted
+            decision, busy = self._pass(interrupted)
             phase = decision.status.phase
             # What is told of a verdict goes on beside the run; somebody who interrupts it waits for its process alone.
-            at_work = busy if self.interrupted else is_under_way(decision.status)
+            at_work = busy if interrupted else is_under_way(decision.status)
             if (phase.finished and not at_work) or (phase is Phase.SUSPENDED and not busy):
                 return decision.status
             time.sleep(self.tick)
 
-    def _pass(self) -> tuple[Decision, bool]:
+    def _pass(self, interrupted: bool) -> tuple[Decision, bool]:
         """Looks once, decides once, applies it, writes the status when it changed."""
-        run = self._current_run()
+        run = self._suspended() if interrupted else self.run
         observed = self._observe()
         decision = lifecycle.step(run, self.plan, observed, self.clock(), POLICY)
         self._apply(decision)
@@ -97,10 +100,8 @@ class Executor:
         busy = any(a.state != "Ended" for attempts in observed.attempts.values() for a in attempts)
         return decision, busy
 
-    def _current_run(self) -> TrainingRun:
-        """The run; an interrupted one is a suspended one until somebody starts it again."""
-        if not self.interrupted:
-            return self.run
+    def _suspended(self) -> TrainingRun:
+        """What an interrupted run is until somebody starts it again."""
         return self.run.model_copy(update={"spec": self.run.spec.model_copy(update={"suspend": True})})
 
     def _observe(self) -> Observed:

@@ -150,6 +150,21 @@ def test_a_run_that_is_interrupted_while_it_is_published_ends_and_goes_on_later(
     assert status.step("publish").state is StepState.SUCCEEDED
 
 
+def test_an_interrupt_in_the_pass_that_starts_to_publish_ends_that_process_too(state, monkeypatch):
+    executor = make(state, monkeypatch, run=a_run(serving=False, **TRACKED), publish=["forever"])
+    start = executor.attempts.start
+
+    def and_interrupted(wanted):
+        start(wanted)
+        if wanted.step == "publish":
+            pid_of(executor, "publish")
+            executor.interrupt()
+
+    monkeypatch.setattr(executor.attempts, "start", and_interrupted)
+    assert executor.work().phase is Phase.COMPLETED
+    assert gone(pid_of(executor, "publish"))
+
+
 def test_a_tracker_may_be_named_after_the_end(state, monkeypatch):
     make(state, monkeypatch, run=a_run(serving=False)).work()
     executor = make(state, monkeypatch, run=a_run(serving=False, tracking={"tensorboard": {}}))
