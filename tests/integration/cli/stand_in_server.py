@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--drain", type=float, required=True)
     parser.add_argument("--keys", type=Path)
     options = parser.parse_args()
+    Path(tempfile.mkdtemp(), "file").write_text("put aside, as libraries do")
     server = Server(options.model, options.port, options.drain, options.keys)
     server.load()
     signal.signal(signal.SIGTERM, server.stop)

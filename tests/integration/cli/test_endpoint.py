@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -242,6 +243,19 @@ def test_a_live_server_that_is_killed_comes_back_and_clients_are_told_when(endpo
         endpoint.wait_until_live(1)
         assert endpoint.chat(client).status_code == 200
     endpoint.wait_until_told("NotAnswering", "Answering")
+
+
+def test_nothing_is_left_of_what_servers_put_aside(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch):
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        endpoint.serve("one")
+        (server,) = endpoint.servers()
+        os.kill(server, signal.SIGKILL)
+        endpoint.wait(lambda: endpoint.servers() not in ([server], []), "another one was started")
+        endpoint.wait_until_live(1)
+        assert len(os.listdir(folder)) == 1
+        endpoint.stop()
+        assert os.listdir(folder) == []
 
 
 def test_a_server_that_hangs_is_killed_and_started_again(endpoint: LocalEndpoint):

@@ -91,7 +91,12 @@ def back_to(run: Training, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_stop_on_the_same_step(tmp_path: Path) -> None:
+def test_two_processes_stop_on_the_same_step_and_leave_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     run = make(tmp_path, LONG, **TWO, checkpoints={"everySteps": 100000})
     process = run.start()
     wait_for_step(run, 10, process)
@@ -105,6 +110,8 @@ def test_two_processes_stop_on_the_same_step(tmp_path: Path) -> None:
     state = TrainState.load(saved / checkpoint_files.STATE)
     assert state.step == len(run.losses())
     assert state.world == 2
+    # What torch has compiled is kept there for each user.
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
 
 
 def children(pid: int) -> list[int]:

@@ -18,6 +18,7 @@ import httpx
 from slipway.local.endpoints import server_log
 from slipway.local.ports import LOOPBACK
 from slipway.local.processes import ProcessId, die_with_parent, signal_group, signal_leader
+from slipway.local.scratch import Scratch
 from slipway_core.protocol import exit_codes, parity
 from slipway_core.protocol.variables import QUIET_ENVIRONMENT
 
@@ -75,18 +76,24 @@ class ServerProcess:
         self.launch = launch
         self._patience = patience
         launch.log.parent.mkdir(parents=True, exist_ok=True)
+        self._scratch = Scratch()
         with launch.log.open("ab") as output:
             self._log_start = output.seek(0, os.SEEK_END)
-            self._process = subprocess.Popen(
-                launch.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **QUIET_ENVIRONMENT, **launch.environment},
-                start_new_session=True,
-                # Every connection to it ends with its parent, so nothing is left to drain then.
-                preexec_fn=die_with_parent(signal.SIGKILL),
-            )
+            try:
+                self._process = subprocess.Popen(
+                    launch.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **QUIET_ENVIRONMENT, **self._scratch.variables(), **launch.environment},
+                    start_new_session=True,
+                    pass_fds=(self._scratch.handle,),
+                    # Every connection to it ends with its parent, so nothing is left to drain then.
+                    preexec_fn=die_with_parent(signal.SIGKILL),
+                )
+            except OSError:
+                self._scratch.remove()
+                raise
         self._id = ProcessId.of(self._process.pid)
         self.started = time.monotonic()
         self.ready_at: float | None = None
@@ -121,6 +128,7 @@ class ServerProcess:
             for task in (self._watching, self._asking, self._ending):
                 if task is not None:
                     task.cancel()
+            self._scratch.remove()
         return True
 
     def why_ended(self) -> str:

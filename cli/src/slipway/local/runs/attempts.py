@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from slipway.local.files import read_json, write_json
 from slipway.local.processes import ProcessId, die_with_parent, group_is_alive, signal_group, signal_leader
+from slipway.local.scratch import Scratch
 from slipway_core.lifecycle.decision import CreateAttempt
 from slipway_core.lifecycle.observed import Attempt
 from slipway_core.protocol import exit_codes, step_result, variables
@@ -53,6 +54,7 @@ class Attempts:
     trainer: tuple[str, ...] = (sys.executable, "-m", "slipway_trainer.main")
     """The command that runs a step; its arguments follow."""
     _children: dict[tuple[str, int], Popen[bytes]] = field(default_factory=dict[tuple[str, int], Popen[bytes]])
+    _scratch: dict[tuple[str, int], Scratch] = field(default_factory=dict[tuple[str, int], Scratch])
     _deadlines: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     _ended_by_us: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     """Attempts that were sent SIGTERM or SIGKILL from here."""
@@ -79,9 +81,11 @@ class Attempts:
         port = _free_port()
         plan = str(self.workspace.plan)
         arguments = step_command(step, plan=plan, attempt=number, baseline=wanted.baseline)
+        scratch = self._scratch[step, number] = Scratch()
         environment = {
             **os.environ,
             **QUIET_ENVIRONMENT,
+            **scratch.variables(),
             variables.RESULT_VARIABLE: str(self.workspace.result(step, number)),
             variables.PROGRESS_PORT_VARIABLE: str(port),
             variables.GRACE_VARIABLE: str(int(self.grace)),
@@ -98,6 +102,7 @@ class Attempts:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                pass_fds=(scratch.handle,),
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self._children[step, number] = child
@@ -131,6 +136,8 @@ class Attempts:
                 return Attempt(number, state, started, progress=progress)
             record = {**record, **self._end_of(step, number)}
             write_json(path, record)
+            if scratch := self._scratch.pop((step, number), None):
+                scratch.remove()
         code = record.get("exitCode")
         if record.get("endedByUs") and code in _KILLED:
             # Somebody asked for it, or it was told to stop and could not answer yet, or did not: nothing is wrong with

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -184,6 +185,17 @@ def test_a_crash_is_tried_again_and_counted(state, monkeypatch):
     status = make(state, monkeypatch, prepare=["crash", "work"]).work()
     assert status.phase is Phase.COMPLETED
     assert (status.step("prepare").attempt, status.step("prepare").failures) == (2, 1)
+
+
+def test_nothing_is_left_of_what_steps_put_aside(state, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        executor = make(state, monkeypatch, prepare=["crash", "work"], learn=["forever", "work"])
+        with at_work(executor):
+            os.kill(pid_of(executor, "learn"), signal.SIGKILL)
+        assert executor.run.status.phase is Phase.COMPLETED
+        assert os.listdir(folder) == []
 
 
 def test_bad_data_ends_the_run_with_the_reason(state, monkeypatch):

@@ -90,7 +90,7 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
 
     Raises the gravest failure of the ranks: wrong input before any other, before an interruption, before lost peers.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
@@ -122,6 +122,8 @@ def run_ranks(where: Layout, plan: Plan, ws: Workspace, *, stage: str, attempt: 
             max_restarts=0,
             monitor_interval=0.2,
             shutdown_timeout=grace_seconds(),
+            # By itself torch makes a folder for them that it never removes.
+            logs_specs=DefaultLogsSpecs(log_dir=str(Path(folder, "logs"))),
         )
         codes: list[int] = []
         lost: Exception | None = None
