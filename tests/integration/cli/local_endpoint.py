@@ -101,11 +101,11 @@ class LocalEndpoint:
         self.start()
         self.wait_until_live(1)
 
-    def roll_out(self, model: str, **behaviour: Any) -> None:
+    def roll_out(self, model: str, *, rollout: dict[str, Any] | None = None, **behaviour: Any) -> None:
         """Has the endpoint asked for another model that passed."""
         self.model(model, **behaviour)
         self.passes(model)
-        self.ask_for(model)
+        self.ask_for(model, rollout=rollout or {})
 
     def stop(self) -> None:
         endpoint_daemon.stop_daemon(self.state, self.files.name)
@@ -242,8 +242,11 @@ class Traffic:
             thread.join(60)
 
     def stream(self, pieces: int) -> None:
-        """Starts a stream in the background."""
-        self._run(self._stream, pieces)
+        """Starts a stream in the background, and returns once its first piece is there."""
+        lines: list[str] = []
+        self.streams.append(lines)
+        self._run(self._stream, pieces, lines)
+        self.endpoint.wait(lambda: bool(lines or self.failures), "a stream has begun")
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -267,15 +270,13 @@ class Traffic:
         except (httpx.HTTPError, ValueError) as error:
             self.failures.append(f"{time.monotonic():.2f} {error!r}")
 
-    def _stream(self, pieces: int) -> None:
+    def _stream(self, pieces: int, lines: list[str]) -> None:
         body = {"message": "hello", "stream": True, "max_length": pieces}
-        lines: list[str] = []
         try:
             with httpx.stream("POST", f"{self.endpoint.url}/chat", json=body, timeout=30) as answer:
                 answer.raise_for_status()
-                lines = [line for line in answer.iter_lines() if line]
+                lines.extend(line for line in answer.iter_lines() if line)
         except httpx.HTTPError as error:
             self.failures.append(f"stream: {error!r}")
         if len(lines) != pieces + 1 or lines[-1] != "data: [DONE]":
             self.failures.append(f"stream: {len(lines)} of {pieces + 1} events")
-        self.streams.append(lines)

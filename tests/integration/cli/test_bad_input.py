@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 SLIPWAY = str(Path(sys.prefix, "bin", "slipway"))
 RUN = """\

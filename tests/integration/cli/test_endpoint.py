@@ -26,6 +26,9 @@ from slipway_core.protocol import trust
 from slipway_core.resources.status import EndpointPhase, Verdict
 from slipway_host.files import write_atomically
 
+PATIENT = {"drain": "30s"}
+"""With the streams of a machine on which they take several times as long."""
+
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[LocalEndpoint]:
@@ -141,17 +144,17 @@ def test_A_a_model_whose_evaluation_left_no_record_does_not_start(endpoint: Loca
 
 
 def test_B_a_take_over_has_no_gap_for_requests_connections_or_streams(endpoint: LocalEndpoint):
-    endpoint.serve("one")
+    endpoint.serve("one", rollout=PATIENT)
     with Traffic(endpoint) as traffic:
         traffic.stream(80)  # 4 s: begins with the first version, and goes on through its probation and drain.
-        time.sleep(0.5)
-        endpoint.roll_out("two", load=0.7)
+        endpoint.wait(lambda: bool(traffic.answers), "the first version answers")
+        endpoint.roll_out("two", load=0.7, rollout=PATIENT)
         endpoint.wait_until_live(2)
         traffic.stream(10)
-        endpoint.wait(lambda: len(endpoint.servers()) == 1, "the first version has ended", 10)
-        time.sleep(0.5)
+        endpoint.wait(lambda: len(endpoint.servers()) == 1, "the first version has ended")
+        alone = len(traffic.answers)
+        endpoint.wait(lambda: len(traffic.answers) >= max(30, alone + 10), "enough was asked")
     assert traffic.failures == []
-    assert len(traffic.answers) >= 30
     switch = traffic.answers.index("two")
     assert set(traffic.answers[switch + 2 :]) == {"two"}, (
         "after the switch nobody, old connection or new, is left behind"
@@ -297,17 +300,16 @@ def test_servers_end_with_a_killed_daemon_and_the_next_one_brings_the_live_versi
 
 
 def test_stop_lets_streams_complete_and_sends_new_requests_away(endpoint: LocalEndpoint):
-    endpoint.serve("one")
+    endpoint.serve("one", rollout=PATIENT)
     with Traffic(endpoint, per_second=0.01) as traffic:
-        traffic.stream(40)
-        time.sleep(0.5)
+        traffic.stream(80)
         stopping = threading.Thread(target=endpoint.stop)
         stopping.start()
-        time.sleep(0.3)
-        assert endpoint.chat().status_code == 503
-        stopping.join(20)
+        endpoint.wait(lambda: endpoint.chat().status_code == 503, "new requests are sent away")
+        assert len(traffic.streams[0]) < 81, "the stream goes on"
+        stopping.join(60)
     assert traffic.failures == []
-    assert len(traffic.streams[0]) == 41
+    assert len(traffic.streams[0]) == 81
     assert endpoint.status.phase == EndpointPhase.STOPPED
     assert endpoint.status.live is not None
     assert ports.port_in_use(endpoint.port) is None
@@ -399,11 +401,14 @@ def test_a_damaged_endpoint_keeps_serving_and_says_so(endpoint: LocalEndpoint):
 
 def test_a_status_that_does_not_change_is_not_written_again(endpoint: LocalEndpoint):
     endpoint.serve("one")
-    time.sleep(0.5)
-    before = (endpoint.files.root / "status.json").stat()
-    time.sleep(1.2)
-    after = (endpoint.files.root / "status.json").stat()
-    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+    def is_left_alone() -> bool:
+        before = (endpoint.files.root / "status.json").stat()
+        time.sleep(1.2)  # Several looks at the world.
+        after = (endpoint.files.root / "status.json").stat()
+        return (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+    endpoint.wait(is_left_alone, "what happens to a version that went live is written", 6)
 
 
 def test_a_changed_port_applies_in_place(endpoint: LocalEndpoint):

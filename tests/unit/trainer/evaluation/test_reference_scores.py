@@ -88,14 +88,14 @@ def test_a_language_is_told_without_a_network(said: str, language: str, expected
 def test_a_pattern_that_would_take_years_takes_none() -> None:
     """RE2 takes time in proportion to the text; also the patterns of a schema."""
     evil, text = "^(a+)+$", "a" * 50_000 + "b"
-    started = time.monotonic()
+    started = time.process_time()
     assert score("regex_match", text, pattern=evil) == 0
     schema = json.dumps({"pattern": evil, "patternProperties": {evil: {}}})
     assert score("json_schema", json.dumps(text), schema=schema) == 0
     schema = json.dumps({"patternProperties": {evil: {}}, "additionalProperties": False})
     assert score("json_schema", json.dumps({text: 1}), schema=schema) == 0
     assert score("json_schema", json.dumps({"a": 1}), schema=schema) == 1
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 DRAFTS = "http://json-schema.org"

@@ -103,13 +103,13 @@ def test_a_server_that_is_not_there_is_a_warning() -> None:
 
 @pytest.mark.parametrize("slow", ["all at once", "byte by byte"])
 def test_a_server_that_is_slow_is_not_waited_for(slow: str) -> None:
-    seconds = 30.0
+    seconds = 60.0
     with judge_server.serving(models=lambda: Response(b"", seconds=seconds)) as server:
         if slow == "byte by byte":
-            server.models = lambda: Response(b"x" * 40, pause=0.1)
+            server.models = lambda: Response(b"x" * 600, pause=0.1)
         started = time.monotonic()
         said = inquiry.warning(server.judge(), None, seconds=0.5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert said is not None
     assert "does not answer" in said
 
@@ -121,7 +121,7 @@ def test_a_server_that_sends_its_headers_byte_by_byte_is_not_waited_for() -> Non
             connection, _ = listening.accept()
             with connection, contextlib.suppress(OSError):
                 connection.sendall(b"HTTP/1.1 200 OK\r\n")
-                for _ in range(50):
+                for _ in range(600):
                     connection.sendall(b"x-more: of it\r\n")
                     time.sleep(0.1)
 
@@ -129,7 +129,7 @@ def test_a_server_that_sends_its_headers_byte_by_byte_is_not_waited_for() -> Non
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         started = time.monotonic()
         said = inquiry.warning(Judge(url=url, model="m", criteria="c"), None, seconds=0.5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert said is not None
     assert "does not answer in time" in said
 

@@ -122,7 +122,7 @@ def test_one_that_never_answers_is_waited_for_a_few_seconds(
             time.sleep(1)
             begun = time.monotonic()
         gate.set()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert follower is not None
     assert not is_there(follower.process.pid)
 
@@ -170,7 +170,7 @@ with following(plans.load(plan.read_text()), Workspace(plan.parent), "learn") as
         pid = int(process.stdout.readline())
         assert is_there(pid)
         process.send_signal(signal.SIGKILL)
-    until(lambda: not is_there(pid), 10)
+    until(lambda: not is_there(pid))
 
 
 def test_what_the_executor_says_is_read_strictly(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -71,33 +73,44 @@ def test_it_goes_anywhere_when_nobody_has_the_claim_or_that_cannot_be_seen(clust
 
 
 @pytest.fixture
-def waits(tmp_path):
-    """What the pod runs, in which a look for processes takes no minute."""
+def proc(tmp_path):
+    """What the pod sees of its processes."""
     (tmp_path / "proc" / "1").mkdir(parents=True)
     (tmp_path / "proc" / "self").mkdir()
-    with subprocess.Popen(helper_pod.wait_command(str(tmp_path / "proc"), 0.05, 3)) as process:
+    return tmp_path / "proc"
+
+
+@contextmanager
+def waiting(proc):
+    """What the pod runs, in which a look for processes takes no minute."""
+    with subprocess.Popen(helper_pod.wait_command(str(proc), 0.05, 3)) as process:
         yield process
         process.kill()
 
 
-def test_it_ends_by_itself_when_nothing_is_executed_in_it_any_more(waits, tmp_path):
-    assert waits.wait(10) == 0
+def test_it_ends_by_itself_when_nothing_is_executed_in_it_any_more(proc):
+    with waiting(proc) as waits:
+        assert waits.wait(60) == 0
 
 
-def test_it_stays_as_long_as_something_is_executed_in_it(waits, tmp_path):
-    uploads = tmp_path / "proc" / "77"
-    uploads.mkdir()
-    with pytest.raises(subprocess.TimeoutExpired):
-        waits.wait(1)
-    uploads.rmdir()
-    assert waits.wait(10) == 0
+def test_it_stays_as_long_as_something_is_executed_in_it(proc):
+    (proc / "77").mkdir()
+    with waiting(proc) as waits:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waits.wait(1)
+        (proc / "77").rmdir()
+        assert waits.wait(60) == 0
 
 
-def test_it_ends_at_once_when_it_is_deleted(waits, tmp_path):
-    (tmp_path / "proc" / "77").mkdir()
-    time.sleep(0.3)
-    waits.terminate()
-    assert waits.wait(2) == 0
+def test_it_ends_at_once_when_it_is_deleted(proc):
+    (proc / "77").mkdir()
+    with waiting(proc) as waits:
+        deadline = time.monotonic() + 60
+        while not Path(f"/proc/{waits.pid}/task/{waits.pid}/children").read_text():
+            assert time.monotonic() < deadline, "it does not wait"
+            time.sleep(0.01)
+        waits.terminate()
+        assert waits.wait(60) == 0
 
 
 def test_settings_of_the_chart_are_read_and_an_image_of_ones_own_wins():

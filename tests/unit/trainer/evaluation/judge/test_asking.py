@@ -243,17 +243,21 @@ def test_a_wrong_key_is_tried_once(tmp_path: Path) -> None:
 
 
 def test_the_time_in_all_is_bounded_and_what_came_too_late_has_no_answer(tmp_path: Path) -> None:
-    patient = replace(HASTY, call_seconds=30)
-    with serving(lambda asked: replace(judge_server.by_rules(asked), seconds=0.6)) as server:
+    patient = replace(HASTY, call_seconds=60)
+
+    def hangs_after_the_first(asked: Fields) -> Response:
+        return replace(judge_server.by_rules(asked), seconds=0.0 if len(server.asked) == 1 else 60.0)
+
+    with serving(hangs_after_the_first) as server:
         started = time.monotonic()
         found = ask(
-            server, tmp_path, [pair(server, n) for n in range(9)], patience=patient, concurrency=1, timeout="1s"
+            server, tmp_path, [pair(server, n) for n in range(9)], patience=patient, concurrency=1, timeout="2s"
         )
         took = time.monotonic() - started
-    assert took < 5
+    assert took < 30
     assert [reply.points for reply in found.replies][:2] == [1.0, None]
-    assert "before evaluation.judge.timeout (1s) was over" in str(found.replies[1].trouble)
-    assert "evaluation.judge.timeout (1s) is over" in str(found.replies[-1].trouble)
+    assert "before evaluation.judge.timeout (2s) was over" in str(found.replies[1].trouble)
+    assert "evaluation.judge.timeout (2s) is over" in str(found.replies[-1].trouble)
 
 
 def test_no_more_are_put_at_once_than_the_run_says(tmp_path: Path) -> None:
@@ -322,7 +326,7 @@ def test_a_question_that_is_too_long_is_never_cut(tmp_path: Path) -> None:
 def test_D_a_signal_ends_it_at_once_and_keeps_what_was_answered(tmp_path: Path) -> None:
     def hangs_on_the_last(asked: Fields) -> Response:
         slow = "question 3" in parts(asked)["conversation"]
-        return replace(judge_server.by_rules(asked), seconds=20.0 if slow else 0.0)
+        return replace(judge_server.by_rules(asked), seconds=60.0 if slow else 0.0)
 
     class Stop(Exception):
         pass
@@ -336,8 +340,8 @@ def test_D_a_signal_ends_it_at_once_and_keeps_what_was_answered(tmp_path: Path) 
         kept = KeptReplies.open(tmp_path / "kept.jsonl", KEY, "sha256:plan")
         started = time.monotonic()
         with pytest.raises(Stop):
-            asking.ask(server.judge(), KEY, put, kept, advance=advance, patience=replace(HASTY, call_seconds=30))
-        assert time.monotonic() - started < 5
+            asking.ask(server.judge(), KEY, put, kept, advance=advance, patience=replace(HASTY, call_seconds=60))
+        assert time.monotonic() - started < 30
         kept.close()
         server.answer = judge_server.by_rules
         assert ask(server, tmp_path, put).requests == 1
