@@ -1,10 +1,11 @@
 """How long a training process takes to its first step: a fresh one, and one that goes on from a checkpoint.
 
-    .venv/bin/python -m bench.process_start [--rounds 3] [--imports]
+    .venv/bin/python -m bench.process_start [--rounds 3] [--imports | --collector]
 
 Both are `slipway-trainer train` as an executor starts it, on a model of 1.2M weights, from the start of the process to
 the first row of metrics.jsonl that is its own. What counts is CPU-seconds of the process. Beside them stands a process
-that imports torch, transformers' Llama and DeepSpeed and does nothing. `--imports` lists the dearest imports instead.
+that imports torch, transformers' Llama and DeepSpeed and does nothing. `--imports` lists the dearest imports instead,
+and `--collector` compares imports with Python's garbage collector as it is, and held back as a step does it, in turns.
 """
 
 from __future__ import annotations
@@ -36,6 +37,23 @@ OURS = (
     "from slipway_trainer.step import startup; startup.prepare_process(); "
     "import slipway_trainer.training.stage, deepspeed, transformers.models.llama.modeling_llama"
 )
+COLLECTED = """
+import contextlib, gc, resource, sys, time
+from slipway_host import imports
+spent, begun = 0.0, 0.0
+
+def looked(phase, _):
+    global spent, begun
+    if phase == "start":
+        begun = time.process_time()
+    else:
+        spent += time.process_time() - begun
+
+gc.callbacks.append(looked)
+with imports.of_libraries() if sys.argv[1] == "held back" else contextlib.nullcontext():
+    IMPORTS
+print(time.process_time(), spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|(\s+)(\S+)")
 
 
@@ -43,9 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--imports", action="store_true")
+    parser.add_argument("--collector", action="store_true")
     options = parser.parse_args()
     if options.imports:
         return dearest()
+    if options.collector:
+        return collector(options.rounds)
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
         workspace = prepared(Path(folder))
         found: dict[str, list[tuple[float, float]]] = {"imports alone": [], "fresh": [], "goes on": []}
@@ -111,6 +132,21 @@ def bare() -> tuple[float, float]:
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", BARE], capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1]), time.monotonic() - started
+
+
+def collector(rounds: int) -> None:
+    """Prints what the imports of a training process take with the garbage collector as it is, and held back."""
+    code = COLLECTED.replace("IMPORTS", OURS)
+    found: dict[str, list[list[float]]] = {"as it is": [], "held back": []}
+    for _ in range(rounds):
+        for name, results in found.items():
+            command = [sys.executable, "-W", "ignore", "-c", code, name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            results.append([float(value) for value in done.stdout.splitlines()[-1].split()])
+    print("| collector | CPU-seconds, median | of them the collector's | peak memory, MiB |\n|---|---|---|---|")
+    for name, results in found.items():
+        cpu, spent, peak = (median(values) for values in zip(*results, strict=True))
+        print(f"| {name} | {cpu:.1f} | {spent:.2f} | {peak:.0f} |")
 
 
 def dearest() -> None:

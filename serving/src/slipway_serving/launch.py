@@ -8,6 +8,7 @@ requests; and it exits 0 when the engine died.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -21,7 +22,7 @@ import uvicorn
 
 from slipway_core.protocol.artifact import Manifest
 from slipway_core.protocol.control_tokens import ControlTokens
-from slipway_host import libnuma, processor
+from slipway_host import imports, libnuma, processor
 from slipway_host.parent import end_with
 from slipway_serving import __version__
 from slipway_serving.engine import configuration, parity_check
@@ -101,17 +102,18 @@ def _engine(
     settings: Settings, on_cpu: bool, threads: int, sock: socket.socket
 ) -> Iterator[tuple[Any, Namespace, ServerMetrics]]:
     """Starts the engine, before any event loop and thread of the server, and stops it in the end."""
-    from prometheus_client import REGISTRY
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.reasoning import ReasoningParserManager
-    from vllm.tool_parsers import ToolParserManager
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-    from vllm.v1.engine.async_llm import AsyncLLM
+    with imports.of_libraries():
+        from prometheus_client import REGISTRY
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+        from vllm.reasoning import ReasoningParserManager
+        from vllm.tool_parsers import ToolParserManager
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+        from vllm.v1.engine.async_llm import AsyncLLM
 
-    from slipway_serving.engine import chat_renderer
-    from slipway_serving.engine.token_count import token_counter
+        from slipway_serving.engine import chat_renderer
+        from slipway_serving.engine.token_count import token_counter
 
     args: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(configuration.arguments(settings, on_cpu))
     forked = configuration.in_one_process(settings, on_cpu)
@@ -133,6 +135,9 @@ def _engine(
         os.register_at_fork(after_in_child=lambda: _become_the_engine(parent, threads, sock))
     metrics = ServerMetrics(REGISTRY)
     chat_renderer.register()
+    if forked:
+        # What is there stays, and both processes share its memory for as long as neither's collector looks through it.
+        gc.freeze()
     client = AsyncLLM.from_vllm_config(config, stat_loggers=[token_counter(metrics)])
     try:
         yield client, args, metrics
@@ -145,14 +150,15 @@ def _import_for_the_fork(model: Path) -> None:
 
     Registering the model's class also saves the process in which vLLM would inspect it, with all imports once more.
     """
-    import vllm.v1.engine.core
-    import vllm.v1.worker.cpu_model_runner  # noqa: F401
-    from vllm.model_executor.models.registry import ModelRegistry
-
     architectures = configuration.read_config(model).get("architectures")
-    for name in architectures if isinstance(architectures, list) else ():
-        if known := ModelRegistry.models.get(name):
-            ModelRegistry.register_model(name, known.load_model_cls())
+    with imports.of_libraries():
+        import vllm.v1.engine.core
+        import vllm.v1.worker.cpu_model_runner  # noqa: F401
+        from vllm.model_executor.models.registry import ModelRegistry
+
+        for name in architectures if isinstance(architectures, list) else ():
+            if known := ModelRegistry.models.get(name):
+                ModelRegistry.register_model(name, known.load_model_cls())
 
 
 def _become_the_engine(parent: int, threads: int, sock: socket.socket) -> None:

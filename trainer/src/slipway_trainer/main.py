@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from slipway_core.protocol import variables
+from slipway_host import imports
 from slipway_trainer.step import startup
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ def _code(step: str, module: str, plan: Path, workspace: Path | None, attempt: i
     def body(plan: Plan, workspace: Workspace) -> StepResult:
         startup.prepare_process()
         # Here, since the libraries take seconds, in which a signal is already the frame's to answer.
-        run = importlib.import_module(f"slipway_trainer.{module}").run
+        with imports.of_libraries():
+            run = importlib.import_module(f"slipway_trainer.{module}").run
         return run(plan, workspace, attempt=attempt, **options)
 
     return run_step(step, body, plan_file=plan, folder=workspace, attempt=attempt)

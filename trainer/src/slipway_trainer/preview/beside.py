@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
+from slipway_host import imports
 from slipway_trainer.step import parent_death, startup
 
 Given = ParamSpec("Given")
@@ -64,5 +65,6 @@ def _start() -> None:
 
 
 def _import() -> None:
-    from slipway_trainer.model import adapter_targets, adapters, blueprint  # noqa: F401  # pyright: ignore
-    from slipway_trainer.preview import cost  # noqa: F401  # pyright: ignore
+    with imports.of_libraries():
+        from slipway_trainer.model import adapter_targets, adapters, blueprint  # noqa: F401  # pyright: ignore
+        from slipway_trainer.preview import cost  # noqa: F401  # pyright: ignore

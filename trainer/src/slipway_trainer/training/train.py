@@ -7,6 +7,7 @@ import gc
 from slipway_core.plan import Plan
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
+from slipway_host import imports
 from slipway_trainer.step.errors import OutOfMemory
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.tracking import choose
@@ -52,8 +53,9 @@ def _once(plan: Plan, ws: Workspace, stage: str, attempt: int) -> StepResult:
     where = launch.layout(plan.compute)
     if where.world > 1 or plan.stage(stage).memory.divides_weights:
         return launch.run_ranks(where, plan, ws, stage=stage, attempt=attempt)
-    from slipway_trainer.training.process_group import Ranks
-    from slipway_trainer.training.stage import train_stage
+    with imports.of_libraries():
+        from slipway_trainer.training.process_group import Ranks
+        from slipway_trainer.training.stage import train_stage
 
     return train_stage(plan, ws, stage=stage, attempt=attempt, ranks=Ranks())
 

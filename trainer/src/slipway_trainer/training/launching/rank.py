@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from slipway_core.protocol import variables
+from slipway_host import imports
 
 
 def main() -> None:
@@ -33,7 +34,8 @@ def main() -> None:
     os.environ[variables.RESULT_VARIABLE] = str(arguments.results / f"{ranks.rank}.json")
 
     def body(plan: Plan, workspace: Workspace) -> StepResult:
-        from slipway_trainer.training.stage import train_stage
+        with imports.of_libraries():
+            from slipway_trainer.training.stage import train_stage
 
         return train_stage(plan, workspace, stage=arguments.stage, attempt=arguments.attempt, ranks=ranks)
 
