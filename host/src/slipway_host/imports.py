@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _THRESHOLD = (100_000, 20, 100)
@@ -12,7 +12,7 @@ never looked, the half million became 860,000, and the peak 14 MiB more."""
 
 
 @contextmanager
-def of_libraries() -> Iterator[None]:
+def of_libraries() -> Generator[None]:
     """Has Python look for garbage rarely while libraries are imported inside, and as before afterwards.
 
     torch and transformers leave half a million objects, nearly all for good, and Python looks for cycles among the

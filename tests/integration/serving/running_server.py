@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,20 +22,22 @@ class RunningServer:
     def __init__(self, folder: Path, model: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self.log = folder / "server.log"
+        # What vLLM leaves there, however it ends. Not in `folder`: paths of sockets are short.
+        self._temporary = tempfile.mkdtemp(prefix="slipway-test-")
         command = [sys.executable, "-m", "slipway_serving", "--model", str(model), "--served-name", "tiny"]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), "--kv-cache-gib", "0.1", *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(env) if env is not None else None,
+                env={**(os.environ if env is None else env), "TMPDIR": self._temporary},
             )
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_until_ready(self, seconds: float = 240) -> None:
+    def wait_until_ready(self, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"exit code {self.process.returncode}\n{self.output()[-6000:]}"
@@ -45,7 +49,7 @@ class RunningServer:
             time.sleep(0.1)
         raise AssertionError(f"not ready after {seconds} s\n{self.output()[-6000:]}")
 
-    def wait_for_output(self, text: str, seconds: float = 120) -> None:
+    def wait_for_output(self, text: str, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.output():
             assert time.monotonic() < deadline, f"no {text!r} after {seconds} s\n{self.output()[-6000:]}"
@@ -63,6 +67,7 @@ class RunningServer:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(30)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def is_running(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""A real engine behind the server: one start, on a machine without a compiler, shared by the tests in their order."""
+"""A real engine behind the server: one start, on a machine without a compiler, shared by the tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from tests.integration.serving.running_server import RunningServer, environment,
 from tests.integration.serving.tiny_model import make_tiny_model
 
 from slipway_core.protocol.artifact import Manifest
+
+# The first test waits for the server too, and the one that drains it for DRAIN_SECONDS.
+pytestmark = pytest.mark.timeout(900)
 
 KEY = "sk-integration-5f2b"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -39,10 +42,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 @pytest.fixture(scope="module")
-def server(
+def one_server(
     model: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory, no_compiler_path: str
-) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("server")
+) -> Iterator[Callable[[], RunningServer]]:
+    """Returns the server of the tests, started anew where a test has ended it."""
+    made: list[RunningServer] = []
+
+    def running() -> RunningServer:
+        if not made or made[-1].process.poll() is not None:
+            made.append(start(model, tmp_path_factory.mktemp("server"), no_compiler_path))
+            made[-1].wait_until_ready()
+        return made[-1]
+
+    try:
+        yield running
+    finally:
+        for server in made:
+            server.stop()
+
+
+def start(model: tuple[Path, Manifest], folder: Path, no_compiler_path: str) -> RunningServer:
     keys = folder / "keys"
     keys.write_text(f"{KEY}\n", encoding="utf-8")
     without_compiler = environment(
@@ -56,12 +75,12 @@ def server(
     options = ["--digest", model[1].digest, "--api-keys-file", str(keys), "--max-concurrent", "2", "--max-queue", "1"]
     options += ["--max-new-tokens", "1200", "--drain-seconds", str(DRAIN_SECONDS)]
     options += ["--linger-seconds", str(LINGER_SECONDS)]
-    running = RunningServer(folder, model[0], *options, env=without_compiler)
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        running.stop()
+    return RunningServer(folder, model[0], *options, env=without_compiler)
+
+
+@pytest.fixture
+def server(one_server: Callable[[], RunningServer]) -> RunningServer:
+    return one_server()
 
 
 @pytest.fixture
@@ -438,7 +457,7 @@ def test_a_wrong_digest_is_refused_with_code_2(model: tuple[Path, Manifest]) -> 
 def test_sigterm_lingers_completes_running_streams_refuses_new_requests_and_exits_0(
     server: RunningServer, client: httpx.Client
 ) -> None:
-    """The last test of the server: it ends it."""
+    """Last, since it ends the server: another test would start one anew."""
     streams = LongStreams(server, 3)
     streams.wait_until_begun(2)
     wait_for(client, "slipway_requests_waiting", 1)
