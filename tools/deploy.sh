@@ -67,7 +67,7 @@ up() {
     --set-string "operator.podAnnotations.slipway\.dev/deployed=$(date -u +%Y%m%dT%H%M%SZ)" "${values[@]}"; then
     "$kubectl" --namespace $NAMESPACE get pods >&2
     "$kubectl" --namespace $NAMESPACE get events --field-selector type=Warning --sort-by .lastTimestamp 2>/dev/null | tail -5 >&2
-    fail "Slipway did not become ready; kubectl -n $NAMESPACE logs -l app.kubernetes.io/component=operator --prefix says more"
+    fail "Slipway did not become ready; kubectl -n $NAMESPACE logs -l app.kubernetes.io/component=operator --prefix --tail=-1 says more"
   fi
   echo
   exports "$KUBECONFIG"

@@ -2,7 +2,7 @@
 # A real node without Docker: containerd, kubelet, kube-proxy, CoreDNS, policies and storage beside the control plane, as processes
 # of this machine. Linux and root. One a machine: its bridge, its addresses and kubelet's ports are the machine's.
 #
-#   node.sh up               writes .slipway-cluster/kubeconfig in this checkout
+#   node.sh up               writes .slipway-cluster/kubeconfig in this checkout; POLICIES=off: no NetworkPolicy is enforced
 #   node.sh status
 #   node.sh restart NAME     containerd, kubelet, apiserver, ...: pods go on
 #   node.sh down [--images]  all of it; images stay in the store unless told otherwise
@@ -60,6 +60,7 @@ alone() {
 up() {
   local etcd peer name
   need_root up
+  case ${POLICIES:-on} in on | off) ;; *) die "POLICIES=$POLICIES is neither on nor off" ;; esac
   alone
   own_it
   need_packages "${DEBIAN_PACKAGES[@]}"
@@ -86,9 +87,8 @@ up() {
   await controller-manager 30 default_account_ready
   for name in proxy coredns storage scheduler; do running "$name" || give_up "$name" "ended at its start"; done
 
-  # It looks for its node. Where the kernel lacks what it needs, all else can be tried.
-  start_policies
-  policies_hold || say "NetworkPolicies do not hold here: $NODE/log/netpol.log says why"
+  # It looks for its node.
+  policies_up
 
   mkdir -p "$(dirname "$kubeconfig_file")"
   install -m 600 "$NODE/admin.kubeconfig" "$kubeconfig_file"
@@ -99,7 +99,7 @@ up() {
 }
 
 status() {
-  local name other
+  local name other why
   other=$(owner) || { say "no node is up on this machine; 'make cluster-up' starts one"; return 0; }
   say "the node of $other, Kubernetes $KUBERNETES_VERSION, etcd $ETCD_VERSION, CoreDNS $COREDNS_VERSION, $(containerd --version | awk '{ print "containerd " $3 }')"
   for name in $(names); do
@@ -107,6 +107,8 @@ status() {
   done
   say "images take $(du -sh "$NODE/images" | cut -f1), claims $(du -sh "$NODE/volumes" 2>/dev/null | cut -f1); $(df -h --output=avail "$NODE" | tail -1 | xargs) are free"
   node_ready || die "$NODE_NAME is not Ready: kubectl --kubeconfig $NODE/admin.kubeconfig describe node $NODE_NAME"
+  why=$(unenforced)
+  [ -z "$why" ] || say "NetworkPolicies are not enforced here: $why"
   say "$NODE_NAME is Ready"
 }
 

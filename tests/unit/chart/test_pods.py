@@ -103,3 +103,6 @@ def test_helm_test_is_one_hook_so_that_its_log_is_shown_once(helm: Helm) -> None
     assert [(one["kind"], one["metadata"]["name"]) for one in hooks] == [("List", "slipway-test")]
     kinds = [one["kind"] for one in hooks[0]["items"]]
     assert kinds == ["ServiceAccount", "Role", "RoleBinding", "Pod"], "made in this order"
+    # Argo CD takes the List apart.
+    for one in hooks[0]["items"]:
+        assert one["metadata"]["annotations"] == hooks[0]["metadata"]["annotations"], one["kind"]

@@ -47,11 +47,58 @@ switch_on() {
 # kernel filters bridges as well. Where it cannot, kube-proxy masks the asker.
 bridge_filter() { switch_on net/bridge/bridge-nf-call-iptables; }
 
+# What netpol calls its chains, so that they are told from everybody else's.
+POLICY_CHAINS='KUBE-(ROUTER|POD-FW|NWPLCY)-[^ ]*'
+
+# firewall_of_others: what the machine's owner has in the table `filter`, if anything. At each of its syncs netpol writes that
+# table anew from what iptables-save told it: what that does not tell is lost, and so is what somebody adds meanwhile.
+firewall_of_others() {
+  local saved native name
+  # netpol cannot read it either then, ends, and says why.
+  saved=$(iptables-save -t filter 2>&1) || return 1
+  if grep -q incompatible <<<"$saved"; then
+    echo "the table ip filter has chains that iptables cannot keep: nft list table ip filter"
+    return 0
+  fi
+  if with_nft && native=$(nft list table ip filter 2>/dev/null); then
+    name=$(grep -P '^\t[a-z]' <<<"$native" | grep -vP '^\tchain ' | head -1 | sed 's/^\t//; s/ *{$//') || true
+    [ -n "$name" ] || name=$(comm -23 <(sed -nE 's/^\tchain ([^ ]+).*/\1/p' <<<"$native" | sort) \
+      <(sed -nE 's/^:([^ ]+) .*/\1/p' <<<"$saved" | sort) | sed 's/^/chain /' | head -1)
+    if [ -n "$name" ]; then
+      echo "the table ip filter has '$name', which iptables does not know: nft list table ip filter"
+      return 0
+    fi
+  fi
+  # Other parts of Kubernetes write theirs anew when they miss them.
+  name=$(grep -E '^(-A|:[^ ]+ DROP|:[^ ]+ - )' <<<"$saved" | grep -vE '^(:|-A )KUBE-|^-A [^ ]+ .*-[jg] KUBE-[^ ]+$' | head -1) || true
+  [ -n "$name" ] || return 1
+  echo "the machine has a firewall of its own, '$name': iptables-save -t filter"
+}
+
+# with_nft: whether iptables keeps its rules in tables of nft, which has those of nobody else then.
+with_nft() { iptables -V 2>/dev/null | grep -q nf_tables; }
+
+# filter_has PATTERN: in a line of iptables-save. Of a pipe, one that is closed early would be a failure too.
+filter_has() {
+  local saved
+  saved=$(iptables-save -t filter 2>/dev/null) && grep -qE -- "$1" <<<"$saved"
+}
+
 # What makes NetworkPolicies hold. Without filtered bridges it would see nothing of what pods of one bridge say to each other.
 start_policies() {
   running netpol && return 0
   bridge_filter || say "this kernel filters no bridges (br_netfilter): between pods no NetworkPolicy holds"
+  remember_table
   start netpol "$BIN/netpol" -kubeconfig "$NODE/netpol.kubeconfig" -node "$NODE_NAME" -services "$SERVICE_RANGE"
+}
+
+# remember_table: whether there was a table `filter` before iptables made one. A table that has ours from before tells nothing.
+remember_table() {
+  if with_nft && ! nft list table ip filter >/dev/null 2>&1; then
+    touch "$NODE/no-filter-before"
+  elif ! filter_has "^:$POLICY_CHAINS "; then
+    rm -f "$NODE/no-filter-before"
+  fi
 }
 
 # policies_hold: whether they do, once it has begun.
@@ -65,15 +112,50 @@ policies_hold() {
   return 1
 }
 
-# Its rules and sets, without which the machine's own are as they were.
-policies_down() {
-  local rules
-  if rules=$(iptables-save -t filter 2>/dev/null) && grep -q KUBE-ROUTER <<<"$rules"; then
-    grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)' <<<"$rules" | iptables-restore --table filter
-    rules=$(iptables-save -t filter)
-    # A table in which nobody has anything: most likely there was none before.
-    grep -qE '^(-A|:[A-Z]+ DROP|:[^ ]+ - )' <<<"$rules" || nft delete table ip filter 2>/dev/null || true
+# policies_up: unless the machine has a firewall of its own, or POLICIES=off. The node says why, for whoever counts on them.
+policies_up() {
+  local why=
+  if [ "${POLICIES:-on}" = off ]; then
+    why="POLICIES=off"
+    stop netpol
+  elif ! running netpol; then
+    why=$(firewall_of_others) || why=
   fi
+  if [ -n "$why" ]; then
+    policies_down
+    say "NetworkPolicies are not enforced here: $why"
+    annotate_node "$UNENFORCED=$why"
+    return
+  fi
+  annotate_node "$UNENFORCED-"
+  # Where the kernel lacks what it needs, all else can be tried.
+  start_policies
+  policies_hold || say "NetworkPolicies do not hold here: $NODE/log/netpol.log says why"
+}
+UNENFORCED=slipway.dev/network-policies-unenforced
+unenforced() {
+  "$BIN/kubectl" --kubeconfig "$NODE/admin.kubeconfig" get node "$NODE_NAME" -o jsonpath="{.metadata.annotations.${UNENFORCED/./\\.}}"
+}
+annotate_node() { "$BIN/kubectl" --kubeconfig "$NODE/admin.kubeconfig" annotate node "$NODE_NAME" --overwrite "$1" >/dev/null; }
+
+# policies_down: takes netpol's rules and sets away, and nothing else. What fails is said: there is more to clean up.
+policies_down() {
+  local saved undo
+  saved=$(iptables-save -t filter 2>/dev/null) || saved=
+  undo=$(
+    sed -nE "/^-A $POLICY_CHAINS /d; s/^-A (.*-[jg] $POLICY_CHAINS)$/-D \1/p" <<<"$saved"
+    sed -nE "s/^:($POLICY_CHAINS) .*/-F \1/p" <<<"$saved"
+    sed -nE "s/^:($POLICY_CHAINS) .*/-X \1/p" <<<"$saved"
+  )
+  if [ -n "$undo" ]; then
+    printf '*filter\n%s\nCOMMIT\n' "$undo" | iptables-restore -w --noflush ||
+      say "the chains KUBE-ROUTER-... of the table filter could not be taken away: iptables-save -t filter shows them"
+  fi
+  if [ -f "$NODE/no-filter-before" ] && with_nft && nft list table ip filter >/dev/null 2>&1 &&
+    ! filter_has '^(-A|:[^ ]+ - )' && ! firewall_of_others >/dev/null; then
+    nft delete table ip filter || say "the table ip filter, which was not there before, could not be taken away"
+  fi
+  rm -f "$NODE/no-filter-before"
   ipset list -name 2>/dev/null | grep -E '^KUBE-(SRC|DST)-|^kube-router-' | xargs -r -n1 ipset destroy || true
 }
 

@@ -26,12 +26,7 @@ func main() {
 	kubeconfig := flag.String("kubeconfig", "", "who to ask, and as whom")
 	node := flag.String("node", "", "name of this node")
 	services := flag.String("services", "", "range of the addresses of Services")
-	cleanup := flag.Bool("cleanup", false, "take all rules and sets away, and end")
 	flag.Parse()
-	if *cleanup {
-		(&netpol.NetworkPolicyController{}).Cleanup()
-		return
-	}
 	if err := run(*kubeconfig, *node, *services); err != nil {
 		log.Fatal(err)
 	}
