@@ -18,6 +18,7 @@ from slipway.main import app
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ServedModel
 from slipway_core.resources.status import (
+    Condition,
     EndpointStatus,
     HeldOutData,
     HeldOutStatus,
@@ -247,6 +248,13 @@ def test_status_says_what_a_step_warned_of(tmp_path):
     assert f"warning: {first.name}: metrics.jsonl lacks 3 rows\n" in said
 
 
+def test_a_condition_is_shown_as_it_stands_and_does_not_steer_the_terminal(tmp_path):
+    told = Condition(type="Progressing", status="False", reason="Rejected", last_transition_time="2026-01-01T00:00:00Z",
+                     message="\x1b[2Jgone [bold]a.jsonl[/bold]")  # fmt: skip
+    entered(tmp_path, status=rejected().model_copy(update={"conditions": [told]}))
+    assert "␛[2Jgone [bold]a.jsonl[/bold]" in slipway("status", "tang").stdout
+
+
 def test_status_says_how_often_held_out_data_was_judged_upon(tmp_path):
     folder = judged(tmp_path, run=served_at("chat"))
     one = HeldOutData(sketch="0123456789abcdef", judgements=21, since="2026-01-01T00:00:00Z")
@@ -412,6 +420,18 @@ def test_doctor_shows_figures_and_changes_and_ends_with_1_when_there_is_a_proble
     assert "shown by: 3.000 at the start" in page
     findings = json.loads(slipway("doctor", "tang", "-o", "json", code=1).stdout)
     assert {finding["subject"] for finding in findings} >= {"pretrain", "gate"}
+
+
+def test_what_doctor_shows_does_not_steer_the_terminal(tmp_path):
+    steers = "\x1b[2J\x1b]0;title\x07gone"
+    status = rejected()
+    one, two, *rest = status.stages
+    warned = one.model_copy(update={"progress": Progress(warnings=[steers])})
+    failed = two.model_copy(update={"state": StepState.FAILED, "message": f"BadData: {steers}.jsonl:3: bad"})
+    entered(tmp_path, status=status.model_copy(update={"stages": [warned, failed, *rest]}))
+    page = slipway("doctor", "tang", code=1).stdout
+    assert page.count("␛[2J␛]0;title␇gone") == 2
+    assert "\x1b" not in page
 
 
 def test_doctor_of_a_run_that_nobody_works_on_says_so_and_ends_with_0(tmp_path):

@@ -58,11 +58,8 @@ def run(plan: Plan, workspace: Workspace, *, attempt: int) -> StepResult:
     written does not compute what the model in memory computes.
     """
     reporter = Reporter("export")
-    reporter.serve()
-    try:
+    with reporter.at_work():
         return _run(plan, workspace, attempt, reporter)
-    finally:
-        reporter.close()
 
 
 def _run(plan: Plan, workspace: Workspace, attempt: int, reporter: Reporter) -> StepResult:

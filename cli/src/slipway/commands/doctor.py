@@ -110,15 +110,18 @@ def _print(screen: Console, findings: list[Finding]) -> None:
     from rich.text import Text
 
     from slipway.diagnosis.finding import Level
+    from slipway.screen.visible import visible
 
     marks = {Level.GOOD: ("✓", "green"), Level.NOTE: ("·", "yellow"), Level.PROBLEM: ("✗", "red")}
     for finding in findings:
         mark, style = marks[finding.level]
-        head = f"{finding.subject}: {finding.title}"
-        if finding.level is Level.GOOD and finding.figure:
-            head += f" ({finding.figure})"
+        # Errors and warnings have names of files and a server's words in them.
+        figure, fix = visible(finding.figure), visible(finding.fix)
+        head = visible(f"{finding.subject}: {finding.title}")
+        if finding.level is Level.GOOD and figure:
+            head += f" ({figure})"
         screen.print(Text(f"{mark} ", style=style) + Text(head, style="bold" if finding.level is Level.PROBLEM else ""))
-        if finding.level is not Level.GOOD and finding.figure:
-            screen.print(Text(f"    shown by: {finding.figure}"))
-        if finding.fix:
-            screen.print(Text(f"    {'change' if finding.level is Level.PROBLEM else 'note'}:   {finding.fix}"))
+        if finding.level is not Level.GOOD and figure:
+            screen.print(Text(f"    shown by: {figure}"))
+        if fix:
+            screen.print(Text(f"    {'change' if finding.level is Level.PROBLEM else 'note'}:   {fix}"))

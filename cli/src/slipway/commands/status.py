@@ -210,10 +210,14 @@ def _version_row(version: VersionStatus) -> tuple[str, ...]:
 
 def _conditions_table(conditions: list[Any]) -> Table:
     from rich.table import Table
+    from rich.text import Text
+
+    from slipway.screen.visible import visible
 
     table = Table("condition", "", "reason", "message", box=None, pad_edge=False)
     for condition in conditions:
-        table.add_row(condition.type, condition.status, condition.reason, condition.message)
+        # Not as a plain text, of which rich takes what stands in brackets for a style.
+        table.add_row(condition.type, condition.status, condition.reason, Text(visible(condition.message)))
     return table
 
 

@@ -103,8 +103,8 @@ class TableView:
             self._console.print(Text(visible(f"! {message}"), style="yellow"))
         for note in _prepared(status, events):
             self._console.print(Text(f"note: {note}", style="dim"))
-        waits = [Text(sentence(blocker), style="yellow") for blocker in blockers(status)]
-        self._live.update(Group(steps_table(status), Text(_now(status), style="dim"), *waits), refresh=True)
+        waits = [Text(visible(sentence(blocker)), style="yellow") for blocker in blockers(status)]
+        self._live.update(Group(steps_table(status), Text(visible(_now(status)), style="dim"), *waits), refresh=True)
 
 
 class LineView:
@@ -129,7 +129,7 @@ class LineView:
             if event.reason not in ("PhaseChanged", WARNED, STEP_WARNED) and not _is_the_end(status, event):
                 self._print(event.message)
         for warning in self._told.news(status):
-            self._print(visible(f"warning: {warning}"))
+            self._print(f"warning: {warning}")
         for note in _prepared(status, events):
             self._print(f"note: {note}")
         waits = [sentence(blocker) for blocker in blockers(status)]
@@ -143,7 +143,8 @@ class LineView:
     def _print(self, message: str) -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
-        self._console.print(f"{elapsed:7.1f} s  {message}", highlight=False, soft_wrap=True, markup=False)
+        # Events and blockers have names of files and others' words in them.
+        self._console.print(f"{elapsed:7.1f} s  {visible(message)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _doing(status: RunStatus) -> str:
@@ -224,7 +225,7 @@ def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool =
         bar: ProgressBar | str = ""
         if progress is not None and progress.total and step.state is not StepState.PENDING:
             bar = ProgressBar(total=progress.total, completed=progress.step, width=12)
-        took, details = Text(_took(step, now)), Text(_details(status, step))
+        took, details = Text(_took(step, now)), Text(visible(_details(status, step)))
         table.add_row(Text(mark, style=style), Text(step.name), bar, took, details)
     return table
 
@@ -277,7 +278,7 @@ def baseline_note(evaluation: EvaluationStatus) -> Text | None:
     """Whether the live version has learned from what it is compared on, as far as that is known."""
     if evaluation.baseline_note is None:
         return None
-    return Text(evaluation.baseline_note, style="yellow" if evaluation.baseline_overlap else "dim")
+    return Text(visible(evaluation.baseline_note), style="yellow" if evaluation.baseline_overlap else "dim")
 
 
 def verdict_table(metrics: list[MetricStatus]) -> Table:
@@ -287,7 +288,7 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
         value = "–" if metric.value is None else shown(metric, digits=4)
         verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
         if metric.reason:
-            verdict.append(f" ({metric.reason})", style="dim")
+            verdict.append(visible(f" ({metric.reason})"), style="dim")
         table.add_row(metric.title, value, metric.threshold, verdict)
     return table
 

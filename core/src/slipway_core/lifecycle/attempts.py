@@ -15,6 +15,7 @@ from slipway_core.lifecycle.promotion import ENDPOINT_UNREADABLE
 from slipway_core.protocol.commands import Inputs
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.judged import Judged
+from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources import conditions
 from slipway_core.resources.api import in_words
 from slipway_core.resources.conditions import timestamp
@@ -26,6 +27,8 @@ from slipway_core.resources.status import (
     Progress,
     StepState,
     StepStatus,
+    bounded_warnings,
+    only_warnings,
 )
 
 
@@ -108,6 +111,7 @@ def account(draft: Draft, name: str) -> Attempt | None:
 
 def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
     record = draft.steps[name]
+    known = record.progress if attempt.number == record.attempt else _of_next_attempt(record.progress)
     draft.steps[name] = record.model_copy(
         update={
             "state": StepState.RUNNING,
@@ -115,7 +119,7 @@ def _adopt(draft: Draft, name: str, attempt: Attempt) -> None:
             "job": attempt.job,
             **_layout(record, attempt),
             "started_at": record.started_at or timestamp(attempt.started_at),
-            "progress": attempt.progress or record.progress,
+            "progress": attempt.progress or known,
             "finished_at": None,
         }
     )
@@ -157,13 +161,32 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
 
 def _reached(attempt: Attempt, known: Progress | None) -> Progress | None:
     """Returns how far an attempt came and what it found. A process that was killed leaves no word, and an executor that
-    was killed with it has heard none."""
-    told = attempt.result.progress if attempt.result else None
-    reached = told or attempt.progress or known
-    # What a result has no room for may have been heard before.
-    heard = attempt.progress.warnings if attempt.progress is not None else None
-    found = (attempt.result.warnings if attempt.result else None) or (heard if told is not None else None)
-    return (reached or Progress()).model_copy(update={"warnings": found}) if found else reached
+    was killed with it has heard none.
+
+    Args:
+        known: what the record has; its warnings are this attempt's (`_of_next_attempt`).
+    """
+    heard = attempt.progress or known
+    reached = (attempt.result.progress if attempt.result else None) or heard
+    found = _found(attempt.result, (heard.warnings if heard is not None else None) or [])
+    return (reached or Progress()).model_copy(update={"warnings": found or None}) if reached or found else None
+
+
+def _found(result: StepResult | None, heard: list[str]) -> list[str]:
+    """Returns what an attempt warns of: by its result, and where that has no room for all of it whole by what was heard
+    while it ran. Both are in the order in which it was found."""
+    if result is None or result.warnings is None:
+        return heard
+    if result.warnings_found is None:
+        return result.warnings
+    whole, cut = only_warnings(heard), only_warnings(result.warnings)
+    lines = [*whole, *cut[len(whole) :]]
+    return bounded_warnings(lines, more=len(lines) < result.warnings_found)
+
+
+def _of_next_attempt(progress: Progress | None) -> Progress | None:
+    """Returns how far a step has come, as the next attempt finds it: what that warns of it says itself."""
+    return progress and progress.model_copy(update={"warning": None, "warnings": None})
 
 
 def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
@@ -267,6 +290,7 @@ def create(draft: Draft, name: str) -> None:
         state=StepState.RUNNING,
         attempt=number,
         job=None,
+        progress=_of_next_attempt(record.progress),
         nodes=compute.nodes if spread else None,
         processes_per_node=compute.processes_per_node if spread else None,
         started_at=record.started_at or timestamp(draft.now),

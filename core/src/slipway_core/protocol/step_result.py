@@ -13,6 +13,7 @@ from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.sketch import DIGITS
 from slipway_core.resources.api import Api, Digest
 from slipway_core.resources.status import (
+    WARNINGS_LIMIT,
     ArtifactStatus,
     JudgeStatus,
     Progress,
@@ -20,10 +21,13 @@ from slipway_core.resources.status import (
     SplitDigests,
     Warnings,
     bounded_warnings,
+    only_warnings,
 )
 
 RESULT_LIMIT = 4096
 """Bytes; the kubelet cuts a termination message there."""
+_SHARED_REASON = "the evaluation's report says why"
+"""Of the gates whose own reasons have no room."""
 
 
 class StepError(Api):
@@ -85,6 +89,9 @@ class StepResult(Api):
     """Where a training stage was when it ended."""
     warnings: Warnings | None = None
     """What the step has found that whoever wrote the run should know."""
+    warnings_found: Annotated[int, Field(ge=1)] | None = None
+    """How many that are where `warnings`, in the same order, has not all of them whole: what was heard of the same
+    attempt is better then. One more than a record holds where it is more. None where `warnings` are all, and whole."""
     error: StepError | None = None
 
 
@@ -104,7 +111,7 @@ def encode(result: StepResult) -> str:
 
     What the gates are judged by stays. Of the rest, what does not fit is left out or cut, the least needed first: the
     report of a preparation or an evaluation has all of it, and the log of a step its warnings. A longer sketch or error
-    message is cut.
+    message is cut. A result that cannot be written loses all the work of its step, so everything else gives way.
 
     Raises ValueError when it does not fit even so.
     """
@@ -143,12 +150,33 @@ def _smaller(result: StepResult) -> Iterator[StepResult]:
     yield (result := result.model_copy(update={"missing": {}}))
     yield (result := result.model_copy(update={"metrics": {}}))
     for fewer in _fewer_warnings(result.warnings):
-        yield (result := result.model_copy(update={"warnings": fewer}))
+        yield (result := result.model_copy(update=fewer))
     for most in (256, 128, 64, 24):
-        cut = {"reasons": [_cut(reason, most) for reason in evaluation.reasons]}
         note = evaluation.baseline_note
-        cut["baseline_note"] = _cut(note, most) if note is not None else None  # pyright: ignore[reportArgumentType]
-        yield result.model_copy(update={"evaluation": evaluation.model_copy(update=cut)})
+        cut = {
+            "reasons": [_cut(reason, most) for reason in evaluation.reasons],
+            "baseline_note": _cut(note, most) if note is not None else None,
+        }
+        evaluation = evaluation.model_copy(update=cut)
+        yield (result := result.model_copy(update={"evaluation": evaluation}))
+    for most in (8, 4, 1):
+        evaluation = _with_fewer_reasons(evaluation, most)
+        yield (result := result.model_copy(update={"evaluation": evaluation}))
+    yield (result := result.model_copy(update=_NO_WARNINGS))
+    evaluation = evaluation.model_copy(update={"baseline_note": None, "reasons": []})
+    yield result.model_copy(update={"evaluation": evaluation})
+
+
+def _with_fewer_reasons(evaluation: EvaluationResult, most: int) -> EvaluationResult:
+    """Returns an evaluation of at most so many reasons; the last one is for all gates whose own is not there."""
+    if len(evaluation.reasons) <= most:
+        return evaluation
+    figures = [
+        figure if figure.reason is None else figure._replace(reason=min(figure.reason, most - 1))
+        for figure in evaluation.figures
+    ]
+    reasons = [*evaluation.reasons[: most - 1], _SHARED_REASON]
+    return evaluation.model_copy(update={"figures": figures, "reasons": reasons})
 
 
 def _smaller_preparation(result: StepResult) -> Iterator[StepResult]:
@@ -158,23 +186,32 @@ def _smaller_preparation(result: StepResult) -> Iterator[StepResult]:
         for most in (24, 12):
             yield (result := result.model_copy(update={"metrics": dict(list(result.metrics.items())[:most])}))
     for fewer in _fewer_warnings(result.warnings):
-        yield (result := result.model_copy(update={"warnings": fewer}))
+        yield (result := result.model_copy(update=fewer))
     if result.gate_data or result.training_data is not None:
         yield (result := result.model_copy(update={"metrics": {}}))
     if result.training_data is not None:
         learned = {place: digest for place, digest in result.training_data.items() if place.endswith("/train")}
         yield (result := result.model_copy(update={"training_data": learned}))
         if result.gate_data:
-            yield result.model_copy(update={"training_data": None})
+            yield (result := result.model_copy(update={"training_data": None}))
+    if not result.held_out_sketch and result.error is None:
+        # A sketch and a message are cut until it fits, and tell less then.
+        yield result.model_copy(update=_NO_WARNINGS)
 
 
-def _fewer_warnings(warnings: list[str] | None) -> Iterator[list[str]]:
-    """Yields warnings that take less and less; the last one is that there are some, which always fits."""
+_NO_WARNINGS: dict[str, object] = {"warnings": None, "warnings_found": None}
+
+
+def _fewer_warnings(warnings: list[str] | None) -> Iterator[dict[str, object]]:
+    """Yields warnings that take less and less, with their number; the last ones are only that there are some."""
     if not warnings:
         return
-    yield [_cut(warning, 240) for warning in warnings]
-    yield bounded_warnings([_cut(warning, 160) for warning in warnings], 4)
-    yield bounded_warnings([*warnings, ""], 1)
+    whole = only_warnings(warnings)
+    more = len(whole) < len(warnings)
+    number = len(warnings) + more
+    for length, most in ((240, WARNINGS_LIMIT), (160, 4), (0, 1)):
+        cut = [_cut(warning, length) for warning in whole] if length else []
+        yield {"warnings": bounded_warnings(cut, most, more=more or not length), "warnings_found": number}
 
 
 def _cut(text: str, most: int) -> str:

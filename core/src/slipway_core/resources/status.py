@@ -24,6 +24,7 @@ WARNINGS_LIMIT = 8
 """Warnings that the record of one step holds."""
 WARNING_LIMIT = 512
 """Characters of each."""
+_ELSEWHERE = "warnings are in the log of this step"
 
 
 def fit(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -34,12 +35,22 @@ def fit(text: str, limit: int = TEXT_LIMIT) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def bounded_warnings(found: Iterable[str], most: int = WARNINGS_LIMIT) -> list[str]:
-    """Returns warnings as a record holds them, each once and in a line; the last one says so where there are more."""
+def bounded_warnings(found: Iterable[str], most: int = WARNINGS_LIMIT, *, more: bool = False) -> list[str]:
+    """Returns warnings as a record holds them, each once and in a line; the last one says so where there are more.
+
+    Args:
+        more: whether there are more than those.
+    """
     once = list(dict.fromkeys(fit(" ".join(warning.split()), WARNING_LIMIT) for warning in found))
-    if len(once) <= most:
+    if len(once) <= most and not more:
         return once
-    return [*once[: most - 1], f"{'more ' if most > 1 else ''}warnings are in the log of this step"]
+    kept = once[: most - 1]
+    return [*kept, f"{'more ' if kept else ''}{_ELSEWHERE}"]
+
+
+def only_warnings(lines: Iterable[str] | None) -> list[str]:
+    """Returns the lines of `bounded_warnings` without the one that says that there are more."""
+    return [line for line in lines or () if line.removeprefix("more ") != _ELSEWHERE]
 
 
 class Phase(StrEnum):

@@ -5,11 +5,25 @@ import io
 import pytest
 from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
+from tests.unit.core.runs import a_run
+from tests.unit.core.world import World
 
 from slipway.screen import view
 from slipway.screen.conclusion import conclude
+from slipway_core.protocol import step_result
+from slipway_core.protocol.exit_codes import ExitClass
+from slipway_core.protocol.step_result import StepResult
 from slipway_core.resources.events import Event
-from slipway_core.resources.status import EvaluationStatus, Phase, Progress, RunStatus, StepState, StepStatus, Verdict
+from slipway_core.resources.status import (
+    EvaluationStatus,
+    MetricStatus,
+    Phase,
+    Progress,
+    RunStatus,
+    StepState,
+    StepStatus,
+    Verdict,
+)
 
 RUNNING = StepStatus(name="prepare", state=StepState.RUNNING, attempt=1)
 MISSING = condition("SecretMissing", "True", "NotFound", "the Secret hf does not exist in this namespace")
@@ -143,8 +157,48 @@ def test_what_a_step_still_warned_of_at_its_end_is_told_and_what_it_warns_of_now
     assert "lacks" not in shown(view.LineView, warned(warning="metrics.jsonl lacks 3 rows"))
 
 
-def test_a_warning_does_not_steer_the_terminal():
-    assert "\x1b" not in shown(view.LineView, warned("\x1b[2Jgone"))
+STEERS = "\x1b[2J\x1b]0;title\x07gone"
+
+
+@pytest.mark.parametrize("kind", [view.TableView, view.LineView])
+def test_nothing_that_others_say_steers_the_terminal(kind):
+    """Neither a warning nor an error, an event, a condition, a gate's reason or what is said of the live version."""
+    gate = MetricStatus(name="bleu", verdict=Verdict.INCONCLUSIVE, threshold="≥ 1", reason=STEERS)
+    judged = EvaluationStatus(number=1, verdict=Verdict.INCONCLUSIVE, metrics=[gate], baseline_note=STEERS)
+    conditions = [condition(name, "True", "Other", STEERS) for name in ("Unschedulable", "Progressing")]
+    failed = StepStatus(name="learn", state=StepState.FAILED, message=STEERS)
+    status = warned(STEERS).model_copy(update={"conditions": conditions, "evaluation": judged})
+    status = status.model_copy(update={"stages": [*status.stages, failed]})
+    out = io.StringIO()
+    with kind(Console(file=out, width=200)) as screen:
+        screen(status, (Event("Warning", "StepFailed", f"learn failed: {STEERS}"),))
+    said = out.getvalue()
+    assert said.count("gone") >= 3
+    assert "\x1b]" not in said
+    assert "\x1b[2J" not in said
+    assert "\x07" not in said
+    for part in (view.verdict_table([gate]), view.baseline_note(judged)):
+        out = io.StringIO()
+        Console(file=out, width=200).print(part)
+        assert "␛[2J␛]0;title␇gone" in out.getvalue()
+
+
+def test_what_was_heard_whole_is_not_told_again_where_the_result_has_it_cut():
+    """Of a preparation with gates enough that its result has no room, through the record that both come into."""
+    found = [f"{number} {'夜' * 250}" for number in range(6)]
+    gates = [f"sha256:{number:064x}" for number in range(28)]
+    made = StepResult(step="prepare", attempt=1, held_out_digest=gates[0], gate_data=gates, warnings=found,
+                      held_out_sketch="0123456789abcdef" * 64)  # fmt: skip
+    world, out = World(a_run()), io.StringIO()
+    world.settle()
+    with view.LineView(Console(file=out, width=2000)) as screen:
+        world._change("prepare", state="Running", progress=Progress(warnings=found))
+        screen(world.reconcile().status, ())
+        world.end("prepare", ExitClass.DONE, step_result.decode(step_result.encode(made)))
+        decision = world.reconcile()
+        screen(decision.status, decision.events)
+    told = [line.partition("warning: ")[2] for line in out.getvalue().splitlines() if "warning: " in line]
+    assert told == [f"prepare: {one}" for one in found]
 
 
 def test_a_step_that_is_done_shows_what_it_made_and_not_what_it_said_last():

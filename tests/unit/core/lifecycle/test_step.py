@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,13 +15,14 @@ from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNO
 from slipway_core.lifecycle.decision import Decision
 from slipway_core.lifecycle.endpoint_claim import Claim
 from slipway_core.lifecycle.observed import EndpointView, HalfPlaced
+from slipway_core.protocol import step_result
 from slipway_core.protocol.commands import Baseline
 from slipway_core.protocol.exit_codes import ExitClass
-from slipway_core.protocol.step_result import EvaluationResult
+from slipway_core.protocol.step_result import EvaluationResult, StepError, StepResult
 from slipway_core.resources import conditions
 from slipway_core.resources.conditions import Blocker
 from slipway_core.resources.gate_metrics import TEXT_METRICS
-from slipway_core.resources.status import EndpointPhase, Phase, Progress, StepState, Verdict
+from slipway_core.resources.status import EndpointPhase, Phase, Progress, StepState, Verdict, bounded_warnings
 
 ALL = ("prepare", "learn", "export", "evaluate")
 
@@ -869,7 +871,7 @@ def test_what_a_step_has_found_stays_in_its_record_and_is_one_event_when_it_is_d
     assert world.condition("StepWarning") is None, "nothing is wrong with the step"
 
 
-def test_what_was_heard_of_a_step_that_was_killed_stays_until_its_next_attempt_says_what_it_finds():
+def test_what_was_heard_of_a_step_that_was_killed_stays_until_its_next_attempt_begins():
     world = World(a_run())
     world.settle()
     world._change("prepare", state="Running", progress=Progress(kept=5, warnings=["the judge does not answer"]))
@@ -881,9 +883,104 @@ def test_what_was_heard_of_a_step_that_was_killed_stays_until_its_next_attempt_s
     assert record.progress.warnings == ["the judge does not answer"]
     world.wait(60)
     world.settle()
+    assert (world.record("prepare").attempt, world.record("prepare").progress.kept) == (2, 5)
+    assert world.record("prepare").progress.warnings is None
     world.succeed("prepare", warnings=["it answers slowly"])
     world.settle()
     assert world.record("prepare").progress.warnings == ["it answers slowly"]
+
+
+@pytest.mark.parametrize("record_is_lost", [False, True], ids=["made by this record", "adopted"])
+def test_what_a_dead_attempt_warned_of_is_gone_where_the_next_one_does_not_find_it(record_is_lost):
+    world = World(a_run())
+    world.settle()
+    last = Progress(kept=5, warning="the disk is full", warnings=["the judge does not answer"])
+    world._change("prepare", state="Running", progress=last)
+    world.settle()
+    world.fail("prepare")
+    world.reconcile()
+    world.wait(60)
+    # The executor may die when it has made the attempt, before it says so in the record.
+    world.reconcile(dies_before=1 if record_is_lost else None)
+    assert len(world.attempts["prepare"]) == 2
+    world.succeed("prepare")
+    decision = world.reconcile()
+    assert "StepSucceeded" in events_of(decision)
+    assert "StepWarned" not in events_of(decision)
+    progress = world.record("prepare").progress
+    assert (progress.kept, progress.warning, progress.warnings) == (5, None, None)
+    assert world.run.status.warnings is None
+
+
+SIX = [f"{number} {'夜' * 250}" for number in range(6)]
+
+
+def cut(found: list[str]) -> dict[str, Any]:
+    """What a result says of warnings for which it has little room."""
+    gates = [f"sha256:{number:064x}" for number in range(28)]
+    result = StepResult(
+        step="prepare",
+        attempt=1,
+        held_out_digest=gates[0],
+        held_out_sketch="0123456789abcdef" * 64,
+        gate_data=gates,
+        warnings=found,
+    )
+    told = step_result.decode(step_result.encode(result))
+    assert told.warnings != found, "there is little room"
+    return {"warnings": told.warnings, "warnings_found": told.warnings_found}
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["by this executor", "by one before it"])
+def test_what_was_heard_whole_stays_whole_where_the_result_of_the_same_attempt_has_no_room(forgotten):
+    world = World(a_run())
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=SIX))
+    world.reconcile()
+    if forgotten:
+        world._change("prepare", progress=None)
+    world.succeed("prepare", **cut(SIX))
+    (told,) = [event for event in world.reconcile().events if event.reason == "StepWarned"]
+    assert told.message == f"prepare: {'; '.join(SIX)}"
+    assert world.record("prepare").progress.warnings == SIX
+
+
+@pytest.mark.parametrize("heard", range(6))
+def test_what_was_found_after_the_last_look_is_told_as_the_result_has_it(heard):
+    world = World(a_run())
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=SIX[:heard] or None))
+    world.reconcile()
+    said = cut(SIX)
+    world.succeed("prepare", **said)
+    world.reconcile()
+    *lines, last = world.record("prepare").progress.warnings
+    cuts = said["warnings"][:-1]
+    assert lines == [*SIX[:heard], *cuts[heard:]]
+    assert last == "more warnings are in the log of this step"
+
+
+def test_more_than_a_record_holds_is_still_said_beside_what_was_heard():
+    many = [f"{number} {'夜' * 250}" for number in range(9)]
+    world = World(a_run())
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=many[:8]))
+    world.reconcile()
+    world.succeed("prepare", **cut(bounded_warnings(many)))
+    world.reconcile()
+    assert world.record("prepare").progress.warnings == bounded_warnings(many)
+
+
+def test_a_step_that_failed_keeps_what_its_result_warns_of():
+    world = World(a_run())
+    world.settle()
+    error = StepError(kind="BadData", message="a.jsonl:3: bad")
+    result = StepResult(step="prepare", attempt=1, error=error, warnings=["the judge does not answer"])
+    world.end("prepare", ExitClass.BAD_INPUT, result)
+    world.reconcile()
+    assert world.record("prepare").state is StepState.FAILED
+    assert world.record("prepare").progress.warnings == ["the judge does not answer"]
+    assert world.run.status.warnings == 1
 
 
 def test_a_run_without_a_warning_has_no_number_of_them():

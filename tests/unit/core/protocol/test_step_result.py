@@ -165,6 +165,79 @@ def test_the_warnings_of_an_evaluation_and_of_a_step_that_failed_fit_too():
     assert (told.error.kind, told.warnings) == ("BadData", ["warnings are in the log of this step"])
 
 
+def judged(reasons: list[str], **more) -> EvaluationResult:
+    """What is told of as many gates as there may be, each figure of the longest, and as many of them with a reason."""
+    estimate = Estimate(-1234.56789, -1234.56789e-9, -1234.56789, 123_456_789, 1_234_567)
+    figures = [Figure(-1234.56789, -1234.56789, 123_456_789, number % len(reasons) if reasons else None)
+               for number in range(32)]  # fmt: skip
+    digest = DIGESTS[31]
+    return EvaluationResult(
+        number=99_999,
+        artifact_digest=digest,
+        data_digest=digest,
+        scored_tokens=123_456_789_012,
+        baseline_digest=digest,
+        baseline_overlap=123_456,
+        base_digest=digest,
+        recall_overlap=123_456,
+        parity_digest=digest,
+        judge=JudgeStatus(orders=0.8765, repeats=0.8765, silent=True),
+        estimates=[estimate] * 32,
+        figures=figures,
+        reasons=reasons,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("warnings", [None, ["夜" * 500], LONG], ids=["no warning", "one", "eight"])
+@pytest.mark.parametrize("note", [None, "夜" * 500, "\\" * 500], ids=["no note", "note", "escapes"])
+@pytest.mark.parametrize("count", [0, 1, 4, 8, 16, 32])
+def test_an_evaluation_is_never_lost_for_want_of_room(count, note, warnings):
+    whole = judged([f"{number} {'夜' * 300}" for number in range(count)], baseline_note=note)
+    text = step_result.encode(StepResult(step="evaluate", attempt=99_999, evaluation=whole, warnings=warnings))
+    assert len(text.encode()) <= step_result.RESULT_LIMIT
+    told = step_result.decode(text)
+    assert told.evaluation is not None
+    assert (told.evaluation.estimates, told.evaluation.judge) == (whole.estimates, whole.judge)
+    assert [figure[:3] for figure in told.evaluation.figures] == [figure[:3] for figure in whole.figures]
+    if count or note is None:
+        assert bool(told.warnings) == bool(warnings), "that there are some has room"
+    for figure, before in zip(told.evaluation.figures, whole.figures, strict=True):
+        if before.reason is None:
+            assert figure.reason is None
+            continue
+        reason = told.evaluation.reasons[figure.reason]
+        assert reason[:4] == whole.reasons[before.reason][:4] or reason == "the evaluation's report says why"
+
+
+def test_warnings_and_then_reasons_go_whole_before_a_result_is_lost():
+    left: list[tuple[bool, bool]] = []
+    for number in range(20):
+        short, long = Figure(-1234.56789, -1234.56789, 123_456_789, 1), Figure(-1.23456789e-100, -1.23456789e-100, 1, 1)
+        figures = [long._replace(tokens=123_456_789)] * number + [short] * (32 - number)
+        whole = judged(["夜" * 300] * 2).model_copy(update={"figures": figures})
+        text = step_result.encode(StepResult(step="evaluate", attempt=99_999, evaluation=whole, warnings=LONG))
+        assert len(text.encode()) <= step_result.RESULT_LIMIT, number
+        told = step_result.decode(text)
+        assert told.evaluation is not None
+        assert told.evaluation.estimates == whole.estimates
+        assert [figure[:3] for figure in told.evaluation.figures] == [figure[:3] for figure in figures]
+        assert told.evaluation.judge == whole.judge
+        left.append((bool(told.warnings), bool(told.evaluation.reasons)))
+    assert list(dict.fromkeys(left)) == [(True, True), (False, True), (False, False)]
+
+
+def test_a_result_says_how_many_warnings_it_has_not_whole_and_nothing_where_it_has_them():
+    few = StepResult(step="prepare", attempt=1, warnings=["a", "b"])
+    assert step_result.decode(step_result.encode(few)) == few
+    assert "warningsFound" not in step_result.encode(few)
+    told = step_result.decode(step_result.encode(prepared(attempt=1, warnings=LONG)))
+    assert (told.warnings, told.warnings_found) == (["warnings are in the log of this step"], 8)
+    more = bounded_warnings([f"{number} {'夜' * 508}" for number in range(20)])
+    told = step_result.decode(step_result.encode(prepared(attempt=1, warnings=more)))
+    assert told.warnings_found == 9
+
+
 def test_warnings_are_kept_once_each_in_a_line_and_no_more_of_them_than_a_record_holds():
     assert bounded_warnings(["a\n  b", "a b", "c"]) == ["a b", "c"]
     many = bounded_warnings([f"{number}" for number in range(20)])

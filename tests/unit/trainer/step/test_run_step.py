@@ -13,8 +13,10 @@ from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_fetching import errors as fetching
 from slipway_host.files import write_atomically
+from slipway_trainer.prepare import prepare
 from slipway_trainer.step.errors import BadData, BadModel, Interrupted, LostPeers, Superseded
 from slipway_trainer.step.fence import Fence
+from slipway_trainer.step.progress import Reporter
 from slipway_trainer.step.run_step import OF_FETCHING, run_step
 from slipway_trainer.step.signals import StopFlag
 
@@ -81,6 +83,53 @@ def test_what_cannot_be_fetched_is_told_as_any_other_failure(made, capsys, error
     assert result.error
     assert result.error.message == "model.from: s3://b/m: why"
     assert capsys.readouterr().err == f"prepare: {kind}: model.from: s3://b/m: why\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadData("a.jsonl:3: bad"),
+        fetching.Unavailable("s3://b/m: away"),
+        KeyboardInterrupt(),
+        OSError(errno.ENOSPC, "No space left on device", "/x"),
+        RuntimeError("boom"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_step_had_found_is_in_its_result_however_it_fails(made, error):
+    def body(_plan, _workspace):
+        reporter = Reporter("prepare")
+        with reporter.at_work():
+            reporter.add_warning("the judge does not answer")
+            raise error
+
+    _, result = frame(made, body)
+    assert result.error is not None
+    assert result.warnings == ["the judge does not answer"]
+
+
+def test_a_step_that_fails_and_had_found_nothing_warns_of_nothing(made):
+    def body(_plan, _workspace):
+        with Reporter("prepare").at_work():
+            raise BadData("a.jsonl:3: bad")
+
+    _, result = frame(made, body)
+    assert (result.error and result.error.kind, result.warnings) == ("BadData", None)
+
+
+def test_a_preparation_that_is_refused_tells_what_it_had_found_before(tmp_path, monkeypatch):
+    """Also where nobody has asked for its progress by then: a row is refused within a second or two."""
+    monkeypatch.setenv(variables.RESULT_VARIABLE, str(tmp_path / "result.json"))
+    prompts = write_rows(tmp_path / "prompts.jsonl", {"prompt": "why?", "answer": "so"})
+    judge = {"url": "http://127.0.0.1:9/v1", "model": "rules", "criteria": "Be short."}
+    gates = [{"metric": "judge_score", "min": 0.5}]
+    rows = write_rows(tmp_path / "a.jsonl", {"text": "hello"}, {"txt": "no such field"})
+    asked = plan(causal(rows), prompts=[{"uri": prompts}], judge=judge, gates=gates)
+    place = workspace(tmp_path / "run", asked)
+    code, result = frame(place, lambda p, w: prepare.run(p, w, attempt=1, workers=1))
+    assert (code, result.error and result.error.kind) == (2, "BadData")
+    (warning,) = result.warnings or ()
+    assert warning.startswith("evaluation.judge.url: http://127.0.0.1:9/v1 does not answer")
 
 
 def test_D_a_signal_is_no_fault_of_what_is_being_loaded(made):

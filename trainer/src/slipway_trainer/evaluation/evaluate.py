@@ -70,14 +70,11 @@ def run(
     # What an attempt that is interrupted leaves to the next one: so it has got on.
     brought = (workspace.fetched_live, workspace.fetched_verdicts.parent)
     reporter = Reporter("evaluate", kept=lambda: sum(map(disk_space.taken, brought)))
-    reporter.serve()
-    try:
+    with reporter.at_work():
         live = baselines.parse(baseline) if baseline else None
         # First: a key that is missing costs no measuring then, and what this process starts has none.
         key = judge_key.take(plan)
         return _evaluate(plan, workspace, attempt, live, Inputs(held_out, artifact_digest), reporter, key)
-    finally:
-        reporter.close()
 
 
 def _evaluate(

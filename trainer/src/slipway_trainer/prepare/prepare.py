@@ -80,8 +80,7 @@ def run(
         FetchError: data or base model cannot be fetched; after Unavailable another attempt goes on with what was.
     """
     reporter = Reporter("prepare", kept=lambda: disk_space.taken(workspace.fetched))
-    reporter.serve()
-    try:
+    with reporter.at_work():
         say = say or reporter.say
         # First, so that no process that this one starts has it.
         key = judge_key.take(plan)
@@ -100,8 +99,6 @@ def run(
             # Of an earlier attempt too, which nobody may have heard. A release before this one kept none.
             warnings=bounded_warnings(report.get("warnings", ())) or None,
         )
-    finally:
-        reporter.close()
 
 
 def _prepare(

@@ -143,6 +143,21 @@ class LostPeers(StepFailure):
     exit_code = exit_codes.LOST_PEERS
 
 
+_FOUND = "found_warnings"
+
+
+def leave_warnings(error: BaseException, warnings: list[str] | None) -> None:
+    """Has an error that ends a step take along what the step had found by then: an error of any kind, since only the
+    frame makes a StepFailure of it."""
+    if warnings:
+        setattr(error, _FOUND, warnings)
+
+
+def warnings_of(error: BaseException) -> list[str] | None:
+    """Returns what a step had found that ended with this error; None for nothing."""
+    return getattr(error, _FOUND, None)
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says; its name when it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from slipway_core.protocol import variables
 from slipway_core.resources.api import in_words
 from slipway_core.resources.status import Progress, bounded_warnings
 from slipway_host.files import write_atomically
+from slipway_trainer.step.errors import leave_warnings
 
 PREFIX = "slipway_train_"
 Say = Callable[[str], None]
@@ -77,6 +79,18 @@ class Reporter:
         self._server: ThreadingHTTPServer | None = None
         self._warnings: dict[str, str] = {}
         self._found: list[str] = []
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Answers for as long as a step is at work. What ends the step takes along what the step had found."""
+        self.serve()
+        try:
+            yield
+        except BaseException as error:
+            leave_warnings(error, self.warnings)
+            raise
+        finally:
+            self.close()
 
     def serve(self, environment: Mapping[str, str] = os.environ) -> int | None:
         """Answers /progress and /metrics on the port that the executor asked for; returns it, or None for no port.

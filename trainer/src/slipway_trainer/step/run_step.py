@@ -30,6 +30,7 @@ from slipway_trainer.step.errors import (
     PlanChanged,
     StepFailure,
     Stop,
+    warnings_of,
 )
 from slipway_trainer.step.fence import Fence
 from slipway_trainer.step.signals import STOP_SIGNALS
@@ -73,7 +74,13 @@ def run_step(
         failure = as_failure(error)
         if failure is None:
             raise
-        result = StepResult(step=step, attempt=attempt, error=step_error(failure), progress=failure.progress)
+        result = StepResult(
+            step=step,
+            attempt=attempt,
+            error=step_error(failure),
+            progress=failure.progress,
+            warnings=warnings_of(error),
+        )
         code = failure.exit_code
         print(f"{step}: {failure.kind}: {failure}", file=sys.stderr, flush=True)
     _write_result(result)

@@ -73,26 +73,22 @@ def train_stage(
     """
     tracked = ws.stage(stage).tracking
     reporter = Reporter(stage, beside=lambda progress: told_with(progress, tracked)) if ranks.first else None
-    if reporter:
-        reporter.serve()
-    try:
-        with cut_linear.for_one_stage():
-            return _train(StageAttempt(plan, ws, plan.stage(stage), attempt, ranks, reporter), stop)
-    except StepFailure as failure:
-        failure.progress = reporter.reached() if reporter else None
-        raise
-    except Stop as signalled:
-        interrupted = Interrupted(str(signalled))
-        interrupted.progress = reporter.reached() if reporter else None
-        raise interrupted from None
-    except Exception as error:
-        failure = failures.in_our_words(error, ws.stage(stage).root, ranks)
-        if failure is None:
+    with reporter.at_work() if reporter else contextlib.nullcontext():
+        try:
+            with cut_linear.for_one_stage():
+                return _train(StageAttempt(plan, ws, plan.stage(stage), attempt, ranks, reporter), stop)
+        except StepFailure as failure:
+            failure.progress = reporter.reached() if reporter else None
             raise
-        raise failure from None
-    finally:
-        if reporter:
-            reporter.close()
+        except Stop as signalled:
+            interrupted = Interrupted(str(signalled))
+            interrupted.progress = reporter.reached() if reporter else None
+            raise interrupted from None
+        except Exception as error:
+            failure = failures.in_our_words(error, ws.stage(stage).root, ranks)
+            if failure is None:
+                raise
+            raise failure from None
 
 
 def _train(attempt: StageAttempt, stop: StopFlag | None) -> StepResult:

@@ -49,6 +49,13 @@ def test_where_rank_0_was_goes_with_the_failure() -> None:
     assert found.value.progress == reached
 
 
+def test_what_rank_0_had_found_goes_with_the_failure_too() -> None:
+    results = {1: failed("Interrupted"), 0: failed("LostPeers").model_copy(update={"warnings": ["a row is empty"]})}
+    with pytest.raises(errors.Interrupted) as found:
+        rank_outcome.outcome(results, [75])
+    assert errors.warnings_of(found.value) == ["a row is empty"]
+
+
 def test_a_killed_rank_is_explained() -> None:
     with pytest.raises(errors.StepFailure, match="killed by SIGKILL: the kernel does that when memory runs out"):
         rank_outcome.outcome({}, [-9])

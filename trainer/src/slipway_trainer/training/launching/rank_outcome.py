@@ -47,6 +47,7 @@ def outcome(results: dict[int, StepResult], codes: list[int]) -> StepResult:
         gravest = exit_codes.gravest_code([failure.exit_code for failure in failures])
         worst = next(failure for failure in failures if failure.exit_code == gravest)
         worst.progress = progress
+        errors.leave_warnings(worst, next((one.warnings for _, one in sorted(results.items()) if one.warnings), None))
         raise worst
     if not results:
         raise StepFailure("the ranks ended without a word")
