@@ -399,8 +399,9 @@ class AwaitingStatus(Recorded):
     """The uid of that run, which an approval has to name; None where no run is known."""
     evaluation: int = 0
     """Number of its evaluation there; 0 where none is known."""
-    remote_code: bool = False
-    """Whether the model's own code ran where it was judged (model.trustRemoteCode): it may have written its figures."""
+    remote_code: bool | None = None
+    """Whether the model's own code ran where it was judged (model.trustRemoteCode): it may have written its figures.
+    None where an operator of a release wrote it that recorded no such field; the condition AwaitingApproval says it."""
 
 
 class VersionStatus(Recorded):
