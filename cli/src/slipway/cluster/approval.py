@@ -16,7 +16,7 @@ from slipway.records.gates import measured_on
 from slipway_core.lifecycle.verdict import shown
 from slipway_core.resources import conditions
 from slipway_core.resources.model_endpoint import ModelEndpoint
-from slipway_core.resources.promotion import JUDGED, PROMOTION_CONDITIONS, held_by_verdict
+from slipway_core.resources.promotion import AWAITING_APPROVAL, JUDGED, PROMOTION_CONDITIONS, held_by_verdict
 from slipway_core.resources.status import AwaitingStatus, EndpointStatus, EvaluationStatus
 from slipway_core.resources.training_run import TrainingRun
 from slipway_core.rollout.promotion import (
@@ -53,7 +53,7 @@ def describe(kubectl: Kubectl, endpoint: ModelEndpoint) -> Iterator[str]:
         judged = conditions.find(endpoint.status.conditions, JUDGED) if endpoint.status is not None else None
         known = judged.message if judged is not None else "the endpoint accepts it without a verdict"
         yield f"judged by  no run that counts: {known}"
-    if awaiting.remote_code:
+    if _ran_own_code(endpoint, awaiting):
         yield f"beware     {OWN_CODE}"
     now = f"version {live.version} of run {live.run or '-'}, {live.digest}" if live is not None else "nothing"
     yield f"live now   {now}"
@@ -112,6 +112,15 @@ def run_to_name(kubectl: Kubectl, endpoint: ModelEndpoint) -> str | None:
         return None
     artifact = run.status.artifact if run.status is not None else None
     return run.name if artifact is not None and artifact.digest == awaiting.digest else None
+
+
+def _ran_own_code(endpoint: ModelEndpoint, awaiting: AwaitingStatus) -> bool:
+    """Whether the model's own code ran where it was judged: an operator of a release before the field says so in the
+    condition alone."""
+    if awaiting.remote_code is not None:
+        return awaiting.remote_code
+    waits = conditions.find(endpoint.status.conditions, AWAITING_APPROVAL) if endpoint.status is not None else None
+    return waits is not None and OWN_CODE in waits.message
 
 
 def _figures(evaluation: EvaluationStatus, live: str | None) -> Iterator[str]:

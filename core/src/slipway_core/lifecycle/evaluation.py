@@ -101,7 +101,8 @@ def note_crashed_evaluation(draft: Draft, name: str, attempt: Attempt) -> None:
 
 def _says_nothing(draft: Draft, found: bool) -> bool | None:
     """Returns True of a judgement that says nothing of the model; None of any other, and of one behind which another of
-    this run did not pass: the record has room for one, and what was said of the model stays said."""
+    this run did not pass: the record has room for one, and what was said of the model stays said. It takes back what
+    another run let pass in between, too: whether that was before or after, this record cannot tell."""
     before = draft.evaluation
     said = before is not None and before.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) and not before.says_nothing
     return True if found and not said else None

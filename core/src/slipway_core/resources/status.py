@@ -262,8 +262,9 @@ class JudgeStatus(Recorded):
     """How near the repeats of a question were to each other; of several metrics the least. None without repeats."""
     silent: bool | None = None
     """True where every gate on its word that has no figure lacks it since it gave no usable answer, contradicted itself
-    or told nothing apart, or since the model that it compares with could not be measured. None where no gate lacks one,
-    or the model's own answers are what is missing."""
+    or told not even references of rows apart, or since the model that it compares with could not be measured. None
+    where no gate lacks one, or the model may be at fault: it has no answers, or its own are what the judge did not tell
+    apart."""
 
 
 class EvaluationStatus(Recorded):
@@ -294,7 +295,8 @@ class EvaluationStatus(Recorded):
     says_nothing: bool | None = None
     """True of an inconclusive one that says nothing of the model: the step failed, or each gate that is inconclusive is
     so for the judge model's fault, or since the model that it compares with could not be measured. It takes no earlier
-    pass of the model back. None of any other."""
+    pass of the model back. None of any other, and of one that follows, in the same run, one which said something of the
+    model and was no pass: that stays said, and takes a pass of another run back too that came in between."""
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
     judgements: Annotated[int, Field(ge=0)] = 0
@@ -408,8 +410,9 @@ class AwaitingStatus(Recorded):
     """The uid of that run, which an approval has to name; None where no run is known."""
     evaluation: int = 0
     """Number of its evaluation there; 0 where none is known."""
-    remote_code: bool = False
-    """Whether the model's own code ran where it was judged (model.trustRemoteCode): it may have written its figures."""
+    remote_code: bool | None = None
+    """Whether the model's own code ran where it was judged (model.trustRemoteCode): it may have written its figures.
+    None where an operator of a release wrote it that recorded no such field; the condition AwaitingApproval says it."""
 
 
 class VersionStatus(Recorded):

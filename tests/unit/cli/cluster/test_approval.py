@@ -90,6 +90,17 @@ def test_A_whoever_approves_is_told_that_the_models_own_code_ran_where_it_was_ju
     assert f"beware     {OWN_CODE}" in slipway("approve", "tang")
 
 
+@pytest.mark.parametrize(("recorded", "warned"), [(None, True), (False, False)])
+def test_A_an_operator_that_recorded_no_such_field_says_it_in_the_condition(waits, recorded, warned):
+    endpoint = waits.objects["modelendpoint/chat"]
+    endpoint["status"]["awaitingApproval"] |= {} if recorded is None else {"remoteCode": recorded}
+    assert ("remoteCode" in endpoint["status"]["awaitingApproval"]) is (recorded is not None)
+    said = f"{DIGEST} waits for an approval: `slipway approve endpoint/chat --digest {DIGEST}`; {OWN_CODE}"
+    endpoint["status"]["conditions"] = [condition("AwaitingApproval", "True", "NotApproved", said).to_document()]
+    waits.save(**{"modelendpoint/chat": endpoint})
+    assert (f"beware     {OWN_CODE}" in slipway("approve", "tang")) is warned
+
+
 @pytest.mark.parametrize("serving", [SERVING, {"endpoint": "other"}, None])
 def test_A_what_was_shown_is_approved_by_the_name_of_its_run(waits, serving):
     """Another run may have judged the model by then, and the digest is the same."""

@@ -385,6 +385,24 @@ def test_A_a_judgement_says_nothing_where_only_what_stands_beside_the_model_is_m
     assert (judged.verdict, judged.says_nothing) == (Verdict.INCONCLUSIVE, says_nothing)
 
 
+@pytest.mark.parametrize("against", ["Live", "Base"])
+def test_A_whoever_compares_with_what_cannot_be_measured_hides_nothing_that_was_found_out(against):
+    """The author of a run chooses its base, and the endpoint of the live version."""
+    beside = Gate(metric="perplexity", max_regression=1.0, against=against)
+    nothing, own = Figure(30.0, tokens=100, reason=0), Figure(30.0, tokens=100)
+
+    def found(*gates_and_figures):
+        gates, figures = zip(*gates_and_figures, strict=True)
+        judged = judge(gates, Measured({}, baseline={}, figures=figures, reasons=["it cannot be read"]))
+        return judged.verdict, judged.says_nothing
+
+    assert found((beside, nothing)) == (Verdict.INCONCLUSIVE, True)
+    assert found((beside, nothing), (Gate(metric="perplexity", max=40.0), own)) == (Verdict.INCONCLUSIVE, True)
+    assert found((beside, nothing), (MEASURED, own)) == (Verdict.FAIL, False)
+    for broken in (Figure(None, tokens=100, reason=0), Figure(30.0, tokens=0, reason=0)):
+        assert found((beside, broken)) == (Verdict.INCONCLUSIVE, False), "that is the model's own"
+
+
 def test_A_a_judgement_that_found_something_out_says_it_whatever_else_is_missing():
     gates = [Gate(metric="perplexity", max=20.0, confidence=0.95), JUDGED]
 

@@ -242,6 +242,25 @@ def test_B_a_judgement_that_says_nothing_of_the_model_takes_nothing_back_and_let
         assert standing([says, GOOD], DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
 
 
+@pytest.mark.parametrize("evaluation", [2, 9])
+def test_A_who_has_a_run_say_nothing_again_and_again_keeps_no_pass_that_another_one_took_back(evaluation: int) -> None:
+    """By a judge that is never there, say, or beside a live version that cannot be measured."""
+    failed = sealed(Verdict.FAIL, run=JudgedRun(name="audit", uid="4567"), judged_at="2026-11-29T05:00:00Z")
+    nightly = [
+        sealed(
+            Verdict.INCONCLUSIVE, says_nothing=True, run=JudgedRun(name="nightly", uid=uid),
+            evaluation=evaluation, judged_at=f"2026-11-30T0{night}:00:00Z",
+        )
+        for uid in ("0123", "4567", "89ab")
+        for night in (1, 2, 3)
+    ]  # fmt: skip
+    for statements in ([GOOD, failed, *nightly], [*nightly, failed, GOOD]):
+        found = standing(statements, DIGEST, TRUSTED)
+        assert (found.flaw, found.newest) == (Flaw.NOT_PASSED, open_statement(failed, TRUSTED))
+    assert standing([GOOD, *nightly], DIGEST, TRUSTED).passed
+    assert standing(nightly, DIGEST, TRUSTED).flaw is Flaw.NOT_PASSED
+
+
 def test_one_that_is_damaged_is_no_pass_whatever_stands_beside_it() -> None:
     damaged = sealed(Verdict.FAIL, judged_at="2026-11-29T05:00:00Z")[:100]
     assert standing([GOOD, damaged], DIGEST, TRUSTED).flaw is Flaw.UNREADABLE

@@ -118,6 +118,20 @@ def test_B_a_judgement_that_says_nothing_of_the_model_takes_no_pass_back():
     assert world.status["live"]["digest"] == digest("a")
 
 
+def test_A_nor_does_it_stand_before_a_failure_that_another_run_found():
+    world = ServedWorld()
+    world.passes("a")
+    world.wait(60)
+    world.signed("a", Verdict.FAIL, run="audit", number=1)
+    for number in (1, 2, 3):
+        world.wait(60)
+        world.signed("a", Verdict.INCONCLUSIVE, run="nightly", number=number, says_nothing=True)
+    world.serve("a")
+    world.settle()
+    assert world.deployed() == []
+    assert world.condition("Judged")["reason"] == "NotPassed"
+
+
 @pytest.mark.parametrize(("says_nothing", "deployed"), [(True, [1]), (None, [])])
 def test_B_nor_does_the_status_of_a_run_that_says_so(says_nothing: bool | None, deployed: list[int]):
     world = ServedWorld()

@@ -13,6 +13,8 @@ from slipway_core.protocol.preview import Preview
 from slipway_trainer.batches import row_stream
 from slipway_trainer.batches.row_stream import RowStream
 from slipway_trainer.batches.shards import Shards
+from slipway_trainer.data import passage_sample
+from slipway_trainer.data.text import units
 from slipway_trainer.prepare import prepare
 from slipway_trainer.preview import preview, sampled_file
 from slipway_trainer.preview.beside import Beside
@@ -405,6 +407,37 @@ def test_A_what_is_left_out_of_a_gates_data_is_left_out_of_its_digest(tmp_path, 
     part = previewed(whole)
     assert part.sampled < 1
     assert all("prepare leaves out what stands in the others too" in one.unsure for one in part.held_out.gate_data)
+
+
+def test_A_of_a_base_that_cannot_be_read_nobody_knows_what_it_has_learned_of_a_gates_data(tmp_path, monkeypatch):
+    base, away = tmp_path / "base", tmp_path / "away"
+    words = make_tokenizer()
+    make_model(words).save_pretrained(base)
+    words.save_pretrained(base)
+    sample = passage_sample.Collector(passage_sample.below(1))
+    sample.add(passage_sample.of([units(one["text"]) for one in TEXTS[:2]], passage_sample.below(1)))
+    (base / passage_sample.NAME).write_bytes(sample.result().to_bytes())
+
+    def told(on_overlap):
+        trained = causal(write_rows(tmp_path / "a.jsonl", *numbered(40)))
+        made = plan(trained, **evaluated(tmp_path, onOverlap=on_overlap), model={"from": f"file://{base}"})
+        return previewed(made)
+
+    whole = told("Drop")
+    assert {one.unsure for one in whole.held_out.gate_data} == {""}
+    base.rename(away)
+    seen = told("Drop")
+    assert digests_of(seen)[0] != digests_of(whole)[0], "two texts fewer"
+    assert any(str(base) in problem for problem in seen.problems)
+    assert {one.unsure for one in seen.held_out.gate_data} == {
+        "the base model was not looked at: prepare leaves out what it has learned (onOverlap: Drop), and tells another "
+        "digest then"
+    }
+    assert {one.unsure for one in told("Refuse").held_out.gate_data} == {""}, "prepare leaves nothing out"
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 500)
+    (unsure,) = {one.unsure for one in told("Drop").held_out.gate_data}
+    assert unsure.startswith("the base model was not looked at: prepare leaves out what it has learned; ")
+    assert "of the training rows were looked at" in unsure
 
 
 def test_A_of_data_that_cannot_be_read_and_of_a_gate_without_rows_it_tells_no_digest(tmp_path):

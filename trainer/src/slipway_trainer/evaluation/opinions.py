@@ -49,6 +49,9 @@ class Opinion:
     """Of marks, how far the same judge agrees with itself where it compares answers."""
     worthless: str | None = None
     """Why nothing counts that the judge says of it, where what it says elsewhere tells that."""
+    maybe_alike: bool = False
+    """Whether it is worthless since the judge told nothing apart, and that may be right: what it was shown was not all
+    known to differ in worth, but said by the model that is judged."""
     beside: np.ndarray | None = None
     """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
     figure, since it would be taken for one of the same prompts."""
@@ -83,10 +86,13 @@ class Opinion:
         Args:
             within: bool [prompts], which of them count.
         """
-        asked = self.observed is not None and bool((self.observed.told & within).any())
-        unheard = any(within[number] for number in self.unanswered)
-        why = self.nothing is not None and not self.no_answers
-        return why or (self.nothing is None and (unheard or (asked and self.missing(within) is not None)))
+        if self.nothing is not None:
+            return not self.no_answers
+        if any(within[number] for number in self.unanswered):
+            return True
+        if self.observed is None or not (self.observed.told & within).any() or self.missing(within) is None:
+            return False
+        return not self.maybe_alike or self.contradiction(within) is not None
 
     def contradiction(self, within: np.ndarray | None = None) -> str | None:
         """Returns how the judge contradicts itself where that is too often; None where it is not.

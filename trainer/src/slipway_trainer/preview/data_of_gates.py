@@ -22,13 +22,14 @@ _OF_A_TASK = "the rows of tasks are read by prepare, which tells it before anyth
 _NO_ROWS = "it has no rows"
 
 
-def of_plan(plan: Plan, held: HeldOut, seen: Look, folder: Path) -> list[GateData]:
+def of_plan(plan: Plan, held: HeldOut, seen: Look, folder: Path, *, base_read: bool) -> list[GateData]:
     """Returns one for each gate of a plan, in its order.
 
     Args:
         held: what the base model is not known to have learned.
         seen: what was found of it in the training data.
         folder: for what is kept meanwhile.
+        base_read: whether what the base model has learned was looked up, as far as it says so.
     """
     drop = plan.evaluation.on_overlap == "Drop"
     kept = gate_rows.usable(seen.overlaps.without_overlap() if drop else held)
@@ -38,7 +39,7 @@ def of_plan(plan: Plan, held: HeldOut, seen: Look, folder: Path) -> list[GateDat
     gates = [gate for gate in plan.evaluation.gates if gate.task is None]
     evaluation = plan.evaluation.model_copy(update={"gates": gates})
     digests = iter(gate_data.of_gates(plan.model_copy(update={"evaluation": evaluation}), workspace, copies))
-    unsure = _unsure(plan, seen)
+    unsure = _unsure(plan, seen, base_read)
     return [
         _of_gate(plan, gate, None if gate.task is not None else next(digests), kept, unsure)
         for gate in plan.evaluation.gates
@@ -55,11 +56,14 @@ def _of_gate(plan: Plan, gate: Gate, digest: str | None, kept: HeldOut, unsure: 
     return GateData(gate=asked, digest=digest, unsure=unsure)
 
 
-def _unsure(plan: Plan, seen: Look) -> str:
+def _unsure(plan: Plan, seen: Look, base_read: bool) -> str:
     """Returns why prepare may leave more of the rows out, and so tell other digests."""
-    if plan.evaluation.on_overlap != "Drop" or seen.share >= 1:
+    if plan.evaluation.on_overlap != "Drop":
         return ""
-    return (
-        f"{seen.share:.1%} of the training rows were looked at: prepare leaves out what stands in the others too "
-        "(onOverlap: Drop), and tells another digest then"
-    )
+    unseen: list[str] = []
+    if not base_read:
+        unseen.append("the base model was not looked at: prepare leaves out what it has learned")
+    if seen.share < 1:
+        rows = f"{seen.share:.1%} of the training rows were looked at"
+        unseen.append(f"{rows}: prepare leaves out what stands in the others too")
+    return f"{'; '.join(unseen)} (onOverlap: Drop), and tells another digest then" if unseen else ""

@@ -124,12 +124,10 @@ class _See:
             self._try(lambda: gate_rows.check(self.plan, read))
             self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
         held = read or HeldOut([], [])
-        if (
-            there
-            and (unknown := self._try(lambda: base_training.check(self.plan, base, held, self.say, self.say)))
-            is not None
-        ):
-            held = unknown.held
+        unknown: base_training.BaseTraining | None = None
+        if there:
+            unknown = self._try(lambda: base_training.check(self.plan, base, held, self.say, self.say))
+        held = held if unknown is None else unknown.held
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
@@ -157,6 +155,8 @@ class _See:
         ]
         if checked is not None:
             self.warnings += self._try(lambda: self.beside.result(checked)) or []
+        known = unknown is not None
+        data = [] if read is None else data_of_gates.of_plan(self.plan, held, seen, self.folder, base_read=known)
         return Preview(
             run=self.plan.run.name,
             model=_model(self.plan),
@@ -166,9 +166,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(self.plan, held, seen, power).model_copy(
-                update={"gate_data": [] if read is None else data_of_gates.of_plan(self.plan, held, seen, self.folder)}
-            ),
+            held_out=_held(self.plan, held, seen, power).model_copy(update={"gate_data": data}),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:

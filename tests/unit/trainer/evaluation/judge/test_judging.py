@@ -55,12 +55,22 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def prepared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A run that made another model of its base."""
-    folder = tmp_path_factory.mktemp("run")
+    return made_run(tmp_path_factory.mktemp("run"), server, PROMPTS, compare="Reference", gates=[WINS])
+
+
+@pytest.fixture(scope="module")
+def without_references(server: Server, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """The same of rows that have no answer to compare with."""
+    asked = [{"prompt": row["prompt"]} for row in PROMPTS]
+    return made_run(tmp_path_factory.mktemp("open"), server, asked, gates=[MARKS])
+
+
+def made_run(folder: Path, server: Server, prompts: list[dict[str, str]], *, gates: Any, **judge: Any) -> TrainedRun:
     words = make_tokenizer()
     base = folder / "base"
     make_model(words, seed=5).save_pretrained(str(base))
     words.save_pretrained(str(base))
-    for name, rows in {"prompts": PROMPTS, "recall": RECALLED, "train": [{"text": "All the king's horses."}]}.items():
+    for name, rows in {"prompts": prompts, "recall": RECALLED, "train": [{"text": "All the king's horses."}]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluation = {
         "data": [],
@@ -71,9 +81,9 @@ def prepared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Traine
             "model": "rules",
             "criteria": "The longer answer is the better one.",
             "credentials": "judge-key",
-            "compare": "Reference",
+            **judge,
         },
-        "gates": [WINS],
+        "gates": gates,
     }
     stages = [{"name": "pretrain", "maxLength": 64, "data": {"train": [{"uri": "file://train.jsonl"}]}}]
     os.environ["JUDGE_API_KEY"] = KEY
@@ -251,6 +261,7 @@ def test_A_a_judge_that_calls_everything_a_tie_passes_nothing(run: TrainedRun, s
         "in a run of another name: what it answered is kept"
     ) in found.reason
     assert report["judge"]["controls"] == {"Pair": {"shown": 8, "told_apart": 0}}
+    assert found.says_nothing, "references of two rows are not alike, whatever the model is"
     assert len(server.asked) == report["judge"]["questions"] == 40 + 16
     assert [line["of"] for line in rows(run.workspace.judge(attempt))].count("control") == 16
 
@@ -261,7 +272,49 @@ def test_A_a_judge_that_gives_everything_one_mark_passes_nothing(run: TrainedRun
     found, report, _ = judged(asking(run, *gates, compare=None))
     assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
     assert "it gives nearly all answers one mark, and told only 0 of 8" in found.reason
+    assert found.says_nothing
     assert report["judge"]["controls"] == {"Mark": {"shown": 8, "told_apart": 0}}
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_A_a_judge_that_finds_a_models_own_answers_alike_may_be_right(
+    without_references: TrainedRun, server: Server, monkeypatch: pytest.MonkeyPatch, collapsed: bool
+) -> None:
+    """It says one thing to all, or nothing to the point of any prompt: an honest judge gives 3 of 10 to each, and to
+    the answers at the wrong prompt too. A pass that the model had is taken back."""
+    monkeypatch.setenv("JUDGE_API_KEY", KEY)
+    server.answer = lambda _: says(mark=3)
+    forward = LlamaForCausalLM.forward
+
+    def one_token(self: Any, *given: Any, **named: Any) -> Any:
+        made = forward(self, *given, **named)
+        made.logits[..., 70] += 1e4
+        return made
+
+    if collapsed:
+        monkeypatch.setattr(LlamaForCausalLM, "forward", one_token)
+    run = asking(without_references, MARKS)
+    found, report, attempt = judged(run)
+    said = {row["answer"] for row in rows(run.workspace.samples(attempt))[: len(PROMPTS)]}
+    assert (len(said) == 1) is collapsed
+    assert "" not in said
+    assert report["judge"]["controls"] == {"Mark": {"shown": 0 if collapsed else 8, "told_apart": 0}}
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
+    assert ("may be the model that says the same" if collapsed else "may be no better than each other") in found.reason
+    run.workspace.fetched_verdicts.unlink()
+    server.answer = lambda asked: says(mark=3) if len(server.asked) < 4 else Response(b"no", status=401)
+    server.asked.clear()
+    found, _, _ = judged(asking(without_references, MARKS, concurrency=1))
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, True), "it was away before it had marked all"
+    run.workspace.fetched_verdicts.unlink()
+
+
+def test_A_so_may_one_that_calls_pairs_of_them_ties(without_references: TrainedRun, server: Server) -> None:
+    server.answer = says_tie
+    found, report, _ = judged(asking(without_references, WINS, compare="Base"))
+    assert report["judge"]["controls"] == {"Pair": {"shown": 8, "told_apart": 0}}
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
+    without_references.workspace.fetched_verdicts.unlink()
 
 
 def test_a_judge_that_knows_a_wrong_answer_is_believed_when_two_models_are_as_good(
