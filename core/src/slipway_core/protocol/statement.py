@@ -159,8 +159,8 @@ class Judgement(Stated):
     reason: Annotated[str, Field(max_length=REASON_LIMIT)] | None = None
     says_nothing: Literal[True] | None = None
     """Of an inconclusive one, whether it says nothing of the model: the evaluation failed, or what it needed beside the
-    model did, such as the judge model. None where an earlier one of the same run said something and was no pass, even
-    where another run passed in between, and in statements of releases that did not say it."""
+    model was not there, such as the judge's server. None where an earlier one of the same run said something and
+    was no pass, even where another run passed in between, and in statements of releases that did not say it."""
     gates: Annotated[list[JudgedGate], Field(max_length=GATES_LIMIT)] = Field(default_factory=list[JudgedGate])
     data: JudgedData = Field(default_factory=JudgedData)
     scored_tokens: Annotated[int, Field(ge=0)] = 0

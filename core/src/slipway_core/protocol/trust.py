@@ -289,9 +289,9 @@ def stand(statements: Iterable[Opened], digest: str) -> Standing:
     """Returns how a model stands. The newest statement counts, of those that keys sign which are trusted; of one run
     that is the one of its last evaluation, whatever the clock was then.
 
-    One that says nothing of the model counts where there is no other: no gate applied, or the evaluation failed, or its
-    judge model did. One that is damaged, or about another model, is no pass whatever stands beside it: it may have been
-    the one that takes a pass back.
+    One that says nothing of the model counts where there is no other: no gate applied, or the evaluation failed, or the
+    judge's server was not there. One that is damaged, or about another model, is no pass whatever stands beside it: it
+    may have been the one that takes a pass back.
     """
     held: list[tuple[Held, str]] = []
     aside: StatementError | None = None

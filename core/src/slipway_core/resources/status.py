@@ -261,10 +261,9 @@ class JudgeStatus(Recorded):
     repeats: Annotated[float, Field(ge=0, le=1)] | None = None
     """How near the repeats of a question were to each other; of several metrics the least. None without repeats."""
     silent: bool | None = None
-    """True where every gate on its word that has no figure lacks it since it gave no usable answer, contradicted itself
-    or told not even references of rows apart, or since the model that it compares with could not be measured. None
-    where no gate lacks one, or the model may be at fault: it has no answers, or its own are what the judge did not tell
-    apart."""
+    """True where every gate on its word that has no figure lacks it since its server was not there, or since the model
+    that it compares with could not be measured. None where no gate lacks one, or what the model said may be why: a
+    reply that cannot be used, a contradiction, marks that are all alike."""
 
 
 class EvaluationStatus(Recorded):
@@ -294,9 +293,10 @@ class EvaluationStatus(Recorded):
     reason: Text | None = None
     says_nothing: bool | None = None
     """True of an inconclusive one that says nothing of the model: the step failed, or each gate that is inconclusive is
-    so for the judge model's fault, or since the model that it compares with could not be measured. It takes no earlier
-    pass of the model back. None of any other, and of one that follows, in the same run, one which said something of the
-    model and was no pass: that stays said, and takes a pass of another run back too that came in between."""
+    so since the judge's server was not there, or the model that it compares with could not be measured. It takes no
+    earlier pass of the model back. None of any other, and of one that follows, in the same run, one which said
+    something of the model and was no pass: that stays said, and takes a pass of another run back too that came in
+    between."""
     reevaluation: Text | None = None
     """The value of the annotation slipway.dev/reevaluate that asked for it."""
     judgements: Annotated[int, Field(ge=0)] = 0

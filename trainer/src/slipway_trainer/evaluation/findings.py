@@ -141,8 +141,8 @@ class Findings:
         return made | values, absent, told
 
     def judge_silent(self, gates: Sequence[Gate]) -> bool | None:
-        """Returns True where gates on a judge's word lack figures, and each for something else than the model's fault;
-        None else."""
+        """Returns True where gates on a judge's word lack figures, and each since the judge's server was not there, or
+        what the model is compared with was not measured; None else."""
         lacking = [
             (self.opinions[gate.metric], scope)
             for gate in gates

@@ -40,6 +40,8 @@ class Opinion:
     """Of all prompts, in their order."""
     unanswered: Mapping[int, str] = field(default_factory=dict[int, str])
     """By the number of the prompt, from 0 on, why the judge said nothing that can be used."""
+    away: frozenset[int] = frozenset()
+    """Those of which its server was not there."""
     nothing: str | None = None
     """Why there is no figure at all."""
     agreements: Sequence[Agreement] = ()
@@ -49,9 +51,6 @@ class Opinion:
     """Of marks, how far the same judge agrees with itself where it compares answers."""
     worthless: str | None = None
     """Why nothing counts that the judge says of it, where what it says elsewhere tells that."""
-    maybe_alike: bool = False
-    """Whether it is worthless since the judge told nothing apart, and that may be right: what it was shown was not all
-    known to differ in worth, but said by the model that is judged."""
     beside: np.ndarray | None = None
     """Of another model than the candidate, bool [prompts]: those of the candidate's figure. Of fewer there is no
     figure, since it would be taken for one of the same prompts."""
@@ -80,19 +79,19 @@ class Opinion:
         return self.contradiction(within) or self.worthless
 
     def silent(self, within: np.ndarray) -> bool:
-        """Whether there is no figure of some prompts for want of the judge's word, or of what the model is compared
-        with, and not for the model's own fault.
+        """Whether there is no figure of some prompts since the judge's server was not there, or what the model is
+        compared with was not measured.
+
+        A reply that cannot be used, a contradiction and marks that are all alike are no such thing: what the model said
+        may have made them.
 
         Args:
             within: bool [prompts], which of them count.
         """
         if self.nothing is not None:
             return not self.no_answers
-        if any(within[number] for number in self.unanswered):
-            return True
-        if self.observed is None or not (self.observed.told & within).any() or self.missing(within) is None:
-            return False
-        return not self.maybe_alike or self.contradiction(within) is not None
+        without = {number for number in self.unanswered if within[number]}
+        return bool(without) and without <= self.away
 
     def contradiction(self, within: np.ndarray | None = None) -> str | None:
         """Returns how the judge contradicts itself where that is too often; None where it is not.

@@ -226,6 +226,43 @@ def test_a_question_that_the_server_never_takes_is_unanswered_and_the_others_are
     assert "maximum context length" in str(found.replies[1].trouble)
 
 
+@pytest.mark.parametrize(
+    ("response", "away"),
+    [
+        (Response(b"", status=401), True),
+        (Response(b"", status=503), True),
+        (Response(b"busy", status=429), True),
+        (Response(b"<html>log in</html>", kind="text/html"), True),
+        (Response(b"", seconds=1.0), True),
+        (Response(b"context length", status=400), False),
+        (Response(b"", status=413), False),
+        (Response(b"[]"), False),
+        (Response(b"x" * (1 << 21)), False),
+        (replies(None), False),
+        (replies("{", finish="length"), False),
+        (says(winner="A"), False),
+    ],
+)
+def test_A_only_a_server_that_is_not_there_is_away(response: Response, away: bool, tmp_path: Path) -> None:
+    """What a model said may be why a question is refused, or a reply cannot be used."""
+    with serving(lambda _: response) as server:
+        found = ask(server, tmp_path, [pair(server, row) for row in range(10)], concurrency=1)
+    assert [reply.away for reply in found.replies] == 10 * [away]
+
+
+def test_A_a_server_that_goes_behind_questions_that_it_refuses_has_not_been_away(tmp_path: Path) -> None:
+    """Of the last in a row only one had no answer for its fault: whether it is there at all is not known."""
+
+    def refuses(asked: Fields) -> Response:
+        row = int(re.findall(r"question (\d+)", parts(asked)["conversation"])[0])
+        return Response(b"context length", status=400) if row < asking.SILENT_AFTER - 1 else Response(b"", status=503)
+
+    with serving(refuses) as server:
+        put = [pair(server, row) for row in range(asking.SILENT_AFTER + 2)]
+        found = ask(server, tmp_path, put, concurrency=1)
+    assert [reply.away for reply in found.replies] == [*(asking.SILENT_AFTER - 1) * [False], True, False, False]
+
+
 def test_a_judge_that_is_away_is_not_asked_for_ever(tmp_path: Path) -> None:
     with serving(lambda _: Response(b"", status=500)) as server:
         found = ask(server, tmp_path, [pair(server, row) for row in range(60)], concurrency=2)

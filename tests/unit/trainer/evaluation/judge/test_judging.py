@@ -261,7 +261,7 @@ def test_A_a_judge_that_calls_everything_a_tie_passes_nothing(run: TrainedRun, s
         "in a run of another name: what it answered is kept"
     ) in found.reason
     assert report["judge"]["controls"] == {"Pair": {"shown": 8, "told_apart": 0}}
-    assert found.says_nothing, "references of two rows are not alike, whatever the model is"
+    assert not found.says_nothing, "what was asked and could not be decided takes an earlier pass back"
     assert len(server.asked) == report["judge"]["questions"] == 40 + 16
     assert [line["of"] for line in rows(run.workspace.judge(attempt))].count("control") == 16
 
@@ -272,7 +272,7 @@ def test_A_a_judge_that_gives_everything_one_mark_passes_nothing(run: TrainedRun
     found, report, _ = judged(asking(run, *gates, compare=None))
     assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
     assert "it gives nearly all answers one mark, and told only 0 of 8" in found.reason
-    assert found.says_nothing
+    assert not found.says_nothing
     assert report["judge"]["controls"] == {"Mark": {"shown": 8, "told_apart": 0}}
 
 
@@ -385,7 +385,7 @@ def test_A_a_judge_that_says_the_worst_and_then_the_best_of_one_answer_passes_no
     found, report, _ = judged(asking(run, {**MARKS, "min": 0.1}, compare=None, repeats=2))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "the agreement of repeats of a question is 0.00" in found.reason
-    assert found.says_nothing
+    assert not found.says_nothing
     assert report["judge"]["agreement"]["judge_score of candidate"]["repeats"] == 0.0
 
 
@@ -400,7 +400,7 @@ def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_incon
     gates = [easy, {**easy, "slice": "odd"}, {**easy, "slice": "even"}]
     found, report, attempt = judged(asking(run, *gates, compare=None))
     assert [one.verdict for one in found.metrics] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, Verdict.PASS]
-    assert found.says_nothing, "what counts that prompt has no word of the judge, and the rest passed"
+    assert not found.says_nothing, "what the model said may be why the reply cannot be used"
     assert "1 of 20 prompts have no usable answer of the judge, such as prompts.jsonl:4" in str(found.metrics[0].reason)
     assert "mark is 11 and no whole number from 1 to 10" in str(found.metrics[1].reason)
     assert "judge_score" not in report["metrics"]
@@ -409,6 +409,21 @@ def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_incon
     again, report, _ = judged(asking(run, *gates, compare=None))
     assert (report["judge"]["kept"], report["judge"]["requests"]) == (19, 1), "what was answered is not paid for again"
     assert Verdict.INCONCLUSIVE not in {one.verdict for one in again.metrics}
+
+
+@pytest.mark.parametrize(("status", "says_nothing"), [(413, False), (401, True)])
+def test_A_a_question_that_is_refused_for_what_it_says_takes_a_pass_back(
+    run: TrainedRun, server: Server, status: int, says_nothing: bool
+) -> None:
+    """A model that says too much for its judge is no model of which nothing was found out."""
+
+    def refuses(asked: Fields) -> Response:
+        last = '"say 19"' in parts(asked)["conversation"]
+        return Response(b"no", status=status) if last else by_rules(asked)
+
+    server.answer = refuses
+    found, _, _ = judged(asking(run, {**MARKS, "min": 0.01}, compare=None, concurrency=1))
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, says_nothing)
 
 
 def test_D_an_evaluation_that_is_interrupted_has_got_on_by_what_it_was_answered(

@@ -54,11 +54,15 @@ class Completion:
 
 
 class NoReply(Exception):
-    """There is no reply to one question, and why."""
+    """There is no reply to one question, and why. What is asked may be why: a question holds what a model said."""
 
 
-class NoJudge(NoReply):
-    """There will be none to any question."""
+class Away(NoReply):
+    """The server has not answered, however often it was asked."""
+
+
+class NoJudge(Away):
+    """Nor will it answer any other question."""
 
 
 class _Later(NoReply):
@@ -138,7 +142,7 @@ class Api:
                 asked = later.seconds
                 if number == self.patience.tries or (asked is not None and asked > longest):
                     more = "" if asked is None else f"; it asks to be left alone for {asked:g} s"
-                    raise NoReply(f"{later}, {number} times{more}") from None
+                    raise Away(f"{later}, {number} times{more}") from None
                 await wait(max(min(pause, longest), asked or 0.0))
                 pause *= 2
         raise AssertionError("the last try ends above")

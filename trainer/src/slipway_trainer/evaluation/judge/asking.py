@@ -14,7 +14,7 @@ import httpx
 from slipway_core.resources.api import seconds
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.judge import replies
-from slipway_trainer.evaluation.judge.api import Api, Completion, Form, NoJudge, NoReply, Patience
+from slipway_trainer.evaluation.judge.api import Api, Away, Completion, Form, NoJudge, NoReply, Patience
 from slipway_trainer.evaluation.judge.kept_replies import KeptReplies, digest
 from slipway_trainer.evaluation.judge.questions import LONGEST, Question
 from slipway_trainer.evaluation.judge.replies import Unusable
@@ -37,6 +37,8 @@ class Reply:
     """What the judge said, usable or not."""
     trouble: str | None = None
     """Why there is no usable reply."""
+    away: bool = False
+    """Whether there is none since the server was not there: nothing that was asked is why."""
     kept: bool = False
     """Whether an earlier attempt had it."""
     seconds: float = 0.0
@@ -71,6 +73,8 @@ class _Round:
     done: Callable[[tuple[int, Reply]], None]
     silent: int = 0
     """Questions in a row without a reply."""
+    away: bool = True
+    """Whether the server was not there for any of them."""
     over: str | None = None
     """Why no more are put."""
 
@@ -81,23 +85,26 @@ class _Round:
     async def _one(self, question: Question) -> Reply:
         left = self.ends - time.monotonic()
         if left <= 0 and self.over is None:
-            self.over = f"evaluation.judge.timeout ({self.judge.timeout}) is over"
+            self.over, self.away = f"evaluation.judge.timeout ({self.judge.timeout}) is over", True
         if self.over is not None:
-            return Reply(question, trouble=f"it was not asked: {self.over}")
+            return Reply(question, trouble=f"it was not asked: {self.over}", away=self.away)
         started = time.monotonic()
         try:
             async with asyncio.timeout(left):
                 completion = await self.api.ask(question)
         except TimeoutError:
-            return Reply(question, trouble=f"no reply before evaluation.judge.timeout ({self.judge.timeout}) was over")
+            late = f"no reply before evaluation.judge.timeout ({self.judge.timeout}) was over"
+            return Reply(question, trouble=late, away=True)
         except NoReply as error:
             self._failed(error)
-            return Reply(question, trouble=str(error), seconds=time.monotonic() - started)
-        self.silent = 0
+            seconds = time.monotonic() - started
+            return Reply(question, trouble=str(error), away=isinstance(error, Away), seconds=seconds)
+        self.silent, self.away = 0, True
         return _read(question, completion, self.judge, seconds=time.monotonic() - started)
 
     def _failed(self, error: NoReply) -> None:
         self.silent += 1
+        self.away = isinstance(error, NoJudge) or (self.away and isinstance(error, Away))
         if self.over is None and (isinstance(error, NoJudge) or self.silent >= SILENT_AFTER):
             many = "" if isinstance(error, NoJudge) else f"{self.silent} questions in a row had no reply, the last: "
             self.over = f"{many}{error}"
@@ -212,8 +219,9 @@ def _read(
     try:
         points = replies.read(question, completion.text, judge.scale)
     except Unusable as error:
-        return Reply(question, None, completion, f"its reply cannot be used: {error}", kept, seconds)
-    return Reply(question, points, completion, None, kept, seconds)
+        why = f"its reply cannot be used: {error}"
+        return Reply(question, completion=completion, trouble=why, kept=kept, seconds=seconds)
+    return Reply(question, points, completion, kept=kept, seconds=seconds)
 
 
 def _digest(judge: Judge, question: Question) -> str:

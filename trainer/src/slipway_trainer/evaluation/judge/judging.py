@@ -361,9 +361,7 @@ def _doubted(one: Scored, kind: Kind, controlled: Mapping[Kind, Sequence[Reply]]
     not."""
     if kind not in controlled:
         return one
-    why = controls.blind(kind, controlled[kind])
-    at_fault = why is not None and controls.are_of_rows(controlled[kind])
-    return replace(one, opinion=replace(one.opinion, worthless=why, maybe_alike=why is not None and not at_fault))
+    return replace(one, opinion=replace(one.opinion, worthless=controls.blind(kind, controlled[kind])))
 
 
 def _with_contradictions(found: Mapping[tuple[str, str], Scored]) -> dict[tuple[str, str], Scored]:
