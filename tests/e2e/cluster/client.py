@@ -9,11 +9,13 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 
 HOST, PORT, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+LET_IN_SECONDS = 30
 stop = threading.Event()
 with open("/tmp/client.pid", "w") as file:
     file.write(str(os.getpid()))
@@ -60,7 +62,19 @@ def loop(kind, stream, length, pause):
         stop.wait(max(0.0, pause - (time.time() - begun)))
 
 
+def let_in():
+    """Waits until the network lets this pod in: one that enforces policies has to hear of a new pod first."""
+    ends = time.time() + LET_IN_SECONDS
+    while not stop.is_set() and time.time() < ends:
+        try:
+            socket.create_connection((HOST, PORT), timeout=2).close()
+            return
+        except OSError:
+            stop.wait(0.2)
+
+
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+let_in()
 threads = [
     threading.Thread(target=loop, args=("short", False, 8, 1.0)),
     threading.Thread(target=loop, args=("short", False, 8, 1.0)),
