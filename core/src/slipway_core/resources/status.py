@@ -261,9 +261,9 @@ class JudgeStatus(Recorded):
     repeats: Annotated[float, Field(ge=0, le=1)] | None = None
     """How near the repeats of a question were to each other; of several metrics the least. None without repeats."""
     silent: bool | None = None
-    """True where every gate on its word that has no figure lacks it since its server was not there, or since the model
-    that it compares with could not be measured. None where no gate lacks one, or what the model said may be why: a
-    reply that cannot be used, a contradiction, marks that are all alike."""
+    """True where every gate on its word that has no figure lacks it since its server was there for not one question, or
+    since the model that it compares with could not be measured. None where no gate lacks one, or what the model said
+    may be why: a question that is refused, a reply that cannot be used, a contradiction, marks that are all alike."""
 
 
 class EvaluationStatus(Recorded):

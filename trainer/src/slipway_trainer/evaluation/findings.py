@@ -140,16 +140,17 @@ class Findings:
         values = {name: one.value for name, one in told.items() if name not in made and name not in absent}
         return made | values, absent, told
 
-    def judge_silent(self, gates: Sequence[Gate]) -> bool | None:
-        """Returns True where gates on a judge's word lack figures, and each since the judge's server was not there, or
-        what the model is compared with was not measured; None else."""
+    def judge_silent(self, gates: Sequence[Gate], *, nobody_there: bool) -> bool | None:
+        """Returns True where gates on a judge's word lack figures, and each since the judge's server was never there,
+        or what the model is compared with was not measured; None else."""
         lacking = [
             (self.opinions[gate.metric], scope)
             for gate in gates
             if gate.task is None and gate.metric in self.opinions
             if gate.metric not in self.at(scope := Scope(gate.source, gate.slice)).metrics
         ]
-        return (bool(lacking) and all(one.silent(self._prompts.within(scope)) for one, scope in lacking)) or None
+        silent = [one.silent(self._prompts.within(scope), nobody_there=nobody_there) for one, scope in lacking]
+        return (bool(silent) and all(silent)) or None
 
     def of_task(self, name: str) -> Figures:
         """Returns the figures of a task."""

@@ -40,8 +40,6 @@ class Opinion:
     """Of all prompts, in their order."""
     unanswered: Mapping[int, str] = field(default_factory=dict[int, str])
     """By the number of the prompt, from 0 on, why the judge said nothing that can be used."""
-    away: frozenset[int] = frozenset()
-    """Those of which its server was not there."""
     nothing: str | None = None
     """Why there is no figure at all."""
     agreements: Sequence[Agreement] = ()
@@ -78,20 +76,20 @@ class Opinion:
             return "the judge was asked about those of these prompts alone that a gate compares"
         return self.contradiction(within) or self.worthless
 
-    def silent(self, within: np.ndarray) -> bool:
-        """Whether there is no figure of some prompts since the judge's server was not there, or what the model is
+    def silent(self, within: np.ndarray, *, nobody_there: bool) -> bool:
+        """Whether there is no figure of some prompts since the judge's server was never there, or what the model is
         compared with was not measured.
 
-        A reply that cannot be used, a contradiction and marks that are all alike are no such thing: what the model said
-        may have made them.
+        All else may come of what the model said: a question that is refused, or answered too late, among others that
+        are answered; a reply that cannot be used; a contradiction; marks that are all alike.
 
         Args:
             within: bool [prompts], which of them count.
+            nobody_there: whether the server was there for not one question of the evaluation.
         """
         if self.nothing is not None:
             return not self.no_answers
-        without = {number for number in self.unanswered if within[number]}
-        return bool(without) and without <= self.away
+        return nobody_there and any(within[number] for number in self.unanswered)
 
     def contradiction(self, within: np.ndarray | None = None) -> str | None:
         """Returns how the judge contradicts itself where that is too often; None where it is not.

@@ -230,6 +230,8 @@ def test_a_question_that_the_server_never_takes_is_unanswered_and_the_others_are
     ("response", "away"),
     [
         (Response(b"", status=401), True),
+        (Response(b"", status=302), True),
+        (Response(b"blocked", status=403), False),
         (Response(b"", status=503), True),
         (Response(b"busy", status=429), True),
         (Response(b"<html>log in</html>", kind="text/html"), True),
@@ -248,19 +250,18 @@ def test_A_only_a_server_that_is_not_there_is_away(response: Response, away: boo
     with serving(lambda _: response) as server:
         found = ask(server, tmp_path, [pair(server, row) for row in range(10)], concurrency=1)
     assert [reply.away for reply in found.replies] == 10 * [away]
+    assert found.nobody_there is away
 
 
-def test_A_a_server_that_goes_behind_questions_that_it_refuses_has_not_been_away(tmp_path: Path) -> None:
-    """Of the last in a row only one had no answer for its fault: whether it is there at all is not known."""
-
-    def refuses(asked: Fields) -> Response:
-        row = int(re.findall(r"question (\d+)", parts(asked)["conversation"])[0])
-        return Response(b"context length", status=400) if row < asking.SILENT_AFTER - 1 else Response(b"", status=503)
-
-    with serving(refuses) as server:
+@pytest.mark.parametrize("status", [413, 200])
+def test_A_a_server_that_said_anything_before_it_went_away_has_been_there(status: int, tmp_path: Path) -> None:
+    first = Response(b"too long", status=413) if status == 413 else says(verdict="A")
+    with serving(lambda _: first if len(server.asked) == 1 else Response(b"", status=503)) as server:
         put = [pair(server, row) for row in range(asking.SILENT_AFTER + 2)]
         found = ask(server, tmp_path, put, concurrency=1)
-    assert [reply.away for reply in found.replies] == [*(asking.SILENT_AFTER - 1) * [False], True, False, False]
+    assert found.replies[0].away is False
+    assert found.replies[1].away is True
+    assert not found.nobody_there
 
 
 def test_a_judge_that_is_away_is_not_asked_for_ever(tmp_path: Path) -> None:

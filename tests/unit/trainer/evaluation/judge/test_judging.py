@@ -300,12 +300,7 @@ def test_A_a_judge_that_finds_a_models_own_answers_alike_may_be_right(
     assert "" not in said
     assert report["judge"]["controls"] == {"Mark": {"shown": 0 if collapsed else 8, "told_apart": 0}}
     assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
-    assert ("may be the model that says the same" if collapsed else "may be no better than each other") in found.reason
-    run.workspace.fetched_verdicts.unlink()
-    server.answer = lambda asked: says(mark=3) if len(server.asked) < 4 else Response(b"no", status=401)
-    server.asked.clear()
-    found, _, _ = judged(asking(without_references, MARKS, concurrency=1))
-    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, True), "it was away before it had marked all"
+    assert ("may be the model that says the same" if collapsed else "told only 0 of 8 answers") in found.reason
     run.workspace.fetched_verdicts.unlink()
 
 
@@ -411,11 +406,11 @@ def test_A_a_prompt_without_a_usable_answer_makes_each_gate_that_counts_it_incon
     assert Verdict.INCONCLUSIVE not in {one.verdict for one in again.metrics}
 
 
-@pytest.mark.parametrize(("status", "says_nothing"), [(413, False), (401, True)])
-def test_A_a_question_that_is_refused_for_what_it_says_takes_a_pass_back(
-    run: TrainedRun, server: Server, status: int, says_nothing: bool
+@pytest.mark.parametrize("status", [401, 403, 413])
+def test_A_a_question_without_an_answer_beside_others_that_have_one_takes_a_pass_back(
+    run: TrainedRun, server: Server, status: int
 ) -> None:
-    """A model that says too much for its judge is no model of which nothing was found out."""
+    """What the model said may be why: a filter, a context that is too short."""
 
     def refuses(asked: Fields) -> Response:
         last = '"say 19"' in parts(asked)["conversation"]
@@ -423,6 +418,15 @@ def test_A_a_question_that_is_refused_for_what_it_says_takes_a_pass_back(
 
     server.answer = refuses
     found, _, _ = judged(asking(run, {**MARKS, "min": 0.01}, compare=None, concurrency=1))
+    assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, False)
+
+
+@pytest.mark.parametrize(("status", "says_nothing"), [(401, True), (404, True), (403, False), (413, False)])
+def test_A_a_judge_that_was_never_there_takes_no_pass_back(
+    run: TrainedRun, server: Server, status: int, says_nothing: bool
+) -> None:
+    server.answer = lambda _: Response(b"no", status=status)
+    found, _, _ = judged(asking(run, {**MARKS, "min": 0.01}, WINS, concurrency=1))
     assert (found.verdict, found.says_nothing) == (Verdict.INCONCLUSIVE, says_nothing)
 
 

@@ -25,7 +25,8 @@ MOST_BYTES = 1 << 20
 """Of a response."""
 _AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may be another one soon."""
-_NEVER = frozenset({401, 402, 403, 404, 405})
+_FORBIDDEN = 403
+_NEVER = frozenset({401, 402, _FORBIDDEN, 404, 405})
 """Those that no other question changes."""
 
 
@@ -54,15 +55,20 @@ class Completion:
 
 
 class NoReply(Exception):
-    """There is no reply to one question, and why. What is asked may be why: a question holds what a model said."""
+    """There is no reply to one question, and why.
+
+    Args:
+        away: whether the server was not there, as it seems; else what was asked may be why, which holds what a model
+            said.
+    """
+
+    def __init__(self, why: str, *, away: bool = False) -> None:
+        super().__init__(why)
+        self.away = away
 
 
-class Away(NoReply):
-    """The server has not answered, however often it was asked."""
-
-
-class NoJudge(Away):
-    """Nor will it answer any other question."""
+class NoJudge(NoReply):
+    """There will be none to any question."""
 
 
 class _Later(NoReply):
@@ -142,7 +148,7 @@ class Api:
                 asked = later.seconds
                 if number == self.patience.tries or (asked is not None and asked > longest):
                     more = "" if asked is None else f"; it asks to be left alone for {asked:g} s"
-                    raise Away(f"{later}, {number} times{more}") from None
+                    raise NoReply(f"{later}, {number} times{more}", away=True) from None
                 await wait(max(min(pause, longest), asked or 0.0))
                 pause *= 2
         raise AssertionError("the last try ends above")
@@ -191,7 +197,8 @@ class Api:
         if status in _AGAIN or status >= 500:
             raise _Later(told, _retry_after(headers))
         if status in _NEVER or 300 <= status < 400:
-            raise NoJudge(told + self._hint(status))
+            # Filters of what is said answer 403 too.
+            raise NoJudge(told + self._hint(status), away=status != _FORBIDDEN)
         if status != 200:
             raise NoReply(told)
         try:

@@ -14,7 +14,7 @@ import httpx
 from slipway_core.resources.api import seconds
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.judge import replies
-from slipway_trainer.evaluation.judge.api import Api, Away, Completion, Form, NoJudge, NoReply, Patience
+from slipway_trainer.evaluation.judge.api import Api, Completion, Form, NoJudge, NoReply, Patience
 from slipway_trainer.evaluation.judge.kept_replies import KeptReplies, digest
 from slipway_trainer.evaluation.judge.questions import LONGEST, Question
 from slipway_trainer.evaluation.judge.replies import Unusable
@@ -38,7 +38,7 @@ class Reply:
     trouble: str | None = None
     """Why there is no usable reply."""
     away: bool = False
-    """Whether there is none since the server was not there: nothing that was asked is why."""
+    """Whether there is none since the server was not there, as it seems."""
     kept: bool = False
     """Whether an earlier attempt had it."""
     seconds: float = 0.0
@@ -54,6 +54,11 @@ class Asked:
     """That were sent, tries included."""
     without: frozenset[str] = frozenset()
     """Fields of a request that the server refuses, and that were left out."""
+
+    @property
+    def nobody_there(self) -> bool:
+        """Whether the server was there for not one question: then no question is why."""
+        return bool(self.replies) and all(reply.away for reply in self.replies)
 
     def joined(self, other: Asked) -> Asked:
         """Returns both rounds as one."""
@@ -98,13 +103,13 @@ class _Round:
         except NoReply as error:
             self._failed(error)
             seconds = time.monotonic() - started
-            return Reply(question, trouble=str(error), away=isinstance(error, Away), seconds=seconds)
+            return Reply(question, trouble=str(error), away=error.away, seconds=seconds)
         self.silent, self.away = 0, True
         return _read(question, completion, self.judge, seconds=time.monotonic() - started)
 
     def _failed(self, error: NoReply) -> None:
         self.silent += 1
-        self.away = isinstance(error, NoJudge) or (self.away and isinstance(error, Away))
+        self.away = error.away and (self.away or isinstance(error, NoJudge))
         if self.over is None and (isinstance(error, NoJudge) or self.silent >= SILENT_AFTER):
             many = "" if isinstance(error, NoJudge) else f"{self.silent} questions in a row had no reply, the last: "
             self.over = f"{many}{error}"

@@ -5,16 +5,12 @@ varies: a figure without a doubt, of nothing. Its verdicts alone do not tell it 
 that are as good as each other. So it is shown answers that stand at the wrong prompt, beside the right ones: the
 reference of another row, or where rows have none what the model said to another prompt. Whoever tells fewer than half
 of these from the right ones tells nothing apart.
-
-Only where they are all references is that known to be the judge's fault. What the model said may be alike because the
-model is bad: it says one thing to everything, or nothing to the point of any prompt, and the judge is right.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from slipway_core.resources.judge import Judge
 from slipway_trainer.evaluation.generation import Answer
@@ -53,25 +49,22 @@ def put(judge: Judge, kind: Kind, answers: Sequence[Answer], rows: Sequence[int]
     """
     found: list[Question] = []
     for row in _spread(rows):
-        other = _other(answers, rows, row)
-        if other is None:
+        right, wrong = _right(answers[row]), _wrong(answers, rows, row)
+        if wrong is None:
             continue
-        right, wrong = _right(answers[row]), _right(answers[other])
-        of_rows = bool(answers[row].references and answers[other].references)
         asked = questions.conversation(answers[row].prompt.messages, answers[row].prompt.tools)
         source = answers[row].prompt.source
         if kind == "Pair":
-            put = [
+            found += [
                 questions.pair(
                     judge, row, asked, right, wrong, of=CONTROL, repeat=0, swapped=swapped, source=source
                 )
                 for swapped in (False, True)
             ]  # fmt: skip
         else:
-            put = [
+            found += [
                 questions.mark(judge, row, asked, said, of=CONTROL, repeat=0, source=source) for said in (right, wrong)
             ]
-        found += [replace(one, of_rows=of_rows) for one in put]
     return found
 
 
@@ -81,12 +74,6 @@ def told_apart(replies: Sequence[Reply]) -> tuple[int, int]:
     for reply in replies:
         by_row[reply.question.row].append(reply)
     return sum(map(_is_told, by_row.values())), len(by_row)
-
-
-def are_of_rows(replies: Sequence[Reply]) -> bool:
-    """Whether wrong answers were shown, and all that was shown are references of rows: a judge that does not tell these
-    apart is at fault, whatever the model is."""
-    return bool(replies) and all(reply.question.of_rows for reply in replies)
 
 
 def blind(kind: Kind, replies: Sequence[Reply]) -> str | None:
@@ -101,11 +88,16 @@ def blind(kind: Kind, replies: Sequence[Reply]) -> str | None:
             "any apart: it may be the model that says the same to all. Give the rows an answer to compare with, or "
             "more prompts"
         )
-    trouble = next((reply.trouble for reply in replies if reply.trouble is not None), None)
-    own = "" if are_of_rows(replies) else "; some of these are the model's own, which may be no better than each other"
+    without = {reply.question.row: reply.trouble for reply in replies if reply.points is None}
+    trouble = next(iter(without.values()), None)
+    if without and told + len(without) >= _ENOUGH * shown:
+        return (
+            f"the judge {what}, and whether it tells any apart could not be seen: of {shown} answers to another prompt "
+            f"beside the right one {len(without)} have no usable answer of it, such as {trouble}"
+        )
     return (
         f"the judge tells no two different answers apart: it {what}, and told only {told} of {shown} answers to "
-        f"another prompt from the right one{f' ({trouble})' if trouble else ''}{own}. Give it clearer criteria, or ask "
+        f"another prompt from the right one{f' ({trouble})' if trouble else ''}. Give it clearer criteria, or ask "
         "another, in a run of another name: what it answered is kept"
     )
 
@@ -123,12 +115,12 @@ def _right(answer: Answer) -> str:
     return next(iter(answer.references), answer.said)
 
 
-def _other(answers: Sequence[Answer], rows: Sequence[int], row: int) -> int | None:
-    """Returns the next prompt to which the right answer is another one; None where all are the same."""
+def _wrong(answers: Sequence[Answer], rows: Sequence[int], row: int) -> str | None:
+    """Returns the right answer to the next prompt where that is another one; None where all are the same."""
     own = {_right(answers[row]).strip(), *(one.strip() for one in answers[row].references)}
     place = rows.index(row)
-    others = (*rows[place + 1 :], *rows[:place])
-    return next((one for one in others if _right(answers[one]).strip() not in own), None)
+    others = (_right(answers[one]) for one in (*rows[place + 1 :], *rows[:place]))
+    return next((one for one in others if one.strip() not in own), None)
 
 
 def _spread(rows: Sequence[int]) -> list[int]:

@@ -129,14 +129,14 @@ def judge(
         for of in (CANDIDATE, BASELINE, BASE)
     }
     told = _with(candidate, by_model[CANDIDATE])
-    agreement = _agreement_of(found.values())
+    silent = told.findings.judge_silent(plan.evaluation.gates, nobody_there=asked.nobody_there)
     return Judged(
         told,
         _with(live, by_model[BASELINE]) if live is not None and by_model[BASELINE] else live,
         _base_with(base, by_model[BASE]) if base.findings is not None and by_model[BASE] else base,
         report,
         said,
-        agreement.model_copy(update={"silent": told.findings.judge_silent(plan.evaluation.gates)}),
+        _agreement_of(found.values()).model_copy(update={"silent": silent}),
     )
 
 

@@ -65,8 +65,6 @@ class Question:
     """Of a pair, whether the candidate's answer stands second."""
     source: str | None = None
     """File and line of the prompt."""
-    of_rows: bool = False
-    """Of a control, whether the right answer and the wrong one are references of rows."""
 
     @property
     def too_long(self) -> bool:

@@ -68,13 +68,7 @@ def wins(judge: Judge, replies: Sequence[Reply], prompts: int, same: Sequence[in
         alike[row], asked[row] = sum(agreed), len(agreed)
         apart += sum(one and own[0] != TIE for own, one in zip(both, agreed, strict=True))
     agreements = (Agreement(ORDERS, alike, asked), _of_repeats(outcomes, prompts))
-    opinion = Opinion(
-        _observed(outcomes, unanswered, prompts),
-        unanswered,
-        away=_away(replies),
-        agreements=agreements,
-        least=judge.min_agreement,
-    )
+    opinion = Opinion(_observed(outcomes, unanswered, prompts), unanswered, None, agreements, judge.min_agreement)
     return Scored(opinion, int(asked.sum()), int((asked - alike).sum()), apart, len(same))
 
 
@@ -92,21 +86,8 @@ def marks(judge: Judge, replies: Sequence[Reply], prompts: int) -> Scored:
             unanswered.setdefault(reply.question.row, _why(reply))
         else:
             found[reply.question.row].append(reply.points)
-    return Scored(
-        Opinion(
-            _observed(found, unanswered, prompts),
-            unanswered,
-            away=_away(replies),
-            agreements=(_of_repeats(found, prompts),),
-            least=judge.min_agreement,
-        )
-    )
-
-
-def _away(replies: Sequence[Reply]) -> frozenset[int]:
-    """Returns the prompts that lack a reply since the server was not there, and for no other reason."""
-    without = [reply for reply in replies if reply.points is None]
-    return frozenset(reply.question.row for reply in without) - {r.question.row for r in without if not r.away}
+    agreements = (_of_repeats(found, prompts),)
+    return Scored(Opinion(_observed(found, unanswered, prompts), unanswered, None, agreements, judge.min_agreement))
 
 
 def _of_repeats(points: Mapping[int, Sequence[float]], prompts: int) -> Agreement:
