@@ -214,7 +214,8 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
     from slipway.screen.visible import visible
 
-    table = Table("condition", "", "reason", "message", box=None, pad_edge=False)
+    table = Table("condition", "", "reason", box=None, pad_edge=False)
+    table.add_column("message", overflow="fold")  # Digests are longer than a narrow terminal leaves room for.
     for condition in conditions:
         # Not as a plain text, of which rich takes what stands in brackets for a style.
         table.add_row(condition.type, condition.status, condition.reason, Text(visible(condition.message)))
