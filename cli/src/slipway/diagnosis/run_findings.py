@@ -16,6 +16,7 @@ from slipway_core.lifecycle.verdict import RESTS_ON, UNDECIDABLE
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepError
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources.conditions import find
 from slipway_core.resources.status import MetricStatus, Phase, RunStatus, StepState, Verdict
 from slipway_core.resources.training_run import TrainingRun
 
@@ -43,6 +44,8 @@ class Evidence:
     """`prepare.json`."""
     errors: Mapping[str, StepError] = field(default_factory=dict)
     """The error that the newest attempt of a step ended with, by step."""
+    silence: str | None = None
+    """Why the model that passed does not answer, as its endpoint tells it; None where that is not known."""
     options: str = ""
     """What leads a command to where the run is."""
 
@@ -76,13 +79,29 @@ def _json(path: Any) -> Mapping[str, Any] | None:
 def diagnose(evidence: Evidence) -> list[Finding]:
     """Returns what there is to say, in the order of the steps."""
     curves = {stage.name: stage for stage in evidence.curves}
-    findings = [*_waits(evidence), *_steps(evidence), *_data(evidence)]
+    findings = [*_serving(evidence), *_waits(evidence), *_steps(evidence), *_data(evidence)]
     for stage in evidence.run.spec.stages:
         step = evidence.status.step(stage.name)
         ended = step is not None and step.state is StepState.SUCCEEDED
         if stage.name in curves:
             findings += diagnose_stage(stage, curves[stage.name], ended=ended)
     return [*findings, *_gates(evidence), *_generations(evidence)]
+
+
+def _serving(evidence: Evidence) -> Iterator[Finding]:
+    """Says why a model that passed is not there for its clients: nothing else of the run tells that."""
+    live = find(evidence.status.conditions, "Live")
+    logs = evidence.command("logs", evidence.run.name, "--stage", "serve")
+    fix = f"mend what it names; `{logs}` shows what its server said"
+    if live is None or live.status != "False":
+        return
+    if live.reason == "RolloutFailed" and evidence.status.phase is Phase.FAILED:
+        yield Finding(Level.PROBLEM, "endpoint", "the model passed and could not be served", live.message, fix)
+    elif live.reason == "NotAnswering":
+        figure = evidence.silence or live.message
+        yield Finding(Level.PROBLEM, "endpoint", "the model passed and does not answer", figure, fix)
+    elif live.reason == "Stopped":
+        yield Finding(Level.NOTE, "endpoint", "it is stopped", live.message)
 
 
 _IN_ITS_TURN = ("Waiting", "AdmissionCheck")
