@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from slipway_core.protocol import artifact
-from slipway_core.protocol.artifact import ArtifactError, Manifest
+from slipway_core.protocol.artifact import RESTORE, ArtifactError, Manifest
 from slipway_core.resources import uris
 from slipway_fetching import conversion, stored_object
 from slipway_fetching.errors import NothingThere, Refused
@@ -51,7 +51,7 @@ class StoredModel:
             raise Refused(f"{self._named}: {error}") from None
         missing = next((name for name in manifest.files if name not in self.offered), None)
         if missing is not None:
-            raise Refused(f"{self._named}: the manifest names {missing} and it is missing. Export the model again")
+            raise Refused(f"{self._named}: the manifest names {missing} and it is missing. {RESTORE}")
         return manifest
 
     def names(self, manifest: Manifest | None) -> list[str]:
@@ -110,7 +110,7 @@ class StoredModel:
                     f"{found.sha256[:12]}…, not {said.size} with {said.sha256[:12]}…. {again}"
                 )
         if artifact.digest_of(manifest.files) != manifest.digest:
-            raise Refused(f"{self._named}: the digest of its manifest is not that of its files. Export the model again")
+            raise Refused(f"{self._named}: the digest of its manifest is not that of its files. {RESTORE}")
 
     @property
     def _named(self) -> str:

@@ -97,4 +97,4 @@ def test_a_model_that_was_changed_after_its_verdict_is_refused_by_its_digest(end
     endpoint.wait_until_failed(1)
     message = endpoint.status.history[0].message or ""
     assert "config.json: damaged" in message
-    assert "Export the model again" in message
+    assert "Put it back from a copy, or make the model again by a run of another name" in message

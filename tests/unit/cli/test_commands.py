@@ -1,17 +1,20 @@
 """The commands as a person types them, on real state folders."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 from tests.unit.cli.chat_server import ChatServer, running
 from tests.unit.cli.cluster.objects import condition
 from tests.unit.cli.evidence import DIGEST, YAML, entered, rejected, rows
 from tests.unit.cli.judged_run import gate, judged, served
 from typer.testing import CliRunner
 
+from slipway.commands import status
 from slipway.local.processes import ProcessId
 from slipway.local.state import State
 from slipway.main import app
@@ -253,6 +256,13 @@ def test_a_condition_is_shown_as_it_stands_and_does_not_steer_the_terminal(tmp_p
                      message="\x1b[2Jgone [bold]a.jsonl[/bold]")  # fmt: skip
     entered(tmp_path, status=rejected().model_copy(update={"conditions": [told]}))
     assert "␛[2Jgone [bold]a.jsonl[/bold]" in slipway("status", "tang").stdout
+
+
+def test_status_cuts_no_digest_off_in_a_narrow_terminal():
+    told = condition("AwaitingApproval", "False", "AwaitingApproval", f"`slipway approve tang --digest {DIGEST}`")
+    screen = Console(file=io.StringIO(), width=70)
+    screen.print(status._conditions_table([told]))
+    assert DIGEST in "".join(screen.file.getvalue().split())
 
 
 def test_status_says_how_often_held_out_data_was_judged_upon(tmp_path):

@@ -56,7 +56,7 @@ def gather(kubectl: Kubectl, run: TrainingRun, say: Say) -> Evidence:
         _json(files.get(report)) if report else None,
         _json(files.get(workspace.prepared)),
         errors,
-        kubectl.options,
+        options=kubectl.options,
     )
 
 

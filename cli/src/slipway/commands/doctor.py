@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -90,7 +91,9 @@ def _of_run(wanted: Wanted, name: str) -> list[Finding]:
     if not phase.finished and (idle := target.idle(run)):
         unseen = run.status is None and not run.spec.suspend
         level = Level.PROBLEM if unseen or target.unattended(run) else Level.NOTE
-        found.insert(0, Finding(level, name, "it does not move", idle))
+        # A note, that `slipway run` goes on, is of no use before what keeps it from that.
+        problems = sum(1 for _ in takewhile(lambda finding: finding.level is Level.PROBLEM, found))
+        found.insert(0 if level is Level.PROBLEM else problems, Finding(level, name, "it does not move", idle))
     return found or [Finding(Level.NOTE, name, "there is nothing to judge yet", f"it is {phase.value}")]
 
 

@@ -136,6 +136,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
     from slipway.screen import view
     from slipway.screen.visible import visible
     from slipway.target import judgements
+    from slipway_core.resources.conditions import find
     from slipway_core.resources.status import RunStatus
 
     status = run.status or RunStatus()
@@ -162,7 +163,9 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
             Text(f"digest    {status.artifact.digest}"),
         ]
     if status.endpoint is not None:
-        parts.append(Text(f"endpoint  {status.endpoint.name}  {status.endpoint.url or ''}"))
+        live = find(status.conditions, "Live")
+        stopped = live is not None and live.status == "False" and live.reason == "Stopped"
+        parts.append(Text(f"endpoint  {status.endpoint.name}  {'Stopped' if stopped else status.endpoint.url or ''}"))
     places = view.places(status)
     parts += [Text(f"{name:<11} {place}") for name, place in places.items()]
     return parts
@@ -214,7 +217,8 @@ def _conditions_table(conditions: list[Any]) -> Table:
 
     from slipway.screen.visible import visible
 
-    table = Table("condition", "", "reason", "message", box=None, pad_edge=False)
+    table = Table("condition", "", "reason", box=None, pad_edge=False)
+    table.add_column("message", overflow="fold")  # Digests are longer than a narrow terminal leaves room for.
     for condition in conditions:
         # Not as a plain text, of which rich takes what stands in brackets for a style.
         table.add_row(condition.type, condition.status, condition.reason, Text(visible(condition.message)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +12,12 @@ from slipway.diagnosis import blockers
 from slipway.diagnosis.curve_findings import diagnose_stage
 from slipway.diagnosis.finding import Finding, Level
 from slipway.training_metrics import StageMetrics, read_run
+from slipway_core.lifecycle.verdict import RESTS_ON, UNDECIDABLE
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepError
 from slipway_core.protocol.workspace import Workspace
-from slipway_core.resources.status import RunStatus, StepState, Verdict
+from slipway_core.resources.conditions import find
+from slipway_core.resources.status import MetricStatus, Phase, RunStatus, StepState, Verdict
 from slipway_core.resources.training_run import TrainingRun
 
 POOR_PERPLEXITY = 50
@@ -41,6 +44,8 @@ class Evidence:
     """`prepare.json`."""
     errors: Mapping[str, StepError] = field(default_factory=dict)
     """The error that the newest attempt of a step ended with, by step."""
+    silence: str | None = None
+    """Why the model that passed does not answer, as its endpoint tells it; None where that is not known."""
     options: str = ""
     """What leads a command to where the run is."""
 
@@ -74,13 +79,29 @@ def _json(path: Any) -> Mapping[str, Any] | None:
 def diagnose(evidence: Evidence) -> list[Finding]:
     """Returns what there is to say, in the order of the steps."""
     curves = {stage.name: stage for stage in evidence.curves}
-    findings = [*_waits(evidence), *_steps(evidence), *_data(evidence)]
+    findings = [*_serving(evidence), *_waits(evidence), *_steps(evidence), *_data(evidence)]
     for stage in evidence.run.spec.stages:
         step = evidence.status.step(stage.name)
         ended = step is not None and step.state is StepState.SUCCEEDED
         if stage.name in curves:
             findings += diagnose_stage(stage, curves[stage.name], ended=ended)
     return [*findings, *_gates(evidence), *_generations(evidence)]
+
+
+def _serving(evidence: Evidence) -> Iterator[Finding]:
+    """Says why a model that passed is not there for its clients: nothing else of the run tells that."""
+    live = find(evidence.status.conditions, "Live")
+    logs = evidence.command("logs", evidence.run.name, "--stage", "serve")
+    fix = f"mend what it names; `{logs}` shows what its server said"
+    if live is None or live.status != "False":
+        return
+    if live.reason == "RolloutFailed" and evidence.status.phase is Phase.FAILED:
+        yield Finding(Level.PROBLEM, "endpoint", "the model passed and could not be served", live.message, fix)
+    elif live.reason == "NotAnswering":
+        figure = evidence.silence or live.message
+        yield Finding(Level.PROBLEM, "endpoint", "the model passed and does not answer", figure, fix)
+    elif live.reason == "Stopped":
+        yield Finding(Level.NOTE, "endpoint", "it is stopped", live.message)
 
 
 _IN_ITS_TURN = ("Waiting", "AdmissionCheck")
@@ -107,7 +128,16 @@ def _steps(evidence: Evidence) -> Iterator[Finding]:
         elif step.state is StepState.SUCCEEDED and step.progress is not None and step.progress.warning:
             yield Finding(Level.PROBLEM, step.name, "it ended with a warning", step.progress.warning)
         for warning in (step.progress.warnings or ()) if step.progress is not None else ():
-            yield Finding(Level.NOTE, step.name, "it warns", warning)
+            yield Finding(Level.NOTE, step.name, _warns_of(warning), warning)
+
+
+_NEVER = re.compile(r"evaluation\.gates\[\d+\] \(.*?\) can never pass")
+
+
+def _warns_of(warning: str) -> str:
+    """Returns what a warning is called: by its gate where it is of one."""
+    found = _NEVER.match(warning)
+    return found.group() if found else "it warns"
 
 
 def _remedy(evidence: Evidence, step: str, kind: str, message: str) -> tuple[str, str]:
@@ -188,7 +218,11 @@ def _gates(evidence: Evidence) -> Iterator[Finding]:
         value = "was not computed" if metric.value is None else f"is {metric.value:.4g}"
         if metric.verdict is Verdict.FAIL:
             yield Finding(
-                Level.PROBLEM, "gate", f"{metric.title} did not pass", f"it {value}, asked was {metric.threshold}"
+                Level.PROBLEM,
+                "gate",
+                f"{metric.title} did not pass",
+                f"it {value}, asked was {metric.threshold}",
+                _better(evidence),
             )
         elif metric.verdict is Verdict.INCONCLUSIVE:
             yield Finding(
@@ -196,8 +230,29 @@ def _gates(evidence: Evidence) -> Iterator[Finding]:
                 "gate",
                 f"{metric.title} could not be judged",
                 f"it {value}: {metric.reason or 'no reason'}",
-                f"mend the cause, then `{evidence.command('reevaluate', evidence.run.name)}`",
+                _how_to_judge(evidence, metric),
             )
+
+
+def _better(evidence: Evidence) -> str:
+    """Returns what may let a gate pass that did not: the run itself stays as it is."""
+    better = "train longer or on more data" if evidence.run.spec.stages else "take another model"
+    return f"{better}, or ask for less, in a run of another metadata.name"
+
+
+def _how_to_judge(evidence: Evidence, metric: MetricStatus) -> str:
+    """Returns what lets a gate be judged that could not be. The rows of a run are fixed, and a held one alone is judged
+    again, on the same."""
+    run = evidence.run.name
+    again = f"in a run of another metadata.name; with `model: {{from: run://{run}}}` and `stages: []` it trains nothing"
+    reason = metric.reason or ""
+    if UNDECIDABLE in reason:
+        return f"ask for more or for less, {again}"
+    if metric.lower is not None or reason.startswith(RESTS_ON):
+        return f"take more held-out rows (evaluation.data, evaluation.prompts, or those of the task), {again}"
+    if evidence.status.phase is Phase.HELD:
+        return f"mend the cause, then `{evidence.command('reevaluate', run)}`"
+    return f"mend the cause, and judge the model {again}"
 
 
 def _generations(evidence: Evidence) -> Iterator[Finding]:

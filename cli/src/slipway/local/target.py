@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
+from slipway.local.served_now import as_served_now, silence
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
 from slipway.local.typed_command import typed
 from slipway.records.files import Files, read_folder
@@ -52,7 +53,7 @@ class LocalTarget:
         found: list[TrainingRun] = []
         for folder in self.state.runs():
             try:
-                found.append(folder.load())
+                found.append(self._load(folder))
             except StateError as error:
                 # One damaged run must not hide the others.
                 print(f"slipway: {error}", file=sys.stderr)
@@ -64,7 +65,7 @@ class LocalTarget:
     def find(self, name: str) -> TrainingRun | ModelEndpoint:
         bare = name.removeprefix("endpoint/")
         if bare == name and self.state.run(name).exists():
-            return self.state.run(name).load()
+            return self._load(self.state.run(name))
         if self.state.endpoint(bare).exists():
             return self.state.endpoint(bare).load()
         runs = ", ".join(folder.name for folder in self.state.runs()) or "none"
@@ -72,7 +73,7 @@ class LocalTarget:
         raise BadInput(f"there is no {name!r} in {self.title}; runs: {runs}; endpoints: {endpoints}")
 
     def run(self, name: str | None) -> TrainingRun:
-        return self.state.existing_run(name).load()
+        return self._load(self.state.existing_run(name))
 
     def idle(self, run: TrainingRun) -> str | None:
         if self._folder(run).holder() is not None:
@@ -86,7 +87,7 @@ class LocalTarget:
         folder = self.state.existing_run(name)
         while True:
             at_work = folder.holder() is not None
-            run = folder.load()
+            run = self._load(folder)
             yield run
             if not at_work or (run.status and run.status.phase.finished):
                 return
@@ -104,7 +105,8 @@ class LocalTarget:
         return read_run(run, self._folder(run).workspace(run))
 
     def evidence(self, run: TrainingRun) -> Evidence:
-        return gather(run, run.status or RunStatus(), self._folder(run).workspace(run))
+        found = gather(run, run.status or RunStatus(), self._folder(run).workspace(run))
+        return replace(found, silence=silence(self.state, run))
 
     def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
         return read_folder(self._folder(run).workspace(run).root, names)
@@ -200,6 +202,9 @@ class LocalTarget:
             f"{name} is on this machine, where an endpoint takes every model that passed: spec.promotion, and an "
             "approval, are of a cluster; name it with --cluster, --context or -n"
         )
+
+    def _load(self, folder: RunFolder) -> TrainingRun:
+        return as_served_now(self.state, folder.load())
 
     def _folder(self, run: TrainingRun) -> RunFolder:
         return self.state.run(run.name)

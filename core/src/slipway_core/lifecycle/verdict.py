@@ -32,6 +32,10 @@ BASE = "base"
 """Key of `missing` that says why the model that the run started from has none."""
 FEWEST_CLUSTERS = 8
 """Documents, conversations or prompts that bounds need: what is told from fewer depends on what each happens to be."""
+RESTS_ON = "rests on "
+"""Begins the reason of a gate that has too few tokens, documents or prompts."""
+UNDECIDABLE = "would soon decide"
+"""Ends the reason of a gate whose figure is so near to what is asked that more of them are no help."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def _judge_one(
     if gate.task is None and gate.metric in SCORED_METRICS and found.tokens < gate.min_tokens:
         return result(
             Verdict.INCONCLUSIVE,
-            f"rests on {found.tokens} tokens, minTokens asks for {gate.min_tokens}",
+            f"{RESTS_ON}{found.tokens} tokens, minTokens asks for {gate.min_tokens}",
         )
     other, beside = None, None
     if gate.max_regression is not None:
@@ -246,7 +250,7 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
     if estimate.clusters < FEWEST_CLUSTERS:
         return (
             Verdict.INCONCLUSIVE,
-            f"rests on {estimate.clusters} {pieces}; {FEWEST_CLUSTERS} are the fewest that bounds can be told from",
+            f"{RESTS_ON}{estimate.clusters} {pieces}; {FEWEST_CLUSTERS} are the fewest that bounds can be told from",
         )
     wanted = gate.min if gate.min is not None else _most(gate)
     below, above = estimate.upper <= wanted, estimate.lower > wanted
@@ -264,7 +268,7 @@ def _more(estimate: Estimate, wanted: float, pieces: str) -> str:
     distance = abs(wanted - estimate.value)
     half = estimate.upper - estimate.value if wanted > estimate.value else estimate.value - estimate.lower
     if distance <= half / 100:
-        return f"it is so near to what is asked that no number of {pieces} would soon decide"
+        return f"it is so near to what is asked that no number of {pieces} {UNDECIDABLE}"
     more = math.ceil(estimate.clusters * ((half / distance) ** 2 - 1))
     return f"about {max(1, more):,} more {pieces} would decide, beside the {estimate.clusters:,} there are"
 

@@ -23,6 +23,8 @@ WEIGHT_SUFFIXES = (".safetensors",)
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 # What a model is loaded from. Weights in formats that run code when they are loaded are not even fetched.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
+RESTORE = "Put it back from a copy, or make the model again by a run of another name"
+"""What to do where a file of a model is damaged or gone. No command writes the model of a run anew that is over."""
 _BLOCK = 1 << 20
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -133,7 +135,7 @@ def read(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise ArtifactError(f"{path}: damaged manifest: {where}: {first['msg']}. Export the model again.") from None
+        raise ArtifactError(f"{path}: damaged manifest: {where}: {first['msg']}. {RESTORE}.") from None
 
 
 def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
@@ -149,15 +151,15 @@ def verify(folder: Path, expected_digest: str | None = None) -> Manifest:
     for path in sorted(manifest.files.keys() | found.keys()):
         wanted, actual = manifest.files.get(path), found.get(path)
         if actual is None:
-            raise ArtifactError(f"{folder / path}: the manifest names it and it is missing. Export the model again.")
+            raise ArtifactError(f"{folder / path}: the manifest names it and it is missing. {RESTORE}.")
         if wanted is None and path == CARD:
             continue
         if wanted is None:
-            raise ArtifactError(f"{folder / path}: not in the manifest. Remove the file, or export the model again.")
+            raise ArtifactError(f"{folder / path}: not in the manifest. Remove the file.")
         if wanted != actual:
             raise ArtifactError(
                 f"{folder / path}: damaged: {actual.size} bytes with sha256 {actual.sha256[:12]}…, "
-                f"the manifest says {wanted.size} bytes with {wanted.sha256[:12]}…. Export the model again."
+                f"the manifest says {wanted.size} bytes with {wanted.sha256[:12]}…. {RESTORE}."
             )
     if (computed := digest_of(manifest.files)) != manifest.digest:
         raise ArtifactError(f"{folder / MANIFEST}: its digest {manifest.digest} is not that of its files, {computed}.")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slipway_core.protocol.artifact import ArtifactError
+from slipway_core.protocol.artifact import RESTORE, ArtifactError
 from slipway_core.protocol.reasoning import Reasoning
 
 KEY: Final = "slipway_chat"
@@ -42,4 +42,4 @@ def of_config(config: Mapping[str, Any]) -> ChatFormat:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (KEY, *first["loc"])))
-        raise ArtifactError(f"tokenizer_config.json: {where}: {first['msg']}. Export the model again.") from None
+        raise ArtifactError(f"tokenizer_config.json: {where}: {first['msg']}. {RESTORE}.") from None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from slipway_core.protocol import chat_format, quantized
-from slipway_core.protocol.artifact import ArtifactError
+from slipway_core.protocol.artifact import RESTORE, ArtifactError
 from slipway_core.protocol.chat_format import ChatFormat
 from slipway_core.protocol.last_words import reasons
 from slipway_host.limits import usable_cores
@@ -207,7 +207,7 @@ def _read_object(path: Path) -> dict[str, object]:
     except (OSError, ValueError) as error:
         raise SettingsError(f"--model {path}: cannot be read ({error}). Name a folder with a model.") from None
     if not isinstance(config, dict):
-        raise SettingsError(f"--model {path}: is not a JSON object. Export the model again.")
+        raise SettingsError(f"--model {path}: is not a JSON object. {RESTORE}.")
     return config
 
 

@@ -1,11 +1,11 @@
 """The commands on a namespace: what they do there, and that their hints lead back there."""
 
 import pytest
-from tests.unit.cli.cluster.objects import endpoint_document, run_document
+from tests.unit.cli.cluster.objects import condition, endpoint_document, run_document
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, RunStatus
 
 THERE = "-n other --context test"
 
@@ -62,3 +62,21 @@ def test_an_endpoint_is_stopped_then_removed(cluster):
     assert f"`slipway resume endpoint/chat {THERE}`" in slipway("stop", "endpoint/chat")
     assert "endpoint chat is removed" in slipway("rm", "endpoint/chat")
     assert "modelendpoint/chat" not in cluster.objects
+
+
+SILENT = "version 1: its server ended with exit code 1: OSError: damaged"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_doctor_says_why_a_model_that_passed_does_not_answer_as_its_endpoint_tells_it(cluster, readable):
+    told = condition("Live", "False", "NotAnswering", "endpoint chat has the model; `slipway status endpoint/chat`")
+    document = run_document(RunStatus(phase=Phase.SERVING, conditions=[told]), serving={"endpoint": "chat"})
+    ready = condition("Ready", "False", "NotAnswering", SILENT)
+    status = EndpointStatus(phase=EndpointPhase.DEGRADED, conditions=[ready]).to_document()
+    cluster.save(**{"trainingrun/tang": document, "modelendpoint/chat": endpoint_document("chat", status=status)})
+    if not readable:
+        cluster.refuse("get modelendpoint", "Error from server (Forbidden): no")
+    said = slipway("doctor", "tang", code=1)
+    figure = SILENT if readable else told.message
+    assert f"✗ endpoint: the model passed and does not answer\n    shown by: {figure}" in said
+    assert f"`slipway logs tang --stage serve {THERE}`" in said

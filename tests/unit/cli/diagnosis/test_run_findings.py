@@ -7,10 +7,12 @@ from tests.unit.cli.evidence import entered, rejected, rows, run_named
 
 from slipway.diagnosis.finding import Level
 from slipway.diagnosis.run_findings import Evidence, diagnose, gather
+from slipway_core.lifecycle import verdict
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.protocol.step_result import StepError, StepResult, encode
+from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.status import (
     EvaluationStatus,
-    MetricStatus,
     Phase,
     Progress,
     RunStatus,
@@ -96,11 +98,13 @@ def test_a_warning_of_a_step_comes_first_while_it_runs_and_stays_when_it_has_end
 
 
 def test_what_a_step_has_found_is_a_note():
-    found = ["evaluation.gates[0] (bleu) can never pass"]
+    never = "evaluation.gates[0] (bleu of task (a)) can never pass"
+    found = [f"{never}: with all 9 right (or more)", "the judge does not answer"]
     step = StepStatus(name="prepare", state=StepState.SUCCEEDED, attempt=1, progress=Progress(warnings=found))
-    [finding] = diagnose(Evidence(run_named(), RunStatus(phase=Phase.TRAINING, stages=[step])))
-    assert (finding.level, finding.subject, finding.title) == (Level.NOTE, "prepare", "it warns")
-    assert [finding.figure] == found
+    findings = diagnose(Evidence(run_named(), RunStatus(phase=Phase.TRAINING, stages=[step])))
+    assert {(finding.level, finding.subject) for finding in findings} == {(Level.NOTE, "prepare")}
+    assert [finding.title for finding in findings] == [never, "it warns"]
+    assert [finding.figure for finding in findings] == found
 
 
 def test_a_run_whose_endpoint_requires_other_gates_goes_on_and_is_warned_of_it():
@@ -176,14 +180,60 @@ def test_gates_are_named_with_value_and_threshold():
     [finding] = diagnose(Evidence(run_named(), rejected()))
     assert finding.title == "bits_per_byte did not pass"
     assert finding.figure == "it is 4.2, asked was <= 3"
+    assert finding.fix == "train longer or on more data, or ask for less, in a run of another metadata.name"
 
 
-def test_a_gate_that_could_not_be_judged_says_why_and_how_to_go_on():
-    gate = MetricStatus(name="perplexity", threshold="<= 9", verdict=Verdict.INCONCLUSIVE, reason="is nan")
-    evaluation = EvaluationStatus(number=1, verdict=Verdict.INCONCLUSIVE, metrics=[gate])
-    [finding] = diagnose(Evidence(run_named(), RunStatus(phase=Phase.HELD, evaluation=evaluation)))
-    assert "is nan" in finding.figure
-    assert "slipway reevaluate tang" in finding.fix
+def test_of_a_run_that_trains_nothing_a_gate_that_failed_asks_for_another_model():
+    run = run_named()
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"stages": []})})
+    assert diagnose(Evidence(run, rejected()))[0].fix.startswith("take another model, or ask for less")
+
+
+def undecided(phase, metric, measured):
+    """Returns what doctor says to change of a gate that the verdict leaves open."""
+    gate = Gate.model_validate({"metric": metric, "max": 3, "minTokens": 100, "confidence": 0.95}, by_alias=True)
+    judged = verdict.judge([gate], measured)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    evaluation = EvaluationStatus(number=1, verdict=judged.verdict, metrics=list(judged.metrics))
+    [finding] = diagnose(Evidence(run_named(), RunStatus(phase=phase, evaluation=evaluation)))
+    assert judged.metrics[0].reason in finding.figure
+    return finding.fix
+
+
+def estimated(value, lower, upper, clusters):
+    estimate = Estimate(value=value, n=clusters, clusters=clusters, lower=lower, upper=upper)
+    return verdict.Measured({"bits_per_byte": value}, scored_tokens=5000, estimates=[estimate])
+
+
+AGAIN = "in a run of another metadata.name; with `model: {from: run://tang}` and `stages: []` it trains nothing"
+
+
+@pytest.mark.parametrize("phase", [Phase.HELD, Phase.REJECTED])
+@pytest.mark.parametrize(
+    ("measured", "change"),
+    [
+        (verdict.Measured({"bits_per_byte": 2.0}, scored_tokens=99), "take more held-out rows"),
+        (estimated(2.0, 1.9, 2.1, 7), "take more held-out rows"),
+        (estimated(2.9, 2.5, 3.2, 50), "take more held-out rows"),
+        (estimated(3.0, 2.5, 3.5, 50), "ask for more or for less, "),
+    ],
+)
+def test_more_rows_or_another_figure_need_another_run_whatever_became_of_this_one(phase, measured, change):
+    fix = undecided(phase, "bits_per_byte", measured)
+    assert fix.startswith(change)
+    assert fix.endswith(AGAIN)
+    assert "reevaluate" not in fix
+
+
+@pytest.mark.parametrize(
+    ("phase", "fix"),
+    [
+        (Phase.HELD, "mend the cause, then `slipway reevaluate tang`"),
+        (Phase.REJECTED, f"mend the cause, and judge the model {AGAIN}"),
+    ],
+)
+def test_a_gate_without_a_figure_is_judged_again_where_the_run_is_held(phase, fix):
+    assert undecided(phase, "perplexity", verdict.Measured({"perplexity": float("nan")})) == fix
 
 
 def test_what_to_type_leads_to_the_place_of_the_run():

@@ -41,8 +41,11 @@ def test_the_digest_is_of_the_content_alone(folder, tmp_path_factory):
     [
         (lambda f: (f / "model.safetensors").write_bytes(b"weighty" * 1000), "model.safetensors: damaged"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged: 0 bytes"),
-        (lambda f: (f / "sub" / "config.json").unlink(), "config.json: the manifest names it and it is missing"),
-        (lambda f: (f / "extra.py").write_text("x"), "extra.py: not in the manifest"),
+        (
+            lambda f: (f / "sub" / "config.json").unlink(),
+            "config.json: the manifest names it and it is missing. Put it back from a copy",
+        ),
+        (lambda f: (f / "extra.py").write_text("x"), "extra.py: not in the manifest. Remove the file"),
         (lambda f: (f / "link").symlink_to("/etc/passwd"), "is a link"),
         (lambda f: (f / "linked-folder").symlink_to("/etc"), "is a link"),
         (lambda f: (f / artifact.MANIFEST).unlink(), "it has no manifest.json"),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from slipway_core.protocol.artifact import RESTORE
 from slipway_trainer.model.placement import Place
 from slipway_trainer.step.errors import BadArtifact, BadModel, first_line
 from slipway_trainer.tokens import tokenizer
@@ -56,7 +57,7 @@ def load(
         )
         words = tokenizer.from_folder(folder, "artifact")
     except (OSError, ValueError, KeyError, RuntimeError, BadModel) as error:
-        raise BadArtifact(f"{folder}: cannot be loaded: {first_line(error)}. Export the model again") from None
+        raise BadArtifact(f"{folder}: cannot be loaded: {first_line(error)}. {RESTORE}") from None
     model, report = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if names := sorted(map(str, report[what])):

@@ -170,7 +170,8 @@ class Executor:
         if decision.status != (self.run.status or RunStatus()):
             self.folder.save_status(decision.status)
         heard = self.wait.look(decision.status) if self.wait is not None and not self.interrupted else ()
-        self.show(decision.status, (*decision.events, *heard))
+        shown = self.wait.told(decision.status) if self.wait is not None else decision.status
+        self.show(shown, (*decision.events, *heard))
         if unsigned is not None:
             # After the status, which has the verdict: the same command signs it once there is a key.
             raise unsigned

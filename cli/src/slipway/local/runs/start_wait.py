@@ -12,7 +12,7 @@ from slipway.local.state import EndpointFolder, ServerEnd
 from slipway_core.resources import conditions
 from slipway_core.resources.api import in_words, seconds
 from slipway_core.resources.events import Event
-from slipway_core.resources.status import EndpointStatus, Phase, RunStatus
+from slipway_core.resources.status import Condition, EndpointStatus, Phase, RunStatus
 
 FAILED_STARTS = 3
 """Ends of a server in a row after which it is one that cannot start. One that still loads has not ended, however long
@@ -32,6 +32,8 @@ class StartWait:
     """What whoever started the command asked for; `rollout.startTimeout` of the endpoint when None."""
     over: str | None = field(default=None, init=False)
     """Why the wait is over although the model does not answer; None while it is not."""
+    _ready: Condition | None = field(default=None, init=False)
+    """What the endpoint said of itself when it was last looked at."""
     _since: datetime | None = field(default=None, init=False)
     _candidate: int | None = field(default=None, init=False)
     _begun: datetime | None = field(default=None, init=False)
@@ -44,6 +46,7 @@ class StartWait:
             self._since = self._begun = None
             return ()
         now, there = self.clock(), self.endpoint.status()
+        self._ready = conditions.find(there.conditions, "Ready")
         candidate = there.candidate.version if there.candidate is not None else None
         if self._since is None:
             self._since = now
@@ -61,6 +64,20 @@ class StartWait:
         return tuple(
             Event("Warning", "ServerEnded", f"version {version} starts again, after {end.why}") for end in fresh
         )
+
+    def told(self, status: RunStatus) -> RunStatus:
+        """Returns the status as whoever waits in front of it reads it: the endpoint's own reason stands where the run's
+        names the command that shows it."""
+        live, ready = conditions.find(status.conditions, "Live"), self._ready
+        if not awaits(status) or live is None or live.reason != "NotAnswering":
+            return status
+        if ready is None or ready.status != "False" or ready.reason != "NotAnswering":
+            return status
+        words = {"message": f"endpoint {self.endpoint.name} does not answer yet: {ready.message}"}
+        rows = [
+            row.model_copy(update=words) if row.type in ("Live", "Progressing") else row for row in status.conditions
+        ]
+        return status.model_copy(update={"conditions": rows})
 
     def _too_often(self, version: int | None, ends: list[ServerEnd]) -> str | None:
         if not ends or ends[-1].in_a_row < FAILED_STARTS:

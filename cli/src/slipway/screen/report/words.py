@@ -144,6 +144,8 @@ _BOTH: dict[str, tuple[str, str]] = {
     "made": ("Made {when} by slipway {version}.", "由 slipway {version} 于 {when} 生成。"),
     "number": ("evaluation {n}", "评测 {n}"),
     "phase": ("{phase}", "{phase}"),
+    "stopped": ("version {version} at {endpoint}, which is stopped", "{endpoint} 的版本 {version}，已停止服务"),
+    "silent": ("version {version} at {endpoint} does not answer", "{endpoint} 的版本 {version} 没有应答"),
     "serves": ("serves at {endpoint}, version {version}", "在 {endpoint} 上线，版本 {version}"),
     "differences": ("What differs", "差异"),
     "no_differences": ("Settings and data are the same.", "设置与数据相同。"),

@@ -1,12 +1,15 @@
 """How long a model that passed is waited for: as long as its server loads, and not while it can never start."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
 
 from slipway.local.runs.start_wait import FAILED_STARTS, StartWait
 from slipway.local.state import ServerEnd, State
+from slipway.screen.view import LineView
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec
 from slipway_core.resources.status import ArtifactStatus, EndpointPhase, EndpointStatus, Phase, RunStatus, VersionStatus
@@ -135,6 +138,35 @@ def test_where_no_version_starts_the_reason_of_the_run_is_told(tmp_path):
     assert world.wait.over is None
     world.later(2)
     assert world.wait.over == "it did not answer within 1 min 0 s: held back: no key"
+
+
+NOT_YET = RunStatus(
+    phase=Phase.ROLLING_OUT,
+    conditions=[
+        condition(type_, status, reason, "version 1 does not answer yet; `slipway status endpoint/chat` says why")
+        for type_, status, reason in (("Live", "False", "NotAnswering"), ("Progressing", "True", "RollingOut"))
+    ],
+)
+
+
+@pytest.mark.parametrize("status", [NOT_YET, SILENT])
+def test_who_waits_reads_the_reason_of_the_endpoint_and_no_command_that_shows_it(tmp_path, status):
+    screen = Console(file=io.StringIO(), width=200)
+    world, view = World(tmp_path), LineView(screen)
+    world.later(0, status)
+    view._last_line = -1000.0
+    view(world.wait.told(status), ())
+    assert "endpoint chat does not answer yet: version 1: its server starts\n" in screen.file.getvalue()
+    assert "slipway status" not in screen.file.getvalue()
+
+
+@pytest.mark.parametrize("status", [WAITS, LIVE, NOT_YET])
+def test_where_the_endpoint_has_no_reason_of_its_own_that_of_the_run_is_read(tmp_path, status):
+    world = World(tmp_path)
+    if status is NOT_YET:
+        world.folder.save_status(EndpointStatus(phase=EndpointPhase.PENDING))
+    world.later(0, status)
+    assert world.wait.told(status) == status
 
 
 @pytest.mark.parametrize(
