@@ -77,8 +77,16 @@ class Power:
     """The metric with the rows that count, and what is asked."""
     says: str
     """What can be shown with these rows."""
+    named: str
+    """Its place in the manifest, and the metric."""
     never: str | None = None
     """Why no model can pass, and what to do; None where one can."""
+    too_few: bool = False
+    """Whether it is inconclusive whatever is measured, for want of rows: `gate_rows` warns of that."""
+
+    @property
+    def passable(self) -> bool:
+        return self.never is None and not self.too_few
 
 
 def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
@@ -99,8 +107,10 @@ def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
         says, never = power
         never = _too_few_tokens(gate, rows, words) or never
         asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
-        why = None if never is None else f"evaluation.gates[{number}] ({title}) can never pass: {never}"
-        found.append(Power(asked, says, why))
+        named = f"evaluation.gates[{number}] ({title})"
+        why = None if never is None else f"{named} can never pass: {never}"
+        too_few = by_bounds(gate) and len(_sizes(rows)) < FEWEST_CLUSTERS
+        found.append(Power(asked, says, named, why, too_few))
     return found
 
 

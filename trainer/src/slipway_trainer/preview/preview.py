@@ -370,7 +370,7 @@ def _held(plan: Plan, held: HeldOut, seen: Look, power: Sequence[gate_power.Powe
             for p in pairs[:MOST_OVERLAPS]
         ],
         more=max(0, len(pairs) - MOST_OVERLAPS),
-        gates=[GatePower(gate=one.gate, says=one.says) for one in power],
+        gates=[GatePower(gate=one.gate, says=one.says, never="" if one.passable else one.named) for one in power],
     )
 
 
