@@ -334,19 +334,15 @@ def _sentence(metric: MetricStatus) -> str:
     return f"{metric.title} {shown(metric)}, wanted {metric.threshold}{why}"
 
 
-def shown(metric: MetricStatus, digits: int = 6) -> str:
+def shown(metric: MetricStatus) -> str:
     """Returns a figure as a person reads it: with its bounds, or with how much worse than another it is and theirs."""
-
-    def show(value: float) -> str:
-        return f"{value:.{digits}g}"
-
     assert metric.value is not None
-    bounds = "" if metric.lower is None or metric.upper is None else f"{show(metric.lower)} to {show(metric.upper)}"
+    bounds = "" if metric.lower is None or metric.upper is None else f"{_show(metric.lower)} to {_show(metric.upper)}"
     if metric.difference is None:
-        return f"{show(metric.value)} ({bounds})" if bounds else show(metric.value)
+        return f"{_show(metric.value)} ({bounds})" if bounds else _show(metric.value)
     if bounds:
-        return f"{show(metric.value)}, worse by {show(metric.difference)} ({bounds})"
-    return f"{show(metric.value)}, worse by {show(metric.difference)}"
+        return f"{_show(metric.value)}, worse by {_show(metric.difference)} ({bounds})"
+    return f"{_show(metric.value)}, worse by {_show(metric.difference)}"
 
 
 def _show(value: float) -> str:
