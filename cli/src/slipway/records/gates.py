@@ -36,6 +36,7 @@ class GateRow:
     """Whether the figure must not be below the limit; else not above."""
     confidence: float | None = None
     clusters: int | None = None
+    task: str | None = None
     live: float | None = None
     base: float | None = None
     regression: bool = False
@@ -83,6 +84,7 @@ def _row(metric: MetricStatus, gate: Gate | None, live: Values, base: Values) ->
         at_least=gate is not None and gate.min is not None,
         confidence=metric.confidence,
         clusters=metric.clusters,
+        task=metric.task,
         # Of the rows that the gate counts: those of all rows would mislead beside a figure of some.
         live=live.get(at),
         base=base.get(at),

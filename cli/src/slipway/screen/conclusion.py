@@ -10,7 +10,7 @@ from slipway.screen import view
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.lifecycle.required_gates import NOT_LET_IN
 from slipway_core.resources.conditions import find
-from slipway_core.resources.status import Phase, RunStatus
+from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, Verdict
 
 Command = Callable[..., str]
 """Returns the command of some words as it is typed to reach this target; see Target.command."""
@@ -66,6 +66,9 @@ def conclude(
             f"Once its cause is mended, `{command('reevaluate', name)}` judges the model again. Other gates or "
             "other data need a run of another name."
         )
+    elif status.phase is Phase.REJECTED and evaluation is not None and (failed := _failed(evaluation)):
+        # Which ones, and by how much, is in the table.
+        say(f"Rejected: {failed} of {len(evaluation.metrics)} gates failed")
     else:
         say(f"{status.phase.value}: {message}" if message else status.phase.value)
     live = find(status.conditions, "Live")
@@ -77,6 +80,10 @@ def conclude(
     if status.phase is Phase.FAILED:
         say(f"See `{command('logs', name)}` and `{command('doctor', name)}`.")
     say_live()
+
+
+def _failed(evaluation: EvaluationStatus) -> int:
+    return sum(metric.verdict is Verdict.FAIL for metric in evaluation.metrics)
 
 
 def _say_published(say: Callable[[str], None], status: RunStatus) -> None:

@@ -285,7 +285,7 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
     """Returns one row a gate."""
     table = Table("gate", "measured", "asked", "verdict", box=None, pad_edge=False, header_style="dim")
     for metric in metrics:
-        value = "–" if metric.value is None else shown(metric, digits=4)
+        value = "–" if metric.value is None else shown(metric)
         verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
         if metric.reason:
             verdict.append(visible(f" ({metric.reason})"), style="dim")

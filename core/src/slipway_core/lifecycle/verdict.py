@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any
 
+from slipway_core.lifecycle import more_rows
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import (
@@ -20,6 +21,7 @@ from slipway_core.resources.gate_metrics import (
     SCORED_METRICS,
     WIN_RATE,
     higher_is_better,
+    is_share,
     unit,
 )
 from slipway_core.resources.judge import Compared
@@ -258,19 +260,35 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
         below, above = estimate.upper < wanted, estimate.lower >= wanted
     if below or above:
         return (Verdict.PASS if above == (gate.min is not None) else Verdict.FAIL), None
-    return Verdict.INCONCLUSIVE, _more(estimate, wanted, pieces)
+    return Verdict.INCONCLUSIVE, _more(gate, estimate, wanted, pieces)
 
 
-def _more(estimate: Estimate, wanted: float, pieces: str) -> str:
-    """Returns about how many more documents would decide: bounds narrow with the root of their number."""
+def _more(gate: Gate, estimate: Estimate, wanted: float, pieces: str) -> str:
+    """Returns about how many more documents would decide."""
+    enough = _enough(gate, estimate, wanted)
+    if enough is None:
+        return f"it is so near to what is asked that no number of {pieces} {UNDECIDABLE}"
+    more = max(1, enough - estimate.clusters)
+    return f"about {more:,} more {pieces} would decide, beside the {estimate.clusters:,} there are"
+
+
+def _enough(gate: Gate, estimate: Estimate, wanted: float) -> int | None:
+    """Returns about how many documents in all would decide; None where no number soon would."""
     assert estimate.lower is not None
     assert estimate.upper is not None
-    distance = abs(wanted - estimate.value)
-    half = estimate.upper - estimate.value if wanted > estimate.value else estimate.value - estimate.lower
+    assert gate.confidence is not None
+    bound = estimate.upper if wanted > estimate.value else estimate.lower
+    if wanted != estimate.value and is_share(gate.metric, gate.task):
+        clusters, confidence = estimate.clusters, gate.confidence
+        if gate.max_regression is None and 0 <= estimate.value <= 1:
+            return more_rows.of_share(estimate.value, bound, wanted, clusters, confidence)
+        if gate.max_regression is not None and more_rows.is_same(estimate.value, bound, clusters, confidence):
+            return more_rows.of_same(bound, wanted, clusters, confidence)
+    # Bounds narrow with the root of their number.
+    distance, half = abs(wanted - estimate.value), abs(bound - estimate.value)
     if distance <= half / 100:
-        return f"it is so near to what is asked that no number of {pieces} {UNDECIDABLE}"
-    more = math.ceil(estimate.clusters * ((half / distance) ** 2 - 1))
-    return f"about {max(1, more):,} more {pieces} would decide, beside the {estimate.clusters:,} there are"
+        return None
+    return math.ceil(estimate.clusters * (half / distance) ** 2)
 
 
 def _whose(gate: Gate) -> str:
@@ -320,19 +338,15 @@ def _sentence(metric: MetricStatus) -> str:
     return f"{metric.title} {shown(metric)}, wanted {metric.threshold}{why}"
 
 
-def shown(metric: MetricStatus, digits: int = 6) -> str:
+def shown(metric: MetricStatus) -> str:
     """Returns a figure as a person reads it: with its bounds, or with how much worse than another it is and theirs."""
-
-    def show(value: float) -> str:
-        return f"{value:.{digits}g}"
-
     assert metric.value is not None
-    bounds = "" if metric.lower is None or metric.upper is None else f"{show(metric.lower)} to {show(metric.upper)}"
+    bounds = "" if metric.lower is None or metric.upper is None else f"{_show(metric.lower)} to {_show(metric.upper)}"
     if metric.difference is None:
-        return f"{show(metric.value)} ({bounds})" if bounds else show(metric.value)
+        return f"{_show(metric.value)} ({bounds})" if bounds else _show(metric.value)
     if bounds:
-        return f"{show(metric.value)}, worse by {show(metric.difference)} ({bounds})"
-    return f"{show(metric.value)}, worse by {show(metric.difference)}"
+        return f"{_show(metric.value)}, worse by {_show(metric.difference)} ({bounds})"
+    return f"{_show(metric.value)}, worse by {_show(metric.difference)}"
 
 
 def _show(value: float) -> str:

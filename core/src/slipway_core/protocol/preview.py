@@ -215,6 +215,8 @@ class GatePower(Api):
     gate: str
     """The metric with the rows that count, and what is asked."""
     says: str
+    never: str = ""
+    """Where no model can pass it with these rows, its place in the manifest and its metric; else empty."""
 
 
 class GateData(Api):

@@ -54,11 +54,20 @@ HIGHER_IS_BETTER = frozenset(
 POINT_METRICS = frozenset({*RECALL_METRICS, "distinct_1", "distinct_2"})
 """Figures that are taken as they are: a fixed list was asked in whole, and the different n-grams of all answers
 together are no mean of anything."""
+CORPUS_METRICS = frozenset({"chrf", "bleu"})
+"""Figures of all answers together, made of several sums."""
+SHARE_METRICS = frozenset({*ANSWER_METRICS, *REFERENCE_METRICS, *JUDGE_METRICS}) - POINT_METRICS - CORPUS_METRICS
+"""Means of what each answer scores between 0 and 1."""
 
 
 def higher_is_better(metric: str, task: str | None = None) -> bool:
     """Whether more of a metric is better. Of a task it is: prepare refuses a gate on any other metric of one."""
     return task is not None or metric in HIGHER_IS_BETTER
+
+
+def is_share(metric: str, task: str | None = None) -> bool:
+    """Whether a metric is a mean of scores between 0 and 1. Of a task no other has bounds."""
+    return task is not None or metric in SHARE_METRICS
 
 
 def unit(metric: str, task: str | None = None) -> str:

@@ -294,6 +294,28 @@ def test_of_gates_it_says_what_they_will_be_measured_on_once_for_each_digest():
     assert "these digests may be others: a part was looked at" in shown
 
 
+def test_it_does_not_say_that_nothing_is_in_the_way_of_a_run_that_no_model_can_pass():
+    gates = [
+        GatePower(gate="exact_match >= 0.99", says="no", never="evaluation.gates[0] (exact_match)"),
+        GatePower(gate="bleu >= 1", says="yes"),
+        GatePower(gate="empty_rate <= 0.01", says="no", never="evaluation.gates[3] (empty_rate)"),
+    ]
+    told = (
+        "This would run, and no model could pass it: evaluation.gates[0] (exact_match), evaluation.gates[3] "
+        "(empty_rate)."
+    )
+    never = seen(held_out=HeldOutView(gates=gates))
+    for shown in (sentences.end(never), " ".join(printed(never).split()), page.page(never)):
+        assert told in shown
+        assert "Nothing stands in the way" not in shown
+    assert "would not run" in sentences.end(never.model_copy(update={"problems": ["a.jsonl:1"]}))
+    lacking = AskedByEndpoint(name="chat", gates=[RequiredGateView(gate="bleu, min 2", answered=False, says="none")])
+    both = sentences.end(never.model_copy(update={"endpoint": lacking}))
+    assert both == f"{told} And endpoint chat would not take its model."
+    many = [gates[0].model_copy(update={"never": f"evaluation.gates[{n}] (bleu)"}) for n in range(32)]
+    assert "evaluation.gates[3] (bleu) and 28 more." in sentences.end(seen(held_out=HeldOutView(gates=many)))
+
+
 def test_it_says_what_an_endpoint_asks_that_the_run_does_not_answer():
     answered = RequiredGateView(gate="perplexity, max 20", answered=True, says="evaluation.gates[0] answers it")
     lacking = RequiredGateView(gate="contains, min 0.9", answered=False, says="no gate asks that")

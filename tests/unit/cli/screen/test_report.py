@@ -262,6 +262,38 @@ def test_who_does_not_see_or_has_no_mouse_is_told_the_same(tmp_path):
         assert all(attrs.get("tabindex") == "0" for attrs in seen.all("div") if attrs.get("role") == "region")
 
 
+@pytest.mark.parametrize(
+    ("confidences", "english", "chinese"),
+    [
+        ((0.95,), "The bar is the 90 % interval, the dot", "横条是 90 % 区间，圆点"),
+        ((0.99, 0.95, 0.99), "The bar is the 90 % or 98 % interval, by the gate, the dot",
+         "横条是 90 % 或 98 % 区间（依门槛而定），圆点"),
+        ((0.9, 0.999, 0.55), "The bar is the 10 %, 80 % or 99.8 % interval, by the gate, the dot",
+         "横条是 10 %、80 % 或 99.8 % 区间（依门槛而定），圆点"),
+    ],
+)  # fmt: skip
+def test_the_legend_says_which_intervals_are_drawn(tmp_path, confidences, english, chinese):
+    judged(tmp_path, gates=[gate(confidence=one) for one in confidences])
+    assert english in Page(written(tmp_path)).text
+    assert chinese in Page(written(tmp_path, ZH)).text
+
+
+@pytest.mark.parametrize(
+    ("of", "english", "chinese"),
+    [
+        ({"name": "perplexity"}, "1,234 documents", "1,234 个文档"),
+        ({"name": "chat_perplexity"}, "1,234 conversations", "1,234 个对话"),
+        ({"name": "exact_match"}, "1,234 prompts", "1,234 个提示"),
+        ({"name": "acc", "task": "arc"}, "1,234 documents of the task", "任务的 1,234 个文档"),
+    ],
+)
+def test_what_bounds_are_made_of_is_told_by_its_name(tmp_path, of, english, chinese):
+    judged(tmp_path, gates=[gate(clusters=1234, **of)])
+    html = written(tmp_path)
+    assert f"<small>{english}</small>" in html
+    assert f"<small>{chinese}</small>" in written(tmp_path, ZH)
+
+
 def test_a_gate_is_drawn_to_scale_with_the_side_that_passes_and_the_live_version(tmp_path):
     judged(tmp_path, report={"base": {"metrics": {"bits_per_byte": 3.4}}})
     (row,) = gates.rows(read(tmp_path))

@@ -10,9 +10,12 @@ from tests.unit.core.world import World
 
 from slipway.screen import view
 from slipway.screen.conclusion import conclude
+from slipway_core.lifecycle.verdict import Measured, judge
 from slipway_core.protocol import step_result
+from slipway_core.protocol.estimate import Estimate
 from slipway_core.protocol.exit_codes import ExitClass
 from slipway_core.protocol.step_result import StepResult
+from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.events import Event
 from slipway_core.resources.status import (
     EvaluationStatus,
@@ -128,6 +131,41 @@ def test_the_last_words_say_what_others_could_not_be_told(status, reason, said):
         lambda *words: " ".join(words), say_where=lambda: None, say_live=lambda: None,
     )  # fmt: skip
     assert ("The verdict is not told everywhere: tracking.mlflow: away" in out.getvalue()) == said
+
+
+def last_words(status):
+    out = io.StringIO()
+    conclude(
+        Console(file=out, width=200), "demo", status, lambda *words: " ".join(words), say_where=lambda: None,
+        say_live=lambda: None,
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def test_of_a_rejected_run_the_gates_are_told_in_the_table_alone_and_counted_below_it():
+    gates = [Gate(metric=metric, max=2.0, confidence=0.95) for metric in ("perplexity", "bits_per_byte", "empty_rate")]
+    estimates = [
+        Estimate(4.93889, 4.82633, 5.05145, 99, 40),
+        Estimate(2.00004, 2.00001, 2.00009, 99, 40),
+        Estimate(0.0, 0.0, 0.1, 99, 40),
+    ]
+    metrics = {gate.metric: estimate.value for gate, estimate in zip(gates, estimates, strict=True)}
+    judged = judge(gates, Measured(metrics, 99, estimates=estimates))
+    made = EvaluationStatus(number=1, verdict=judged.verdict, metrics=list(judged.metrics), reason=judged.reason)
+    conditions = [condition("Progressing", "False", "Rejected", f"the model did not pass: {judged.reason}")]
+    status = RunStatus(phase=Phase.REJECTED, evaluation=made, conditions=conditions)
+    said = last_words(status)
+    assert "\nRejected: 2 of 3 gates failed\n" in said
+    for figure in ("4.93889 (4.82633 to 5.05145)", "2.00004 (2.00001 to 2.00009)"):
+        assert figure in judged.reason, "as the event has it"
+        assert said.count(figure) == 1
+    own = [condition("Progressing", "False", "Rejected", "the model passed its own gates, and the endpoint asks more")]
+    passed = status.model_copy(update={
+        "conditions": own, "evaluation": made.model_copy(update={"verdict": Verdict.PASS, "metrics": made.metrics[2:]}),
+    })  # fmt: skip
+    assert "Rejected: the model passed its own gates, and the endpoint asks more" in last_words(passed)
+    unread = passed.model_copy(update={"evaluation": None})
+    assert "Rejected: the model passed its own gates, and the endpoint asks more" in last_words(unread)
 
 
 NEVER = "evaluation.gates[0] (exact_match) can never pass"

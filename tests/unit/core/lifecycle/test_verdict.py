@@ -145,6 +145,14 @@ def test_C_bounds_between_say_how_many_more_documents_would_decide():
     assert "no number of documents" in judge([gate(max=20.0, confidence=0.95)], exactly).reason
 
 
+@pytest.mark.parametrize("figures", [(5.0, 0.1, 9.0), (1e300, 0.1, 1e308), (0.2, -1e308, 1e308), (-7.0, -9.0, 2.0)])
+@pytest.mark.parametrize("bounds", [{"max": 0.4}, {"max_regression": 0.4}])
+def test_C_figures_that_no_share_has_are_inconclusive_and_nothing_breaks(figures, bounds):
+    found = Estimate(*figures, 40, 40)
+    measured = Measured({"empty_rate": figures[0]}, baseline={"empty_rate": 0.1}, estimates=[found])
+    assert judge([gate("empty_rate", confidence=0.95, **bounds)], measured).verdict is Verdict.INCONCLUSIVE
+
+
 def test_C_fewer_than_eight_documents_are_inconclusive_whatever_they_say():
     few = Measured({"perplexity": 5.0}, 100, estimates=[Estimate(5.0, 4.9, 5.1, 100, 7)])
     judged = judge([gate(max=20.0, confidence=0.95)], few)

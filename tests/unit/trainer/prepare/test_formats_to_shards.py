@@ -79,6 +79,13 @@ def test_tools_of_a_new_model_are_learned_and_its_tokenizer_has_their_words(tmp_
         assert final == "Warm.<|im_end|>"
     assert report["tokenizer"]["chat_format"]["tool_parser"] == "hermes"
     assert "answers call tools in the form of hermes" in said
+    said.clear()
+    without = chatting(
+        write_rows(tmp_path / "b.jsonl", *({"messages": [row["messages"][0], TURNS[1]]} for row in rows))
+    )
+    _, report = prepared(tmp_path / "without", plan(without | {"maxLength": 1024}, model={"scratch": scratch}), said)
+    assert report["tokenizer"]["chat_format"]["tool_parser"] == "hermes"
+    assert not [line for line in said if "call tools" in line], "nobody asked"
     words = tokenizer.load(found)
     for word in ("measurement", "tool", "call", "response"):
         assert words.tokenize(word) == [word]

@@ -249,11 +249,43 @@ def test_what_a_gate_can_show_is_told_and_one_that_no_model_can_pass_is_a_warnin
         ("exact_match >= 0.85", "20 prompts: passes only with 20 of 20 right"),
         ("empty_rate <= 0.01", "20 prompts: no model can pass"),
     ]
+    assert [one.never for one in seen.held_out.gates] == ["", "evaluation.gates[1] (empty_rate)"]
     (warning,) = [line for line in seen.warnings if "can never pass" in line]
     assert seen.problems == []
     said: list[str] = []
     prepare.run(made, workspace(tmp_path / "run", made), attempt=1, say=said.append)
     assert f"WARNING: {warning}" in said
+
+
+@pytest.mark.parametrize("where", [None, "training", "held out", "prompts"])
+def test_how_tools_are_called_is_said_where_some_stand_in_the_data(tmp_path, where):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+    def row(n, at):
+        asked = {"role": "user", "content": f"what is {n}?"}
+        turns = [asked] if at == "prompts" else [asked, {"role": "assistant", "content": f"it is {n}"}]
+        return {"messages": turns} | ({"tools": [tool]} if at == where else {})
+
+    scratch = {"hiddenSize": 64, "heads": 2, "maxLength": 1024, "tokenizer": {"train": {"vocabSize": 400}}}
+    made = plan(
+        chatting(write_rows(tmp_path / "a.jsonl", *(row(n, "training") for n in range(30)))) | {"maxLength": 1024},
+        model={"scratch": scratch},
+        data=[{"uri": write_rows(tmp_path / "h.jsonl", *(row(n, "held out") for n in range(100, 110)))}],
+        prompts=[{"uri": write_rows(tmp_path / "p.jsonl", *(row(n, "prompts") for n in range(200, 210)))}],
+        gates=[{"metric": "empty_rate", "max": 0.9, "confidence": 0.5}],
+    )
+    said: list[str] = []
+    with Beside(apart=False) as beside:
+        assert preview.of_plan(made, Wanted(device="H100"), beside, said.append).problems == []
+    assert ("answers call tools in the form of hermes" in said) is (where is not None)
+
+
+def test_a_gate_that_too_few_rows_leave_inconclusive_is_told_as_one_that_no_model_passes(tmp_path):
+    uri = write_rows(tmp_path / "a.jsonl", *numbered(30))
+    asked = write_rows(tmp_path / "p.jsonl", *({"prompt": f"what is {n}?", "answer": str(n)} for n in range(7)))
+    gates = [{"metric": "exact_match", "min": 0.1}, {"metric": "exact_match", "min": 0.1, "confidence": 0.5}]
+    seen = previewed(plan(causal(uri), prompts=[{"uri": asked}], gates=gates))
+    assert [one.never for one in seen.held_out.gates] == ["evaluation.gates[0] (exact_match)", ""]
 
 
 def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_without_a_word(tmp_path, monkeypatch):

@@ -84,6 +84,12 @@ class HeldOut:
     blank: Counter[str] = field(default_factory=Counter[str])
     """By file, the rows whose text says nothing, which are in none of these."""
 
+    @property
+    def has_tools(self) -> bool:
+        """Whether some conversations or prompts have tools, or call some."""
+        chats = any(one.row.has_tools for one in self.conversations)
+        return chats or any(one.row.tools is not None for one in self.prompts)
+
 
 def read(found: Inputs) -> HeldOut:
     """Raises BadData for a bad row."""

@@ -73,6 +73,11 @@ class Conversation:
     """Of a pair of answers, how many turns their prompt has; they come first."""
 
     @property
+    def has_tools(self) -> bool:
+        """Whether it has tools, or calls some."""
+        return self.tools is not None or any(turn.tool_calls for turn in self.turns)
+
+    @property
     def learned(self) -> list[bool]:
         """Of each turn, whether it is learned."""
         return [turn.role == "assistant" and turn.learned for turn in self.turns]

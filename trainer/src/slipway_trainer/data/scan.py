@@ -58,6 +58,8 @@ class Findings:
     """By which rows are left out that say the same; None where that is not asked for."""
     blank: int = 0
     """Rows beside these whose text is empty, or white space alone."""
+    tools: bool = False
+    """Whether some of its conversations have tools, or call some."""
 
 
 @dataclass
@@ -168,6 +170,7 @@ class Scan:
             prompted=False,
             unused=unused,
             form=_form(block, objective),
+            tools=any(row.has_tools for row in found),
             marks=row_marks.of_conversations(found, near=deduplicate == "Near") if deduplicate != "None" else None,
         )
 

@@ -18,14 +18,13 @@ from slipway_core.lifecycle.verdict import FEWEST_CLUSTERS, by_bounds, is_point,
 from slipway_core.plan import Plan
 from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import (
-    ANSWER_METRICS,
+    CORPUS_METRICS,
     HIGHER_IS_BETTER,
     JUDGE_METRICS,
-    POINT_METRICS,
     RECALL_METRICS,
-    REFERENCE_METRICS,
     SCORED_METRICS,
     TEXT_METRICS,
+    is_share,
     titled,
     unit,
 )
@@ -65,8 +64,6 @@ CORPUS_PAIRED = 20.0
 where the imagined prompts make nearly all of it; 24 to 28 of references that were spoilt twice, each time anew."""
 _GRADED = frozenset({"token_f1", "rouge_l", "repetition_rate", *JUDGE_METRICS})
 """Scores between 0 and 1; those of other shares are one of the two. So may be what a document of a task scores."""
-_CORPUS = frozenset({"chrf", "bleu"})
-_SHARES = frozenset({*ANSWER_METRICS, *REFERENCE_METRICS, *JUDGE_METRICS}) - POINT_METRICS - _CORPUS
 _BITS = frozenset({"bits_per_byte", "chat_bits_per_byte"})
 _MOST = 1 << 20
 """Rows from which on nobody asks for more."""
@@ -80,8 +77,16 @@ class Power:
     """The metric with the rows that count, and what is asked."""
     says: str
     """What can be shown with these rows."""
+    named: str
+    """Its place in the manifest, and the metric."""
     never: str | None = None
     """Why no model can pass, and what to do; None where one can."""
+    too_few: bool = False
+    """Whether it is inconclusive whatever is measured, for want of rows: `gate_rows` warns of that."""
+
+    @property
+    def passable(self) -> bool:
+        return self.never is None and not self.too_few
 
 
 def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
@@ -102,8 +107,10 @@ def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
         says, never = power
         never = _too_few_tokens(gate, rows, words) or never
         asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
-        why = None if never is None else f"evaluation.gates[{number}] ({title}) can never pass: {never}"
-        found.append(Power(asked, says, why))
+        named = f"evaluation.gates[{number}] ({title})"
+        why = None if never is None else f"{named} can never pass: {never}"
+        too_few = by_bounds(gate) and len(_sizes(rows)) < FEWEST_CLUSTERS
+        found.append(Power(asked, says, named, why, too_few))
     return found
 
 
@@ -132,9 +139,9 @@ def _power(gate: Gate, rows: Sequence[Held]) -> tuple[str, str | None] | None:
         return f"{count}; the figure is taken as it is", None
     if len(sizes) < FEWEST_CLUSTERS:
         return f"{count}: inconclusive whatever is measured, {FEWEST_CLUSTERS} are the fewest", None
-    if gate.task is not None or gate.metric in _SHARES:
+    if is_share(gate.metric, gate.task):
         told = _share_regression(gate, sizes) if gate.max_regression is not None else _share(gate, sizes)
-    elif gate.metric in _CORPUS:
+    elif gate.metric in CORPUS_METRICS:
         told = _corpus(gate, sizes)
     elif gate.metric in SCORED_METRICS:
         told = _scored(gate, sizes)

@@ -139,7 +139,8 @@ def _prepare(
         before = workspace.overlap.read_text(encoding="utf-8") if workspace.overlap.exists() else ""
         write_atomically(workspace.overlap, before + json_lines(learned.pairs))
 
-    made = tokenizer_of_run.make(plan, base, found, scanned.characters, workspace.fetched_data / "tokenizer", say)
+    tools, fetched = scanned.tools or held.has_tools, workspace.fetched_data / "tokenizer"
+    made = tokenizer_of_run.make(plan, base, found, scanned.characters, fetched, say, tools=tools)
     if plan.export.gguf != "None":
         gguf_vocabulary.of_tokenizer(made.words, len(made.words), None)
     longest, virtual = preflight.longest(plan, base), plan.virtual_tokens

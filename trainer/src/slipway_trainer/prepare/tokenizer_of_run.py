@@ -56,13 +56,16 @@ class RunTokenizer:
         }
 
 
-def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: Path, say: Say) -> RunTokenizer:
+def make(
+    plan: Plan, base: Path | None, found: Inputs, characters: int, cache: Path, say: Say, *, tools: bool
+) -> RunTokenizer:
     """Returns the tokenizer that the plan asks for.
 
     Args:
         base: folder of the base model; None when the plan makes a new one.
         characters: of all training data.
         cache: where the tokenizer of an object store or the hub is put.
+        tools: whether some of the data has tools, so that it is worth a word how they are called.
 
     Raises BadModel when there is none that can be used, or when its chat template cannot end an answer and a stage
     learns answers; and BadConfig for an argument that the template does not read, or an added token that the tokenizer
@@ -80,7 +83,7 @@ def make(plan: Plan, base: Path | None, found: Inputs, characters: int, cache: P
         added_tokens.add(words, plan.model.add_tokens)
         say(f"the tokenizer gets {', '.join(plan.model.add_tokens[:8])}{' …' * (len(plan.model.add_tokens) > 8)}")
     template = tokenizer.give_template(words, style)
-    _give_format(words, plan.model.template_arguments, own=template == "Own", say=say)
+    _give_format(words, plan.model.template_arguments, own=template == "Own", tools=tools, say=say)
     if (ids := tokenizer.id_count(words)) > len(words):
         say(f"the tokenizer has {len(words)} tokens with ids up to {ids - 1}: the model gets a row for each id")
     if any(stage.objective != "CausalLM" for stage in plan.stages):
@@ -114,7 +117,9 @@ def _asked(scratch: Scratch | None) -> int | None:
     return scratch.tokenizer.train.vocab_size if scratch and scratch.tokenizer.train else None
 
 
-def _give_format(words: PreTrainedTokenizerFast, asked: dict[str, Any] | None, *, own: bool, say: Say) -> None:
+def _give_format(
+    words: PreTrainedTokenizerFast, asked: dict[str, Any] | None, *, own: bool, tools: bool, say: Say
+) -> None:
     """Has the tokenizer keep the arguments of its template, and how answers under it are marked.
 
     What is left out is as the model was trained before, as long as it keeps its template.
@@ -135,7 +140,7 @@ def _give_format(words: PreTrainedTokenizerFast, asked: dict[str, Any] | None, *
         tool_parser=answer_markup.tool_parser_of(renderer, words.get_vocab()),
     )
     chat_format.give(words, found)
-    for line in _found(found):
+    for line in _found(found, tools=tools):
         say(line)
 
 
@@ -150,8 +155,8 @@ def _refuse_unread(arguments: dict[str, Any], template: str) -> None:
         )
 
 
-def _found(found: ChatFormat) -> Iterator[str]:
+def _found(found: ChatFormat, *, tools: bool) -> Iterator[str]:
     if (marks := found.reasoning) is not None:
         yield f"answers have their reasoning between {marks.start} and {marks.end}, apart from what they say"
-    if found.tool_parser is not None:
+    if tools and found.tool_parser is not None:
         yield f"answers call tools in the form of {found.tool_parser}"

@@ -56,6 +56,8 @@ class Scanned:
     """By stage, the rows that it does not learn since others say the same; None where it learns all."""
     blank: tuple[str, ...]
     """A sentence for each file of which rows that say nothing are left out."""
+    tools: bool
+    """Whether some of its conversations have tools, or call some."""
 
     def keys_of(self, stage: StageInputs) -> np.ndarray:
         """Returns the keys of all that a stage's sources hold, in the order in which they are read."""
@@ -93,7 +95,7 @@ def scan(
         say(f"checking {len(files)} file(s), {sum(file.size for _, file in files) / 1e6:.1f} MB")
     below = passage_sample.below(sum(file.text_bytes for _, file in files))
     look = contamination.scan_for(held, below)
-    overlaps, passages, characters = Overlaps(held, look.held), passage_sample.Collector(below), 0
+    overlaps, passages, characters, tools = Overlaps(held, look.held), passage_sample.Collector(below), 0, False
     keys: dict[tuple[Objective, FileKey], list[np.ndarray]] = {_place(*one): [] for one in files}
     unused: dict[tuple[tuple[Objective, FileKey], str], Counter[str]] = defaultdict(Counter)
     blank: dict[tuple[tuple[Objective, FileKey], str], int] = defaultdict(int)
@@ -107,6 +109,7 @@ def scan(
         forms[place] = findings.form
         keys[place].append(findings.keys)
         characters += findings.characters
+        tools |= findings.tools
         overlaps.add(name, findings.held, findings.wordings)
         passages.add(findings.passages)
         unused[place, name].update(findings.unused)
@@ -155,6 +158,7 @@ def scan(
         recall_overlap=overlaps.recall_overlap,
         left_out=left_out,
         blank=tuple(blank_lines),
+        tools=tools,
     )
 
 

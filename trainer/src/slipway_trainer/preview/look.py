@@ -36,6 +36,7 @@ class Looked:
     blank: int = 0
     prompted: bool = False
     characters: int = 0
+    tools: bool = False
     problems: list[str] = field(default_factory=list[str])
     marks: list[Marks] = field(default_factory=list[Marks])
     """By which rows are told that say the same, where the stage leaves them out."""
@@ -46,6 +47,7 @@ class Looked:
         self.blank += findings.blank
         self.prompted |= findings.prompted
         self.characters += findings.characters
+        self.tools |= findings.tools
         self.marks += [findings.marks] if findings.marks is not None else []
 
 
@@ -80,6 +82,11 @@ class Look:
     @property
     def characters(self) -> int:
         return sum(looked.characters for looked in self.files.values())
+
+    @property
+    def tools(self) -> bool:
+        """Whether some conversations have tools, or call some."""
+        return any(looked.tools for looked in self.files.values())
 
     @property
     def share(self) -> float:

@@ -131,7 +131,7 @@ class _See:
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
-        words = self._try(lambda: self._tokenizer(base, seen)) if there else None
+        words = self._try(lambda: self._tokenizer(base, seen, held)) if there else None
         encoded: dict[str, _Encoded] = {}
         power: list[gate_power.Power] = []
         costs = cost.Costs(self.device, {})
@@ -189,10 +189,12 @@ class _See:
     def _base(self) -> Path | None:
         return base_model.of_plan(self.plan, self.folder / "models", self.say)
 
-    def _tokenizer(self, base: Path | None, seen: Look) -> RunTokenizer | None:
+    def _tokenizer(self, base: Path | None, seen: Look, held: HeldOut) -> RunTokenizer | None:
         if base is None and not seen.characters:
             return None  # Nothing could be read, and why is among the problems.
-        return tokenizer_of_run.make(self.plan, base, seen.found, seen.characters, self.folder / "tokenizer", self.say)
+        tools = seen.tools or held.has_tools
+        place = self.folder / "tokenizer"
+        return tokenizer_of_run.make(self.plan, base, seen.found, seen.characters, place, self.say, tools=tools)
 
     def _encoded(self, stage: Stage, seen: Look, words: RunTokenizer) -> _Encoded | None:
         """Makes tokens of what is looked at of a stage."""
@@ -370,7 +372,7 @@ def _held(plan: Plan, held: HeldOut, seen: Look, power: Sequence[gate_power.Powe
             for p in pairs[:MOST_OVERLAPS]
         ],
         more=max(0, len(pairs) - MOST_OVERLAPS),
-        gates=[GatePower(gate=one.gate, says=one.says) for one in power],
+        gates=[GatePower(gate=one.gate, says=one.says, never="" if one.passable else one.named) for one in power],
     )
 
 

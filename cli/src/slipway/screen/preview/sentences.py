@@ -17,6 +17,8 @@ from slipway_core.protocol.preview import (
     StageView,
 )
 
+_NAMED = 4
+"""Gates that a sentence names: a run may have 32."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -188,9 +190,16 @@ def end(preview: Preview) -> str:
     """Returns what it comes to."""
     if preview.problems:
         return "This would not run as it is."
+    never = [gate.never for gate in preview.held_out.gates if gate.never]
+    if never:
+        more = f" and {len(never) - _NAMED:,} more" if len(never) > _NAMED else ""
+        said = f"This would run, and no model could pass it: {', '.join(never[:_NAMED])}{more}."
+    else:
+        said = "Nothing stands in the way of this run."
     if preview.endpoint is not None and preview.endpoint.lacks:
-        return f"This would run, and endpoint {preview.endpoint.name} would not take its model."
-    return "Nothing stands in the way of this run."
+        taken = f"endpoint {preview.endpoint.name} would not take its model."
+        return f"{said} And {taken}" if never else f"This would run, and {taken}"
+    return said
 
 
 def _fate(fate: Fate) -> str:

@@ -60,8 +60,8 @@ def _gates(record: Record, words: Words) -> str:
         return paragraph(words("no_gates") if not record.gates else _asked(record, words))
     others = [name for name in ("live", "base") if any(getattr(row, name) is not None for row in rows)]
     head = [words(name) for name in ("gate", "drawn", "measured", "asked", *others, "verdict")]
-    percents = sorted({one for row in rows if (one := sentences.percent(row)) is not None})
-    legend = paragraph(words("legend", percent=", ".join(percents))) if percents else ""
+    interval = sentences.intervals(rows, words)
+    legend = paragraph(words("legend", interval=interval)) if interval is not None else ""
     below = parts.listed(sentences.judge(record, words))
     if told := sentences.worn(record, words):
         below += paragraph(told)
@@ -83,7 +83,7 @@ def _asked(record: Record, words: Words) -> str:
 def _gate(row: GateRow, others: Sequence[str], words: Words) -> list[str]:
     drawn = charts.interval(row, sentences.gate(row, words))
     reason = f"<small>{text(row.reason)}</small>" if row.reason else ""
-    rests = f"<small>{escape(words('rests_on', n=row.clusters))}</small>" if row.clusters is not None else ""
+    rests = f"<small>{escape(sentences.rests_on(row, row.clusters, words))}</small>" if row.clusters is not None else ""
     on = f"<small>{text(words('judged_on', what=row.data))}</small>" if row.data is not None else ""
     return [
         f"{text(row.name)}{on}",

@@ -10,6 +10,7 @@ from slipway.records.gates import GateRow
 from slipway.records.record import Record
 from slipway.screen.report.words import Words
 from slipway_core.resources.conditions import find
+from slipway_core.resources.gate_metrics import unit
 from slipway_core.resources.status import StepState, Verdict
 from slipway_core.rollout import wear
 
@@ -134,10 +135,22 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def percent(row: GateRow) -> str | None:
-    """Returns how wide the interval is that the bounds make together: each holds by itself with the gate's
-    confidence."""
-    return None if row.confidence is None else f"{2 * row.confidence - 1:.0%}"
+def intervals(rows: Sequence[GateRow], words: Words) -> str | None:
+    """Returns how wide the intervals are that bounds make together, each of which holds by itself with the gate's
+    confidence; None where there are none."""
+    confidences = sorted({row.confidence for row in rows if row.confidence is not None})
+    percents = list(dict.fromkeys(f"{100 * (2 * one - 1):.4g} %" for one in confidences))
+    if not percents:
+        return None
+    if len(percents) == 1:
+        return words("interval_one", percent=percents[0])
+    return words("interval_some", percents=words("listing").join(percents[:-1]), percent=percents[-1])
+
+
+def rests_on(row: GateRow, clusters: int, words: Words) -> str:
+    """Returns of how many of what the bounds of a gate are made."""
+    of = "task" if row.task is not None else unit(row.metric)
+    return words(f"rests_on_{of}", n=f"{clusters:,}")
 
 
 def facts(record: Record, words: Words) -> list[str]:

@@ -49,14 +49,22 @@ _BOTH: dict[str, tuple[str, str]] = {
     "worse": ("{value}, worse by {difference}", "{value}，变差 {difference}"),
     "bounds": ("{figure} ({lower} to {upper})", "{figure}（{lower} 至 {upper}）"),
     "legend": (
-        "The bar is the {percent} interval, the dot what was measured, the dashed line what is asked, and the shaded "
+        "The bar is {interval}, the dot what was measured, the dashed line what is asked, and the shaded "
         "side passes. ◇ is the live version, △ the base. Of a gate on a regression, how much worse it is: right of 0 "
         "is worse.",
-        "横条是 {percent} 区间，圆点是测得的值，虚线是要求，有底色的一侧为通过。◇ 是线上版本，△ 是基座。"
+        "横条是{interval}，圆点是测得的值，虚线是要求，有底色的一侧为通过。◇ 是线上版本，△ 是基座。"
         "对退化门槛，画的是变差多少：0 的右边是更差。",
     ),
     "judged_on": ("judged on {what}", "评测数据 {what}"),
-    "rests_on": ("{n} documents or prompts", "{n} 个文档或提示"),
+    "interval_one": ("the {percent} interval", " {percent} 区间"),
+    "interval_some": (
+        "the {percents} or {percent} interval, by the gate",
+        " {percents} 或 {percent} 区间（依门槛而定）",
+    ),
+    "rests_on_documents": ("{n} documents", "{n} 个文档"),
+    "rests_on_conversations": ("{n} conversations", "{n} 个对话"),
+    "rests_on_prompts": ("{n} prompts", "{n} 个提示"),
+    "rests_on_task": ("{n} documents of the task", "任务的 {n} 个文档"),
     "judge": (
         "The judge {model} at {url} had {questions} questions; {unanswered} have no usable answer. What was sent "
         "and answered: {file}",
