@@ -229,11 +229,23 @@ def test_get_shows_how_a_run_fares(control_plane, namespace):
         ],
         "evaluation": {"number": 1, "verdict": "Pass"},
         "endpoint": {"name": "chat"},
+        "warnings": 2,
     }
     api.merge(TRAINING_RUN, namespace, "a-run", {"status": status}, subresource="status")
     head, row = control_plane.kubectl("get", "tr", "-n", namespace).splitlines()
-    assert head.split() == ["NAME", "PHASE", "STAGE", "PROGRESS", "OF", "LOSS", "VERDICT", "ENDPOINT", "AGE"]
-    assert row.split()[:-1] == ["a-run", "Training", "learn", "120", "400", "2.345678", "Pass", "chat"]
+    assert head.split() == [
+        "NAME",
+        "PHASE",
+        "STAGE",
+        "PROGRESS",
+        "OF",
+        "LOSS",
+        "VERDICT",
+        "WARNINGS",
+        "ENDPOINT",
+        "AGE",
+    ]
+    assert row.split()[:-1] == ["a-run", "Training", "learn", "120", "400", "2.345678", "Pass", "2", "chat"]
 
 
 def test_get_shows_what_an_endpoint_serves(control_plane, namespace):
