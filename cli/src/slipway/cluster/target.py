@@ -20,7 +20,7 @@ from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.protocol.workspace import folder_of
-from slipway_core.resources.conditions import find, parse_timestamp, timestamp
+from slipway_core.resources.conditions import NOT_ANSWERING, find, parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import HeldOutStatus, Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
@@ -166,7 +166,7 @@ class ClusterTarget:
     def _silence(self, run: TrainingRun) -> str | None:
         """Returns why the model of a run that passed does not answer, as its endpoint tells it."""
         live = find(run.status.conditions, "Live") if run.status is not None else None
-        if run.spec.serving is None or live is None or live.reason != "NotAnswering":
+        if run.spec.serving is None or live is None or live.reason != NOT_ANSWERING:
             return None
         try:
             there = self._get(ENDPOINTS, run.spec.serving.endpoint)

@@ -16,7 +16,7 @@ from slipway_core.lifecycle.verdict import RESTS_ON, UNDECIDABLE
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepError
 from slipway_core.protocol.workspace import Workspace
-from slipway_core.resources.conditions import find
+from slipway_core.resources.conditions import NOT_ANSWERING, find
 from slipway_core.resources.status import MetricStatus, Phase, RunStatus, StepState, Verdict
 from slipway_core.resources.training_run import TrainingRun
 
@@ -97,7 +97,7 @@ def _serving(evidence: Evidence) -> Iterator[Finding]:
         return
     if live.reason == "RolloutFailed" and evidence.status.phase is Phase.FAILED:
         yield Finding(Level.PROBLEM, "endpoint", "the model passed and could not be served", live.message, fix)
-    elif live.reason == "NotAnswering":
+    elif live.reason == NOT_ANSWERING:
         figure = evidence.silence or live.message
         yield Finding(Level.PROBLEM, "endpoint", "the model passed and does not answer", figure, fix)
     elif live.reason == "Stopped":

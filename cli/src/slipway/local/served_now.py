@@ -16,7 +16,7 @@ def as_served_now(state: State, run: TrainingRun) -> TrainingRun:
     live = conditions.find(status.conditions, "Live") if status is not None else None
     if status is None or live is None or status.phase not in (Phase.SERVING, Phase.ROLLING_OUT):
         return run
-    if live.status != "True" and live.reason != "NotAnswering":
+    if live.status != "True" and live.reason != conditions.NOT_ANSWERING:
         return run
     there = _has_the_model(state, status)
     now = _now(status, live, there) if there is not None else None
@@ -61,7 +61,7 @@ def _now(status: RunStatus, live: Condition, there: EndpointStatus) -> Condition
     if there.phase is EndpointPhase.STOPPED and status.phase is Phase.SERVING:
         said = ("False", "Stopped", f"{has} and is stopped; `slipway run` with the run's file starts it")
     elif there.phase is EndpointPhase.DEGRADED and live.status == "True":
-        said = ("False", "NotAnswering", f"{has}, which does not answer now")
+        said = ("False", conditions.NOT_ANSWERING, f"{has}, which does not answer now")
     elif there.phase is EndpointPhase.SERVING and live.status == "False":
         said = ("True", "Serving", f"endpoint {name} serves the model as version {version}")
     else:

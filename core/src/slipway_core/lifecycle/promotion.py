@@ -108,10 +108,10 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
             if serves and view.current:
                 # The endpoint says why. The run itself is over and begins no rollout.
-                draft.condition("Live", "False", "NotAnswering", f"{has} now")
+                draft.condition("Live", "False", conditions.NOT_ANSWERING, f"{has} now")
                 return Phase.SERVING
             message = f"{has} yet; `slipway status endpoint/{name}` says why"
-            draft.condition("Live", "False", "NotAnswering", message)
+            draft.condition("Live", "False", conditions.NOT_ANSWERING, message)
             draft.condition("Progressing", "True", "RollingOut", message)
             return Phase.ROLLING_OUT
         if not view.current or (candidate is not None and candidate.digest == digest):

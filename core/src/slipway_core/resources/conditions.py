@@ -11,6 +11,8 @@ from slipway_core.resources.events import Event
 from slipway_core.resources.status import CONDITION_LIMIT, Condition, fit
 
 Status = Literal["True", "False", "Unknown"]
+NOT_ANSWERING = "NotAnswering"
+"""Reason of a run's Live and an endpoint's Ready while the version that has the traffic does not answer."""
 
 
 @dataclass(frozen=True)

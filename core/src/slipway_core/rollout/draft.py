@@ -238,7 +238,7 @@ class Draft:
             view = self.observed.versions.get(self.live.version)
             starts = "it is stopped while its successor starts" if self.makes_room else "its server starts"
             message = (view.message if view else None) or starts
-            self.condition("Ready", "False", "NotAnswering", f"version {self.live.version}: {message}")
+            self.condition("Ready", "False", conditions.NOT_ANSWERING, f"version {self.live.version}: {message}")
         self._tell_of_change()
         return self.conditions
 

@@ -69,9 +69,9 @@ class StartWait:
         """Returns the status as whoever waits in front of it reads it: the endpoint's own reason stands where the run's
         names the command that shows it."""
         live, ready = conditions.find(status.conditions, "Live"), self._ready
-        if not awaits(status) or live is None or live.reason != "NotAnswering":
+        if not awaits(status) or live is None or live.reason != conditions.NOT_ANSWERING:
             return status
-        if ready is None or ready.status != "False" or ready.reason != "NotAnswering":
+        if ready is None or ready.status != "False" or ready.reason != conditions.NOT_ANSWERING:
             return status
         words = {"message": f"endpoint {self.endpoint.name} does not answer yet: {ready.message}"}
         rows = [
@@ -105,7 +105,7 @@ class StartWait:
 def awaits(status: RunStatus) -> bool:
     """Whether a model that passed is on its way to answering, or was live and does not answer."""
     live = conditions.find(status.conditions, "Live")
-    silent = status.phase is Phase.SERVING and live is not None and live.reason == "NotAnswering"
+    silent = status.phase is Phase.SERVING and live is not None and live.reason == conditions.NOT_ANSWERING
     return status.phase is Phase.ROLLING_OUT or silent
 
 
