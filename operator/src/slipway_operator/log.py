@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -9,9 +10,11 @@ import sys
 from collections.abc import Generator
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from slipway_operator.cache.key import Key
+
+_log = logging.getLogger(__name__)
 
 _ABOUT: Final[ContextVar[Key | None]] = ContextVar("slipway_about", default=None)
 """The object that the pass of this task is over. Python wants context variables made once, at the top of a module."""
@@ -39,6 +42,18 @@ def configure(form: Literal["json", "text"]) -> None:
     root.setLevel(logging.INFO)
     for noisy in ("kopf", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def of_event_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs what a loop cannot give to anybody, as `set_exception_handler` wants it.
+
+    A watch that is cancelled while Kopf takes an event from it stays open, and the loop closes it as it ends: the parts
+    of it side by side, so that the outer one may find the inner one closed already, and fails. Nothing is lost then.
+    """
+    if "asyncgen" in context:
+        _log.debug("%s", context["message"], exc_info=context.get("exception"))
+    else:
+        loop.default_exception_handler(context)
 
 
 class JsonLines(logging.Formatter):

@@ -36,6 +36,7 @@ def main() -> None:
 
 
 async def _run(settings: Settings, kubeconfig: Path | None, context: str | None) -> None:
+    asyncio.get_running_loop().set_exception_handler(log.of_event_loop)
     where = ", ".join(settings.watch_namespaces)
     _log.info(
         "slipway-operator %s looks after %s", __version__, f"the namespaces {where}" if where else "all namespaces"
