@@ -4,7 +4,8 @@
     .venv/bin/python -m bench.gpu.check --device cpu --tiny    # all of it with tiny models, to see that it runs
 
 Parts take turns, each in a process of its own with a share of the time: whether packed rows, the loss in parts, a
-resumed training and fp16 compute what they should; how fast a 0.35B and a 1.2B Llama of random weights train, all
+resumed training, fp16 and what else may not change a result compute what they should; the steps of the quickstart, and
+its model judged with and without the GPU; how fast a 0.35B and a 1.2B Llama of random weights train, all
 weights and LoRA, rows of 2,048 and 8,192, by Slipway, by a bare torch loop on the same batches with the same attention,
 and by transformers' Trainer; peak memory beside the estimate; how long a checkpoint stops the training. What no longer
 fits into the time is left out and named. The tables go to stdout, and check.md and check.json into the folder.
@@ -31,7 +32,7 @@ from bench.gpu import report
 from bench.gpu.budget import Budget, share
 from bench.gpu.sizes import FULL, TINY, Extent
 
-SHARES = {"correctness": 0.22, "speed-0": 0.28, "speed-1": 0.42, "checkpoints": 0.08}
+SHARES = {"correctness": 0.18, "quickstart": 0.22, "speed-0": 0.22, "speed-1": 0.32, "checkpoints": 0.06}
 """Of the time; speed-N is that of the shape of this number."""
 GRACE = 20.0
 """Seconds beyond its share after which a part is ended: it looks at the clock between two pieces alone."""
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu-check")))
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="Tiny models and few steps.")
+    parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="PART")
     parser.add_argument("--part", choices=list(SHARES), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -69,9 +71,11 @@ def main() -> None:
 def do_part(part: str, extent: Extent, folder: Path, budget: Budget) -> None:
     from bench.gpu import parts
 
+    parts.say("machine", parts.machine())
     if part == "correctness":
-        parts.say("machine", parts.machine())
         parts.check_correctness(folder, budget)
+    elif part == "quickstart":
+        parts.take_quickstart(extent, folder, budget)
     elif part == "checkpoints":
         parts.measure_stall(extent.shapes[0], extent, budget)
     else:
@@ -80,7 +84,8 @@ def do_part(part: str, extent: Extent, folder: Path, budget: Budget) -> None:
 
 def _all_parts(options: argparse.Namespace, extent: Extent, folder: Path, end: float) -> Iterator[dict[str, Any]]:
     shapes = [f"speed-{number}" for number in range(len(extent.shapes))]
-    left = {part: size for part, size in SHARES.items() if part in ("correctness", "checkpoints", *shapes)}
+    others = ("correctness", "quickstart", "checkpoints")
+    left = {part: size for part, size in SHARES.items() if part in (*others, *shapes) and part in options.parts}
     while left:
         part = next(iter(left))
         seconds = share(end - time.monotonic() - GRACE, list(left.values()))

@@ -1,4 +1,5 @@
-"""Whether what a GPU computes is what it should be: packed rows, the loss in parts, resuming, and fp16's scale."""
+"""Whether what a GPU computes is what it should be: packed rows, the loss in parts, resuming, fp16's scale, compiled
+blocks, activations computed twice, and what is kept in the host's memory."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ DTYPES = {"FP32": torch.float32, "BF16": torch.bfloat16}
 STEPS = 8
 FP16_STEPS = 30
 FP16 = "fp16 scales its loss, skips what overflows, and learns as FP32"
-"""Needs a GPU."""
+COMPILED = "compiled blocks learn as plain ones, BF16"
+NEED_GPU = (FP16, COMPILED)
+"""On a CPU the first cannot be, and the second takes longer than all others."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,27 @@ def checks(device: torch.device, folder: Path) -> dict[str, Callable[[], Check]]
         f"the loss in parts is the plain one, {precision}": lambda precision=precision: in_parts(precision, device)
         for precision in DTYPES
     }
-    made["a resumed training is the undisturbed one, bit for bit, FP32"] = lambda: resumed(folder)
+    made |= {
+        f"a resumed training is the undisturbed one, bit for bit, {precision}": (
+            lambda precision=precision: resumed(folder, precision)
+        )
+        for precision in DTYPES
+    }
     made[FP16] = lambda: fp16(folder)
+    made[COMPILED] = lambda: varied(folder / "compiled", {"compile": "Enabled"}, {"compile": "Disabled"}, 2e-2)
+    made["activations computed twice change nothing, FP32"] = lambda: varied(
+        folder / "twice",
+        {"precision": "FP32", "memory": {"gradientCheckpointing": "Enabled"}},
+        {"precision": "FP32", "memory": {"gradientCheckpointing": "Disabled"}},
+        1e-5,
+    )
+    for kept, zero in (("Optimizer", 1), ("All", 3)):
+        made[f"offload: {kept} learns as without it, BF16"] = lambda kept=kept, zero=zero: varied(
+            folder / f"kept-{kept}",
+            {"memory": {"offload": kept, "zeroStage": zero}},
+            {"memory": {"zeroStage": zero}},
+            1e-2,
+        )
     return made
 
 
@@ -113,13 +135,14 @@ def in_parts(precision: str, device: torch.device) -> Check:
     return Check("", off < WITHIN[precision] / 10 and fair, found)
 
 
-def resumed(folder: Path) -> Check:
+def resumed(folder: Path, precision: str) -> Check:
     """Two trainings on sample texts, one of them stopped in the middle, with deterministic kernels."""
+    folder = folder / f"resumed-{precision}"
     if "cuda" in Ranks().device.type and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
         return Check("", False, "CUBLAS_WORKSPACE_CONFIG is not set")
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        whole, parted = (_prepared(folder / name, STEPS, "FP32") for name in ("whole", "parted"))
+        whole, parted = (_prepared(folder / name, STEPS, precision=precision) for name in ("whole", "parted"))
         _train(*whole, attempt=1)
         stopped = False
         try:
@@ -138,7 +161,7 @@ def resumed(folder: Path) -> Check:
 
 def fp16(folder: Path) -> Check:
     """A training on sample texts in fp16, beside the same in FP32."""
-    half, full = (_prepared(folder / name, FP16_STEPS, name) for name in ("FP16", "FP32"))
+    half, full = (_prepared(folder / name, FP16_STEPS, precision=name) for name in ("FP16", "FP32"))
     for one in (half, full):
         _train(*one, attempt=1)
     rows = progress.read(half[1].stage("sft").metrics)
@@ -146,6 +169,24 @@ def fp16(folder: Path) -> Check:
     ours, wanted = rows[-1]["loss"], _losses(full[1])[-1]
     passed = len(rows) == FP16_STEPS and skipped < FP16_STEPS // 2 and abs(ours / wanted - 1) < 0.1
     return Check("", passed, f"{skipped} of {FP16_STEPS} steps skipped, last loss {ours:.3f}, in FP32 {wanted:.3f}")
+
+
+def varied(folder: Path, one: dict[str, Any], other: dict[str, Any], within: float) -> Check:
+    """Two trainings on sample texts whose stages differ in what may not change what is learned.
+
+    Args:
+        within: how far a loss may be off, of the other one.
+    """
+    runs = [
+        _prepared(folder / str(n), STEPS, **{"precision": "BF16"} | fields) for n, fields in enumerate((one, other))
+    ]
+    for run in runs:
+        _train(*run, attempt=1)
+    losses = [_losses(workspace) for _, workspace in runs]
+    off = max(abs(ours / wanted - 1) for ours, wanted in zip(*losses, strict=True))
+    learned = losses[0][0] - losses[0][-1]
+    found = f"a loss off by at most {off:.1e} of it in {STEPS} steps, of {losses[0][0]:.2f} to {losses[0][-1]:.2f}"
+    return Check("", off < within and learned > 0, found)
 
 
 class _After:
@@ -185,16 +226,16 @@ def _off(found: torch.Tensor | None, true: torch.Tensor | None) -> float:
     return ((found.double() - true).norm() / true.norm()).item()
 
 
-def _prepared(folder: Path, steps: int, precision: str) -> tuple[Plan, Workspace]:
-    """Prepares a run on the sample poems."""
+def _prepared(folder: Path, steps: int, **fields: Any) -> tuple[Plan, Workspace]:
+    """Prepares a run on the sample poems, whose stage has these fields beside."""
     stage = {
         "name": "sft",
         "data": {"train": [{"uri": "package://tang"}]},
         "maxLength": 128,
         "steps": steps,
         "batch": {"sequences": 16},
-        "precision": precision,
         "optimizer": {"learningRate": 1e-3},
+        **fields,
     }
     words = {"train": {"vocabSize": 2048}}
     scratch = {"layers": 2, "hiddenSize": 128, "heads": 2, "maxLength": 128, "tokenizer": words}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from bench import checkpoint_stall
-from bench.gpu import correctness, throughput, workplace
+from bench.gpu import correctness, quickstart, throughput, workplace
 from bench.gpu.budget import Budget
 from bench.gpu.sizes import Extent, Shape
 
@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 def check_correctness(folder: Path, budget: Budget) -> None:
     device = Ranks().device
     for name, check in correctness.checks(device, folder).items():
-        if name == correctness.FP16 and device.type == "cpu":
+        if name in correctness.NEED_GPU and device.type == "cpu":
             say("left out", {"what": f"{name}: needs a GPU"})
             continue
         if not budget.has_room_for(name):
@@ -67,6 +67,27 @@ def check_correctness(folder: Path, budget: Budget) -> None:
     _leave_out(budget)
 
 
+def take_quickstart(extent: Extent, folder: Path, budget: Budget) -> None:
+    """Takes the steps of the quickstart one after the other, and judges the model once more without the GPU."""
+    plan, workspace = quickstart.prepared(folder / "quickstart", extent.quickstart_steps)
+    judged = None
+    for name in plan.judged_steps:
+        if not budget.has_room_for(f"the quickstart, from {name} on"):
+            break
+        step = quickstart.take(workspace, name)
+        say("step", {"name": name, "seconds": step.seconds} | quickstart.speed(workspace, plan, name))
+        judged = step.result
+    else:
+        assert judged is not None
+        say("step", {"name": "verdict", "found": quickstart.judged(plan, judged)})
+        if budget.has_room_for("the quickstart, judged without the GPU"):
+            again = quickstart.take(workspace, plan.judged_steps[-1], attempt=2, gpu=False)
+            agreement = quickstart.compared(workspace, judged, again.result)
+            row = {"passed": agreement.holds, "found": agreement.told(), "seconds": again.seconds}
+            say("check", {"name": "a model is judged alike with and without the GPU"} | row)
+    _leave_out(budget)
+
+
 def measure_speed(shape: Shape, extent: Extent, folder: Path, budget: Budget) -> None:
     """Times every contender on every width, with all weights trained and with LoRA."""
     device = Ranks().device
@@ -75,11 +96,12 @@ def measure_speed(shape: Shape, extent: Extent, folder: Path, budget: Budget) ->
     for adapter in (False, True):
         for width in extent.widths:
             place = folder / f"{'lora' if adapter else 'full'}-{width}"
-            run = workplace.make_run(place, base, shape, extent, width=width, adapter=adapter, precision=precision)
+            known = {"width": width, "adapter": adapter, "precision": precision}
+            run = workplace.make_run(place, base, shape, extent, **known)
             trained, estimated = throughput.estimate(run)
             lengths = throughput.lengths_of(run, extent)
             operations = shape.operations(lengths, adapter=trained if adapter else None)
-            known = {
+            told = {
                 "model": shape.name,
                 "rows": width,
                 "trains": "LoRA" if adapter else "all weights",
@@ -87,14 +109,19 @@ def measure_speed(shape: Shape, extent: Extent, folder: Path, budget: Budget) ->
                 "precision": precision,
                 "estimated_bytes": estimated,
             }
-            for contender in throughput.CONTENDERS:
-                words = f"{shape.name}, rows of {width}, {known['trains']}: {contender}"
+            contenders = list(throughput.CONTENDERS)
+            if device.type == "cuda" and width == extent.widths[0]:
+                contenders.append(throughput.UNCOMPILED)
+            for contender in contenders:
+                words = f"{shape.name}, rows of {width}, {told['trains']}: {contender}"
                 if not budget.has_room_for(words):
                     continue
                 started = time.monotonic()
+                if contender == throughput.UNCOMPILED:
+                    run = workplace.make_run(place / "plain", base, shape, extent, **known, compiled="Disabled")
                 row = _measured(run, extent, contender, sum(lengths), operations)
                 budget.spent(time.monotonic() - started)
-                say("speed", known | {"contender": contender} | row)
+                say("speed", told | {"contender": contender} | row)
             shutil.rmtree(place)
     _leave_out(budget)
 

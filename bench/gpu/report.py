@@ -13,6 +13,7 @@ def markdown(machine: Row, rows: list[Row], seconds: float) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     lines = [f"{machine.get('device', 'no device')}; {versions}; {seconds:.0f} s", ""]
     lines += _table(("check", "", "found"), _checks(_of(rows, "check")))
+    lines += _table(("step of the quickstart", "s", ""), _steps(_of(rows, "step")))
     lines += _table(
         ("model", "rows", "trains", "by", "tokens/s", "MFU", "Slipway is", "peak memory", "estimate", "remarks"),
         _speeds(_of(rows, "speed"), machine.get("flops")),
@@ -37,6 +38,13 @@ def _of(rows: Iterable[Row], kind: str) -> list[Row]:
 def _checks(rows: list[Row]) -> Iterator[tuple[str, ...]]:
     for row in rows:
         yield row["name"], "yes" if row["passed"] else "**NO**", row["found"]
+
+
+def _steps(rows: list[Row]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        seconds = f"{row['seconds']:.1f}" if "seconds" in row else ""
+        trained = f"{row['steps']} steps, the later half {row['step_ms']:.1f} ms each" if "steps" in row else ""
+        yield row["name"], seconds, row.get("found", trained)
 
 
 def _speeds(rows: list[Row], flops: float | None) -> Iterator[tuple[str, ...]]:

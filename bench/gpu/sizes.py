@@ -77,6 +77,8 @@ class Extent:
     """Steps that are timed."""
     stalls: int
     """Checkpoints that are timed."""
+    quickstart_steps: int | None = None
+    """Of each stage of the quickstart; those of its file when None."""
 
     def rows_at_once(self, width: int) -> int:
         return max(1, self.tokens_at_once // width)
@@ -106,4 +108,5 @@ TINY = Extent(
     first_steps=1,
     steps=3,
     stalls=2,
+    quickstart_steps=3,
 )

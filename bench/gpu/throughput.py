@@ -41,10 +41,13 @@ class Speed:
 
 def of(contender: str, run: Run, extent: Extent) -> Speed:
     """Trains the first steps, and times the others. Raises torch's OutOfMemoryError where they do not fit."""
-    return {"slipway": slipway, "bare loop": bare_loop, "Trainer": trainer}[contender](run, extent)
+    made = {"slipway": slipway, "bare loop": bare_loop, "Trainer": trainer, UNCOMPILED: slipway}
+    return made[contender](run, extent)
 
 
 CONTENDERS = ("slipway", "bare loop", "Trainer")
+UNCOMPILED = "slipway, not compiled"
+"""One contender more, where the first one compiles. Its run is another one."""
 
 
 class _Measured(Exception):
@@ -79,6 +82,7 @@ def slipway(run: Run, extent: Extent) -> Speed:
     assert len(rows) == extent.first_steps + extent.steps, f"{len(rows)} steps were told"
     fewer = f"{decided.micro_batch} rows at once fitted, not {run.rows_at_once}; "
     note = (fewer if decided.micro_batch < run.rows_at_once else "") + f"attention {decided.attention}"
+    note += ", compiled" if decided.compile else ""
     return Speed(last["tokens"] - first["tokens"], last["time"] - first["time"], most, note)
 
 

@@ -55,7 +55,15 @@ def make_base(folder: Path, shape: Shape, extent: Extent, device: torch.device) 
 
 
 def make_run(
-    folder: Path, base: Path, shape: Shape, extent: Extent, *, width: int, adapter: bool, precision: str
+    folder: Path,
+    base: Path,
+    shape: Shape,
+    extent: Extent,
+    *,
+    width: int,
+    adapter: bool,
+    precision: str,
+    compiled: str = "Auto",
 ) -> Run:
     """Writes the workspace of a run that is prepared and not trained."""
     rows = extent.rows_at_once(width)
@@ -67,6 +75,7 @@ def make_run(
         "steps": steps,
         "batch": {"sequences": rows * extent.micro_batches, "microSequences": rows},
         "precision": precision,
+        "compile": compiled,
         "memory": {"gradientCheckpointing": "Disabled"},
         "optimizer": {"learningRate": RATE, "schedule": "Constant", "warmupRatio": 0.0},
     }

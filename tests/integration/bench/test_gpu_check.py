@@ -27,7 +27,7 @@ def test_all_parts_run_on_a_cpu(tmp_path: Path) -> None:
     assert done.stdout.strip() == (tmp_path / "check.md").read_text().strip()
     rows = json.loads((tmp_path / "check.json").read_text())["rows"]
     checks = [row["name"] for row in rows if row["kind"] == "check"]
-    assert len(checks) == 5
+    assert len(checks) == 10
     assert all(row["passed"] for row in rows if row["kind"] == "check")
     measured = {(row["rows"], row["trains"], row["contender"]) for row in rows if row["kind"] == "speed"}
     assert measured == {
@@ -38,7 +38,10 @@ def test_all_parts_run_on_a_cpu(tmp_path: Path) -> None:
     }
     (stall,) = (row for row in rows if row["kind"] == "stall")
     assert 0 < stall["stall"] < stall["whole"]
-    assert [row["what"] for row in rows if row["kind"] == "left out"] == [f"{correctness.FP16}: needs a GPU"]
+    steps = [row["name"] for row in rows if row["kind"] == "step"]
+    assert steps == ["prepare", "pretrain", "sft", "export", "evaluate", "verdict"]
+    left_out = [row["what"] for row in rows if row["kind"] == "left out"]
+    assert left_out == [f"{name}: needs a GPU" for name in correctness.NEED_GPU]
 
 
 def test_without_a_gpu_it_says_so_at_once(tmp_path: Path) -> None:
