@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from slipway_core.resources import conditions
 from slipway_core.resources.api import in_words
 from slipway_core.resources.events import Event
-from slipway_core.resources.status import Condition, EndpointStatus, Phase, RunStatus, VersionStatus
+from slipway_core.resources.status import EndpointStatus, Phase, RunStatus, VersionStatus
 
 FAILED_STARTS = 3
 """Ends of a server in a row after which it is one that cannot start. One that still loads has not ended, however long
@@ -39,8 +39,8 @@ class Sight:
     ends: Sequence[ServerEnd] = ()
     """The newest ends of the server of the version that is on its way: of the candidate where there is one. The oldest
     first."""
-    details: Callable[[], str | None] = lambda: None
-    """Says what else shows why that version does not answer."""
+    details: Callable[[str], str | None] = lambda _told: None
+    """Says what else shows why that version does not answer, beside what is told already."""
 
     @property
     def on_its_way(self) -> VersionStatus | None:
@@ -62,8 +62,10 @@ class StartWait:
     """How long an endpoint may start no version of the model, where that is shorter than its startTimeout."""
     over: str | None = field(default=None, init=False)
     """Why the wait is over although the model does not answer; None while it is not."""
-    _ready: Condition | None = field(default=None, init=False)
-    """What the endpoint said of itself when it was last looked at."""
+    answers: bool = field(default=False, init=False)
+    """Whether the model answers as it was, and is waited for with other settings of its endpoint."""
+    _seen: Sight | None = field(default=None, init=False)
+    """The endpoint as it was when it was last looked at."""
     _since: datetime | None = field(default=None, init=False)
     _candidate: int | None = field(default=None, init=False)
     _begun: datetime | None = field(default=None, init=False)
@@ -83,7 +85,7 @@ class StartWait:
             # Maybe for a moment only; what began goes on.
             self.over = self._too_long(status, seen, now)
             return ()
-        self._ready = conditions.find(seen.status.conditions, "Ready")
+        self._seen, self.answers = seen, _serves(status, seen)
         candidate = seen.status.candidate.version if seen.status.candidate is not None else None
         if self._begun is None or candidate != self._candidate:
             self._begun, self._candidate = now, candidate
@@ -99,12 +101,17 @@ class StartWait:
     def told(self, status: RunStatus) -> RunStatus:
         """Returns the status as whoever waits in front of it reads it: the endpoint's own reason stands where the run's
         names the command that shows it."""
-        live, ready = conditions.find(status.conditions, "Live"), self._ready
-        if not awaits(status) or live is None or live.reason != conditions.NOT_ANSWERING:
+        live, seen = conditions.find(status.conditions, "Live"), self._seen
+        if not awaits(status) or live is None or seen is None:
             return status
-        if ready is None or ready.status != "False" or ready.reason != conditions.NOT_ANSWERING:
+        ready, candidate = conditions.find(seen.status.conditions, "Ready"), seen.status.candidate
+        silent = ready is not None and ready.status == "False" and ready.reason == conditions.NOT_ANSWERING
+        if live.reason == conditions.NOT_ANSWERING and ready is not None and silent:
+            words = {"message": f"endpoint {self.endpoint} does not answer yet: {ready.message}"}
+        elif live.status == "True" and candidate is not None and candidate.message:
+            words = {"message": f"{live.message}: {candidate.message}"}
+        else:
             return status
-        words = {"message": f"endpoint {self.endpoint} does not answer yet: {ready.message}"}
         rows = [
             row.model_copy(update=words) if row.type in ("Live", "Progressing") else row for row in status.conditions
         ]
@@ -123,7 +130,8 @@ class StartWait:
         since, most = self._bound(status, seen)
         if since is None or most is None or now - since < most:
             return None
-        return f"it did not answer within {in_words(most.total_seconds())}: {why_silent(status, seen)}"
+        what = f"version {self._candidate}" if self.answers and self._candidate is not None else "it"
+        return f"{what} did not answer within {in_words(most.total_seconds())}: {why_silent(status, seen)}"
 
     def _bound(self, status: RunStatus, seen: Sight | None) -> tuple[datetime | None, timedelta | None]:
         """Returns since when, and how long, the model is waited for; None for as long as its endpoint tries."""
@@ -131,9 +139,7 @@ class StartWait:
             return self._since, self.within
         if seen is None or self._candidate is not None:
             return None, None  # The endpoint bounds a candidate itself.
-        made = status.artifact.digest if status.artifact is not None else None
-        starts = seen.status.live is not None and seen.status.live.digest == made
-        if starts or self.nothing_starts is None:
+        if _has_the_model(status, seen) or self.nothing_starts is None:
             return self._begun, seen.start_timeout
         return self._begun, min(seen.start_timeout, self.nothing_starts)
 
@@ -150,10 +156,21 @@ def silence(status: RunStatus) -> str | None:
     return live.message if silent and live is not None else None
 
 
+def _has_the_model(status: RunStatus, seen: Sight) -> bool:
+    made = status.artifact.digest if status.artifact is not None else None
+    return seen.status.live is not None and seen.status.live.digest == made
+
+
+def _serves(status: RunStatus, seen: Sight) -> bool:
+    ready = conditions.find(seen.status.conditions, "Ready")
+    return _has_the_model(status, seen) and ready is not None and ready.status == "True"
+
+
 def why_silent(status: RunStatus, seen: Sight | None) -> str:
     """Returns why a model that passed does not answer, by its endpoint and what runs there, or by its run."""
-    told, details = _told(status, seen), seen.details() if seen is not None else None
-    return told if not details or details in told else f"{told}; {details}"
+    told = _told(status, seen)
+    details = seen.details(told) if seen is not None else None
+    return f"{told.rstrip('.')}; {details}" if details else told
 
 
 def _told(status: RunStatus, seen: Sight | None) -> str:

@@ -7,6 +7,7 @@ what the status says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -106,27 +107,29 @@ def pods_of(kubectl: Kubectl, endpoint: ModelEndpoint, version: int) -> list[Pod
     ]
 
 
-def describe(kubectl: Kubectl, pods: Sequence[Pod]) -> str | None:
-    """Returns how the pods are that do not answer, in a few words each."""
-    silent = [pod for pod in pods if not _is_ready(pod)]
-    told = [f"pod {pod['metadata']['name']}: {_state(kubectl, pod)}" for pod in silent[:_SHOWN]]
-    more = len(silent) - len(told)
-    return "; ".join([*told, *([f"and {more} more"] if more else [])]) or None
+def describe(kubectl: Kubectl, pods: Sequence[Pod], told: str) -> str | None:
+    """Returns how the pods are that do not answer, in a few words each, without what is told already."""
+    # Of a pod that finds no place the operator tells all that there is.
+    silent = [pod for pod in pods if not _is_ready(pod) and (_times(pod) or pod["metadata"]["name"] not in told)]
+    shown = [f"pod {pod['metadata']['name']}: {_state(kubectl, pod, told)}" for pod in silent[:_SHOWN]]
+    more = len(silent) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more"] if more else [])]) or None
 
 
-def _state(kubectl: Kubectl, pod: Pod) -> str:
+def _state(kubectl: Kubectl, pod: Pod, told: str) -> str:
     if times := _times(pod):
         how_often = f"{times} times, at last: " if times > 1 else ""
         waits = next((reason for container in _containers(pod) if (reason := _waiting(container))), "")
-        return f"{f'{waits}, ' if waits else ''}{how_often}{_end(kubectl, pod)}"
+        return f"{f'{waits}, ' if waits else ''}{how_often}{_end(kubectl, pod, told)}"
     reason, message = blocker(pod)
+    message = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", message, flags=re.DOTALL)
     if message:
         return message if reason in message else f"{reason}: {message}"
     return "its server runs and is not ready yet" if _runs(pod) else "its server has not started yet"
 
 
-def _end(kubectl: Kubectl, pod: Pod) -> str:
-    """Returns how the server of a pod ended last, with its last words."""
+def _end(kubectl: Kubectl, pod: Pod, told: str = "") -> str:
+    """Returns how the server of a pod ended last, with its last words where those are not told already."""
     status = pod.get("status", {})
     for container in _containers(pod):
         if not _ends_of(container):
@@ -135,11 +138,13 @@ def _end(kubectl: Kubectl, pod: Pod) -> str:
         fetches = container in status.get("initContainerStatuses", ())
         what, code = "the fetch of its model" if fetches else "its server", ended.get("exitCode")
         if ended.get("reason") == "OOMKilled":
-            return f"{what} used more memory than its limit and was killed (OOMKilled); raise resources.limits.memory"
-        how = "" if code is None else f" with exit code {code}"
+            how = "used more memory than its limit and was killed (OOMKilled)"
+            return f"{what} {how}" if how in told else f"{what} {how}; raise resources.limits.memory"
+        how = "ended" if code is None else f"ended with exit code {code}"
         if code is not None and code > 128:
-            return f"{what} was ended by signal {code - 128}{_with_colon(_said(kubectl, pod, container))}"
-        return f"{what} ended{how}{_with_colon(_said(kubectl, pod, container))}"
+            how = f"was ended by signal {code - 128}"
+        words = _said(kubectl, pod, container)
+        return f"{what} {how}: {words}" if words and words not in told else f"{what} {how}"
     return "it ended"
 
 
@@ -153,10 +158,6 @@ def _said(kubectl: Kubectl, pod: Pod, container: Mapping[str, Any]) -> str | Non
     except ClusterError:
         words = None
     return words or of_lines((_ended(container).get("message") or "").splitlines())
-
-
-def _with_colon(words: str | None) -> str:
-    return f": {words}" if words else ""
 
 
 def _times(pod: Pod) -> int:

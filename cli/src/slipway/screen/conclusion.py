@@ -87,15 +87,24 @@ def conclude(
     say_live()
 
 
-def say_not_answering(console: Console, run: str, endpoint: str, why: str, command: Command) -> None:
-    """Says that a model that passed is not waited for any longer, and why."""
+def say_not_answering(
+    console: Console, run: str, endpoint: str, why: str, command: Command, *, answers: bool = False
+) -> None:
+    """Says that a model that passed is not waited for any longer, and why.
+
+    Args:
+        answers: whether it does, and not with the settings that its endpoint has by now.
+    """
 
     def say(text: str) -> None:
         # In it is what a server said.
         console.print(visible(text), highlight=False, soft_wrap=True, markup=False)
 
     console.print()
-    say(f"The model passed and does not answer: {why}")
+    how = (
+        "answers, and not yet with the settings that its endpoint has now" if answers else "passed and does not answer"
+    )
+    say(f"The model {how}: {why}")
     say(f"See `{command('logs', run, '--stage', 'serve')}` and `{command('doctor', run)}`.")
     stop = command("stop", f"endpoint/{endpoint}")
     say(f"Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")

@@ -33,6 +33,8 @@ class Seen:
     run: TrainingRun
     gave_up: str | None = None
     """Why its model, which passed, is not waited for any longer; None where that did not happen."""
+    answers: bool = False
+    """Whether that model answers all the same, with earlier settings of its endpoint."""
 
     def exit_code(self, target: Target) -> int:
         return exit_codes.FAILED if self.gave_up is not None else target.exit_code(self.run)
@@ -51,7 +53,8 @@ def attend(target: Target, name: str | None, start_within: timedelta | None = No
         seen = look_on(target, name, shown, start_within)
     run, status = seen.run, seen.run.status or RunStatus()
     if seen.gave_up is not None and run.spec.serving is not None:
-        say_not_answering(screen, run.name, run.spec.serving.endpoint, seen.gave_up, target.command)
+        endpoint = run.spec.serving.endpoint
+        say_not_answering(screen, run.name, endpoint, seen.gave_up, target.command, answers=seen.answers)
         _say_live(screen, target, run)
         return seen.exit_code(target)
     if not status.phase.rests:
@@ -82,7 +85,7 @@ def look_on(target: Target, name: str | None, shown: Show, start_within: timedel
         shown(status, events)
         before, unseen = status, why
         if wait is not None and wait.over is not None:
-            return Seen(run, wait.over)
+            return Seen(run, wait.over, wait.answers)
     if run is None:
         raise CliError(f"run {name} is gone from {target.title}")
     return Seen(run, silence(before))

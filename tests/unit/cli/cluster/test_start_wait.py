@@ -34,10 +34,22 @@ def version(number, state="Live"):
     return VersionStatus(version=number, uri="pvc://a/b", digest=DIGEST, state=state, since=timestamp(NOON))
 
 
-def pod(name="chat-v1-0", *, of=1, ended=0, code=1, message="", waiting=None, ready=False, unready_for=0, **status):
+def pod(
+    name="chat-v1-0",
+    *,
+    of=1,
+    ended=0,
+    code=1,
+    reason="Error",
+    message="",
+    waiting=None,
+    ready=False,
+    unready_for=0,
+    **status,
+):
     """A pod of a version, whose server has ended so often."""
     labels = {"slipway.dev/endpoint": "chat", "slipway.dev/role": "serve", "slipway.dev/version": str(of)}
-    last = {"terminated": {"exitCode": code, "reason": "Error", "message": message}} if ended else {}
+    last = {"terminated": {"exitCode": code, "reason": reason, "message": message}} if ended else {}
     state = {"waiting": {"reason": waiting}} if waiting else {"running": {"startedAt": timestamp(NOON)}}
     unready = {
         "type": "Ready",
@@ -142,11 +154,29 @@ def test_a_candidate_is_left_to_its_endpoint_and_its_ends_are_told(cluster):
     assert world.wait.over is None
 
 
+def test_a_model_that_answers_and_waits_for_other_settings_is_not_said_to_be_silent(cluster):
+    world = World(cluster, timedelta(seconds=5))
+    candidate = version(2, "Starting").model_copy(update={"message": "no node takes the pod chat-v2-0"})
+    answering = condition("Ready", "True", "Answering", "version 1 answers")
+    shown = EndpointStatus(
+        phase=EndpointPhase.ROLLING_OUT, conditions=[answering], live=version(1), candidate=candidate
+    )
+    cluster.save(**{"modelendpoint/chat": endpoint_document("chat", status=shown.to_document())})
+    live = condition("Live", "True", "Serving", "endpoint chat serves the model and takes up its new settings")
+    status = WAITS.model_copy(update={"conditions": [live]})
+    world.later(0, status)
+    assert world.wait.told(status).conditions[0].message == f"{live.message}: {candidate.message}"
+    world.later(5, status)
+    assert world.wait.answers
+    assert world.wait.over == f"version 2 did not answer within 5 s: {candidate.message}"
+
+
 @pytest.mark.parametrize("within", [None, timedelta(seconds=5)])
 def test_what_takes_too_long_is_told_with_what_its_pods_wait_for(cluster, within):
     world = World(cluster, within)
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
-    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    more = f"{message} preemption: 0/1 nodes are available: 1 No preemption victims found."
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": more}
     world.has(pod(phase="Pending", conditions=[unplaced], containerStatuses=[]))
     world.later(0)
     world.later(4 if within else 599)
@@ -164,6 +194,10 @@ def test_what_takes_too_long_is_told_with_what_its_pods_wait_for(cluster, within
         (pod(ended=2, waiting="CrashLoopBackOff"), f"CrashLoopBackOff, 2 times, at last: {WHY}"),
         (pod(ended=1, code=139), "its server was ended by signal 11: OSError: model.safetensors is damaged"),
         (pod(), "its server runs and is not ready yet"),
+        (
+            pod(ended=1, code=137, reason="OOMKilled"),
+            "its server used more memory than its limit and was killed (OOMKilled)",
+        ),
         (pod(waiting="ContainerCreating"), "its server has not started yet"),
         (pod(waiting="ImagePullBackOff"), "ImagePullBackOff: "),
     ],
@@ -189,6 +223,26 @@ def test_doctor_names_the_pod_and_its_last_words(cluster, state, code, mark):
     assert result.exit_code == code, result.output
     assert f"pod chat-v1-0: CrashLoopBackOff, 2 times, at last: {WHY}" in result.output
     assert f"{mark} endpoint: the model passed and does not answer" in result.output
+
+
+def test_of_a_pod_of_which_the_endpoint_tells_all_nothing_is_told_again(cluster):
+    world = World(cluster, timedelta(seconds=5))
+    world.shows("version 1: no node takes the pod chat-v1-0", live=version(1))
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    world.has(pod(phase="Pending", conditions=[unplaced], containerStatuses=[]))
+    world.later(0)
+    world.later(5)
+    assert world.wait.over == "it did not answer within 5 s: version 1: no node takes the pod chat-v1-0"
+
+
+def test_last_words_that_the_endpoint_repeats_are_told_once(cluster):
+    world = World(cluster, timedelta(seconds=5))
+    world.shows(f"version 1: {WHY}.", live=version(1))
+    world.has(pod(ended=4, waiting="CrashLoopBackOff"))
+    world.later(0)
+    world.later(5)
+    how = "CrashLoopBackOff, 4 times, at last: its server ended with exit code 1"
+    assert world.wait.over == f"it did not answer within 5 s: version 1: {WHY}; pod chat-v1-0: {how}"
 
 
 def test_who_may_not_read_logs_is_told_the_end_that_the_pod_keeps(world, cluster):
