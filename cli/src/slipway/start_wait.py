@@ -12,6 +12,7 @@ from slipway_core.resources import conditions
 from slipway_core.resources.api import in_words
 from slipway_core.resources.events import Event
 from slipway_core.resources.status import EndpointStatus, Phase, RunStatus, VersionStatus
+from slipway_core.resources.training_run import TrainingRun
 
 FAILED_STARTS = 3
 """Ends of a server in a row after which it is one that cannot start. One that still loads has not ended, however long
@@ -147,6 +148,11 @@ class StartWait:
 def awaits(status: RunStatus) -> bool:
     """Whether a model that passed is on its way to answering, or was live and does not answer."""
     return status.phase is Phase.ROLLING_OUT or silence(status) is not None
+
+
+def is_awaited(run: TrainingRun) -> bool:
+    """Whether the model of a run is waited for, by whoever looks on."""
+    return run.spec.serving is not None and awaits(run.status or RunStatus())
 
 
 def silence(status: RunStatus) -> str | None:

@@ -20,7 +20,7 @@ from slipway.local.start_wait import start_wait
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
 from slipway.local.typed_command import typed
 from slipway.records.files import Files, read_folder
-from slipway.start_wait import StartWait, awaits
+from slipway.start_wait import StartWait, is_awaited
 from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write
 from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources import uris
@@ -92,7 +92,7 @@ class LocalTarget:
             run = self._load(folder)
             yield run
             finished = run.status is not None and run.status.phase.finished
-            if (finished and not awaits(run.status or RunStatus())) or not (at_work or finished):
+            if (finished and not is_awaited(run)) or not (at_work or finished):
                 return
             time.sleep(_SECONDS)
 
