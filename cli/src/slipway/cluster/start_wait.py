@@ -31,6 +31,7 @@ Pod = Mapping[str, Any]
 _BEFORE = datetime.min.replace(tzinfo=UTC)
 """Of what had ended when it was looked at first: what it ended of may be mended by now."""
 _LOG_LINES = 400
+_REMEMBERED = 8
 _SHOWN = 3
 """Pods that a sentence names."""
 _AT_ONCE = timedelta(seconds=5)
@@ -47,8 +48,8 @@ class Look:
     kubectl: Kubectl
     serving: Serving
     clock: Callable[[], datetime]
-    _ends: list[ServerEnd] = field(default_factory=list[ServerEnd])
-    _looked: bool = False
+    _ends: dict[int, list[ServerEnd]] = field(default_factory=dict[int, list[ServerEnd]])
+    """Of each version whose pods were looked at."""
     _answered: dict[str, int] = field(default_factory=dict[str, int])
     """How often the server of a pod had ended when it answered last, by the pod's uid."""
     _seen: dict[str, int] = field(default_factory=dict[str, int])
@@ -66,11 +67,15 @@ class Look:
         sight = Sight(status, _timeout(endpoint.spec.rollout.start_timeout))
         if sight.on_its_way is None:
             return sight
-        pods = pods_of(self.kubectl, endpoint, sight.on_its_way.version)
-        self._count(pods)
-        return Sight(status, sight.start_timeout, tuple(self._ends), partial(describe, self.kubectl, pods))
+        version = sight.on_its_way.version
+        try:
+            pods = pods_of(self.kubectl, endpoint, version)
+        except ClusterError:
+            return Sight(status, sight.start_timeout, tuple(self._ends.get(version, ())))
+        self._count(version, pods)
+        return Sight(status, sight.start_timeout, tuple(self._ends[version]), partial(describe, self.kubectl, pods))
 
-    def _count(self, pods: Sequence[Pod]) -> None:
+    def _count(self, version: int, pods: Sequence[Pod]) -> None:
         for pod in pods:
             uid, ended = pod["metadata"]["uid"], _times(pod)
             if _is_ready(pod):
@@ -79,30 +84,27 @@ class Look:
                 # Of a server that has answered some time nobody knows which of its ends came after that, but the last.
                 self._answered[uid] = 0 if _was_never_ready(pod) else max(0, ended - 1)
         in_a_row = min((_times(pod) - self._answered[pod["metadata"]["uid"]] for pod in pods), default=0)
+        new: list[ServerEnd] = []
         for pod in pods:
             uid, ended = pod["metadata"]["uid"], _times(pod)
             if ended > self._seen.get(uid, 0) and not _is_ready(pod):
-                at = self.clock() if self._looked else _BEFORE
+                at = self.clock() if version in self._ends else _BEFORE
                 why = f"pod {pod['metadata']['name']}: {_end(self.kubectl, pod)}"
                 # A version answers while one of its pods does: it cannot start where the servers of all end.
-                self._ends = [*self._ends, ServerEnd(at, why, in_a_row)][-8:]
+                new.append(ServerEnd(at, why, in_a_row))
             self._seen[uid] = ended
-        self._looked = True
+        self._ends[version] = [*self._ends.get(version, ()), *new][-_REMEMBERED:]
 
 
 def pods_of(kubectl: Kubectl, endpoint: ModelEndpoint, version: int) -> list[Pod]:
-    """Returns the pods of a version that are there to stay; none where they may not be read."""
+    """Returns the pods of a version that are there to stay. Raises ClusterError where they cannot be read."""
     chosen = {
         labels.ENDPOINT: labels.label(endpoint.metadata.name), labels.ROLE: "serve", labels.VERSION: str(version),
     }  # fmt: skip
-    try:
-        found = kubectl.list("pods", labels=chosen)
-    except ClusterError:
-        return []
     gone = ("Succeeded", "Failed")
     return [
         pod
-        for pod in found
+        for pod in kubectl.list("pods", labels=chosen)
         if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") not in gone
     ]
 

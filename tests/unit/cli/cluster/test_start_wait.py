@@ -171,6 +171,31 @@ def test_a_model_that_answers_and_waits_for_other_settings_is_not_said_to_be_sil
     assert world.wait.over == f"version 2 did not answer within 5 s: {candidate.message}"
 
 
+def test_the_ends_of_a_candidate_that_failed_are_none_of_the_live_version(cluster):
+    world = World(cluster, live=version(1), candidate=version(2, "Starting"))
+    world.has(pod(ended=9, waiting="CrashLoopBackOff", **NEVER_READY))
+    world.later(0)
+    for ended in (1, 2, 3):
+        world.has(pod("chat-v2-0", of=2, ended=ended, waiting="CrashLoopBackOff", **NEVER_READY))
+        world.later(10)
+    world.shows(live=version(1))
+    world.later(10)
+    assert world.wait.over is None, "what its own pod ended of is of before"
+    world.has(pod(ended=10, waiting="CrashLoopBackOff", **NEVER_READY))
+    world.later(10)
+    assert world.wait.over is not None
+    assert "server of version 1 ended 10 times in a row, at last: pod chat-v1-0" in world.wait.over
+
+
+def test_pods_that_cannot_be_read_at_first_have_not_ended_just_now(world, cluster):
+    world.has(pod(ended=7, waiting="CrashLoopBackOff", **NEVER_READY))
+    cluster.refuse("get pods", "Unable to connect to the server: i/o timeout")
+    world.later(0)
+    cluster.refuse("nothing", "")
+    assert world.later(10) == []
+    assert world.wait.over is None
+
+
 @pytest.mark.parametrize("within", [None, timedelta(seconds=5)])
 def test_what_takes_too_long_is_told_with_what_its_pods_wait_for(cluster, within):
     world = World(cluster, within)
