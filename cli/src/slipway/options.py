@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,6 +53,30 @@ Namespace = Annotated[
     str | None,
     typer.Option("-n", "--namespace", metavar="NAME", help="A namespace of the cluster; implies --cluster."),
 ]
+
+StartTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--start-timeout",
+        metavar="DURATION",
+        help="How long to wait for a model that passed to answer, as in 30m; its endpoint's rollout.startTimeout "
+        "when left out, which is 15m by default. The endpoint goes on trying.",
+    ),
+]
+
+
+def start_within(asked: str | None) -> timedelta | None:
+    """Returns what --start-timeout says. Raises BadInput for what is no duration."""
+    from slipway.exit_codes import BadInput
+    from slipway_core.resources.api import seconds
+
+    if asked is None:
+        return None
+    try:
+        return timedelta(seconds=seconds(asked))
+    except ValueError as error:
+        raise BadInput(f"--start-timeout: {error}") from None
+
 
 Lang = Annotated[Literal["en", "zh"], typer.Option("--lang", help="The language of the words: English or Chinese.")]
 

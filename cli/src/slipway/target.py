@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.exit_codes import BadInput
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from slipway.diagnosis.run_findings import Evidence
     from slipway.records.files import Files
+    from slipway.start_wait import StartWait
     from slipway.training_metrics import StageMetrics
     from slipway_core.resources.model_endpoint import ModelEndpoint
     from slipway_core.resources.status import HeldOutStatus
@@ -146,7 +147,16 @@ class Target(Protocol):
         ...
 
     def follow(self, name: str | None) -> Iterator[TrainingRun]:
-        """Yields the run as it changes, until it is finished or nobody is at work on it."""
+        """Yields the run as it changes, until it is finished and its model is not waited for, or nobody is at work on
+        it."""
+        ...
+
+    def start_wait(self, run: TrainingRun, within: timedelta | None) -> StartWait | None:
+        """Returns what bounds how long the model of a run is waited for once it passed; None of one that serves none.
+
+        Args:
+            within: what whoever waits asked for; `rollout.startTimeout` of the endpoint when None.
+        """
         ...
 
     def exit_code(self, run: TrainingRun) -> int:

@@ -108,7 +108,7 @@ class PodHands:
         self._annotate(_BY_HAND, "true")
         return self._status("Pending", [], {"waiting": {"reason": reason, "message": message}}, ready=False)
 
-    def crashes(self, exit_code: int, message: str) -> PodHands:
+    def crashes(self, exit_code: int, message: str, *, restarts: int = 5) -> PodHands:
         """A server that ended and is about to be started again."""
         self._annotate(_BY_HAND, "true")
         ended = {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": _now()}
@@ -118,7 +118,7 @@ class PodHands:
             [{"type": "Ready", "status": "False"}],
             state,
             ready=False,
-            restarts=5,
+            restarts=restarts,
             last={"terminated": ended},
         )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway import exit_codes
@@ -16,11 +16,12 @@ from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound, 
 from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
 from slipway.exit_codes import BadInput
 from slipway.screen.printing import note
+from slipway.start_wait import StartWait, is_awaited, why_silent
 from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
 from slipway_core.protocol.workspace import folder_of
-from slipway_core.resources.conditions import NOT_ANSWERING, find, parse_timestamp, timestamp
+from slipway_core.resources.conditions import parse_timestamp, timestamp
 from slipway_core.resources.model_endpoint import ModelEndpoint
 from slipway_core.resources.status import HeldOutStatus, Phase, RunStatus
 from slipway_core.resources.training_run import TrainingRun
@@ -129,12 +130,19 @@ class ClusterTarget:
                 for document in self.kubectl.watch(RUNS, name, silence=_SILENCE):
                     run = run_of(document)
                     yield run
-                    phase = (run.status or RunStatus()).phase
-                    if _current(run) and (phase.rests or (phase is Phase.SUSPENDED and run.spec.suspend)):
+                    status = run.status or RunStatus()
+                    rests = status.phase.rests and not is_awaited(run)
+                    if _current(run) and (rests or (status.phase is Phase.SUSPENDED and run.spec.suspend)):
                         return
             except Unreachable as error:
                 note(f"{error}; still trying")
                 self.sleep(_PAUSE)
+
+    def start_wait(self, run: TrainingRun, within: timedelta | None) -> StartWait | None:
+        from slipway.cluster.start_wait import start_wait
+
+        serving = run.spec.serving
+        return start_wait(self.kubectl, serving, self.clock, within) if serving is not None else None
 
     def exit_code(self, run: TrainingRun) -> int:
         return exit_codes.of_run(run.status or RunStatus())
@@ -164,17 +172,12 @@ class ClusterTarget:
         return replace(gather(self.kubectl, run, note), silence=self._silence(run))
 
     def _silence(self, run: TrainingRun) -> str | None:
-        """Returns why the model of a run that passed does not answer, as its endpoint tells it."""
-        live = find(run.status.conditions, "Live") if run.status is not None else None
-        if run.spec.serving is None or live is None or live.reason != NOT_ANSWERING:
-            return None
-        try:
-            there = self._get(ENDPOINTS, run.spec.serving.endpoint)
-        except Forbidden:
-            return None
-        status = endpoint_of(there).status if there is not None else None
-        ready = find(status.conditions, "Ready") if status is not None else None
-        return ready.message if ready is not None and ready.status == "False" else None
+        """Returns why the model of a run that passed does not answer, as its endpoint and its pods tell it."""
+        from slipway.cluster.start_wait import Look
+
+        status, serving = run.status or RunStatus(), run.spec.serving
+        seen = Look(self.kubectl, serving, self.clock)() if serving is not None and is_awaited(run) else None
+        return why_silent(status, seen) if seen is not None else None
 
     def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
         from slipway.cluster.evidence import files
@@ -385,7 +388,7 @@ class ClusterTarget:
     def reevaluate(self, name: str | None, *, as_json: bool) -> int:
         from slipway.options import Format
         from slipway.screen.printing import document
-        from slipway.screen.watching import attend
+        from slipway.screen.watching import attend, look_on
 
         run = self.run(name)
         phase = (run.status or RunStatus()).phase
@@ -395,10 +398,9 @@ class ClusterTarget:
         self._await_reaction(run.name, token)
         if not as_json:
             return attend(self, run.name)
-        for last in self.follow(run.name):
-            run = last
-        document((run.status or RunStatus()).to_document(), Format.JSON)
-        return self.exit_code(run)
+        seen = look_on(self, run.name, lambda _status, _events: None)
+        document((seen.run.status or RunStatus()).to_document(), Format.JSON)
+        return seen.exit_code(self)
 
     def _await_reaction(self, name: str, token: str) -> None:
         """Waits until the operator took up an annotation: until then the run still looks as it did."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from slipway.options import HERE, Sets, Workdir
+from slipway.options import HERE, Sets, StartTimeout, Workdir, start_within
 
 
 def run(
@@ -18,15 +17,7 @@ def run(
     workdir: Workdir = HERE,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the model once it passed its gates.")] = True,
     attach: Annotated[bool, typer.Option("--attach", help="Stay in front of the server; Ctrl-C stops it.")] = False,
-    start_timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--start-timeout",
-            metavar="DURATION",
-            help="How long to wait for a model that passed to answer, as in 30m; its endpoint's rollout.startTimeout "
-            "when left out, which is 15m by default. The endpoint goes on trying.",
-        ),
-    ] = None,
+    start_timeout: StartTimeout = None,
     output: Annotated[
         Literal["json"] | None, typer.Option("-o", "--output", help="Print the final status as JSON.")
     ] = None,
@@ -38,7 +29,7 @@ def run(
     --start-timeout. Exit codes: 0 serving or completed, 3 rejected or held, 2 wrong input, 1 failed or not
     answering, 130 interrupted.
     """
-    within = _start_timeout(start_timeout)
+    within = start_within(start_timeout)
     _require_needs(file, sets or (), workdir)
     from slipway.local.runs.session import run_file
 
@@ -52,18 +43,6 @@ def run(
         start_within=within,
     )
     raise typer.Exit(code)
-
-
-def _start_timeout(asked: str | None) -> timedelta | None:
-    from slipway.exit_codes import BadInput
-    from slipway_core.resources.api import seconds
-
-    if asked is None:
-        return None
-    try:
-        return timedelta(seconds=seconds(asked))
-    except ValueError as error:
-        raise BadInput(f"--start-timeout: {error}") from None
 
 
 def _require_needs(file: Path, sets: Sequence[str], workdir: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.options import Context, Namespace, Sets
+from slipway.options import Context, Namespace, Sets, StartTimeout, start_within
 
 
 def submit(
@@ -22,6 +22,7 @@ def submit(
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
+    start_timeout: StartTimeout = None,
 ) -> None:
     """Send the local files that a run names to a cluster, and run it there.
 
@@ -31,6 +32,9 @@ def submit(
     from slipway.cluster.submit import submission
     from slipway.exit_codes import BadInput
 
+    within = start_within(start_timeout)
+    if within is not None and not wait:
+        raise BadInput("--start-timeout: nothing is waited for without --wait; give both, or leave it out")
     run = submission.load(file, sets or ())
     own = run.metadata.namespace
     if own is not None and namespace is not None and own != namespace:
@@ -44,4 +48,4 @@ def submit(
         return
     from slipway.screen.watching import attend
 
-    raise typer.Exit(attend(target, run.name))
+    raise typer.Exit(attend(target, run.name, within))

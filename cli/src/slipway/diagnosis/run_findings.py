@@ -100,6 +100,10 @@ def _serving(evidence: Evidence) -> Iterator[Finding]:
     elif live.reason == NOT_ANSWERING:
         figure = evidence.silence or live.message
         yield Finding(Level.PROBLEM, "endpoint", "the model passed and does not answer", figure, fix)
+    elif evidence.status.phase is Phase.ROLLING_OUT:
+        # It may only take its time.
+        figure = evidence.silence or live.message
+        yield Finding(Level.NOTE, "endpoint", "the model passed and does not answer yet", figure)
     elif live.reason == "Stopped":
         yield Finding(Level.NOTE, "endpoint", "it is stopped", live.message)
 

@@ -60,9 +60,9 @@ def _now(status: RunStatus, live: Condition, there: EndpointStatus) -> Condition
     has = f"endpoint {name} has the model as version {version}"
     if there.phase is EndpointPhase.STOPPED and status.phase is Phase.SERVING:
         said = ("False", "Stopped", f"{has} and is stopped; `slipway run` with the run's file starts it")
-    elif there.phase is EndpointPhase.DEGRADED and live.status == "True":
+    elif _is_silent(there) and live.status == "True":
         said = ("False", conditions.NOT_ANSWERING, f"{has}, which does not answer now")
-    elif there.phase is EndpointPhase.SERVING and live.status == "False":
+    elif _answers(there) and live.status == "False":
         said = ("True", "Serving", f"endpoint {name} serves the model as version {version}")
     else:
         return None
@@ -70,3 +70,17 @@ def _now(status: RunStatus, live: Condition, there: EndpointStatus) -> Condition
     since = ready.last_transition_time if ready is not None else live.last_transition_time
     fresh = {"status": said[0], "reason": said[1], "message": said[2], "last_transition_time": since}
     return live.model_copy(update=fresh)
+
+
+def _is_silent(there: EndpointStatus) -> bool:
+    """Whether the live version does not answer. Of one beside a candidate the phase does not say."""
+    return there.phase is EndpointPhase.DEGRADED or (there.candidate is not None and _ready(there) == "False")
+
+
+def _answers(there: EndpointStatus) -> bool:
+    return there.phase is EndpointPhase.SERVING or (there.candidate is not None and _ready(there) == "True")
+
+
+def _ready(there: EndpointStatus) -> str | None:
+    ready = conditions.find(there.conditions, "Ready")
+    return ready.status if ready is not None else None

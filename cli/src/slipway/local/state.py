@@ -34,6 +34,7 @@ from pydantic import BaseModel, ValidationError
 
 from slipway.local.files import read_json, write_json
 from slipway.local.processes import ProcessId, is_alive
+from slipway.start_wait import ServerEnd
 from slipway_core import plan as plans
 from slipway_core.plan import Plan
 from slipway_core.protocol.workspace import Workspace
@@ -174,16 +175,6 @@ class RunFolder:
     def holder(self) -> int | None:
         """Returns the pid of the `slipway run` that is at work on it, None when there is none."""
         return _holder(self.root / "lock")
-
-
-@dataclass(frozen=True)
-class ServerEnd:
-    """The end of a version's server that nobody asked for."""
-
-    at: datetime
-    why: str
-    in_a_row: int
-    """How many it is since its server last ran for a while."""
 
 
 _ENDS = 8

@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
 from slipway.local.served_now import as_served_now, silence
+from slipway.local.start_wait import start_wait
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
 from slipway.local.typed_command import typed
 from slipway.records.files import Files, read_folder
+from slipway.start_wait import StartWait, is_awaited
 from slipway.target import LogRequest, OrphanedFolder, Reached, Target, Write
 from slipway.training_metrics import StageMetrics, read_run
 from slipway_core.resources import uris
@@ -89,9 +91,16 @@ class LocalTarget:
             at_work = folder.holder() is not None
             run = self._load(folder)
             yield run
-            if not at_work or (run.status and run.status.phase.finished):
+            finished = run.status is not None and run.status.phase.finished
+            if (finished and not is_awaited(run)) or not (at_work or finished):
                 return
             time.sleep(_SECONDS)
+
+    def start_wait(self, run: TrainingRun, within: timedelta | None) -> StartWait | None:
+        serving = run.spec.serving
+        if serving is None:
+            return None
+        return start_wait(self.state.endpoint(serving.endpoint), lambda: datetime.now(UTC), within)
 
     def exit_code(self, run: TrainingRun) -> int:
         return exit_codes.of_run(run.status or RunStatus(), self._folder(run).workspace(run))

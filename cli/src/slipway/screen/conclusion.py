@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from slipway.screen import view
+from slipway.screen.visible import visible
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.lifecycle.required_gates import NOT_LET_IN
 from slipway_core.resources.conditions import find
@@ -49,8 +50,13 @@ def conclude(
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     _say_published(say, status)
+    live = find(status.conditions, "Live")
     if status.phase is Phase.SERVING and status.endpoint is not None:
-        say_where()
+        if live is not None and live.status == "False":
+            # Somebody stopped its endpoint since: the run itself is over, and has done what it was to do.
+            say(f"The model was live and does not answer now: {live.message}")
+        else:
+            say_where()
         return
 
     progressing = find(status.conditions, "Progressing")
@@ -71,7 +77,6 @@ def conclude(
         say(f"Rejected: {failed} of {len(evaluation.metrics)} gates failed")
     else:
         say(f"{status.phase.value}: {message}" if message else status.phase.value)
-    live = find(status.conditions, "Live")
     if status.phase is Phase.REJECTED and (live is None or live.reason != NOT_LET_IN):
         say(
             "A better model, or gates that ask for less, need a run of another metadata.name; "
@@ -80,6 +85,29 @@ def conclude(
     if status.phase is Phase.FAILED:
         say(f"See `{command('logs', name)}` and `{command('doctor', name)}`.")
     say_live()
+
+
+def say_not_answering(
+    console: Console, run: str, endpoint: str, why: str, command: Command, *, answers: bool = False
+) -> None:
+    """Says that a model that passed is not waited for any longer, and why.
+
+    Args:
+        answers: whether it does, and not with the settings that its endpoint has by now.
+    """
+
+    def say(text: str) -> None:
+        # In it is what a server said.
+        console.print(visible(text), highlight=False, soft_wrap=True, markup=False)
+
+    console.print()
+    how = (
+        "answers, and not yet with the settings that its endpoint has now" if answers else "passed and does not answer"
+    )
+    say(f"The model {how}: {why}")
+    say(f"See `{command('logs', run, '--stage', 'serve')}` and `{command('doctor', run)}`.")
+    stop = command("stop", f"endpoint/{endpoint}")
+    say(f"Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")
 
 
 def _failed(evaluation: EvaluationStatus) -> int:

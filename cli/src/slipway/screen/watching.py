@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from slipway import exit_codes
 from slipway.exit_codes import CliError
 from slipway.screen import view
-from slipway.screen.conclusion import conclude
+from slipway.screen.conclusion import conclude, say_not_answering
 from slipway.screen.printing import console
+from slipway.start_wait import StartWait, silence
 from slipway.target import Target
 from slipway_core.resources.conditions import find
 from slipway_core.resources.events import Event
@@ -18,27 +23,40 @@ from slipway_core.resources.training_run import TrainingRun
 if TYPE_CHECKING:
     from rich.console import Console
 
+Show = Callable[[RunStatus, tuple[Event, ...]], None]
 
-def attend(target: Target, name: str | None) -> int:
+
+@dataclass(frozen=True)
+class Seen:
+    """A run as whoever looked on has seen it last."""
+
+    run: TrainingRun
+    gave_up: str | None = None
+    """Why its model, which passed, is not waited for any longer; None where that did not happen."""
+    answers: bool = False
+    """Whether that model answers all the same, with earlier settings of its endpoint."""
+
+    def exit_code(self, target: Target) -> int:
+        return exit_codes.FAILED if self.gave_up is not None else target.exit_code(self.run)
+
+
+def attend(target: Target, name: str | None, start_within: timedelta | None = None) -> int:
     """Shows a run until it rests, says how it ended, and returns its exit code.
+
+    Args:
+        start_within: how long its model is waited for once it passed; its endpoint's startTimeout when None.
 
     Raises CliError when it rests without being finished, because nobody is at work on it.
     """
-    run: TrainingRun | None = None
-    before, unseen = RunStatus(), None
     screen = console()
     with view.choose(screen) as shown:
-        for run in target.follow(name):
-            status = run.status or RunStatus()
-            events = changes(before, status) if before.stages else ()
-            why = None if status.phase.finished else target.idle(run) if run.status is None else target.unattended(run)
-            if why and why != unseen:
-                events = (*events, Event("Warning", "Idle", why))
-            shown(status, events)
-            before, unseen = status, why
-    if run is None:
-        raise CliError(f"run {name} is gone from {target.title}")
-    status = run.status or RunStatus()
+        seen = look_on(target, name, shown, start_within)
+    run, status = seen.run, seen.run.status or RunStatus()
+    if seen.gave_up is not None and run.spec.serving is not None:
+        endpoint = run.spec.serving.endpoint
+        say_not_answering(screen, run.name, endpoint, seen.gave_up, target.command, answers=seen.answers)
+        _say_live(screen, target, run)
+        return seen.exit_code(target)
     if not status.phase.rests:
         why = target.idle(run) or "it rests"
         raise CliError(f"run {run.name} is {status.phase.value} and {why}")
@@ -47,7 +65,30 @@ def attend(target: Target, name: str | None) -> int:
         screen, run.name, status, target.command,
         say_where=lambda: _say_where(screen, target, status), say_live=lambda: _say_live(screen, target, run),
     )  # fmt: skip
-    return target.exit_code(run)
+    return seen.exit_code(target)
+
+
+def look_on(target: Target, name: str | None, shown: Show, start_within: timedelta | None = None) -> Seen:
+    """Shows a run until it rests, or its model is waited for in vain. Raises CliError when it is gone."""
+    run: TrainingRun | None = None
+    wait: StartWait | None = None
+    before, unseen = RunStatus(), None
+    for run in target.follow(name):
+        wait = wait or target.start_wait(run, start_within)
+        status = run.status or RunStatus()
+        heard = wait.look(status) if wait is not None else ()
+        status = wait.told(status) if wait is not None else status
+        events = (*(changes(before, status) if before.stages else ()), *heard)
+        why = None if status.phase.finished else target.idle(run) if run.status is None else target.unattended(run)
+        if why and why != unseen:
+            events = (*events, Event("Warning", "Idle", why))
+        shown(status, events)
+        before, unseen = status, why
+        if wait is not None and wait.over is not None:
+            return Seen(run, wait.over, wait.answers)
+    if run is None:
+        raise CliError(f"run {name} is gone from {target.title}")
+    return Seen(run, silence(before))
 
 
 def changes(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
@@ -88,8 +129,8 @@ def _say_live(screen: Console, target: Target, run: TrainingRun) -> None:
     endpoint = _endpoint(target, run.spec.serving.endpoint) if run.spec.serving else None
     if endpoint is None or endpoint.status is None or endpoint.status.phase is EndpointPhase.STOPPED:
         return
-    live = endpoint.status.live
-    if live is not None:
+    live, ready = endpoint.status.live, find(endpoint.status.conditions, "Ready")
+    if live is not None and (ready is None or ready.status == "True"):
         still = f"still serves version {live.version} of run {live.run}."
         screen.print(f"Endpoint {endpoint.metadata.name} {still}", highlight=False, soft_wrap=True)
 

@@ -106,7 +106,7 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
                 draft.condition("Progressing", "False", "Serving", message)
                 return Phase.SERVING
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"
-            if serves and view.current:
+            if serves and view.current and (candidate is None or candidate.digest != digest):
                 # The endpoint says why. The run itself is over and begins no rollout.
                 draft.condition("Live", "False", conditions.NOT_ANSWERING, f"{has} now")
                 return Phase.SERVING
@@ -211,7 +211,10 @@ def _rolled_back(draft: Draft, name: str, to: int, ours: VersionStatus | None) -
 
 
 def _answers(view: EndpointView) -> bool:
-    """Whether the live version gets the requests; it does while a candidate is on its way."""
+    """Whether the live version gets the requests and answers them. Of one beside a candidate the phase does not say."""
+    ready = conditions.find(view.status.conditions, "Ready")
+    if view.status.candidate is not None and ready is not None and ready.status == "False":
+        return False
     return view.status.phase in (EndpointPhase.SERVING, EndpointPhase.ROLLING_OUT) and not _traffic_moves(view)
 
 

@@ -72,7 +72,7 @@ def view(objects: VersionObjects, now: datetime, hindrances: Sequence[Blocker] =
     if objects.replicas == 0:
         return VersionView("Starting", "spec.replicas is 0: nothing answers until it is more")
     if _was_ready(deployment):
-        return _established(objects, now)
+        return _established(objects, now, hindrances)
     if _all_available(objects):
         return VersionView("Ready", began=_began(objects))
     failure = next((why for pod in objects.current if (why := _hopeless(pod))), None)
@@ -99,12 +99,13 @@ def silent_pod(objects: VersionObjects, now: datetime, patience: timedelta) -> M
     return None
 
 
-def _established(objects: VersionObjects, now: datetime) -> VersionView:
+def _established(objects: VersionObjects, now: datetime, hindrances: Sequence[Blocker]) -> VersionView:
     """A version that was ready once: it is Ready for as long as one of its pods answers."""
     if objects.ready_pods or any(_only_just_unready(pod, now) for pod in objects.current):
         return VersionView("Ready", began=_began(objects))
     ends = [why for pod in objects.current if (why := _last_end(pod))]
-    return VersionView("Unready", ends[0] if ends else "none of its pods is ready", began=_began(objects))
+    reasons = [*(blocker.message for blocker in hindrances), *ends, "none of its pods is ready"]
+    return VersionView("Unready", reasons[0], began=_began(objects))
 
 
 def _starting(objects: VersionObjects, hindrances: Sequence[Blocker]) -> VersionView:

@@ -34,6 +34,10 @@ class FolderCluster:
         """Has every call that starts with these words fail."""
         (self.root / "refuse.json").write_text(json.dumps({start: said}))
 
+    def logs(self, text):
+        """Has every pod have this log."""
+        (self.root / "log").write_text(text)
+
     def keep_what_is_deleted(self):
         """Has something hold deleted objects: they are there for a while."""
         (self.root / "kept").touch()

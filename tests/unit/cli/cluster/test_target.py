@@ -2,10 +2,11 @@
 
 import pytest
 from tests.unit.cli.cluster.objects import condition, endpoint_document, run_document
+from tests.unit.cli.evidence import DIGEST
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, RunStatus
+from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, RunStatus, VersionStatus
 
 THERE = "-n other --context test"
 
@@ -72,7 +73,8 @@ def test_doctor_says_why_a_model_that_passed_does_not_answer_as_its_endpoint_tel
     told = condition("Live", "False", "NotAnswering", "endpoint chat has the model; `slipway status endpoint/chat`")
     document = run_document(RunStatus(phase=Phase.SERVING, conditions=[told]), serving={"endpoint": "chat"})
     ready = condition("Ready", "False", "NotAnswering", SILENT)
-    status = EndpointStatus(phase=EndpointPhase.DEGRADED, conditions=[ready]).to_document()
+    live = VersionStatus(version=1, uri="pvc://a/b", digest=DIGEST, state="Live", since="2026-01-01T12:00:00Z")
+    status = EndpointStatus(phase=EndpointPhase.DEGRADED, conditions=[ready], live=live).to_document()
     cluster.save(**{"trainingrun/tang": document, "modelendpoint/chat": endpoint_document("chat", status=status)})
     if not readable:
         cluster.refuse("get modelendpoint", "Error from server (Forbidden): no")

@@ -21,8 +21,8 @@ from slipway_core.resources.status import (
 )
 
 
-def watch(code=0, *, name="tang"):
-    result = CliRunner().invoke(app, ["watch", name, "-n", "team"])
+def watch(code=0, *options, name="tang"):
+    result = CliRunner().invoke(app, ["watch", name, "-n", "team", *options])
     assert result.exit_code == code, result.output + repr(result.exception)
     return result.stdout
 
@@ -105,6 +105,88 @@ def test_a_run_that_no_operator_looks_at_says_so(cluster, monkeypatch):
     has(cluster, None, created=created)
     after_each_look(cluster, monkeypatch, None, RunStatus(phase=Phase.COMPLETED))
     assert watch().count("no operator has looked at it") == 1
+
+
+SILENT = "endpoint harbour has the model as version 1, which does not answer"
+ENDED = "version 1: its server ended with exit code 1: OSError: damaged"
+
+
+def does_not_answer(phase, reason="NotAnswering", **endpoint):
+    """Has the endpoint harbour not answer for its run, as the operator says it."""
+    live, serves = condition("Live", "False", reason, SILENT), phase is Phase.SERVING
+    progressing = condition("Progressing", str(not serves), "Serving" if serves else "RollingOut", SILENT)
+    ready = condition("Ready", "False", reason, ENDED).to_document()
+    status = {"phase": "Degraded", "conditions": [ready], "live": _version(1), **endpoint}
+    document = endpoint_document("harbour", status=status)
+    reached = RunEndpointStatus(name="harbour", url="http://harbour.team.svc:8000", version=1)
+    return RunStatus(phase=phase, endpoint=reached, conditions=[live, progressing]), document
+
+
+def _version(number, state="Live", **fields):
+    version = {"version": number, "uri": "pvc://a/b", "digest": DIGEST, "run": "older", "state": state, **fields}
+    return {**version, "since": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("phase", [Phase.SERVING, Phase.ROLLING_OUT])
+def test_a_model_that_passed_and_does_not_answer_is_not_said_to_serve_nor_waited_for_without_end(
+    cluster, monkeypatch, phase
+):
+    monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
+    status, document = does_not_answer(phase)
+    cluster.save(**{"modelendpoint/harbour": document})
+    has(cluster, status, serving={"endpoint": "harbour"})
+    said = watch(1, "--start-timeout", "1s")
+    assert f"The model passed and does not answer: it did not answer within 1 s: {ENDED}\n" in said
+    assert "Serving. Chat with it" not in said
+    assert "still serves" not in said
+    assert "See `slipway logs tang --stage serve -n team` and `slipway doctor tang -n team`." in said
+    assert "Endpoint harbour goes on trying until `slipway stop endpoint/harbour -n team`" in said
+
+
+def test_b_a_candidate_that_is_not_waited_for_any_longer_leaves_what_still_serves(cluster, monkeypatch):
+    monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
+    waits = "no node takes the pod harbour-v2-0"
+    live, message = condition("Live", "False", "RollingOut", waits), "its pods wait for a place on a node"
+    status, document = does_not_answer(Phase.ROLLING_OUT, candidate=_version(2, "Starting", message=message))
+    document["status"]["conditions"] = [condition("Ready", "True", "Answering", "version 1 answers").to_document()]
+    cluster.save(**{"modelendpoint/harbour": document})
+    has(cluster, status.model_copy(update={"conditions": [live]}), serving={"endpoint": "harbour"})
+    said = watch(1, "--start-timeout", "1s")
+    assert f"it did not answer within 1 s: {message}\n" in said
+    assert "Endpoint harbour still serves version 1 of run older." in said
+
+
+def test_a_model_that_answers_while_it_is_waited_for_serves(cluster, monkeypatch):
+    status, document = does_not_answer(Phase.SERVING)
+    cluster.save(**{"modelendpoint/harbour": document})
+    has(cluster, status, serving={"endpoint": "harbour"})
+    answers = status.model_copy(update={"conditions": [condition("Live", "True", "Serving", "it serves")]})
+    after_each_look(cluster, monkeypatch, answers)
+    assert "Serving. Chat with it" in watch()
+
+
+def test_of_an_endpoint_that_somebody_stopped_it_is_said_and_not_waited_for(cluster):
+    status, document = does_not_answer(Phase.SERVING, "Stopped")
+    cluster.save(**{"modelendpoint/harbour": document})
+    has(cluster, status, serving={"endpoint": "harbour"})
+    said = watch(0)
+    assert f"The model was live and does not answer now: {SILENT}" in said
+    assert "Serving. Chat with it" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["watch", "tang", "--start-timeout", "soon"], "--start-timeout: 'soon'"),
+        (["submit", "run.yaml", "--wait", "--start-timeout", "soon"], "--start-timeout: 'soon'"),
+        (["submit", "run.yaml", "--start-timeout", "5m"], "nothing is waited for without --wait"),
+    ],
+)
+def test_a_time_that_cannot_be_meant_is_refused_before_anything_is_done(cluster, arguments, why):
+    result = CliRunner().invoke(app, [*arguments, "-n", "team"])
+    assert result.exit_code == 2
+    assert why in result.output
+    assert cluster.objects == {}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from slipway.local.processes import ProcessId
 from slipway.local.state import ServerEnd, State
 from slipway.main import app
 from slipway_core.resources.status import EndpointPhase, Phase, RunEndpointStatus
+from slipway_core.resources.training_run import Serving
 
 URL = "http://127.0.0.1:8123"
 LIVE = condition("Live", "True", "Serving", "endpoint chat serves the model as version 3")
@@ -131,3 +132,37 @@ def test_who_works_on_the_run_has_its_status_as_it_was_written(tmp_path):
     told(tmp_path)
     (live,) = State.below(tmp_path).run("tang").load().status.conditions
     assert live.status == "True"
+
+
+def test_b_a_live_model_that_does_not_answer_beside_a_candidate_is_not_said_to_serve(tmp_path):
+    _, endpoint = told(tmp_path)
+    live = endpoint.status().live
+    candidate = live.model_copy(update={"version": 4, "state": "Starting", "digest": f"sha256:{4:064x}"})
+    is_now(endpoint, EndpointPhase.ROLLING_OUT, condition("Ready", "False", "NotAnswering", WHY), candidate=candidate)
+    assert live_now() == ("False", "NotAnswering")
+    is_now(endpoint, EndpointPhase.ROLLING_OUT, condition("Ready", "True", "Answering", "it answers"))
+    assert live_now() == ("True", "Serving")
+
+
+def test_who_looks_on_is_told_why_a_live_model_does_not_answer_and_waits_no_longer_than_was_asked(tmp_path):
+    run, endpoint = told(tmp_path)
+    serving = Serving(endpoint="chat")
+    run.save(run.load().model_copy(update={"spec": run.load().spec.model_copy(update={"serving": serving})}))
+    is_now(endpoint, EndpointPhase.DEGRADED, condition("Ready", "False", "NotAnswering", WHY))
+    said = slipway("watch", "tang", "--start-timeout", "1s", code=1)
+    assert f"The model passed and does not answer: it did not answer within 1 s: {WHY}\n" in said
+    assert "goes on trying until `slipway stop endpoint/chat`" in said
+    assert "Serving. Chat with it" not in said
+
+
+def test_a_run_that_is_to_serve_nothing_any_more_is_not_waited_for(tmp_path):
+    _, endpoint = told(tmp_path, SILENT)
+    is_now(endpoint, EndpointPhase.DEGRADED, condition("Ready", "False", "NotAnswering", WHY))
+    assert f"The model was live and does not answer now: {SILENT.message}" in slipway("watch", "tang", code=1)
+
+
+def test_who_looks_on_is_told_that_somebody_stopped_the_endpoint(tmp_path):
+    told(tmp_path)
+    said = slipway("watch", "tang")
+    assert "The model was live and does not answer now: endpoint chat has the model as version 3 and is stopped" in said
+    assert "Serving. Chat with it" not in said

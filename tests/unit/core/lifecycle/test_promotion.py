@@ -305,6 +305,20 @@ def test_G_other_settings_of_the_live_model_are_a_rollout_and_another_model_is_n
     assert (world.phase, world.condition("Live").status) == (Phase.SERVING, "True")
 
 
+@pytest.mark.parametrize(("digest", "phase"), [(DIGEST, Phase.ROLLING_OUT), (OTHER_DIGEST, Phase.SERVING)])
+def test_G_a_live_model_that_does_not_answer_beside_a_candidate_is_not_said_to_be_served(digest, phase):
+    world = a_serving_run()
+    silent = conditions.put([], "Ready", "False", "NotAnswering", "version 1: its server ended", world.now)
+    candidate = version(2, "Starting", digest)
+    says(world, candidate=candidate, phase=EndpointPhase.ROLLING_OUT, conditions=silent)
+    world.settle()
+    live = world.condition("Live")
+    assert (world.phase, live.status, live.reason) == (phase, "False", "NotAnswering")
+    says(world, conditions=conditions.put([], "Ready", "True", "Answering", "version 1 answers", world.now))
+    world.settle()
+    assert (world.phase, world.condition("Live").status) == (phase, "True")
+
+
 def test_G_how_far_its_candidate_is_stands_in_the_status_of_the_run():
     world = World(a_run())
     world.through(*ALL)

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slipway_core.resources.conditions import timestamp
+from slipway_core.resources.conditions import Blocker, timestamp
 from slipway_operator.endpoints.observe import VersionObjects, view
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -25,3 +25,13 @@ def test_a_server_that_stopped_answering_is_given_a_moment_and_no_more_by_a_cloc
     seen = view(VersionObjects(deployment, (pod,)), NOW)
     assert seen is not None
     assert seen.state == state
+
+
+def test_a_version_that_was_live_and_finds_no_place_says_why():
+    deployment = {"metadata": {"name": "chat-v1"}, "spec": {"replicas": 1}, "status": WAS_READY}
+    pod = {"metadata": {"name": "chat-v1-0"}, "status": {"phase": "Pending"}}
+    unplaced = Blocker("Unschedulable", "NoNodeFits", "no node takes the pod chat-v1-0")
+    for hindrances, why in (((unplaced,), unplaced.message), ((), "none of its pods is ready")):
+        seen = view(VersionObjects(deployment, (pod,)), NOW, hindrances)
+        assert seen is not None
+        assert (seen.state, seen.message) == ("Unready", why)

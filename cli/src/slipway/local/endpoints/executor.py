@@ -26,8 +26,9 @@ from slipway.local.endpoints.server_process import Launch, Patience
 from slipway.local.endpoints.version_server import VersionServer
 from slipway.local.judgements import Judgements
 from slipway.local.ports import LOOPBACK
-from slipway.local.state import EndpointFolder, ServerEnd, State, StateError
+from slipway.local.state import EndpointFolder, State, StateError
 from slipway.local.statements import Statements, frozen_statement
+from slipway.start_wait import ServerEnd
 from slipway_core.lifecycle.annotations import RETRY_ANNOTATION, request_token
 from slipway_core.protocol.commands import serve_command, serve_environment
 from slipway_core.protocol.trust import TrustedKey

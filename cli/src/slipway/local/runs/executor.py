@@ -14,9 +14,9 @@ from typing import Any
 
 from slipway.local.endpoints import daemon
 from slipway.local.runs.attempts import Attempts
-from slipway.local.runs.start_wait import StartWait, awaits
 from slipway.local.state import RunFolder, State, StateError
 from slipway.local.statements import Statements
+from slipway.start_wait import StartWait, awaits
 from slipway_core.lifecycle import step as lifecycle
 from slipway_core.lifecycle.decision import Decision, Promote
 from slipway_core.lifecycle.draft import Policy

@@ -19,11 +19,12 @@ from slipway.local.endpoints import daemon, frozen_version
 from slipway.local.runs.admission import Admitted, Refused, admit, with_retry
 from slipway.local.runs.attempts import Attempts
 from slipway.local.runs.executor import Executor, utc_now
-from slipway.local.runs.start_wait import StartWait, awaits
+from slipway.local.start_wait import start_wait
 from slipway.local.state import RunFolder, State, StateError
 from slipway.local.typed_command import typed
 from slipway.screen import printing, view
-from slipway.screen.conclusion import conclude
+from slipway.screen.conclusion import conclude, say_not_answering
+from slipway.start_wait import awaits
 from slipway_core.documents import loading
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION
 from slipway_core.lifecycle.draft import PUBLISHED
@@ -95,7 +96,7 @@ def _work(
     with view.choose(console) as shown:
         attempts = Attempts(admitted.folder.attempts, admitted.folder.workspace(admitted.run), utc_now)
         serving = admitted.plan.serving
-        wait = StartWait(state.endpoint(serving.endpoint), utc_now, start_within) if serving is not None else None
+        wait = start_wait(state.endpoint(serving.endpoint), utc_now, start_within) if serving is not None else None
         executor = Executor(state, admitted.folder, admitted.run, admitted.plan, attempts, shown, wait=wait)
         with _signals_to(executor, console):
             status = executor.work()
@@ -113,7 +114,10 @@ def _work(
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
         return exit_codes.INTERRUPTED
     if executor.gave_up is not None and serving is not None:
-        _say_not_answering(console, state, admitted.run.name, serving.endpoint, executor.gave_up)
+        answers = wait is not None and wait.answers
+        say_not_answering(
+            console, admitted.run.name, serving.endpoint, executor.gave_up, partial(typed, state), answers=answers
+        )
         return exit_codes.FAILED
     _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
@@ -184,15 +188,6 @@ def _conclude(console: Console, state: State, folder: RunFolder, status: RunStat
         console, folder.name, status, partial(typed, state),
         say_where=say_where, say_live=lambda: _say_live(console, state),
     )  # fmt: skip
-
-
-def _say_not_answering(console: Console, state: State, run: str, endpoint: str, why: str) -> None:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    say(f"\nThe model passed and does not answer: {why}")
-    logs, stop = typed(state, "logs", run, "--stage", "serve"), typed(state, "stop", endpoint)
-    say(f"See `{logs}`. Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")
 
 
 def _say_where(console: Console, state: State, name: str, *, attached: bool) -> None:

@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 from tests.unit.cli.cluster.objects import condition
 
-from slipway.local.runs.start_wait import FAILED_STARTS, StartWait
-from slipway.local.state import ServerEnd, State
+from slipway.local.start_wait import start_wait
+from slipway.local.state import State
 from slipway.screen.view import LineView
+from slipway.start_wait import FAILED_STARTS, ServerEnd
 from slipway_core.resources.metadata import Metadata
 from slipway_core.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec
 from slipway_core.resources.status import ArtifactStatus, EndpointPhase, EndpointStatus, Phase, RunStatus, VersionStatus
@@ -37,7 +38,7 @@ class World:
         spec = ModelEndpointSpec.model_validate({"rollout": rollout}, by_alias=True, by_name=False)
         self.folder.save(ModelEndpoint(metadata=Metadata(name="chat"), spec=spec))
         self.shows(**(status or {"live": version(1, "Live")}))
-        self.wait = StartWait(self.folder, lambda: self.now, within)
+        self.wait = start_wait(self.folder, lambda: self.now, within)
 
     def shows(self, **status):
         ready = condition("Ready", "False", "NotAnswering", "version 1: its server starts")

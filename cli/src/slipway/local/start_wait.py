@@ -1,0 +1,28 @@
+"""How an endpoint of this machine looks to whoever waits for a model that passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+from slipway.local.state import EndpointFolder
+from slipway.start_wait import Sight, StartWait
+from slipway_core.resources.api import seconds
+from slipway_core.resources.model_endpoint import ModelEndpointSpec
+
+NOTHING_STARTS = timedelta(minutes=1)
+"""How long an endpoint may start no version of the model: it looks four times a second, and would have by then."""
+
+
+def start_wait(endpoint: EndpointFolder, clock: Callable[[], datetime], within: timedelta | None = None) -> StartWait:
+    return StartWait(endpoint.name, partial(_sight, endpoint), clock, within, NOTHING_STARTS)
+
+
+def _sight(endpoint: EndpointFolder) -> Sight:
+    there = endpoint.status()
+    # A candidate whose server ends has failed at once, and so has its run.
+    version = there.live.version if there.live is not None and there.candidate is None else None
+    ends = endpoint.server_ends(version) if version is not None else []
+    spec = endpoint.load().spec if endpoint.exists() else ModelEndpointSpec()
+    return Sight(there, timedelta(seconds=seconds(spec.rollout.start_timeout)), ends)
