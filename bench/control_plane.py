@@ -11,6 +11,9 @@ Jobs stay, so that the runs have the fuller API server. What counts:
 - writes by the operator: at most 3 for each Job, and 5 more for each run
 - runs that finish do not wait behind those that begin: the p50 of the first half created is below that of the second
 - afterwards, with all of them finished: under 1 % of a core and under 200 MB
+
+Afterwards begins once the operator has settled: what is on its way when the last run ends is told by itself, and so is
+a list of everything, which comes every ten minutes and counts with its share of them.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 from bench.created_at_once import Timed, create_and_wait
+from bench.operator_at_rest import IDLE_SECONDS, RESYNC_SECONDS, AtRest, observe, with_lists
 from bench.process_usage import Usage, usage_of
 from tests.integration.api_client import Manifest
 from tests.integration.control_plane import ControlPlane, started
@@ -41,7 +46,8 @@ from slipway_operator.manifests.run.step_job import step_job
 from slipway_operator.manifests.run.workspace_claim import workspace_claim
 from slipway_operator.settings import Settings
 
-IDLE_SECONDS = 60
+LISTS_EVERY = "15s"
+"""Of everything, where what one takes is measured."""
 
 
 def main() -> None:
@@ -61,23 +67,28 @@ def compare(plane: ControlPlane, folder: Path, number: int, qps: int) -> None:
     with fresh_namespace(plane.api, "bare"), fresh_namespace(plane.api, "runs"):
         plane.api.create(workspace_claim("bare", Settings()), "bare")
         bare = create_and_wait(plane.api, JOB, "bare", [a_bare_job(index) for index in range(jobs)], qps, job_ended)
-        operator = OperatorProcess(plane.operator_kubeconfig, folder / "operator", settings(qps))
-        operator.start()
-        assert operator.process is not None
-        try:
+        with running(plane, folder, settings(qps)) as operator:
+            assert operator.process is not None
             pid = operator.process.pid
             before = usage_of(pid)
             runs = create_and_wait(
                 plane.api, TRAINING_RUN, "runs", [a_run(index) for index in range(number)], qps, run_ended
             )
             busy = usage_of(pid) - before
-            time.sleep(10)  # What is still on its way is not idling.
-            rests = usage_of(pid)
-            time.sleep(IDLE_SECONDS)
-            idle = usage_of(pid) - rests
-        finally:
-            operator.stop()
-        report(plane, number, qps, bare, runs, busy, idle)
+            rest = observe(operator)
+        with running(plane, folder, {**settings(qps), "resync": LISTS_EVERY}) as operator:
+            rest = with_lists(rest, operator)
+        report(plane, number, qps, bare, runs, busy, rest)
+
+
+@contextmanager
+def running(plane: ControlPlane, folder: Path, given: dict[str, Any]) -> Iterator[OperatorProcess]:
+    operator = OperatorProcess(plane.operator_kubeconfig, folder / "operator", given)
+    operator.start()
+    try:
+        yield operator
+    finally:
+        operator.stop()
 
 
 def job_ended(job: Manifest) -> bool:
@@ -121,7 +132,7 @@ def settings(qps: int) -> dict[str, Any]:
     }
 
 
-def report(plane: ControlPlane, number: int, qps: int, bare: Timed, runs: Timed, busy: Usage, idle: Usage) -> None:
+def report(plane: ControlPlane, number: int, qps: int, bare: Timed, runs: Timed, busy: Usage, rest: AtRest) -> None:
     jobs = number * len(STEPS)
     made = list(writes(plane.audit_log, "runs"))
     ours = [one for one in made if one.actor == OPERATOR]
@@ -142,14 +153,21 @@ def report(plane: ControlPlane, number: int, qps: int, bare: Timed, runs: Timed,
         print(f"{verb + ' ' + resource:48}{count:9}{count / number:9.2f}")
     print(f"\nthe operator: {busy.cpu_seconds:.1f} CPU-seconds, {busy.peak_megabytes:.0f} MB at most")
     print(
-        f"idle for {IDLE_SECONDS} s: {100 * idle.cpu_seconds / IDLE_SECONDS:.2f} % of a core, {idle.megabytes:.0f} MB\n"
+        f"settles in {rest.settling_seconds:.0f} s after the last end: {rest.settling_did.passes} passes, "
+        f"{rest.settling_did.requests} requests, {rest.settling.cpu_seconds:.2f} CPU-seconds"
     )
+    print(
+        f"then idle for {IDLE_SECONDS} s: {rest.idle_did.passes} passes, {rest.idle_did.requests} requests, "
+        f"{100 * rest.idle_share:.2f} % of a core, {rest.idle.megabytes:.0f} MB"
+    )
+    print(f"a list of everything, each {RESYNC_SECONDS} s: {rest.list_cpu_seconds:.2f} CPU-seconds\n")
     told("rate, as a share of that of the bare Jobs", f"{ratio:.2f}", "at least 0.50", ratio >= 0.5)
     told("writes by the operator", f"{len(ours)}", f"at most {allowed}", len(ours) <= allowed)
     told("p50 of the first half created", f"{first:.1f} s", f"below {second:.1f} s", first < second)
-    share = 100 * idle.cpu_seconds / IDLE_SECONDS
-    told("idle with all of them finished", f"{share:.2f} %", "under 1 % of a core", share < 1)
-    told("memory with all of them finished", f"{idle.megabytes:.0f} MB", "under 200 MB", idle.megabytes < 200)
+    share = 100 * rest.share
+    told("idle with all of them finished, lists too", f"{share:.2f} %", "under 1 % of a core", share < 1)
+    megabytes = rest.idle.megabytes
+    told("memory with all of them finished", f"{megabytes:.0f} MB", "under 200 MB", megabytes < 200)
 
 
 def told(what: str, found: str, wanted: str, holds: bool) -> None:

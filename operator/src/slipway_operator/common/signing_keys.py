@@ -31,6 +31,13 @@ from slipway_operator.settings import Settings
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Found:
+    key: SigningKey
+    asked: int
+    """The last pass that had asked when the look began: those after it want a look of their own."""
+
+
 @dataclass
 class SigningKeys:
     """Of one process while it leads."""
@@ -49,14 +56,21 @@ class SigningKeys:
     """Whether the record was looked for."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Two passes that find no key make one."""
+    _asked: int = 0
+    """How many times the key that signs was asked for."""
+    _found: _Found | None = None
+    """What the last look at that key found, while anybody waits for it."""
+    _waiting: int = 0
+    """Passes that have asked for it and have no answer yet."""
 
     async def trusted(self) -> tuple[TrustedKey, ...]:
         """Returns the keys that may have signed a verdict. Raises ClusterError."""
-        async with self._turn:
-            await self._look()
-            if self._trusted is None:
-                self._trusted = signing_key.with_own(self.settings.trusted_keys, self._own)
-            return self._trusted
+        if not self._known:
+            async with self._turn:
+                await self._look()
+        if self._trusted is None:
+            self._trusted = signing_key.with_own(self.settings.trusted_keys, self._own)
+        return self._trusted
 
     async def signing(self) -> SigningKey:
         """Returns the key that signs. It is made where there is none, and none was there before; what is signed by it
@@ -64,22 +78,38 @@ class SigningKeys:
 
         Raises SigningKeyError: it is lost, or may not sign. Raises ClusterError.
         """
-        async with self._turn:
-            await self._look()
-            chart, now = self.settings.trusted_keys, self.clock()
-            there = await self._secret()
-            if there is not None:
-                key = signing_key.usable(_pem(there), self._place, self._signs, chart, now)
-            else:
-                signing_key.require_none_before(self._place, self._signs, self._signers(), chart, now)
-                key = SigningKey(self.randomness(SEED_BYTES))
-                try:
-                    await self.cluster.create(signing_secret(key, self.settings.signing))
-                except AlreadyExists:
-                    raise Conflict(f"the Secret {self._place} was made a moment ago; it is read again") from None
-                _log.info("made the key %s that signs verdicts (Secret %s)", key.public.id, self._place)
-            await self._tell(TrustedKey.of(key.public))
-            return key
+        self._asked += 1
+        mine = self._asked
+        self._waiting += 1
+        try:
+            async with self._turn:
+                # One look answers all that had asked when it began. One after the other they would be what runs that
+                # end together wait for: two requests each, with all workers standing in line.
+                if self._found is None or self._found.asked < mine:
+                    asked = self._asked
+                    self._found = _Found(await self._usable(), asked)
+                return self._found.key
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._found = None
+
+    async def _usable(self) -> SigningKey:
+        await self._look()
+        chart, now = self.settings.trusted_keys, self.clock()
+        there = await self._secret()
+        if there is not None:
+            key = signing_key.usable(_pem(there), self._place, self._signs, chart, now)
+        else:
+            signing_key.require_none_before(self._place, self._signs, self._signers(), chart, now)
+            key = SigningKey(self.randomness(SEED_BYTES))
+            try:
+                await self.cluster.create(signing_secret(key, self.settings.signing))
+            except AlreadyExists:
+                raise Conflict(f"the Secret {self._place} was made a moment ago; it is read again") from None
+            _log.info("made the key %s that signs verdicts (Secret %s)", key.public.id, self._place)
+        await self._tell(TrustedKey.of(key.public))
+        return key
 
     async def _look(self) -> None:
         """Finds out once which key signs here. Who may not read that trusts the chart's keys alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import aiohttp
 from slipway_core.resources.events import Event
 from slipway_operator import names
 from slipway_operator.kube import kinds
+from slipway_operator.kube.answer import decoded
 from slipway_operator.kube.errors import (
     AlreadyExists,
     Busy,
@@ -250,7 +250,7 @@ class Cluster:
             self.counted(verb, kind.kind, code)
         if not 200 <= answer.status < 300:
             raise of_response(answer.status, answer.headers, content)
-        return cast(Manifest, json.loads(content))
+        return cast(Manifest, decoded(content))
 
 
 def _short(event: Manifest) -> Manifest:

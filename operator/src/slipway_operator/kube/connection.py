@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import kopf
@@ -27,6 +29,9 @@ class Connection:
 
     def api_client(self) -> Any:
         """Returns a client; close it with `await client.close()`."""
+        # Otherwise aiohttp looks for a .netrc and for proxies at each request, which takes more than the request does,
+        # and sends nothing at all where a .netrc has an entry for this server beside our token.
+        self.configuration.client_session_kwargs = {"trust_env": False}
         made = cast(Any, client.ApiClient(self.configuration))
         made.user_agent = _USER_AGENT
         return made
@@ -65,4 +70,15 @@ async def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     except (config.ConfigException, OSError) as error:
         where = named or f"a pod's service account, and {config.KUBE_CONFIG_DEFAULT_LOCATION}"
         raise NoCluster(f"no API server: looked for {where}: {error}") from error
+    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     return Connection(configuration)
+
+
+def _proxy_for(server: str) -> str | None:
+    """Returns the proxy that the environment names for a server; None for none. One that is reached by TLS itself is
+    left out, as aiohttp leaves it out."""
+    address = urlsplit(server)
+    if proxy_bypass(address.hostname or ""):
+        return None
+    proxy = getproxies().get(address.scheme)
+    return proxy if proxy is not None and urlsplit(proxy).scheme != "https" else None

@@ -7,7 +7,6 @@ more than the operator has. Here a page that is too long is asked for again with
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import aiohttp
 
 from slipway_operator.kube import kinds
+from slipway_operator.kube.answer import decoded
 from slipway_operator.kube.cluster import PAGE_BYTES, next_limit, read_at_most
 from slipway_operator.kube.errors import TooLong
 
@@ -73,7 +73,7 @@ class Page:
     content: bytes
 
     async def json(self) -> Any:
-        told = json.loads(self.content)
+        told = decoded(self.content)
         # A list of metadata alone that is empty has null there, which Kopf does not take.
         return {**told, "items": told.get("items") or []}
 

@@ -64,6 +64,8 @@ class Plans:
     """By the run's uid, the one used last at the end."""
     _found: dict[str, _Found] = field(default_factory=dict[str, _Found])
     """By the run's uid: the record of each plan that this process has read or written."""
+    _bytes: int = 0
+    """Of the plans in memory. Every pass remembers its plan, so it does not add up those of all others."""
 
     async def of(self, run: TrainingRun, *, unread: bool = False) -> Plan | Blocker:
         """Returns what runs, or what is in the way of planning it.
@@ -151,16 +153,24 @@ class Plans:
         return uid in self._read
 
     def forget(self, uid: str) -> None:
-        self._read.pop(uid, None)
+        self._let_go(uid)
         self._found.pop(uid, None)
 
     def _remember(self, uid: str, kept: _Kept) -> None:
+        if self._read.get(uid) is kept:
+            self._read.move_to_end(uid)
+            return
+        self._let_go(uid)
         self._read[uid] = kept
-        self._read.move_to_end(uid)
+        self._bytes += kept.size
         self._found[uid] = _Found(kept.version, _fingerprint(kept.plan))
-        size = sum(one.size for one in self._read.values())
-        while len(self._read) > 1 and (len(self._read) > _KEPT or size > _KEPT_BYTES):
-            size -= self._read.popitem(last=False)[1].size
+        while len(self._read) > 1 and (len(self._read) > _KEPT or self._bytes > _KEPT_BYTES):
+            self._let_go(next(iter(self._read)))
+
+    def _let_go(self, uid: str) -> None:
+        kept = self._read.pop(uid, None)
+        if kept is not None:
+            self._bytes -= kept.size
 
     def _made_again(self, run: TrainingRun, stored: Manifest | None) -> _Kept | None:
         """Returns a plan that there was no more room for, where the run still makes the same one and its record is the

@@ -189,7 +189,9 @@ class RunReconciler:
         if status.phase.finished and not is_under_way(status) and _is_judgement_recorded(run, decision):
             self.attempts.forget(plan.run.uid)
             self.writes.forget(plan.run.uid)
-        recorded = None if _is_judgement_recorded(run, decision) else timedelta(0)
+        # A judgement is signed, and an endpoint told, in the pass after this one; of a model alone nobody is told.
+        unsaid = status.evaluation is not None and not _is_judgement_recorded(run, decision)
+        recorded = timedelta(0) if unsaid else None
         return soonest(wait, recorded, decision.look_again, self._next_look(seen, decision))
 
     async def _apply(

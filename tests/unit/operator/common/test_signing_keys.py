@@ -276,6 +276,106 @@ def test_what_is_told_names_no_key_where_there_is_none():
     assert trusted_keys([], [entry(OTHER_KEY)], PLACE)["data"]["own.json"] == "[]"
 
 
+# ------------------------------------------------------------------------------------------------- many passes at once
+
+
+@dataclass
+class SlowReads:
+    """A cluster whose answers take a turn of the loop, and those about the Secret until they are let out."""
+
+    cluster: FakeCluster
+    let_out: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Queue[None] = field(default_factory=asyncio.Queue[None])
+    """One for each read of the Secret that has begun."""
+    secrets_read: int = 0
+
+    def __post_init__(self) -> None:
+        self.get, self.cluster.get = self.cluster.get, self.answer  # type: ignore[method-assign]
+
+    async def answer(self, kind: kinds.Kind, namespace: str, name: str) -> Any:
+        found = await self.get(kind, namespace, name)
+        await asyncio.sleep(0)
+        if kind == kinds.SECRET:
+            self.secrets_read += 1
+            self.begun.put_nowait(None)
+            await self.let_out.wait()
+        return found
+
+
+def with_a_key() -> Keys:
+    keys = Keys()
+    keys.signing()
+    return keys
+
+
+def test_passes_that_sign_at_the_same_time_share_a_look_at_the_key():
+    keys = with_a_key()
+
+    async def many() -> tuple[list[SigningKey], int]:
+        slow = SlowReads(keys.cluster)
+        first = asyncio.create_task(keys.process.signing())
+        await slow.begun.get()
+        others = [asyncio.create_task(keys.process.signing()) for _ in range(100)]
+        await asyncio.sleep(0)
+        slow.let_out.set()
+        return await asyncio.gather(first, *others), slow.secrets_read
+
+    assert asyncio.run(many()) == ([KEY] * 101, 2)
+    assert KEY not in vars(keys.process).values(), "once nobody signs, nobody has it"
+
+
+def test_A_a_pass_is_not_answered_by_a_look_that_began_before_it_asked():
+    keys = with_a_key()
+
+    async def lost_in_between() -> list[SigningKey | BaseException]:
+        slow = SlowReads(keys.cluster)
+        first = asyncio.create_task(keys.process.signing())
+        await slow.begun.get()
+        keys.cluster.remove(kinds.SECRET, PLACE.namespace, PLACE.secret)
+        second = asyncio.create_task(keys.process.signing())
+        await asyncio.sleep(0)
+        slow.let_out.set()
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    first, second = asyncio.run(lost_in_between())
+    assert first == KEY
+    assert isinstance(second, SigningKeyError)
+    assert second.reason == KEY_LOST
+
+
+def test_a_pass_that_is_given_up_while_it_looks_leaves_the_look_to_the_next_one():
+    keys = with_a_key()
+
+    async def given_up() -> list[SigningKey]:
+        slow = SlowReads(keys.cluster)
+        first = asyncio.create_task(keys.process.signing())
+        await slow.begun.get()
+        others = [asyncio.create_task(keys.process.signing()) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        await slow.begun.get()
+        slow.let_out.set()
+        return await asyncio.wait_for(asyncio.gather(*others), 5)
+
+    assert asyncio.run(given_up()) == [KEY, KEY]
+    assert KEY not in vars(keys.process).values()
+
+
+def test_who_only_verifies_does_not_wait_for_the_key_that_signs():
+    keys = with_a_key()
+
+    async def verifies() -> list[str]:
+        slow = SlowReads(keys.cluster)
+        signs = asyncio.create_task(keys.process.signing())
+        await slow.begun.get()
+        trusted = await asyncio.wait_for(keys.process.trusted(), 5)
+        slow.let_out.set()
+        await signs
+        return [key.id for key in trusted]
+
+    assert asyncio.run(verifies()) == [KEY.public.id]
+
+
 # -------------------------------------------------------------------------------------------------- whose it was
 
 

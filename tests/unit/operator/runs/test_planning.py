@@ -9,6 +9,7 @@ from tests.unit.operator.run_world import Manifest, RunWorld
 from slipway_operator import names
 from slipway_operator.kube import kinds
 from slipway_operator.kube.errors import Conflict, QuotaExceeded
+from slipway_operator.runs import planning
 from slipway_operator.settings import Settings
 
 
@@ -230,3 +231,27 @@ def test_E_the_image_that_a_run_was_planned_with_stays_whatever_becomes_of_its_r
     world.persist()
     (container,) = world.job("prepare")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == planned
+
+
+def test_plans_that_have_no_more_room_in_memory_make_room_for_those_used_last(monkeypatch: pytest.MonkeyPatch):
+    world = RunWorld(name="run-0")
+    world.settle()
+    size = len(plan_of(world)["data"]["plan.json"])
+    monkeypatch.setattr(planning, "_KEPT_BYTES", 4 * size)
+    for number in range(1, 10):
+        world.create(f"run-{number}")
+    uids = [world.cluster.one(kinds.TRAINING_RUN, f"run-{number}")["metadata"]["uid"] for number in range(10)]
+
+    def looks_at(*numbers: int) -> list[int]:
+        for number in numbers:
+            world.reconcile(f"run-{number}")
+        return [number for number, uid in enumerate(uids) if world.reconciler.plans.has_read(uid)]
+
+    for number in range(10):
+        looks_at(number, number, number)
+    assert looks_at(6, 8) == [6, 7, 8, 9]
+    for number in (6, 8, 9):
+        world.cluster.remove(kinds.TRAINING_RUN, "default", f"run-{number}")
+        world.reconcile(f"run-{number}")
+    assert looks_at(1, 2, 3, 1) == [1, 2, 3, 7], "those that are gone left their room"
+    assert looks_at(4) == [1, 2, 3, 4]

@@ -197,6 +197,22 @@ def test_a_quota_that_has_no_room_is_a_condition_and_the_run_goes_on_by_itself()
     assert world.condition("Refused") is None
 
 
+def test_a_model_that_nobody_has_judged_yet_is_recorded_without_another_pass_at_once():
+    world = RunWorld()
+    world.settle()
+    for step in ("prepare", "learn"):
+        world.end(step)
+        world.settle()
+    uri = f"file:///workspace/{names.run_folder(world.name, world.uid)}/artifact"
+    world.end("export", result={"artifact": {"uri": uri, "digest": DIGEST}})
+    assert world.reconcile() == timedelta(seconds=10), "the evaluation is looked at"
+    assert world.run["status"]["artifact"]["digest"] == DIGEST
+    assert len(world.jobs("evaluate")) == 1
+    writes = len(world.cluster.writes)
+    world.reconcile()
+    assert len(world.cluster.writes) == writes
+
+
 @pytest.mark.parametrize("refused", [Forbidden("denied by the webhook"), QuotaExceeded("exceeded quota: endpoints")])
 def test_G_a_verdict_is_recorded_while_the_endpoint_is_refused_and_outlives_the_pod(refused):
     world = RunWorld()
