@@ -148,6 +148,16 @@ def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:
     assert judged_by([failed, said, failed]) == judged
 
 
+def test_A_what_a_model_passed_in_several_judgements_counts_together_and_the_newest_names_the_run() -> None:
+    one, two = _statement(_judged()), _statement(_judged())
+    run = two.predicate.run.model_copy(update={"name": "later", "uid": "another"})
+    two = two.model_copy(update={"predicate": two.predicate.model_copy(update={"run": run, "evaluation": 3})})
+    found = judged_by([one, two])
+    assert (found.run, found.run_uid, found.evaluation) == ("later", "another", 3)
+    assert found.gates == (*judged_by([one]).gates, *judged_by([two]).gates)
+    assert judged_by([]) == Judged()
+
+
 def test_it_says_who_judged() -> None:
     said = _statement(_asking(JudgeStatus(orders=0.875, repeats=0.95))).predicate.judge
     assert said
