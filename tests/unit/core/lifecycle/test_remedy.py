@@ -7,9 +7,10 @@ from tests.unit.core.runs import DIGEST, a_run
 from tests.unit.core.world import World
 
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION
+from slipway_core.lifecycle.remedy import Remedy, of_gate
 from slipway_core.protocol.estimate import Estimate
 from slipway_core.protocol.step_result import EvaluationResult
-from slipway_core.resources.status import Phase
+from slipway_core.resources.status import MetricStatus, Phase, Verdict
 
 GATES = [{"metric": "perplexity", "max": 20, "minTokens": 100}, {"metric": "bits_per_byte", "max": 3}]
 ROWS = "take more held-out rows (evaluation.data, evaluation.prompts, or those of the task)"
@@ -54,6 +55,11 @@ def test_what_rests_on_the_rows_of_a_run_is_not_judged_again_on_the_same(measure
 def test_what_has_a_cause_is_judged_again_once_that_is_mended():
     said = held(missing="perplexity", bytes_=Estimate(2.0, 1.9, 2.1, 1000, 40))
     assert said == f"mend the cause, then set the annotation {REEVALUATE_ANNOTATION} to a new value"
+
+
+def test_of_a_gate_that_says_no_reason_nobody_knows_that_rows_would_help():
+    metric = MetricStatus(name="perplexity", threshold="<= 20", verdict=Verdict.INCONCLUSIVE)
+    assert of_gate(metric) is Remedy.CAUSE
 
 
 def test_an_evaluation_that_crashed_is_made_again():
