@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -54,6 +56,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path in waits:
                 item.add_marker(pytest.mark.timeout(1800), append=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Gives a worker of pytest-xdist a folder for its temporary files, which goes with the session: a worker that takes
+    longer than ten seconds to end is killed, and what libraries remove at the end of a process would stay, such as
+    the sockets of a fork server."""
+    folder = tempfile.TemporaryDirectory(prefix="slipway-test-", ignore_cleanup_errors=True)
+    node.workerinput["temporary"] = folder.name
+    node.config.add_cleanup(folder.cleanup)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What a worker starts has those of the environment, as everywhere.
+    tempfile.tempdir = getattr(config, "workerinput", {}).get("temporary", tempfile.tempdir)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from tests.unit.trainer.plans_of_data import causal, numbered, plan, workspace, 
 from tests.unit.trainer.tiny_model import TEXTS, make_exported, make_model, make_tokenizer, teach
 
 from slipway_core.lifecycle import verdict
+from slipway_core.plan import Plan
+from slipway_core.protocol.preview import Preview
 from slipway_trainer import export
 from slipway_trainer.data import gate_data
 from slipway_trainer.evaluation import evaluate
@@ -24,6 +26,8 @@ from slipway_trainer.harness.description import Wanted
 from slipway_trainer.harness.process import Harness, Refused
 from slipway_trainer.model.exported_model import ExportedModel
 from slipway_trainer.prepare import harness_tasks, prepare
+from slipway_trainer.preview import preview
+from slipway_trainer.preview.beside import Beside
 from slipway_trainer.step.errors import BadConfig, Overlap
 
 WORDS = [word for text in TEXTS for word in text.split() if word.isascii()][:12]
@@ -311,6 +315,98 @@ def test_C_documents_of_a_task_that_stand_in_the_training_data_are_refused_or_le
     (told,) = json.loads(place.evaluation_tasks.read_text())
     assert (told["left_out"], len(told["texts"])) == ([2, 3, 4], 5)
     assert any("gates[0] (acc of task arc_easy) rests on 5 documents and will be inconclusive" in line for line in said)
+
+
+# --- what the preview tells of them -----------------------------------------------------------------------------------
+
+
+def previewed(made: Plan) -> Preview:
+    with Beside(apart=False) as beside:
+        return preview.of_plan(made, preview.Wanted(device="H100"), beside, lambda _: None)
+
+
+def test_A_of_a_gate_on_a_task_of_files_the_preview_tells_the_digest_that_evaluate_records(
+    base: Path, files: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "which.yaml").write_text(CHOICE.replace("FILES", "/nowhere"), encoding="utf-8")
+    (tmp_path / "run" / "arc.jsonl").write_bytes(lines(arc(10)))
+    own = [{"uri": "file://which.yaml"}, {"uri": f"file://{files}/test.jsonl"}]
+    shots = {"uri": f"file://{files}/train.jsonl", "split": "train"}
+    run = own_model(
+        tmp_path / "run",
+        base,
+        prepared=False,
+        evaluation={
+            "tasks": [
+                {"name": "which", "data": [*own, shots], "fewshot": 1},
+                {"name": "arc_easy", "data": [{"uri": "file://arc.jsonl"}], "limit": 9},
+            ],
+            "gates": [
+                {"metric": "acc", "task": "which", "min": 0.9},
+                {"metric": "acc", "task": "arc_easy", "max": 1},
+                {"metric": "bits_per_byte", "max": 100, "confidence": 0.5},
+            ],
+        },
+    )
+    seen = previewed(run.plan)
+    assert seen.problems == []
+    held = seen.held_out
+    assert (held.of_tasks, held.tasks) == (12 + 9, []), "of both every row was read"
+    assert held.gates[0].gate == "acc of task which >= 0.9"
+    assert held.gates[0].says.startswith("12 documents of the task: ")
+    assert {one.unsure for one in held.gate_data} == {""}
+
+    prepare.run(run.plan, run.workspace, attempt=1, workers=1, say=lambda _: None)
+    export.run(run.plan, run.workspace, attempt=1)
+    evaluate.run(run.plan, run.workspace, attempt=1)
+    recorded = [one["data"] for one in json.loads(run.workspace.report(1).read_text())["gates"]]
+    assert [one.digest for one in held.gate_data] == recorded
+    assert len(set(recorded)) == 3
+
+
+def test_A_what_is_left_out_of_a_task_is_left_out_of_what_the_preview_tells(tmp_path: Path) -> None:
+    rows = arc(20)
+    (tmp_path / "test.jsonl").write_bytes(lines(rows))
+    learned = [f"{row['question']} {row['choices']['text']['ABCD'.index(row['answerKey'])]}" for row in rows[2:5]]
+    train = write_rows(tmp_path / "train.jsonl", *numbered(30), *({"text": text} for text in learned))
+    task = {"name": "arc_easy", "data": [{"uri": f"file://{tmp_path}/test.jsonl"}]}
+    gates = [{"metric": "acc", "task": "arc_easy", "min": 0.1}]
+    dropping = plan(causal(train), tasks=[task], gates=gates, onOverlap="Drop")
+    seen = previewed(dropping)
+    told = prepare.run(dropping, workspace(tmp_path / "run", dropping), attempt=1, workers=1, say=lambda _: None)
+    assert [one.digest for one in seen.held_out.gate_data] == told.gate_data
+    assert (seen.held_out.of_tasks, seen.held_out.left_out) == (20, 3)
+    refusing = previewed(plan(causal(train), tasks=[task], gates=gates))
+    assert any(said.startswith("evaluation.tasks: 3 of 20 documents of tasks") for said in refusing.problems)
+
+
+def test_A_of_a_task_whose_rows_it_does_not_read_the_preview_tells_no_digest_and_why(tmp_path: Path) -> None:
+    broken = write_rows(tmp_path / "broken.jsonl", b"{no json\n")
+    few = write_rows(tmp_path / "few.jsonl", *arc(7))
+    made = plan(
+        causal(write_rows(tmp_path / "train.jsonl", *numbered(30))),
+        tasks=[
+            {"name": "arc_easy"},
+            {"name": "arc_challenge", "data": [{"uri": broken}]},
+            {"name": "boolq", "data": [{"uri": f"file://{tmp_path}/nowhere.jsonl"}]},
+            {"name": "sciq", "data": [{"uri": few}]},
+        ],
+        gates=[
+            {"metric": "acc", "task": "arc_easy", "min": 0.1},
+            {"metric": "acc", "task": "arc_challenge", "min": 0.1},
+            {"metric": "acc", "task": "boolq", "min": 0.1},
+        ],
+    )
+    seen = previewed(made)
+    hub, unread, nowhere = seen.held_out.gate_data
+    assert {one.digest for one in (hub, unread, nowhere)} == {None}
+    assert "of the hub; prepare fetches them" in hub.unsure
+    assert unread.unsure == nowhere.unsure == "its rows could not be read"
+    assert [said.split(":")[0].split(" (")[0].removesuffix(".data[0].uri") for said in seen.problems] == [
+        "evaluation.tasks[1]", "evaluation.tasks[2]", "evaluation.tasks[3]",
+    ], "each is named, and none hides the next"  # fmt: skip
+    assert seen.held_out.tasks == ["arc_easy", "arc_challenge", "boolq", "sciq"]
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any] | None, str]] = [

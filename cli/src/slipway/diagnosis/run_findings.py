@@ -12,7 +12,8 @@ from slipway.diagnosis import blockers
 from slipway.diagnosis.curve_findings import diagnose_stage
 from slipway.diagnosis.finding import Finding, Level
 from slipway.training_metrics import StageMetrics, read_run
-from slipway_core.lifecycle.verdict import RESTS_ON, UNDECIDABLE
+from slipway_core.lifecycle import remedy
+from slipway_core.lifecycle.remedy import Remedy
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepError
 from slipway_core.protocol.workspace import Workspace
@@ -247,16 +248,12 @@ def _better(evidence: Evidence) -> str:
 def _how_to_judge(evidence: Evidence, metric: MetricStatus) -> str:
     """Returns what lets a gate be judged that could not be. The rows of a run are fixed, and a held one alone is judged
     again, on the same."""
-    run = evidence.run.name
-    again = f"in a run of another metadata.name; with `model: {{from: run://{run}}}` and `stages: []` it trains nothing"
-    reason = metric.reason or ""
-    if UNDECIDABLE in reason:
-        return f"ask for more or for less, {again}"
-    if metric.lower is not None or reason.startswith(RESTS_ON):
-        return f"take more held-out rows (evaluation.data, evaluation.prompts, or those of the task), {again}"
+    run, needed = evidence.run.name, remedy.of_gate(metric)
+    if needed is not Remedy.CAUSE:
+        return f"{needed}, {remedy.in_another_run(run)}"
     if evidence.status.phase is Phase.HELD:
-        return f"mend the cause, then `{evidence.command('reevaluate', run)}`"
-    return f"mend the cause, and judge the model {again}"
+        return f"{needed}, then `{evidence.command('reevaluate', run)}`"
+    return f"{needed}, and judge the model {remedy.in_another_run(run)}"
 
 
 def _generations(evidence: Evidence) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from slipway.screen import view
 from slipway.screen.visible import visible
+from slipway_core.lifecycle import remedy
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.lifecycle.required_gates import NOT_LET_IN
 from slipway_core.resources.conditions import find
@@ -68,10 +69,9 @@ def conclude(
         return
     if status.phase is Phase.HELD and evaluation is not None:
         say(f"Held: could not be judged: {evaluation.reason}")
-        say(
-            f"Once its cause is mended, `{command('reevaluate', name)}` judges the model again. Other gates or "
-            "other data need a run of another name."
-        )
+        again = f"`{command('reevaluate', name)}` judges the model again; other gates or other data need another run"
+        fix = remedy.of_held(evaluation, name, again)
+        say(f"{fix[0].upper()}{fix[1:]}.")
     elif status.phase is Phase.REJECTED and evaluation is not None and (failed := _failed(evaluation)):
         # Which ones, and by how much, is in the table.
         say(f"Rejected: {failed} of {len(evaluation.metrics)} gates failed")

@@ -145,6 +145,7 @@ def _enter(draft: Draft, name: str, attempt: Attempt) -> None:
         case ExitClass.BAD_INPUT:
             draft.update(name, state=StepState.FAILED, message=message)
             draft.event("Warning", "BadInput", f"{name}: {message}")
+            _tell_warnings(draft, name)
             note_crashed_evaluation(draft, name, attempt)
         case ExitClass.INTERRUPTED | ExitClass.LOST_PEERS:
             lost = attempt.exit_class is ExitClass.LOST_PEERS and draft.steps[name].yielded_attempt != attempt.number
@@ -206,6 +207,11 @@ def _completed(draft: Draft, name: str, attempt: Attempt) -> None:
     metrics = _recorded(draft, attempt.result.metrics) if attempt.result else {}
     draft.update(name, state=StepState.SUCCEEDED, metrics=metrics, message=None, stalls=0, stalled_since=None)
     draft.event("Normal", "StepSucceeded", f"{name} is done (attempt {attempt.number})")
+    _tell_warnings(draft, name)
+
+
+def _tell_warnings(draft: Draft, name: str) -> None:
+    """Tells what the last attempt of a step has found. An earlier one's are found again by the next, or are no more."""
     progress = draft.steps[name].progress
     if progress is not None and progress.warnings:
         draft.event("Warning", STEP_WARNED, f"{name}: {'; '.join(progress.warnings)}")
@@ -275,6 +281,8 @@ def _count_failure(draft: Draft, name: str, message: str) -> None:
     )
     left = "no retries are left" if out else f"{draft.plan.retries - failures} retries are left"
     draft.event("Warning", "StepFailed", f"{name} failed, {left}: {message}")
+    if out:
+        _tell_warnings(draft, name)
 
 
 def create(draft: Draft, name: str) -> None:

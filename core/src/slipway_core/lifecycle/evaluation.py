@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slipway_core.lifecycle import remedy
 from slipway_core.lifecycle import verdict as verdicts
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, request_token
 from slipway_core.lifecycle.draft import Draft
@@ -146,7 +147,8 @@ def stopped_by_the_gate(draft: Draft) -> Phase | None:
 
 
 def _hold(draft: Draft, reason: str) -> Phase:
-    fix = f"mend the cause, then set the annotation {REEVALUATE_ANNOTATION} to a new value"
+    again = f"set the annotation {REEVALUATE_ANNOTATION} to a new value"
+    fix = remedy.of_held(draft.evaluation, draft.run.name, again)
     draft.condition("Progressing", "False", "Held", f"could not be judged: {reason}; {fix}")
     return Phase.HELD
 

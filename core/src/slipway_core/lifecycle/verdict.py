@@ -22,6 +22,8 @@ from slipway_core.resources.gate_metrics import (
     WIN_RATE,
     higher_is_better,
     is_share,
+    span,
+    span_of_difference,
     unit,
 )
 from slipway_core.resources.judge import Compared
@@ -221,15 +223,29 @@ def _judge_one(
     if estimate is None or estimate.lower is None or estimate.upper is None:
         return result(Verdict.INCONCLUSIVE, found.why_no_bounds)
     verdict, why = _of_bounds(gate, estimate)
+    shown_as = told(gate, estimate)
     return result(
         verdict,
         "; ".join(part for part in (beside, why) if part) or None,
         difference=None if other is None else estimate.value,
-        lower=estimate.lower,
-        upper=estimate.upper,
+        lower=shown_as.lower,
+        upper=shown_as.upper,
         confidence=gate.confidence,
         clusters=estimate.clusters,
     )
+
+
+def told(gate: Gate, estimate: Estimate) -> Estimate:
+    """Returns an estimate as people are told it: its bounds end where the metric does.
+
+    A verdict goes by the bounds as they are, and can be read from these too. What lies beyond an end is moved to it,
+    and does not pass a threshold between the ends on the way: an upper bound of 103 and one of 100 are both above
+    `max: 90` and not below `min: 90`, and so with the lower ones. Only what a threshold at the end itself asks
+    (`max: 100` of chrF) reads as if it were proven; any model meets that, and it stays inconclusive. How many more rows
+    would decide is reckoned with the bounds as they are, since the moved one tells nothing of how the figure varies.
+    """
+    ends = span if gate.max_regression is None else span_of_difference
+    return estimate.within(*ends(gate.metric, gate.task))
 
 
 def is_point(gate: Gate) -> bool:

@@ -20,6 +20,14 @@ class Estimate(NamedTuple):
     clusters: int
     """Documents, conversations or prompts: those of one cluster are alike, so this is what counts."""
 
+    def within(self, low: float, high: float) -> Estimate:
+        """Returns the same with bounds that do not go beyond where the figure can be, and never leave out its value,
+        which may lie there by a rounding."""
+        if self.lower is None or self.upper is None:
+            return self
+        lower, upper = max(low, self.lower), min(high, self.upper)
+        return self._replace(lower=min(lower, self.value), upper=max(upper, self.value))
+
     def __str__(self) -> str:
         if self.lower is None or self.upper is None:
             return f"{self.value:.4g}"

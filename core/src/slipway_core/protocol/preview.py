@@ -258,13 +258,15 @@ class HeldOutView(Api):
     """With those that are left out."""
     conversations: int = 0
     """The same."""
+    of_tasks: int = 0
+    """The same, documents of tasks whose rows were read here."""
     left_out: int = 0
-    """Documents and conversations that stand in the training data, where the run leaves these out."""
+    """How many of all these stand in the training data, where the run leaves such out."""
     prompts: int = 0
     judge: str = ""
     """How often a judge model will be asked, in a sentence; empty without one."""
     tasks: list[str] = Field(default_factory=list[str])
-    """Names of the tasks of lm-evaluation-harness, whose rows are not read here."""
+    """Names of the tasks of lm-evaluation-harness whose rows are not read here."""
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
     """Of the rows looked at, the first ones."""
     more: int = 0

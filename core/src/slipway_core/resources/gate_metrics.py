@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -68,6 +69,22 @@ def higher_is_better(metric: str, task: str | None = None) -> bool:
 def is_share(metric: str, task: str | None = None) -> bool:
     """Whether a metric is a mean of scores between 0 and 1. Of a task no other has bounds."""
     return task is not None or metric in SHARE_METRICS
+
+
+def span(metric: str, task: str | None = None) -> tuple[float, float]:
+    """Returns the least and the greatest that a metric can be, where it has bounds; infinite where nothing ends it."""
+    if is_share(metric, task):
+        return 0.0, 1.0
+    if metric in CORPUS_METRICS:
+        return 0.0, 100.0
+    # A model gives no token more than all of its probability: it is right with 0 bits, and a perplexity of 1.
+    return (1.0 if metric.endswith("perplexity") else 0.0), math.inf
+
+
+def span_of_difference(metric: str, task: str | None = None) -> tuple[float, float]:
+    """Returns the least and the greatest by which a metric of one model can be above that of another."""
+    low, high = span(metric, task)
+    return low - high, high - low
 
 
 def unit(metric: str, task: str | None = None) -> str:

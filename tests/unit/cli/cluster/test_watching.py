@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 from slipway.cluster import target as cluster_place
 from slipway.main import app
 from slipway.screen import watching
+from slipway_core.lifecycle.verdict import RESTS_ON
 from slipway_core.resources.status import (
     EvaluationStatus,
+    MetricStatus,
     Phase,
     RunEndpointStatus,
     RunStatus,
@@ -66,6 +68,18 @@ def test_a_held_run_says_how_it_is_judged_again(cluster):
     held = EvaluationStatus(number=1, verdict=Verdict.INCONCLUSIVE, reason="perplexity is nan")
     has(cluster, RunStatus(phase=Phase.HELD, evaluation=held))
     assert "`slipway reevaluate tang -n team`" in watch(3)
+
+
+def test_a_held_run_that_wants_rows_is_not_to_be_judged_again_on_the_same(cluster):
+    few = MetricStatus(
+        name="bits_per_byte", value=2.0, threshold="<= 3", verdict=Verdict.INCONCLUSIVE, reason=f"{RESTS_ON}99 tokens"
+    )
+    held = EvaluationStatus(number=1, verdict=Verdict.INCONCLUSIVE, reason="too few", metrics=[few])
+    has(cluster, RunStatus(phase=Phase.HELD, evaluation=held))
+    said = watch(3)
+    assert "Take more held-out rows" in said
+    assert "`model: {from: run://tang}` and `stages: []`" in said
+    assert "reevaluate" not in said
 
 
 def test_a_run_that_serves_says_where_and_how_to_chat(cluster):

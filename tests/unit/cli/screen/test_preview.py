@@ -255,6 +255,17 @@ def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how
     assert list(sentences.held_out(HeldOutView(prompts=40, judge=asked)))[-1] == asked
     (unread,) = sentences.held_out(HeldOutView(tasks=["arc_easy", "sums"]))
     assert unread.startswith("the rows of tasks (arc_easy, sums) are not looked at: prepare reads them, holds them ag")
+    assert said[0] == "5 held-out documents and 0 prompts"
+    assert list(sentences.held_out(HeldOutView(documents=5, conversations=2, of_tasks=9, left_out=4, prompts=1)))[
+        :2
+    ] == [
+        "5 held-out documents, 2 conversations, 9 documents of tasks and 1 prompts",
+        "4 of these documents and conversations stand in the training data and are left out (onOverlap: Drop); 12 are "
+        "judged by",
+    ]
+    assert (
+        next(sentences.held_out(HeldOutView(of_tasks=9))) == "0 held-out documents, 9 documents of tasks and 0 prompts"
+    )
     assert said[1] == (
         "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
     )

@@ -114,6 +114,49 @@ def test_there_is_none_before_the_judgement_and_while_it_is_made_anew() -> None:
     assert judgement_statement(world.plan, again) is None
 
 
+def test_there_is_none_of_a_record_that_names_no_model_or_no_time() -> None:
+    """A hand may have written it."""
+    world = _judged()
+    status = world.run.status
+    assert status
+    assert status.evaluation
+    step = status.step("evaluate")
+    assert step
+    unnamed = status.evaluation.model_copy(update={"artifact_digest": None})
+    others = [one for one in status.stages if one.name != "evaluate"]
+    for change in (
+        {"evaluation": None},
+        {"evaluation": unnamed},
+        {"stages": others},
+        {"stages": [*others, step.model_copy(update={"finished_at": None})]},
+    ):
+        assert judgement_statement(world.plan, status.model_copy(update=change)) is None
+    assert judgement_statement(world.plan, status) is not None
+
+
+def test_it_names_the_image_that_judged_by_the_record_and_by_the_plan_where_that_is_older() -> None:
+    world = _judged()
+    status = world.run.status
+    assert status
+    assert "image" not in _statement(world).predicate.versions, "of a run on one machine"
+    recorded = status.model_copy(update={"train_image": "registry/train@sha256:1"})
+    planned = world.plan.model_copy(update={"images": world.plan.images.model_copy(update={"train": "registry/old"})})
+    for plan, record, image in (
+        (planned, recorded, "registry/train@sha256:1"),
+        (world.plan, recorded, "registry/train@sha256:1"),
+        (planned, status, "registry/old"),
+    ):
+        said = judgement_statement(plan, record)
+        assert said
+        assert said.predicate.versions["image"] == image
+
+
+def test_a_judge_that_nobody_asked_for_is_not_named() -> None:
+    """What an evaluation says may come from whoever writes in the workspace."""
+    told = EvaluationResult(number=1, artifact_digest=DIGEST, scored_tokens=1000, judge=JudgeStatus(orders=1.0))
+    assert _statement(_judged(evaluation=told)).predicate.judge is None
+
+
 def test_A_the_data_of_each_gate_is_that_which_prepare_told_of() -> None:
     """The record has it from prepare: the evaluation says nothing of it that would be believed."""
     digests = ["sha256:" + "1" * 64, "sha256:" + "2" * 64]
@@ -146,6 +189,16 @@ def test_A_what_a_model_passed_is_in_the_statement_to_the_last_digit() -> None:
     failed = _statement(_judged(metrics={"perplexity": 99.0}))
     assert judged_by([failed]) == Judged()
     assert judged_by([failed, said, failed]) == judged
+
+
+def test_A_what_a_model_passed_in_several_judgements_counts_together_and_the_newest_names_the_run() -> None:
+    one, two = _statement(_judged()), _statement(_judged())
+    run = two.predicate.run.model_copy(update={"name": "later", "uid": "another"})
+    two = two.model_copy(update={"predicate": two.predicate.model_copy(update={"run": run, "evaluation": 3})})
+    found = judged_by([one, two])
+    assert (found.run, found.run_uid, found.evaluation) == ("later", "another", 3)
+    assert found.gates == (*judged_by([one]).gates, *judged_by([two]).gates)
+    assert judged_by([]) == Judged()
 
 
 def test_it_says_who_judged() -> None:

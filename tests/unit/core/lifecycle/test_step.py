@@ -871,6 +871,74 @@ def test_what_a_step_has_found_stays_in_its_record_and_is_one_event_when_it_is_d
     assert world.condition("StepWarning") is None, "nothing is wrong with the step"
 
 
+FOUND = ["the judge does not answer", "evaluation.gates[0] (perplexity) can never pass"]
+
+
+def warned_events(world: World) -> list[tuple[str, str]]:
+    every = [event for decision in world.decisions for event in decision.events]
+    return [(event.type, event.message) for event in every if event.reason == "StepWarned"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world: world.fail("prepare", "BadData", ExitClass.BAD_INPUT),
+        lambda world: world.fail("prepare"),
+        lambda world: world.end("prepare", ExitClass.FAILED),
+        lambda world: world.attempts.pop("prepare"),
+    ],
+    ids=["refused", "failed", "killed", "vanished"],
+)
+def test_what_a_step_has_found_is_one_event_when_it_has_failed_for_good(end):
+    world = World(a_run(retries=0))
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=FOUND))
+    world.settle()
+    assert warned_events(world) == []
+    # A step that vanishes has done nothing wrong, until it does so again and again.
+    for _ in range(50):
+        end(world)
+        world.settle()
+        if world.phase is Phase.FAILED:
+            break
+        world.wait(1000)
+        world.settle()
+        world._change("prepare", state="Running", progress=Progress(warnings=FOUND))
+        world.settle()
+    assert world.phase is Phase.FAILED
+    assert warned_events(world) == [("Warning", f"prepare: {'; '.join(FOUND)}")]
+    world.settle()
+    assert world.record("prepare").progress.warnings == FOUND
+    assert len(warned_events(world)) == 1
+
+
+def test_what_an_attempt_has_found_is_no_event_while_another_follows():
+    world = World(a_run(retries=1))
+    world.settle()
+    world._change("prepare", state="Running", progress=Progress(warnings=FOUND))
+    world.settle()
+    world.fail("prepare")
+    world.settle()
+    assert (world.record("prepare").state, warned_events(world)) == (StepState.WAITING, [])
+    world.wait(60)
+    world.settle()
+    world.fail("prepare")
+    world.settle()
+    assert (world.phase, warned_events(world)) == (Phase.FAILED, []), "the last attempt warned of nothing"
+
+
+def test_an_evaluation_that_warned_and_crashed_tells_both():
+    world = World(a_run(retries=0))
+    world.through("prepare", "learn", "export")
+    world.settle()
+    world._change("evaluate", state="Running", progress=Progress(warnings=FOUND))
+    world.settle()
+    world.fail("evaluate")
+    world.settle()
+    assert world.phase is Phase.HELD
+    assert warned_events(world) == [("Warning", f"evaluate: {'; '.join(FOUND)}")]
+
+
 def test_what_was_heard_of_a_step_that_was_killed_stays_until_its_next_attempt_begins():
     world = World(a_run())
     world.settle()

@@ -1,13 +1,14 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from slipway_core.lifecycle.verdict import Measured, judge, threshold
+from slipway_core.lifecycle.verdict import Measured, judge, threshold, told
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.judged import JudgedMetric
 from slipway_core.resources.evaluation import Gate
+from slipway_core.resources.gate_metrics import METRICS, POINT_METRICS, SCORED_METRICS
 from slipway_core.resources.status import Verdict
 
 
@@ -424,3 +425,85 @@ def test_A_a_judgement_that_found_something_out_says_it_whatever_else_is_missing
     ]
     failed = found(30.0, Estimate(30.0, 25.0, 35.0, 40, 40))
     assert (failed.verdict, failed.says_nothing) == (Verdict.FAIL, False)
+
+
+ENDS = {"bits_per_byte": (0, math.inf), "chat_bits_per_byte": (0, math.inf), "chrf": (0, 100), "bleu": (0, 100)}
+"""Of perplexities 1 and none, of all others 0 and 1."""
+
+
+@st.composite
+def estimated(draw):
+    """Returns a gate whose threshold lies between the ends of its metric, and an estimate that knows of no ends."""
+    metric = draw(st.sampled_from([one for one in METRICS if one not in POINT_METRICS]))
+    low, high = ENDS.get(metric, (1, math.inf) if "perplexity" in metric else (0, 1))
+    most = min(high, 100)
+    kind = draw(st.sampled_from(["max", "min", "maxRegression"] if metric != "win_rate" else ["min"]))
+    if kind == "maxRegression":
+        low, high = low - high, high - low
+        value, wanted = draw(st.floats(max(low, -most), most)), draw(st.floats(0, most))
+    else:
+        value, wanted = draw(st.floats(low, most)), draw(st.floats(low, most))
+    # What any model meets is no question: it is told of below.
+    assume(wanted != (low if kind == "min" else high))
+    below, above = draw(st.floats(0, 2 * most)), draw(st.floats(0, 2 * most))
+    asked = gate(metric, **{kind: wanted}, confidence=0.95)
+    return asked, Estimate(value, value - below, value + above, 1000, draw(st.integers(1, 50))), (low, high)
+
+
+@given(estimated())
+def test_C_bounds_are_told_within_the_range_of_the_metric_and_the_verdict_is_the_same_by_them(found):
+    asked, estimate, (low, high) = found
+
+    def judged(by: Estimate):
+        # The other model's figure, of a regression.
+        figure = Figure(estimate.value, 1.0, 1000)
+        return judge(
+            [asked], Measured({}, 1000, baseline={}, estimates=[by], figures=[figure]), win_rate_over="Reference"
+        )
+
+    [metric] = judged(estimate).metrics
+    assert low <= metric.lower <= estimate.value <= metric.upper <= high
+    as_told = estimate._replace(lower=metric.lower, upper=metric.upper)
+    assert judged(as_told).verdict is metric.verdict
+
+
+@pytest.mark.parametrize(
+    ("metric", "task", "bounds"),
+    [
+        ("chrf", None, (0.0, 100.0)),
+        ("bleu", None, (0.0, 100.0)),
+        ("bits_per_byte", None, (0.0, 250.0)),
+        ("chat_perplexity", None, (1.0, 250.0)),
+        ("word_perplexity", None, (1.0, 250.0)),
+        ("rouge_l", None, (0.0, 1.0)),
+        ("judge_score", None, (0.0, 1.0)),
+        ("acc", "arc_easy", (0.0, 1.0)),
+        ("bleu", "arc_easy", (0.0, 1.0)),
+    ],
+)
+def test_every_metric_has_its_own_range(metric, task, bounds):
+    asked = gate(metric, task=task, max=1.0, confidence=0.95)
+    assert told(asked, Estimate(1.0, -50.0, 250.0, 9, 9))[1:3] == bounds
+    worse = gate(metric, task=task, maxRegression=0.1, confidence=0.95)
+    reach = bounds[1] if bounds[1] < 250 else 250.0
+    assert told(worse, Estimate(0.1, -250.0, 250.0, 9, 9))[1:3] == (-reach, reach)
+    assert metric in SCORED_METRICS or reach < 250
+
+
+def test_C_how_many_more_rows_would_decide_is_told_by_the_bounds_as_they_are():
+    """The moved one is half as far from the figure as what the figure varies by."""
+    estimate = Estimate(98.0, 94.0, 102.0, 1000, 40)
+    [metric] = judge([gate("chrf", min=99, confidence=0.95)], Measured({"chrf": 98.0}, estimates=[estimate])).metrics
+    assert metric.upper == 100
+    assert metric.reason == "about 600 more prompts would decide, beside the 40 there are"
+
+
+def test_A_a_threshold_at_the_end_of_a_metric_passes_nothing_that_it_did_not():
+    estimate = Estimate(98.0, 94.0, 102.0, 1000, 40)
+    [metric] = judge([gate("chrf", max=100, confidence=0.95)], Measured({"chrf": 98.0}, estimates=[estimate])).metrics
+    assert (metric.verdict, metric.upper) == (Verdict.INCONCLUSIVE, 100)
+
+
+def test_a_figure_beyond_the_end_by_a_rounding_stays_between_its_bounds():
+    found = told(gate("bits_per_byte", max=1, confidence=0.95), Estimate(-1e-9, -2e-9, 1e-9, 9, 9))
+    assert found == Estimate(-1e-9, -1e-9, 1e-9, 9, 9)

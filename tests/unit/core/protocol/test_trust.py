@@ -188,6 +188,7 @@ def test_a_key_that_lost_its_trust_is_named(keys: tuple[TrustedKey, ...], flaw: 
         check(GOOD, DIGEST, keys)
     assert refused.value.flaw is flaw
     assert words in str(refused.value)
+    assert str(refused.value).startswith("the statement is "), "a sentence, as people read it"
 
 
 def test_what_a_key_signed_before_it_was_retired_holds() -> None:
@@ -323,6 +324,7 @@ def test_trusted_keys_are_read_as_they_are_written() -> None:
         ("{}", "array"),
         ("nonsense", "the whole"),
         ('[{"id": "a"}]', "0.key"),
+        ('[{"id": "a"}, {"id": "b"}]', "^0.key"),
         ('[{"id": "a", "key": "AAAA"}]', "MCowBQYDK2VwAyEA"),
         (f'[{{"id": "a b", "key": "{KEY.public.text}"}}]', "0.id"),
         (f'[{{"id": "a", "key": "{KEY.public.text}", "notAfter": "soon"}}]', "0.notAfter"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from tests.unit.core.endpoint_world import EndpointWorld, a_record, an_endpoint, digest
 
 FAILED = (
@@ -70,6 +73,41 @@ def test_A_a_candidate_that_answers_and_says_that_it_is_another_model_gets_no_tr
     world.ask_for("c")
     world.settle()
     assert (world.candidate, world.condition("ParityFailed")) == (3, None), "another one is on its way"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (None, "ParityFailed: it is not the model that was judged"),
+        ("token 3: the id is 4", "ParityFailed: token 3: the id is 4"),
+    ],
+)
+def test_A_of_a_candidate_that_is_another_model_it_tells_what_its_server_said(said, told):
+    world = live_with_a_record()
+    world.ask_for("b")
+    world.settle()
+    world.answers(2, parity=False)
+    world.versions[2] = replace(world.versions[2], message=said)
+    world.settle()
+    assert world.remembered(2).message == told
+    assert world.condition("ParityFailed").message == f"version 2: {told}"
+
+
+def test_a_version_without_a_record_hides_none_that_an_older_one_of_the_model_had():
+    world = live_with_a_record()
+    world.ask_for("a", limits={"maxQueue": 9})
+    world.goes_live()
+    live = world.status.live
+    assert live is not None
+    assert world.remembered(1).parity == a_record(digest("a"))
+    status = world.status.model_copy(update={"live": live.model_copy(update={"parity": None})})
+    world.endpoint = world.endpoint.model_copy(update={"status": status})
+    world.without_record = {digest("a")}
+    world.ask_for("a", limits={"maxQueue": 8})
+    world.settle()
+    candidate = world.status.candidate
+    assert candidate is not None
+    assert candidate.parity == a_record(digest("a"))
 
 
 def test_A_a_model_whose_evaluation_left_no_record_starts_only_when_that_is_accepted():

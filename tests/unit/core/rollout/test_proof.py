@@ -119,6 +119,8 @@ def test_b_a_revoked_key_takes_the_traffic_away_and_a_new_judgement_brings_it_ba
     world = _signed_world()
     world.sign("a", REVOKED)
     world.revoked.add("old")
+    said = [event.message for event in world.decide().events if event.reason == "KeyRevoked"]
+    assert "version 1 gets no traffic any more: its verdict is signed by the key 'old', which is revoked" in said
     decision = world.settle()
     assert (world.live, world.running()) == (None, set())
     assert world.condition("KeyRevoked").status == "True"

@@ -295,6 +295,7 @@ def test_B_the_last_version_ends_after_the_probation():
     world.settle()
     assert world.running() == {1, 2}
     world.wait(1)
+    assert world.reconcile().look_again is None, "there is nothing more to wait for"
     world.settle()
     assert world.running() == {2}
     assert world.remembered(1).state == "Retired"

@@ -17,6 +17,7 @@ from tokenizers import Regex, normalizers
 from slipway_core import plan as plans
 from slipway_core.lifecycle import verdict
 from slipway_core.protocol.workspace import Workspace
+from slipway_core.resources import gate_metrics
 from slipway_core.resources.status import Verdict
 from slipway_core.resources.training_run import TrainingRun
 from slipway_trainer.data import gate_data
@@ -63,6 +64,7 @@ GATES: list[dict[str, Any]] = [
     {"metric": "exact_match", "source": "sums", "min": 0.5},
     {"metric": "chrf", "source": "sums", "slice": "odd", "max": 100, "confidence": 0.5},
     {"metric": "json_valid", "source": "sums", "max": 1, "confidence": 0.5},
+    {"metric": "chrf", "source": "sums", "max": 50},
 ]
 
 
@@ -141,9 +143,9 @@ def test_G_each_gate_is_given_the_figure_of_its_source_and_slice_with_bounds(run
     copies = json.loads(run.workspace.prepared.read_text(encoding="utf-8"))["evaluation"]["copies"]
     data = [one["data"] for one in report["gates"]]
     assert data == gate_data.of_gates(run.plan, run.workspace, copies)
-    assert data[3] == data[5], "both count all of sums"
+    assert data[3] == data[5] == data[6], "all three count all of sums"
     assert len(set(data)) == 5
-    assert [estimate and estimate.clusters for estimate in found.estimates] == [5, 8, None, 8, None, None]
+    assert [estimate and estimate.clusters for estimate in found.estimates] == [5, 8, None, 8, None, None, 8]
     assert found.figures[1].tokens == report["candidate"]["conversations"]["tokens"] > 50
     answers = [turn["content"].encode() for row in CHATS for turn in row["messages"][3:]]
     assert report["candidate"]["conversations"]["bytes"] == sum(map(len, answers))
@@ -155,6 +157,15 @@ def test_G_each_gate_is_given_the_figure_of_its_source_and_slice_with_bounds(run
     assert judged.metrics[0].reason is not None
     assert "rests on 5 documents" in judged.metrics[0].reason
     assert judged.metrics[3].verdict is Verdict.FAIL
+    chrf = found.estimates[6]
+    assert chrf is not None
+    assert chrf.lower is not None
+    assert chrf.lower < 0, "of next to nothing that is right, what the gate is judged by reaches beyond"
+    assert judged.metrics[6].lower == report["gates"][6]["estimate"]["lower"] == 0
+    for told in (report["candidate"]["bounds"], *scopes.values()):
+        for name, one in told.items():
+            low, high = gate_metrics.span(name)
+            assert "lower" not in one or low <= one["lower"] <= one["upper"] <= high
     # Of the whole, too: what both slices have is what all rows have.
     metrics = report["candidate"]["bounds"]
     assert metrics["exact_match"]["n"] == 16

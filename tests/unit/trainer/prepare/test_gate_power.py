@@ -84,7 +84,7 @@ def test_documents_of_a_task_show_what_as_many_prompts_do(tmp_path):
     assert re.search(
         r"20 documents of the task: where none gets better, passes with \d of 20 that became worse", second.says
     )
-    # Preview does not read the rows of tasks, and says nothing of them.
+    # Preview does not read the rows of a task of the hub, and says nothing of them.
     assert gate_power.of_gates(made, HeldOut([], [])) == []
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -615,7 +616,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path):
         list(reading)
 
 
-def start(found, attempt: int, tmp_path: Path) -> subprocess.Popen:
+def start(found, attempt: int, tmp_path: Path, aside: str) -> subprocess.Popen:
     # Two processes also for little data: their death is what is tested.
     code = (
         "import sys; from slipway_trainer.data.reading import json_lines; from slipway_trainer.prepare import prepare;"
@@ -631,8 +632,16 @@ def start(found, attempt: int, tmp_path: Path) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env=os.environ | {"SLIPWAY_RESULT": str(tmp_path / "result.json")},
+        env=os.environ | {"SLIPWAY_RESULT": str(tmp_path / "result.json"), "TMPDIR": aside},
     )
+
+
+@pytest.fixture
+def aside():
+    """A folder for what a process puts aside, which one that is killed leaves: the sockets of its fork server, whose
+    path has to be short."""
+    with tempfile.TemporaryDirectory(prefix="slipway-test-", ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 def session(leader: int) -> list[int]:
@@ -656,12 +665,12 @@ def session(leader: int) -> list[int]:
         (signal.SIGTERM, ("data of pretrain",)),
     ],
 )
-def test_d_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(tmp_path, many, number, moments):
+def test_d_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(tmp_path, many, number, moments, aside):
     expected = run(tmp_path / "undisturbed", many) and tree(tmp_path / "undisturbed")
     found = workspace(tmp_path / "killed", many)
     rng = random.Random(number)
     for attempt, moment in enumerate(moments, 1):
-        started = start(found, attempt, tmp_path)
+        started = start(found, attempt, tmp_path, aside)
         assert started.stdout
         for line in started.stdout:
             if moment in line:
@@ -676,7 +685,7 @@ def test_d_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(tm
         while session(started.pid):
             assert time.monotonic() < ended, "processes outlive the one that started them"
             time.sleep(0.05)
-    last = start(found, 5, tmp_path)
+    last = start(found, 5, tmp_path, aside)
     output, _ = last.communicate(timeout=120)
     assert last.returncode == 0, output
     found.fence("prepare").unlink()

@@ -233,7 +233,7 @@ def _gates(plan: Plan, result: StepResult, data: EvaluationData) -> list[dict[st
             "reason": None if figure.reason is None else reasons[figure.reason],
             "threshold": verdict.threshold(gate, plan.evaluation.win_rate_over),
             "confidence": gate.confidence,
-            "estimate": estimate._asdict() if estimate else None,
+            "estimate": verdict.told(gate, estimate)._asdict() if estimate else None,
             "data": measured_on,
         }
         for gate, estimate, figure, measured_on in zip(

@@ -11,7 +11,7 @@ from typing import Any
 from slipway_core.lifecycle.verdict import by_bounds, other_not_measured
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.resources.evaluation import Gate
-from slipway_core.resources.gate_metrics import CHAT_METRICS, SCORED_METRICS
+from slipway_core.resources.gate_metrics import CHAT_METRICS, SCORED_METRICS, span
 from slipway_trainer.evaluation import answer_metrics
 from slipway_trainer.evaluation.conversations import ChatScore
 from slipway_trainer.evaluation.estimates import gate_estimates
@@ -184,7 +184,7 @@ class Findings:
 
     def task_reports(self) -> list[dict[str, Any]]:
         """Returns what the report says of each task."""
-        return [one.to_document(_with_bounds(self.of_task(name))) for name, one in self.tasks.items()]
+        return [one.to_document(_with_bounds(self.of_task(name), name)) for name, one in self.tasks.items()]
 
     def with_bounds(self, scope: Scope = ALL) -> dict[str, dict[str, float | int | None]]:
         """Returns each metric of a scope with its bounds, each of which holds with `CONFIDENCE`, by name."""
@@ -201,13 +201,14 @@ class Other:
     """Why not, where there is one to compare with."""
 
 
-def _with_bounds(figures: Figures) -> dict[str, dict[str, float | int | None]]:
+def _with_bounds(figures: Figures, task: str | None = None) -> dict[str, dict[str, float | int | None]]:
     found: dict[str, dict[str, float | int | None]] = {}
     for name, value in figures.metrics.items():
         own = figures.observed.get(name)
         known = gate_estimates.estimate(own, CONFIDENCE) if own is not None else None
+        told = known.within(*span(name, task))._asdict() if known is not None else {}
         # The figure itself has all its digits.
-        found[name] = {**(known._asdict() if known is not None else {}), "value": value}
+        found[name] = {**told, "value": value}
     return found
 
 

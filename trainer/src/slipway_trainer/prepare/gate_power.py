@@ -97,7 +97,7 @@ def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
     """
     found: list[Power] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        rows = _rows(gate, held)
+        rows = gate_rows.all_of(gate, held)
         if not rows:
             continue  # That is refused.
         title = titled(gate.metric, gate.source, gate.slice, gate.task)
@@ -117,12 +117,6 @@ def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
 def warnings(plan: Plan, held: HeldOut, words: Any = None) -> list[str]:
     """Returns a sentence for each gate that no model can pass with these rows."""
     return [one.never for one in of_gates(plan, held, words) if one.never is not None]
-
-
-def _rows(gate: Gate, held: HeldOut) -> Sequence[Held]:
-    if gate.task is None:
-        return gate_rows.rows_of(gate, held)
-    return [one for one in held.tasks if one.task == gate.task]
 
 
 def _is_graded(gate: Gate) -> bool:

@@ -20,7 +20,7 @@ from slipway_core.resources.gate_metrics import (
 )
 from slipway_trainer.data import answer_rules, blank_rows
 from slipway_trainer.data.formats.answer_checks import FIELDS, METRIC_OF
-from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt
+from slipway_trainer.data.held_out import HeldConversation, HeldDocument, HeldOut, HeldPrompt, HeldTask
 from slipway_trainer.step.errors import BadData
 
 Held = HeldDocument | HeldConversation | HeldPrompt
@@ -100,12 +100,17 @@ def _all_rows(gate: Gate, held: HeldOut) -> Sequence[Held]:
 
 
 def rows_of(gate: Gate, held: HeldOut) -> list[Held]:
-    """Returns the rows that a gate's metric is computed from."""
+    """Returns the rows that the metric of a gate on no task is computed from."""
     return [
         row
         for row in _all_rows(gate, held)
         if gate.source in (None, row.of) and (gate.slice is None or gate.slice == row.row.labels.slice)
     ]
+
+
+def all_of(gate: Gate, held: HeldOut) -> Sequence[Held | HeldTask]:
+    """Returns the same, of a gate on a task too, as far as the rows of that were read."""
+    return rows_of(gate, held) if gate.task is None else [one for one in held.tasks if one.task == gate.task]
 
 
 def _nothing(gate: Gate, held: HeldOut) -> str:

@@ -32,7 +32,7 @@ from slipway_trainer.harness import process, task_file
 from slipway_trainer.harness.description import Copied, Described, Rows, Wanted
 from slipway_trainer.harness.process import Harness, Refused
 from slipway_trainer.model.context_length import ContextLength
-from slipway_trainer.step.errors import BadConfig, BadData
+from slipway_trainer.step.errors import BadConfig, BadData, StepFailure
 from slipway_trainer.step.progress import Say
 
 _DEFINITIONS = (".yaml", ".yml")
@@ -79,16 +79,44 @@ def prepare(
     workspace.evaluation_data.mkdir(parents=True, exist_ok=True)
     for path in workspace.evaluation_data.glob("task-*"):
         path.unlink()
-    cache = workspace.fetched_data
     with process.opened() as harness:
-        known = describe(plan, harness, cache, longest, workspace.fetched_commits, say)
+        known = _known(plan, harness, workspace, longest, say)
         return [_copied(task, harness, workspace, say, check) for task in known]
 
 
-def look(plan: Plan, cache: Path, longest: ContextLength | None, say: Say) -> None:
-    """Raises what `prepare` would for tasks and gates that cannot be, without reading the rows of any."""
+def look(
+    plan: Plan, workspace: Workspace, longest: ContextLength | None, say: Say, bad: Callable[[StepFailure], None]
+) -> list[CopiedTask]:
+    """Does the same in a workspace that nobody keeps, and copies no rows of the hub: they are fetched once it is known
+    that the run is wanted.
+
+    Args:
+        bad: told of each task whose rows cannot be read.
+
+    Raises what `prepare` would for tasks and gates that cannot be.
+    """
+    workspace.evaluation_data.mkdir(parents=True, exist_ok=True)
+    found: list[CopiedTask] = []
     with process.opened() as harness:
-        describe(plan, harness, cache, longest, cache / "commits", say)
+        for task in _known(plan, harness, workspace, longest, say):
+            if of_hub(task.asked):
+                continue
+            try:
+                found.append(_copied(task, harness, workspace, say, lambda: None))
+            except StepFailure as error:
+                bad(error)
+    return found
+
+
+def of_hub(task: HarnessTask) -> bool:
+    """Whether the rows of a task are those that it names itself."""
+    return all(_defines(one) for one in task.data or [])
+
+
+def _known(
+    plan: Plan, harness: Harness, workspace: Workspace, longest: ContextLength | None, say: Say
+) -> list[KnownTask]:
+    return describe(plan, harness, workspace.fetched_data, longest, workspace.fetched_commits, say)
 
 
 def describe(
@@ -99,8 +127,7 @@ def describe(
     for number, task in enumerate(plan.evaluation.tasks):
         named = f"evaluation.tasks[{number}] ({task.name})"
         definition = _definition(task, f"evaluation.tasks[{number}].data", cache, commits, say)
-        rows = any(not _defines(one) for one in task.data or [])
-        wanted = Wanted(task.name, definition, task.fewshot, own_data=rows)
+        wanted = Wanted(task.name, definition, task.fewshot, own_data=not of_hub(task))
         try:
             described = harness.describe(wanted)
         except Refused as error:
@@ -169,12 +196,17 @@ def report(tasks: Sequence[CopiedTask]) -> list[dict[str, Any]]:
     ]
 
 
-def warnings(plan: Plan, kept: Sequence[HeldTask]) -> list[str]:
-    """Returns a sentence for each gate that will be inconclusive whatever is measured."""
+def warnings(plan: Plan, tasks: Sequence[CopiedTask], kept: Sequence[HeldTask]) -> list[str]:
+    """Returns a sentence for each gate on some tasks that will be inconclusive whatever is measured.
+
+    Args:
+        kept: documents that stand in no training data.
+    """
     found: list[str] = []
+    copied = {one.task.asked.name for one in tasks}
     for number, gate in enumerate(plan.evaluation.gates):
         count = sum(one.task == gate.task for one in kept)
-        if gate.task is None or not by_bounds(gate) or count >= FEWEST_CLUSTERS:
+        if gate.task not in copied or not by_bounds(gate) or count >= FEWEST_CLUSTERS:
             continue
         found.append(
             f"evaluation.gates[{number}] ({titled(gate.metric, None, None, gate.task)}) rests on {count} documents and "

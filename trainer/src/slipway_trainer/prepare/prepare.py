@@ -169,7 +169,7 @@ def _prepare(
 
     warn(
         *gate_rows.warnings(plan, held),
-        *harness_tasks.warnings(plan, held.tasks),
+        *harness_tasks.warnings(plan, tasks, held.tasks),
         *gate_power.warnings(plan, held, made.words),
     )
     if asked := judge_questions.line(plan, held):

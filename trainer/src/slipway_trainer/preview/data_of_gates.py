@@ -5,7 +5,7 @@ It is made of copies as prepare makes them, by the same code: of the same data t
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from slipway_core.lifecycle.verdict import threshold
 from slipway_core.plan import Plan
@@ -15,33 +15,40 @@ from slipway_core.resources.evaluation import Gate
 from slipway_core.resources.gate_metrics import titled
 from slipway_trainer.data import gate_data
 from slipway_trainer.data.held_out import HeldOut
-from slipway_trainer.prepare import gate_rows, held_out_copies
+from slipway_trainer.prepare import gate_rows, harness_tasks, held_out_copies
+from slipway_trainer.prepare.harness_tasks import CopiedTask
 from slipway_trainer.preview.look import Look
 
-_OF_A_TASK = "the rows of tasks are read by prepare, which tells it before anything is trained"
+_OF_THE_HUB = (
+    "the rows of the task are of the hub; prepare fetches them, at the commit that they have then, and tells the "
+    "digest before anything is trained. Give them as `data` of the task to have it here"
+)
+_UNREADABLE = "its rows could not be read"
 _NO_ROWS = "it has no rows"
 
 
-def of_plan(plan: Plan, held: HeldOut, seen: Look, folder: Path, *, base_read: bool) -> list[GateData]:
+def of_plan(
+    plan: Plan, held: HeldOut, tasks: Sequence[CopiedTask], seen: Look, workspace: Workspace, *, base_read: bool
+) -> list[GateData]:
     """Returns one for each gate of a plan, in its order.
 
     Args:
         held: what the base model is not known to have learned.
+        tasks: those whose rows lie in the workspace.
         seen: what was found of it in the training data.
-        folder: for what is kept meanwhile.
+        workspace: for what is kept meanwhile.
         base_read: whether what the base model has learned was looked up, as far as it says so.
     """
     drop = plan.evaluation.on_overlap == "Drop"
     kept = gate_rows.usable(seen.overlaps.without_overlap() if drop else held)
-    workspace = Workspace(folder / "judged")
-    copies = held_out_copies.copy(kept, workspace)
-    # A gate on a task has rows that nobody has read here.
-    gates = [gate for gate in plan.evaluation.gates if gate.task is None]
+    copies = held_out_copies.copy(kept, workspace) | harness_tasks.publish(tasks, kept.tasks, workspace)
+    copied = {None, *(one.task.asked.name for one in tasks)}
+    gates = [gate for gate in plan.evaluation.gates if gate.task in copied]
     evaluation = plan.evaluation.model_copy(update={"gates": gates})
     digests = iter(gate_data.of_gates(plan.model_copy(update={"evaluation": evaluation}), workspace, copies))
     unsure = _unsure(plan, seen, base_read)
     return [
-        _of_gate(plan, gate, None if gate.task is not None else next(digests), kept, unsure)
+        _of_gate(plan, gate, next(digests) if gate.task in copied else None, kept, unsure)
         for gate in plan.evaluation.gates
     ]
 
@@ -50,8 +57,9 @@ def _of_gate(plan: Plan, gate: Gate, digest: str | None, kept: HeldOut, unsure: 
     title = titled(gate.metric, gate.source, gate.slice, gate.task)
     asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
     if digest is None:
-        return GateData(gate=asked, unsure=_OF_A_TASK)
-    if not gate_rows.rows_of(gate, kept):
+        task = next(one for one in plan.evaluation.tasks if one.name == gate.task)
+        return GateData(gate=asked, unsure=_OF_THE_HUB if harness_tasks.of_hub(task) else _UNREADABLE)
+    if not gate_rows.all_of(gate, kept):
         return GateData(gate=asked, unsure=_NO_ROWS)
     return GateData(gate=asked, digest=digest, unsure=unsure)
 

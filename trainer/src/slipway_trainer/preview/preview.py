@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from slipway_core.plan import Plan
 from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, OverlapView, Preview, StageView
+from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.stage import Stage
 from slipway_trainer.data import blank_rows, held_out, inputs, learned_validation, row_warnings
 from slipway_trainer.data.encode import Encoder, Job
@@ -36,6 +37,7 @@ from slipway_trainer.prepare import (
     stage_shards,
     tokenizer_of_run,
 )
+from slipway_trainer.prepare.harness_tasks import CopiedTask
 from slipway_trainer.prepare.tokenizer_of_run import RunTokenizer
 from slipway_trainer.preview import base_model, cost, data_of_gates, look, shown_rows, stage_sizes, tally
 from slipway_trainer.preview.beside import Beside
@@ -113,9 +115,13 @@ class _See:
         if there and self._try(lambda: stage_sizes.are_told(self.plan, base)) is False:
             self.beside.import_torch()
         checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
+        judged = Workspace(self.folder / "judged")
+        tasks: list[CopiedTask] = []
         if there and self.plan.evaluation.tasks:
             longest_of_model = preflight.longest(self.plan, base)
-            self._try(lambda: harness_tasks.look(self.plan, self.folder / "tasks", longest_of_model, self.say))
+            tasks = (
+                self._try(lambda: harness_tasks.look(self.plan, judged, longest_of_model, self.say, self._bad)) or []
+            )
         found = self._try(lambda: inputs.collect(self.plan, self.folder / "data", self.say))
         if found is None:
             found = Inputs({stage.name: StageInputs((), (), stage.objective) for stage in self.plan.stages}, (), ())
@@ -123,7 +129,9 @@ class _See:
         if read is not None:
             self._try(lambda: gate_rows.check(self.plan, read))
             self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
-        held = read or HeldOut([], [])
+        asked_of_tasks = harness_tasks.texts(tasks)
+        self.warnings += harness_tasks.warnings(self.plan, tasks, asked_of_tasks)
+        held = replace(read or HeldOut([], []), tasks=asked_of_tasks)
         unknown: base_training.BaseTraining | None = None
         if there:
             unknown = self._try(lambda: base_training.check(self.plan, base, held, self.say, self.say))
@@ -156,7 +164,7 @@ class _See:
         if checked is not None:
             self.warnings += self._try(lambda: self.beside.result(checked)) or []
         known = unknown is not None
-        data = [] if read is None else data_of_gates.of_plan(self.plan, held, seen, self.folder, base_read=known)
+        data = [] if read is None else data_of_gates.of_plan(self.plan, held, tasks, seen, judged, base_read=known)
         return Preview(
             run=self.plan.run.name,
             model=_model(self.plan),
@@ -166,7 +174,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(self.plan, held, seen, power).model_copy(update={"gate_data": data}),
+            held_out=_held(self.plan, held, tasks, seen, power).model_copy(update={"gate_data": data}),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -183,8 +191,11 @@ class _See:
         try:
             return part()
         except StepFailure as error:
-            self.problems.append(str(error))
+            self._bad(error)
             return None
+
+    def _bad(self, error: StepFailure) -> None:
+        self.problems.append(str(error))
 
     def _base(self) -> Path | None:
         return base_model.of_plan(self.plan, self.folder / "models", self.say)
@@ -351,16 +362,24 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             yield f"{file.name}: nor are {more} other fields"
 
 
-def _held(plan: Plan, held: HeldOut, seen: Look, power: Sequence[gate_power.Power]) -> HeldOutView:
+def _held(
+    plan: Plan, held: HeldOut, tasks: Sequence[CopiedTask], seen: Look, power: Sequence[gate_power.Power]
+) -> HeldOutView:
     pairs, drop = seen.overlaps.pairs, plan.evaluation.on_overlap == "Drop"
     apart = seen.overlaps.without_overlap() if drop else held
+    copied = [one.task.asked.name for one in tasks]
+
+    def count(held: HeldOut) -> int:
+        return len(held.documents) + len(held.conversations) + len(held.tasks)
+
     return HeldOutView(
         documents=len(held.documents),
         conversations=len(held.conversations),
-        left_out=len(held.documents) - len(apart.documents) + len(held.conversations) - len(apart.conversations),
+        of_tasks=len(held.tasks),
+        left_out=count(held) - count(apart),
         prompts=len(held.prompts),
         judge=judge_questions.line(plan, held) or "",
-        tasks=[task.name for task in plan.evaluation.tasks],
+        tasks=[task.name for task in plan.evaluation.tasks if task.name not in copied],
         overlaps=[
             OverlapView(
                 held=p["held"],

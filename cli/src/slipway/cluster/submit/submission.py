@@ -72,7 +72,7 @@ class Submitted:
         if self.phase == Phase.FAILED:
             return f"{there} Failed; `slipway resume {self.name} {options}` tries it again"
         if self.phase == Phase.HELD:
-            return f"{there} Held; `slipway reevaluate {self.name} {options}` judges it again"
+            return f"{there} Held; `slipway doctor {self.name} {options}` says what lets it be judged"
         if self.phase == Phase.AWAITING_APPROVAL:
             return (
                 f"{there} waits for an approval; `slipway approve {self.name} {options}` shows what is to be approved"

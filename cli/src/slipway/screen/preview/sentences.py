@@ -135,9 +135,14 @@ def memory_table(view: MemoryView) -> list[tuple[str, ...]]:
 
 def held_out(view: HeldOutView) -> Iterator[str]:
     """Yields how much is held out, what of it stands in the training data, and what gates can show with it."""
-    chats = f", {view.conversations:,} conversations" if view.conversations else ""
-    if view.documents or view.conversations or view.prompts:
-        yield f"{view.documents:,} held-out documents{chats} and {view.prompts:,} prompts"
+    kinds = {
+        "held-out documents": view.documents,
+        "conversations": view.conversations,
+        "documents of tasks": view.of_tasks,
+    }
+    counts = [f"{count:,} {name}" for name, count in kinds.items() if count or name == "held-out documents"]
+    if view.prompts or any(kinds.values()):
+        yield f"{', '.join(counts)} and {view.prompts:,} prompts"
     if view.judge:
         yield view.judge
     if view.tasks:
@@ -146,10 +151,10 @@ def held_out(view: HeldOutView) -> Iterator[str]:
             "the training data, and says what gates on them can never show"
         )
     if view.left_out:
-        what = "documents and conversations" if chats else "documents"
+        what = "documents and conversations" if view.conversations else "documents"
         yield (
             f"{view.left_out:,} of these {what} stand in the training data and are left out (onOverlap: Drop); "
-            f"{view.documents + view.conversations - view.left_out:,} are judged by"
+            f"{sum(kinds.values()) - view.left_out:,} are judged by"
         )
     for pair in view.overlaps:
         if pair.discounted:

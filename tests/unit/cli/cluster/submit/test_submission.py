@@ -39,7 +39,7 @@ def test_a_new_run_is_submitted():
     ("phase", "told"),
     [
         (Phase.FAILED, "run tang is there already and Failed; `slipway resume tang -n team` tries it again\n"),
-        (Phase.HELD, "run tang is there already and Held; `slipway reevaluate tang -n team` judges it again\n"),
+        (Phase.HELD, "run tang is there already and Held; `slipway doctor tang -n team` says what lets it be judged\n"),
         (
             Phase.AWAITING_APPROVAL,
             "run tang is there already and waits for an approval; `slipway approve tang -n team` shows what is to be "
