@@ -21,8 +21,9 @@ from slipway_core.protocol.trust import TrustedKey, TrustError
 from slipway_operator import names
 from slipway_operator.cache.world import World
 from slipway_operator.common import signing_key
+from slipway_operator.common.signing_key import SigningKeyError
 from slipway_operator.kube.cluster import Cluster
-from slipway_operator.kube.errors import AlreadyExists, Conflict, Forbidden
+from slipway_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Forbidden
 from slipway_operator.kube.kinds import CONFIG_MAP, MODEL_ENDPOINT, SECRET
 from slipway_operator.kube.manifest import Manifest, at, items, labels
 from slipway_operator.manifests.signing_key import OWN_KEY, PEM_KEY, signing_secret, trusted_keys
@@ -33,7 +34,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Found:
-    key: SigningKey
+    key: SigningKey | ClusterError | SigningKeyError
+    """Or why there is none."""
     asked: int
     """The last pass that had asked when the look began: those after it want a look of their own."""
 
@@ -87,8 +89,14 @@ class SigningKeys:
                 # end together wait for: two requests each, with all workers standing in line.
                 if self._found is None or self._found.asked < mine:
                     asked = self._asked
-                    self._found = _Found(await self._usable(), asked)
-                return self._found.key
+                    try:
+                        self._found = _Found(await self._usable(), asked)
+                    except (ClusterError, SigningKeyError) as error:
+                        self._found = _Found(error, asked)
+                key = self._found.key
+                if isinstance(key, SigningKey):
+                    return key
+                raise key.with_traceback(None)
         finally:
             self._waiting -= 1
             if not self._waiting:

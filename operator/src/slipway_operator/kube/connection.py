@@ -47,6 +47,7 @@ class Connection:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=rest.ssl_context),
             headers=headers,
+            proxy=own.proxy,
             trace_configs=[trace],
             read_bufsize=2**21,
         )

@@ -192,7 +192,9 @@ class RunReconciler:
         # A judgement is signed, and an endpoint told, in the pass after this one; of a model alone nobody is told.
         unsaid = status.evaluation is not None and not _is_judgement_recorded(run, decision)
         recorded = timedelta(0) if unsaid else None
-        return soonest(wait, recorded, decision.look_again, self._next_look(seen, decision))
+        # Nothing wakes it later: one that is over by this pass alone has no pass after it.
+        left = time_left(run.model_copy(update={"status": status}), self.clock())
+        return soonest(wait, recorded, decision.look_again, self._next_look(seen, decision), left)
 
     async def _apply(
         self,

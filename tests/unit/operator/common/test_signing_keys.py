@@ -324,6 +324,25 @@ def test_passes_that_sign_at_the_same_time_share_a_look_at_the_key():
     assert KEY not in vars(keys.process).values(), "once nobody signs, nobody has it"
 
 
+def test_passes_that_ask_at_the_same_time_share_what_a_lost_key_is_told_as():
+    keys = with_a_key()
+    keys.cluster.remove(kinds.SECRET, PLACE.namespace, PLACE.secret)
+
+    async def many() -> tuple[list[SigningKey | BaseException], int]:
+        slow = SlowReads(keys.cluster)
+        first = asyncio.create_task(keys.process.signing())
+        await slow.begun.get()
+        others = [asyncio.create_task(keys.process.signing()) for _ in range(100)]
+        await asyncio.sleep(0)
+        slow.let_out.set()
+        return await asyncio.gather(first, *others, return_exceptions=True), slow.secrets_read
+
+    told, looks = asyncio.run(many())
+    assert {one.reason for one in told if isinstance(one, SigningKeyError)} == {KEY_LOST}
+    assert (len(told), looks) == (101, 2)
+    assert all(isinstance(one, SigningKeyError) for one in told)
+
+
 def test_A_a_pass_is_not_answered_by_a_look_that_began_before_it_asked():
     keys = with_a_key()
 

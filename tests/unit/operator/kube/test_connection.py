@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
@@ -122,5 +124,22 @@ def test_the_proxy_of_the_kubeconfig_wins(tmp_path: Path, monkeypatch: pytest.Mo
             given = {"proxy-url": f"http://127.0.0.1:{named.port}"}
             assert await read_one(kubeconfig(tmp_path, "http://api.example:6443", **given)) is not None
             assert (len(named.asked), other.asked) == (1, [])
+
+    asyncio.run(scenario())
+
+
+def test_watches_go_through_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def scenario() -> None:
+        async with Listener().listening() as proxy:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+            connection = await connect(kubeconfig(tmp_path, "http://api.example:6443"), None)
+            made = await connection.kopf_session(aiohttp.TraceConfig())
+            session: Any = made.aiohttp_session
+            try:
+                answer = await session.request("get", "http://api.example:6443/api/v1/pods?watch=true")
+                assert answer.status == 200
+            finally:
+                await session.close()
+            assert proxy.asked == ["http://api.example:6443/api/v1/pods?watch=true"]
 
     asyncio.run(scenario())

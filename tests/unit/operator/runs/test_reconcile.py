@@ -500,6 +500,17 @@ def test_a_finished_run_goes_after_its_time():
     assert world.cluster.all(kinds.TRAINING_RUN) == []
 
 
+def test_a_run_that_is_over_by_one_pass_goes_after_its_time_too():
+    world = RunWorld(spec={"retention": {"ttlAfterFinished": "1h"}})
+    world.settle()
+    world.end("prepare", code=2, result={"error": {"kind": "BadData", "message": "no rows"}})
+    assert world.reconcile() == timedelta(hours=1), "nothing wakes it before"
+    assert world.phase == "Failed"
+    world.now += timedelta(hours=1)
+    world.reconcile()
+    assert world.cluster.all(kinds.TRAINING_RUN) == []
+
+
 def test_an_object_that_cannot_be_read_is_told_and_left_alone():
     world = RunWorld()
     world.cluster.put({**world.run, "spec": {"tomorrow": True}})
