@@ -104,9 +104,11 @@ def _established(objects: VersionObjects, now: datetime, hindrances: Sequence[Bl
     """A version that was ready once: it is Ready for as long as one of its pods answers."""
     if objects.ready_pods or any(_only_just_unready(pod, now) for pod in objects.current):
         return VersionView("Ready", began=_began(objects))
-    ends = [why for pod in objects.current if (why := _last_end(pod))]
-    reasons = [*(blocker.message for blocker in hindrances), *ends, "none of its pods is ready"]
-    return VersionView("Unready", reasons[0], began=_began(objects))
+    ended = next((why for pod in objects.current if (why := _last_end(pod))), None)
+    waits = next((blocker.message for blocker in hindrances), None)
+    # Of several pods one may find no place while another ends again and again: room for the one mends nothing.
+    why = f"{ended.rstrip('.')}; {waits}" if ended and waits else ended or waits
+    return VersionView("Unready", why or "none of its pods is ready", began=_began(objects))
 
 
 def _starting(objects: VersionObjects, hindrances: Sequence[Blocker]) -> VersionView:
