@@ -108,19 +108,22 @@ class PodHands:
         self._annotate(_BY_HAND, "true")
         return self._status("Pending", [], {"waiting": {"reason": reason, "message": message}}, ready=False)
 
-    def crashes(self, exit_code: int, message: str, *, restarts: int = 5) -> PodHands:
-        """A server that ended and is about to be started again."""
+    def crashes(self, exit_code: int, message: str, *, times: int = 3) -> PodHands:
+        """A server that ended for that time, and is about to be started again: in the back-off its restartCount is
+        still that of the container that ended."""
         self._annotate(_BY_HAND, "true")
-        ended = {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": _now()}
-        state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}}
-        return self._status(
-            "Running",
-            [{"type": "Ready", "status": "False"}],
-            state,
-            ready=False,
-            restarts=restarts,
-            last={"terminated": ended},
-        )
+        ended = {"terminated": {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": _now()}}
+        back_off = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}}
+        unready = [{"type": "Ready", "status": "False"}]
+        self._status("Running", unready, ended, ready=False, restarts=times - 1)
+        return self._status("Running", unready, back_off, ready=False, restarts=times - 1, last=ended)
+
+    def starts_again(self) -> PodHands:
+        """What has crashed runs again, and is not ready yet."""
+        (own,) = self.manifest["status"]["containerStatuses"]
+        unready, runs = [{"type": "Ready", "status": "False"}], {"running": {"startedAt": _now()}}
+        restarts = own["restartCount"] + 1
+        return self._status("Running", unready, runs, ready=False, restarts=restarts, last=own["lastState"])
 
     def stays_when_deleted(self) -> PodHands:
         """Its node no longer answers: a deleted pod stays Terminating."""

@@ -43,11 +43,14 @@ def watched(runs: Runs, name: str, *options: str, meanwhile: Callable[[int], Non
 def test_a_live_version_whose_server_ends_again_and_again_is_not_said_to_serve_nor_waited_for(runs):
     runs.apply("first").reaches("Serving")
     pod = runs.endpoint().pod(1)
-    pod.crashes(1, "OSError: model.safetensors is damaged", restarts=1)
+    pod.crashes(1, "OSError: model.safetensors is damaged", times=1).starts_again()
     runs.endpoint().shows("Ready", "NotAnswering", "False")
 
     def ends_again(number: int) -> None:
-        pod.crashes(1, "OSError: model.safetensors is damaged", restarts=2 + number)
+        # The command looks while it is in its back-off, and while the next one loads.
+        crashed = pod.crashes(1, "OSError: model.safetensors is damaged", times=2 + number // 2)
+        if number % 2:
+            crashed.starts_again()
 
     code, said = watched(runs, "first", meanwhile=ends_again)
     assert code == 1, said

@@ -232,10 +232,24 @@ class ServedWorld:
     def answers(self, version: int) -> None:
         self.pods.said[version] = (True, "", True)
 
-    def ends(self, version: int, code: int, said: str = "", restarts: int = 0, **terminated: Any) -> None:
-        """The server of a version's pod ended."""
+    def ends(self, version: int, code: int, said: str = "", times: int = 1, **terminated: Any) -> None:
+        """The server of a version's pod ended, for the first time or once more."""
         ended = {"exitCode": code, "message": said, "startedAt": timestamp(self.now), **terminated}
-        own = {"name": "server", "image": "i", "restartCount": restarts, "state": {"terminated": ended}}
+        own = {"name": "server", "image": "i", "restartCount": times - 1, "state": {"terminated": ended}}
+        self.pod_of(version, containerStatuses=[own])
+
+    def backs_off(self, version: int, code: int, said: str = "", times: int = 1) -> None:
+        """The kubelet waits before it starts a server again: its number stays that of the container that ended."""
+        state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container"}}
+        self._after_end(version, times - 1, state, code, said)
+
+    def is_started_again(self, version: int, code: int, said: str = "", times: int = 1) -> None:
+        """After so many ends."""
+        self._after_end(version, times, {"running": {"startedAt": timestamp(self.now)}}, code, said)
+
+    def _after_end(self, version: int, number: int, state: Manifest, code: int, said: str) -> None:
+        last = {"terminated": {"exitCode": code, "message": said, "startedAt": timestamp(self.now)}}
+        own = {"name": "server", "image": "i", "restartCount": number, "state": state, "lastState": last}
         self.pod_of(version, containerStatuses=[own])
 
     def has_no_place(self, version: int, message: str = "0/1 nodes are available: 1 Insufficient memory.") -> None:

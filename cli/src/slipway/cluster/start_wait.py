@@ -19,6 +19,8 @@ from slipway.cluster.pods.pod_start import blocker
 from slipway.cluster.resources import ENDPOINTS, endpoint_of
 from slipway.last_words import of_lines
 from slipway.start_wait import ServerEnd, Sight, StartWait
+from slipway_core.protocol import container_ends
+from slipway_core.protocol.container_ends import ContainerEnds
 from slipway_core.resources import labels
 from slipway_core.resources.api import seconds
 from slipway_core.resources.conditions import parse_timestamp
@@ -53,7 +55,7 @@ class Look:
     _answered: dict[str, int] = field(default_factory=dict[str, int])
     """How often the server of a pod had ended when it answered last, by the pod's uid."""
     _seen: dict[str, int] = field(default_factory=dict[str, int])
-    """How often it had ended when it was looked at last."""
+    """The most ends that were seen of it: a node that was away may have forgotten some."""
 
     def __call__(self) -> Sight | None:
         """Returns how the endpoint is; None where it cannot be seen, for a moment or by this user."""
@@ -76,23 +78,23 @@ class Look:
         return Sight(status, sight.start_timeout, tuple(self._ends[version]), partial(describe, self.kubectl, pods))
 
     def _count(self, version: int, pods: Sequence[Pod]) -> None:
+        ends = {_uid(pod): max(_times(pod), self._seen.get(_uid(pod), 0)) for pod in pods}
         for pod in pods:
-            uid, ended = pod["metadata"]["uid"], _times(pod)
+            uid = _uid(pod)
             if _is_ready(pod):
-                self._answered[uid] = ended
+                self._answered[uid] = ends[uid]
             elif uid not in self._answered:
                 # Of a server that has answered some time nobody knows which of its ends came after that, but the last.
-                self._answered[uid] = 0 if _was_never_ready(pod) else max(0, ended - 1)
-        in_a_row = min((_times(pod) - self._answered[pod["metadata"]["uid"]] for pod in pods), default=0)
+                self._answered[uid] = 0 if _was_never_ready(pod) else max(0, ends[uid] - 1)
+        in_a_row = min((ended - self._answered[uid] for uid, ended in ends.items()), default=0)
         new: list[ServerEnd] = []
         for pod in pods:
-            uid, ended = pod["metadata"]["uid"], _times(pod)
-            if ended > self._seen.get(uid, 0) and not _is_ready(pod):
+            if ends[_uid(pod)] > self._seen.get(_uid(pod), 0) and not _is_ready(pod):
                 at = self.clock() if version in self._ends else _BEFORE
                 why = f"pod {pod['metadata']['name']}: {_end(self.kubectl, pod)}"
                 # A version answers while one of its pods does: it cannot start where the servers of all end.
                 new.append(ServerEnd(at, why, in_a_row))
-            self._seen[uid] = ended
+        self._seen.update(ends)
         self._ends[version] = [*self._ends.get(version, ()), *new][-_REMEMBERED:]
 
 
@@ -119,7 +121,8 @@ def describe(kubectl: Kubectl, pods: Sequence[Pod], told: str) -> str | None:
 
 
 def _state(kubectl: Kubectl, pod: Pod, told: str) -> str:
-    if times := _times(pod):
+    if _last(pod) is not None:
+        times = _times(pod)
         how_often = f"{times} times, at last: " if times > 1 else ""
         waits = next((reason for container in _containers(pod) if (reason := _waiting(container))), "")
         return f"{f'{waits}, ' if waits else ''}{how_often}{_end(kubectl, pod, told)}"
@@ -132,49 +135,37 @@ def _state(kubectl: Kubectl, pod: Pod, told: str) -> str:
 
 def _end(kubectl: Kubectl, pod: Pod, told: str = "") -> str:
     """Returns how the server of a pod ended last, with its last words where those are not told already."""
-    status = pod.get("status", {})
-    for container in _containers(pod):
-        if not _ends_of(container):
-            continue
-        ended = _ended(container)
-        fetches = container in status.get("initContainerStatuses", ())
-        what, code = "the fetch of its model" if fetches else "its server", ended.get("exitCode")
-        if ended.get("reason") == "OOMKilled":
-            how = "used more memory than its limit and was killed (OOMKilled)"
-            return f"{what} {how}" if how in told else f"{what} {how}; raise resources.limits.memory"
-        how = "ended" if code is None else f"ended with exit code {code}"
-        if code is not None and code > 128:
-            how = f"was ended by signal {code - 128}"
-        words = _said(kubectl, pod, container)
-        return f"{what} {how}: {words}" if words and words not in told else f"{what} {how}"
-    return "it ended"
+    ends = _last(pod)
+    if ends is None:
+        return "it ended"
+    if ends.out_of_memory:
+        return ends.how if ends.how in told else f"{ends.how}; raise resources.limits.memory"
+    words = _said(kubectl, pod, ends)
+    return f"{ends.how}: {words}" if words and words not in told else ends.how
 
 
-def _said(kubectl: Kubectl, pod: Pod, container: Mapping[str, Any]) -> str | None:
+def _said(kubectl: Kubectl, pod: Pod, ends: ContainerEnds) -> str | None:
     """Returns the last words of a container: of its log, or of the end of that which its pod keeps."""
-    previous = [] if container.get("state", {}).get("terminated") else ["--previous"]
+    previous = [] if ends.is_dead else ["--previous"]
     tail = f"--tail={_LOG_LINES}"
     try:
-        log = kubectl.run("logs", pod["metadata"]["name"], "--container", container["name"], tail, *previous)
+        log = kubectl.run("logs", pod["metadata"]["name"], "--container", ends.container, tail, *previous)
         words = of_lines(log.decode(errors="replace").splitlines())
     except ClusterError:
         words = None
-    return words or of_lines((_ended(container).get("message") or "").splitlines())
+    return words or of_lines((ends.last.get("message") or "").splitlines())
+
+
+def _uid(pod: Pod) -> str:
+    return pod["metadata"]["uid"]
 
 
 def _times(pod: Pod) -> int:
-    return sum(_ends_of(container) for container in _containers(pod))
+    return sum(ends.times for ends in container_ends.of_pod(pod))
 
 
-def _ends_of(container: Mapping[str, Any]) -> int:
-    """How often it ended though it should not have."""
-    ended = container.get("state", {}).get("terminated")
-    return container.get("restartCount", 0) + (1 if ended and ended.get("exitCode") else 0)
-
-
-def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    state, last = container.get("state", {}), container.get("lastState", {})
-    return state.get("terminated") or last.get("terminated") or {}
+def _last(pod: Pod) -> ContainerEnds | None:
+    return next((ends for ends in container_ends.of_pod(pod) if ends.times and not ends.done), None)
 
 
 def _waiting(container: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from slipway_core.protocol import exit_codes
+from slipway_core.protocol import container_ends, exit_codes
+from slipway_core.protocol.container_ends import ContainerEnds
 from slipway_core.protocol.last_words import reasons
 from slipway_core.resources.conditions import Blocker, parse_timestamp
 from slipway_core.rollout.observed import VersionView
@@ -103,9 +104,11 @@ def _established(objects: VersionObjects, now: datetime, hindrances: Sequence[Bl
     """A version that was ready once: it is Ready for as long as one of its pods answers."""
     if objects.ready_pods or any(_only_just_unready(pod, now) for pod in objects.current):
         return VersionView("Ready", began=_began(objects))
-    ends = [why for pod in objects.current if (why := _last_end(pod))]
-    reasons = [*(blocker.message for blocker in hindrances), *ends, "none of its pods is ready"]
-    return VersionView("Unready", reasons[0], began=_began(objects))
+    ended = next((why for pod in objects.current if (why := _last_end(pod))), None)
+    waits = next((blocker.message for blocker in hindrances), None)
+    # Of several pods one may find no place while another ends again and again: room for the one mends nothing.
+    why = f"{ended.rstrip('.')}; {waits}" if ended and waits else ended or waits
+    return VersionView("Unready", why or "none of its pods is ready", began=_began(objects))
 
 
 def _starting(objects: VersionObjects, hindrances: Sequence[Blocker]) -> VersionView:
@@ -170,38 +173,30 @@ def unready_again_after(objects: VersionObjects, now: datetime) -> timedelta | N
 
 def _hopeless(pod: Manifest) -> str | None:
     """Returns why the server of a pod that was never ready will not be."""
-    for container in _all_containers(pod):
-        ended = at(container, "state", "terminated") or at(container, "lastState", "terminated")
-        code = int(ended.get("exitCode", 0))
-        if not ended or code == exit_codes.DONE:
-            continue
-        tries = int(container.get("restartCount", 0)) + (1 if at(container, "state", "terminated") else 0)
-        final = code == exit_codes.BAD_INPUT or ended.get("reason") == "OOMKilled"
-        if final or tries >= _TRIES:
-            return _end_in_words(pod, container, ended)
+    for ends in _failures(pod):
+        final = ends.last["exitCode"] == exit_codes.BAD_INPUT or ends.out_of_memory
+        if final or ends.times >= _TRIES:
+            return _in_words(pod, ends)
     return None
 
 
 def _last_end(pod: Manifest) -> str | None:
-    for container in _all_containers(pod):
-        ended = at(container, "state", "terminated") or at(container, "lastState", "terminated")
-        if ended and int(ended.get("exitCode", 0)) != exit_codes.DONE:
-            return _end_in_words(pod, container, ended)
-    return None
+    return next((_in_words(pod, ends) for ends in _failures(pod)), None)
 
 
-def _end_in_words(pod: Manifest, container: Manifest, ended: Manifest) -> str:
-    what = "the fetch of its model" if container in items(pod, "status", "initContainerStatuses") else "its server"
-    code, name = int(ended.get("exitCode", 1)), pod["metadata"]["name"]
-    said = _last_line(str(ended.get("message") or ""))
-    if code == exit_codes.BAD_INPUT and said:
+def _failures(pod: Manifest) -> list[ContainerEnds]:
+    """Returns those of its containers whose last end was no success."""
+    return [ends for ends in container_ends.of_pod(pod) if ends.last.get("exitCode", 0) != exit_codes.DONE]
+
+
+def _in_words(pod: Manifest, ends: ContainerEnds) -> str:
+    said = _last_line(str(ends.last.get("message") or ""))
+    if ends.last["exitCode"] == exit_codes.BAD_INPUT and said:
         return said
-    if ended.get("reason") == "OOMKilled":
-        return f"{what} used more memory than its limit and was killed (OOMKilled); raise resources.limits.memory"
-    told = f"{what} ended with exit code {code}"
-    if code > 128:
-        told = f"{what} was ended by signal {code - 128}"
-    return f"{told}: {said}" if said else f"{told}; `kubectl logs {name} --previous` has more"
+    if ends.out_of_memory:
+        return f"{ends.how}; raise resources.limits.memory"
+    more = f"; `kubectl logs {pod['metadata']['name']} --previous` has more"
+    return f"{ends.how}: {said}" if said else f"{ends.how}{more}"
 
 
 def _last_line(message: str) -> str:

@@ -43,20 +43,26 @@ def pod(
     reason="Error",
     message="",
     waiting=None,
+    dead=False,
     ready=False,
     unready_for=0,
     **status,
 ):
-    """A pod of a version, whose server has ended so often."""
+    """A pod of a version, whose server has ended so often: it has just (dead), waits to be started again, or runs."""
     labels = {"slipway.dev/endpoint": "chat", "slipway.dev/role": "serve", "slipway.dev/version": str(of)}
-    last = {"terminated": {"exitCode": code, "reason": reason, "message": message}} if ended else {}
+    end = {"terminated": {"exitCode": code, "reason": reason, "message": message}} if ended else {}
     state = {"waiting": {"reason": waiting}} if waiting else {"running": {"startedAt": timestamp(NOON)}}
+    last = end
+    if dead:
+        state, last = end, end if ended > 1 else {}
+    # The kubelet says the number of the newest container: one that ended has that of the ends before it.
+    number = ended - 1 if dead or waiting == "CrashLoopBackOff" else ended
     unready = {
         "type": "Ready",
         "status": str(ready),
         "lastTransitionTime": timestamp(NOON - timedelta(seconds=unready_for)),
     }
-    server = {"name": "server", "restartCount": ended, "state": state, "lastState": last}
+    server = {"name": "server", "restartCount": number, "state": state, "lastState": last}
     return {
         "metadata": {"name": name, "uid": f"uid-of-{name}", "labels": labels},
         "status": {
@@ -121,6 +127,59 @@ def test_of_a_server_that_never_answered_one_more_end_is_enough(world):
     world.later(10)
     assert world.wait.over is not None
     assert "ended 8 times in a row" in world.wait.over
+
+
+STARTED_AGAIN = ({"dead": True}, {"waiting": "CrashLoopBackOff"}, {"waiting": "ContainerCreating"}, {})
+"""A server from one of its ends on, until it runs again."""
+
+
+@pytest.mark.parametrize("looks_first", range(len(STARTED_AGAIN)))
+def test_a_server_that_is_started_again_has_not_ended_once_more(world, looks_first):
+    for state in STARTED_AGAIN[looks_first:]:
+        world.has(pod(ended=3, **state, **NEVER_READY))
+        assert world.later(10) == []
+        assert world.wait.over is None, state
+    world.has(pod(ended=4, dead=True, **NEVER_READY))
+    world.later(10)
+    assert world.wait.over == f"the server of version 1 ended 4 times in a row, at last: pod chat-v1-0: {WHY}"
+
+
+def test_each_end_is_told_and_counted_once_from_one_start_to_the_next(world):
+    world.has(pod(ready=True))
+    world.later(0)
+    for ended in (1, 2):
+        for state in STARTED_AGAIN:
+            world.has(pod(ended=ended, **state))
+            world.later(10)
+            assert world.wait.over is None, (ended, state)
+    world.has(pod(ended=3, waiting="CrashLoopBackOff"))
+    world.later(10)
+    assert world.wait.over is not None
+    assert "ended 3 times in a row" in world.wait.over
+
+
+def test_ends_that_a_node_forgot_while_it_was_away_do_not_come_again(world):
+    world.has(pod(ended=3, waiting="CrashLoopBackOff", **NEVER_READY))
+    world.later(0)
+    for state in ({"ended": 2, "waiting": "ContainerCreating"}, {"ended": 3}):
+        world.has(pod(**state, **NEVER_READY))
+        assert world.later(10) == []
+    assert world.wait.over is None
+
+
+def test_of_a_fetch_that_is_done_no_end_is_told(cluster):
+    world = World(cluster, timedelta(seconds=5))
+    done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    fetch = {"name": "fetch", "restartCount": 1, "state": done, "lastState": {}}
+    for server, told in (
+        (pod(initContainerStatuses=[fetch]), "its server runs and is not ready yet"),
+        (pod(ended=1, dead=True, initContainerStatuses=[fetch]), f"2 times, at last: {WHY}"),
+    ):
+        world.has(server)
+        world.later(0)
+        world.later(5)
+        assert world.wait.over is not None
+        assert f"; pod chat-v1-0: {told}" in world.wait.over
 
 
 def test_ends_from_before_a_server_answered_last_do_not_count(world):
@@ -217,6 +276,7 @@ def test_what_takes_too_long_is_told_with_what_its_pods_wait_for(cluster, within
     ("of_pod", "told"),
     [
         (pod(ended=2, waiting="CrashLoopBackOff"), f"CrashLoopBackOff, 2 times, at last: {WHY}"),
+        (pod(ended=3, dead=True), f"3 times, at last: {WHY}"),
         (pod(ended=1, code=139), "its server was ended by signal 11: OSError: model.safetensors is damaged"),
         (pod(), "its server runs and is not ready yet"),
         (

@@ -35,3 +35,21 @@ def test_a_version_that_was_live_and_finds_no_place_says_why():
         seen = view(VersionObjects(deployment, (pod,)), NOW, hindrances)
         assert seen is not None
         assert (seen.state, seen.message) == ("Unready", why)
+
+
+def test_a_version_that_was_live_tells_of_a_pod_that_crashes_beside_one_that_finds_no_place():
+    deployment = {"metadata": {"name": "chat-v1"}, "spec": {"replicas": 2}, "status": WAS_READY}
+    said = "/model/model.safetensors: damaged: 100 bytes."
+    server = {
+        "name": "server",
+        "restartCount": 4,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 2, "message": said}},
+    }
+    crashes = {"metadata": {"name": "chat-v1-0"}, "status": {"phase": "Running", "containerStatuses": [server]}}
+    pending = {"metadata": {"name": "chat-v1-1"}, "status": {"phase": "Pending"}}
+    unplaced = Blocker("Unschedulable", "NoNodeFits", "no node takes the pod chat-v1-1.")
+    for pods in ((crashes, pending), (pending, crashes)):
+        seen = view(VersionObjects(deployment, pods), NOW, (unplaced,))
+        assert seen is not None
+        assert (seen.state, seen.message) == ("Unready", f"{said.rstrip('.')}; no node takes the pod chat-v1-1.")

@@ -156,8 +156,8 @@ def test_B_traffic_moves_before_the_last_version_ends_and_never_where_nobody_ans
     [
         (2, "Traceback\nslipway-server: the artifact is damaged", {}, "slipway-server: the artifact is damaged"),
         (137, "", {"reason": "OOMKilled"}, "used more memory than its limit"),
-        (1, "CUDA error", {"restarts": 2}, "ended with exit code 1: CUDA error"),
-        (1, PYDANTIC, {"restarts": 2}, "ended with exit code 1: max_model_len (100000) is greater than 256"),
+        (1, "CUDA error", {"times": 3}, "ended with exit code 1: CUDA error"),
+        (1, PYDANTIC, {"times": 3}, "ended with exit code 1: max_model_len (100000) is greater than 256"),
     ],
 )
 def test_B_a_candidate_whose_server_ends_leaves_the_live_version_alone(code, said, more, tells):
@@ -174,16 +174,28 @@ def test_B_a_candidate_whose_server_ends_leaves_the_live_version_alone(code, sai
     assert world.candidate == 3
 
 
-def test_a_candidate_whose_server_ended_once_or_twice_is_started_again_by_the_kubelet():
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_candidate_whose_server_ended_once_or_twice_is_started_again_by_the_kubelet(times):
     world = a_world()
     world.settle()
-    world.ends(1, 1, "connection reset", restarts=1)
-    world.wait(11)
+    for becomes in (world.ends, world.backs_off, world.is_started_again):
+        becomes(1, 1, "connection reset", times=times)
+        world.wait(11)
+        world.settle()
+        assert (world.candidate, world.deployed()) == (1, [1]), becomes
+        assert world.status["candidate"]["message"] == (
+            "it starts again: its server ended with exit code 1: connection reset"
+        )
+
+
+def test_a_candidate_whose_third_end_is_seen_in_the_back_off_alone_fails_before_it_is_started_again():
+    world = a_live_world()
+    world.serve("b")
     world.settle()
-    assert (world.candidate, world.deployed()) == (1, [1])
-    assert world.status["candidate"]["message"] == (
-        "it starts again: its server ended with exit code 1: connection reset"
-    )
+    world.backs_off(2, 1, "connection reset", times=3)
+    world.settle()
+    assert (world.live, world.candidate, world.deployed()) == (1, None, [1])
+    assert world.remembered(2)["message"] == "its server ended with exit code 1: connection reset"
 
 
 def test_B_a_candidate_that_does_not_answer_fails_with_what_it_said():
