@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 
-from slipway.screen import view
-from slipway.screen.visible import visible
+from slipway.screen import printing, view
 from slipway_core.lifecycle import remedy
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.lifecycle.required_gates import NOT_LET_IN
@@ -47,9 +47,7 @@ def conclude(
         )
     console.print()
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    say = partial(printing.say, console)
     _say_published(say, status)
     live = find(status.conditions, "Live")
     if status.phase is Phase.SERVING and status.endpoint is not None:
@@ -96,10 +94,7 @@ def say_not_answering(
         answers: whether it does, and not with the settings that its endpoint has by now.
     """
 
-    def say(text: str) -> None:
-        # In it is what a server said.
-        console.print(visible(text), highlight=False, soft_wrap=True, markup=False)
-
+    say = partial(printing.say, console)
     console.print()
     how = (
         "answers, and not yet with the settings that its endpoint has now" if answers else "passed and does not answer"

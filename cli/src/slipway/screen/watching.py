@@ -11,7 +11,7 @@ from slipway import exit_codes
 from slipway.exit_codes import CliError
 from slipway.screen import view
 from slipway.screen.conclusion import conclude, say_not_answering
-from slipway.screen.printing import console
+from slipway.screen.printing import console, say
 from slipway.start_wait import StartWait, silence
 from slipway.target import Target
 from slipway_core.resources.conditions import find
@@ -119,7 +119,7 @@ def _say_where(screen: Console, target: Target, status: RunStatus) -> None:
     assert status.endpoint is not None
     name, url = status.endpoint.name, status.endpoint.url
     address = f"   It answers at {url}/" if url else ""
-    screen.print(f"Serving. Chat with it:  {target.command('chat', name)}{address}", highlight=False, soft_wrap=True)
+    say(screen, f"Serving. Chat with it:  {target.command('chat', name)}{address}")
     endpoint = _endpoint(target, name)
     if endpoint is not None and (endpoint.spec.access.keys_file or endpoint.spec.access.keys_secret):
         screen.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
@@ -131,8 +131,7 @@ def _say_live(screen: Console, target: Target, run: TrainingRun) -> None:
         return
     live, ready = endpoint.status.live, find(endpoint.status.conditions, "Ready")
     if live is not None and (ready is None or ready.status == "True"):
-        still = f"still serves version {live.version} of run {live.run}."
-        screen.print(f"Endpoint {endpoint.metadata.name} {still}", highlight=False, soft_wrap=True)
+        say(screen, f"Endpoint {endpoint.metadata.name} still serves version {live.version} of run {live.run}.")
 
 
 def _endpoint(target: Target, name: str) -> ModelEndpoint | None:

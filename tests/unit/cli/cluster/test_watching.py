@@ -170,6 +170,21 @@ def test_b_a_candidate_that_is_not_waited_for_any_longer_leaves_what_still_serve
     assert "Endpoint harbour still serves version 1 of run older." in said
 
 
+STEERS, SHOWN = "\x1b[2J\x1b]0;title\x07\u202egone", "␛[2J␛]0;title␇⟨U+202E⟩gone"
+
+
+def test_no_address_and_no_name_in_a_status_steers_the_terminal(cluster):
+    live = condition("Live", "True", "Serving", "it serves")
+    endpoint = RunEndpointStatus(name="harbour", url=f"http://{STEERS}[red]", version=1)
+    has(cluster, RunStatus(phase=Phase.SERVING, endpoint=endpoint, conditions=[live]))
+    assert f"It answers at http://{SHOWN}[red]/" in watch()
+    ready = condition("Ready", "True", "Answering", "version 1 answers").to_document()
+    status = {"phase": "Serving", "conditions": [ready], "live": _version(1, run=f"{STEERS}[red]")}
+    cluster.save(**{"modelendpoint/harbour": endpoint_document("harbour", status=status)})
+    has(cluster, rejected(), serving={"endpoint": "harbour"})
+    assert f"still serves version 1 of run {SHOWN}[red]." in watch(3)
+
+
 def test_a_model_that_answers_while_it_is_waited_for_serves(cluster, monkeypatch):
     status, document = does_not_answer(Phase.SERVING)
     cluster.save(**{"modelendpoint/harbour": document})
