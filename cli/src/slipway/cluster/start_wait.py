@@ -1,5 +1,5 @@
-"""How an endpoint of a cluster looks to whoever waits for a model that passed: its status, and of the pods of the
-version that is on its way how often their servers ended since they answered last, and why.
+"""How an endpoint of a cluster looks to whoever waits for a model that passed: its status, and of the pods of that
+model's version how often their servers ended since they answered last, and why.
 
 No status counts that: each restart of each pod would be a write. Who may read the endpoint and not its pods is told
 what the status says.
@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from slipway.cluster.kubectl import ClusterError, Kubectl, NotFound
+from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound
 from slipway.cluster.pods.pod_start import blocker
 from slipway.cluster.resources import ENDPOINTS, endpoint_of
 from slipway.last_words import of_lines
-from slipway.start_wait import ServerEnd, Sight, StartWait
+from slipway.start_wait import ServerEnd, Sight, StartWait, on_its_way
 from slipway_core.protocol import container_ends
 from slipway_core.protocol.container_ends import ContainerEnds
 from slipway_core.resources import labels
@@ -57,19 +57,23 @@ class Look:
     _seen: dict[str, int] = field(default_factory=dict[str, int])
     """The most ends that were seen of it: a node that was away may have forgotten some."""
 
-    def __call__(self) -> Sight | None:
-        """Returns how the endpoint is; None where it cannot be seen, for a moment or by this user."""
+    def __call__(self, model: str | None) -> Sight | None:
+        """Returns how the endpoint is, for the model of this digest; None where it cannot be seen for a moment."""
         try:
             endpoint = endpoint_of(self.kubectl.get(ENDPOINTS, self.serving.endpoint))
         except NotFound:
             return Sight(EndpointStatus(), _timeout(self.serving.template.rollout.start_timeout))
+        except Forbidden as error:
+            most = _timeout(self.serving.template.rollout.start_timeout)
+            return Sight(EndpointStatus(), most, unreadable=str(error))
         except ClusterError:
             return None
         status = endpoint.status or EndpointStatus()
         sight = Sight(status, _timeout(endpoint.spec.rollout.start_timeout))
-        if sight.on_its_way is None:
+        awaited = on_its_way(status, model)
+        if awaited is None:
             return sight
-        version = sight.on_its_way.version
+        version = awaited.version
         try:
             pods = pods_of(self.kubectl, endpoint, version)
         except ClusterError:

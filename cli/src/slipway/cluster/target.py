@@ -16,7 +16,7 @@ from slipway.cluster.kubectl import ClusterError, Forbidden, Kubectl, NotFound, 
 from slipway.cluster.resources import ENDPOINTS, RUNS, endpoint_of, run_of
 from slipway.exit_codes import BadInput
 from slipway.screen.printing import note
-from slipway.start_wait import StartWait, is_awaited, why_silent
+from slipway.start_wait import StartWait, is_awaited, model_of, why_silent
 from slipway.target import LogRequest, OrphanedFolder, Reached, Write
 from slipway.training_metrics import StageMetrics
 from slipway_core.lifecycle.annotations import REEVALUATE_ANNOTATION, RETRY_ANNOTATION
@@ -176,7 +176,9 @@ class ClusterTarget:
         from slipway.cluster.start_wait import Look
 
         status, serving = run.status or RunStatus(), run.spec.serving
-        seen = Look(self.kubectl, serving, self.clock)() if serving is not None and is_awaited(run) else None
+        if serving is None or not is_awaited(run):
+            return None
+        seen = Look(self.kubectl, serving, self.clock)(model_of(status))
         return why_silent(status, seen) if seen is not None else None
 
     def files(self, run: TrainingRun, names: Sequence[str]) -> Files:

@@ -26,7 +26,7 @@ def as_served_now(state: State, run: TrainingRun) -> TrainingRun:
     return run.model_copy(update={"status": status.model_copy(update={"conditions": rows})})
 
 
-def silence(state: State, run: TrainingRun) -> str | None:
+def endpoint_reason(state: State, run: TrainingRun) -> str | None:
     """Returns why the model of a run does not answer, as its endpoint tells it; None where it tells nothing."""
     there = _has_the_model(state, run.status) if run.status is not None else None
     if there is None or run.status is None or run.status.endpoint is None or there.live is None:

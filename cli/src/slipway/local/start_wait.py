@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from slipway.local.state import EndpointFolder
-from slipway.start_wait import Sight, StartWait
+from slipway.start_wait import Sight, StartWait, on_its_way
 from slipway_core.resources.api import seconds
 from slipway_core.resources.model_endpoint import ModelEndpointSpec
 
@@ -19,10 +19,10 @@ def start_wait(endpoint: EndpointFolder, clock: Callable[[], datetime], within: 
     return StartWait(endpoint.name, partial(_sight, endpoint), clock, within, NOTHING_STARTS)
 
 
-def _sight(endpoint: EndpointFolder) -> Sight:
+def _sight(endpoint: EndpointFolder, model: str | None) -> Sight:
     there = endpoint.status()
+    awaited = on_its_way(there, model)
     # A candidate whose server ends has failed at once, and so has its run.
-    version = there.live.version if there.live is not None and there.candidate is None else None
-    ends = endpoint.server_ends(version) if version is not None else []
+    ends = endpoint.server_ends(awaited.version) if awaited is not None and awaited is not there.candidate else []
     spec = endpoint.load().spec if endpoint.exists() else ModelEndpointSpec()
     return Sight(there, timedelta(seconds=seconds(spec.rollout.start_timeout)), ends)

@@ -15,7 +15,7 @@ from pathlib import Path
 from slipway import exit_codes
 from slipway.diagnosis.run_findings import Evidence, gather
 from slipway.exit_codes import BadInput, CliError
-from slipway.local.served_now import as_served_now, silence
+from slipway.local.served_now import as_served_now, endpoint_reason
 from slipway.local.start_wait import start_wait
 from slipway.local.state import EndpointFolder, RunFolder, State, StateError
 from slipway.local.typed_command import typed
@@ -115,7 +115,7 @@ class LocalTarget:
 
     def evidence(self, run: TrainingRun) -> Evidence:
         found = gather(run, run.status or RunStatus(), self._folder(run).workspace(run))
-        return replace(found, silence=silence(self.state, run))
+        return replace(found, silence=endpoint_reason(self.state, run))
 
     def files(self, run: TrainingRun, names: Sequence[str]) -> Files:
         return read_folder(self._folder(run).workspace(run).root, names)

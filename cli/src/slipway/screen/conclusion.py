@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from slipway.screen import view
-from slipway.screen.visible import visible
+from slipway.screen import printing, view
 from slipway_core.lifecycle import remedy
 from slipway_core.lifecycle.draft import PUBLISHED
 from slipway_core.lifecycle.required_gates import NOT_LET_IN
 from slipway_core.resources.conditions import find
 from slipway_core.resources.status import EvaluationStatus, Phase, RunStatus, Verdict
+
+if TYPE_CHECKING:
+    from slipway.start_wait import StartWait
 
 Command = Callable[..., str]
 """Returns the command of some words as it is typed to reach this target; see Target.command."""
@@ -47,9 +51,7 @@ def conclude(
         )
     console.print()
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    say = partial(printing.say, console)
     _say_published(say, status)
     live = find(status.conditions, "Live")
     if status.phase is Phase.SERVING and status.endpoint is not None:
@@ -87,27 +89,18 @@ def conclude(
     say_live()
 
 
-def say_not_answering(
-    console: Console, run: str, endpoint: str, why: str, command: Command, *, answers: bool = False
-) -> None:
-    """Says that a model that passed is not waited for any longer, and why.
-
-    Args:
-        answers: whether it does, and not with the settings that its endpoint has by now.
-    """
-
-    def say(text: str) -> None:
-        # In it is what a server said.
-        console.print(visible(text), highlight=False, soft_wrap=True, markup=False)
-
+def say_not_answering(console: Console, run: str, why: str, wait: StartWait, command: Command) -> None:
+    """Says that a model that passed is not waited for any longer, and why."""
+    say = partial(printing.say, console)
     console.print()
-    how = (
-        "answers, and not yet with the settings that its endpoint has now" if answers else "passed and does not answer"
-    )
+    how = "passed and does not answer"
+    if wait.answers:
+        how = "answers, and not yet with the settings that its endpoint has now"
     say(f"The model {how}: {why}")
     say(f"See `{command('logs', run, '--stage', 'serve')}` and `{command('doctor', run)}`.")
-    stop = command("stop", f"endpoint/{endpoint}")
-    say(f"Endpoint {endpoint} goes on trying until `{stop}`; the same command waits again.")
+    # What stops the endpoint stops the version that answers there too, and nothing stops a candidate alone.
+    until = "" if wait.serves else f" until `{command('stop', f'endpoint/{wait.endpoint}')}`"
+    say(f"Endpoint {wait.endpoint} goes on trying{until}; the same command waits again.")
 
 
 def _failed(evaluation: EvaluationStatus) -> int:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from slipway.options import Format
+from slipway.screen.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,11 @@ def console(*, error: bool = False) -> Console:
     return screen
 
 
+def say(screen: Console, text: str) -> None:
+    """Prints a sentence whole. In it may be words of servers, of steps and of whoever may write a status."""
+    screen.print(visible(text), highlight=False, soft_wrap=True, markup=False)
+
+
 def document(value: Any, format_: Format) -> None:
     """Prints a document as JSON or YAML on standard output."""
     if format_ is Format.JSON:
@@ -43,4 +49,4 @@ def document(value: Any, format_: Format) -> None:
 
 def note(message: str) -> None:
     """Says something beside the result, where scripts do not read it."""
-    print(message, file=sys.stderr)
+    print(visible(message), file=sys.stderr)

@@ -102,7 +102,7 @@ class TableView:
         for message in [*self._told.news(status), *news(status, events)]:
             self._console.print(Text(visible(f"! {message}"), style="yellow"))
         for note in _prepared(status, events):
-            self._console.print(Text(f"note: {note}", style="dim"))
+            self._console.print(Text(visible(f"note: {note}"), style="dim"))
         waits = [Text(visible(sentence(blocker)), style="yellow") for blocker in blockers(status)]
         self._live.update(Group(steps_table(status), Text(visible(_now(status)), style="dim"), *waits), refresh=True)
 
@@ -226,7 +226,7 @@ def steps_table(status: RunStatus, now: datetime | None = None, *, whole: bool =
         if progress is not None and progress.total and step.state is not StepState.PENDING:
             bar = ProgressBar(total=progress.total, completed=progress.step, width=12)
         took, details = Text(_took(step, now)), Text(visible(_details(status, step)))
-        table.add_row(Text(mark, style=style), Text(step.name), bar, took, details)
+        table.add_row(Text(mark, style=style), Text(visible(step.name)), bar, took, details)
     return table
 
 
@@ -289,7 +289,8 @@ def verdict_table(metrics: list[MetricStatus]) -> Table:
         verdict = Text(metric.verdict.value, style=VERDICT_STYLES[metric.verdict])
         if metric.reason:
             verdict.append(visible(f" ({metric.reason})"), style="dim")
-        table.add_row(metric.title, value, metric.threshold, verdict)
+        title, threshold = Text(visible(metric.title)), Text(visible(metric.threshold))
+        table.add_row(title, value, threshold, verdict)
     return table
 
 

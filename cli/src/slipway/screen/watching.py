@@ -11,8 +11,8 @@ from slipway import exit_codes
 from slipway.exit_codes import CliError
 from slipway.screen import view
 from slipway.screen.conclusion import conclude, say_not_answering
-from slipway.screen.printing import console
-from slipway.start_wait import StartWait, silence
+from slipway.screen.printing import console, say
+from slipway.start_wait import StartWait, not_answering
 from slipway.target import Target
 from slipway_core.resources.conditions import find
 from slipway_core.resources.events import Event
@@ -33,8 +33,8 @@ class Seen:
     run: TrainingRun
     gave_up: str | None = None
     """Why its model, which passed, is not waited for any longer; None where that did not happen."""
-    answers: bool = False
-    """Whether that model answers all the same, with earlier settings of its endpoint."""
+    wait: StartWait | None = None
+    """How it was waited for; None of a run that serves nothing."""
 
     def exit_code(self, target: Target) -> int:
         return exit_codes.FAILED if self.gave_up is not None else target.exit_code(self.run)
@@ -52,9 +52,8 @@ def attend(target: Target, name: str | None, start_within: timedelta | None = No
     with view.choose(screen) as shown:
         seen = look_on(target, name, shown, start_within)
     run, status = seen.run, seen.run.status or RunStatus()
-    if seen.gave_up is not None and run.spec.serving is not None:
-        endpoint = run.spec.serving.endpoint
-        say_not_answering(screen, run.name, endpoint, seen.gave_up, target.command, answers=seen.answers)
+    if seen.gave_up is not None and seen.wait is not None:
+        say_not_answering(screen, run.name, seen.gave_up, seen.wait, target.command)
         _say_live(screen, target, run)
         return seen.exit_code(target)
     if not status.phase.rests:
@@ -74,7 +73,10 @@ def look_on(target: Target, name: str | None, shown: Show, start_within: timedel
     wait: StartWait | None = None
     before, unseen = RunStatus(), None
     for run in target.follow(name):
-        wait = wait or target.start_wait(run, start_within)
+        serving = run.spec.serving
+        if wait is None or serving is None or serving.endpoint != wait.endpoint:
+            # Somebody may send the run to another endpoint meanwhile.
+            wait = target.start_wait(run, start_within)
         status = run.status or RunStatus()
         heard = wait.look(status) if wait is not None else ()
         status = wait.told(status) if wait is not None else status
@@ -85,10 +87,10 @@ def look_on(target: Target, name: str | None, shown: Show, start_within: timedel
         shown(status, events)
         before, unseen = status, why
         if wait is not None and wait.over is not None:
-            return Seen(run, wait.over, wait.answers)
+            return Seen(run, wait.over, wait)
     if run is None:
         raise CliError(f"run {name} is gone from {target.title}")
-    return Seen(run, silence(before))
+    return Seen(run, not_answering(before), wait)
 
 
 def changes(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
@@ -119,7 +121,7 @@ def _say_where(screen: Console, target: Target, status: RunStatus) -> None:
     assert status.endpoint is not None
     name, url = status.endpoint.name, status.endpoint.url
     address = f"   It answers at {url}/" if url else ""
-    screen.print(f"Serving. Chat with it:  {target.command('chat', name)}{address}", highlight=False, soft_wrap=True)
+    say(screen, f"Serving. Chat with it:  {target.command('chat', name)}{address}")
     endpoint = _endpoint(target, name)
     if endpoint is not None and (endpoint.spec.access.keys_file or endpoint.spec.access.keys_secret):
         screen.print("It asks for a key: export SLIPWAY_API_KEY=…, one of its keys, before you chat.", soft_wrap=True)
@@ -131,8 +133,7 @@ def _say_live(screen: Console, target: Target, run: TrainingRun) -> None:
         return
     live, ready = endpoint.status.live, find(endpoint.status.conditions, "Ready")
     if live is not None and (ready is None or ready.status == "True"):
-        still = f"still serves version {live.version} of run {live.run}."
-        screen.print(f"Endpoint {endpoint.metadata.name} {still}", highlight=False, soft_wrap=True)
+        say(screen, f"Endpoint {endpoint.metadata.name} still serves version {live.version} of run {live.run}.")
 
 
 def _endpoint(target: Target, name: str) -> ModelEndpoint | None:

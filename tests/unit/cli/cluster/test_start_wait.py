@@ -30,8 +30,13 @@ LOG = "INFO 01-01 12:00:00 loading\nOSError: model.safetensors is damaged\n"
 WHY = "its server ended with exit code 1: OSError: model.safetensors is damaged"
 
 
-def version(number, state="Live"):
-    return VersionStatus(version=number, uri="pvc://a/b", digest=DIGEST, state=state, since=timestamp(NOON))
+OTHER = "sha256:" + "b" * 64
+"""A model that is not the run's."""
+
+
+def version(number, state="Live", digest=DIGEST, message=None):
+    since = timestamp(NOON)
+    return VersionStatus(version=number, uri="pvc://a/b", digest=digest, state=state, since=since, message=message)
 
 
 def pod(
@@ -85,7 +90,8 @@ class World:
         self.cluster, self.now = cluster, NOON
         cluster.logs(LOG)
         self.shows(**(status or {"live": version(1)}))
-        serving = Serving(endpoint="chat")
+        template = {"rollout": {"startTimeout": "12m"}}
+        serving = Serving.model_validate({"endpoint": "chat", "template": template}, by_alias=True, by_name=False)
         self.wait = start_wait(cluster.kubectl, serving, lambda: self.now, within)
 
     def shows(self, message="version 1: its server starts", **status):
@@ -346,14 +352,45 @@ def test_who_may_not_read_pods_is_told_what_the_endpoint_says(world, cluster):
     assert world.wait.over == "it did not answer within 10 min 0 s: version 1: its server starts"
 
 
-def test_an_endpoint_that_cannot_be_seen_ends_no_wait_but_one_that_was_asked_for(cluster):
+def test_an_endpoint_that_cannot_be_reached_ends_no_wait_but_one_that_was_asked_for(cluster):
     world, asked = World(cluster), World(cluster, timedelta(seconds=5))
-    cluster.refuse("get modelendpoints", "Error from server (Forbidden): no")
+    cluster.refuse("get modelendpoints", "Unable to connect to the server: i/o timeout")
     for one in (world, asked):
         one.later(0)
         one.later(5000)
     assert world.wait.over is None
     assert asked.wait.over == f"it did not answer within 5 s: {NOT_YET}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error from server (Forbidden): modelendpoints.slipway.dev "chat" is forbidden: no',
+        "error: You must be logged in to the server (Unauthorized)",
+    ],
+)
+def test_who_may_not_read_the_endpoint_is_told_so_once_and_waits_no_longer_than_the_run_says(world, cluster, said):
+    cluster.refuse("get modelendpoints", said)
+    told = world.later(0)
+    assert len(told) == 1
+    assert told[0].startswith("endpoint chat may not be read, ")
+    assert ("is forbidden: no; ask whoever runs the cluster" in told[0]) == ("Forbidden" in said)
+    assert ("log in again" in told[0]) == ("Unauthorized" in said)
+    assert world.later(719) == []
+    assert world.wait.over is None
+    world.later(2)
+    assert world.wait.over == f"it did not answer within 12 min 0 s: {NOT_YET}"
+    assert world.wait.serves, "nobody knows that nothing answers"
+    assert not world.wait.answers
+
+
+def test_of_an_endpoint_that_may_not_be_read_the_run_says_whether_its_model_answers(world, cluster):
+    cluster.refuse("get modelendpoints", "Error from server (Forbidden): no")
+    live = condition("Live", "True", "Serving", "endpoint chat serves the model and takes up its new settings")
+    world.later(0, WAITS.model_copy(update={"conditions": [live]}))
+    world.later(721, WAITS.model_copy(update={"conditions": [live]}))
+    assert world.wait.answers
+    assert world.wait.over == f"they were not taken up within 12 min 0 s: {live.message}"
 
 
 def test_an_endpoint_that_is_not_seen_for_a_moment_keeps_its_time(world, cluster):
@@ -365,6 +402,78 @@ def test_an_endpoint_that_is_not_seen_for_a_moment_keeps_its_time(world, cluster
     assert world.wait.over is not None
 
 
+HELD = condition("Live", "False", "RollingOut", "the verdict was signed with key ci, which was revoked")
+HELD_BACK = WAITS.model_copy(update={"conditions": [HELD]})
+
+
+def test_what_ends_of_another_model_is_not_told_of_this_one(cluster):
+    """Its endpoint starts no version of it, and the one before it crash-loops."""
+    world = World(cluster, live=version(1, digest=OTHER))
+    world.has(pod(**NEVER_READY))
+    world.later(0, HELD_BACK)
+    for ended in (1, 2, 3, 4):
+        world.has(pod(ended=ended, waiting="CrashLoopBackOff", **NEVER_READY))
+        assert world.later(10, HELD_BACK) == []
+    assert world.wait.over is None
+    assert world.wait.told(HELD_BACK) == HELD_BACK
+    world.later(560, HELD_BACK)
+    assert world.wait.over == f"it did not answer within 10 min 0 s: {HELD.message}"
+
+
+def test_doctor_tells_of_a_model_that_is_held_back_why_and_nothing_of_another(cluster):
+    world = World(cluster, live=version(1, digest=OTHER))
+    cluster.save(**{"trainingrun/tang": run_document(HELD_BACK, serving={"endpoint": "chat"})})
+    world.has(pod(ended=4, waiting="CrashLoopBackOff"))
+    result = CliRunner().invoke(app, ["doctor", "tang", "-n", "team"])
+    assert HELD.message in result.output
+    assert "chat-v1-0" not in result.output
+    assert "its server starts" not in result.output
+
+
+ELSEWHERE = version(2, "Starting", OTHER, "no node takes the pod chat-v2-0")
+
+
+def test_a_candidate_of_another_model_hides_no_end_of_this_one(cluster):
+    """Somebody rolls back while the live version does not answer."""
+    world = World(cluster, live=version(1), candidate=ELSEWHERE)
+    world.has(pod(ready=True))
+    world.later(0)
+    for ended in (1, 2, 3):
+        assert world.wait.over is None
+        world.has(pod(ended=ended, waiting="CrashLoopBackOff"))
+        told = world.later(10)
+        assert told == ([f"version 1 starts again, after pod chat-v1-0: {WHY}"] if ended == 1 else [])
+    assert world.wait.over == f"the server of version 1 ended 3 times in a row, at last: pod chat-v1-0: {WHY}"
+
+
+def test_a_wait_beside_a_candidate_of_another_model_has_its_end_and_the_reason_of_its_own(cluster):
+    world = World(cluster, live=version(1), candidate=ELSEWHERE)
+    world.has(pod(**NEVER_READY))
+    world.later(0)
+    world.later(599)
+    assert world.wait.over is None
+    told = world.wait.told(WAITS).conditions[0].message
+    assert told == "endpoint chat does not answer yet: version 1: its server starts"
+    world.later(2)
+    assert world.wait.over == (
+        "it did not answer within 10 min 0 s: version 1: its server starts; "
+        "pod chat-v1-0: its server runs and is not ready yet"
+    )
+
+
+def test_what_a_candidate_of_another_model_waits_for_is_not_said_of_a_model_that_answers(cluster):
+    world = World(cluster)
+    answering = condition("Ready", "True", "Answering", "version 1 answers")
+    shown = EndpointStatus(
+        phase=EndpointPhase.ROLLING_OUT, conditions=[answering], live=version(1), candidate=ELSEWHERE
+    )
+    cluster.save(**{"modelendpoint/chat": endpoint_document("chat", status=shown.to_document())})
+    live = condition("Live", "True", "Serving", "endpoint chat serves the model and takes up its new settings")
+    status = WAITS.model_copy(update={"conditions": [live]})
+    world.later(0, status)
+    assert world.wait.told(status) == status
+
+
 def test_where_no_version_starts_it_is_waited_for_as_long_as_for_one_that_does(cluster):
     # Locally a minute: an operator may be away for as long, or told to try again later.
     world = World(cluster)
@@ -374,6 +483,16 @@ def test_where_no_version_starts_it_is_waited_for_as_long_as_for_one_that_does(c
     assert world.wait.over is None
     world.later(2)
     assert world.wait.over == f"it did not answer within 10 min 0 s: {NOT_YET}"
+
+
+def test_an_endpoint_that_is_not_there_is_waited_for_as_long_as_the_run_would_have_it(cluster):
+    world = World(cluster)
+    cluster.save(**{"modelendpoint/chat": None})
+    assert world.later(0) == []
+    world.later(719)
+    assert world.wait.over is None
+    world.later(2)
+    assert world.wait.over == f"it did not answer within 12 min 0 s: {NOT_YET}"
 
 
 def test_a_model_that_answers_meanwhile_begins_anew(world):

@@ -12,6 +12,7 @@ from slipway.main import app
 from slipway.screen import watching
 from slipway_core.lifecycle.verdict import RESTS_ON
 from slipway_core.resources.status import (
+    ArtifactStatus,
     EvaluationStatus,
     MetricStatus,
     Phase,
@@ -33,7 +34,7 @@ def has(cluster, status, **fields):
     cluster.save(**{"trainingrun/tang": run_document(status, **fields)})
 
 
-def after_each_look(cluster, monkeypatch, *statuses):
+def after_each_look(cluster, monkeypatch, *statuses, **fields):
     """Has the run go on when somebody has looked at it, and not after seconds; None changes nothing."""
     follow = cluster_place.ClusterTarget.follow
 
@@ -42,7 +43,7 @@ def after_each_look(cluster, monkeypatch, *statuses):
         for run in follow(self, name):
             yield run
             if (status := next(later, None)) is not None:
-                has(cluster, status)
+                has(cluster, status, **fields)
 
     monkeypatch.setattr(cluster_place.ClusterTarget, "follow", looked_at)
 
@@ -133,7 +134,8 @@ def does_not_answer(phase, reason="NotAnswering", **endpoint):
     status = {"phase": "Degraded", "conditions": [ready], "live": _version(1), **endpoint}
     document = endpoint_document("harbour", status=status)
     reached = RunEndpointStatus(name="harbour", url="http://harbour.team.svc:8000", version=1)
-    return RunStatus(phase=phase, endpoint=reached, conditions=[live, progressing]), document
+    made = ArtifactStatus(uri="pvc://a/b", digest=DIGEST)
+    return RunStatus(phase=phase, artifact=made, endpoint=reached, conditions=[live, progressing]), document
 
 
 def _version(number, state="Live", **fields):
@@ -161,13 +163,74 @@ def test_b_a_candidate_that_is_not_waited_for_any_longer_leaves_what_still_serve
     monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
     waits = "no node takes the pod harbour-v2-0"
     live, message = condition("Live", "False", "RollingOut", waits), "its pods wait for a place on a node"
-    status, document = does_not_answer(Phase.ROLLING_OUT, candidate=_version(2, "Starting", message=message))
+    older = _version(1, digest="sha256:" + "b" * 64)
+    candidate = _version(2, "Starting", message=message)
+    status, document = does_not_answer(Phase.ROLLING_OUT, live=older, candidate=candidate)
     document["status"]["conditions"] = [condition("Ready", "True", "Answering", "version 1 answers").to_document()]
     cluster.save(**{"modelendpoint/harbour": document})
     has(cluster, status.model_copy(update={"conditions": [live]}), serving={"endpoint": "harbour"})
     said = watch(1, "--start-timeout", "1s")
     assert f"it did not answer within 1 s: {message}\n" in said
+    assert "Endpoint harbour goes on trying; the same command waits again." in said
+    assert "slipway stop" not in said, "that stops what still serves too"
     assert "Endpoint harbour still serves version 1 of run older." in said
+
+
+def test_of_a_model_that_answers_with_its_earlier_settings_nothing_is_said_that_would_stop_it(cluster, monkeypatch):
+    monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
+    candidate = _version(2, "Starting", message="its pods wait for a place on a node")
+    status, document = does_not_answer(Phase.ROLLING_OUT, candidate=candidate)
+    document["status"]["conditions"] = [condition("Ready", "True", "Answering", "version 1 answers").to_document()]
+    cluster.save(**{"modelendpoint/harbour": document})
+    live = condition("Live", "True", "Serving", "endpoint harbour takes up its new settings")
+    has(cluster, status.model_copy(update={"conditions": [live]}), serving={"endpoint": "harbour"})
+    said = watch(1, "--start-timeout", "1s")
+    assert (
+        "The model answers, and not yet with the settings that its endpoint has now: version 2 did not answer" in said
+    )
+    assert "Endpoint harbour goes on trying; the same command waits again." in said
+    assert "slipway stop" not in said
+
+
+def test_who_may_not_read_the_endpoint_reads_why_and_does_not_wait_without_end(cluster, monkeypatch):
+    monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
+    status, _ = does_not_answer(Phase.SERVING)
+    has(cluster, status, serving={"endpoint": "harbour", "template": {"rollout": {"startTimeout": "1s"}}})
+    cluster.refuse("get modelendpoints", 'Error from server (Forbidden): modelendpoints "harbour" is forbidden: no')
+    said = watch(1)
+    assert said.count("endpoint harbour may not be read, so why the model does not answer is not known here: ") == 1
+    assert f"The model passed and does not answer: it did not answer within 1 s: {SILENT}\n" in said
+    assert "Endpoint harbour goes on trying; the same command waits again." in said
+
+
+def test_a_run_that_is_sent_to_another_endpoint_is_waited_for_there(cluster, monkeypatch):
+    monkeypatch.setattr(cluster_place, "_SILENCE", 0.1)
+    status, document = does_not_answer(Phase.ROLLING_OUT)
+    there = "version 1: no node takes the pod pier-v1-0"
+    ready = condition("Ready", "False", "NotAnswering", there).to_document()
+    other = {**document["status"], "conditions": [ready]}
+    cluster.save(**{"modelendpoint/harbour": document, "modelendpoint/pier": endpoint_document("pier", status=other)})
+    has(cluster, status, serving={"endpoint": "harbour"})
+    moved = status.model_copy(update={"endpoint": RunEndpointStatus(name="pier", version=1)})
+    after_each_look(cluster, monkeypatch, moved, serving={"endpoint": "pier"})
+    said = watch(1, "--start-timeout", "1s")
+    assert f"The model passed and does not answer: it did not answer within 1 s: {there}\n" in said
+    assert "Endpoint pier goes on trying until `slipway stop endpoint/pier -n team`" in said
+
+
+STEERS, SHOWN = "\x1b[2J\x1b]0;title\x07\u202egone", "␛[2J␛]0;title␇⟨U+202E⟩gone"
+
+
+def test_no_address_and_no_name_in_a_status_steers_the_terminal(cluster):
+    live = condition("Live", "True", "Serving", "it serves")
+    endpoint = RunEndpointStatus(name="harbour", url=f"http://{STEERS}[red]", version=1)
+    has(cluster, RunStatus(phase=Phase.SERVING, endpoint=endpoint, conditions=[live]))
+    assert f"It answers at http://{SHOWN}[red]/" in watch()
+    ready = condition("Ready", "True", "Answering", "version 1 answers").to_document()
+    status = {"phase": "Serving", "conditions": [ready], "live": _version(1, run=f"{STEERS}[red]")}
+    cluster.save(**{"modelendpoint/harbour": endpoint_document("harbour", status=status)})
+    has(cluster, rejected(), serving={"endpoint": "harbour"})
+    assert f"still serves version 1 of run {SHOWN}[red]." in watch(3)
 
 
 def test_a_model_that_answers_while_it_is_waited_for_serves(cluster, monkeypatch):

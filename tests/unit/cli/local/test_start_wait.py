@@ -20,12 +20,13 @@ SINCE = "2026-01-01T00:00:00Z"
 MADE = ArtifactStatus(uri="file:///m", digest=f"sha256:{1:064x}")
 HELD_BACK = condition("Live", "False", "RollingOut", "held back: no key")
 WAITS = RunStatus(phase=Phase.ROLLING_OUT, artifact=MADE, conditions=[HELD_BACK])
-SILENT = RunStatus(phase=Phase.SERVING, conditions=[condition("Live", "False", "NotAnswering", "it does not answer")])
+NOT_NOW = condition("Live", "False", "NotAnswering", "it does not answer")
+SILENT = RunStatus(phase=Phase.SERVING, artifact=MADE, conditions=[NOT_NOW])
 LIVE = RunStatus(phase=Phase.SERVING, conditions=[condition("Live", "True", "Serving", "it serves")])
 
 
-def version(number, state):
-    return VersionStatus(version=number, uri="file:///m", digest=f"sha256:{number:064x}", state=state, since=SINCE)
+def version(number, state, model=1):
+    return VersionStatus(version=number, uri="file:///m", digest=f"sha256:{model:064x}", state=state, since=SINCE)
 
 
 class World:
@@ -118,6 +119,28 @@ def test_a_candidate_is_left_to_its_endpoint_and_what_follows_it_has_its_own_tim
     assert world.wait.over is not None
 
 
+def test_what_ends_of_another_model_is_not_told_of_this_one(tmp_path):
+    world = World(tmp_path, live=version(1, "Live", model=2))
+    world.later(0)
+    for _ in range(FAILED_STARTS + 1):
+        world.ends()
+        assert world.later(5) == []
+    assert world.wait.over is None
+    world.later(60)
+    assert world.wait.over == "it did not answer within 1 min 0 s: held back: no key"
+
+
+def test_a_candidate_of_another_model_hides_no_end_of_this_one(tmp_path):
+    world = World(tmp_path, live=version(1, "Live"), candidate=version(2, "Starting", model=2))
+    world.later(0, NOT_YET)
+    for _ in range(FAILED_STARTS):
+        assert world.wait.over is None
+        world.ends()
+        world.later(5, NOT_YET)
+    assert world.wait.over is not None
+    assert world.wait.over.startswith("the server of version 1 ended 3 times in a row")
+
+
 def test_a_model_that_answers_meanwhile_begins_anew(tmp_path):
     world = World(tmp_path)
     world.later(0)
@@ -143,6 +166,7 @@ def test_where_no_version_starts_the_reason_of_the_run_is_told(tmp_path):
 
 NOT_YET = RunStatus(
     phase=Phase.ROLLING_OUT,
+    artifact=MADE,
     conditions=[
         condition(type_, status, reason, "version 1 does not answer yet; `slipway status endpoint/chat` says why")
         for type_, status, reason in (("Live", "False", "NotAnswering"), ("Progressing", "True", "RollingOut"))

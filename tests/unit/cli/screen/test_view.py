@@ -22,6 +22,7 @@ from slipway_core.resources.status import (
     MetricStatus,
     Phase,
     Progress,
+    RunEndpointStatus,
     RunStatus,
     StepState,
     StepStatus,
@@ -219,6 +220,50 @@ def test_nothing_that_others_say_steers_the_terminal(kind):
         out = io.StringIO()
         Console(file=out, width=200).print(part)
         assert "␛[2J␛]0;title␇gone" in out.getvalue()
+
+
+@pytest.mark.parametrize("field", ["name", "threshold"])
+def test_no_gate_steers_the_terminal_nor_styles_its_table(field):
+    fields = {"name": "bleu", "threshold": "≥ 1", field: f"{STEERS}[red]"}
+    out = io.StringIO()
+    Console(file=out, width=200).print(view.verdict_table([MetricStatus(verdict=Verdict.PASS, **fields)]))
+    assert "␛[2J␛]0;title␇gone[red]" in out.getvalue()
+
+
+def test_no_figure_of_prepare_steers_the_terminal():
+    metrics = {f"{STEERS}_train_split": 3.0}
+    done = StepStatus(name="prepare", state=StepState.SUCCEEDED, attempt=1, metrics=metrics)
+    out = io.StringIO()
+    with view.TableView(Console(file=out, width=200)) as screen:
+        screen(RunStatus(stages=[done]), (Event("Normal", "StepSucceeded", "prepare is done (attempt 1)"),))
+    assert "note: ␛[2J␛]0;title␇gone, train data: 3 rows longer than maxLength" in out.getvalue()
+
+
+TURNS = f"{STEERS}\u202e"
+
+
+FAILS = condition("Progressing", "False", "RolloutFailed", TURNS)
+UNJUDGED = EvaluationStatus(number=1, verdict=Verdict.INCONCLUSIVE, reason=TURNS)
+SILENT = condition("Live", "False", "NotAnswering", TURNS)
+UNTOLD = condition("Published", "False", "PublishFailed", TURNS)
+
+
+@pytest.mark.parametrize(
+    ("status", "begins"),
+    [
+        (RunStatus(phase=Phase.FAILED, conditions=[FAILS]), "Failed: "),
+        (RunStatus(phase=Phase.HELD, evaluation=UNJUDGED), "Held: could not be judged: "),
+        (
+            RunStatus(phase=Phase.SERVING, endpoint=RunEndpointStatus(name="chat"), conditions=[SILENT]),
+            "The model was live and does not answer now: ",
+        ),
+        (RunStatus(phase=Phase.COMPLETED, conditions=[UNTOLD]), "The verdict is not told everywhere: "),
+    ],
+)
+def test_no_last_words_steer_the_terminal(status, begins):
+    said = last_words(status)
+    assert f"{begins}␛[2J␛]0;title␇gone⟨U+202E⟩\n" in said
+    assert not set("\x1b\x07\u202e") & set(said)
 
 
 def test_what_was_heard_whole_is_not_told_again_where_the_result_has_it_cut():

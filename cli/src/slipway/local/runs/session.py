@@ -113,11 +113,8 @@ def _work(
     if executor.interrupted and not status.phase.finished:
         console.print("\nStopped. The same command goes on from the last checkpoint.", highlight=False)
         return exit_codes.INTERRUPTED
-    if executor.gave_up is not None and serving is not None:
-        answers = wait is not None and wait.answers
-        say_not_answering(
-            console, admitted.run.name, serving.endpoint, executor.gave_up, partial(typed, state), answers=answers
-        )
+    if executor.gave_up is not None and wait is not None:
+        say_not_answering(console, admitted.run.name, executor.gave_up, wait, partial(typed, state))
         return exit_codes.FAILED
     _conclude(console, state, admitted.folder, status, attach=attach)
     if attach and status.phase is Phase.SERVING and status.endpoint is not None:
