@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from tests.integration.fetching.hub_server import Hub
 from tests.unit.trainer.own_model import own_model
@@ -376,9 +378,80 @@ def test_A_what_is_left_out_of_a_task_is_left_out_of_what_the_preview_tells(tmp_
     seen = previewed(dropping)
     told = prepare.run(dropping, workspace(tmp_path / "run", dropping), attempt=1, workers=1, say=lambda _: None)
     assert [one.digest for one in seen.held_out.gate_data] == told.gate_data
-    assert (seen.held_out.of_tasks, seen.held_out.left_out) == (20, 3)
+    assert (seen.held_out.of_tasks, seen.held_out.left_out.of_tasks) == (20, 3)
     refusing = previewed(plan(causal(train), tasks=[task], gates=gates))
     assert any(said.startswith("evaluation.tasks: 3 of 20 documents of tasks") for said in refusing.problems)
+
+
+@pytest.mark.parametrize(
+    ("fields", "learned", "says", "more"),
+    [
+        ({}, 30, "1 documents of the task: inconclusive", "Give it more rows (evaluation.tasks[0].data), or take the"),
+        ({"limit": 9}, 5, "4 documents of the task: inconclusive", "Take a greater limit than 9, or take the figure"),
+        ({"limit": 50}, 24, "7 documents of the task: inconclusive", "Give it more rows (evaluation.tasks[0].data),"),
+        (
+            {},
+            31,
+            "none of its 31 documents of the task is left: inconclusive",
+            "Give it more rows (evaluation.tasks[0]",
+        ),
+        ({}, 11, "20 documents of the task: passes for certain with a mean of", None),
+    ],
+)
+def test_A_a_gate_on_a_task_rests_on_what_is_left_of_it_as_prepare_has_it(
+    tmp_path: Path, fields: dict[str, Any], learned: int, says: str, more: str | None
+) -> None:
+    rows = arc(31)
+    (tmp_path / "test.jsonl").write_bytes(lines(rows))
+    known = [f"{row['question']} {row['choices']['text']['ABCD'.index(row['answerKey'])]}" for row in rows[:learned]]
+    made = plan(
+        causal(write_rows(tmp_path / "train.jsonl", *numbered(30), *({"text": text} for text in known))),
+        tasks=[{"name": "arc_easy", "data": [{"uri": f"file://{tmp_path}/test.jsonl"}], **fields}],
+        gates=[{"metric": "acc", "task": "arc_easy", "min": 0.1}],
+        onOverlap="Drop",
+    )
+    seen = previewed(made)
+    place = workspace(tmp_path / "run", made)
+    prepare.run(made, place, attempt=1, workers=1, say=lambda _: None)
+    told = [line for line in seen.warnings if line.startswith("evaluation.gates")]
+    prepared = json.loads(place.prepared.read_text())["warnings"]
+    assert told == [line for line in prepared if line.startswith("evaluation.gates")]
+    (gate,) = seen.held_out.gates
+    assert gate.says.startswith(says)
+    assert bool(gate.never) is (more is not None)
+    assert [more in line for line in told if more is not None] == [True] * (more is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", b""),
+        ("rows.jsonl", b" \n\n"),
+        ("rows.json", b"[]\n"),
+        ("rows.csv", b""),
+        ("rows.csv", b"question,answer\n"),
+        ("rows.txt", b""),
+        ("rows.parquet", b""),
+    ],
+)
+def test_files_without_a_row_are_refused_as_such(harness: Harness, tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Refused, match=r"^its split test holds no row\. Give it some as `data`$"):
+        harness.copy(Wanted("which", CHOICE, own_data=True), {"test": [tmp_path / name]}, tmp_path, "copy-", None)
+
+
+def test_a_parquet_file_without_a_row_is_refused_as_such_and_a_broken_one_as_broken(
+    harness: Harness, tmp_path: Path
+) -> None:
+    table, path = pyarrow.table({"question": pyarrow.array([], pyarrow.string())}), tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(table, path)
+    task = Wanted("which", CHOICE, own_data=True)
+    with pytest.raises(Refused, match="its split test holds no row"):
+        harness.copy(task, {"test": [path]}, tmp_path, "copy-", None)
+    for broken, kind in ((path, "parquet"), (tmp_path / "rows.jsonl", "json")):
+        broken.write_bytes(b"{no rows\n")
+        with pytest.raises(Refused, match=f"its rows of the split test cannot be read as {kind}: "):
+            harness.copy(task, {"test": [broken]}, tmp_path, "copy-", None)
 
 
 def test_A_of_a_task_whose_rows_it_does_not_read_the_preview_tells_no_digest_and_why(tmp_path: Path) -> None:
@@ -406,7 +479,24 @@ def test_A_of_a_task_whose_rows_it_does_not_read_the_preview_tells_no_digest_and
     assert [said.split(":")[0].split(" (")[0].removesuffix(".data[0].uri") for said in seen.problems] == [
         "evaluation.tasks[1]", "evaluation.tasks[2]", "evaluation.tasks[3]",
     ], "each is named, and none hides the next"  # fmt: skip
-    assert seen.held_out.tasks == ["arc_easy", "arc_challenge", "boolq", "sciq"]
+    assert seen.held_out.tasks == ["arc_easy"], "of the others somebody has to mend the rows first"
+
+
+def test_a_model_that_is_not_there_hides_nothing_of_what_is_wrong_with_the_rows_of_tasks(tmp_path: Path) -> None:
+    made = plan(
+        causal(write_rows(tmp_path / "train.jsonl", *numbered(30))),
+        model={"from": f"file://{tmp_path}/nowhere"},
+        tasks=[
+            {"name": "arc_easy", "data": [{"uri": write_rows(tmp_path / "rows.jsonl", *arc(9))}]},
+            {"name": "boolq", "data": [{"uri": write_rows(tmp_path / "empty.jsonl", b"")}]},
+        ],
+        gates=[{"metric": "acc", "task": "arc_easy", "min": 0.1}],
+    )
+    seen = previewed(made)
+    model, task = sorted(seen.problems, key=lambda said: "boolq" in said)
+    assert "nowhere" in model
+    assert task == "evaluation.tasks[1] (boolq): its split validation holds no row. Give it some as `data`"
+    assert (seen.held_out.of_tasks, seen.held_out.tasks) == (9, [])
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any] | None, str]] = [

@@ -118,9 +118,7 @@ def test_C_conversations_that_the_model_has_learned_are_refused_or_left_out(
     gates = [{"metric": "chat_bits_per_byte", "max": 100, "confidence": 0.5}]
     evaluation = {"data": [{"uri": "file://chats.jsonl"}], "gates": gates}
     run = own_model(tmp_path / "refused", trained.workspace.artifact, evaluation=evaluation, prepared=False)
-    with pytest.raises(
-        Overlap, match=r"data: 1 of 4 held-out documents and conversations stand in what the base model"
-    ):
+    with pytest.raises(Overlap, match=r"data: 1 of 4 held-out conversations stand in what the base model"):
         prepare.run(run.plan, run.workspace, attempt=1, workers=1, say=lambda _: None)
     kept = own_model(tmp_path / "dropped", trained.workspace.artifact, evaluation={**evaluation, "onOverlap": "Drop"})
     report = json.loads(kept.workspace.prepared.read_text(encoding="utf-8"))["evaluation"]

@@ -194,16 +194,21 @@ _FATES = {
     "unanswered": "without an answer at the end: those turns were left out",
     "opened": "opened by the assistant: its first turn is read and not learned",
 }
+_HELD_OUT_DROPPED = "evaluation_dropped"
+"""The one metric of this form that is of no stage."""
+_OVERLAPPED = "left out: in the training data, or in what the base model learned from (onOverlap: Drop)"
 
 
 def unfit_rows(prepare: StepStatus) -> list[str]:
     """Returns a sentence for each kind of row that was not learned as it stands in its file."""
     sentences: list[str] = []
     for name, count in prepare.metrics.items():
+        rows = f"{count:,.0f} row{'s' if count != 1 else ''}"
+        if name == _HELD_OUT_DROPPED and count:
+            sentences.append(f"held-out data: {rows} {_OVERLAPPED}")
         place, _, fate = name.rpartition("_")
         stage, _, split = place.rpartition("_")
-        if fate in _FATES and count:
-            rows = f"{count:,.0f} row{'s' if count != 1 else ''}"
+        if stage and fate in _FATES and count:
             sentences.append(f"{stage}, {split} data: {rows} {_FATES[fate]}")
     return sentences
 

@@ -217,6 +217,8 @@ class GatePower(Api):
     says: str
     never: str = ""
     """Where no model can pass it with these rows, its place in the manifest and its metric; else empty."""
+    unsure: str = ""
+    """Why prepare may leave more of these rows out."""
 
 
 class GateData(Api):
@@ -253,6 +255,14 @@ class AskedByEndpoint(Api):
         return any(gate.answered is False for gate in self.gates)
 
 
+class LeftOutView(Api):
+    """What is held out and stands in the training data, where the run leaves such out."""
+
+    documents: int = 0
+    conversations: int = 0
+    of_tasks: int = 0
+
+
 class HeldOutView(Api):
     documents: int = 0
     """With those that are left out."""
@@ -260,13 +270,13 @@ class HeldOutView(Api):
     """The same."""
     of_tasks: int = 0
     """The same, documents of tasks whose rows were read here."""
-    left_out: int = 0
-    """How many of all these stand in the training data, where the run leaves such out."""
+    left_out: LeftOutView = LeftOutView()
+    """Of all these."""
     prompts: int = 0
     judge: str = ""
     """How often a judge model will be asked, in a sentence; empty without one."""
     tasks: list[str] = Field(default_factory=list[str])
-    """Names of the tasks of lm-evaluation-harness whose rows are not read here."""
+    """Names of the tasks of lm-evaluation-harness whose rows are of the hub, and not read here."""
     overlaps: list[OverlapView] = Field(default_factory=list[OverlapView])
     """Of the rows looked at, the first ones."""
     more: int = 0

@@ -17,6 +17,7 @@ from slipway_core.protocol.preview import (
     GateData,
     GatePower,
     HeldOutView,
+    LeftOutView,
     Lengths,
     MemoryPart,
     MemoryView,
@@ -245,29 +246,49 @@ def test_of_each_gate_it_says_what_it_can_show():
     assert said[-1] == "exact_match >= 0.85: 20 prompts: passes only with 20 of 20 right"
 
 
+def test_of_gates_that_may_rest_on_fewer_rows_it_says_which_and_why():
+    gates = [
+        GatePower(gate="perplexity <= 20", says="9 documents", unsure="12% of the rows were looked at"),
+        GatePower(gate="exact_match >= 0.85", says="20 prompts"),
+        GatePower(gate="acc of task arc >= 0.5", says="31 documents", unsure="12% of the rows were looked at"),
+    ]
+    said = list(sentences.held_out(HeldOutView(prompts=20, gates=gates)))
+    assert said[-1] == (
+        "these gates may rest on fewer rows, and show less: perplexity <= 20; acc of task arc >= 0.5: 12% of the rows "
+        "were looked at"
+    )
+
+
 def test_of_what_is_held_out_it_says_what_is_left_out_what_is_no_overlap_and_how_much_is_not_listed():
     pairs = [
         OverlapView(held="h.jsonl:1", training="a.jsonl:2", rule="equal", share=1.0),
         OverlapView(held="h.jsonl:2", training="a.jsonl:3", rule="share", share=0.6, discounted="40% is common"),
     ]
-    said = list(sentences.held_out(HeldOutView(documents=5, left_out=1, prompts=0, overlaps=pairs, more=7)))
+    said = list(
+        sentences.held_out(
+            HeldOutView(documents=5, left_out=LeftOutView(documents=1), prompts=0, overlaps=pairs, more=7)
+        )
+    )
     asked = "the judge m at http://judge/v1 will be asked at most 80 questions"
     assert list(sentences.held_out(HeldOutView(prompts=40, judge=asked)))[-1] == asked
     (unread,) = sentences.held_out(HeldOutView(tasks=["arc_easy", "sums"]))
     assert unread.startswith("the rows of tasks (arc_easy, sums) are not looked at: prepare reads them, holds them ag")
     assert said[0] == "5 held-out documents and 0 prompts"
-    assert list(sentences.held_out(HeldOutView(documents=5, conversations=2, of_tasks=9, left_out=4, prompts=1)))[
-        :2
-    ] == [
-        "5 held-out documents, 2 conversations, 9 documents of tasks and 1 prompts",
-        "4 of these documents and conversations stand in the training data and are left out (onOverlap: Drop); 12 are "
-        "judged by",
-    ]
+    kinds = HeldOutView(documents=5, conversations=2, of_tasks=9, prompts=1)
+    for gone, words in (
+        (LeftOutView(of_tasks=4), "4 of 9 documents of tasks stand in the training data"),
+        (LeftOutView(documents=2, of_tasks=2), "2 of 5 held-out documents, 2 of 9 documents of tasks stand"),
+        (LeftOutView(conversations=2, of_tasks=2), "2 of 2 conversations, 2 of 9 documents of tasks stand"),
+    ):
+        counted, left = list(sentences.held_out(kinds.model_copy(update={"left_out": gone})))
+        assert counted == "5 held-out documents, 2 conversations, 9 documents of tasks and 1 prompts"
+        assert left.startswith(words)
+        assert left.endswith(" in the training data and are left out (onOverlap: Drop); 12 are judged by")
     assert (
         next(sentences.held_out(HeldOutView(of_tasks=9))) == "0 held-out documents, 9 documents of tasks and 0 prompts"
     )
     assert said[1] == (
-        "1 of these documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
+        "1 of 5 held-out documents stand in the training data and are left out (onOverlap: Drop); 4 are judged by"
     )
     assert said[3:] == [
         "h.jsonl:2 shares boilerplate alone with a.jsonl:3: 40% is common",

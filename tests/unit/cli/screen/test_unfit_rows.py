@@ -28,6 +28,19 @@ def test_what_became_of_rows_that_do_not_fit_is_said_in_words():
     assert view.unfit_rows(PREPARE) == NOTES
 
 
+def test_held_out_rows_are_of_no_stage_and_are_left_out_for_what_was_learned():
+    def said(count, name="evaluation_dropped"):
+        prepare = PREPARE.model_copy(update={"metrics": {name: count, "evaluation_documents": 1}})
+        return view.unfit_rows(prepare)
+
+    why = "left out: in the training data, or in what the base model learned from (onOverlap: Drop)"
+    assert said(30) == [f"held-out data: 30 rows {why}"]
+    assert said(1) == [f"held-out data: 1 row {why}"]
+    assert said(0) == []
+    long = "evaluation, train data: 2 rows left out: longer than maxLength"
+    assert said(2, "evaluation_train_dropped") == [long], "a stage may have this name"
+
+
 def test_it_is_shown_once_when_prepare_ends_in_a_terminal_and_in_a_log():
     status = RunStatus(phase=Phase.TRAINING, stages=[PREPARE])
     ended = (Event("Normal", "StepSucceeded", "prepare is done (attempt 1)"),)

@@ -32,6 +32,13 @@ def test_a_gate_that_takes_figures_as_they_are_needs_no_more(gate: dict[str, Any
     assert warnings(1, **gate) == []
 
 
+def test_of_no_row_at_all_no_figure_can_be_taken_as_it_is() -> None:
+    for gate in ({"confidence": 0.5}, {"confidence": 0.95}):
+        (line,) = warnings(0, **gate)
+        assert line.startswith("evaluation.gates[0] (perplexity) rests on 0 documents of evaluation.data")
+        assert line.endswith(" and will be inconclusive. Add more")
+
+
 def test_a_fixed_list_may_be_short() -> None:
     run = a_run(
         gates=[{"metric": "recall_count", "min": 2}],

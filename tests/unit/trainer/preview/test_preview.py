@@ -293,7 +293,61 @@ def test_held_out_documents_that_are_left_out_are_counted_and_no_pair_is_cut_wit
     uri = write_rows(tmp_path / "a.jsonl", *numbered(20))
     held = write_rows(tmp_path / "h.jsonl", *numbered(3), *numbered(2, start=20))
     view = previewed(plan(causal(uri), data=[{"uri": held}], onOverlap="Drop")).held_out
-    assert (view.documents, view.left_out, len(view.overlaps), view.more) == (5, 3, 2, 1)
+    assert (view.documents, view.left_out.documents, len(view.overlaps), view.more) == (5, 3, 2, 1)
+
+
+def warned_by_prepare(folder, made):
+    """Returns what prepare warns of that gates rest on."""
+    return {line for line in prepared(folder, made)[1]["warnings"] if line.startswith("evaluation.gates")}
+
+
+@pytest.mark.parametrize("left", [0, 1, 7, 8, 20])
+@pytest.mark.parametrize("kind", ["documents", "conversations"])
+def test_a_gate_rests_on_what_is_left_of_its_rows_as_prepare_has_it(tmp_path, kind, left):
+    count, apart = 31, 31 - left
+    talks = kind == "conversations"
+    rows = [chat(f"what is {n}?", row["text"]) if talks else row for n, row in enumerate(numbered(count))]
+    unit = {"metric": "chat_bits_per_byte" if talks else "bits_per_byte"}
+    made = plan(
+        causal(write_rows(tmp_path / "a.jsonl", *numbered(apart), *numbered(30, start=100))),
+        chatting(write_rows(tmp_path / "b.jsonl", *(chat(f"say {n}", f"it is {n}") for n in range(5)))),
+        data=[{"uri": write_rows(tmp_path / "h.jsonl", *rows)}],
+        gates=[{**unit, "max": 20}, {**unit, "max": 20, "confidence": 0.5}],
+        onOverlap="Drop",
+    )
+    seen = previewed(made)
+    assert seen.problems == []
+    told = {line for line in seen.warnings if line.startswith("evaluation.gates")}
+    assert told == warned_by_prepare(tmp_path, made)
+    assert len(told) == (2 if left == 0 else left < 8)
+    by_bounds, as_it_is = seen.held_out.gates
+    assert bool(by_bounds.never) is (left < 8)
+    assert bool(as_it_is.never) is (left == 0)
+    none = f"none of its {count} {kind} is left: inconclusive whatever is measured"
+    for one in (by_bounds, as_it_is):
+        assert one.says == none if left == 0 else one.says.startswith(f"{left} {kind}")
+        assert one.unsure == ""
+
+
+def test_of_gates_on_data_of_which_a_part_was_looked_at_it_says_that_prepare_may_leave_more_out(tmp_path, monkeypatch):
+    asked = write_rows(tmp_path / "p.jsonl", *({"prompt": f"what is {n}?", "answer": str(n)} for n in range(20)))
+    fields = {
+        "data": [{"uri": write_rows(tmp_path / "h.jsonl", *numbered(31))}],
+        "prompts": [{"uri": asked}],
+        "gates": [{"metric": "bits_per_byte", "max": 20}, {"metric": "empty_rate", "max": 0.5}],
+    }
+    trained = causal(write_rows(tmp_path / "a.jsonl", *numbered(300, start=100), *numbered(30)))
+    assert {one.unsure for one in previewed(plan(trained, **fields, onOverlap="Drop")).held_out.gates} == {""}
+    monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 500)
+    part = previewed(plan(trained, **fields, onOverlap="Drop"))
+    texts, prompts = part.held_out.gates
+    assert part.sampled < 1
+    assert texts.unsure == (
+        f"{part.sampled:.1%} of the training rows were looked at: prepare leaves out what stands in the others too "
+        "(onOverlap: Drop)"
+    )
+    assert prompts.unsure == "", "no prompt is left out"
+    assert {one.unsure for one in previewed(plan(trained, **fields)).held_out.gates} == {""}, "prepare refuses"
 
 
 def test_fields_that_are_not_used_are_named_or_counted(tmp_path):
@@ -433,7 +487,8 @@ def test_A_what_is_left_out_of_a_gates_data_is_left_out_of_its_digest(tmp_path, 
     )
     seen = previewed(whole)
     told = told_by_prepare(tmp_path, whole)
-    assert (seen.held_out.left_out, digests_of(seen)) == (4, told)
+    gone = seen.held_out.left_out
+    assert (gone.documents, gone.conversations, gone.of_tasks, digests_of(seen)) == (3, 1, 0, told)
     assert {one.unsure for one in seen.held_out.gate_data} == {""}
     monkeypatch.setattr(sampled_file, "SAMPLE_BYTES", 500)
     part = previewed(whole)

@@ -160,9 +160,11 @@ class Overlaps:
             for number, place in sorted(self._wordings.items())
         ]
 
-    def without_overlap(self) -> HeldOut:
-        """Returns what is held out without the documents, conversations and tasks' documents that stand in the training
-        data."""
+    def apart(self, *, drop: bool) -> HeldOut:
+        """Returns what a run judges by: all that is held out or, where it drops them, that without the documents,
+        conversations and tasks' documents that stand in the training data."""
+        if not drop:
+            return self.held
         documents, conversations, tasks = self._found("document"), self._conversations(), self._found("task")
         return replace(
             self.held,

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -340,11 +341,13 @@ def _copied(
         try:
             table = datasets.load_dataset(kind, data_files=list(paths), split="train", **(given | reading))
         except Exception as error:
+            if not _has_rows(kind, paths):
+                raise _Refused(_no_row(split)) from None
             cause = error.__cause__ or error
             first = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
             raise _Refused(f"its rows of the split {split} cannot be read as {kind}: {first}") from None
         if len(table) == 0:
-            raise _Refused(f"its split {split} holds no row")
+            raise _Refused(_no_row(split))
         files[split] = f"{prefix}{split}.parquet"
         table.to_parquet(str(Path(folder, files[split])))
     if missing := [name for name in described.splits if name not in files]:
@@ -352,6 +355,33 @@ def _copied(
     built = _task(task, {split: Path(folder, name) for split, name in files.items()})
     documents = list(_documents(built, limit))
     return {"files": files, "texts": [_text(built, document) for document in documents]}
+
+
+def _no_row(split: str) -> str:
+    return f"its split {split} holds no row. Give it some as `data`"
+
+
+def _has_rows(kind: str, paths: Sequence[str]) -> bool:
+    """Whether files that could not be read hold some all the same: of files without one, `datasets` says anything."""
+    files = [Path(path) for path in paths]
+    if not any(file.stat().st_size for file in files):
+        return False
+    if kind == "parquet":
+        from pyarrow import ArrowInvalid, parquet
+
+        with contextlib.suppress(ArrowInvalid):
+            return any(parquet.read_metadata(file).num_rows for file in files)
+        return True
+    if kind == "arrow":
+        return True
+    return any(_says(file, 2 if kind == "csv" else 1) for file in files)
+
+
+def _says(file: Path, lines: int) -> bool:
+    """Whether a text file has so many lines with more than white space, or JSON without anything in it."""
+    with file.open("rb") as opened:
+        filled = (line for line in opened if line.strip() not in (b"", b"[]", b"{}"))
+        return sum(1 for _ in islice(filled, lines)) == lines
 
 
 def _reading(task: dict[str, Any]) -> dict[str, Any]:

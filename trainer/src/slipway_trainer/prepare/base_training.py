@@ -86,7 +86,15 @@ def check(
     places = [asked[number].place for number in learned]
     found = [{"held": place, "training": uri, "rule": "base"} for place in places]
     listed = _listed(places)
-    what = "documents and conversations" if held.conversations else "documents"
+    what = " and ".join(
+        name
+        for name, rows in (
+            ("documents", held.documents),
+            ("conversations", held.conversations),
+            ("documents of tasks", held.tasks),
+        )
+        if rows
+    )
     words = f"{len(places)} of {len(asked)} held-out {what} stand in what the base model {uri} learned from"
     if plan.evaluation.on_overlap != "Drop":
         if pairs is not None:

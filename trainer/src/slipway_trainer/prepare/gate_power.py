@@ -83,34 +83,39 @@ class Power:
     """Why no model can pass, and what to do; None where one can."""
     too_few: bool = False
     """Whether it is inconclusive whatever is measured, for want of rows: `gate_rows` warns of that."""
+    of_texts: bool = True
+    """Whether it rests on rows that a run may leave out (onOverlap: Drop): on no prompts."""
 
     @property
     def passable(self) -> bool:
         return self.never is None and not self.too_few
 
 
-def of_gates(plan: Plan, held: HeldOut, words: Any = None) -> list[Power]:
+def of_gates(plan: Plan, held: HeldOut, words: Any = None, *, whole: HeldOut | None = None) -> list[Power]:
     """Returns what each gate can show; nothing of one on a task whose rows were not read.
 
     Args:
+        held: what is judged by.
         words: a tokenizer of transformers, by which tokens are counted where a gate asks for some.
+        whole: the same with what is left out since it was learned, to tell a gate that nothing is left of.
     """
     found: list[Power] = []
     for number, gate in enumerate(plan.evaluation.gates):
         rows = gate_rows.all_of(gate, held)
-        if not rows:
+        before = rows if whole is None else gate_rows.all_of(gate, whole)
+        if not before:
             continue  # That is refused.
         title = titled(gate.metric, gate.source, gate.slice, gate.task)
-        power = _power(gate, rows)
+        power = _power(gate, rows) if rows else _of_none(gate, before)
         if power is None:
             continue
         says, never = power
-        never = _too_few_tokens(gate, rows, words) or never
+        never = (_too_few_tokens(gate, rows, words) if rows else None) or never
         asked = f"{title} {threshold(gate, plan.evaluation.win_rate_over)}"
         named = f"evaluation.gates[{number}] ({title})"
         why = None if never is None else f"{named} can never pass: {never}"
-        too_few = by_bounds(gate) and len(_sizes(rows)) < FEWEST_CLUSTERS
-        found.append(Power(asked, says, named, why, too_few))
+        too_few = not rows or (by_bounds(gate) and len(_sizes(rows)) < FEWEST_CLUSTERS)
+        found.append(Power(asked, says, named, why, too_few, not isinstance(before[0], HeldPrompt)))
     return found
 
 
@@ -142,6 +147,13 @@ def _power(gate: Gate, rows: Sequence[Held]) -> tuple[str, str | None] | None:
     else:
         return None
     return f"{count}: {told[0]}", told[1]
+
+
+def _of_none(gate: Gate, before: Sequence[Held]) -> tuple[str, str | None]:
+    return (
+        f"none of its {len(before):,} {unit(gate.metric, gate.task)} is left: inconclusive whatever is measured",
+        None,
+    )
 
 
 def _of_figure(gate: Gate, rows: Sequence[Held]) -> tuple[str, str | None]:

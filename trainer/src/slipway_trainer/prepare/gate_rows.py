@@ -14,6 +14,7 @@ from slipway_core.resources.gate_metrics import (
     JUDGE_METRICS,
     RECALL_METRICS,
     REFERENCE_METRICS,
+    SCORED_METRICS,
     TEXT_METRICS,
     titled,
     unit,
@@ -70,19 +71,35 @@ def warnings(plan: Plan, held: HeldOut) -> list[str]:
     """Returns a sentence for each gate that will be inconclusive whatever is measured."""
     found: list[str] = []
     for number, gate in enumerate(plan.evaluation.gates):
-        if gate.task is not None or not by_bounds(gate):
+        if gate.task is not None:
             continue
         rows = rows_of(gate, held)
+        # Of no text at all there is no figure that could be taken as it is.
+        if not by_bounds(gate) and (rows or gate.metric not in SCORED_METRICS):
+            continue
         clusters = len({(row.row.labels.cluster if row.row and row.row.labels.cluster else id(row)) for row in rows})
         if clusters < FEWEST_CLUSTERS:
-            field = "evaluation.data" if gate.metric in (*TEXT_METRICS, *CHAT_METRICS) else "evaluation.prompts"
+            field = "evaluation.data" if gate.metric in SCORED_METRICS else "evaluation.prompts"
             together = f" ({clusters} clusters)" if clusters < len(rows) else ""
             found.append(
                 f"{_named(number, gate)} rests on {len(rows)} {unit(gate.metric)} of {field}{together} and will be "
-                f"inconclusive: {FEWEST_CLUSTERS} are the fewest that bounds can be told from. Add more, or take the "
-                "figure as it is with confidence: 0.5"
+                f"{inconclusive(len(rows), 'Add more')}"
             )
     return found
+
+
+def inconclusive(rows: int, more: str) -> str:
+    """Returns why a gate that rests on so few rows is, and what to do.
+
+    Args:
+        more: how there would be more of them.
+    """
+    if not rows:
+        return f"inconclusive. {more}"
+    return (
+        f"inconclusive: {FEWEST_CLUSTERS} are the fewest that bounds can be told from. {more}, or take the figure as "
+        "it is with confidence: 0.5"
+    )
 
 
 def _named(number: int, gate: Gate) -> str:
@@ -116,7 +133,7 @@ def all_of(gate: Gate, held: HeldOut) -> Sequence[Held | HeldTask]:
 def _nothing(gate: Gate, held: HeldOut) -> str:
     every = _all_rows(gate, held)
     if not every:
-        place = "evaluation.data" if gate.metric in (*TEXT_METRICS, *CHAT_METRICS) else "evaluation.prompts"
+        place = "evaluation.data" if gate.metric in SCORED_METRICS else "evaluation.prompts"
         other = ""
         if gate.metric in CHAT_METRICS:
             other = f"; of texts {gate.metric.removeprefix('chat_')} is"

@@ -32,6 +32,7 @@ from slipway_trainer.harness import process, task_file
 from slipway_trainer.harness.description import Copied, Described, Rows, Wanted
 from slipway_trainer.harness.process import Harness, Refused
 from slipway_trainer.model.context_length import ContextLength
+from slipway_trainer.prepare import gate_rows
 from slipway_trainer.step.errors import BadConfig, BadData, StepFailure
 from slipway_trainer.step.progress import Say
 
@@ -203,17 +204,29 @@ def warnings(plan: Plan, tasks: Sequence[CopiedTask], kept: Sequence[HeldTask]) 
         kept: documents that stand in no training data.
     """
     found: list[str] = []
-    copied = {one.task.asked.name for one in tasks}
+    copied = {one.task.asked.name: one for one in tasks}
     for number, gate in enumerate(plan.evaluation.gates):
         count = sum(one.task == gate.task for one in kept)
-        if gate.task not in copied or not by_bounds(gate) or count >= FEWEST_CLUSTERS:
+        # Of no document at all there is no figure that could be taken as it is.
+        fewest = FEWEST_CLUSTERS if by_bounds(gate) else 1
+        if gate.task is None or gate.task not in copied or count >= fewest:
             continue
         found.append(
             f"evaluation.gates[{number}] ({titled(gate.metric, None, None, gate.task)}) rests on {count} documents and "
-            f"will be inconclusive: {FEWEST_CLUSTERS} are the fewest that bounds can be told from. Take a greater "
-            "limit, or the figure as it is with confidence: 0.5"
+            f"will be {gate_rows.inconclusive(count, _more(copied[gate.task]))}"
         )
     return found
+
+
+def _more(one: CopiedTask) -> str:
+    """Returns how a task would have more documents."""
+    asked = one.task.asked
+    # With fewer documents than its limit it has no more rows.
+    if asked.limit is not None and len(one.copied.texts) >= asked.limit:
+        return f"Take a greater limit than {asked.limit}"
+    if of_hub(asked):
+        return "Take a task with more of them"
+    return f"Give it more rows (evaluation.tasks[{one.task.number}].data)"
 
 
 def _check_gates(plan: Plan, tasks: Mapping[str, KnownTask]) -> None:

@@ -121,7 +121,7 @@ def scan(
     if found_pairs := overlaps.pairs:
         write_atomically(pairs, json_lines(found_pairs))
     overlaps.refuse(documents_too=not drop)
-    apart = overlaps.without_overlap() if drop else held
+    apart = overlaps.apart(drop=drop)
     for was, is_, what in (
         (held.documents, apart.documents, "documents"),
         (held.conversations, apart.conversations, "conversations"),

@@ -28,25 +28,24 @@ _NO_ROWS = "it has no rows"
 
 
 def of_plan(
-    plan: Plan, held: HeldOut, tasks: Sequence[CopiedTask], seen: Look, workspace: Workspace, *, base_read: bool
+    plan: Plan, tasks: Sequence[CopiedTask], seen: Look, workspace: Workspace, *, base_read: bool
 ) -> list[GateData]:
     """Returns one for each gate of a plan, in its order.
 
     Args:
-        held: what the base model is not known to have learned.
         tasks: those whose rows lie in the workspace.
-        seen: what was found of it in the training data.
+        seen: with what is judged by.
         workspace: for what is kept meanwhile.
         base_read: whether what the base model has learned was looked up, as far as it says so.
     """
-    drop = plan.evaluation.on_overlap == "Drop"
-    kept = gate_rows.usable(seen.overlaps.without_overlap() if drop else held)
+    kept = gate_rows.usable(seen.held)
     copies = held_out_copies.copy(kept, workspace) | harness_tasks.publish(tasks, kept.tasks, workspace)
     copied = {None, *(one.task.asked.name for one in tasks)}
     gates = [gate for gate in plan.evaluation.gates if gate.task in copied]
     evaluation = plan.evaluation.model_copy(update={"gates": gates})
     digests = iter(gate_data.of_gates(plan.model_copy(update={"evaluation": evaluation}), workspace, copies))
-    unsure = _unsure(plan, seen, base_read)
+    unseen = not_looked_at(plan, seen, base_read=base_read)
+    unsure = f"{unseen}, and tells another digest then" if unseen else ""
     return [
         _of_gate(plan, gate, next(digests) if gate.task in copied else None, kept, unsure)
         for gate in plan.evaluation.gates
@@ -64,8 +63,8 @@ def _of_gate(plan: Plan, gate: Gate, digest: str | None, kept: HeldOut, unsure: 
     return GateData(gate=asked, digest=digest, unsure=unsure)
 
 
-def _unsure(plan: Plan, seen: Look, base_read: bool) -> str:
-    """Returns why prepare may leave more of the rows out, and so tell other digests."""
+def not_looked_at(plan: Plan, seen: Look, *, base_read: bool) -> str:
+    """Returns why prepare may leave more of the rows out; nothing where it cannot."""
     if plan.evaluation.on_overlap != "Drop":
         return ""
     unseen: list[str] = []
@@ -74,4 +73,4 @@ def _unsure(plan: Plan, seen: Look, base_read: bool) -> str:
     if seen.share < 1:
         rows = f"{seen.share:.1%} of the training rows were looked at"
         unseen.append(f"{rows}: prepare leaves out what stands in the others too")
-    return f"{'; '.join(unseen)} (onOverlap: Drop), and tells another digest then" if unseen else ""
+    return f"{'; '.join(unseen)} (onOverlap: Drop)" if unseen else ""

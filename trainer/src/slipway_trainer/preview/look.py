@@ -59,6 +59,8 @@ class Look:
     """The data with the files that nothing is wrong with, as they are looked at."""
     files: dict[tuple[Objective, FileKey], Looked]
     overlaps: Overlaps
+    held: HeldOut
+    """What is judged by: without what stands in the rows that were looked at, where the run leaves such out."""
     problems: list[str]
     left_out: dict[str, LeftOut | None]
     """By stage, the rows that it leaves out since others say the same; None where it learns all."""
@@ -144,7 +146,8 @@ def look(found: Inputs, held: HeldOut, folder: Path, *, drop: bool) -> Look:
         left_out = {
             name: marked.left_out(stage, block_rows) if stage.train_places else None for name, stage in stages.items()
         }
-    return Look(replace(found, stages=stages), looked, overlaps, problems, left_out)
+    apart = overlaps.apart(drop=drop)
+    return Look(replace(found, stages=stages), looked, overlaps, apart, problems, left_out)
 
 
 def _found_again(looked: dict[tuple[Objective, FileKey], Looked], scan: Scan) -> Iterator[tuple[str, Findings]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from slipway_core.plan import Plan
-from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, OverlapView, Preview, StageView
+from slipway_core.protocol.preview import Cost, GatePower, HeldOutView, LeftOutView, OverlapView, Preview, StageView
 from slipway_core.protocol.workspace import Workspace
 from slipway_core.resources.stage import Stage
 from slipway_trainer.data import blank_rows, held_out, inputs, learned_validation, row_warnings
@@ -117,8 +117,8 @@ class _See:
         checked = self.beside.start(cost.preflight_lines, self.plan, base) if there else None
         judged = Workspace(self.folder / "judged")
         tasks: list[CopiedTask] = []
-        if there and self.plan.evaluation.tasks:
-            longest_of_model = preflight.longest(self.plan, base)
+        if self.plan.evaluation.tasks:
+            longest_of_model = preflight.longest(self.plan, base) if there else None
             tasks = (
                 self._try(lambda: harness_tasks.look(self.plan, judged, longest_of_model, self.say, self._bad)) or []
             )
@@ -128,10 +128,8 @@ class _See:
         read = self._try(lambda: held_out.read(found))
         if read is not None:
             self._try(lambda: gate_rows.check(self.plan, read))
-            self.warnings += [*gate_rows.warnings(self.plan, read), *gate_rows.notes(read)]
-        asked_of_tasks = harness_tasks.texts(tasks)
-        self.warnings += harness_tasks.warnings(self.plan, tasks, asked_of_tasks)
-        held = replace(read or HeldOut([], []), tasks=asked_of_tasks)
+            self.warnings += gate_rows.notes(read)
+        whole = held = replace(read or HeldOut([], []), tasks=harness_tasks.texts(tasks))
         unknown: base_training.BaseTraining | None = None
         if there:
             unknown = self._try(lambda: base_training.check(self.plan, base, held, self.say, self.say))
@@ -139,6 +137,11 @@ class _See:
         self.say("looking at the rows")
         seen = look.look(found, held, self.folder, drop=self.plan.evaluation.on_overlap == "Drop")
         self.problems += seen.problems
+        # From here on as in prepare: by what is left.
+        held = seen.held
+        if read is not None:
+            self.warnings += gate_rows.warnings(self.plan, held)
+        self.warnings += harness_tasks.warnings(self.plan, tasks, held.tasks)
         words = self._try(lambda: self._tokenizer(base, seen, held)) if there else None
         encoded: dict[str, _Encoded] = {}
         power: list[gate_power.Power] = []
@@ -146,7 +149,7 @@ class _See:
         if words is not None:
             longest, virtual = preflight.longest(self.plan, base), self.plan.virtual_tokens
             self._try(lambda: prompt_check.check(held, words.words, longest, virtual=virtual))
-            power = self._try(lambda: gate_power.of_gates(self.plan, held, words.words)) or []
+            power = self._try(lambda: gate_power.of_gates(self.plan, held, words.words, whole=whole)) or []
             self.warnings += [one.never for one in power if one.never is not None]
             long = self._try(lambda: conversation_check.warnings(held, words.words, longest, virtual=virtual))
             self.warnings += long or []
@@ -164,7 +167,8 @@ class _See:
         if checked is not None:
             self.warnings += self._try(lambda: self.beside.result(checked)) or []
         known = unknown is not None
-        data = [] if read is None else data_of_gates.of_plan(self.plan, held, tasks, seen, judged, base_read=known)
+        data = [] if read is None else data_of_gates.of_plan(self.plan, tasks, seen, judged, base_read=known)
+        unseen = data_of_gates.not_looked_at(self.plan, seen, base_read=known)
         return Preview(
             run=self.plan.run.name,
             model=_model(self.plan),
@@ -174,7 +178,7 @@ class _See:
             problems=list(dict.fromkeys(self.problems)),
             warnings=list(dict.fromkeys(self.warnings)),
             stages=stages,
-            held_out=_held(self.plan, held, tasks, seen, power).model_copy(update={"gate_data": data}),
+            held_out=_held(self.plan, seen, power, unseen).model_copy(update={"gate_data": data}),
         )
 
     def _costs(self, base: Path | None, words: RunTokenizer, encoded: dict[str, _Encoded]) -> cost.Costs:
@@ -362,24 +366,22 @@ def _warnings(stage: Stage, view: StageView, train: Sequence[Tally]) -> Iterator
             yield f"{file.name}: nor are {more} other fields"
 
 
-def _held(
-    plan: Plan, held: HeldOut, tasks: Sequence[CopiedTask], seen: Look, power: Sequence[gate_power.Power]
-) -> HeldOutView:
-    pairs, drop = seen.overlaps.pairs, plan.evaluation.on_overlap == "Drop"
-    apart = seen.overlaps.without_overlap() if drop else held
-    copied = [one.task.asked.name for one in tasks]
-
-    def count(held: HeldOut) -> int:
-        return len(held.documents) + len(held.conversations) + len(held.tasks)
-
+def _held(plan: Plan, seen: Look, power: Sequence[gate_power.Power], unseen: str) -> HeldOutView:
+    """`unseen` is why some of what is judged by may be left out yet."""
+    held, apart, pairs = seen.overlaps.held, seen.held, seen.overlaps.pairs
     return HeldOutView(
         documents=len(held.documents),
         conversations=len(held.conversations),
         of_tasks=len(held.tasks),
-        left_out=count(held) - count(apart),
+        left_out=LeftOutView(
+            documents=len(held.documents) - len(apart.documents),
+            conversations=len(held.conversations) - len(apart.conversations),
+            of_tasks=len(held.tasks) - len(apart.tasks),
+        ),
         prompts=len(held.prompts),
-        judge=judge_questions.line(plan, held) or "",
-        tasks=[task.name for task in plan.evaluation.tasks if task.name not in copied],
+        judge=judge_questions.line(plan, apart) or "",
+        # What of the others was not read either cannot be, and is a problem.
+        tasks=[task.name for task in plan.evaluation.tasks if harness_tasks.of_hub(task)],
         overlaps=[
             OverlapView(
                 held=p["held"],
@@ -391,7 +393,15 @@ def _held(
             for p in pairs[:MOST_OVERLAPS]
         ],
         more=max(0, len(pairs) - MOST_OVERLAPS),
-        gates=[GatePower(gate=one.gate, says=one.says, never="" if one.passable else one.named) for one in power],
+        gates=[
+            GatePower(
+                gate=one.gate,
+                says=one.says,
+                never="" if one.passable else one.named,
+                unsure=unseen if one.of_texts else "",
+            )
+            for one in power
+        ],
     )
 
 

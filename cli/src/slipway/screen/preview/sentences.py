@@ -135,13 +135,14 @@ def memory_table(view: MemoryView) -> list[tuple[str, ...]]:
 
 def held_out(view: HeldOutView) -> Iterator[str]:
     """Yields how much is held out, what of it stands in the training data, and what gates can show with it."""
+    left = view.left_out
     kinds = {
-        "held-out documents": view.documents,
-        "conversations": view.conversations,
-        "documents of tasks": view.of_tasks,
+        "held-out documents": (view.documents, left.documents),
+        "conversations": (view.conversations, left.conversations),
+        "documents of tasks": (view.of_tasks, left.of_tasks),
     }
-    counts = [f"{count:,} {name}" for name, count in kinds.items() if count or name == "held-out documents"]
-    if view.prompts or any(kinds.values()):
+    counts = [f"{count:,} {name}" for name, (count, _) in kinds.items() if count or name == "held-out documents"]
+    if view.prompts or any(count for count, _ in kinds.values()):
         yield f"{', '.join(counts)} and {view.prompts:,} prompts"
     if view.judge:
         yield view.judge
@@ -150,11 +151,10 @@ def held_out(view: HeldOutView) -> Iterator[str]:
             f"the rows of tasks ({', '.join(view.tasks)}) are not looked at: prepare reads them, holds them against "
             "the training data, and says what gates on them can never show"
         )
-    if view.left_out:
-        what = "documents and conversations" if view.conversations else "documents"
+    if gone := [f"{out:,} of {count:,} {name}" for name, (count, out) in kinds.items() if out]:
         yield (
-            f"{view.left_out:,} of these {what} stand in the training data and are left out (onOverlap: Drop); "
-            f"{sum(kinds.values()) - view.left_out:,} are judged by"
+            f"{', '.join(gone)} stand in the training data and are left out (onOverlap: Drop); "
+            f"{sum(count - out for count, out in kinds.values()):,} are judged by"
         )
     for pair in view.overlaps:
         if pair.discounted:
@@ -165,6 +165,9 @@ def held_out(view: HeldOutView) -> Iterator[str]:
         yield f"and {view.more:,} more; prepare writes all of them to overlap.jsonl"
     for gate in view.gates:
         yield f"{gate.gate}: {gate.says}"
+    for why in dict.fromkeys(gate.unsure for gate in view.gates if gate.unsure):
+        may = "; ".join(dict.fromkeys(gate.gate for gate in view.gates if gate.unsure == why))
+        yield f"these gates may rest on fewer rows, and show less: {may}: {why}"
     yield from measured_on(view)
 
 
