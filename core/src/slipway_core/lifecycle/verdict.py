@@ -241,8 +241,8 @@ def told(gate: Gate, estimate: Estimate) -> Estimate:
     A verdict goes by the bounds as they are, and can be read from these too. What lies beyond an end is moved to it,
     and does not pass a threshold between the ends on the way: an upper bound of 103 and one of 100 are both above
     `max: 90` and not below `min: 90`, and so with the lower ones. Only what a threshold at an end itself or
-    beyond it asks (`max: 100` of chrF) reads as if it were proven; any model meets that, or none does, and where the
-    bounds as they are do not decide it stays inconclusive and says so. How many more rows
+    beyond it asks (`max: 100` of chrF) reads as if it were proven; any model meets that, or none does, and it stays
+    inconclusive until the bounds as they are decide. How many more rows
     would decide is reckoned with the bounds as they are, since the moved one tells nothing of how the figure varies.
     """
     ends = span if gate.max_regression is None else span_of_difference
@@ -282,9 +282,6 @@ def _of_bounds(gate: Gate, estimate: Estimate) -> tuple[Verdict, str | None]:
 
 def _more(gate: Gate, estimate: Estimate, wanted: float, pieces: str) -> str:
     """Returns about how many more documents would decide."""
-    low, high = (span if gate.max_regression is None else span_of_difference)(gate.metric, gate.task)
-    if not low < wanted < high:
-        return f"what is asked is at the end of what it can be, and no number of {pieces} {UNDECIDABLE}"
     enough = _enough(gate, estimate, wanted)
     if enough is None:
         return f"it is so near to what is asked that no number of {pieces} {UNDECIDABLE}"

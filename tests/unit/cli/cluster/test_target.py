@@ -6,7 +6,7 @@ from tests.unit.cli.evidence import DIGEST
 from typer.testing import CliRunner
 
 from slipway.main import app
-from slipway_core.resources.status import EndpointPhase, EndpointStatus, Phase, RunStatus, VersionStatus
+from slipway_core.resources.status import ArtifactStatus, EndpointPhase, EndpointStatus, Phase, RunStatus, VersionStatus
 
 THERE = "-n other --context test"
 
@@ -71,7 +71,9 @@ SILENT = "version 1: its server ended with exit code 1: OSError: damaged"
 @pytest.mark.parametrize("readable", [True, False])
 def test_doctor_says_why_a_model_that_passed_does_not_answer_as_its_endpoint_tells_it(cluster, readable):
     told = condition("Live", "False", "NotAnswering", "endpoint chat has the model; `slipway status endpoint/chat`")
-    document = run_document(RunStatus(phase=Phase.SERVING, conditions=[told]), serving={"endpoint": "chat"})
+    made = ArtifactStatus(uri="pvc://a/b", digest=DIGEST)
+    told_by = RunStatus(phase=Phase.SERVING, conditions=[told], artifact=made)
+    document = run_document(told_by, serving={"endpoint": "chat"})
     ready = condition("Ready", "False", "NotAnswering", SILENT)
     live = VersionStatus(version=1, uri="pvc://a/b", digest=DIGEST, state="Live", since="2026-01-01T12:00:00Z")
     status = EndpointStatus(phase=EndpointPhase.DEGRADED, conditions=[ready], live=live).to_document()

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from slipway_core.lifecycle.remedy import Remedy, of_gate
 from slipway_core.lifecycle.verdict import Measured, judge, threshold, told
 from slipway_core.protocol.estimate import Estimate, Figure
 from slipway_core.protocol.judged import JudgedMetric
@@ -508,21 +507,3 @@ def test_A_a_threshold_at_the_end_of_a_metric_passes_nothing_that_it_did_not():
 def test_a_figure_beyond_the_end_by_a_rounding_stays_between_its_bounds():
     found = told(gate("bits_per_byte", max=1, confidence=0.95), Estimate(-1e-9, -2e-9, 1e-9, 9, 9))
     assert found == Estimate(-1e-9, -1e-9, 1e-9, 9, 9)
-
-
-@pytest.mark.parametrize(
-    ("metric", "bounds", "found"),
-    [
-        ("chrf", {"max": 100.0}, Estimate(99.0, 96.1, 101.9, 100, 40)),
-        ("chrf", {"max": 101.0}, Estimate(99.0, 96.1, 101.9, 100, 40)),
-        ("bits_per_byte", {"min": 0.0}, Estimate(0.1, -0.2, 0.4, 100, 40)),
-    ],
-    ids=["end", "beyond", "other end"],
-)
-def test_what_asks_for_the_end_of_a_metric_is_not_told_to_take_more_rows(metric, bounds, found):
-    asked = gate(metric=metric, confidence=0.95, **bounds)
-    judged = judge([asked], Measured({metric: found.value}, 100, estimates=[found]))
-    assert judged.verdict is Verdict.INCONCLUSIVE
-    assert judged.metrics[0].reason is not None
-    assert "at the end of what it can be, and no number of" in judged.metrics[0].reason
-    assert of_gate(judged.metrics[0]) is Remedy.THRESHOLD
