@@ -48,10 +48,15 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="PART")
     parser.add_argument("--part", choices=list(SHARES), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--machine", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     extent = TINY if options.tiny else FULL
     if options.part:
+        if options.machine:
+            from bench.gpu import parts
+
+            parts.say("machine", parts.machine())
         do_part(options.part, extent, options.folder, Budget(options.seconds))
         return
     _require(options.device)
@@ -71,7 +76,6 @@ def main() -> None:
 def do_part(part: str, extent: Extent, folder: Path, budget: Budget) -> None:
     from bench.gpu import parts
 
-    parts.say("machine", parts.machine())
     if part == "correctness":
         parts.check_correctness(folder, budget)
     elif part == "quickstart":
@@ -86,6 +90,7 @@ def _all_parts(options: argparse.Namespace, extent: Extent, folder: Path, end: f
     shapes = [f"speed-{number}" for number in range(len(extent.shapes))]
     others = ("correctness", "quickstart", "checkpoints")
     left = {part: size for part, size in SHARES.items() if part in (*others, *shapes) and part in options.parts}
+    first = next(iter(left))
     while left:
         part = next(iter(left))
         seconds = share(end - time.monotonic() - GRACE, list(left.values()))
@@ -93,13 +98,14 @@ def _all_parts(options: argparse.Namespace, extent: Extent, folder: Path, end: f
         print(f"{part}: {seconds:.0f} s", file=sys.stderr, flush=True)
         place = folder / part
         place.mkdir()
-        yield from _part(part, options, place, seconds)
+        # What it is measured on is told once: to find it out takes the libraries.
+        yield from _part(part, options, place, seconds, *(["--machine"] if part == first else []))
 
 
-def _part(part: str, options: argparse.Namespace, folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+def _part(part: str, options: argparse.Namespace, folder: Path, seconds: float, *more: str) -> Iterator[dict[str, Any]]:
     """Yields what a part says. One that crashes or does not end in time is said, and what it said before stays."""
     command = [sys.executable, "-m", "bench.gpu.check", "--part", part, "--folder", str(folder)]
-    command += ["--seconds", str(seconds), *(["--tiny"] if options.tiny else [])]
+    command += ["--seconds", str(seconds), *(["--tiny"] if options.tiny else []), *more]
     process = subprocess.Popen(command, env=_environment(options.device), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     timer = threading.Timer(max(0.0, seconds) + GRACE, process.kill)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from slipway_core.documents.loading import load_run
 from slipway_core.lifecycle import verdict
 from slipway_core.plan import Plan
 from slipway_core.protocol import commands, parity, variables
+from slipway_core.protocol.parity import Record
 from slipway_core.protocol.step_result import StepResult
 from slipway_core.protocol.workspace import Workspace
 from slipway_trainer.step import progress
@@ -32,7 +33,6 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    name: str
     seconds: float
     """Of its process, from its start to its end."""
     result: StepResult
@@ -65,7 +65,7 @@ def take(workspace: Workspace, step: str, *, attempt: int = 1, gpu: bool = True)
     seconds = time.monotonic() - started
     if done.returncode:
         raise StepFailed(f"{step} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
-    return Step(step, seconds, StepResult.model_validate_json(told.read_bytes()))
+    return Step(seconds, StepResult.model_validate_json(told.read_bytes()))
 
 
 def speed(workspace: Workspace, plan: Plan, step: str) -> dict[str, Any]:
@@ -81,16 +81,7 @@ def speed(workspace: Workspace, plan: Plan, step: str) -> dict[str, Any]:
 def judged(plan: Plan, result: StepResult) -> str:
     """Returns what the gates say of a result, as `slipway status` would."""
     assert result.evaluation is not None
-    told = result.evaluation
-    measured = verdict.Measured(
-        metrics=result.metrics,
-        scored_tokens=told.scored_tokens,
-        missing=result.missing,
-        estimates=told.estimates,
-        figures=told.figures,
-        reasons=told.reasons,
-    )
-    found = verdict.judge(plan.evaluation.gates, measured)
+    found = verdict.judge(plan.evaluation.gates, verdict.Measured.of(result, result.evaluation))
     return f"{found.verdict}: {found.reason}"
 
 
@@ -124,18 +115,17 @@ class Agreement:
 def compared(workspace: Workspace, first: StepResult, second: StepResult) -> Agreement:
     numbers = (first.attempt, second.attempt)
     answers = [_answers(workspace.samples(number)) for number in numbers]
-    records = [_record(workspace.parity(number)) for number in numbers]
+    one, other = (_record(workspace, result) for result in (first, second))
     median = None
-    if all(records):
-        own = {piece["name"]: piece["logProbabilities"] for piece in records[1]["pieces"]}
-        known = parity.Record.model_validate(records[0])
-        median = parity.compare_figures(known, own, float32=True).median
+    if one is not None and other is not None:
+        own = {piece.name: piece.log_probabilities for piece in other.pieces}
+        median = parity.compare_figures(one, own, float32=True).median
     return Agreement(
         bits_off=abs(first.metrics["bits_per_byte"] - second.metrics["bits_per_byte"]),
         same_answers=sum(one == other for one, other in zip(*answers, strict=True)),
         answers=len(answers[0]),
         parity_median=median,
-        bf16=(_rounding(records[0]), _rounding(records[1])),
+        bf16=(_rounding(one), _rounding(other)),
     )
 
 
@@ -143,9 +133,13 @@ def _answers(file: Path) -> list[str]:
     return [json.loads(line)["answer"] for line in file.read_text().splitlines()]
 
 
-def _record(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {}
+def _record(workspace: Workspace, result: StepResult) -> Record | None:
+    told = result.evaluation
+    if told is None or told.parity_digest is None:
+        return None
+    content = workspace.parity(result.attempt).read_bytes()
+    return parity.parse(content, digest=told.parity_digest, artifact=told.artifact_digest)
 
 
-def _rounding(record: Mapping[str, Any]) -> float:
-    return float(record.get("bf16Median", float("nan")))
+def _rounding(record: Record | None) -> float:
+    return math.nan if record is None else record.bf16_median

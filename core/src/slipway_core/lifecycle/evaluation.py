@@ -43,17 +43,7 @@ def judge(draft: Draft, attempt: Attempt) -> None:
         return
     judgement = verdicts.judge(
         draft.plan.evaluation.gates,
-        verdicts.Measured(
-            metrics=attempt.result.metrics,
-            scored_tokens=evaluation.scored_tokens,
-            missing=attempt.result.missing,
-            baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
-            base=evaluation.base_metrics,
-            estimates=evaluation.estimates,
-            figures=evaluation.figures,
-            reasons=evaluation.reasons,
-            judge_silent=evaluation.judge is not None and evaluation.judge.silent is True,
-        ),
+        verdicts.Measured.of(attempt.result, evaluation),
         win_rate_over=draft.plan.evaluation.win_rate_over,
     )
     draft.evaluation = EvaluationStatus(

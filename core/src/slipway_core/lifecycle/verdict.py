@@ -14,6 +14,7 @@ from typing import Any
 
 from slipway_core.lifecycle import more_rows
 from slipway_core.protocol.estimate import Estimate, Figure
+from slipway_core.protocol.step_result import EvaluationResult, StepResult
 from slipway_core.resources.evaluation import POINT, Gate
 from slipway_core.resources.gate_metrics import (
     JUDGE_METRICS,
@@ -62,6 +63,21 @@ class Measured:
     """Why figures have no value."""
     judge_silent: bool = False
     """Whether what gates on a judge's word lack says nothing of the model (`JudgeStatus.silent`)."""
+
+    @classmethod
+    def of(cls, result: StepResult, evaluation: EvaluationResult) -> Measured:
+        """Takes what an evaluation has reported, which `evaluation` is a part of."""
+        return cls(
+            metrics=result.metrics,
+            scored_tokens=evaluation.scored_tokens,
+            missing=result.missing,
+            baseline=evaluation.baseline_metrics if evaluation.baseline_digest else None,
+            base=evaluation.base_metrics,
+            estimates=evaluation.estimates,
+            figures=evaluation.figures,
+            reasons=evaluation.reasons,
+            judge_silent=evaluation.judge is not None and evaluation.judge.silent is True,
+        )
 
     def by_gate(self, gates: Iterable[Gate]) -> Iterable[tuple[Gate, Estimate | None, _Found]]:
         """Returns each gate with its estimate, and what was found of it."""
