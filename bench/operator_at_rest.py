@@ -7,13 +7,13 @@ minute or is not.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import httpx
 from bench.process_usage import Usage, usage_of
+from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.operator.operator_process import OperatorProcess
 
 from slipway_operator.kube import kinds
@@ -25,7 +25,6 @@ _QUIET = 3
 """Looks in a row that find nothing new."""
 _BETWEEN_LOOKS = 2.0
 """Seconds. Each look has the operator write down its metrics, which is counted as what it does."""
-_SERIES = re.compile(r"^slipway_operator_(\w+?)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LAST_LISTED = kinds.CHILDREN[-1].kind
 """Of a list of everything."""
 
@@ -71,15 +70,15 @@ class AtRest:
 def counts(metrics: str) -> Counts:
     """Reads the operator's metrics."""
     passes = requests = lists = queued = 0
-    for name, labels, value in _SERIES.findall(metrics):
-        number = int(float(value))
+    for sample in (one for family in text_string_to_metric_families(metrics) for one in family.samples):
+        name, labels, number = sample.name.removeprefix("slipway_operator_"), sample.labels, int(sample.value)
         if name == "reconcile_seconds_count":
             passes += number
         elif name == "queue_depth":
             queued = number
-        elif name == "api_requests_total" and 'verb="list"' in labels:
-            lists += number if f'kind="{_LAST_LISTED}"' in labels and 'code="200"' in labels else 0
-        elif name == "api_requests_total" and 'kind="Lease"' not in labels:
+        elif name == "api_requests_total" and labels["verb"] == "list":
+            lists += number if (labels["kind"], labels["code"]) == (_LAST_LISTED, "200") else 0
+        elif name == "api_requests_total" and labels["kind"] != "Lease":
             requests += number
     return Counts(passes, requests, lists, queued)
 

@@ -136,7 +136,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
     from slipway.screen import view
     from slipway.screen.visible import visible
     from slipway.target import judgements
-    from slipway_core.resources.conditions import find
+    from slipway_core.resources.conditions import STOPPED, find
     from slipway_core.resources.status import RunStatus
 
     status = run.status or RunStatus()
@@ -164,7 +164,7 @@ def _run_page(target: Target, run: TrainingRun, *, whole: bool) -> list[Renderab
         ]
     if status.endpoint is not None:
         live = find(status.conditions, "Live")
-        stopped = live is not None and live.status == "False" and live.reason == "Stopped"
+        stopped = live is not None and live.status == "False" and live.reason == STOPPED
         parts.append(Text(f"endpoint  {status.endpoint.name}  {'Stopped' if stopped else status.endpoint.url or ''}"))
     places = view.places(status)
     parts += [Text(f"{name:<11} {place}") for name, place in places.items()]

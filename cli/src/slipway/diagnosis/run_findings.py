@@ -17,7 +17,7 @@ from slipway_core.lifecycle.remedy import Remedy
 from slipway_core.protocol import step_result
 from slipway_core.protocol.step_result import StepError
 from slipway_core.protocol.workspace import Workspace
-from slipway_core.resources.conditions import NOT_ANSWERING, find
+from slipway_core.resources.conditions import NOT_ANSWERING, STOPPED, find
 from slipway_core.resources.status import MetricStatus, Phase, RunStatus, StepState, Verdict
 from slipway_core.resources.training_run import TrainingRun
 
@@ -105,7 +105,7 @@ def _serving(evidence: Evidence) -> Iterator[Finding]:
         # It may only take its time.
         figure = evidence.silence or live.message
         yield Finding(Level.NOTE, "endpoint", "the model passed and does not answer yet", figure)
-    elif live.reason == "Stopped":
+    elif live.reason == STOPPED:
         yield Finding(Level.NOTE, "endpoint", "it is stopped", live.message)
 
 

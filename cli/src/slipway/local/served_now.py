@@ -59,7 +59,7 @@ def _now(status: RunStatus, live: Condition, there: EndpointStatus) -> Condition
     name, version = status.endpoint.name, there.live.version
     has = f"endpoint {name} has the model as version {version}"
     if there.phase is EndpointPhase.STOPPED and status.phase is Phase.SERVING:
-        said = ("False", "Stopped", f"{has} and is stopped; `slipway run` with the run's file starts it")
+        said = ("False", conditions.STOPPED, f"{has} and is stopped; `slipway run` with the run's file starts it")
     elif _is_silent(there) and live.status == "True":
         said = ("False", conditions.NOT_ANSWERING, f"{has}, which does not answer now")
     elif _answers(there) and live.status == "False":

@@ -102,7 +102,9 @@ def _rollout_phase(draft: Draft, view: EndpointView, digest: str, name: str) -> 
             if view.current and view.status.phase is EndpointPhase.STOPPED:
                 # It answered a prompt when it became the live version; nothing is left for the run to wait for.
                 message = f"endpoint {name} has the model as version {live.version} and is stopped"
-                draft.condition("Live", "False", "Stopped", f"{message}; `slipway resume endpoint/{name}` starts it")
+                draft.condition(
+                    "Live", "False", conditions.STOPPED, f"{message}; `slipway resume endpoint/{name}` starts it"
+                )
                 draft.condition("Progressing", "False", "Serving", message)
                 return Phase.SERVING
             has = f"endpoint {name} has the model as version {live.version}, which does not answer"

@@ -13,6 +13,8 @@ from slipway_core.resources.status import CONDITION_LIMIT, Condition, fit
 Status = Literal["True", "False", "Unknown"]
 NOT_ANSWERING = "NotAnswering"
 """Reason of a run's Live and an endpoint's Ready while the version that has the traffic does not answer."""
+STOPPED = "Stopped"
+"""The same of both where somebody has stopped the endpoint."""
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ class Draft:
         elif self._is_stopped:
             name = self.endpoint.metadata.name
             back = f"`slipway resume endpoint/{name}`, or more replicas, brings version {self.live.version} back"
-            self.condition("Ready", "False", "Stopped", f"spec.replicas is 0, so nothing answers; {back}")
+            self.condition("Ready", "False", conditions.STOPPED, f"spec.replicas is 0, so nothing answers; {back}")
         else:
             view = self.observed.versions.get(self.live.version)
             starts = "it is stopped while its successor starts" if self.makes_room else "its server starts"
@@ -245,5 +245,5 @@ class Draft:
     def _tell_of_change(self) -> None:
         before, after = conditions.find(self.was.conditions, "Ready"), conditions.find(self.conditions, "Ready")
         if before is not None and after is not None and before.status != after.status:
-            meant = after.status == "True" or after.reason == "Stopped"
+            meant = after.status == "True" or after.reason == conditions.STOPPED
             self.event("Normal" if meant else "Warning", after.reason, after.message)

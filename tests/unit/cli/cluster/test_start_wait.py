@@ -113,15 +113,19 @@ def world(cluster):
     return World(cluster)
 
 
-def test_a_live_version_whose_server_ends_three_times_in_a_row_is_not_waited_for(world):
-    world.has(pod(ready=True))
-    assert world.later(0) == []
+def gives_up_at_the_third_end(world):
     for ended in (1, 2, 3):
         assert world.wait.over is None
         world.has(pod(ended=ended, waiting="CrashLoopBackOff"))
         told = world.later(10)
         assert told == ([f"version 1 starts again, after pod chat-v1-0: {WHY}"] if ended == 1 else [])
     assert world.wait.over == f"the server of version 1 ended 3 times in a row, at last: pod chat-v1-0: {WHY}"
+
+
+def test_a_live_version_whose_server_ends_three_times_in_a_row_is_not_waited_for(world):
+    world.has(pod(ready=True))
+    assert world.later(0) == []
+    gives_up_at_the_third_end(world)
 
 
 def test_of_a_server_that_never_answered_one_more_end_is_enough(world):
@@ -438,12 +442,7 @@ def test_a_candidate_of_another_model_hides_no_end_of_this_one(cluster):
     world = World(cluster, live=version(1), candidate=ELSEWHERE)
     world.has(pod(ready=True))
     world.later(0)
-    for ended in (1, 2, 3):
-        assert world.wait.over is None
-        world.has(pod(ended=ended, waiting="CrashLoopBackOff"))
-        told = world.later(10)
-        assert told == ([f"version 1 starts again, after pod chat-v1-0: {WHY}"] if ended == 1 else [])
-    assert world.wait.over == f"the server of version 1 ended 3 times in a row, at last: pod chat-v1-0: {WHY}"
+    gives_up_at_the_third_end(world)
 
 
 def test_a_wait_beside_a_candidate_of_another_model_has_its_end_and_the_reason_of_its_own(cluster):

@@ -308,25 +308,8 @@ def with_a_key() -> Keys:
     return keys
 
 
-def test_passes_that_sign_at_the_same_time_share_a_look_at_the_key():
-    keys = with_a_key()
-
-    async def many() -> tuple[list[SigningKey], int]:
-        slow = SlowReads(keys.cluster)
-        first = asyncio.create_task(keys.process.signing())
-        await slow.begun.get()
-        others = [asyncio.create_task(keys.process.signing()) for _ in range(100)]
-        await asyncio.sleep(0)
-        slow.let_out.set()
-        return await asyncio.gather(first, *others), slow.secrets_read
-
-    assert asyncio.run(many()) == ([KEY] * 101, 2)
-    assert KEY not in vars(keys.process).values(), "once nobody signs, nobody has it"
-
-
-def test_passes_that_ask_at_the_same_time_share_what_a_lost_key_is_told_as():
-    keys = with_a_key()
-    keys.cluster.remove(kinds.SECRET, PLACE.namespace, PLACE.secret)
+def at_the_same_time(keys: Keys) -> tuple[list[SigningKey | BaseException], int]:
+    """A pass asks, and a hundred more while it looks. Returns what each is told, and how many looks that took."""
 
     async def many() -> tuple[list[SigningKey | BaseException], int]:
         slow = SlowReads(keys.cluster)
@@ -337,7 +320,19 @@ def test_passes_that_ask_at_the_same_time_share_what_a_lost_key_is_told_as():
         slow.let_out.set()
         return await asyncio.gather(first, *others, return_exceptions=True), slow.secrets_read
 
-    told, looks = asyncio.run(many())
+    return asyncio.run(many())
+
+
+def test_passes_that_sign_at_the_same_time_share_a_look_at_the_key():
+    keys = with_a_key()
+    assert at_the_same_time(keys) == ([KEY] * 101, 2)
+    assert KEY not in vars(keys.process).values(), "once nobody signs, nobody has it"
+
+
+def test_passes_that_ask_at_the_same_time_share_what_a_lost_key_is_told_as():
+    keys = with_a_key()
+    keys.cluster.remove(kinds.SECRET, PLACE.namespace, PLACE.secret)
+    told, looks = at_the_same_time(keys)
     assert {one.reason for one in told if isinstance(one, SigningKeyError)} == {KEY_LOST}
     assert (len(told), looks) == (101, 2)
     assert all(isinstance(one, SigningKeyError) for one in told)

@@ -356,7 +356,13 @@ class EndpointExecutor:
         """The last status, with the truth about now. It keeps what is live, so that the next start brings it back."""
         status, generation = self._status, self._status.observed_generation
         rows = conditions.put(
-            status.conditions, "Ready", "False", "Stopped", "the endpoint is stopped", self._clock(), generation
+            status.conditions,
+            "Ready",
+            "False",
+            conditions.STOPPED,
+            "the endpoint is stopped",
+            self._clock(),
+            generation,
         )
         return status.model_copy(update={"phase": EndpointPhase.STOPPED, "conditions": rows})
 

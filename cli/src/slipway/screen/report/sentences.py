@@ -9,7 +9,7 @@ from slipway.records import judge as judges
 from slipway.records.gates import GateRow
 from slipway.records.record import Record
 from slipway.screen.report.words import Words
-from slipway_core.resources.conditions import NOT_ANSWERING, find
+from slipway_core.resources.conditions import NOT_ANSWERING, STOPPED, find
 from slipway_core.resources.gate_metrics import unit
 from slipway_core.resources.status import StepState, Verdict
 from slipway_core.rollout import wear
@@ -162,7 +162,7 @@ def facts(record: Record, words: Words) -> list[str]:
     if status.endpoint is not None and status.phase.value == "Serving":
         live = find(status.conditions, "Live")
         silent = live.reason if live is not None and live.status == "False" else None
-        how = {"Stopped": "stopped", NOT_ANSWERING: "silent"}.get(silent or "", "serves")
+        how = {STOPPED: "stopped", NOT_ANSWERING: "silent"}.get(silent or "", "serves")
         told.append(words(how, endpoint=status.endpoint.name, version=status.endpoint.version or "–"))
     return told
 
